@@ -1,0 +1,46 @@
+# make demo   install, then train on handwritten digits: a diffusion model in minutes on a laptop CPU
+# make test   install, then run the test suite
+# make lint, make types, make slow (tests of minutes), make clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test slow lint types clean
+
+demo: $(VENV)/.installed
+	$(BIN)/python scripts/train.py --config=configs/digits.py $(ARGS)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(ARGS)
+
+slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow --timeout=3600 $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/.installed-dev
+	$(BIN)/basedpyright
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'Python 3.11 or later is needed and "$(PYTHON)" is not that: make PYTHON=/path/to/python3.12 ...' >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	  echo '"$(PYTHON)" cannot make virtual environments: install its venv package (Debian, Ubuntu: python3-venv)' >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 2; }
+
+$(VENV)/.installed: requirements.txt | $(BIN)/python
+	@echo 'Installing requirements into $(VENV): about a minute, 1.2 GB'
+	$(PIP) -r requirements.txt
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed | $(BIN)/python
+	$(PIP) -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,96 @@
+"""From a config file and what the command line sets over it to a config; every mistake is a ValueError in one line."""
+
+import re
+import runpy
+import sys
+import textwrap
+import traceback
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from diffusion.config import CHOICES, KEYS, flatten, lookup
+from diffusion.legal import nearest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def integers(text: str) -> tuple[int, ...]:
+    """ "16,8", "(16, 8)" and "[16, 8]" alike; "()" and "" are empty."""
+    return tuple(int(part) for part in text.strip().strip("()[]").split(",") if part.strip())
+
+
+PARSERS = {
+    bool: (flags.BooleanParser().parse, "true or false"),
+    int: (int, "an integer"),
+    float: (float, "a number"),
+    str: (str, "text"),
+    tuple: (integers, "a list of integers, such as 16 or 16,8 or ()"),
+}
+
+
+def find(given: str) -> Path:
+    """The config file as named from here or, failing that, from the project's root. Raises ValueError if there is none."""
+    for path in (Path(given), ROOT / given):
+        if path.is_file():
+            return path
+    here = [f"configs/{path.name}" for path in sorted((ROOT / "configs").glob("*.py"))]
+    best = nearest(given, here)
+    hint = f"did you mean {best}?" if best else f"there are {', '.join(here)}"
+    raise ValueError(f"--config={given}: no such file; {hint}")
+
+
+def load(path: Path) -> ConfigDict:
+    """What get_config() of a config file returns, locked. Raises ValueError with the line of the file that went wrong."""
+    if str(ROOT) not in sys.path:  # a config imports diffusion.config, and may import its neighbours as configs.NAME
+        sys.path.insert(0, str(ROOT))
+    try:
+        get_config = runpy.run_path(str(path)).get("get_config")
+        config = get_config() if get_config else None
+    except Exception as error:
+        raise ValueError(_fault(path, error)) from error
+    if not isinstance(config, ConfigDict):
+        raise ValueError(f"{path}: get_config() must return a config; start from diffusion.config.default_config()")
+    config.lock()
+    return config
+
+
+def override(config: ConfigDict, key: str, text: str) -> None:
+    """Sets a key from the text of --config.KEY=TEXT. Raises ValueError for an unknown key or the wrong type."""
+    default = lookup(key).default
+    parse, wanted = PARSERS[type(default)]
+    try:
+        value = parse(text)
+    except ValueError as error:
+        raise ValueError(f"config.{key}: {text!r} is not {wanted}; the default is {default!r}") from error
+    config.update_from_flattened_dict({key: value})
+
+
+def explain(config: ConfigDict) -> str:
+    """Every key with its value and its sentence; * marks what differs from the default."""
+    lines = ["Every config key, as --config.KEY=VALUE sets it; * marks a value that is not the default.", ""]
+    for key, value in flatten(config).items():
+        row = KEYS[key]
+        changed = "" if value == row.default else f"   * default {row.default!r}"
+        choices = f" ({row.legal.text})" if key in CHOICES else ""
+        lines += [f"{key} = {value!r}{changed}", indented(row.doc + choices)]
+    return "\n".join(lines)
+
+
+def indented(text: str) -> str:
+    """Text wrapped to the width of a page under an indent."""
+    return textwrap.fill(text, 110, initial_indent="    ", subsequent_indent="    ")
+
+
+def _fault(path: Path, error: Exception) -> str:
+    """One line on what is wrong with a config file, and in which of its lines."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    if isinstance(error, SyntaxError):
+        reason = f"{error.msg} ({error.filename}, line {error.lineno})"
+    elif "ml_collections" in frames[-1].filename and (named := re.match(r"""\W*(?:Key )?["']+(\w+)["']""", str(error))):
+        best = nearest(named[1], KEYS)
+        reason = f"{named[1]!r} is not a config key" + (f"; did you mean config.{best}?" if best else "")
+    return f"{path}{f', line {lines[-1]}' if lines else ''}: {reason}"

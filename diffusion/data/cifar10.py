@@ -1,0 +1,67 @@
+"""CIFAR-10 from wherever it is: records of TFDS, the official files, or the network. Never needs TensorFlow."""
+
+import os
+from pathlib import Path
+
+from diffusion.data import cifar10_layout, tfds
+from diffusion.data.download import DownloadError, Remote, cache_dir, fetch
+from diffusion.data.source import Source, in_memory, load
+
+OFFICIAL = Remote(
+    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    170_052_171,
+    "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+)
+
+
+def cifar10(
+    train: bool,
+    data_dir: str | os.PathLike = "",
+    download: bool = True,
+    *,
+    remote: Remote = OFFICIAL,
+    patience: float = 24.0,
+    timeout: float = 3600.0,
+    per_file: int = cifar10_layout.PER_FILE,
+) -> Source:
+    """The 50,000 training or the 10,000 test images, in host memory, with labels 0..9.
+
+    Looked for in `data_dir`, then in TFDS's own folder, then in the download cache: in each of them first
+    array_record files of TFDS, then the official archive or its extracted folder. What is found is used and checked;
+    if it is damaged that is an error, never a reason to look further. If nothing is found the binary archive is
+    downloaded into `data_dir`, or the cache.
+
+    patience, timeout: the limits of `download.fetch`; the defaults end without a network in under half a minute.
+    per_file: images in each of the official files. Raises ValueError; if there is no data it names the ways to supply
+    it.
+    """
+    given = Path(data_dir).expanduser() if data_dir else None
+    if given and not given.exists() and given.name.endswith((".gz", ".tar", ".tgz")):
+        raise ValueError(f"{given}: no such archive")
+    for place in (given, tfds.default_dir(), cache_dir()):
+        if place and (source := _at(place, train, per_file)):
+            return source
+    archive = (given or cache_dir()) / cifar10_layout.ARCHIVES[0]
+    try:
+        if not download:
+            raise DownloadError("downloads are switched off (--config.data.download)")
+        fetch(remote, archive, patience=patience, timeout=timeout)
+    except DownloadError as error:
+        raise ValueError(
+            f"CIFAR-10 is not on this machine and was not downloaded: {error}. Supply it in one of three ways: "
+            f"(1) records that TFDS prepared as array_record, under {tfds.default_dir()} or --config.data.dir; "
+            f"(2) {' or '.join(cifar10_layout.ARCHIVES)}, or the extracted folder, in the folder --config.data.dir; "
+            f"(3) a network connection to {remote.url}"
+        ) from error
+    source = _at(archive, train, per_file)
+    assert source is not None
+    return source
+
+
+def _at(place: Path, train: bool, per_file: int) -> Source | None:
+    """The split at this place, or None if CIFAR-10 is not there."""
+    records = tfds.prepared("cifar10", place, strict=False)
+    if records:
+        return load(tfds.read_prepared(records, "cifar10", train))._replace(name="cifar10")
+    arrays = cifar10_layout.read(place, train, per_file)
+    return in_memory("cifar10", *arrays, classes=cifar10_layout.CLASSES) if arrays else None

@@ -1,0 +1,66 @@
+"""MNIST, and every set in its idx format (Fashion-MNIST, KMNIST, ...), from files on disk."""
+
+import gzip
+import math
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from diffusion.data.source import Source, check_labels, in_memory
+
+CLASSES = 10
+
+
+def mnist(train: bool, data_dir: str | os.PathLike) -> Source:
+    """The official split, grey, from the four idx files in `data_dir`, plain or .gz: train-images-idx3-ubyte and so on.
+
+    Names with a dot before `idx`, as some copies have them, are found too. Nothing is downloaded. Raises ValueError
+    that names the file that is missing, cut off, of another format, or that does not fit its partner.
+    """
+    if not data_dir:
+        raise ValueError(
+            "MNIST is read from disk: put the four official idx files (train-images-idx3-ubyte.gz, ...) into a folder "
+            "and name it with --config.data.dir"
+        )
+    root = Path(data_dir).expanduser()
+    part = "train" if train else "t10k"
+    images_file, labels_file = _find(root, f"{part}-images", 3), _find(root, f"{part}-labels", 1)
+    images, labels = _idx(images_file, 3), _idx(labels_file, 1)
+    if len(images) != len(labels):
+        raise ValueError(f"{labels_file}: {len(labels)} labels for the {len(images)} images of {images_file}")
+    check_labels(str(labels_file), labels, CLASSES)
+    if not images.size:
+        raise ValueError(f"{images_file}: holds no image, its shape is {list(images.shape)}")
+    return in_memory("mnist", images[..., None], labels, CLASSES)
+
+
+def _find(root: Path, name: str, rank: int) -> Path:
+    names = [f"{name}{mark}idx{rank}-ubyte{suffix}" for mark in "-." for suffix in ("", ".gz")]
+    for candidate in names:
+        if (root / candidate).is_file():
+            return root / candidate
+    raise ValueError(f"{root}: neither {names[0]} nor {names[1]} is in this folder")
+
+
+def _idx(path: Path, rank: int) -> np.ndarray:
+    """The uint8 array in an idx file: 0x0800 + rank and `rank` sizes, all big-endian uint32, then the values."""
+    try:
+        content = path.read_bytes()
+        content = gzip.decompress(content) if path.suffix.endswith("gz") else content
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: cannot be read ({error}); fetch the file again") from error
+    start = 4 * (1 + rank)
+    if content[:4] != struct.pack(">I", 0x0800 + rank) or len(content) < start:
+        raise ValueError(
+            f"{path}: is no idx file of {rank} dimensions, it starts with {content[:4].hex() or 'nothing'}"
+        )
+    shape = struct.unpack(f">{rank}I", content[4:start])
+    expected = start + math.prod(shape)
+    if len(content) != expected:
+        raise ValueError(
+            f"{path}: {len(content)} bytes where its header {list(shape)} promises {expected}; fetch the file again"
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

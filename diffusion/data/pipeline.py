@@ -1,0 +1,84 @@
+"""Which examples make up batch `step`: a pure function of (seed, step), whoever reads it and with however many threads.
+
+The examples form one endless stream, epoch after epoch, each epoch a fresh permutation of the set; batch `step` is
+positions step * batch_size .. (step + 1) * batch_size - 1 of that stream. So a batch may straddle two epochs, a set
+may be smaller than a batch, and a resumed run needs no saved iterator. A set that lives on the device is gathered by
+the same `indices`.
+"""
+
+import sys
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+
+from diffusion.data.source import Source
+
+
+def positions(step: int, batch_size: int) -> np.ndarray:
+    """Stream positions of batch `step`, int64 [batch_size]: step * batch_size + i. Steps count from 0."""
+    if step < 0 or batch_size < 1:
+        raise ValueError(f"batch {step} of size {batch_size} does not exist: steps count from 0, batches from size 1")
+    return np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
+
+
+@lru_cache(maxsize=4)  # Two epochs of a training stream that straddles them, and two of another stream beside it.
+def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
+    order = np.random.default_rng([seed, epoch]).permutation(n)
+    order.flags.writeable = False
+    return order
+
+
+def indices(seed: int, step: int, batch_size: int, n: int) -> np.ndarray:
+    """Indices into a set of n examples that make up batch `step`, int64 [batch_size].
+
+    Position p of the stream is permutation(seed, epoch = p // n)[p % n]. Raises ValueError for n < 1, a negative seed
+    or step.
+    """
+    if n < 1 or seed < 0:
+        raise ValueError(f"a stream needs at least one example and a seed from 0, got {n} examples and seed {seed}")
+    epochs, places = np.divmod(positions(step, batch_size), n)
+    parts = [_permutation(seed, int(epoch), n)[places[epochs == epoch]] for epoch in np.unique(epochs)]
+    return np.concatenate(parts)
+
+
+class _Batches:
+    """Element `index` is the part `rows` of batch start_step + index: what Grain reads, one whole batch at a time."""
+
+    def __init__(self, source: Source, batch: Any, start_step: int, rows: slice):
+        self.source, self.batch, self.start_step, self.rows = source, batch, start_step, rows
+
+    def __len__(self) -> int:
+        return sys.maxsize - self.start_step
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.source.read(self.batch(step=self.start_step + int(index))[self.rows])
+
+
+def stream(
+    source: Source, seed: int, batch_size: int, start_step: int = 0, rows: slice = slice(None), threads: int = 8
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(pixels, labels) of batches start_step, start_step + 1, ... without end, read ahead by Grain's worker threads.
+
+    rows: the part of the global batch that this host reads, so that hosts read disjoint parts of the same batch.
+    threads: up to this many batches are read at once and as many wait in host memory; 0 reads when asked, in the
+    caller. An error of the reader is raised at the batch that it spoils. Raises ValueError as `indices` does, or if
+    `rows` is empty.
+    """
+    batch = partial(indices, seed, batch_size=batch_size, n=source.size)
+    if not len(batch(step=start_step)[rows]):
+        raise ValueError(f"rows {rows.start}:{rows.stop} of a batch of {batch_size} are none; enlarge the batch")
+    import grain
+
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+    batches = grain.MapDataset.source(_Batches(source, batch, start_step, rows)).to_iter_dataset(options)
+    return _until_closed(iter(batches))
+
+
+def _until_closed(iterator: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The iterator's elements; stops its threads when the consumer lets go."""
+    try:
+        yield from iterator
+    finally:
+        iterator.close()

@@ -1,0 +1,181 @@
+"""Any image data set of TFDS by name, by random access to array_record files: no TensorFlow once they are prepared."""
+
+import importlib.util
+import io
+import json
+import os
+import re
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffusion.data.images import decode, resize
+from diffusion.data.source import Source, hold_out, load
+
+READABLE = "array_record"
+TEST_SPLITS = ("test", "validation")
+IMAGE, LABEL = "image", "label"
+
+
+def default_dir() -> Path:
+    """Where TFDS keeps prepared sets: $TFDS_DATA_DIR or ~/tensorflow_datasets."""
+    return Path(os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets")
+
+
+def tfds(name: str, train: bool, data_dir: str | os.PathLike = "", size: int = 0, download: bool = True) -> Source:
+    """A split of the set `name`, as TFDS writes it: set, set/config, either with :version.
+
+    data_dir: where the prepared sets are ("": TFDS's own default). What is not prepared is prepared there if
+    `download` and if TensorFlow is installed. size: as for `folder.folder`. Split test is the set's test split, or
+    its validation split, or else every 20th example of train. Labels are the ClassLabel feature named label, or the
+    only ClassLabel; without one the set has none. Raises ValueError, with the command to run where one helps.
+    """
+    root = Path(data_dir).expanduser() if data_dir else default_dir()
+    folder = prepared(name, root)
+    if folder is None:
+        _prepare(name, root, download)
+        folder = prepared(name, root)
+        if folder is None:
+            raise ValueError(f"tfds:{name}: TFDS prepared it but left no {READABLE} files under {root}")
+    return read_prepared(folder, name, train, size)
+
+
+def prepared(name: str, root: Path, strict: bool = True) -> Path | None:
+    """The folder of the newest version of a set prepared as array_record below `root`; None if there is none.
+
+    TFDS itself answers slowly and misleadingly here, so this reads its dataset_info.json files. Raises ValueError if
+    one of them is broken, if several configs are there and `name` does not choose, or, unless not `strict`, if the
+    set is there in another format only.
+    """
+    base, _, version = name.partition(":")
+    found, others = [], []
+    for info in sorted((root / base).glob("*/dataset_info.json")) or sorted(
+        (root / base).glob("*/*/dataset_info.json")
+    ):
+        numbers = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", info.parent.name)
+        if numbers and (not version or version == info.parent.name):
+            try:
+                content = json.loads(info.read_text())
+                formats = {content.get("fileFormat", "tfrecord"), *content.get("alternativeFileFormats", [])}
+            except (OSError, ValueError, AttributeError) as error:
+                raise ValueError(f"{info}: not readable ({error}); prepare the set again") from error
+            (found if READABLE in formats else others).append((tuple(map(int, numbers.groups())), info.parent))
+    if len({folder.parent for _, folder in found}) > 1:
+        configs = ", ".join(sorted({f"{base}/{folder.parent.name}" for _, folder in found}))
+        raise ValueError(f"tfds:{name}: several configs are prepared; name one of {configs}")
+    if strict and others and not found:
+        raise ValueError(
+            f"tfds:{name}: {others[-1][1]} is not in the array_record format, which random access needs; move it away "
+            f"and prepare it again: {_command(name, root)}"
+        )
+    return max(found)[1] if found else None
+
+
+def read_prepared(folder: Path, name: str, train: bool, size: int = 0) -> Source:
+    """A split of the set whose array_record files are in `folder`."""
+    import tensorflow_datasets
+
+    title = f"tfds:{name}"
+    builder = _checked(folder, lambda: tensorflow_datasets.builder_from_directory(str(folder)))
+    own_test = next((split for split in TEST_SPLITS if split in builder.info.splits), None)
+    image, label, decoders = _features(title, builder.info.features)
+    split = own_test if own_test and not train else "train"
+    if split not in builder.info.splits:
+        raise ValueError(f"{title}: has no split {split}, only {', '.join(builder.info.splits)}")
+    records = _checked(folder, lambda: builder.as_data_source(split, decoders=decoders))
+    chosen = np.arange(len(records)) if own_test else hold_out(title, len(records), train)
+    if not chosen.size:
+        raise ValueError(f"{title}: split {split} in {folder} is empty")
+    channels = builder.info.features[image].shape[-1]
+
+    def pixels_of(stored: Any, i: int) -> np.ndarray:
+        if isinstance(stored, bytes):
+            return decode(io.BytesIO(stored), f"{title}, example {i} of split {split}", channels == 1, size)
+        return resize(stored, size) if size else stored
+
+    def records_of(numbers: np.ndarray) -> Any:
+        return _checked(folder, lambda: records.__getitems__(numbers.tolist()))
+
+    shape = pixels_of(records_of(chosen[:1])[0][image], int(chosen[0])).shape
+
+    def read(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        pixels, labels = np.empty((len(index), *shape), np.uint8), np.zeros(len(index), np.int32)
+        for row, (i, record) in enumerate(zip(chosen[index], records_of(chosen[index]), strict=True)):
+            one = pixels_of(record[image], int(i))
+            if one.shape != shape:
+                raise ValueError(
+                    f"{title}, example {i} of split {split}: shape {list(one.shape)}, but the first has {list(shape)}; "
+                    "set a size (--config.data.size) to which all are cropped and resized"
+                )
+            pixels[row], labels[row] = one, record[label] if label else 0
+        return pixels, labels
+
+    classes = builder.info.features[label].num_classes if label else 0
+    return load(Source(title, len(chosen), shape, classes, read))
+
+
+def _features(title: str, features: Any) -> tuple[str, str | None, Any]:
+    """(image feature, label feature or None, decoders that leave encoded images encoded).
+
+    Images are decoded by `images.decode`, not by TFDS, which would use OpenCV where it is installed: JPEG decoders
+    differ.
+    """
+    from tensorflow_datasets import decode as decoding
+    from tensorflow_datasets import features as kinds
+
+    def is_image(feature: Any) -> bool:
+        encoded = isinstance(feature, kinds.Image)
+        shape: Any = feature.shape if encoded or isinstance(feature, kinds.Tensor) else ()
+        return len(shape) == 3 and feature.np_dtype == np.uint8 and shape[-1] in ((1, 3, 4) if encoded else (1, 3))
+
+    images = [key for key, feature in features.items() if is_image(feature)]
+    labels = [key for key, feature in features.items() if isinstance(feature, kinds.ClassLabel)]
+    if not images:
+        raise ValueError(f"{title}: has no feature of uint8 images [H, W, 1 or 3], only {', '.join(features)}")
+    image = IMAGE if IMAGE in images else images[0]
+    label = LABEL if LABEL in labels else labels[0] if len(labels) == 1 else None
+    return image, label, {image: decoding.SkipDecoding()} if isinstance(features[image], kinds.Image) else None
+
+
+def _prepare(name: str, root: Path, download: bool) -> None:
+    """Download and prepare the set as array_record below `root`, or a ValueError that says what to run."""
+    import tensorflow_datasets
+
+    base = re.split("[/:]", name)[0]
+    known = tensorflow_datasets.list_builders(with_community_datasets=False)
+    if base not in known:
+        near = get_close_matches(base, known, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"tfds:{name}: neither prepared under {root} nor a set that this version of TFDS knows{hint}")
+    if not download:
+        raise ValueError(
+            f"tfds:{name}: not prepared under {root}, and downloads are switched off; run {_command(name, root)}"
+        )
+    if importlib.util.find_spec("tensorflow") is None:
+        raise ValueError(
+            f"tfds:{name}: not prepared under {root}, and preparing it takes TensorFlow (reading it does not); "
+            "run once, here or on another machine: pip install tensorflow tensorflow-datasets importlib_resources && "
+            f"{_command(name, root)}"
+        )
+    builder = _checked(root, lambda: tensorflow_datasets.builder(name, data_dir=str(root), file_format=READABLE))
+    _checked(root, builder.download_and_prepare)
+
+
+def _command(name: str, root: Path) -> str:
+    """What to run; not `tfds build`, which needs Apache Beam as well."""
+    arguments = f"{name!r}, data_dir={str(root)!r}, file_format={READABLE!r}"
+    return f'python -c "import tensorflow_datasets as t; t.builder({arguments}).download_and_prepare()"'
+
+
+def _checked(folder: Path, call: Callable[[], Any]) -> Any:
+    """call(), with whatever TFDS raises (of any kind, over many lines) as a ValueError of one line."""
+    try:
+        return call()
+    except Exception as error:
+        reason = str(error).strip().splitlines()
+        raise ValueError(
+            f"{folder}: TFDS cannot read it ({type(error).__name__}: {(reason or ['no reason'])[0]})"
+        ) from error

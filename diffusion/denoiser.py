@@ -1,0 +1,86 @@
+"""From a network's output to a Prediction, and from that to the reverse step p(x_{t-1} | x_t).
+
+Everything that samples or evaluates a bound sees only `denoise(x_t, t) -> Prediction`. Clipping, and later guidance and
+inpainting, are functions from denoiser to denoiser.
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from diffusion.gaussian import Gaussian
+from diffusion.parameterization import Parameterization, Prediction, to_eps
+from diffusion.process import Process, q_posterior
+from diffusion.types import Array, Image, Time, expand
+from diffusion.variance import Variance
+
+Denoiser = Callable[[Image, Time], Prediction]
+"""denoise(x_t, t), t a step of the base process, the one that the network was trained on."""
+
+Network = Callable[[Image, Array], Image]
+"""network(x_t, time) -> output with C or, where it predicts a variance, 2C channels."""
+
+
+def network_time(t: Time, scale: float = 1.0) -> Array:
+    """The time that the network is given: t - 1, times `scale`.
+
+    The published networks were trained on 0..T-1; this is the one place where our 1..T is shifted to that. Improved
+    DDPM scales by 1000 / T so that embeddings span the same range for every T.
+    """
+    return (t - 1).astype(jnp.float32) * scale
+
+
+def split(out: Array, channels: int) -> tuple[Image, Image | None]:
+    """The regression half and the raw variance half (None if there is none) of a network's output channels.
+
+    Raises ValueError where the output has neither `channels` nor twice as many channels.
+    """
+    if out.shape[-1] == channels:
+        return out, None
+    if out.shape[-1] == 2 * channels:
+        return out[..., :channels], out[..., channels:]
+    raise ValueError(f"a network for {channels} channels must output {channels} or {2 * channels}, not {out.shape[-1]}")
+
+
+def interpret(
+    process: Process, parameterization: Parameterization, out: Image, raw_var: Image | None, x_t: Image, t: Time
+) -> Prediction:
+    """What an output means for x_0 and eps; `process` is the base process. DDPM eq. 15 for eps."""
+    x_0_hat = parameterization.to_x_0(process, out, x_t, t)
+    return Prediction(x_0_hat, to_eps(process, x_0_hat, x_t, t), raw_var)
+
+
+def from_network(
+    network: Network, process: Process, parameterization: Parameterization, time_scale: float = 1.0
+) -> Denoiser:
+    """The denoiser of a network. `process` is the base process, for whose steps the network was trained."""
+
+    def denoise(x_t: Image, t: Time) -> Prediction:
+        out, raw_var = split(network(x_t, network_time(t, time_scale)), x_t.shape[-1])
+        return interpret(process, parameterization, out, raw_var, x_t, t)
+
+    return denoise
+
+
+def clip(denoise: Denoiser, process: Process, low: float = -1.0, high: float = 1.0) -> Denoiser:
+    """x_0_hat clipped to the range of the data, eps re-derived from it.
+
+    As in the published sampler (the paper's Algorithm 2 has no clip). It is not cosmetic: at t near T, x_0_hat from eps
+    is amplified by noise / signal, 157 for the linear and 20000 for the cosine schedule.
+    """
+
+    def clipped(x_t: Image, t: Time) -> Prediction:
+        prediction = denoise(x_t, t)
+        x_0_hat = jnp.clip(prediction.x_0, low, high)
+        return Prediction(x_0_hat, to_eps(process, x_0_hat, x_t, t), prediction.raw_var)
+
+    return clipped
+
+
+def reverse(process: Process, variance: Variance, prediction: Prediction, x_t: Image, t: Time) -> Gaussian:
+    """p(x_{t-1} | x_t): the posterior mean at x_0_hat, with the chosen variance. DDPM eq. 1, 11, 15.
+
+    mean = c_x_0[t] x_0_hat + c_x_t[t] x_t. `process` is the one being sampled, t its step in 1..T.
+    """
+    mean = q_posterior(process, prediction.x_0, x_t, t).mean
+    return Gaussian(mean, expand(variance(process, t, prediction.raw_var), x_t))

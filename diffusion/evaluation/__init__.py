@@ -1,0 +1,1 @@
+"""The bound over a data set, sample sets, scores."""

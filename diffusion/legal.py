@@ -1,0 +1,105 @@
+"""Which values a config key may take: one record per kind of range, so that a rule is a row of the key table."""
+
+import difflib
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+INT32 = 2**31 - 1
+"""Steps and counts are int32 on the device."""
+
+
+class Legal(NamedTuple):
+    """The legal values of a key: a test, and the words that complete "... is not"."""
+
+    text: str
+    accepts: Callable[[Any], bool]
+    names: tuple[str, ...] = ()
+    """The names to choose from, where there are such; one ending in ":" takes anything non-empty after it."""
+
+
+def whole(low: int, high: int = INT32) -> Legal:
+    """An integer from low to high."""
+    text = f"an integer of at least {low}" if high == INT32 else f"an integer from {low} to {high}"
+    return Legal(text, lambda value: _is_whole(value) and low <= value <= high)
+
+
+def even(low: int) -> Legal:
+    """An even integer of at least low."""
+    return Legal(f"an even integer of at least {low}", lambda v: _is_whole(v) and low <= v <= INT32 and v % 2 == 0)
+
+
+def above(low: float, below: float = math.inf) -> Legal:
+    """A number with low < number < below."""
+    text = f"a number above {low:g}" if below == math.inf else f"a number above {low:g} and below {below:g}"
+    return Legal(text, lambda value: _is_number(value) and low < value < below)
+
+
+def from_zero(below: float = math.inf) -> Legal:
+    """A number with 0 <= number < below."""
+    text = "a number of at least 0" if below == math.inf else f"a number of at least 0 and below {below:g}"
+    return Legal(text, lambda value: _is_number(value) and 0 <= value < below)
+
+
+def flag() -> Legal:
+    """True or False."""
+    return Legal("true or false", lambda value: isinstance(value, bool))
+
+
+def path() -> Legal:
+    """Any text; what it names is looked at when it is used."""
+    return Legal("a path", lambda value: isinstance(value, str) and "\0" not in value)
+
+
+def wholes(low: int, may_be_empty: bool) -> Legal:
+    """A tuple of integers of at least low."""
+    text = f"a list of integers of at least {low}, such as 16 or 16,8" + (" or () for none" if may_be_empty else "")
+
+    def accepts(value: Any) -> bool:
+        return (
+            isinstance(value, tuple)
+            and all(_is_whole(v) and low <= v <= INT32 for v in value)
+            and (may_be_empty or len(value) > 0)
+        )
+
+    return Legal(text, accepts)
+
+
+def one_of(*names: str, empty: bool = False) -> Legal:
+    """One of the names; a name that ends in ":" is a prefix and needs something after it; `empty` allows ""."""
+    prefixes = tuple(name for name in names if name.endswith(":"))
+    exact = {name for name in names if name not in prefixes} | ({""} if empty else set())
+
+    def accepts(value: Any) -> bool:
+        if not isinstance(value, str) or "\0" in value:
+            return False
+        return value in exact or any(value.startswith(p) and value != p for p in prefixes)
+
+    shown = [name + "..." if name in prefixes else name for name in names] + (["'' (none)"] if empty else [])
+    return Legal("one of " + ", ".join(shown), accepts, names)
+
+
+def nearest(name: str, choices: Iterable[str]) -> str | None:
+    """The choice that `name` was most likely meant to be, None where nothing is near.
+
+    Config keys are compared by their last part and, if a section was named, as a whole too: a key is found although its
+    section is wrong or missing.
+    """
+
+    def ratio(a: str, b: str) -> float:
+        return difflib.SequenceMatcher(None, a.lower(), b.lower()).ratio()
+
+    def similarity(choice: str) -> float:
+        last = ratio(name.split(".")[-1], choice.split(".")[-1])
+        return (last + ratio(name, choice)) / 2 if "." in name else last
+
+    best = max(choices, key=similarity, default=None)
+    return best if best is not None and similarity(best) >= 0.6 else None
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,36 @@
+"""The sinusoidal position encoding by which the network is told the time step."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from diffusion.types import PerExample, Time
+
+Embedding = Float[Array, "B E"]
+"""What the blocks of a network are told of the time step, and of the class where there is one."""
+
+
+def time_embedding(t: Time | PerExample, dim: int) -> Embedding:
+    """Sinusoidal encoding of t, dim numbers per example, float32.
+
+        half = dim // 2;  freq[i] = exp(-ln(10000) i / (half - 1)), i = 0 .. half - 1
+        [sin(t freq[0]), ..., sin(t freq[half-1]), cos(t freq[0]), ..., cos(t freq[half-1])]
+
+    Ho et al. 2020, appendix B, after Vaswani et al. 2017, as in the original code: all sines before all cosines, and
+    the denominator half - 1, so that the last frequency is exactly 1e-4. (Ports differ: interleaved, cosines first, or
+    denominator half. Weights trained with one are useless with another.)
+
+    t is not scaled and may be fractional. An odd dim ends in a column of zeros; dim 2 and 3 have the one frequency 1,
+    where the formula would divide by zero. The frequencies are computed in float64; the products t freq are float32,
+    hence exact to about 1e-7 t.
+
+    Raises ValueError for dim < 2, which has no room for a sine and a cosine.
+    """
+    if dim < 2:
+        raise ValueError(f"time embedding of width {dim}: it needs at least 2 channels, a sine and a cosine")
+    half = dim // 2
+    freq = np.exp(-math.log(10_000) * np.arange(half) / max(half - 1, 1)).astype(np.float32)
+    angle = t.astype(jnp.float32)[:, None] * freq[None, :]
+    return jnp.pad(jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=1), ((0, 0), (0, dim % 2)))

@@ -1,0 +1,127 @@
+"""The U-Net of Ho et al. 2020, with the options of Nichol & Dhariwal 2021."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from diffusion.nets.blocks import (
+    INIT_LAST,
+    AttentionBlock,
+    Downsample,
+    Features,
+    ResBlock,
+    Upsample,
+    conv,
+    dense,
+    group_norm,
+)
+from diffusion.nets.embedding import time_embedding
+from diffusion.types import Labels, PerExample, Time
+
+
+class UNet(nn.Module):
+    """Image, time and optional label to an image-shaped output (Ho et al. 2020, appendix B).
+
+    Residual blocks at len(multipliers) resolutions, each half the last: `blocks` of them on the way down, two in the
+    middle, `blocks + 1` on the way up, where every block first takes in the activations that one step of the way down
+    left behind. At level l the width is channels * multipliers[l]. An attention block follows every residual block at
+    the heights in `attention`, down and up, and one always stands in the middle. The defaults are the CIFAR-10 network
+    of the paper, 35,746,307 parameters; its 256x256 one has multipliers (1, 1, 2, 2, 4, 4) and dropout 0: 113,673,219.
+
+    From Nichol & Dhariwal 2021: more attention heads, and resolutions; `scale_shift`, by which the embedding scales and
+    shifts the second norm of each residual block instead of being added before it; `classes`, a learned vector per
+    class added to the embedding of time. A network with learned variances has twice the image's channels as
+    `out_channels`.
+
+    `t` is what the network was trained on: 0 .. T - 1 for the published ones, unscaled, or fractional.
+
+    Parameters are float32. With compute_dtype=bfloat16 the body computes in bfloat16; norms, softmax, the embedding of
+    time and the last convolution, cheap all four, stay in float32, so that the output is not rounded to 8 bits. With
+    remat=True residual and attention blocks are recomputed in the backward pass: less memory, more time, same result.
+
+    Submodules: time_1, time_2, label, conv_in, {down,up}_{level}_block_{i}, {down,up}_{level}_attention_{i},
+    down_{level}_downsample, up_{level}_upsample, middle_block_1, middle_attention, middle_block_2, norm_out, conv_out;
+    level 0 is the full resolution, and on the way up levels are met in descending order.
+
+    Raises ValueError for an image that cannot be halved often enough, for a label given to a network without classes or
+    missing from one with classes, and for heads that do not divide the width of an attention block. A label
+    outside 0 .. classes - 1 cannot raise inside jit: it makes its example NaN (negative ones count from the end).
+    """
+
+    out_channels: int = 3
+    channels: int = 128
+    multipliers: tuple[int, ...] = (1, 2, 2, 2)
+    blocks: int = 2
+    attention: tuple[int, ...] = (16,)
+    dropout: float = 0.1
+    heads: int = 1
+    scale_shift: bool = False
+    classes: int = 0
+    compute_dtype: Any = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(
+        self, x: Features, t: Time | PerExample, label: Labels | None = None, *, train: bool = False
+    ) -> Features:
+        self._check(x.shape[1], x.shape[2], label)
+        dtype = self.compute_dtype
+        # argument 3 of ResBlock.__call__, counting self, is `train`: a Python bool that decides what is traced
+        res_block = nn.remat(ResBlock, static_argnums=(3,)) if self.remat else ResBlock
+        attention_block = nn.remat(AttentionBlock) if self.remat else AttentionBlock
+
+        def block(h: Features, width: int, name: str) -> Features:
+            return res_block(width, self.dropout, self.scale_shift, dtype, name=name)(h, emb, train)
+
+        def attend(h: Features, name: str) -> Features:
+            return attention_block(self.heads, dtype, name=name)(h)
+
+        emb = dense(4 * self.channels, jnp.float32, "time_1")(time_embedding(t, self.channels))
+        emb = dense(4 * self.channels, jnp.float32, "time_2")(nn.swish(emb))
+        if label is not None:
+            # standard normal, as in the published code: from the start as large as the embedding of time, or larger
+            init = nn.initializers.normal(1.0)
+            emb += nn.Embed(self.classes, 4 * self.channels, embedding_init=init, name="label")(label)
+
+        widths = [self.channels * multiplier for multiplier in self.multipliers]
+        deepest = len(widths) - 1
+
+        h = conv(self.channels, dtype, "conv_in")(x)
+        skips = [h]
+        for level, width in enumerate(widths):
+            for i in range(self.blocks):
+                h = block(h, width, f"down_{level}_block_{i}")
+                if h.shape[1] in self.attention:
+                    h = attend(h, f"down_{level}_attention_{i}")
+                skips.append(h)
+            if level < deepest:
+                h = Downsample(dtype, name=f"down_{level}_downsample")(h)
+                skips.append(h)
+
+        h = block(h, widths[-1], "middle_block_1")
+        h = attend(h, "middle_attention")
+        h = block(h, widths[-1], "middle_block_2")
+
+        for level, width in reversed(list(enumerate(widths))):
+            for i in range(self.blocks + 1):
+                h = block(jnp.concatenate([h, skips.pop()], axis=-1), width, f"up_{level}_block_{i}")
+                if h.shape[1] in self.attention:
+                    h = attend(h, f"up_{level}_attention_{i}")
+            if level > 0:
+                h = Upsample(dtype, name=f"up_{level}_upsample")(h)
+        assert not skips
+
+        return conv(self.out_channels, jnp.float32, "conv_out", INIT_LAST)(nn.swish(group_norm(h, "norm_out")))
+
+    def _check(self, height: int, width: int, label: Labels | None) -> None:
+        unit = 2 ** (len(self.multipliers) - 1)
+        if height % unit or width % unit:
+            raise ValueError(
+                f"images of {height}x{width} cannot be halved {len(self.multipliers) - 1} times: height and width must "
+                f"be multiples of {unit}; resize the images or give fewer multipliers than {self.multipliers}"
+            )
+        if label is None and self.classes:
+            raise ValueError(f"the network has {self.classes} classes, so it needs a label for every image: pass label")
+        if label is not None and not self.classes:
+            raise ValueError("a label was given to a network without classes: drop it or set classes")

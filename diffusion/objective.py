@@ -1,0 +1,83 @@
+"""Training objectives: a weighted squared error and the variational bound, in any proportion.
+
+    loss_i = weight(t) gain(t)^2 mean_dims (target - out)^2  +  vlb * T * term(t) in bits/dim
+
+With t uniform the second part, over i, is an unbiased estimate of L_vlb = sum_t L_{t-1} in bits/dim (L_T, which has no
+parameters, left out).
+
+    L_simple    weight native, vlb 0                                            DDPM eq. 14
+    L           no weight, vlb 1                                                DDPM eq. 5
+    mu-tilde    weight mu_mse, vlb 0                                            DDPM Table 2
+    L_hybrid    weight native, vlb 0.001, mean frozen in the bound              Improved DDPM eq. 16
+
+The published 0.001 of L_hybrid is in this unit: bits/dim of the whole bound. The published DDPM code trains L without
+the factor T, that is with vlb = 1 / T; Adam is blind to the factor, gradient clipping is not.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from diffusion import gaussian
+from diffusion.denoiser import interpret
+from diffusion.elbo import Decoder, bits_per_dim, dims, term
+from diffusion.gaussian import mean_dims
+from diffusion.parameterization import Parameterization
+from diffusion.process import Process
+from diffusion.types import Image, PerExample, Time, expand
+from diffusion.variance import Variance
+from diffusion.weighting import Weight
+
+
+class Objective(NamedTuple):
+    """The proportions of a training loss."""
+
+    weight: Weight | None
+    """Weight of the squared error in x_0 space; None leaves it out."""
+    vlb: float
+    """Factor of the bound in bits/dim; 0 leaves it out."""
+    freeze_mean: bool = False
+    """Whether the bound trains the variance alone, the mean half being detached in it. Improved DDPM section 3.1."""
+    decoder: Decoder = gaussian.discretized_log_prob
+
+
+class Terms(NamedTuple):
+    """A loss and its parts, per example."""
+
+    loss: PerExample
+    mse: PerExample
+    """Plain squared error of the output, mean over dimensions, unweighted: comparable across objectives."""
+    vlb: PerExample
+    """T times the bound's term at t, in bits/dim; 0 where the objective has no bound."""
+
+
+def evaluate(
+    objective: Objective,
+    process: Process,
+    parameterization: Parameterization,
+    variance: Variance,
+    out: Image,
+    raw_var: Image | None,
+    x_0: Image,
+    eps: Image,
+    x_t: Image,
+    t: Time,
+) -> Terms:
+    """The loss of each example, given the network's output halves for x_t = q_sample(x_0, t, eps).
+
+    The bound is computed from the unclipped prediction, as published: a clipped one would have no gradient.
+    """
+    error = (parameterization.target(process, x_0, x_t, eps, t) - out) ** 2
+    mse = mean_dims(error)
+    loss, vlb = jnp.zeros_like(mse), jnp.zeros_like(mse)
+    if objective.weight is not None:
+        factor = objective.weight(process, parameterization, t) * parameterization.gain(process, t) ** 2
+        loss = mean_dims(expand(factor, error) * error)
+    if objective.vlb:
+        mean_half = jax.lax.stop_gradient(out) if objective.freeze_mean else out
+        prediction = interpret(process, parameterization, mean_half, raw_var, x_t, t)
+        nats = term(process, variance, x_0, x_t, t, prediction, objective.decoder)
+        vlb = process.T * bits_per_dim(nats, dims(x_0))
+        loss = loss + objective.vlb * vlb
+    return Terms(loss, mse, vlb)

@@ -1,0 +1,109 @@
+"""What the network regresses, and how x_0 is read from it.
+
+Each parameterisation goes to x_0 and back, so n of them need 2n one-liners and no conversion between pairs. All of them
+are affine in x_0 for given x_t, so one number per step, `gain`, relates their errors:
+
+    x_0_hat - x_0 = +- gain(t) (out - target)
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from diffusion.process import Process, at, q_posterior
+from diffusion.types import Image, PerExample, Time
+
+
+class Parameterization(NamedTuple):
+    """A choice of regression target."""
+
+    target: Callable[[Process, Image, Image, Image, Time], Image]
+    """target(process, x_0, x_t, eps, t): what the network should output."""
+    to_x_0: Callable[[Process, Image, Image, Time], Image]
+    """to_x_0(process, out, x_t, t): the x_0 that an output stands for."""
+    gain: Callable[[Process, Time], PerExample]
+    """gain(process, t) = |d x_0 / d out|."""
+
+
+class Prediction(NamedTuple):
+    """A denoiser's answer for x_t; x_0 and eps always satisfy x_t = signal[t] x_0 + noise[t] eps."""
+
+    x_0: Image
+    eps: Image
+    raw_var: Image | None
+    """The network's raw variance channels, None where it has none."""
+
+
+def _eps_target(process: Process, x_0: Image, x_t: Image, eps: Image, t: Time) -> Image:  # noqa: ARG001
+    return eps
+
+
+def _eps_to_x_0(process: Process, out: Image, x_t: Image, t: Time) -> Image:
+    return (x_t - at(process.noise, t, x_t) * out) / at(process.signal, t, x_t)
+
+
+def _eps_gain(process: Process, t: Time) -> PerExample:
+    return process.noise[t] / process.signal[t]
+
+
+eps = Parameterization(_eps_target, _eps_to_x_0, _eps_gain)
+"""The noise. x_0 = (x_t - noise eps) / signal. DDPM eq. 11-12. Needs signal[T] > 0."""
+
+
+def _x_0_target(process: Process, x_0: Image, x_t: Image, eps: Image, t: Time) -> Image:  # noqa: ARG001
+    return x_0
+
+
+def _x_0_to_x_0(process: Process, out: Image, x_t: Image, t: Time) -> Image:  # noqa: ARG001
+    return out
+
+
+def _x_0_gain(process: Process, t: Time) -> PerExample:
+    return jnp.ones_like(process.signal[t])
+
+
+x_0 = Parameterization(_x_0_target, _x_0_to_x_0, _x_0_gain)
+"""The clean data. DDPM section 3.2."""
+
+
+def _mu_target(process: Process, x_0: Image, x_t: Image, eps: Image, t: Time) -> Image:  # noqa: ARG001
+    return q_posterior(process, x_0, x_t, t).mean
+
+
+def _mu_to_x_0(process: Process, out: Image, x_t: Image, t: Time) -> Image:
+    return (out - at(process.c_x_t, t, x_t) * x_t) / at(process.c_x_0, t, x_t)
+
+
+def _mu_gain(process: Process, t: Time) -> PerExample:
+    return 1.0 / process.c_x_0[t]
+
+
+mu = Parameterization(_mu_target, _mu_to_x_0, _mu_gain)
+"""The posterior mean mu_tilde = c_x_0 x_0 + c_x_t x_t. DDPM eq. 8. Belongs to the process it was trained on, whose
+neighbouring steps it predicts: on a respaced chain it is still read with the original process."""
+
+
+def _v_target(process: Process, x_0: Image, x_t: Image, eps: Image, t: Time) -> Image:  # noqa: ARG001
+    return at(process.signal, t, x_0) * eps - at(process.noise, t, x_0) * x_0
+
+
+def _v_to_x_0(process: Process, out: Image, x_t: Image, t: Time) -> Image:
+    signal, noise = at(process.signal, t, x_t), at(process.noise, t, x_t)
+    return (signal * x_t - noise * out) / (signal**2 + noise**2)
+
+
+def _v_gain(process: Process, t: Time) -> PerExample:
+    signal, noise = process.signal[t], process.noise[t]
+    return noise / (signal**2 + noise**2)
+
+
+v = Parameterization(_v_target, _v_to_x_0, _v_gain)
+"""v = signal eps - noise x_0, the velocity of the angle between them. Salimans and Ho 2022, section 4.
+
+x_0 = (signal x_t - noise v) / (signal^2 + noise^2); the denominator is 1 for variance-preserving processes."""
+
+
+def to_eps(process: Process, x_0_hat: Image, x_t: Image, t: Time) -> Image:
+    """The noise that x_0_hat implies: (x_t - signal[t] x_0_hat) / noise[t]; t in 1..T."""
+    return (x_t - at(process.signal, t, x_t) * x_0_hat) / at(process.noise, t, x_t)

@@ -1,0 +1,153 @@
+"""The forward process q and its posterior, as tables over t.
+
+    q(x_t | x_0)            = N(signal[t] x_0, noise[t]^2 I)                          DDPM eq. 4
+    q(x_t | x_{t-1})        = N(a x_{t-1}, beta I),  a = signal[t] / signal[t-1]      DDPM eq. 2
+    q(x_{t-1} | x_t, x_0)   = N(c_x_0[t] x_0 + c_x_t[t] x_t, beta_tilde[t] I)         DDPM eq. 6, 7
+
+One record holds variance-preserving and variance-exploding processes alike; nothing downstream asks which it is.
+A sub-sequence ts of its steps, ts[0] = 0, is a process again: vp(alpha_bar[ts], base_t=ts) recomputes every table.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion import gaussian
+from diffusion.gaussian import Gaussian
+from diffusion.types import Array, Image, PerExample, Time, expand
+
+
+class Process(NamedTuple):
+    """Float32 tables of length T + 1, computed in float64 and indexed by t; index 0 is clean data.
+
+    Entries 0 of the log-variances repeat entries 1, so that no table holds an infinity and gradients through
+    `jnp.where` stay finite.
+    """
+
+    signal: Array
+    """Mean factor of q(x_t | x_0): sqrt(alpha_bar) or 1."""
+    noise: Array
+    """Standard deviation of q(x_t | x_0): sqrt(1 - alpha_bar) or sigma."""
+    c_x_0: Array
+    """Factor of x_0 in the posterior mean, sqrt(alpha_bar[t-1]) beta[t] / (1 - alpha_bar[t]) if variance preserving."""
+    c_x_t: Array
+    """Factor of x_t in the posterior mean, sqrt(alpha[t]) (1 - alpha_bar[t-1]) / (1 - alpha_bar[t])."""
+    log_beta: Array
+    """Fixed-large log-variance of p: log beta[t]; entry 1 is log beta_tilde[2], as in the published code."""
+    log_beta_tilde: Array
+    """Fixed-small log-variance of p and that of the posterior; entry 1, of which the logarithm is -inf, is entry 2."""
+    prior_log_var: Array
+    """Log-variance of p(x_T): 0 if variance preserving, log sigma_T^2 if variance exploding. A scalar."""
+    base_t: Array
+    """int32. The step of the process that the network was trained on; the identity unless respaced."""
+
+    @property
+    def T(self) -> int:
+        """Number of steps."""
+        return self.signal.shape[0] - 1
+
+
+def from_tables(
+    signal: np.ndarray, var: np.ndarray, prior_var: float = 1.0, base_t: np.ndarray | None = None
+) -> Process:
+    """The process with q(x_t | x_0) = N(signal[t] x_0, var[t] I), from float64 tables of length T + 1.
+
+    With a = signal[t] / signal[t-1] and beta = var[t] - a^2 var[t-1] (Kingma et al. 2021, eq. 26-27 in this notation):
+    c_x_0 = signal[t-1] beta / var[t],  c_x_t = a var[t-1] / var[t],  beta_tilde = beta var[t-1] / var[t].
+
+    At t = 1 the posterior is a point (beta_tilde = 0). The log-variance tables replace that entry by that of t = 2,
+    which gives the better decoder likelihood (DDPM's code); with T = 1 there is no t = 2 and log beta[1] stands in.
+    Raises ValueError where the noise does not grow, the tables do not start from clean data or lengths differ.
+    """
+    signal, var = np.asarray(signal, np.float64), np.asarray(var, np.float64)
+    if signal.shape != var.shape or signal.ndim != 1 or len(signal) < 2:
+        raise ValueError(f"signal and noise need one entry for each t = 0..T; got shapes {signal.shape}, {var.shape}")
+    if signal[0] != 1 or var[0] != 0:
+        raise ValueError(f"entry 0 is clean data: signal 1 and noise 0, not {signal[0]:g} and {var[0] ** 0.5:g}")
+    a = signal[1:] / signal[:-1]
+    beta = var[1:] - a**2 * var[:-1]
+    if not (beta > 0).all():
+        t = int(np.argmin(beta > 0)) + 1
+        raise ValueError(f"step {t} adds no noise: the noise level must grow strictly with t")
+    beta_tilde = beta * var[:-1] / var[1:]
+    first = beta_tilde[1] if len(beta) > 1 else beta[0]
+    steps = np.arange(len(signal)) if base_t is None else np.asarray(base_t)
+    if steps.shape != signal.shape:
+        raise ValueError(f"base_t needs one entry for each t = 0..{len(beta)}; got shape {steps.shape}")
+    return Process(
+        signal=_f32(signal),
+        noise=_f32(np.sqrt(var)),
+        c_x_0=_f32([1.0, *(signal[:-1] * beta / var[1:])]),
+        c_x_t=_f32([0.0, *(a * var[:-1] / var[1:])]),
+        log_beta=_f32(np.log([first, first, *beta[1:]])),
+        log_beta_tilde=_f32(np.log([first, first, *beta_tilde[1:]])),
+        prior_log_var=_f32(np.log(prior_var)),
+        base_t=jnp.asarray(steps, jnp.int32),
+    )
+
+
+def vp(alpha_bar: np.ndarray, base_t: np.ndarray | None = None) -> Process:
+    """The variance-preserving process of a schedule alpha_bar[0..T]. DDPM eq. 2, 4, 7."""
+    alpha_bar = np.asarray(alpha_bar, np.float64)
+    return from_tables(np.sqrt(alpha_bar), 1.0 - alpha_bar, base_t=base_t)
+
+
+def ve(sigma: np.ndarray, base_t: np.ndarray | None = None) -> Process:
+    """The variance-exploding process x_t = x_0 + sigma[t] eps, sigma[0] = 0. Score SDE eq. 31 and appendix F."""
+    sigma = np.asarray(sigma, np.float64)
+    return from_tables(np.ones_like(sigma), sigma**2, prior_var=float(sigma[-1] ** 2), base_t=base_t)
+
+
+def at(table: Array, t: Time, like: Image) -> Array:
+    """table[t], shaped to broadcast against `like`."""
+    return expand(table[t], like)
+
+
+def q_sample(process: Process, x_0: Image, t: Time, eps: Image) -> Image:
+    """A draw of q(x_t | x_0): signal[t] x_0 + noise[t] eps, for standard normal eps. DDPM eq. 4; t in 0..T."""
+    return at(process.signal, t, x_0) * x_0 + at(process.noise, t, x_0) * eps
+
+
+def q_marginal(process: Process, x_0: Image, t: Time) -> Gaussian:
+    """q(x_t | x_0) = N(signal[t] x_0, noise[t]^2 I). DDPM eq. 4; t in 1..T (at t = 0 it is a point)."""
+    return Gaussian(at(process.signal, t, x_0) * x_0, 2 * jnp.log(at(process.noise, t, x_0)))
+
+
+def q_step(process: Process, x_s: Image, t: Time) -> Gaussian:
+    """q(x_t | x_{t-1}), one forward step from x_s = x_{t-1}; t in 1..T. DDPM eq. 2.
+
+    mean = signal[t] / signal[t-1] x_{t-1},  var = noise[t]^2 - (signal[t] / signal[t-1])^2 noise[t-1]^2 = beta[t].
+
+    The variance is recovered from float32 tables through the posterior, beta = c_x_0[t] noise[t]^2 / signal[t-1],
+    a product without cancellation (and without the replaced entry of log_beta).
+    """
+    ratio = at(process.signal, t, x_s) / at(process.signal, t - 1, x_s)
+    var = at(process.c_x_0, t, x_s) * at(process.noise, t, x_s) ** 2 / at(process.signal, t - 1, x_s)
+    return Gaussian(ratio * x_s, jnp.log(var))
+
+
+def q_posterior(process: Process, x_0: Image, x_t: Image, t: Time) -> Gaussian:
+    """q(x_{t-1} | x_t, x_0), the posterior of one forward step.
+
+    mean = c_x_0[t] x_0 + c_x_t[t] x_t,  var = beta_tilde[t]. DDPM eq. 6-7; for VE, score SDE appendix F.
+
+    t in 1..T. At t = 1 the variance is 0 and log_var is that of t = 2, which matters only to the decoder.
+    """
+    mean = at(process.c_x_0, t, x_0) * x_0 + at(process.c_x_t, t, x_0) * x_t
+    return Gaussian(mean, at(process.log_beta_tilde, t, x_0))
+
+
+def prior(process: Process, like: Image) -> Gaussian:
+    """p(x_T) = N(0, I), or N(0, sigma_T^2 I) if variance exploding, in the shape of `like`."""
+    g = gaussian.standard(like)
+    return Gaussian(g.mean, g.log_var + process.prior_log_var)
+
+
+def snr(process: Process, t: Time) -> PerExample:
+    """Signal-to-noise ratio signal[t]^2 / noise[t]^2; t in 1..T (infinite at 0)."""
+    return (process.signal[t] / process.noise[t]) ** 2
+
+
+def _f32(x) -> Array:
+    return jnp.asarray(np.asarray(x, np.float64).astype(np.float32))

@@ -1,0 +1,1 @@
+"""Samplers: each a file, each seeing only `denoise(x_t, t)`. `loop.sample` runs any of them."""

@@ -1,0 +1,1 @@
+"""State, step, sharding, checkpoints, logging and the loop."""

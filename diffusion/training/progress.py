@@ -1,0 +1,84 @@
+"""Speed, time to finish, and the progress line: a bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+
+from diffusion.training import report
+
+TIMED_DISPATCHES = 3
+"""Dispatches after the first (which compiles) whose duration gives the first estimate of the time to finish."""
+
+
+class Progress:
+    """Follows a run from step `first` to step `last`; `say` prints a line."""
+
+    def __init__(self, first: int, last: int, batch_size: int, say: Callable[[str], None]):
+        self._last, self._batch_size, self._say = last, batch_size, say
+        self._dispatches = 0
+        self._start = time.monotonic()
+        self._mark = (first, self._start)
+        self._bar = None
+        self.images_per_second = 0.0
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=last, initial=first, unit="step", dynamic_ncols=True, smoothing=0.1)
+
+    def after_dispatch(self, step: int, result: Any) -> None:
+        """Called after each dispatch; waits for `result` only in the first few, to time them."""
+        self._dispatches += 1
+        if self._bar is not None:
+            self._bar.update(step - self._bar.n)
+        if self._dispatches == 1:
+            jax.block_until_ready(result)
+            now = time.monotonic()
+            self.say(f"first step  after {report.duration(now - self._start)}, compilation included")
+            self._mark = (step, now)
+        elif self._dispatches == 1 + TIMED_DISPATCHES:
+            jax.block_until_ready(result)
+            left = self._measure(step)
+            self.say(f"speed       {self.images_per_second:.3g} images/s, about {report.duration(left)} to go")
+            for line in report.too_long(left, jax.default_backend()):
+                self.say(line)
+
+    def show(self, step: int, loss: float) -> None:
+        """The progress line of a logged interval."""
+        left = self._measure(step)
+        speed = f"{self.images_per_second:.3g} images/s"
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"loss {loss:.4f}, {speed}")
+        else:
+            self._say(f"step {step}/{self._last}  loss {loss:.4f}  {speed}  {report.duration(left)} left")
+
+    def say(self, line: str) -> None:
+        """Prints a line without breaking the bar."""
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stderr)
+        else:
+            self._say(line)
+
+    @contextmanager
+    def pause(self, result: Any) -> Iterator[None]:
+        """Waits for `result`; time spent inside does not count for the speed."""
+        jax.block_until_ready(result)
+        start = time.monotonic()
+        yield
+        self._mark = (self._mark[0], self._mark[1] + time.monotonic() - start)
+
+    def close(self) -> None:
+        """Ends the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _measure(self, step: int) -> float:
+        """Updates the speed from the steps since the last mark, sets the mark here, and returns the seconds left."""
+        now = time.monotonic()
+        if step > self._mark[0]:
+            self.images_per_second = (step - self._mark[0]) * self._batch_size / max(now - self._mark[1], 1e-9)
+            self._mark = (step, now)
+        return (self._last - step) * self._batch_size / max(self.images_per_second, 1e-9)

@@ -1,0 +1,59 @@
+"""What a run tells its user: the start-up report, durations, warnings before time is lost."""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+LONG_SECONDS = 14 * 24 * 3600.0
+"""A run that would take longer than this is told so."""
+
+
+def count(tree: object) -> int:
+    """Number of scalars in a tree of (possibly abstract) arrays."""
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+
+def size(tree: object) -> int:
+    """Bytes of a tree of (possibly abstract) arrays; random keys are not counted."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf.dtype, "itemsize")]
+    return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
+
+
+def duration(seconds: float) -> str:
+    """A duration in the two units that a person would use: 45 s, 3 min 20 s, 2 h 5 min, 3 d 4 h."""
+    total = round(seconds)
+    units = [("d", 86400), ("h", 3600), ("min", 60), ("s", 1)]
+    for (name, length), (next_name, next_length) in zip(units[:-1], units[1:], strict=True):
+        if total >= length:
+            rest = total % length // next_length
+            return f"{total // length} {name}" + (f" {rest} {next_name}" if rest else "")
+    return f"{total} s"
+
+
+def quantity(value: float, unit: str) -> str:
+    """A number with a decimal prefix: 12.4 GFLOP."""
+    for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}"
+
+
+def describe_devices(devices: Sequence[jax.Device]) -> str:
+    """The devices of a run, such as '1 x cpu' or '8 x NVIDIA H200'."""
+    kinds = {d.device_kind for d in devices}
+    return f"{len(devices)} x {', '.join(sorted(kinds))}"
+
+
+def too_long(seconds: float, platform: str) -> list[str]:
+    """What to say of a run that would take `seconds`; nothing where that is bearable."""
+    if seconds < LONG_SECONDS:
+        return []
+    lines = [f"WARNING     at this speed the run takes {duration(seconds)} on this device. Instead:"]
+    if platform == "cpu":
+        lines.append("              run it on a GPU or TPU (install jax for it: pip install 'jax[cuda13]' or 'jax[tpu]'),")
+    lines += [
+        "              or try --config=configs/digits.py (minutes on a CPU) or configs/cifar10_small.py (one modest GPU),",
+        "              or lower --config.train.steps, --config.train.batch_size or --config.net.channels.",
+    ]
+    return lines

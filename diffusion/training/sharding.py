@@ -1,0 +1,66 @@
+"""One mesh over all devices, and where each array of the training state lives on it.
+
+The global batch is split along the one mesh axis; parameters, optimiser state and moving average are replicated, or
+sharded by rule. Programs are written for global arrays: XLA inserts the communication. One device is the same code.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+AXIS = "data"
+
+Rule = tuple[str, int | None]
+"""(pattern, axis): leaves whose path matches are split along that axis (negative: from the end), or replicated."""
+
+REPLICATED: tuple[Rule, ...] = ((".*", None),)
+"""Every device holds all parameters."""
+
+FSDP: tuple[Rule, ...] = (("kernel$", -1), (".*", None))
+"""Kernels, their moments and averages are split along output channels: memory per device falls with their number."""
+
+
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A one-dimensional mesh over the devices given, by default all."""
+    devices = list(jax.devices() if devices is None else devices)
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def check_batch(batch_size: int, mesh: Mesh) -> None:
+    """Raises ValueError where the batch does not divide over the devices."""
+    if batch_size % mesh.size:
+        lower = batch_size // mesh.size * mesh.size
+        near = [n for n in (lower, lower + mesh.size) if n > 0]
+        raise ValueError(
+            f"train.batch_size = {batch_size} does not divide over {mesh.size} devices; "
+            f"use {' or '.join(map(str, near))}"
+        )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split_axis(mesh: Mesh, axis: int = 0) -> NamedSharding:
+    """Split along one axis, the others whole."""
+    return NamedSharding(mesh, PartitionSpec(*([None] * axis), AXIS))
+
+
+def by_rules(tree: Any, mesh: Mesh, rules: Sequence[Rule]) -> Any:
+    """The sharding of every leaf of a (possibly abstract) tree, by the first rule whose pattern its path matches.
+
+    A leaf whose axis does not divide over the devices is replicated.
+    """
+
+    def one(path: Any, leaf: Any) -> NamedSharding:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        axis = next((axis for pattern, axis in rules if re.search(pattern, name)), None)
+        if axis is None or leaf.ndim == 0 or leaf.shape[axis] % mesh.size:
+            return replicated(mesh)
+        return split_axis(mesh, axis % leaf.ndim)
+
+    return jax.tree_util.tree_map_with_path(one, tree)

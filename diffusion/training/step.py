@@ -1,0 +1,130 @@
+"""One update of the parameters, DDPM Algorithm 1, and several of them in one dispatch."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from diffusion import objective as objectives
+from diffusion.data.transforms import random_flip, to_image
+from diffusion.denoiser import network_time, split
+from diffusion.objective import Objective
+from diffusion.parameterization import Parameterization
+from diffusion.process import Process, q_sample
+from diffusion.timesteps import Timesteps
+from diffusion.training import ema
+from diffusion.training.state import Params, TrainState, step_keys
+from diffusion.types import Array, Image, Labels, OneKey, PerExample, Pixels, Time
+from diffusion.variance import Variance
+
+QUARTILES = 4
+
+
+class Task(NamedTuple):
+    """What is trained: the diffusion, the network, and how its loss is formed."""
+
+    process: Process
+    parameterization: Parameterization
+    variance: Variance
+    objective: Objective
+    timesteps: Timesteps
+    apply: Callable[[Params, Image, Array, Labels, OneKey], Image]
+    """apply(params, x_t, time, labels, dropout_key) -> output, in training mode."""
+    time_scale: float = 1.0
+    flip: bool = False
+
+
+class Update(NamedTuple):
+    """How parameters follow gradients."""
+
+    optimizer: optax.GradientTransformation
+    ema_decay: float
+    ema_warmup: bool = False
+
+
+Metrics = dict[str, Array]
+"""name -> [sum, count] over examples or steps: sums add up over steps, and their ratio is the mean."""
+
+Gather = Callable[[Any, Any], tuple[Pixels, Labels]]
+"""gather(data, batch): the pixels and labels of one step, from resident data and indices or from a streamed batch."""
+
+
+def loss(
+    task: Task, params: Params, key: OneKey, x_0: Image, labels: Labels, t: Time, eps: Image
+) -> objectives.Terms:
+    """Per-example terms of the objective for x_t = q_sample(x_0, t, eps). `key` drives dropout."""
+    x_t = q_sample(task.process, x_0, t, eps)
+    out = task.apply(params, x_t, network_time(t, task.time_scale), labels, key)
+    mean_half, raw_var = split(out, x_0.shape[-1])
+    return objectives.evaluate(
+        task.objective, task.process, task.parameterization, task.variance, mean_half, raw_var, x_0, eps, x_t, t
+    )
+
+
+def train_step(
+    task: Task, update: Update, state: TrainState, pixels: Pixels, labels: Labels
+) -> tuple[TrainState, Metrics]:
+    """One gradient step on a batch. DDPM Algorithm 1.
+
+    All random numbers come from fold_in(state.key, state.step) and are drawn for the global batch, so neither resuming
+    nor the number of devices changes them.
+    """
+    keys = step_keys(state.key, state.step)
+    x_0 = to_image(pixels)
+    if task.flip:
+        x_0 = random_flip(keys.flip, x_0)
+    t, weight = task.timesteps.sample(keys.timesteps, state.timesteps, x_0.shape[0])
+    eps = jax.random.normal(keys.noise, x_0.shape)
+
+    def mean_loss(params: Params) -> tuple[Array, objectives.Terms]:
+        terms = loss(task, params, keys.dropout, x_0, labels, t, eps)
+        return jnp.mean(weight * terms.loss), terms
+
+    (value, terms), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
+    updates, opt_state = update.optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    rate = ema.decay(state.step, update.ema_decay, update.ema_warmup)
+    new = TrainState(
+        step=state.step + 1,
+        params=params,
+        ema=ema.update(state.ema, params, rate),
+        opt_state=opt_state,
+        timesteps=task.timesteps.update(state.timesteps, t, terms.loss),
+        key=state.key,
+    )
+    return new, _metrics(task, value, terms, t, optax.global_norm(grads))
+
+
+def train_steps(
+    task: Task, update: Update, gather: Gather, state: TrainState, data: Any, batches: Any
+) -> tuple[TrainState, Metrics]:
+    """As many updates as `batches` has leading entries, in one dispatch; metrics are summed over them."""
+
+    def body(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+        return train_step(task, update, state, *gather(data, batch))
+
+    if jax.tree.leaves(batches)[0].shape[0] == 1:
+        return body(state, jax.tree.map(lambda x: x[0], batches))
+    state, metrics = jax.lax.scan(body, state, batches)
+    return state, jax.tree.map(lambda m: m.sum(axis=0), metrics)
+
+
+def _metrics(task: Task, value: Array, terms: objectives.Terms, t: Time, grad_norm: Array) -> Metrics:
+    """Loss, squared error overall and by quartile of t, and gradient norm, each as [sum, count]."""
+    metrics = {"loss": _one(value), "mse": _one(jnp.mean(terms.mse)), "grad_norm": _one(grad_norm)}
+    if task.objective.vlb:
+        metrics["vlb_bits_per_dim"] = _one(jnp.mean(terms.vlb))
+    quartile = (t - 1) * QUARTILES // task.process.T
+    for q in range(QUARTILES):
+        metrics[f"mse_t_quartile_{q + 1}"] = _masked(terms.mse, quartile == q)
+    return metrics
+
+
+def _one(value: Array) -> Array:
+    return jnp.stack([value, jnp.float32(1)])
+
+
+def _masked(values: PerExample, mask: Array) -> Array:
+    return jnp.stack([jnp.sum(jnp.where(mask, values, 0.0)), jnp.sum(mask).astype(jnp.float32)])

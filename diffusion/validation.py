@@ -1,0 +1,119 @@
+"""Whether a config can work: each key in its range, and no combination that cannot mean what it says."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from diffusion.config import KEYS, VE_SCHEDULES, VP_SCHEDULES, flatten, lookup
+from diffusion.legal import nearest
+
+LEARNED = ("learned", "learned_range")
+RAMPED = tuple(name for name in VP_SCHEDULES if name not in ("const", "jsd", "cosine"))
+"""Schedules that read beta_1."""
+
+OWN_SIZE = {"digits": 8, "cifar10": 32, "mnist": 28}
+"""Height and width of the sets whose images come in one size."""
+
+READ_BY: dict[str, tuple[str, tuple[str, ...]]] = {
+    "diffusion.beta_1": ("diffusion.schedule", RAMPED),
+    "diffusion.beta_T": ("diffusion.schedule", (*RAMPED, "const")),
+    "diffusion.sigma_1": ("diffusion.schedule", ("geometric",)),
+    "diffusion.sigma_T": ("diffusion.schedule", VE_SCHEDULES),
+    "objective.vlb_weight": ("objective.name", ("hybrid",)),
+}
+"""Keys that only some values of another key read: changing them where nothing reads them is a mistake."""
+
+
+class Rule(NamedTuple):
+    """A combination that cannot work: when it is broken, and one line with the remedy (`c` is the config)."""
+
+    broken: Callable[[ConfigDict], bool]
+    line: str
+
+
+RULES = (
+    Rule(
+        lambda c: c.diffusion.variance in LEARNED and c.objective.name in ("simple", "mu_mse"),
+        "config.diffusion.variance: {c.diffusion.variance!r} would never be trained, since objective "
+        "{c.objective.name!r} has no term for it; use objective hybrid or vlb, or a fixed variance",
+    ),
+    Rule(
+        lambda c: c.objective.name == "hybrid" and c.diffusion.variance not in LEARNED,
+        "config.objective.name: 'hybrid' trains the variance by a bound whose mean is frozen, and variance "
+        "{c.diffusion.variance!r} has nothing to train; use variance learned_range or learned, or objective simple",
+    ),
+    Rule(
+        lambda c: c.diffusion.schedule == "jsd" and c.diffusion.parameterization == "eps",
+        "config.diffusion.parameterization: 'eps' does not go with schedule 'jsd', which ends at alpha_bar_T = 0, where "
+        "x_0 cannot be read from eps; use x_0, mu or v, or another schedule",
+    ),
+    Rule(
+        lambda c: c.diffusion.schedule == "geometric" and c.diffusion.sigma_1 >= c.diffusion.sigma_T,
+        "config.diffusion.sigma_1: {c.diffusion.sigma_1!r} must be below sigma_T = {c.diffusion.sigma_T!r}, since noise "
+        "grows with t",
+    ),
+    Rule(
+        lambda c: c.data.size not in (0, OWN_SIZE.get(c.data.name, c.data.size)),
+        "config.data.size: {c.data.size!r} does not apply to {c.data.name!r}, whose images have a size of their own; "
+        "set it to 0, or use folder:PATH or tfds:NAME",
+    ),
+)
+
+
+def validate(config: ConfigDict, size: int | None = None) -> None:
+    """Raises ValueError, in one line that names the remedy, for the first key or combination that cannot work.
+
+    What depends on the size of the images is checked if the size is known: given here as `size` by whoever has opened
+    the data set, or told by config.data.
+    """
+    flat = flatten(config)
+    for key, value in flat.items():
+        if not lookup(key).legal.accepts(value):
+            raise ValueError(refusal(key, value))
+    if missing := sorted(KEYS.keys() - flat.keys()):
+        raise ValueError(f"config.{missing[0]} is missing: a config starts from default_config()")
+    for key, (reader, values) in READ_BY.items():
+        if flat[key] != KEYS[key].default and flat[reader] not in values:
+            raise ValueError(
+                f"config.{key}: {flat[key]!r} has no effect where {reader} is {flat[reader]!r}; "
+                f"leave it at {KEYS[key].default!r}, or set config.{reader} to {' or '.join(values)}"
+            )
+    for rule in RULES:
+        if rule.broken(config):
+            raise ValueError(rule.line.format(c=config))
+    _validate_net(config.net, size or config.data.size or OWN_SIZE.get(config.data.name, 0))
+
+
+def refusal(key: str, value: object) -> str:
+    """Why a value is not one of a key's, and what is."""
+    default, legal, _ = KEYS[key]
+    best = nearest(value, legal.names) if isinstance(value, str) else None
+    remedy = f"did you mean {best!r}?" if best not in (None, value) else f"the default is {default!r}"
+    return f"config.{key}: {value!r} is not {legal.text}; {remedy}"
+
+
+def _validate_net(net: ConfigDict, size: int) -> None:
+    """Whether the levels of the U-Net suit images of this height (0: unknown) and attention has its heads."""
+    levels = len(net.multipliers)
+    heights = [size >> level for level in range(levels)]
+    unit = 2 ** (levels - 1)
+    if size % unit:
+        halvings = (size & -size).bit_length() - 1
+        raise ValueError(
+            f"config.net.multipliers: {levels} levels need a size that is a multiple of {unit}, and the images have "
+            f"{size} pixels; use at most {halvings + 1} levels, or set config.data.size where the data set allows it"
+        )
+    unreached = [height for height in net.attention if height not in heights]
+    if size and unreached:
+        raise ValueError(
+            f"config.net.attention: {unreached[0]} is not a height that images of {size} pixels pass in {levels} levels; "
+            f"use some of {', '.join(map(str, heights))}, or () for attention in the middle alone"
+        )
+    attended = {m for m, height in zip(net.multipliers, heights, strict=True) if size and height in net.attention}
+    for width in sorted(net.channels * m for m in attended | {net.multipliers[-1]}):
+        if width % net.heads:
+            raise ValueError(
+                f"config.net.heads: {net.heads} heads do not divide the {width} channels of an attention block; "
+                f"use a divisor of {width}"
+            )

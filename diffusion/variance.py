@@ -1,0 +1,46 @@
+"""The log-variance of p(x_{t-1} | x_t), from tables or from the network's raw variance channels.
+
+Each is a function (process, t, raw_var) -> log_var, of shape [B] where all dimensions share it. `process` is the one
+that is sampled: on a respaced chain the bounds are recomputed, the raw output keeps its meaning.
+"""
+
+from collections.abc import Callable
+
+from diffusion.process import Process, at
+from diffusion.types import Image, PerExample, Time
+
+Variance = Callable[[Process, Time, Image | None], Image | PerExample]
+
+
+def fixed_large(process: Process, t: Time, raw_var: Image | None) -> PerExample:  # noqa: ARG001
+    """log beta[t], the optimum for x_0 ~ N(0, I). DDPM section 3.2; entry 1 is that of fixed_small."""
+    return process.log_beta[t]
+
+
+def fixed_small(process: Process, t: Time, raw_var: Image | None) -> PerExample:  # noqa: ARG001
+    """log beta_tilde[t], the optimum for x_0 known exactly. DDPM section 3.2."""
+    return process.log_beta_tilde[t]
+
+
+def learned(process: Process, t: Time, raw_var: Image | None) -> Image:  # noqa: ARG001
+    """The raw output itself. DDPM Table 2, "learned diagonal".
+
+    A fresh network outputs 0, a variance of 1 at every step, far above the right values of e^-9 to e^-4.
+    """
+    return _required(raw_var)
+
+
+def learned_range(process: Process, t: Time, raw_var: Image | None) -> Image:
+    """Interpolation f log beta + (1 - f) log beta_tilde with f = (raw_var + 1) / 2. Improved DDPM eq. 15.
+
+    f is not squashed: outputs beyond [-1, 1] extrapolate. At t = 1 both ends are the same number.
+    """
+    raw_var = _required(raw_var)
+    f = (raw_var + 1.0) / 2.0
+    return f * at(process.log_beta, t, raw_var) + (1.0 - f) * at(process.log_beta_tilde, t, raw_var)
+
+
+def _required(raw_var: Image | None) -> Image:
+    if raw_var is None:
+        raise ValueError("a learned variance needs a network with twice as many output channels as the data has")
+    return raw_var

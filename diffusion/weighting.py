@@ -1,0 +1,33 @@
+"""Weights of the squared error, stated in x_0 space: the loss is weight(t) ||x_0 - x_0_hat||^2.
+
+Each is a function (process, parameterization, t) -> [B]. A weight so stated means the same whatever the network
+predicts: the objective multiplies by gain(t)^2 and compares outputs with targets.
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from diffusion.parameterization import Parameterization
+from diffusion.process import Process
+from diffusion.types import PerExample, Time
+
+Weight = Callable[[Process, Parameterization, Time], PerExample]
+
+
+def native(process: Process, parameterization: Parameterization, t: Time) -> PerExample:
+    """1 / gain(t)^2: the plain squared error of the network's output. L_simple for eps. DDPM eq. 14."""
+    return 1.0 / parameterization.gain(process, t) ** 2
+
+
+def mu_mse(process: Process, parameterization: Parameterization, t: Time) -> PerExample:  # noqa: ARG001
+    """c_x_0[t]^2: the squared error of the posterior mean. DDPM Table 2, "MSE on mu-tilde"."""
+    return process.c_x_0[t] ** 2
+
+
+def vlb(process: Process, parameterization: Parameterization, t: Time) -> PerExample:  # noqa: ARG001
+    """c_x_0[t]^2 / (2 beta_tilde[t]): the KL of a fixed-small step, = (SNR[t-1] - SNR[t]) / 2. DDPM eq. 12.
+
+    For t >= 2. At t = 1 beta_tilde is replaced by that of t = 2, which makes it the density of the Gaussian decoder.
+    """
+    return process.c_x_0[t] ** 2 / 2.0 * jnp.exp(-process.log_beta_tilde[t])

@@ -1,0 +1,37 @@
+"""What every test runs under. The settings are environment variables, so that processes started by tests have them too.
+
+CPU with eight devices, so that sharding is tested in-process (JAX_PLATFORMS=cuda tests on a GPU instead); arrays of
+different rank never broadcast silently; compiled programs are kept from one run of the suite to the next.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+CACHE = Path(__file__).resolve().parents[1] / ".pytest_cache" / "xla"
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+DEVICES = "--xla_force_host_platform_device_count"
+if DEVICES not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES}=8".strip()
+
+
+@pytest.fixture
+def rng():
+    """NumPy's generator, the same in every test."""
+    import numpy as np
+
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def key():
+    """A jax random key, the same in every test."""
+    import jax
+
+    return jax.random.key(0)
