@@ -17,7 +17,4 @@ def get_config():
     config.paper = "lsun_church"
     config.data.name = "tfds:lsun/church_outdoor"
     config.train.steps = 1_200_000
-    config.train.eval_every = 10_000
-    config.eval.quick_n = 32
-    config.eval.final = True
     return config

@@ -87,6 +87,9 @@ SAMPLERS: dict[str, Callable[[Process, Variance], Sampler]] = {
 
 SHARDINGS: dict[str, tuple[sharding.Rule, ...]] = {"replicated": sharding.REPLICATED, "fsdp": sharding.FSDP}
 
+# Drawing initial weights is run once and is quick: compiling it without optimisation saves seconds at every start.
+RUN_ONCE = {"xla_backend_optimization_level": 0}
+
 DTYPES: dict[str, Any] = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 # name, or prefix ending in ":" -> (config.data, what follows the prefix, train) -> Source
@@ -156,8 +159,8 @@ class Experiment(NamedTuple):
     def denoise(self, params: Params, labels: Labels, clip: bool | None = None) -> Denoiser:
         """The denoiser of a set of parameters, in evaluation mode; clipped as config.sample.clip says unless told."""
 
-        def apply(x_t: Image, time: Array) -> Image:
-            return self.net.apply({"params": params}, x_t, time, self._label(labels))
+        def apply(x_t: Image, time: Array) -> Array:
+            return self._apply(params, x_t, time, labels)
 
         denoise = denoiser.from_network(apply, self.process, self.parameterization, self.time_scale)
         clip = self.config.sample.clip if clip is None else clip
@@ -167,9 +170,8 @@ class Experiment(NamedTuple):
         """What training optimises."""
         config = self.config
 
-        def apply(params: Params, x_t: Image, time: Array, labels: Labels, key: OneKey) -> Image:
-            label = self._label(labels)
-            return self.net.apply({"params": params}, x_t, time, label, train=True, rngs={"dropout": key})
+        def apply(params: Params, x_t: Image, time: Array, labels: Labels, key: OneKey) -> Array:
+            return self._apply(params, x_t, time, labels, train=True, rngs={"dropout": key})
 
         return Task(
             self.process,
@@ -207,7 +209,7 @@ class Experiment(NamedTuple):
         seed = jnp.uint32(self.config.seed)
         rules = SHARDINGS[self.config.train.sharding]
         places = sharding.by_rules(jax.eval_shape(make, seed), self.mesh, rules)
-        return jax.jit(make, out_shardings=places)(seed)
+        return jax.jit(make, out_shardings=places, compiler_options=RUN_ONCE)(seed)
 
     def feed(self, data: Source) -> Feed:
         """Training batches: from the device if the set fits there, else streamed."""
@@ -253,6 +255,9 @@ class Experiment(NamedTuple):
     def batch(self, wanted: int) -> int:
         """`wanted` images, rounded up to a multiple of the number of devices."""
         return -(-wanted // self.mesh.size) * self.mesh.size
+
+    def _apply(self, params: Params, x_t: Image, time: Array, labels: Labels, **mode: Any) -> Any:
+        return self.net.apply({"params": params}, x_t, time, self._label(labels), **mode)
 
     def _label(self, labels: Labels) -> Labels | None:
         return labels if self.net.classes else None

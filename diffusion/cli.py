@@ -8,9 +8,9 @@
     if __name__ == "__main__":
         cli.run(main)
 
-Any key can be set after the file is read, before or after --config: --config.optim.lr=1e-4, --config.net.attention=16,8,
---noconfig.data.flip. The syntax is that of ml_collections.config_flags, whose parser answers an unknown key or a faulty
-file with a traceback; ours answers in one line. Nothing heavy is imported here, so --help is immediate.
+Any key can be set over the file: --config.optim.lr=1e-4, --config.net.attention=16,8, --noconfig.data.flip. The syntax
+is that of ml_collections.config_flags, whose parser answers an unknown key or a faulty file with a traceback; ours
+answers in one line. Nothing heavy is imported here, so --help is immediate.
 """
 
 import ast

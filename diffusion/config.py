@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 
 from diffusion.legal import Legal, above, even, flag, from_zero, nearest, one_of, path, whole, wholes
 
-
 Config = ConfigDict | Mapping[str, Any]
 """A config, or what was saved of one: nested, or flat with dotted keys."""
 
@@ -45,7 +44,7 @@ KEYS: dict[str, Key] = {
     "data.name": Key(
         "cifar10",
         one_of("digits", "cifar10", "mnist", "folder:", "tfds:"),
-        "The data set: a name, folder:PATH for a folder of PNG or JPEG files, tfds:NAME for one of TensorFlow Datasets.",
+        "The data set: a name, folder:PATH for a folder of PNG or JPEG files, or tfds:NAME for one of TFDS.",
     ),
     "data.dir": Key("", path(), "Where the data set lies or is put; empty: its usual place."),
     "data.size": Key(0, whole(0), "Images are cropped and resized to this height and width; 0: left as they are."),
@@ -62,10 +61,12 @@ KEYS: dict[str, Key] = {
         "How noise grows with t; constant and geometric are variance exploding, the others variance preserving.",
     ),
     "diffusion.T": Key(1000, whole(1), "Number of noise steps; beta_1 and beta_T are not rescaled with it."),
-    "diffusion.beta_1": Key(1e-4, above(0, 1), "Variance that the first step adds (variance preserving schedules)."),
-    "diffusion.beta_T": Key(0.02, above(0, 1), "Variance that the last step adds (variance preserving schedules)."),
-    "diffusion.sigma_1": Key(0.01, above(0), "Noise level after the first step (the geometric schedule)."),
-    "diffusion.sigma_T": Key(50.0, above(0), "Noise level after the last step (variance exploding schedules)."),
+    "diffusion.beta_1": Key(
+        1e-4, above(0.0, 1.0), "Variance that the first step adds (variance preserving schedules)."
+    ),
+    "diffusion.beta_T": Key(0.02, above(0.0, 1.0), "Variance that the last step adds (variance preserving schedules)."),
+    "diffusion.sigma_1": Key(0.01, above(0.0), "Noise level after the first step (the geometric schedule)."),
+    "diffusion.sigma_T": Key(50.0, above(0.0), "Noise level after the last step (variance exploding schedules)."),
     "diffusion.parameterization": Key("eps", one_of("eps", "x_0", "mu", "v"), "What the network predicts."),
     "diffusion.variance": Key(
         "fixed_large",
@@ -79,7 +80,7 @@ KEYS: dict[str, Key] = {
         "The loss: L_simple, the variational bound, the squared error of mu-tilde, or L_simple + vlb_weight L_vlb.",
     ),
     "objective.vlb_weight": Key(
-        0.001, above(0), "Weight in the hybrid objective of the bound, in bits/dim; it trains the variance alone."
+        0.001, above(0.0), "Weight in the hybrid objective of the bound, in bits/dim; it trains the variance alone."
     ),
     "objective.timesteps": Key(
         "uniform", one_of("uniform", "antithetic"), "How t is drawn: independently, or in pairs t and T + 1 - t."
@@ -91,8 +92,8 @@ KEYS: dict[str, Key] = {
     ),
     "net.blocks": Key(2, whole(1), "Residual blocks per level on the way down; the way up has one more."),
     "net.attention": Key((16,), wholes(1, True), "Heights in pixels at which self-attention follows every block."),
-    "net.heads": Key(1, whole(1), "Attention heads."),
-    "net.dropout": Key(0.1, from_zero(1), "Share of activations dropped in each residual block while training."),
+    "net.heads": Key(1, whole(1), "Heads of every attention block, which share its channels."),
+    "net.dropout": Key(0.1, from_zero(1.0), "Share of activations dropped in each residual block while training."),
     "net.scale_shift": Key(False, flag(), "Time scales and shifts the second norm of a block instead of being added."),
     "net.class_conditional": Key(False, flag(), "Give the network the class label of each image."),
     "net.dtype": Key(
@@ -101,14 +102,14 @@ KEYS: dict[str, Key] = {
     "net.remat": Key(False, flag(), "Recompute activations in the backward pass: less memory, more time, same result."),
     "net.rescale_time": Key(False, flag(), "Give the network the time scaled to 0..1000 whatever diffusion.T is."),
     # ----------------------------------------------------------------------------------------------------------- optim
-    "optim.lr": Key(2e-4, above(0), "Learning rate of Adam after the warm-up; it stays constant."),
+    "optim.lr": Key(2e-4, above(0.0), "Learning rate of Adam after the warm-up; it stays constant."),
     "optim.warmup_steps": Key(5000, whole(0), "Steps over which the learning rate rises linearly from 0."),
     "optim.clip": Key(1.0, from_zero(), "Gradients with a larger global norm are scaled down to it; 0: never."),
-    "optim.beta_1": Key(0.9, from_zero(1), "Adam's decay of the gradient average."),
-    "optim.beta_2": Key(0.999, from_zero(1), "Adam's decay of the squared-gradient average."),
-    "optim.eps": Key(1e-8, above(0), "Adam's guard against division by zero."),
+    "optim.beta_1": Key(0.9, from_zero(1.0), "Adam's decay of the gradient average."),
+    "optim.beta_2": Key(0.999, from_zero(1.0), "Adam's decay of the squared-gradient average."),
+    "optim.eps": Key(1e-8, above(0.0), "Adam's guard against division by zero."),
     "optim.weight_decay": Key(0.0, from_zero(), "Decoupled weight decay (AdamW), times the learning rate."),
-    "optim.ema_decay": Key(0.9999, from_zero(1), "Decay of the average of the weights that samples are drawn from."),
+    "optim.ema_decay": Key(0.9999, from_zero(1.0), "Decay of the average of the weights that samples are drawn from."),
     "optim.ema_warmup": Key(False, flag(), "Start with a smaller decay that rises to ema_decay; for short runs."),
     # ----------------------------------------------------------------------------------------------------------- train
     "train.steps": Key(800_000, whole(1), "Optimiser steps in all; a run started again with more of them goes on."),
@@ -116,7 +117,7 @@ KEYS: dict[str, Key] = {
     "train.steps_per_dispatch": Key(1, whole(1), "Steps that the device takes between two words with the host."),
     "train.log_every": Key(100, whole(1), "Steps between two lines of metrics."),
     "train.sample_every": Key(10_000, whole(0), "Steps between two sample grids; 0: only at the end."),
-    "train.eval_every": Key(10_000, whole(0), "Steps between two quick estimates of the bound; 0: none."),
+    "train.eval_every": Key(10_000, whole(0), "Steps between two quick estimates of the bound; 0: only at the end."),
     "train.checkpoint_every": Key(5_000, whole(0), "Steps between two checkpoints; 0: only the first and the last."),
     "train.keep": Key(3, whole(1), "Newest checkpoints kept."),
     "train.sharding": Key(
@@ -134,7 +135,6 @@ KEYS: dict[str, Key] = {
     ),
     "sample.n": Key(64, whole(1), "Images in a sample grid."),
     "sample.batch_size": Key(64, whole(1), "Images drawn at a time; it does not change them."),
-    "sample.snapshots": Key(0, whole(0), "Predictions of x_0 kept along the chain, evenly spaced over t; at most T."),
     # ------------------------------------------------------------------------------------------------------------ eval
     "eval.n": Key(0, whole(0), "Held-out images for the final bound; 0: all of them."),
     "eval.batch_size": Key(128, whole(1), "Images per evaluation batch; it does not change the result."),
@@ -150,7 +150,7 @@ RESUMABLE = frozenset(
     {"paper", "compilation_cache", "data.dir", "data.download", "data.resident_mb", "data.threads", "net.remat"}
     | ({key for key in KEYS if key.startswith(("train.", "sample.", "eval."))} - {"train.batch_size"})
 )
-"""Keys that a resumed run may change: they say how, how long or with what reports a run goes on, not what it computes."""
+"""Keys that a resumed run may change: they say how, how long and with what reports it goes on, not what it computes."""
 
 
 def default_config() -> ConfigDict:

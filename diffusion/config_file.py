@@ -29,9 +29,12 @@ PARSERS = {
     tuple: (integers, "a list of integers, such as 16 or 16,8 or ()"),
 }
 
+UNKNOWN_KEY = re.compile(r"""\W*(?:Key )?[\\"']+(\w+)[\\"']""")
+"""How a ConfigDict begins to complain of a key that it does not have; it goes on with all of its values."""
+
 
 def find(given: str) -> Path:
-    """The config file as named from here or, failing that, from the project's root. Raises ValueError if there is none."""
+    """The config file as named from here or, failing that, from the project's root; ValueError if there is none."""
     for path in (Path(given), ROOT / given):
         if path.is_file():
             return path
@@ -42,7 +45,7 @@ def find(given: str) -> Path:
 
 
 def load(path: Path) -> ConfigDict:
-    """What get_config() of a config file returns, locked. Raises ValueError with the line of the file that went wrong."""
+    """What get_config() of a config file returns, locked; ValueError with the line of the file that went wrong."""
     if str(ROOT) not in sys.path:  # a config imports diffusion.config, and may import its neighbours as configs.NAME
         sys.path.insert(0, str(ROOT))
     try:
@@ -88,9 +91,9 @@ def _fault(path: Path, error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(path)]
     reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    if isinstance(error, SyntaxError):
-        reason = f"{error.msg} ({error.filename}, line {error.lineno})"
-    elif "ml_collections" in frames[-1].filename and (named := re.match(r"""\W*(?:Key )?["']+(\w+)["']""", str(error))):
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        lines, reason = [error.lineno], error.msg
+    elif "ml_collections" in frames[-1].filename and (named := UNKNOWN_KEY.match(str(error))):
         best = nearest(named[1], KEYS)
         reason = f"{named[1]!r} is not a config key" + (f"; did you mean config.{best}?" if best else "")
     return f"{path}{f', line {lines[-1]}' if lines else ''}: {reason}"

@@ -17,7 +17,7 @@ from diffusion.variance import Variance
 Denoiser = Callable[[Image, Time], Prediction]
 """denoise(x_t, t), t a step of the base process, the one that the network was trained on."""
 
-Network = Callable[[Image, Array], Image]
+Network = Callable[[Image, Array], Array]
 """network(x_t, time) -> output with C or, where it predicts a variance, 2C channels."""
 
 

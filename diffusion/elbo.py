@@ -9,7 +9,7 @@ Everything is in nats, summed over the dimensions of an example; bits_per_dim is
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +28,8 @@ Decoder = Callable[[Gaussian, Image], Array]
 """Log-likelihood per element of x_0 under p(x_0 | x_1): gaussian.discretized_log_prob or gaussian.log_prob."""
 
 
-def bits_per_dim(nats: Array, dims: int) -> Array:
-    """Nats per example to bits per dimension: nats / (dims ln 2)."""
+def bits_per_dim(nats: Any, dims: int) -> Any:
+    """Nats per example, a number or an array of any kind, to bits per dimension: nats / (dims ln 2)."""
     return nats / (dims * np.log(2.0))
 
 

@@ -1,9 +1,10 @@
-"""What scripts do with an experiment: the start-up report, previews and estimates while training, the closing report."""
+"""What scripts do with an experiment: a run from start-up to closing report, previews and estimates on its way."""
 
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,20 +16,29 @@ from diffusion.build import Experiment
 from diffusion.config import config_hash
 from diffusion.data.source import Source
 from diffusion.evaluation import likelihood, samples
-from diffusion.evaluation.classes import judge
 from diffusion.figures.grid import grid
-from diffusion.training import report
+from diffusion.findings import Findings, measure
+from diffusion.paper import deviations
+from diffusion.training import loop, report
 from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.feed import Feed
 from diffusion.training.loop import Hooks, Plan
 from diffusion.training.metrics import Writer
+from diffusion.training.sharding import make_mesh
 from diffusion.training.state import Params, TrainState
+from diffusion.validation import validate
 
 GRID_SIDE = 512
 """Sample grids of small images are enlarged to about this many pixels."""
 
-JUDGED_SIDE = 32
-"""Labelled grey images up to this size are judged by a pixel classifier in the closing report."""
+
+class Outcome(NamedTuple):
+    """How a run ended."""
+
+    findings: Findings
+    first: int
+    """The step from which it went on; 0: it was done in one go."""
+    step: int
 
 
 def plan(config: ConfigDict) -> Plan:
@@ -125,6 +135,50 @@ def picture(pixels: np.ndarray) -> np.ndarray:
     return grid(pixels, min_side=GRID_SIDE)
 
 
+def run(config: ConfigDict, folder: Path, say: Callable[[str], None]) -> Outcome:
+    """Trains in a folder, or goes on with what stopped there, and closes with the report; `say` prints a line.
+
+    The compiler's settings must be in place (runtime.configure). Raises ValueError where the folder belongs to another
+    config, and where config, data and devices do not go together; Diverged where the loss does not stay finite.
+    """
+    mesh = make_mesh()
+    devices = report.describe_devices(list(mesh.devices.flat))
+    source, held_out = build.source(config, train=True), build.source(config, train=False)
+    validate(config, size=source.shape[0])
+    ours = build.experiment(config, source.shape, source.classes, mesh)
+    known = workdir.open_run(folder, workdir.Run(config, source.shape, source.classes), devices)
+    say(f"folder      {folder}" + (" (taken up again)" if known else ""))
+    say(f"device      {devices}, compiled programs kept in {jax.config.jax_compilation_cache_dir or 'memory only'}")
+    with closing(Checkpoints(folder / "checkpoints", config.train.keep)) as checkpoints:
+        state = ours.create_state()
+        newest = checkpoints.latest()
+        if newest is not None:
+            state = checkpoints.restore(newest, state)
+            say(f"checkpoint  goes on from step {newest}")
+        first = int(state.step)
+
+        feed = ours.feed(source)
+        for line in describe(ours, source, held_out, state, feed):
+            say(line)
+        for line in deviations(config):
+            say(f"not paper's {line}")
+
+        with closing(Writer(folder, first)) as writer:
+            state = loop.train(
+                ours.task(),
+                ours.update(),
+                feed,
+                state,
+                plan(config),
+                hooks(ours, held_out),
+                writer,
+                checkpoints,
+                say,
+                compiled=lambda program: say(describe_memory(program, state)),
+            )
+            return Outcome(finish(ours, source, held_out, state, folder, writer, say), first, int(state.step))
+
+
 def finish(
     ours: Experiment,
     source: Source,
@@ -133,33 +187,21 @@ def finish(
     folder: Path,
     writer: Writer,
     say: Callable[[str], None],
-) -> None:
-    """The closing report: samples from the full chain, the exact bound on held-out images, a judgement of the samples."""
+) -> Findings:
+    """The closing report: samples from the full chain, the exact bound on held-out images, scores of the samples."""
     c, step = ours.config, int(state.step)
-    sampler, batch = ours.sampler(), ours.batch(min(c.sample.batch_size, c.sample.n))
-    run = lambda keys, labels: sampler(state.ema, keys, labels).x_0  # noqa: E731
-    drawn = np.concatenate(list(samples.draw(run, c.sample.n, batch, c.seed, ours.net.classes)))
-    path = writer.grid(step, f"step_{step:07d}_{c.sample.sampler}", picture(drawn))
-    if c.eval.final:
-        result = bound(ours, held_out, state.ema)
-        writer.scalars(step, {f"test/{name}": value for name, value in result.report().items()})
-        workdir.write_json(
-            folder / "eval" / f"nll_test_{step}.json",
-            {**result.report(), "step": step, "config_hash": config_hash(c), "weights": "ema", "clip": c.sample.clip},
-        )
-        say(
-            f"bound       {result.total:.3f} +- {result.standard_error:.3f} bits/dim on {result.images} held-out images "
-            f"(L_T {result.prior:.5f}, sum of L_t-1 {result.steps:.3f}, L_0 {result.decoder:.3f})"
-        )
-    if source.classes and source.shape[-1] == 1 and max(source.shape[:2]) <= JUDGED_SIDE:
-        for line in judge(source, held_out, drawn).lines():
-            say(line)
+    found = measure(ours, source, held_out, state.ema)
+    path = writer.grid(step, f"step_{step:07d}_{c.sample.sampler}", picture(found.drawn))
+    stamp = {"step": step, "config_hash": config_hash(c), "weights": "ema", "clip": c.sample.clip}
+    if found.likelihood:
+        bound = found.likelihood.report()
+        writer.scalars(step, {f"test/{name}": value for name, value in bound.items()})
+        workdir.write_json(folder / "eval" / f"nll_test_{step}.json", {**bound, **stamp})
+    if found.score:
+        score = found.score.report()
+        writer.scalars(step, {f"test/{found.score.name}": found.score.value})
+        workdir.write_json(folder / "eval" / f"{found.score.name}_{step}.json", {**score, **stamp})
+    for line in found.lines():
+        say(line)
     say(f"samples     {path}")
-
-
-def bound(ours: Experiment, held_out: Source, params: Params) -> likelihood.Likelihood:
-    """The exact bound over the config's number of held-out images."""
-    c = ours.config
-    index = np.arange(min(c.eval.n or held_out.size, held_out.size))
-    batch = ours.batch(min(c.eval.batch_size, len(index)))
-    return likelihood.likelihood(partial(ours.bound(), params), held_out, index, batch, c.seed)
+    return found

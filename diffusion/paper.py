@@ -1,4 +1,4 @@
-"""The experiments of the DDPM paper as published: hyper-parameters, scores and cost, and how a config departs from them.
+"""The experiments of the DDPM paper as published: hyper-parameters, scores, cost, and how a config departs from them.
 
 Ho, Jain and Abbeel 2020, sections 4, B and C, tables 1 and 3, with the published code where the paper is silent. The
 values are written out, not taken from the defaults, so that a changed default shows as a deviation.
@@ -109,7 +109,7 @@ PAPER: dict[str, Published] = {
 def deviations(config: Config) -> list[str]:
     """Lines such as "optim.lr = 0.001 (paper: 0.0002)" where a config departs from the experiment that it names.
 
-    Empty for a faithful config, and for one whose `paper` is empty. Raises ValueError for an experiment that is not here.
+    Empty for a faithful config and for one whose `paper` is empty. Raises ValueError for an experiment not listed here.
     """
     flat = flatten(config)
     if not flat["paper"]:

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Int
 
-from diffusion.types import OneKey, PerExample, Time
+from diffusion.types import Array, OneKey, PerExample, Time
 
 State = Any
 
@@ -48,3 +49,63 @@ def antithetic(T: int) -> Timesteps:
         return jnp.stack([t, T + 1 - t], axis=1).reshape(-1)[:n]
 
     return _stateless(sample)
+
+
+class History(NamedTuple):
+    """The last losses of every step; row t - 1 belongs to step t, its newest loss stands last."""
+
+    losses: Float[Array, "T H"]
+    """Unweighted losses; where fewer than H have been seen, the first entries are 0."""
+    counts: Int[Array, "T"]
+    """How many entries of each row are losses."""
+
+
+def probabilities(history: History, uniform_share: float) -> Float[Array, "T"]:
+    """(1 - uniform_share) r_t / sum r + uniform_share / T,  r_t = sqrt(mean of the squared losses of step t).
+
+    Improved DDPM eq. 18. Uniform until every row is full, and where every loss is 0.
+    """
+    T, length = history.losses.shape
+    largest = jnp.max(jnp.abs(history.losses))
+    ready = jnp.all(history.counts == length) & (largest > 0)
+    scale = jnp.where(ready, largest, 1.0)  # so that squares stay within float32
+    root = jnp.sqrt(jnp.mean((history.losses / scale) ** 2, axis=1))
+    adapted = (1.0 - uniform_share) * root / jnp.where(ready, jnp.sum(root), 1.0) + uniform_share / T
+    return jnp.where(ready, adapted, 1.0 / T)
+
+
+def loss_second_moment(T: int, history: int = 10, uniform_share: float = 0.001) -> Timesteps:
+    """t with probability proportional to the root mean square of its last losses; weight 1 / (T p_t).
+
+    p_t is the choice that minimises the variance of the estimated sum. Improved DDPM eq. 18 and section 3.3: a history
+    of 10 losses, a uniform share of 0.001, and t uniform with weight 1 until every step has 10 losses.
+
+    The losses must be given to `update` unweighted, else the history would chase its own weights. A loss that is not
+    finite is left out of the history: one bad batch would otherwise be remembered as an infinite p_t or as NaN; a step
+    that never gives a finite loss keeps t uniform. Several losses of one t in a batch enter in the batch's order. Draws
+    are for the global batch from one key, so the number of devices does not change them; they invert a cumulative sum
+    in float32, whose steps are exact to 6e-8 (the smallest p_t is uniform_share / T, 2.5e-7 for T = 4000).
+    """
+
+    def init() -> History:
+        return History(jnp.zeros((T, history)), jnp.zeros(T, jnp.int32))
+
+    def sample(key: OneKey, state: History, n: int) -> tuple[Time, PerExample]:
+        p = probabilities(state, uniform_share)
+        i = jax.random.choice(key, T, (n,), p=p)
+        ready = jnp.all(state.counts == history)
+        return i + 1, jnp.where(ready, 1.0 / (T * p[i]), 1.0)
+
+    def update(state: History, t: Time, loss: PerExample) -> History:
+        n, finite = t.shape[0], jnp.isfinite(loss)
+        later = jnp.arange(n)[None, :] > jnp.arange(n)[:, None]
+        newer = jnp.sum(later & (t[None, :] == t[:, None]) & finite[None, :], axis=1)
+        added = jnp.zeros(T, jnp.int32).at[t - 1].add(finite.astype(jnp.int32))
+        old = jnp.minimum(jnp.arange(history)[None, :] + added[:, None], history - 1)
+        shifted = jnp.take_along_axis(state.losses, old, axis=1)
+        # There is no row T: what is not finite, or pushed out by later losses of its own batch, is dropped.
+        row = jnp.where(finite & (newer < history), t - 1, T)
+        losses = shifted.at[row, history - 1 - newer].set(loss, mode="drop")
+        return History(losses, jnp.minimum(state.counts + added, history))
+
+    return Timesteps(init, sample, update)

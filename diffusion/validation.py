@@ -45,13 +45,13 @@ RULES = (
     ),
     Rule(
         lambda c: c.diffusion.schedule == "jsd" and c.diffusion.parameterization == "eps",
-        "config.diffusion.parameterization: 'eps' does not go with schedule 'jsd', which ends at alpha_bar_T = 0, where "
-        "x_0 cannot be read from eps; use x_0, mu or v, or another schedule",
+        "config.diffusion.parameterization: 'eps' does not go with schedule 'jsd', which ends at alpha_bar_T = 0, "
+        "where x_0 cannot be read from eps; use x_0, mu or v, or another schedule",
     ),
     Rule(
         lambda c: c.diffusion.schedule == "geometric" and c.diffusion.sigma_1 >= c.diffusion.sigma_T,
-        "config.diffusion.sigma_1: {c.diffusion.sigma_1!r} must be below sigma_T = {c.diffusion.sigma_T!r}, since noise "
-        "grows with t",
+        "config.diffusion.sigma_1: {c.diffusion.sigma_1!r} must be below sigma_T = {c.diffusion.sigma_T!r}, "
+        "since noise grows with t",
     ),
     Rule(
         lambda c: c.data.size not in (0, OWN_SIZE.get(c.data.name, c.data.size)),
@@ -107,7 +107,7 @@ def _validate_net(net: ConfigDict, size: int) -> None:
     unreached = [height for height in net.attention if height not in heights]
     if size and unreached:
         raise ValueError(
-            f"config.net.attention: {unreached[0]} is not a height that images of {size} pixels pass in {levels} levels; "
+            f"config.net.attention: {unreached[0]} is no height that images of {size} pixels take in {levels} levels; "
             f"use some of {', '.join(map(str, heights))}, or () for attention in the middle alone"
         )
     attended = {m for m, height in zip(net.multipliers, heights, strict=True) if size and height in net.attention}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from diffusion.parameterization import Parameterization
-from diffusion.process import Process
+from diffusion.process import Process, snr
 from diffusion.types import PerExample, Time
 
 Weight = Callable[[Process, Parameterization, Time], PerExample]
@@ -31,3 +31,21 @@ def vlb(process: Process, parameterization: Parameterization, t: Time) -> PerExa
     For t >= 2. At t = 1 beta_tilde is replaced by that of t = 2, which makes it the density of the Gaussian decoder.
     """
     return process.c_x_0[t] ** 2 / 2.0 * jnp.exp(-process.log_beta_tilde[t])
+
+
+def p2(process: Process, parameterization: Parameterization, t: Time, gamma: float = 1.0, k: float = 1.0) -> PerExample:  # noqa: ARG001
+    """SNR / (k + SNR)^gamma: the squared error of eps weighted by 1 / (k + SNR)^gamma. P2, Choi et al. 2022 eq. 8.
+
+    An error of eps is sqrt(SNR) times that of x_0, whatever the process. gamma = 0 is L_simple; k bounds the weight
+    where little signal is left. The squared error of v (variance preserving) gets SNR / ((1 + SNR) (k + SNR)^gamma).
+    """
+    ratio = snr(process, t)
+    return ratio / (k + ratio) ** gamma
+
+
+def min_snr(process: Process, parameterization: Parameterization, t: Time, gamma: float = 5.0) -> PerExample:  # noqa: ARG001
+    """min(SNR, gamma), of the squared error of x_0. Min-SNR-gamma, Hang et al. 2023 section 3.4.
+
+    In the published forms for networks that predict eps and v: min(SNR, gamma) / SNR and min(SNR, gamma) / (SNR + 1).
+    """
+    return jnp.minimum(snr(process, t), gamma)

@@ -1,11 +1,11 @@
 """A run's folder: what config it belongs to, and with what it was made.
 
-    config.json          the resolved config, its hash, the project's version and revision, library versions, devices
-    metrics.jsonl        one JSON object a line: {"step": ..., "train/loss": ..., ...}
-    tensorboard/         the same scalars, and the sample grids
-    checkpoints/<step>/  the training state, by Orbax
-    samples/             grids: step_<step>.png from averaged, step_<step>_raw.png from raw weights
-    eval/                results, each stamped with its protocol
+config.json          the resolved config, its hash, the project's version and revision, library versions, devices
+metrics.jsonl        one JSON object a line: {"step": ..., "train/loss": ..., ...}
+tensorboard/         the same scalars, and the sample grids
+checkpoints/<step>/  the training state, by Orbax
+samples/             grids: step_<step>.png from averaged, step_<step>_raw.png from raw weights
+eval/                results, each stamped with its protocol
 """
 
 import json
@@ -51,7 +51,9 @@ def open_run(workdir: Path, run: Run, devices: str) -> bool:
                 f"{workdir} holds a run with another config: {keys}. Give another --workdir, or the config of that run"
             )
     elif workdir.exists() and (workdir / "checkpoints").exists():
-        raise ValueError(f"{workdir} holds checkpoints but no config.json: restore that file, or give another --workdir")
+        raise ValueError(
+            f"{workdir} holds checkpoints but no config.json: restore that file, or give another --workdir"
+        )
     workdir.mkdir(parents=True, exist_ok=True)
     data = {"shape": run.shape, "classes": run.classes}
     write_json(path, {"config": nested(run.config), "hash": config_hash(run.config), "data": data, **stamp(devices)})
@@ -62,7 +64,9 @@ def read_run(workdir: Path) -> Run:
     """The config that a run was made with, and the shape of its data. Raises ValueError where there is no run, or its file is damaged."""
     path = workdir / "config.json"
     if not path.exists():
-        raise ValueError(f"{workdir} holds no run (no config.json in it); give the --workdir of a run of scripts/train.py")
+        raise ValueError(
+            f"{workdir} holds no run (no config.json in it); give the --workdir of a run of scripts/train.py"
+        )
     try:
         saved = json.loads(path.read_text())
         height, width, channels = saved["data"]["shape"]

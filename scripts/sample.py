@@ -24,7 +24,9 @@ OUT = flags.DEFINE_string("out", None, "file (grid, npz) or folder (png); by def
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; by default the newest")
 RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their moving average")
 SAMPLER = flags.DEFINE_string("sampler", None, "ancestral or ddim; by default the config's")
-STEPS = flags.DEFINE_integer("steps", None, "network evaluations per image, evenly spaced; by default all T", lower_bound=1)
+STEPS = flags.DEFINE_integer(
+    "steps", None, "network evaluations per image, evenly spaced; by default all T", lower_bound=1
+)
 BATCH = flags.DEFINE_integer("batch_size", 64, "images drawn at a time; does not change them", lower_bound=1)
 
 

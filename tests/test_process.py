@@ -16,6 +16,8 @@ from diffusion.gaussian import Gaussian
 from diffusion.process import Process, from_tables, ve, vp
 
 ULP = 2.0**-23  # of float32
+q_sample, q_marginal, q_step = jax.jit(q.q_sample), jax.jit(q.q_marginal), jax.jit(q.q_step)
+q_posterior, snr = jax.jit(q.q_posterior), jax.jit(q.snr)
 CASES = {case.name: case for case in cases(100)}
 
 
@@ -47,7 +49,7 @@ def test_signal_and_noise_are_the_composition_of_the_steps(name):
 def test_q_steps_compose_to_q_sample(name):
     """Chapman-Kolmogorov: t steps of q(x_t | x_{t-1}) are q(x_t | x_0), for every t."""
     process = CASES[name].process
-    steps = q.q_step(process, jnp.ones((process.T, 1)), every_t(process))
+    steps = q_step(process, jnp.ones((process.T, 1)), every_t(process))
     mean, var = 1.0, 0.0
     for t in range(1, process.T + 1):
         a, beta = float(steps.mean[t - 1, 0]), math.exp(float(steps.log_var[t - 1, 0]))
@@ -61,7 +63,7 @@ def test_q_steps_compose_to_q_sample(name):
 def test_q_step_is_the_chain_of_the_paper(name):
     _, process, chain, _ = CASES[name]
     x = jnp.linspace(-1.0, 1.0, 3 * process.T).reshape(process.T, 3)
-    step = q.q_step(process, x, every_t(process))
+    step = q_step(process, x, every_t(process))
     np.testing.assert_allclose(step.mean, chain.a[1:, None] * np.float64(x), rtol=4 * ULP)
     np.testing.assert_allclose(step.log_var[:, 0], np.log(chain.beta[1:]), rtol=0, atol=16 * ULP)
 
@@ -71,7 +73,7 @@ def test_q_posterior_is_dense_conditioning(name):
     _, process, chain, _ = CASES[name]
     key = jax.random.key(0)
     x_0, x_t = jax.random.normal(key, (2, process.T, 3))
-    found = q.q_posterior(process, x_0, x_t, every_t(process))
+    found = q_posterior(process, x_0, x_t, every_t(process))
     rows = np.array([reference.posterior(chain, t) for t in range(1, process.T + 1)])
     c_x_0, c_x_t, var = rows.T
     np.testing.assert_allclose(process.c_x_0[1:], c_x_0, rtol=1e-6)
@@ -138,7 +140,7 @@ class TestThePosteriorMeanInEps:
         t = every_t(process)
         x_t, eps = jax.random.normal(jax.random.key(1), (2, 1000, 3))
         x_0 = (x_t - process.noise[t][:, None] * eps) / process.signal[t][:, None]
-        found = q.q_posterior(process, x_0, x_t, t).mean
+        found = q_posterior(process, x_0, x_t, t).mean
         alpha = (alpha_bar[1:] / alpha_bar[:-1])[:, None]
         beta = 1 - alpha
         paper = (np.float64(x_t) - beta * np.float64(eps) / np.sqrt(1 - alpha_bar[1:, None])) / np.sqrt(alpha)
@@ -150,7 +152,7 @@ class TestThePosteriorMeanInEps:
 def test_snr(name):
     _, process, chain, _ = CASES[name]
     signal, var = reference.marginals(chain)
-    found = q.snr(process, every_t(process))
+    found = snr(process, every_t(process))
     np.testing.assert_allclose(found, signal[1:] ** 2 / var[1:], rtol=8 * ULP)
     assert (np.diff(found) < 0).all()
 
@@ -160,12 +162,12 @@ def test_q_sample_and_q_marginal_agree(name):
     process = CASES[name].process
     t = every_t(process)
     x_0, eps = jax.random.normal(jax.random.key(2), (2, process.T, 2, 2, 1))
-    x_t, g = q.q_sample(process, x_0, t, eps), q.q_marginal(process, x_0, t)
+    x_t, g = q_sample(process, x_0, t, eps), q_marginal(process, x_0, t)
     assert x_t.shape == x_0.shape
     # x_t is rounded to an ulp before noise[t] divides, and so is log_var, of size up to 8
     error = (x_t - g.mean) / jnp.exp(0.5 * g.log_var) - eps
     assert (np.abs(error) <= 4 * ULP * np.abs(x_t) * jnp.exp(-0.5 * g.log_var) + 16 * ULP * np.abs(eps)).all()
-    np.testing.assert_array_equal(q.q_sample(process, x_0, 0 * t, eps), x_0)
+    np.testing.assert_array_equal(q_sample(process, x_0, 0 * t, eps), x_0)
 
 
 def test_prior():

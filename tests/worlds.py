@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import reference
@@ -16,6 +17,8 @@ from scipy.special import logsumexp
 from diffusion import schedules
 from diffusion.parameterization import Prediction, to_eps
 from diffusion.process import Process, ve, vp
+from diffusion.types import expand
+from diffusion.variance import Variance
 
 Step = Callable[[int], tuple[float, float, np.ndarray | float]]
 """step(t) -> (k_0, k_t, var): a sampler's x_{t-1} = k_0 x_0_hat + k_t x_t + sqrt(var) z, z standard normal."""
@@ -36,13 +39,30 @@ def cases(T: int) -> list[Case]:
     return [
         Case("linear", vp(schedules.linear(T, *ends)), reference.vp_chain(reference.linear(T, *ends)), 1.0),
         Case("cosine", vp(schedules.cosine(T)), reference.vp_chain(reference.cosine(T)), 1.0),
-        Case("geometric", ve(schedules.geometric(T, 0.05, 50.0)), reference.ve_chain(reference.geometric(T, 0.05, 50.0)), 2500.0),
+        Case(
+            "geometric",
+            ve(schedules.geometric(T, 0.05, 50.0)),
+            reference.ve_chain(reference.geometric(T, 0.05, 50.0)),
+            2500.0,
+        ),
     ]
 
 
 def stacked(some: list[Case]) -> Process:
     """The processes of several cases of one T as one, for vmap."""
     return jax.tree.map(lambda *tables: jnp.stack(tables), *[case.process for case in some])
+
+
+def one_of(variances: list[Variance], index: jax.Array) -> Variance:
+    """variances[index] for a traced index: all of them in one compiled function, which is what compiling costs here."""
+
+    def chosen(process: Process, t: jax.Array, raw_var: jax.Array) -> jax.Array:
+        def full(variance: Variance) -> jax.Array:
+            return jnp.broadcast_to(expand(variance(process, t, raw_var), raw_var), raw_var.shape)
+
+        return jax.lax.switch(index, [lambda v=v: full(v) for v in variances])
+
+    return chosen
 
 
 def float64(process: Process) -> Process:
@@ -207,3 +227,18 @@ def standard_errors(samples, expected) -> np.ndarray:
     """How many standard errors the mean over axis 0 is away from `expected`."""
     samples = np.asarray(samples, np.float64)
     return np.abs(samples.mean(axis=0) - expected) / (samples.std(axis=0, ddof=1) / np.sqrt(len(samples)))
+
+
+def intermediates(f: Callable, *args) -> list[tuple[int, ...]]:
+    """Shapes of all arrays that `f(*args)` makes on its way, those inside loops included: what bounds its memory."""
+    kinds = (jax.extend.core.Jaxpr, jax.extend.core.ClosedJaxpr)
+
+    def walk(jaxpr) -> list[tuple[int, ...]]:
+        found = [tuple(v.aval.shape) for eqn in jaxpr.eqns for v in eqn.outvars]
+        for eqn in jaxpr.eqns:
+            for value in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda x: isinstance(x, kinds)):
+                if isinstance(value, kinds):
+                    found += walk(getattr(value, "jaxpr", value))
+        return found
+
+    return walk(jax.make_jaxpr(f)(*args).jaxpr)

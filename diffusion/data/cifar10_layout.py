@@ -114,43 +114,59 @@ def _binary(content: bytes, count: int, title: str) -> Arrays:
             f"{title} has {len(content)} bytes where {expected} are right; extract the official archive again"
         )
     records = np.frombuffer(content, np.uint8).reshape(count, 1 + VALUES)
-    return records[:, 1:], records[:, 0].astype(np.int32)
+    return records[:, 1:], records[:, 0]
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Loads dicts, lists, numbers, bytes and arrays. Any other global in a pickle could run code: it is refused."""
+class _Inert:
+    """Stands for every NumPy object in a pickle and keeps what it was to be made of.
+
+    NumPy itself is not let near a foreign pickle: an array restored from a damaged state can crash the process.
+    """
+
+    def __init__(self, *arguments: Any):
+        self.arguments, self.state = arguments, ()
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class _Inspection(pickle.Unpickler):
+    """Loads dicts, lists, numbers and bytes. Any other global in a pickle could run code: it is refused."""
 
     def find_class(self, module: str, name: str) -> Any:
-        try:
-            return ALLOWED[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which the official files do not") from None
+        if (module, name) not in NUMPY:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which the official files do not")
+        return _Inert
 
 
-# An array reduces to the function that NumPy restores arrays with; that spares naming its private module.
-_RECONSTRUCT = np.empty(0).__reduce__()[0]
-ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-}
+NUMPY = frozenset(
+    {
+        ("numpy.core.multiarray", "_reconstruct"),
+        ("numpy._core.multiarray", "_reconstruct"),
+        ("numpy", "ndarray"),
+        ("numpy", "dtype"),
+    }
+)
+UINT8 = frozenset({"u1", b"u1"})
 
 
 def _python(content: bytes, count: int, title: str) -> Arrays:
     try:
-        batch = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
-        values, labels = batch[b"data"], np.array(batch[b"labels"])
+        batch = _Inspection(io.BytesIO(content), encoding="bytes").load()
+        # What an array leaves in a pickle: a version, its shape, its dtype, whether it is in Fortran order, its bytes.
+        _, shape, dtype, fortran, values = batch[b"data"].state
+        if shape != (count, VALUES) or dtype.arguments[0] not in UINT8 or len(values) != count * VALUES:
+            raise ValueError(f"its data are not uint8 [{count}, {VALUES}]")
+        labels = np.array(batch[b"labels"])
+        if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
+            raise ValueError(f"its labels are not {count} integers")
+        pixels = np.frombuffer(values, np.uint8).reshape(shape, order="F" if fortran else "C")
     except Exception as error:  # A damaged pickle raises errors of nearly every kind.
-        raise ValueError(f"{title} is no batch of the official Python archive ({error}); extract it again") from error
-    if not isinstance(values, np.ndarray) or values.dtype != np.uint8 or values.shape != (count, VALUES):
-        found = f"{getattr(values, 'dtype', type(values).__name__)} {list(getattr(values, 'shape', []))}"
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
-            f"{title} holds {found} where uint8 [{count}, {VALUES}] is right; extract the official archive again"
-        )
-    if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"{title} has labels {labels.dtype} {list(labels.shape)} for its {count} images")
-    return values, labels.astype(np.int32)
+            f"{title} is no batch of the official Python archive ({reason}); extract the official archive again"
+        ) from error
+    return pixels, labels
 
 
 _TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))

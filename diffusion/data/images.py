@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any, NamedTuple
+from io import BytesIO
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def header(path: str) -> Header:
         return Header(image.height, image.width, image.mode in GREY)
 
 
-def decode(file: str | IO[bytes], name: str, grey: bool, size: int = 0) -> np.ndarray:
+def decode(file: str | BytesIO, name: str, grey: bool, size: int = 0) -> np.ndarray:
     """An encoded image as uint8 [H, W, 1 if grey else 3]; resized to [size, size] unless size is 0.
 
     Palettes and CMYK become RGB. Alpha is dropped: a transparent pixel shows the colour stored under it. The

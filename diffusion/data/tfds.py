@@ -5,7 +5,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -91,26 +91,31 @@ def read_prepared(folder: Path, name: str, train: bool, size: int = 0) -> Source
         raise ValueError(f"{title}: split {split} in {folder} is empty")
     channels = builder.info.features[image].shape[-1]
 
-    def pixels_of(stored: Any, i: int) -> np.ndarray:
-        if isinstance(stored, bytes):
-            return decode(io.BytesIO(stored), f"{title}, example {i} of split {split}", channels == 1, size)
-        return resize(stored, size) if size else stored
-
-    def records_of(numbers: np.ndarray) -> Any:
-        return _checked(folder, lambda: records.__getitems__(numbers.tolist()))
-
-    shape = pixels_of(records_of(chosen[:1])[0][image], int(chosen[0])).shape
-
-    def read(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        pixels, labels = np.empty((len(index), *shape), np.uint8), np.zeros(len(index), np.int32)
-        for row, (i, record) in enumerate(zip(chosen[index], records_of(chosen[index]), strict=True)):
-            one = pixels_of(record[image], int(i))
-            if one.shape != shape:
+    def examples(numbers: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+        found = _checked(folder, lambda: records.__getitems__(numbers.tolist()))
+        for i, record in zip(numbers, found, strict=True):
+            where = f"{title}, example {i} of split {split}"
+            pixels, number = record[image], record[label] if label else 0
+            if pixels is None or number is None:
+                raise ValueError(f"{where}: empty record in {folder}; prepare the set again")
+            if isinstance(pixels, bytes):
+                pixels = decode(io.BytesIO(pixels), where, channels == 1, size)
+            elif size:
+                pixels = resize(pixels, size)
+            if pixels.shape != (shape or pixels.shape):
                 raise ValueError(
-                    f"{title}, example {i} of split {split}: shape {list(one.shape)}, but the first has {list(shape)}; "
+                    f"{where}: shape {list(pixels.shape)}, but the first has {list(shape)}; "
                     "set a size (--config.data.size) to which all are cropped and resized"
                 )
-            pixels[row], labels[row] = one, record[label] if label else 0
+            yield pixels, int(number)
+
+    shape = ()  # not known until the first example is read
+    shape = next(examples(chosen[:1]))[0].shape
+
+    def read(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        pixels, labels = np.empty((len(index), *shape), np.uint8), np.empty(len(index), np.int32)
+        for row, example in enumerate(examples(chosen[index])):
+            pixels[row], labels[row] = example
         return pixels, labels
 
     classes = builder.info.features[label].num_classes if label else 0
@@ -131,10 +136,10 @@ def _features(title: str, features: Any) -> tuple[str, str | None, Any]:
         shape: Any = feature.shape if encoded or isinstance(feature, kinds.Tensor) else ()
         return len(shape) == 3 and feature.np_dtype == np.uint8 and shape[-1] in ((1, 3, 4) if encoded else (1, 3))
 
-    images = [key for key, feature in features.items() if is_image(feature)]
+    images = [key for key, feature in sorted(features.items()) if is_image(feature)]
     labels = [key for key, feature in features.items() if isinstance(feature, kinds.ClassLabel)]
     if not images:
-        raise ValueError(f"{title}: has no feature of uint8 images [H, W, 1 or 3], only {', '.join(features)}")
+        raise ValueError(f"{title}: has no feature of uint8 images [H, W, 1 or 3], only {', '.join(sorted(features))}")
     image = IMAGE if IMAGE in images else images[0]
     label = LABEL if LABEL in labels else labels[0] if len(labels) == 1 else None
     return image, label, {image: decoding.SkipDecoding()} if isinstance(features[image], kinds.Image) else None

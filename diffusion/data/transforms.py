@@ -7,8 +7,13 @@ from diffusion.types import Image, OneKey, Pixels
 
 
 def to_image(pixels: Pixels) -> Image:
-    """x / 127.5 - 1 in float32: 0 -> -1, 255 -> 1. DDPM section 3.3; without dequantisation noise, as there."""
-    return pixels.astype(jnp.float32) / 127.5 - 1
+    """x / 127.5 - 1 in float32: 0 -> -1, 255 -> 1. DDPM section 3.3; without dequantisation noise, as there.
+
+    Computed as (2 x - 255) / 255, whose numerator is exact: a compiled x / 127.5 - 1 turns the division into a product
+    and fuses the difference, which makes 255 a little more than 1. This way -1, 0 and 1 are met exactly, levels x and
+    255 - x are opposite numbers, and the result is the same inside and outside jit.
+    """
+    return (2 * pixels.astype(jnp.float32) - 255) / 255
 
 
 def to_pixels(image: Image, truncate: bool = False) -> Pixels:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from diffusion.data.source import Source
@@ -50,7 +51,7 @@ def padded(indices: np.ndarray, batch_size: int) -> list[np.ndarray]:
 
 
 def likelihood(
-    bound: Callable[[Keys, Image, Labels], Bound], source: Source, indices: Sequence[int], batch_size: int, seed: int
+    bound: Callable[[Keys, Image, Labels], Bound], source: Source, indices: Sequence[int] | np.ndarray, batch_size: int, seed: int
 ) -> Likelihood:
     """The bound over the images at `indices`, one noise draw per image and step, without augmentation.
 
@@ -63,7 +64,9 @@ def likelihood(
     totals, priors, terms, errors = [], [], [], []
     for part in padded(index, batch_size):
         pixels, labels = source.read(part)
-        result = jax.device_get(bound(image_keys(seed, part), to_image(pixels), labels))
+        result = jax.device_get(
+            bound(image_keys(seed, jnp.asarray(part)), to_image(jnp.asarray(pixels)), jnp.asarray(labels))
+        )
         totals.append(result.total)
         priors.append(result.prior)
         terms.append(result.terms)
@@ -90,7 +93,7 @@ def likelihood(
 def quick(
     estimate: Callable[[Keys, Image, Labels], PerExample],
     source: Source,
-    indices: Sequence[int],
+    indices: Sequence[int] | np.ndarray,
     batch_size: int,
     seed: int,
 ) -> tuple[float, float]:
@@ -99,7 +102,11 @@ def quick(
     parts = []
     for part in padded(index, batch_size):
         pixels, labels = source.read(part)
-        parts.append(jax.device_get(estimate(image_keys(seed, part), to_image(pixels), labels)))
+        parts.append(
+            jax.device_get(
+                estimate(image_keys(seed, jnp.asarray(part)), to_image(jnp.asarray(pixels)), jnp.asarray(labels))
+            )
+        )
     values = bits_per_dim(np.concatenate(parts)[: len(index)].astype(np.float64), int(np.prod(source.shape)))
     error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
     return float(values.mean()), error

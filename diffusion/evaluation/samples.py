@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from diffusion.data.transforms import to_pixels
@@ -25,7 +26,7 @@ def draw(
     models (classes > 0) get label i mod classes.
     """
     for part in padded(np.arange(first, n), batch_size):
-        labels = np.asarray(part % classes if classes else np.zeros_like(part), np.int32)
-        images = jax.device_get(sample(image_keys(seed, part), labels))
-        pixels = np.asarray(to_pixels(images))
+        labels = jnp.asarray(part % classes if classes else np.zeros_like(part), jnp.int32)
+        images = jax.device_get(sample(image_keys(seed, jnp.asarray(part)), labels))
+        pixels = np.asarray(to_pixels(jnp.asarray(images)))
         yield pixels[: len(np.unique(part))]

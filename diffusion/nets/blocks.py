@@ -35,7 +35,7 @@ def conv(features: int, dtype: Any, name: str, init: Any = INIT) -> nn.Conv:
 
 
 def groups(channels: int) -> int:
-    """Number of groups in which channels are normalised: the largest divisor up to 32 with two channels or more a group.
+    """Number of groups in which channels are normalised: the largest divisor up to 32 that gives a group two or more.
 
     That is 32 for every published network. Other widths get the nearest that works: 48 has 24 groups, 33 has 11, a
     prime has one. At least two channels, which only widths up to 32 notice, because the norm of a single channel

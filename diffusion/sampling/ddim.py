@@ -27,7 +27,3 @@ def ddim(process: Process, eta: float = 0.0) -> Sampler:
         return mean + expand(jnp.sqrt(var), x_t) * noise_unless_last(keys, x_t, t), state
 
     return Sampler(lambda x_T: (), step)  # noqa: ARG005
-
-
-
-

@@ -17,16 +17,22 @@ def sections(T: int, counts: Sequence[int]) -> np.ndarray:
     """counts[i] steps in the i-th of len(counts) sections of nearly equal length. Improved DDPM, "10,15,20".
 
     The first T mod k sections are one longer. Within a section the steps are evenly spaced, first and last included, and
-    rounded half to even; a single step is the section's first. Raises ValueError where a section is shorter than its count.
+    rounded half to even; a single step is the section's first. The stride is added up in floating point, as published:
+    multiplying it would round some halves the other way. Raises ValueError where a section is shorter than its count.
     """
+    if not 1 <= len(counts) <= T:
+        raise ValueError(f"{len(counts)} sections do not fit {T} steps; take 1..{T}")
     size, extra = divmod(T, len(counts))
     steps, start = [], 0
     for i, count in enumerate(counts):
         length = size + (i < extra)
         if not 1 <= count <= length:
-            raise ValueError(f"cannot take {count} steps from section {i + 1}, which has {length} of {T}; take 1..{length}")
-        stride = (length - 1) / (count - 1) if count > 1 else 1.0
-        steps += [start + round(stride * j) for j in range(count)]
+            which = f"section {i + 1}, which has {length} of the {T}" if len(counts) > 1 else f"a process of {T}"
+            raise ValueError(f"cannot take {count} steps from {which}; take 1..{length}")
+        position, stride = 0.0, (length - 1) / max(count - 1, 1)
+        for _ in range(count):
+            steps.append(start + round(position))
+            position += stride
         start += length
     return _with_zero(steps)
 
@@ -40,7 +46,9 @@ def strided(T: int, n: int) -> np.ndarray:
         steps = range(0, T, stride)
         if len(steps) == n:
             return _with_zero(steps)
-    raise ValueError(f"no whole stride over {T} steps gives exactly {n}; a divisor of {T} always works")
+    near = sorted({len(range(0, T, stride)) for stride in range(1, T + 1)}, key=lambda m: (abs(m - n), m))[:2]
+    remedy = " or ".join(map(str, sorted(near)))
+    raise ValueError(f"no whole stride over {T} steps gives exactly {n}; the nearest that do give {remedy}")
 
 
 def quadratic(T: int, n: int) -> np.ndarray:
@@ -50,7 +58,7 @@ def quadratic(T: int, n: int) -> np.ndarray:
     at 0.8 T. Raises ValueError for n outside 1..T.
     """
     if not 1 <= n <= T:
-        raise ValueError(f"cannot take {n} of {T} steps; take 1..{T}")
+        raise ValueError(f"cannot take {n} steps from a process of {T}; take 1..{T}")
     return _with_zero(np.unique((np.linspace(0, np.sqrt(0.8 * T), n) ** 2).astype(int)))
 
 

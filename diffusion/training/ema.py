@@ -25,4 +25,6 @@ def update(ema: Any, params: Any, rate: Array) -> Any:
 
 def distance(ema: Any, params: Any) -> Array:
     """Root of the summed squared difference of two parameter trees: an average that never moves shows here."""
-    return jnp.sqrt(sum(jnp.sum((e - p) ** 2) for e, p in zip(jax.tree.leaves(ema), jax.tree.leaves(params), strict=True)))
+    return jnp.sqrt(
+        sum(jnp.sum((e - p) ** 2) for e, p in zip(jax.tree.leaves(ema), jax.tree.leaves(params), strict=True))
+    )

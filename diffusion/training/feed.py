@@ -47,8 +47,9 @@ def resident(source: Source, seed: int, batch_size: int, mesh: Mesh) -> Feed:
     assert source.arrays is not None, "checked by fits()"
     data = jax.device_put(source.arrays, sharding.replicated(mesh))
 
-    def gather(data: tuple[Pixels, Labels], index: Array) -> tuple[Pixels, Labels]:
-        return data[0][index], data[1][index]
+    def gather(data: Any, index: Array) -> tuple[Pixels, Labels]:
+        pixels, labels = data
+        return pixels[index], labels[index]
 
     def batches(first_step: int) -> Iterator[np.ndarray]:
         step, rows = first_step, _local_rows(batch_size)

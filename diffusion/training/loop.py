@@ -1,5 +1,6 @@
 """The training loop: dispatch, log one interval late, sample, evaluate, save."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -44,6 +45,10 @@ class Hooks(NamedTuple):
     """Scalars on held-out data."""
 
 
+class Diverged(ValueError):
+    """The loss did not stay finite: the parameters are lost, and every later step would be too."""
+
+
 def compile_steps(task: Task, update: Update, feed: Feed, state: TrainState, batches: Any) -> Any:
     """train_steps compiled for the shapes of its arguments; the state is donated and stays where it is placed."""
 
@@ -70,7 +75,7 @@ def train(
 
     Saves at step 0, every checkpoint_every steps and at the end. The metrics of an interval are read from the device
     after the next interval has been dispatched, so that the device does not wait for the host. `compiled` is shown the
-    compiled program of the first dispatch.
+    compiled program of the first dispatch. Raises Diverged when the mean loss of an interval is not finite.
     """
     step = int(state.step)
     if step == 0:
@@ -126,3 +131,8 @@ def _write(step: int, window: list[Metrics], writer: Writer, progress: Progress)
     values = {f"train/{name}": float(s / n) for name, (s, n) in total.items() if n > 0}
     progress.show(step, values["train/loss"])
     writer.scalars(step, {**values, "perf/images_per_second": progress.images_per_second})
+    if not math.isfinite(values["train/loss"]):
+        raise Diverged(
+            f"the loss is {values['train/loss']} before step {step}: training has diverged and cannot go on; "
+            "start again with a lower optim.lr, or with optim.clip above 0"
+        )

@@ -1,5 +1,6 @@
 """Adam with linear warm-up and global-norm clipping: DDPM appendix B."""
 
+import jax.numpy as jnp
 import optax
 
 
@@ -7,7 +8,7 @@ def learning_rate(lr: float, warmup_steps: int) -> optax.Schedule:
     """lr min(k / warmup_steps, 1) at update k = 0, 1, ...: the first update of a warmed-up run is zero, as published."""
     if warmup_steps == 0:
         return optax.constant_schedule(lr)
-    return optax.linear_schedule(0.0, lr, warmup_steps)
+    return lambda k: lr * jnp.minimum(k / warmup_steps, 1.0)
 
 
 def adam(

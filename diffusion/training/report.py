@@ -1,6 +1,7 @@
 """What a run tells its user: the start-up report, durations, warnings before time is lost."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -39,21 +40,26 @@ def quantity(value: float, unit: str) -> str:
     return f"{value:.3g} {unit}"
 
 
-def describe_devices(devices: Sequence[jax.Device]) -> str:
+def describe_devices(devices: Sequence[Any]) -> str:
     """The devices of a run, such as '1 x cpu' or '8 x NVIDIA H200'."""
     kinds = {d.device_kind for d in devices}
     return f"{len(devices)} x {', '.join(sorted(kinds))}"
+
+
+FASTER = {
+    "cpu": ["run it on a GPU or TPU (install jax for it: pip install 'jax[cuda13]' or 'jax[tpu]'), or"],
+    "gpu": ["run it on several GPUs (all that are visible are used), or with --config.net.dtype=bfloat16, or"],
+}
+"""What to do about a long run, by platform."""
 
 
 def too_long(seconds: float, platform: str) -> list[str]:
     """What to say of a run that would take `seconds`; nothing where that is bearable."""
     if seconds < LONG_SECONDS:
         return []
-    lines = [f"WARNING     at this speed the run takes {duration(seconds)} on this device. Instead:"]
-    if platform == "cpu":
-        lines.append("              run it on a GPU or TPU (install jax for it: pip install 'jax[cuda13]' or 'jax[tpu]'),")
-    lines += [
-        "              or try --config=configs/digits.py (minutes on a CPU) or configs/cifar10_small.py (one modest GPU),",
-        "              or lower --config.train.steps, --config.train.batch_size or --config.net.channels.",
+    return [
+        f"WARNING     at this speed the run takes {duration(seconds)} on this device. Instead,",
+        *(f"              {line}" for line in FASTER.get(platform, [])),
+        "              try --config=configs/digits.py (minutes on a CPU) or configs/cifar10_small.py (one modest GPU), or",
+        "              lower --config.train.steps, --config.train.batch_size or --config.net.channels.",
     ]
-    return lines

@@ -23,7 +23,7 @@ FSDP: tuple[Rule, ...] = (("kernel$", -1), (".*", None))
 """Kernels, their moments and averages are split along output channels: memory per device falls with their number."""
 
 
-def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """A one-dimensional mesh over the devices given, by default all."""
     devices = list(jax.devices() if devices is None else devices)
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)

@@ -30,7 +30,7 @@ class Task(NamedTuple):
     variance: Variance
     objective: Objective
     timesteps: Timesteps
-    apply: Callable[[Params, Image, Array, Labels, OneKey], Image]
+    apply: Callable[[Params, Image, Array, Labels, OneKey], Array]
     """apply(params, x_t, time, labels, dropout_key) -> output, in training mode."""
     time_scale: float = 1.0
     flip: bool = False
@@ -51,9 +51,7 @@ Gather = Callable[[Any, Any], tuple[Pixels, Labels]]
 """gather(data, batch): the pixels and labels of one step, from resident data and indices or from a streamed batch."""
 
 
-def loss(
-    task: Task, params: Params, key: OneKey, x_0: Image, labels: Labels, t: Time, eps: Image
-) -> objectives.Terms:
+def loss(task: Task, params: Params, key: OneKey, x_0: Image, labels: Labels, t: Time, eps: Image) -> objectives.Terms:
     """Per-example terms of the objective for x_t = q_sample(x_0, t, eps). `key` drives dropout."""
     x_t = q_sample(task.process, x_0, t, eps)
     out = task.apply(params, x_t, network_time(t, task.time_scale), labels, key)
@@ -94,7 +92,7 @@ def train_step(
         timesteps=task.timesteps.update(state.timesteps, t, terms.loss),
         key=state.key,
     )
-    return new, _metrics(task, value, terms, t, optax.global_norm(grads))
+    return new, _metrics(task, value, terms, t, optax.tree.norm(grads))
 
 
 def train_steps(

@@ -1,0 +1,44 @@
+"""DDIM inversion: from an image to the noise from which the deterministic sampler makes it. DDIM section 4.3 and 5.4."""
+
+import jax
+import jax.numpy as jnp
+
+from diffusion.denoiser import Denoiser
+from diffusion.gaussian import mean_dims
+from diffusion.process import Process, at
+from diffusion.sampling.ddim import ddim
+from diffusion.sampling.loop import image_keys, sample
+from diffusion.types import Array, Image, PerExample
+
+
+def encode(process: Process, denoise: Denoiser, x_0: Image) -> Image:
+    """x_T, by DDIM's steps taken upwards: x_{t+1} = signal[t+1] x_0_hat(x_t) + noise[t+1] eps_hat(x_t), t = 0..T-1.
+
+    DDIM eq. 13-14, the reversed ODE. It is explicit, so sampling from x_T returns x_0 up to an error that falls with the
+    length of the steps. The network knows no t = 0: the first step takes eps_hat from (signal[1] x_0, 1), the mean of
+    x_1. Use a denoiser without clipping, or with; but the same as for sampling.
+    """
+
+    def step(t: Array, x_t: Image) -> Image:
+        known = jnp.full(x_t.shape[0], jnp.maximum(t, 1), jnp.int32)
+        clean = t == 0
+        prediction = denoise(jnp.where(clean, process.signal[1] * x_t, x_t), process.base_t[known])
+        x_0_hat = jnp.where(clean, x_t, prediction.x_0)
+        up = jnp.full(x_t.shape[0], t + 1, jnp.int32)
+        return at(process.signal, up, x_t) * x_0_hat + at(process.noise, up, x_t) * prediction.eps
+
+    return jax.lax.fori_loop(0, process.T, step, x_0)
+
+
+def decode(process: Process, denoise: Denoiser, x_T: Image) -> Image:
+    """x_0 from x_T by DDIM with eta = 0."""
+    unused = image_keys(0, jnp.arange(x_T.shape[0]))
+    return sample(unused, process, ddim(process), denoise, x_T).x_0
+
+
+def reconstruction_error(process: Process, denoise: Denoiser, x_0: Image) -> PerExample:
+    """Mean squared error per dimension of decode(encode(x_0)), in the units of x.
+
+    DDIM Table 2 states it for images in [0, 1]: a quarter of ours in [-1, 1].
+    """
+    return mean_dims((decode(process, denoise, encode(process, denoise, x_0)) - x_0) ** 2)
