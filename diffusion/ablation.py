@@ -1,7 +1,7 @@
 """Ablations as data: a grid is one config and rows of changes to it; a cell is one row with one seed.
 
-A grid file, such as configs/ablations/ho_table2.py, defines get_grid(size) -> Grid. Adding a row to an ablation is adding
-a Row there. Nothing heavy is imported here: cells are listed and checked before anything is run.
+A grid file, such as configs/ablations/ho_table2.py, defines get_grid(size) -> Grid. Adding a row to an ablation is
+adding a Row there. Nothing heavy is imported here: cells are listed and checked before anything is run.
 """
 
 import json
@@ -14,19 +14,22 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from diffusion.config import KEYS, differences, flatten, lookup, restore
+from diffusion.config import KEYS, differences, lookup, restore
 from diffusion.config_file import call, find, override
 from diffusion.legal import nearest
-from diffusion.validation import BLIND, LEARNED, validate
+from diffusion.validation import LEARNED, SQUARED_ERRORS, validate
 
 HOW = frozenset(
-    key
-    for key in KEYS
-    if key.startswith(("data.dir", "data.download", "data.resident_mb", "data.threads", "eval.quick_", "train."))
-    or key in ("paper", "compilation_cache", "net.remat", "sample.batch_size", "sample.preview_steps", "eval.batch_size")
-) - {"train.steps", "train.batch_size"}
+    {"paper", "compilation_cache", "data.dir", "data.download", "data.resident_mb", "data.threads", "net.remat"}
+    | {"sample.batch_size", "sample.preview_steps", "eval.batch_size"}
+    | (
+        {key for key in KEYS if key.startswith(("train.", "eval.quick_", "eval.noise_"))}
+        - {"train.steps", "train.batch_size"}
+    )
+)
 """Keys that change no result: a finished row stays valid when they change."""
 
+SEED, VARIANCE = "seed", "diffusion.variance"
 RESULT = "result.json"
 
 
@@ -81,20 +84,29 @@ class Cell(NamedTuple):
 
         Raises ValueError where the file is damaged, or was made with a config that gives other results.
         """
-        path = self.folder / RESULT
-        if not path.exists():
+        found = read(self.folder)
+        if found is None:
             return None
-        try:
-            found = json.loads(path.read_text())
-            changed = [d for d in differences(restore(found["config"]), self.config) if d[0] not in HOW]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is damaged ({error}); delete it to run the row again") from error
+        changed = [d for d in differences(restore(found["config"]), self.config) if d[0] not in HOW]
         if changed:
             keys = "; ".join(f"{key} is {there!r} there and {here!r} here" for key, there, here in changed)
             raise ValueError(
                 f"{self.folder} holds a result of another config: {keys}. Give another --out, or delete that folder"
             )
         return found
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """The result in a cell's folder, None if there is none. Raises ValueError where the file is damaged."""
+    path = folder / RESULT
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text())
+        restore(found["config"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it to run the row again") from error
+    return found
 
 
 def load(given: str, size: str, overrides: Sequence[tuple[str, str]] = ()) -> Grid:
@@ -107,6 +119,7 @@ def load(given: str, size: str, overrides: Sequence[tuple[str, str]] = ()) -> Gr
     grid = call(path, "get_grid", size)
     if not isinstance(grid, Grid):
         raise ValueError(f"{path}: get_grid(size) must return a diffusion.ablation.Grid")
+    grid.base.lock()
     for key, text in overrides:
         override(grid.base, key, text)
         setter = next((row for row in grid.rows if key in row.changes), None)
@@ -116,9 +129,6 @@ def load(given: str, size: str, overrides: Sequence[tuple[str, str]] = ()) -> Gr
     for row in grid.rows:
         check(grid, row)
     return grid
-
-
-SEED = "seed"
 
 
 def config(grid: Grid, row: Row, seed: int = 0) -> ConfigDict:
@@ -154,13 +164,10 @@ def _check_run(grid: Grid, row: Row, ours: ConfigDict) -> None:
         raise ValueError(f"run = {row.run!r} is no row that trains; {hint}")
     theirs = config(grid, trained[row.run])
     fixed = {ours.diffusion.variance, theirs.diffusion.variance}.isdisjoint(LEARNED)
-    free = {VARIANCE} if fixed and ours.objective.name in BLIND else set()
+    free = {VARIANCE} if fixed and ours.objective.name in SQUARED_ERRORS else set()
     for key, there, here in differences(theirs, ours):
         if key not in HOW | free and not key.startswith(("sample.", "eval.")):
             raise ValueError(f"run = {row.run!r} was trained with {key} = {there!r}, not {here!r}; train it on its own")
-
-
-VARIANCE = "diffusion.variance"
 
 
 def cells(grid: Grid, seeds: Sequence[int], out: Path) -> list[Cell]:
@@ -181,20 +188,3 @@ def commands(made: Sequence[Cell], arguments: Sequence[str]) -> list[str]:
     first = [line[cell.index] for cell in made if cell.trains]
     later = [line[cell.index] for cell in made if not cell.trains]
     return first + (["# These evaluate runs of the above: start them when those are done.", *later] if later else [])
-
-
-def settings(config: ConfigDict) -> dict[str, Any]:
-    """The parts of a config that the protocol of a result names."""
-    flat = flatten(config)
-    return {name: flat[key] for name, key in PROTOCOL.items()}
-
-
-PROTOCOL = {
-    "data": "data.name",
-    "steps": "train.steps",
-    "batch": "train.batch_size",
-    "T": "diffusion.T",
-    "sampler": "sample.sampler",
-    "clip": "sample.clip",
-}
-"""Name in a result's protocol -> config key."""

@@ -66,15 +66,28 @@ class ConfigFlag:
         return self._parsed[1].stem
 
 
-_defined: list[ConfigFlag] = []
+class Overrides:
+    """The keys set by --config.KEY=VALUE, as (key, text), for a script without --config; filled in by `run`."""
+
+    def __init__(self) -> None:
+        self.value: list[tuple[str, str]] = []
+
+
+_defined: list[ConfigFlag | Overrides] = []
 
 
 def define_config(default: str = "configs/digits.py") -> ConfigFlag:
     """Defines --config, with its overrides, and --explain; once per script."""
     flags.DEFINE_string("config", default, "config file; any key can be set with --config.KEY=VALUE")
     flags.DEFINE_bool("explain", False, "print every config key with its value and meaning, and stop")
-    _defined.append(ConfigFlag())
-    return _defined[-1]
+    _defined.append(flag := ConfigFlag())
+    return flag
+
+
+def define_overrides() -> Overrides:
+    """Lets a script that finds its configs elsewhere take --config.KEY=VALUE; once per script."""
+    _defined.append(flag := Overrides())
+    return flag
 
 
 def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> NoReturn:
@@ -115,6 +128,9 @@ def _parse(argv: list[str]) -> bool:
     if extra:
         raise ValueError(f"{extra[0]!r} is not a flag: options are written --name=value, and --help lists them")
     for flag in _defined:
+        if isinstance(flag, Overrides):
+            flag.value = overrides
+            continue
         flag.parse(flags.FLAGS.config, overrides)
         if flags.FLAGS.explain:
             print(explain(flag.value))
@@ -154,6 +170,7 @@ def _help() -> str:
         lines += [f"  --{flag.name}", indented(f"{flag.help}{default}")]
     if _defined:
         lines += ["", "Config keys: --config.optim.lr=1e-4 --config.net.attention=16,8 --noconfig.data.flip"]
+    if "explain" in flags.FLAGS:
         lines += ["  --explain prints all of them with their values and meanings. Config files:"]
         for path in sorted((ROOT / "configs").glob("*.py")):
             doc = ast.get_docstring(ast.parse(path.read_text())) or ""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from diffusion.legal import Legal, above, even, flag, from_zero, nearest, one_of, path, whole, wholes
+from diffusion.legal import Legal, above, even, flag, from_zero, nearest, one_of, path, share, text, whole, wholes
 
 Config = ConfigDict | Mapping[str, Any]
 """A config, or what was saved of one: nested, or flat with dotted keys."""
@@ -25,6 +25,10 @@ class Key(NamedTuple):
     doc: str
 
 
+PAPERS = (
+    *("cifar10", "celebahq256", "lsun_bedroom", "lsun_church", "lsun_cat"),
+    *("cifar10_improved", "cifar10_improved_vlb", "imagenet64"),
+)
 VP_SCHEDULES = ("linear", "quad", "const", "jsd", "warmup10", "warmup50", "cosine", "sigmoid")
 VE_SCHEDULES = ("constant", "geometric")
 
@@ -34,7 +38,7 @@ KEYS: dict[str, Key] = {
     ),
     "paper": Key(
         "",
-        one_of("cifar10", "celebahq256", "lsun_bedroom", "lsun_church", "lsun_cat", empty=True),
+        one_of(*PAPERS, empty=True),
         "The published experiment that the start-up report compares this config with.",
     ),
     "compilation_cache": Key(
@@ -76,14 +80,21 @@ KEYS: dict[str, Key] = {
     # ------------------------------------------------------------------------------------------------------- objective
     "objective.name": Key(
         "simple",
-        one_of("simple", "vlb", "mu_mse", "hybrid"),
-        "The loss: L_simple, the variational bound, the squared error of mu-tilde, or L_simple + vlb_weight L_vlb.",
+        one_of("simple", "vlb", "mu_mse", "hybrid", "p2", "min_snr"),
+        "The loss: L_simple, the variational bound, the squared error of mu-tilde, L_simple + vlb_weight L_vlb, or the "
+        "squared error with P2 or min-SNR weights.",
     ),
     "objective.vlb_weight": Key(
         0.001, above(0.0), "Weight in the hybrid objective of the bound, in bits/dim; it trains the variance alone."
     ),
+    "objective.p2_gamma": Key(1.0, from_zero(), "Power of P2's weight (k + SNR)^-gamma of the squared error of eps."),
+    "objective.p2_k": Key(1.0, above(0.0), "The k in P2's weight, which bounds it where little signal is left."),
+    "objective.min_snr_gamma": Key(5.0, above(0.0), "Largest weight of the squared error of x_0 with min_snr weights."),
     "objective.timesteps": Key(
-        "uniform", one_of("uniform", "antithetic"), "How t is drawn: independently, or in pairs t and T + 1 - t."
+        "uniform",
+        one_of("uniform", "antithetic", "loss_second_moment"),
+        "How t is drawn: independently, in pairs t and T + 1 - t, or in proportion to the root mean square of past "
+        "losses.",
     ),
     # ------------------------------------------------------------------------------------------------------------- net
     "net.channels": Key(128, even(4), "Width of the U-Net at full resolution."),
@@ -127,11 +138,19 @@ KEYS: dict[str, Key] = {
     ),
     # ---------------------------------------------------------------------------------------------------------- sample
     "sample.sampler": Key(
-        "ancestral", one_of("ancestral", "ddim"), "The reverse chain: Algorithm 2, or DDIM with eta = 0."
+        "ancestral",
+        one_of("ancestral", "ddim", "dpm_solver", "heun"),
+        "The reverse chain: Algorithm 2, DDIM, DPM-Solver++(2M), or Heun's method with two network calls a step.",
     ),
+    "sample.grid": Key(
+        "",
+        text("a grid of steps, such as 50 or 10,15,20"),
+        "Steps that samples and the final bound visit: 50, or 10,15,20 by sections, or ddim50 or quad50; empty: all.",
+    ),
+    "sample.eta": Key(0.0, share(), "Noise of the ddim sampler: 0 is deterministic, 1 is ancestral with fixed_small."),
     "sample.clip": Key(True, flag(), "Clip the predicted x_0 to [-1, 1] at every step, as the published code does."),
     "sample.preview_steps": Key(
-        50, whole(1), "DDIM steps for the sample grids drawn while training; at most T are used."
+        50, whole(2), "DDIM steps for the sample grids drawn while training; at most T are used."
     ),
     "sample.n": Key(64, whole(1), "Images in a sample grid."),
     "sample.batch_size": Key(64, whole(1), "Images drawn at a time; it does not change them."),
@@ -140,6 +159,8 @@ KEYS: dict[str, Key] = {
     "eval.batch_size": Key(128, whole(1), "Images per evaluation batch; it does not change the result."),
     "eval.quick_n": Key(256, whole(1), "Held-out images for the estimate of the bound during training."),
     "eval.quick_steps": Key(50, whole(2), "Time steps per image in that estimate; at most T."),
+    "eval.noise_scale": Key(False, flag(), "Measure the gradient noise scale whenever the bound is estimated."),
+    "eval.noise_scale_batches": Key(8, whole(2), "Training batches whose gradients give the noise scale."),
     "eval.final": Key(True, flag(), "Compute the bound over held-out images when training ends."),
 }
 

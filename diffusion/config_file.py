@@ -6,6 +6,7 @@ import sys
 import textwrap
 import traceback
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -33,30 +34,35 @@ UNKNOWN_KEY = re.compile(r"""\W*(?:Key )?[\\"']+(\w+)[\\"']""")
 """How a ConfigDict begins to complain of a key that it does not have; it goes on with all of its values."""
 
 
-def find(given: str) -> Path:
+def find(given: str, flag: str = "--config", folder: str = "configs") -> Path:
     """The config file as named from here or, failing that, from the project's root; ValueError if there is none."""
     for path in (Path(given), ROOT / given):
         if path.is_file():
             return path
-    here = [f"configs/{path.name}" for path in sorted((ROOT / "configs").glob("*.py"))]
+    here = [f"{folder}/{path.name}" for path in sorted((ROOT / folder).glob("[!_]*.py"))]
     best = nearest(given, here)
     hint = f"did you mean {best}?" if best else f"there are {', '.join(here)}"
-    raise ValueError(f"--config={given}: no such file; {hint}")
+    raise ValueError(f"{flag}={given}: no such file; {hint}")
 
 
 def load(path: Path) -> ConfigDict:
     """What get_config() of a config file returns, locked; ValueError with the line of the file that went wrong."""
-    if str(ROOT) not in sys.path:  # a config imports diffusion.config, and may import its neighbours as configs.NAME
-        sys.path.insert(0, str(ROOT))
-    try:
-        get_config = runpy.run_path(str(path)).get("get_config")
-        config = get_config() if get_config else None
-    except Exception as error:
-        raise ValueError(_fault(path, error)) from error
+    config = call(path, "get_config")
     if not isinstance(config, ConfigDict):
         raise ValueError(f"{path}: get_config() must return a config; start from diffusion.config.default_config()")
     config.lock()
     return config
+
+
+def call(path: Path, function: str, *arguments: Any) -> Any:
+    """What a function of a file returns, None if it has none; ValueError with the line of the file that went wrong."""
+    if str(ROOT) not in sys.path:  # a config imports diffusion.config, and may import its neighbours as configs.NAME
+        sys.path.insert(0, str(ROOT))
+    try:
+        found = runpy.run_path(str(path)).get(function)
+        return found(*arguments) if found else None
+    except Exception as error:
+        raise ValueError(_fault(path, error)) from error
 
 
 def override(config: ConfigDict, key: str, text: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion import build, workdir
+from diffusion import build, respacing, workdir
 from diffusion.build import Experiment
 from diffusion.config import config_hash
 from diffusion.data.source import Source
@@ -19,14 +20,17 @@ from diffusion.evaluation import likelihood, samples
 from diffusion.figures.grid import grid
 from diffusion.findings import Findings, measure
 from diffusion.paper import deviations
-from diffusion.training import loop, report
+from diffusion.training import loop, noise_scale, report
 from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.feed import Feed
 from diffusion.training.loop import Hooks, Plan
 from diffusion.training.metrics import Writer
 from diffusion.training.sharding import make_mesh
 from diffusion.training.state import Params, TrainState
-from diffusion.validation import validate
+from diffusion.validation import doubts, validate
+
+NOISE_SCALE = 2**32 - 1
+"""Folded into the training key for the noise scale: no step of training has this number."""
 
 GRID_SIDE = 512
 """Sample grids of small images are enlarged to about this many pixels."""
@@ -90,11 +94,11 @@ def forward_flops(ours: Experiment) -> float:
     return float((jax.jit(forward).lower(params, x, t).cost_analysis() or {}).get("flops", float("nan")))
 
 
-def hooks(ours: Experiment, held_out: Source) -> Hooks:
-    """Cheap looks at the parameters while training: a DDIM grid and an estimate of the bound."""
+def hooks(ours: Experiment, held_out: Source, feed: Feed) -> Hooks:
+    """Cheap looks at the state while training: a DDIM grid, an estimate of the bound, the noise scale if asked for."""
     c = ours.config
     batch = ours.batch(min(c.sample.batch_size, c.sample.n))
-    preview = ours.sampler("ddim", build.evenly(c, min(c.sample.preview_steps, c.diffusion.T)))
+    preview = ours.sampler("ddim", respacing.parse(str(min(c.sample.preview_steps, c.diffusion.T))), eta=0.0)
     steps = min(c.eval.quick_steps, ours.process.T)
     estimate = ours.estimate(steps)
     some = np.arange(min(c.eval.quick_n, held_out.size))
@@ -104,11 +108,25 @@ def hooks(ours: Experiment, held_out: Source) -> Hooks:
         run = lambda keys, labels: preview(params, keys, labels).x_0  # noqa: E731
         return picture(np.concatenate(list(samples.draw(run, c.sample.n, batch, c.seed, ours.net.classes))))
 
-    def evaluate(params: Params) -> dict[str, float]:
-        mean, error = likelihood.quick(partial(estimate, params), held_out, some, eval_batch, c.seed)
-        return {"bits_per_dim": mean, "standard_error": error}
+    noise = gradient_noise(ours, feed) if c.eval.noise_scale else lambda state: {}  # noqa: ARG005
+
+    def evaluate(state: TrainState) -> dict[str, float]:
+        mean, error = likelihood.quick(partial(estimate, state.ema), held_out, some, eval_batch, c.seed)
+        return {"bits_per_dim": mean, "standard_error": error, **noise(state)}
 
     return Hooks(draw, evaluate)
+
+
+def gradient_noise(ours: Experiment, feed: Feed) -> Callable[[TrainState], dict[str, float]]:
+    """The gradient noise scale at the raw parameters, from the next training batches with noise of their own."""
+    measure = jax.jit(partial(noise_scale.measure, ours.task(), feed.gather))
+
+    def noise(state: TrainState) -> dict[str, float]:
+        batches = feed.stack(list(islice(feed.batches(int(state.step)), ours.config.eval.noise_scale_batches)))
+        found = measure(state, jax.random.fold_in(state.key, NOISE_SCALE), feed.data, batches)
+        return {"noise_scale": float(found.ratio), "grad_trace": float(found.trace), "grad_square": float(found.square)}
+
+    return noise
 
 
 def load(folder: Path, run: workdir.Run, step: int | None = None, raw: bool = False) -> tuple[Experiment, Params, int]:
@@ -162,6 +180,8 @@ def run(config: ConfigDict, folder: Path, say: Callable[[str], None]) -> Outcome
             say(line)
         for line in deviations(config):
             say(f"not paper's {line}")
+        for line in doubts(config):
+            say(f"WARNING     {line}")
 
         with closing(Writer(folder, first)) as writer:
             state = loop.train(
@@ -170,7 +190,7 @@ def run(config: ConfigDict, folder: Path, say: Callable[[str], None]) -> Outcome
                 feed,
                 state,
                 plan(config),
-                hooks(ours, held_out),
+                hooks(ours, held_out, feed),
                 writer,
                 checkpoints,
                 say,

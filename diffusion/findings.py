@@ -43,8 +43,8 @@ class Findings(NamedTuple):
         lines = []
         if found := self.likelihood:
             lines.append(
-                f"bound       {found.total:.3f} +- {found.standard_error:.3f} bits/dim on {found.images} held-out images "
-                f"(L_T {found.prior:.5f}, sum of L_t-1 {found.steps:.3f}, L_0 {found.decoder:.3f})"
+                f"bound       {found.total:.3f} +- {found.standard_error:.3f} bits/dim on {found.images} held-out "
+                f"images (L_T {found.prior:.5f}, sum of L_t-1 {found.steps:.3f}, L_0 {found.decoder:.3f})"
             )
         if self.broken:
             lines.append(f"WARNING     {self.broken} of {len(self.drawn)} samples hold numbers that are not finite")

@@ -46,9 +46,19 @@ def flag() -> Legal:
     return Legal("true or false", lambda value: isinstance(value, bool))
 
 
+def share() -> Legal:
+    """A number with 0 <= number <= 1."""
+    return Legal("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1)
+
+
+def text(what: str) -> Legal:
+    """Any text; what it says is looked at elsewhere. `what` it should be is named where something else is given."""
+    return Legal(what, lambda value: isinstance(value, str) and "\0" not in value)
+
+
 def path() -> Legal:
     """Any text; what it names is looked at when it is used."""
-    return Legal("a path", lambda value: isinstance(value, str) and "\0" not in value)
+    return text("a path")
 
 
 def wholes(low: int, may_be_empty: bool) -> Legal:

@@ -1,10 +1,10 @@
 """Grids by their text: which steps of the process a sampler or a bound visits.
 
-    "" or "full"   every step
-    "50"           50 evenly spaced steps with both ends              Improved DDPM
-    "10,15,20"     so many in each of as many equal sections          Improved DDPM
-    "ddim50"       the smallest whole stride that gives 50            DDIM, Improved DDPM
-    "quad50"       squares of evenly spaced numbers up to 0.8 T       DDIM
+"" or "full"   every step
+"50"           50 evenly spaced steps with both ends              Improved DDPM
+"10,15,20"     so many in each of as many equal sections          Improved DDPM
+"ddim50"       the smallest whole stride that gives 50            DDIM, Improved DDPM
+"quad50"       squares of evenly spaced numbers up to 0.8 T       DDIM
 """
 
 import re
@@ -38,7 +38,7 @@ GRIDS: dict[str, Form] = {
 
 
 def parse(text: str) -> Grid:
-    """The grid that a text stands for. Raises ValueError for a text of no form; the grid does, where it does not fit T."""
+    """The grid that a text stands for. Raises ValueError for one of no form; the grid does so where T is too small."""
     for form in GRIDS.values():
         if re.fullmatch(form.pattern, text):
             return partial(_build, text, form)

@@ -1,14 +1,20 @@
-"""Whether a config can work: each key in its range, and no combination that cannot mean what it says."""
+"""Whether a config can work: each key in its range, no combination that cannot mean what it says; and what is doubtful.
+
+`validate` raises, `doubts` only tells.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+from diffusion import respacing
 from diffusion.config import KEYS, VE_SCHEDULES, VP_SCHEDULES, flatten, lookup
 from diffusion.legal import nearest
 
 LEARNED = ("learned", "learned_range")
+SQUARED_ERRORS = ("simple", "mu_mse", "p2", "min_snr")
+"""Objectives without a term for the variance."""
 RAMPED = tuple(name for name in VP_SCHEDULES if name not in ("const", "jsd", "cosine"))
 """Schedules that read beta_1."""
 
@@ -21,6 +27,10 @@ READ_BY: dict[str, tuple[str, tuple[str, ...]]] = {
     "diffusion.sigma_1": ("diffusion.schedule", ("geometric",)),
     "diffusion.sigma_T": ("diffusion.schedule", VE_SCHEDULES),
     "objective.vlb_weight": ("objective.name", ("hybrid",)),
+    "objective.p2_gamma": ("objective.name", ("p2",)),
+    "objective.p2_k": ("objective.name", ("p2",)),
+    "objective.min_snr_gamma": ("objective.name", ("min_snr",)),
+    "sample.eta": ("sample.sampler", ("ddim",)),
 }
 """Keys that only some values of another key read: changing them where nothing reads them is a mistake."""
 
@@ -34,7 +44,7 @@ class Rule(NamedTuple):
 
 RULES = (
     Rule(
-        lambda c: c.diffusion.variance in LEARNED and c.objective.name in ("simple", "mu_mse"),
+        lambda c: c.diffusion.variance in LEARNED and c.objective.name in SQUARED_ERRORS,
         "config.diffusion.variance: {c.diffusion.variance!r} would never be trained, since objective "
         "{c.objective.name!r} has no term for it; use objective hybrid or vlb, or a fixed variance",
     ),
@@ -61,6 +71,21 @@ RULES = (
 )
 
 
+DOUBTS = (
+    Rule(
+        lambda c: c.objective.timesteps == "loss_second_moment" and c.objective.name != "vlb",
+        "config.objective.timesteps: 'loss_second_moment' does not help objective {c.objective.name!r}, whose losses "
+        "differ little between steps (Improved DDPM section 3.3); it is meant for objective vlb, others use uniform",
+    ),
+)
+"""Combinations that work but are hardly meant."""
+
+
+def doubts(config: ConfigDict) -> list[str]:
+    """One line for each thing in a valid config that its author may not have meant."""
+    return [rule.line.format(c=config) for rule in DOUBTS if rule.broken(config)]
+
+
 def validate(config: ConfigDict, size: int | None = None) -> None:
     """Raises ValueError, in one line that names the remedy, for the first key or combination that cannot work.
 
@@ -82,6 +107,11 @@ def validate(config: ConfigDict, size: int | None = None) -> None:
     for rule in RULES:
         if rule.broken(config):
             raise ValueError(rule.line.format(c=config))
+    if config.sample.grid:
+        try:
+            respacing.parse(config.sample.grid)(config.diffusion.T)
+        except ValueError as error:
+            raise ValueError(f"config.sample.grid: {error}") from error
     _validate_net(config.net, size or config.data.size or OWN_SIZE.get(config.data.name, 0))
 
 

@@ -23,10 +23,10 @@ FORMAT = flags.DEFINE_enum("format", "grid", ["grid", "png", "npz"], "one pictur
 OUT = flags.DEFINE_string("out", None, "file (grid, npz) or folder (png); by default in the run's samples folder")
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; by default the newest")
 RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their moving average")
-SAMPLER = flags.DEFINE_string("sampler", None, "ancestral or ddim; by default the config's")
-STEPS = flags.DEFINE_integer(
-    "steps", None, "network evaluations per image, evenly spaced; by default all T", lower_bound=1
-)
+SAMPLER = flags.DEFINE_string("sampler", None, "ancestral, ddim, dpm_solver or heun; by default the config's")
+GRID = flags.DEFINE_string("grid", None, "steps visited: 50, 10,15,20, ddim50, quad50 or full; by default the config's")
+STEPS = flags.DEFINE_integer("steps", None, "--steps=50 is short for --grid=50", lower_bound=1)
+ETA = flags.DEFINE_float("eta", None, "noise of ddim, from 0 to 1; by default the config's", 0.0, 1.0)
 BATCH = flags.DEFINE_integer("batch_size", 64, "images drawn at a time; does not change them", lower_bound=1)
 
 
@@ -45,15 +45,21 @@ def main() -> None:
     from PIL import Image
     from tqdm import tqdm
 
-    from diffusion import build, experiment
+    from diffusion import build, experiment, respacing
     from diffusion.evaluation import samples
 
     name = SAMPLER.value or config.sample.sampler
     if name not in build.SAMPLERS:
         raise ValueError(f"--sampler={name} is not one of {', '.join(build.SAMPLERS)}")
-    grid = build.evenly(config, STEPS.value)
+    if STEPS.value and GRID.value is not None:
+        raise ValueError(f"--steps={STEPS.value} and --grid={GRID.value} contradict each other; give one of them")
+    if ETA.value is not None and name != "ddim":
+        raise ValueError(f"--eta has no effect on the sampler {name}; it belongs to --sampler=ddim")
+    text = str(STEPS.value) if STEPS.value else config.sample.grid if GRID.value is None else GRID.value
+    grid = respacing.parse(text)
+    grid(config.diffusion.T)
     ours, params, step = experiment.load(folder, run, STEP.value, RAW.value)
-    sampler = ours.sampler(name, grid)
+    sampler = ours.sampler(name, grid, ETA.value)
     batch = ours.batch(min(BATCH.value, N.value))
     parts = []
     with tqdm(total=N.value, unit="image", disable=None) as bar:
@@ -63,8 +69,8 @@ def main() -> None:
             bar.update(len(part))
     pixels = np.concatenate(parts)
 
-    steps = STEPS.value or config.diffusion.T
-    stem = f"{name}_{steps}_step_{step:07d}_seed_{SEED.value}_n_{N.value}" + ("_raw" if RAW.value else "")
+    chain = "_".join([name, *(["eta", f"{ETA.value:g}"] if ETA.value else []), text or str(config.diffusion.T)])
+    stem = f"{chain}_step_{step:07d}_seed_{SEED.value}_n_{N.value}" + ("_raw" if RAW.value else "")
     suffix = {"grid": ".png", "png": "", "npz": ".npz"}[FORMAT.value]
     path = Path(OUT.value) if OUT.value else folder / "samples" / (stem + suffix)
     path.parent.mkdir(parents=True, exist_ok=True)

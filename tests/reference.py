@@ -1,11 +1,12 @@
 """A slow float64 re-derivation from the papers, independent of the package: only math, numpy and scipy.
 
-A forward chain is what DDPM eq. 2 states, one pair for each step: x_t = a[t] x_{t-1} + sqrt(beta[t]) e_t. Everything else
+A forward chain is what DDPM eq. 2 states, one pair for each step: x_t = a[t] x_{t-1} + sqrt(beta[t]) e_t. All else
 follows from it by composing steps, by conditioning dense Gaussians and by loops, never by the closed forms under test.
 Tables have length T + 1; entry 0 is clean data.
 """
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ def vp_chain(beta) -> Chain:
 
 def ve_chain(sigma) -> Chain:
     """Variance exploding: a = 1. `sigma` has length T + 1, sigma[0] = 0."""
-    return Chain(np.ones(len(sigma)), np.array([0.0, *(s**2 - r**2 for r, s in zip(sigma, sigma[1:], strict=False))]))
+    return Chain(np.ones(len(sigma)), np.array([0.0, *(s**2 - r**2 for r, s in pairwise(sigma))]))
 
 
 # Schedules: beta[1..T] or sigma[0..T] as plain lists.

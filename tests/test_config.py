@@ -35,7 +35,10 @@ from diffusion.validation import READ_BY, RULES, validate
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
-FAITHFUL = ("cifar10", "celebahq256", "lsun_bedroom", "lsun_church", "lsun_cat")
+FAITHFUL = (
+    *("cifar10", "celebahq256", "lsun_bedroom", "lsun_church", "lsun_cat"),
+    *("cifar10_improved", "cifar10_improved_vlb", "imagenet64"),
+)
 
 
 def changed(**values) -> ConfigDict:
@@ -250,7 +253,7 @@ def test_exactly_the_trainable_methods_are_accepted():
             accepted += 1
         else:
             refused(config)
-    assert accepted == (10 * 4 - 1) * (4 + 2 + 4)
+    assert accepted == (10 * 4 - 1) * (4 + 2 + 4 * 2)  # vlb, hybrid, four squared errors
 
 
 @pytest.mark.parametrize("key", READ_BY)

@@ -125,7 +125,7 @@ def test_every_network_is_read_with_its_base_process_on_a_respaced_chain(p):
     x_0, eps = images(8, 4), images(9, 4)
     x_t = q_sample(chain, x_0, k, eps)
     perfect = from_network(lambda x, time: p.target(base, x_0, x, eps, chain.base_t[k]), base, p)  # noqa: ARG005
-    found = perfect(x_t, chain.base_t[k])
+    found = jax.jit(perfect)(x_t, chain.base_t[k])
     gain = np.float64(p.gain(base, chain.base_t[k])).reshape(4, 1, 1, 1)
     assert (np.abs(found.x_0 - x_0) <= 8 * ULP * (4 + 4 * gain)).all()  # as in the round trips; values are below 4
 
@@ -191,7 +191,7 @@ def test_the_worlds_know_the_posterior_mean(name, world):
 
 def test_the_worlds_draw_what_they_say():
     for world, (mean, var) in ((GAUSSIAN, (GAUSSIAN.mean, GAUSSIAN.std**2)), (MIXTURE, MIXTURE.moments())):
-        x_0 = np.float64(world.draw(jax.random.key(0), 20_000))
+        x_0 = np.float64(jax.jit(world.draw, static_argnums=1)(jax.random.key(0), 20_000))
         assert (np.abs(x_0.mean(axis=0) - mean) < 4 * np.sqrt(var / 20_000)).all()
         fourth = ((x_0 - mean) ** 4).mean(axis=0)
         assert (np.abs(((x_0 - mean) ** 2).mean(axis=0) - var) < 4 * np.sqrt((fourth - var**2) / 20_000)).all()

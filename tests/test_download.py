@@ -147,6 +147,22 @@ def test_a_silent_connection_is_replaced(tmp_path):
     assert len(requests) == 2
 
 
+def test_a_slow_connection_has_time(tmp_path):
+    """Patience counts from the last byte: a connection that lasted longer than that may still break and be resumed."""
+
+    def slow_cut(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(BODY)))
+        handler.end_headers()
+        for i in range(10):
+            handler.wfile.write(BODY[1000 * i : 1000 * (i + 1)])
+            time.sleep(0.1)
+
+    with serving(slow_cut, resume) as (url, requests):
+        fetch(Remote(url, len(BODY), SHA256), tmp_path / "file", pause=0.01, patience=0.9)
+    assert (tmp_path / "file").read_bytes() == BODY and len(requests) == 2
+
+
 def test_another_file_of_the_right_length_is_refused(tmp_path):
     with serving(send(BODY[:-1] + b"?")) as (url, requests):
         message = failure(url, tmp_path / "file")

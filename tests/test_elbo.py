@@ -7,7 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from worlds import GAUSSIAN, GaussianWorld, cases, float64, intermediates, one_of, stacked, standard_errors
+from worlds import (
+    GAUSSIAN,
+    GaussianWorld,
+    cases,
+    float64,
+    intermediates,
+    one_parameterization,
+    one_variance,
+    stacked,
+    standard_errors,
+)
 
 from diffusion import elbo, gaussian, parameterization, schedules, variance
 from diffusion.denoiser import from_network, reverse
@@ -126,11 +136,8 @@ def against_reference(strict):  # noqa: ARG001
     some = keys(2)
 
     def bound(process, p, v):
-        def to_x_0(*args):
-            return jax.lax.switch(p, [choice.to_x_0 for choice in PARAMETERIZATIONS.values()], *args)
-
-        denoise = from_network(jax_network, process, parameterization.eps._replace(to_x_0=to_x_0))
-        return elbo.bound(some, process, one_of(list(VARIANCES.values()), v), denoise, x_0)
+        denoise = from_network(jax_network, process, one_parameterization(list(PARAMETERIZATIONS.values()), p))
+        return elbo.bound(some, process, one_variance(list(VARIANCES.values()), v), denoise, x_0)
 
     over_variances = jax.vmap(bound, in_axes=(None, None, 0))
     every_bound = jax.jit(jax.vmap(jax.vmap(over_variances, in_axes=(None, 0, None)), in_axes=(0, None, None)))
@@ -180,7 +187,7 @@ def in_the_gaussian_world(strict):  # noqa: ARG001
     x_0 = GAUSSIAN.draw(jax.random.key(1), N)
 
     def bound(process, v):
-        chosen = one_of([VARIANCES[name] for name in CHOICES], v)
+        chosen = one_variance([VARIANCES[name] for name in CHOICES], v)
         return elbo.bound(keys(N, 2), process, chosen, GAUSSIAN.denoiser(process, True), x_0, gaussian.log_prob)
 
     return jax.jit(jax.vmap(jax.vmap(bound, in_axes=(None, 0)), in_axes=(0, None)))(STACKED, jnp.arange(len(CHOICES)))
@@ -252,7 +259,7 @@ def both_forms(strict):  # noqa: ARG001
         return total - gaussian.sum_dims(gaussian.log_prob(prior(process, x_T), x_T))
 
     def forms(process, v):
-        chosen = one_of([VARIANCES[name] for name in WITHOUT_CARE], v)
+        chosen = one_variance([VARIANCES[name] for name in WITHOUT_CARE], v)
         total = elbo.bound(keys(N, 5), process, chosen, denoiser(process), x_0, gaussian.log_prob).total
         return total, joint(process, chosen)
 
@@ -316,7 +323,7 @@ def test_memory_does_not_grow_with_t():
 # The estimate.
 
 
-def indicator(process: Process, where: jax.Array):
+def indicator(where: jax.Array):
     """A denoiser that is perfect for x_0 = 0 but at one step, where it errs by 1: that term alone is not 0."""
 
     def denoise(x_t, t):
@@ -331,15 +338,15 @@ def square(g, x):
     return -((x - g.mean) ** 2)
 
 
-@pytest.mark.parametrize("steps", [2, 5, 9])
+@pytest.mark.parametrize("steps", [2, 6])
 def test_estimate_counts_every_term_once(steps):
-    """Its expectation is the bound, term by term. Terms do not depend on the noise here, so only the choice of t varies."""
+    """Its mean is the bound, term by term. Terms do not depend on the noise here, so only the choice of t varies."""
     process, x_0 = CASES[0].process, jnp.zeros((2000, 1))
 
     @jax.jit
     @jax.vmap
     def run(where):
-        denoise = indicator(process, where)
+        denoise = indicator(where)
         return elbo.estimate(keys(2000, steps), process, variance.fixed_small, denoise, x_0, steps, square)
 
     found = np.float64(run(jnp.arange(1, T + 1))) - float(elbo.prior_kl(process, x_0[:1])[0])
@@ -351,7 +358,7 @@ def test_estimate_counts_every_term_once(steps):
         assert found[t - 1].mean() == pytest.approx(exact[t], abs=tolerance), t
 
 
-@pytest.mark.parametrize("T", [1, 2, 7])
+@pytest.mark.parametrize("T", [1, 7])
 def test_estimate_with_every_step_is_the_bound(T):
     process = vp(np.concatenate([[1.0], np.linspace(0.9, 1e-4, T)]))
     x_0 = jnp.zeros((5, 1))

@@ -64,7 +64,7 @@ def test_kl_is_not_negative_and_zero_only_between_equals():
 
 @pytest.mark.parametrize("d", [1.0, 1e-1, 1e-2, 1e-3, 1e-4])
 def test_small_divergences_keep_their_digits(d):
-    """KL of two nearly equal variances is d^2 / 4 + O(d^3), below the resolution of 1: late terms of the bound are so small."""
+    """KL of nearly equal variances is d^2 / 4 + O(d^3), below the resolution of 1, as late terms of the bound are."""
     p, r = gaussians(0.0, -d, 0.0, 0.0)
     exact = 0.5 * (math.expm1(-d) + d)
     # expm1(d) - d leaves d^2 / 2 of numbers of size d; expm1 is good to 2 ulp, 2.4e-7 d
@@ -138,7 +138,7 @@ def test_bins_equal_the_published_formula():
     mean = np.float64(np.float32(x - z * np.exp(log_var / 2)))
     expected = np.array([reference.discretized_log_prob(*row) for row in zip(x, mean, log_var, strict=True)])
     found = np.float64(discretized_log_prob(Gaussian(*f32(mean, log_var)), f32(x)[0]))
-    # z is off by an ulp of x - mean (below 4 in half of them, 40 at most) times 1 / std, d log mass / d z is about |z| ...
+    # z is off by an ulp of x - mean times 1 / std; the cubic makes d log mass / d z up to |z|^3 / 2 ...
     slope = (2 + 0.5 * np.abs(z) ** 2) * (1 + np.abs(z))
     in_z = 2.0**-23 * (np.abs(z) + (1 + np.abs(mean)) * np.exp(-log_var / 2))
     # ... and the bin's mass is a difference of CDFs of which the larger, at most the tail beyond |z|, is good to 8 ulp
@@ -178,7 +178,7 @@ def test_the_floor():
 
 
 def test_gradients_are_finite_at_the_extremes():
-    """For every pixel value, means far outside the data and log-variances from e^-46 to e^20 (the published floor is 1e-20)."""
+    """All kinds of bins, means far outside the data, variances from e^-46 (1e-20, the smallest published) to e^20."""
     x, mean, log_var = (
         g.reshape(-1)
         for g in np.meshgrid(GRID[[0, 1, 127, 254, 255]], [-2e4, -1.0, 0.0, 0.3, 1.0, 2e4], [-46.0, -30, -10, 0, 20])

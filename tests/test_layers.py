@@ -24,9 +24,12 @@ LAYERS = (
     ("training", "evaluation", "convert", "figures"),
     ("legal",),
     ("config",),
-    ("validation", "paper", "config_file", "workdir", "runtime"),
-    ("build", "cli"),
+    ("respacing",),
+    ("validation", "paper", "config_file", "workdir", "runtime", "tables"),
+    ("build", "cli", "ablation"),
+    ("findings",),
     ("experiment",),
+    ("sweep",),
 )
 """A module imports only from lines above its own; files of one folder import each other freely."""
 
@@ -52,7 +55,7 @@ OWNERS = {
     "PIL": ("data", "training/metrics", "evaluation", "figures"),
     "matplotlib": ("figures",),
     "tqdm": ("data", "training", "evaluation"),
-    "ml_collections": ("config", "config_file", "validation", "cli", "build", "workdir", "experiment"),
+    "ml_collections": ("config", "config_file", "validation", "cli", "build", "tables", "workdir", "experiment", "ablation"),
     "absl": ("cli", "config_file"),
 }
 """Every library, and the modules or folders that may import it ("": all of them)."""

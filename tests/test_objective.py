@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from worlds import GAUSSIAN, cases, one_of, stacked, standard_errors
+from worlds import GAUSSIAN, cases, one_parameterization, one_variance, stacked, standard_errors
 
 from diffusion import elbo, gaussian, parameterization, timesteps, variance, weighting
 from diffusion.denoiser import from_network, network_time
@@ -57,22 +57,17 @@ class Outcome(NamedTuple):
 
 @pytest.fixture(scope="module")
 def outcomes(strict):  # noqa: ARG001
-    """For each objective the losses and gradients, with axes (process, parameterisation, variance), one example for each t."""
+    """Losses and gradients of each objective, with axes (process, parameterisation, variance); one example per t."""
     out, raw_var, eps = jax.random.normal(jax.random.key(0), (3, T, 2, 2, 1))
     x_0 = jnp.asarray(np.random.default_rng(0).choice(GRID, eps.shape), jnp.float32)
 
     def run(process, p, v):
-        every = list(PARAMETERIZATIONS.values())
-        chosen = parameterization.Parameterization(
-            lambda *args: jax.lax.switch(p, [one.target for one in every], *args),
-            lambda *args: jax.lax.switch(p, [one.to_x_0 for one in every], *args),
-            lambda *args: jax.lax.switch(p, [one.gain for one in every], *args),
-        )
+        chosen = one_parameterization(list(PARAMETERIZATIONS.values()), p)
         x_t = q_sample(process, x_0, EVERY_T, eps)
 
         def outcome(objective):
             def loss(out, raw_var):
-                log_var = one_of(list(VARIANCES.values()), v)
+                log_var = one_variance(list(VARIANCES.values()), v)
                 terms = evaluate(objective, process, chosen, log_var, out, raw_var, x_0, eps, x_t, EVERY_T)
                 return terms.loss.sum(), terms
 
@@ -121,7 +116,11 @@ def test_the_hybrid_trains_each_half_with_its_own_part(i, outcomes):
     """The bound moves the variance alone, the squared error the mean alone."""
     simple, vlb, mu_mse, hybrid = (jax.tree.map(lambda a: a[i], outcomes[name]) for name in OBJECTIVES)
     np.testing.assert_array_equal(hybrid.out, simple.out)
-    np.testing.assert_allclose(hybrid.raw_var, 0.001 * vlb.raw_var, rtol=1e-6)
+    # 1/2 (1 - var ratio - squared error / var) may cancel, to an ulp of the 1 in units of the loss
+    unit = 0.001 * T / (4 * math.log(2))
+    np.testing.assert_allclose(hybrid.raw_var[:, :, 1:], 0.001 * vlb.raw_var[:, :, 1:], rtol=1e-6, atol=unit * 2.0**-23)
+    learned = list(VARIANCES).index("learned")  # at t = 1 the decoder's tail, z^2 / 2, makes more of an ulp of z
+    np.testing.assert_allclose(hybrid.raw_var[:, learned, 0], 0.001 * vlb.raw_var[:, learned, 0], rtol=1e-4)
     np.testing.assert_array_equal(simple.raw_var, 0)
     np.testing.assert_array_equal(mu_mse.raw_var, 0)
     np.testing.assert_array_equal(vlb.raw_var[:, :2], 0)  # fixed variances have nothing to train
@@ -144,35 +143,25 @@ def test_terms_of_all_steps_add_up_to_the_bound():
     def network(x, time):
         return jnp.concatenate([0.3 * x + 0.05 * time[:, None], jnp.tanh(x)], axis=-1)
 
-    for case in CASES:
-        process = case.process
+    @jax.jit
+    @jax.vmap
+    def both(process):
+        denoise = from_network(network, process, parameterization.v)
+        bound = elbo.bound(some, process, variance.learned_range, denoise, x_0)
 
-        @jax.jit
-        def both(process=process):
-            denoise = from_network(network, process, parameterization.v)
-            bound = elbo.bound(some, process, variance.learned_range, denoise, x_0)
+        def at(t):
+            ts = jnp.full(3, t)
+            eps = normal(fold(some, t), x_0)
+            x_t = q_sample(process, x_0, ts, eps)
+            halves = jnp.split(network(x_t, network_time(ts)), 2, axis=-1)
+            choices = OBJECTIVES["vlb"], process, parameterization.v, variance.learned_range
+            return evaluate(*choices, *halves, x_0, eps, x_t, ts)
 
-            def at(t):
-                ts = jnp.full(3, t)
-                eps = normal(fold(some, t), x_0)
-                x_t = q_sample(process, x_0, ts, eps)
-                out, raw_var = jnp.split(network(x_t, network_time(ts)), 2, axis=-1)
-                return evaluate(
-                    OBJECTIVES["vlb"],
-                    process,
-                    parameterization.v,
-                    variance.learned_range,
-                    out,
-                    raw_var,
-                    x_0,
-                    eps,
-                    x_t,
-                    ts,
-                )
+        return bound, jax.lax.map(at, EVERY_T)
 
-            return bound, jax.lax.map(at, EVERY_T)
-
-        bound, terms = both()
+    bounds, every_terms = both(STACKED)
+    for i in range(3):
+        bound, terms = jax.tree.map(lambda a, i=i: a[i], (bounds, every_terms))
         expected = elbo.bits_per_dim(bound.terms, 4)
         np.testing.assert_allclose(terms.vlb.T, T * expected, rtol=1e-5)
         np.testing.assert_allclose(terms.vlb.mean(axis=0), elbo.bits_per_dim(bound.total - bound.prior, 4), rtol=1e-5)
@@ -188,9 +177,9 @@ def test_the_exact_bound_is_estimated_without_bias(draw):
 
     @jax.jit
     def run():
-        some = timesteps_of = draw(T)
+        some = draw(T)
         x_0 = GAUSSIAN.draw(jax.random.key(2), n)
-        t, weight = some.sample(jax.random.key(3), timesteps_of.init(), n)
+        t, weight = some.sample(jax.random.key(3), some.init(), n)
         eps = jax.random.normal(jax.random.key(4), x_0.shape)
         x_t = q_sample(process, x_0, t, eps)
         out = GAUSSIAN.denoiser(process)(x_t, t).eps

@@ -1,4 +1,4 @@
-"""What networks regress: definitions, round trips and gains, for variance-preserving and variance-exploding processes."""
+"""What networks regress: definitions, round trips and gains, variance preserving and exploding."""
 
 import jax
 import jax.numpy as jnp
@@ -44,8 +44,9 @@ def drawn(request, strict):  # noqa: ARG001
 def rounding(gain, out, x_0) -> np.ndarray:
     """The error that float32 leaves of x_0, per step.
 
-    x_0 = +- gain out + k x_t: each of the two parts is at most |x_0| + gain |out|, and carries a handful of roundings (of the
-    output, x_t, the tables and the operations). At t = T gain is 400 for eps under the cosine schedule, hence no one tolerance.
+    x_0 = +- gain out + k x_t: each of the two parts is at most |x_0| + gain |out|, and carries a handful of roundings
+    (of the output, x_t, the tables and the operations). At t = T gain is 400 for eps under the cosine schedule, so no
+    single tolerance would do.
     """
     return 8 * ULP * (np.abs(x_0).max(axis=1) + np.float64(gain) * np.abs(out).max(axis=1))[:, None]
 

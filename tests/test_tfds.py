@@ -210,6 +210,7 @@ def test_an_unprepared_set_says_what_to_run(tmp_path, monkeypatch):
     assert "switched off" in error_of("cifar100", tmp_path, download=False)
     assert "did you mean cifar100" in error_of("cifar1000", tmp_path)
     assert "knows" in error_of("no such thing", tmp_path)
+    assert "names no data set" in error_of("", tmp_path) and "names no data set" in error_of(":1.0.0", tmp_path)
 
 
 def test_an_unprepared_set_is_prepared_where_tensorflow_is(home, tmp_path, monkeypatch):

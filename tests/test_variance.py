@@ -32,7 +32,7 @@ def test_fixed(name):
 
 
 def test_the_first_step_of_the_published_schedule():
-    """Both fixed variances take beta_tilde[2] at t = 1: a decoder of std 0.0073846, 0.94 of 255 units, not sqrt(beta[1])."""
+    """Both fixed variances take beta_tilde[2] at t = 1: a decoder of std 0.0073846, 0.94 of 255 units."""
     process = vp(schedules.linear(1000))
     t = jnp.array([1])
     for fixed in (variance.fixed_small, variance.fixed_large):

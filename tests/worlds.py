@@ -1,7 +1,7 @@
 """Worlds in which diffusion is solved in closed form, and the small processes that the tests of the maths share.
 
-Vectors of D dimensions stand for images (the maths never asks for the shape behind B). What a world returns as NumPy is exact,
-in float64 and taken from the tables of the process it is given; those are proved against `reference` in test_process.
+Vectors of D dimensions stand for images (the maths never asks for the shape behind B). What a world returns as NumPy is
+exact, in float64 and from the tables of the process that it is given; those are proved in test_process.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ import reference
 from scipy.special import logsumexp
 
 from diffusion import schedules
-from diffusion.parameterization import Prediction, to_eps
+from diffusion.parameterization import Parameterization, Prediction, to_eps
 from diffusion.process import Process, ve, vp
 from diffusion.types import expand
 from diffusion.variance import Variance
@@ -34,8 +34,8 @@ class Case(NamedTuple):
 
 
 def cases(T: int) -> list[Case]:
-    """Two variance-preserving processes and a variance-exploding one that leave no signal, for T in 6..100."""
-    ends = (0.02, 0.98) if T < 20 else (0.01, 0.75) if T < 50 else (1e-3, 0.2)
+    """Two variance-preserving processes and a variance-exploding one that leave no signal; T is 6..40 or 100."""
+    ends = (0.02, 0.98) if T < 20 else (0.01, 0.75) if T <= 40 else (1e-3, 0.2)
     return [
         Case("linear", vp(schedules.linear(T, *ends)), reference.vp_chain(reference.linear(T, *ends)), 1.0),
         Case("cosine", vp(schedules.cosine(T)), reference.vp_chain(reference.cosine(T)), 1.0),
@@ -53,7 +53,7 @@ def stacked(some: list[Case]) -> Process:
     return jax.tree.map(lambda *tables: jnp.stack(tables), *[case.process for case in some])
 
 
-def one_of(variances: list[Variance], index: jax.Array) -> Variance:
+def one_variance(variances: list[Variance], index: jax.Array) -> Variance:
     """variances[index] for a traced index: all of them in one compiled function, which is what compiling costs here."""
 
     def chosen(process: Process, t: jax.Array, raw_var: jax.Array) -> jax.Array:
@@ -63,6 +63,15 @@ def one_of(variances: list[Variance], index: jax.Array) -> Variance:
         return jax.lax.switch(index, [lambda v=v: full(v) for v in variances])
 
     return chosen
+
+
+def one_parameterization(some: list[Parameterization], index: jax.Array) -> Parameterization:
+    """some[index] for a traced index."""
+
+    def field(name: str) -> Callable:
+        return lambda *args: jax.lax.switch(index, [getattr(one, name) for one in some], *args)
+
+    return Parameterization(*(field(name) for name in Parameterization._fields))
 
 
 def float64(process: Process) -> Process:

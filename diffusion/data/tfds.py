@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
@@ -33,6 +34,8 @@ def tfds(name: str, train: bool, data_dir: str | os.PathLike = "", size: int = 0
     its validation split, or else every 20th example of train. Labels are the ClassLabel feature named label, or the
     only ClassLabel; without one the set has none. Raises ValueError, with the command to run where one helps.
     """
+    if not name.partition(":")[0]:
+        raise ValueError(f"tfds:{name}: names no data set; write for example tfds:cifar100")
     root = Path(data_dir).expanduser() if data_dir else default_dir()
     folder = prepared(name, root)
     if folder is None:
@@ -60,7 +63,7 @@ def prepared(name: str, root: Path, strict: bool = True) -> Path | None:
             try:
                 content = json.loads(info.read_text())
                 formats = {content.get("fileFormat", "tfrecord"), *content.get("alternativeFileFormats", [])}
-            except (OSError, ValueError, AttributeError) as error:
+            except (OSError, ValueError, TypeError, AttributeError) as error:
                 raise ValueError(f"{info}: not readable ({error}); prepare the set again") from error
             (found if READABLE in formats else others).append((tuple(map(int, numbers.groups())), info.parent))
     if len({folder.parent for _, folder in found}) > 1:
@@ -165,6 +168,7 @@ def _prepare(name: str, root: Path, download: bool) -> None:
             "run once, here or on another machine: pip install tensorflow tensorflow-datasets importlib_resources && "
             f"{_command(name, root)}"
         )
+    print(f"preparing tfds:{name} under {root}; without a network TFDS gives up after some minutes", file=sys.stderr)
     builder = _checked(root, lambda: tensorflow_datasets.builder(name, data_dir=str(root), file_format=READABLE))
     _checked(root, builder.download_and_prepare)
 

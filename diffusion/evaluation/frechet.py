@@ -34,10 +34,11 @@ def moments(features: np.ndarray) -> Moments:
 def distance(a: Moments, b: Moments) -> float:
     """|m_a - m_b|^2 + tr(A) + tr(B) - 2 tr (A^1/2 B A^1/2)^1/2, the squared 2-Wasserstein distance of two Gaussians.
 
-    Fréchet 1957, Dowson and Landau 1982; with Inception features it is the FID of Heusel et al. 2017, with any others it
-    is not. The last trace is computed as the sum of the singular values of A^1/2 B^1/2, with both roots from a symmetric
-    eigendecomposition whose eigenvalues are clamped at 0: nothing is divided, so covariances without full rank need no
-    offset, and a set has distance 0 from itself but for rounding (scipy's sqrtm fails on the former and loses half of the
+    Fréchet 1957, Dowson and Landau 1982; with Inception features it is the FID of Heusel et al. 2017, with any others
+    it is not. The last trace is computed as the sum of the singular values of A^1/2 B^1/2, with both roots from a
+    symmetric eigendecomposition whose eigenvalues are clamped at 0: nothing is divided, so covariances without full
+    rank need no offset, and a set has distance 0 from itself but for rounding (scipy's sqrtm fails on the former and
+    loses half of the
     digits on the latter). Never negative. Raises ValueError where the two differ in their number of features.
     """
     if a.mean.shape != b.mean.shape:
@@ -48,6 +49,6 @@ def distance(a: Moments, b: Moments) -> float:
 
 
 def root(covariance: np.ndarray) -> np.ndarray:
-    """The symmetric square root of a positive semi-definite matrix; eigenvalues below 0, which are rounding, count as 0."""
+    """The symmetric root of a positive semi-definite matrix; eigenvalues below 0, which are rounding, count as 0."""
     values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
     return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T

@@ -71,17 +71,17 @@ class Score(NamedTuple):
     def line(self) -> str:
         """The score for a console report."""
         return (
-            f"{self.name:11} {self.value:.2f} for {self.samples} samples, {self.floor:.2f} for {self.floor_images} real "
-            f"held-out images: Fréchet distance to {self.reference} training images in the features of a classifier of "
-            f"this data (no FID)"
+            f"{self.name:11} {self.value:.2f} for {self.samples} samples, {self.floor:.2f} for {self.floor_images} "
+            f"held-out images: Fréchet distance to {self.reference} training images in the features of a classifier "
+            f"of this data (no FID)"
         )
 
 
 def score(train: Source, test: Source, samples: np.ndarray, cache: Path | None = None) -> Score:
     """The Fréchet distance of uint8 samples [n, H, W, C] from all training images, in features of their classifier.
 
-    `cache` is the folder that keeps classifiers, by default one in the user's cache. Raises ValueError where the data set
-    has no labels, and for fewer than two samples.
+    `cache` is the folder that keeps classifiers, by default one in the user's cache. Raises ValueError where the data
+    set has no labels, and for fewer than two samples.
     """
     model = classifier(train, cache)
     index = np.arange(train.size)
@@ -103,9 +103,10 @@ def score(train: Source, test: Source, samples: np.ndarray, cache: Path | None =
 def classifier(train: Source, cache: Path | None = None) -> Classifier:
     """The classifier of a data set: trained once on at most 10,000 of its training images, then read from `cache`.
 
-    Everything random in its training follows from a fixed seed. The file is named by a hash of images, labels and recipe,
-    so another data set, or another recipe, is another classifier; one that cannot be read is trained again. A folder that
-    cannot be written costs the training, not the result. Raises ValueError where the data set has no labels.
+    Everything random in its training follows from a fixed seed. The file is named by a hash of images, labels and
+    recipe, so another data set, or another recipe, is another classifier; one that cannot be read is trained again. A
+    folder that cannot be written costs the training, not the result. Raises ValueError where the data set has no
+    labels.
     """
     if not train.classes:
         raise ValueError(f"{train.name} has no labels to train a classifier on")
@@ -134,8 +135,9 @@ def _train(pixels: np.ndarray, labels: np.ndarray) -> Classifier:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
 
-    # A tolerance below every improvement: always all epochs, so that nothing depends on when a plateau is seen.
-    recipe: Any = dict(alpha=1e-3, batch_size=min(200, len(pixels)), max_iter=EPOCHS, tol=-np.inf, random_state=SEED)
+    # Always all epochs: nothing depends on when a plateau is seen.
+    epochs: Any = dict(max_iter=EPOCHS, n_iter_no_change=EPOCHS)
+    recipe: Any = dict(alpha=1e-3, batch_size=min(200, len(pixels)), random_state=SEED, **epochs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = MLPClassifier(HIDDEN, **recipe).fit(pixels.reshape(len(pixels), -1) / 127.5 - 1, labels)

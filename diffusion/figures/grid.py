@@ -1,5 +1,7 @@
 """A square of images as one picture."""
 
+from pathlib import Path
+
 import numpy as np
 
 
@@ -20,3 +22,10 @@ def grid(pixels: np.ndarray, columns: int = 0, border: int = 1, min_side: int = 
     picture = cells.reshape(rows, columns, height + border, width + border, channels).transpose(0, 2, 1, 3, 4)
     picture = picture.reshape(rows * (height + border), columns * (width + border), channels)
     return np.pad(picture, ((border, 0), (border, 0), (0, 0)), constant_values=255)
+
+
+def save(picture: np.ndarray, path: Path) -> None:
+    """Writes a uint8 picture [H, W, 1 or 3] to a file of the kind that its ending names."""
+    from PIL import Image
+
+    Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(path)

@@ -22,10 +22,11 @@ class Previous(NamedTuple):
 def dpm_solver(process: Process) -> Sampler:
     """x_{t-1} = noise[t-1] / noise[t] x_t + (signal[t-1] - signal[t] noise[t-1] / noise[t]) d
 
-    with d = x_0_hat + h / (2 h_last) (x_0_hat - last x_0_hat),  h = lambda[t-1] - lambda[t],  lambda = log(signal / noise).
-    The published factor of d, signal[t-1] (1 - e^-h), written so that it holds where h is infinite. DDIM has d = x_0_hat,
-    and so has the first step, which has no other before it, and the step to t = 0, where lambda is infinite: it returns
-    x_0_hat. In lambda the process may be variance preserving or exploding.
+    d = x_0_hat + h / (2 h_last) (x_0_hat - last x_0_hat),  h = lambda[t-1] - lambda[t],  lambda = log(signal / noise).
+
+    The published factor of d, signal[t-1] (1 - e^-h), is written so that it holds where h is infinite. With d = x_0_hat
+    it is DDIM; so are the first step, which has none before it, and the step to t = 0, where lambda is infinite: that
+    one returns x_0_hat. The process may be variance preserving or exploding.
     """
     tiny = jnp.finfo(process.signal.dtype).tiny
     # Finite stand-ins at t = 0, and at T where no signal is left: the ratio of steps is 0 or not used there.

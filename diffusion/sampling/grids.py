@@ -16,7 +16,7 @@ def full(T: int) -> np.ndarray:
 def sections(T: int, counts: Sequence[int]) -> np.ndarray:
     """counts[i] steps in the i-th of len(counts) sections of nearly equal length. Improved DDPM, "10,15,20".
 
-    The first T mod k sections are one longer. Within a section the steps are evenly spaced, first and last included, and
+    The first T mod k sections are one longer. Within a section steps are evenly spaced, first and last included, and
     rounded half to even; a single step is the section's first. The stride is added up in floating point, as published:
     multiplying it would round some halves the other way. Raises ValueError where a section is shorter than its count.
     """
@@ -42,13 +42,12 @@ def strided(T: int, n: int) -> np.ndarray:
 
     Raises ValueError where no whole stride gives n.
     """
-    for stride in range(1, T + 1):
-        steps = range(0, T, stride)
-        if len(steps) == n:
-            return _with_zero(steps)
-    near = sorted({len(range(0, T, stride)) for stride in range(1, T + 1)}, key=lambda m: (abs(m - n), m))[:2]
-    remedy = " or ".join(map(str, sorted(near)))
-    raise ValueError(f"no whole stride over {T} steps gives exactly {n}; the nearest that do give {remedy}")
+    stride = -(-T // n) if n > 0 else T  # the smallest that gives n or fewer
+    steps = range(0, T, stride)
+    if len(steps) == n:
+        return _with_zero(steps)
+    near = dict.fromkeys([len(steps), len(range(0, T, max(stride - 1, 1)))])
+    raise ValueError(f"no whole stride over {T} steps gives exactly {n}; use {' or '.join(map(str, near))}")
 
 
 def quadratic(T: int, n: int) -> np.ndarray:

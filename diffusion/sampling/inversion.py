@@ -1,4 +1,4 @@
-"""DDIM inversion: from an image to the noise from which the deterministic sampler makes it. DDIM section 4.3 and 5.4."""
+"""DDIM inversion: from an image to the noise from which the deterministic sampler makes it. DDIM sections 4.3, 5.4."""
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,9 @@ from diffusion.types import Array, Image, PerExample
 def encode(process: Process, denoise: Denoiser, x_0: Image) -> Image:
     """x_T, by DDIM's steps taken upwards: x_{t+1} = signal[t+1] x_0_hat(x_t) + noise[t+1] eps_hat(x_t), t = 0..T-1.
 
-    DDIM eq. 13-14, the reversed ODE. It is explicit, so sampling from x_T returns x_0 up to an error that falls with the
-    length of the steps. The network knows no t = 0: the first step takes eps_hat from (signal[1] x_0, 1), the mean of
-    x_1. Use a denoiser without clipping, or with; but the same as for sampling.
+    DDIM eq. 13-14, the reversed ODE. It is explicit, so sampling from x_T returns x_0 up to an error that falls with
+    the length of the steps. The network knows no t = 0: the first step takes eps_hat from (signal[1] x_0, 1), the mean
+    of x_1.
     """
 
     def step(t: Array, x_t: Image) -> Image:

@@ -41,8 +41,8 @@ class Hooks(NamedTuple):
 
     preview: Callable[[Params], np.ndarray]
     """A grid of samples, uint8 [H, W, C], cheap enough to be drawn often."""
-    evaluate: Callable[[Params], dict[str, float]]
-    """Scalars on held-out data."""
+    evaluate: Callable[[TrainState], dict[str, float]]
+    """Scalars, such as the averaged parameters' bound on held-out data."""
 
 
 class Diverged(ValueError):
@@ -114,9 +114,9 @@ def train(
                 if save:
                     checkpoints.save(step, state)
                 if evaluate:
-                    values = hooks.evaluate(state.ema)
+                    values = hooks.evaluate(state)
                     writer.scalars(step, {f"eval/{name}": value for name, value in values.items()})
-                    progress.say(f"step {step}: held out " + ", ".join(f"{n} {v:.3f}" for n, v in values.items()))
+                    progress.say(f"step {step}: " + ", ".join(f"{name} {v:.4g}" for name, v in values.items()))
                 if sample:
                     path = writer.grid(step, f"step_{step:07d}", hooks.preview(state.ema))
                     writer.grid(step, f"step_{step:07d}_raw", hooks.preview(state.params))

@@ -15,7 +15,7 @@ from diffusion.parameterization import Parameterization
 from diffusion.process import Process, q_sample
 from diffusion.timesteps import Timesteps
 from diffusion.training import ema
-from diffusion.training.state import Params, TrainState, step_keys
+from diffusion.training.state import Params, StepKeys, TrainState, step_keys
 from diffusion.types import Array, Image, Labels, OneKey, PerExample, Pixels, Time
 from diffusion.variance import Variance
 
@@ -61,6 +61,34 @@ def loss(task: Task, params: Params, key: OneKey, x_0: Image, labels: Labels, t:
     )
 
 
+class Gradient(NamedTuple):
+    """The gradient of one batch, and what it was formed from."""
+
+    grads: Params
+    value: Array
+    """The mean loss, weighted."""
+    terms: objectives.Terms
+    """Per example and unweighted."""
+    t: Time
+    weight: PerExample
+
+
+def gradient(task: Task, params: Params, timesteps: Any, keys: StepKeys, pixels: Pixels, labels: Labels) -> Gradient:
+    """The gradient of the mean of weight * loss over a batch. DDPM Algorithm 1. `timesteps` is what t is drawn by."""
+    x_0 = to_image(pixels)
+    if task.flip:
+        x_0 = random_flip(keys.flip, x_0)
+    t, weight = task.timesteps.sample(keys.timesteps, timesteps, x_0.shape[0])
+    eps = jax.random.normal(keys.noise, x_0.shape)
+
+    def mean_loss(params: Params) -> tuple[Array, objectives.Terms]:
+        terms = loss(task, params, keys.dropout, x_0, labels, t, eps)
+        return jnp.mean(weight * terms.loss), terms
+
+    (value, terms), grads = jax.value_and_grad(mean_loss, has_aux=True)(params)
+    return Gradient(grads, value, terms, t, weight)
+
+
 def train_step(
     task: Task, update: Update, state: TrainState, pixels: Pixels, labels: Labels
 ) -> tuple[TrainState, Metrics]:
@@ -70,18 +98,8 @@ def train_step(
     nor the number of devices changes them.
     """
     keys = step_keys(state.key, state.step)
-    x_0 = to_image(pixels)
-    if task.flip:
-        x_0 = random_flip(keys.flip, x_0)
-    t, weight = task.timesteps.sample(keys.timesteps, state.timesteps, x_0.shape[0])
-    eps = jax.random.normal(keys.noise, x_0.shape)
-
-    def mean_loss(params: Params) -> tuple[Array, objectives.Terms]:
-        terms = loss(task, params, keys.dropout, x_0, labels, t, eps)
-        return jnp.mean(weight * terms.loss), terms
-
-    (value, terms), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
-    updates, opt_state = update.optimizer.update(grads, state.opt_state, state.params)
+    found = gradient(task, state.params, state.timesteps, keys, pixels, labels)
+    updates, opt_state = update.optimizer.update(found.grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     rate = ema.decay(state.step, update.ema_decay, update.ema_warmup)
     new = TrainState(
@@ -89,10 +107,10 @@ def train_step(
         params=params,
         ema=ema.update(state.ema, params, rate),
         opt_state=opt_state,
-        timesteps=task.timesteps.update(state.timesteps, t, terms.loss),
+        timesteps=task.timesteps.update(state.timesteps, found.t, found.terms.loss),
         key=state.key,
     )
-    return new, _metrics(task, value, terms, t, optax.tree.norm(grads))
+    return new, _metrics(task, found)
 
 
 def train_steps(
@@ -109,20 +127,25 @@ def train_steps(
     return state, jax.tree.map(lambda m: m.sum(axis=0), metrics)
 
 
-def _metrics(task: Task, value: Array, terms: objectives.Terms, t: Time, grad_norm: Array) -> Metrics:
-    """Loss, squared error overall and by quartile of t, and gradient norm, each as [sum, count]."""
-    metrics = {"loss": _one(value), "mse": _one(jnp.mean(terms.mse)), "grad_norm": _one(grad_norm)}
+def _metrics(task: Task, found: Gradient) -> Metrics:
+    """Loss, squared error overall and by quartile of t, and gradient norm, each as [sum, count].
+
+    Means over t are weighted as the loss is, so that they estimate means over uniform t however t was drawn.
+    """
+    terms, weight = found.terms, found.weight
+    metrics = {
+        "loss": _one(found.value),
+        "mse": _one(jnp.mean(weight * terms.mse)),
+        "grad_norm": _one(optax.tree.norm(found.grads)),
+    }
     if task.objective.vlb:
-        metrics["vlb_bits_per_dim"] = _one(jnp.mean(terms.vlb))
-    quartile = (t - 1) * QUARTILES // task.process.T
+        metrics["vlb_bits_per_dim"] = _one(jnp.mean(weight * terms.vlb))
+    quartile = (found.t - 1) * QUARTILES // task.process.T
     for q in range(QUARTILES):
-        metrics[f"mse_t_quartile_{q + 1}"] = _masked(terms.mse, quartile == q)
+        share = jnp.where(quartile == q, weight, 0.0)
+        metrics[f"mse_t_quartile_{q + 1}"] = jnp.stack([jnp.sum(share * terms.mse), jnp.sum(share)])
     return metrics
 
 
 def _one(value: Array) -> Array:
     return jnp.stack([value, jnp.float32(1)])
-
-
-def _masked(values: PerExample, mask: Array) -> Array:
-    return jnp.stack([jnp.sum(jnp.where(mask, values, 0.0)), jnp.sum(mask).astype(jnp.float32)])

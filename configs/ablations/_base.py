@@ -1,0 +1,50 @@
+"""What the grids of this folder share: a base config for each size."""
+
+from ml_collections import ConfigDict
+
+from configs.cifar10 import get_config as cifar10
+from configs.digits import get_config as digits
+from configs.mnist import get_config as mnist
+from diffusion.config import KEYS
+
+SIZES = ("digits", "mnist", "cifar10")
+
+
+def base(size: str, T: int = 250, steps: int = 900) -> ConfigDict:
+    """The config that the rows of a size change. Raises ValueError for a size that is none.
+
+    digits: configs/digits.py with `T` noise steps, `steps` training steps, a bound over 64 held-out images and 256
+    samples, a budget for a CPU. mnist: configs/mnist.py, for a GPU (minutes a row) with --config.data.dir=PATH.
+    cifar10: the published experiment.
+    """
+    if size not in SIZES:
+        raise ValueError(f"size {size!r} is not one of {', '.join(SIZES)}")
+    config = {"digits": digits, "mnist": mnist, "cifar10": cifar10}[size]()
+    config.paper = ""
+    if size == "digits":
+        config.update_from_flattened_dict(betas(T) | {"train.steps": steps})
+        config.train.log_every = 50
+        config.train.checkpoint_every = 300
+        # Looks on the way are for people; here they would cost more than the training.
+        config.train.sample_every = config.train.eval_every = 0
+        config.sample.preview_steps = config.eval.quick_steps = 10
+        config.sample.n = config.sample.batch_size = 256
+        config.eval.n = config.eval.batch_size = config.eval.quick_n = 64
+    if size == "mnist":
+        config.train.sample_every = config.train.eval_every = 0
+        config.sample.n = config.sample.batch_size = 1024
+    return config
+
+
+def betas(T: int) -> dict[str, float]:
+    """The linear schedule over T steps with the published amount of noise: both ends of beta times 1000 / T.
+
+    Improved DDPM's code; alpha_bar_T stays near 4e-5.
+    """
+    ends = {key: KEYS[key].default * 1000 / T for key in ("diffusion.beta_1", "diffusion.beta_T")}
+    return {"diffusion.T": T, **ends}
+
+
+def unread(*names: str) -> dict[str, float]:
+    """Keys of config.diffusion at their default, as schedules that do not read them want it."""
+    return {f"diffusion.{name}": KEYS[f"diffusion.{name}"].default for name in names}

@@ -1,0 +1,52 @@
+"""Samplers x number of steps, all on one trained network: table 1 of the DDIM paper and faster solvers.
+
+eta = 0 is DDIM, eta = 1 ancestral sampling with the fixed_small variance, sigma-hat ancestral sampling with
+fixed_large. Only the last row trains; the others draw samples from its network, so there is one bound for all.
+
+digits: T = 1000, 1,600 steps of 128 images; 1 run and 31 sample sets of 256 a seed. mnist: 10,000 steps.
+cifar10: 800,000 steps, and steps spaced quadratically as published.
+
+    python scripts/ablate.py --grid=configs/ablations/samplers.py --size=digits
+"""
+
+from configs.ablations._base import base
+from diffusion.ablation import Grid, Row
+
+FID = {
+    0.0: ("13.36", "6.84", "4.67", "4.16", "4.04"),
+    0.2: ("14.04", "7.11", "4.77", "4.25", "4.09"),
+    0.5: ("16.66", "8.35", "5.25", "4.46", "4.29"),
+    1.0: ("41.07", "18.36", "8.01", "5.78", "4.73"),
+}
+SIGMA_HAT = ("367.43", "133.37", "32.72", "9.99", "3.17")
+STEPS = (10, 20, 50, 100, 1000)
+SOLVERS = {"dpm_solver": "DPM-Solver++(2M)", "heun": "Heun (two evaluations a step)"}
+
+
+def get_grid(size: str) -> Grid:
+    config = base(size, T=1000, steps=1600)
+    trained = "sigma-hat, 1000 steps"
+
+    def steps(n: int) -> dict:
+        return {} if n == config.diffusion.T else {"sample.grid": f"{'quad' if size == 'cifar10' else 'ddim'}{n}"}
+
+    def row(name: str, n: int, changes: dict, paper: dict) -> Row:
+        label = f"{name}, {n} steps"
+        if label == trained:
+            return Row(label, changes, paper)
+        return Row(label, changes | steps(n) | {"eval.final": False}, paper, run=trained)
+
+    rows = [
+        row(f"eta = {eta:g}", n, {"sample.sampler": "ddim", "sample.eta": eta}, {"FID": fid})
+        for eta, fids in FID.items()
+        for n, fid in zip(STEPS, fids, strict=True)
+    ]
+    rows += [row(name, n, {"sample.sampler": key}, {}) for key, name in SOLVERS.items() for n in STEPS[:3]]
+    rows += [row("sigma-hat", n, {}, {"FID": fid}) for n, fid in zip(STEPS, SIGMA_HAT, strict=True)]
+    return Grid(
+        "samplers",
+        f"Samplers on {config.data.name}, T = {config.diffusion.T}",
+        config,
+        rows,
+        "All rows sample one trained network. Paper: CIFAR-10, Song et al. 2021 (DDIM) table 1.",
+    )

@@ -1,0 +1,35 @@
+"""Weights of the squared error, for networks that predict eps, x_0 and v.
+
+simple is the plain error of what the network predicts; min_snr, p2 and the bound's own weight are stated in x_0
+space, so they mean the same for each of the three. Variance fixed_large throughout.
+
+digits: T = 250 (betas times 4), 900 steps of 128 images, 8 runs a seed. cifar10: 800,000 steps a run. mnist: 10,000.
+
+    python scripts/ablate.py --grid=configs/ablations/weights.py --size=digits
+"""
+
+from configs.ablations._base import base
+from diffusion.ablation import Grid, Row
+
+
+def get_grid(size: str) -> Grid:
+    config = base(size)
+    eps, x_0, v = ({"diffusion.parameterization": name} for name in ("eps", "x_0", "v"))
+    p2, min_snr = ({"objective.name": name} for name in ("p2", "min_snr"))
+    bound = {"objective.name": "vlb", "optim.clip": float(config.diffusion.T)}
+    return Grid(
+        "weights",
+        f"Loss weights on {config.data.name}, T = {config.diffusion.T}",
+        config,
+        (
+            Row("eps, simple", eps, {"FID": "3.17", "bits/dim": "≤ 3.75"}),
+            Row("eps, p2", eps | p2),
+            Row("eps, min_snr", eps | min_snr),
+            Row("eps, L", eps | bound, {"FID": "13.51", "bits/dim": "≤ 3.70"}),
+            Row("x_0, simple", x_0),
+            Row("x_0, min_snr", x_0 | min_snr),
+            Row("v, simple", v),
+            Row("v, min_snr", v | min_snr),
+        ),
+        "Paper: CIFAR-10, 800,000 steps, Ho et al. 2020 table 1.",
+    )
