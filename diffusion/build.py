@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from diffusion import denoiser, elbo, respacing
-from diffusion.data.source import Source
+from diffusion.data.source import Source, load
 from diffusion.denoiser import Denoiser
 from diffusion.elbo import Bound
 from diffusion.nets.unet import UNet
@@ -153,6 +153,7 @@ class Experiment(NamedTuple):
         """Training batches: from the device if the set fits there, else streamed."""
         c = self.config
         sharding.check_batch(c.train.batch_size, self.mesh)
+        data = load(data, c.data.resident_mb * 2**20)
         if feed.fits(data, c.data.resident_mb):
             return feed.resident(data, c.seed, c.train.batch_size, self.mesh)
         return feed.streamed(data, c.seed, c.train.batch_size, self.mesh, c.data.threads)
@@ -166,7 +167,7 @@ class Experiment(NamedTuple):
         process.
         """
         c = self.config.sample
-        process = self._on(grid)
+        process = self.sampled(grid)
         step = SAMPLERS[name or c.sampler](process, self.variance, c.eta if eta is None else eta)
 
         def run(params: Params, keys: Keys, labels: Labels) -> loop.Sample:
@@ -180,7 +181,7 @@ class Experiment(NamedTuple):
 
         x_0_hat is clipped, as published.
         """
-        process = self._on(grid)
+        process = self.sampled(grid)
 
         def run(params: Params, keys: Keys, x_0: Image, labels: Labels) -> Bound:
             return elbo.bound(keys, process, self.variance, self.denoise(params, labels), x_0)
@@ -189,7 +190,7 @@ class Experiment(NamedTuple):
 
     def reconstruction(self, grid: Grid | None = None) -> Callable[[Params, Image, Labels], PerExample]:
         """A jitted (params, x_0, labels) -> squared error of x_0 after DDIM inversion and back, on a grid."""
-        process = self._on(grid)
+        process = self.sampled(grid)
 
         def run(params: Params, x_0: Image, labels: Labels) -> PerExample:
             return inversion.reconstruction_error(process, self.denoise(params, labels), x_0)
@@ -208,7 +209,8 @@ class Experiment(NamedTuple):
         """`wanted` images, rounded up to a multiple of the number of devices."""
         return -(-wanted // self.mesh.size) * self.mesh.size
 
-    def _on(self, grid: Grid | None) -> Process:
+    def sampled(self, grid: Grid | None = None) -> Process:
+        """The process on a grid of its steps, by default the config's."""
         return levels(self.config, respacing.parse(self.config.sample.grid) if grid is None else grid)
 
     def _apply(self, params: Params, x_t: Image, time: Array, labels: Labels, **mode: Any) -> Any:

@@ -39,7 +39,7 @@ def dims(x: Image) -> int:
 
 
 def prior_kl(process: Process, x_0: Image) -> PerExample:
-    """L_T, the divergence of q(x_T | x_0) from p(x_T): no network in it. About 1e-5 bits/dim for the paper's schedule."""
+    """L_T, the divergence of q(x_T | x_0) from p(x_T); no network. Near 1e-5 bits/dim for the paper's schedule."""
     t = jnp.full(x_0.shape[0], process.T, jnp.int32)
     return sum_dims(gaussian.kl(q_marginal(process, x_0, t), prior(process, x_0)))
 

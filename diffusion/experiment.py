@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion import build, respacing, workdir
+from diffusion.budget import Budget
 from diffusion.build import Experiment
 from diffusion.config import config_hash
 from diffusion.data.source import Source
@@ -94,19 +95,31 @@ def forward_flops(ours: Experiment) -> float:
     return float((jax.jit(forward).lower(params, x, t).cost_analysis() or {}).get("flops", float("nan")))
 
 
-def hooks(ours: Experiment, held_out: Source, feed: Feed) -> Hooks:
-    """Cheap looks at the state while training: a DDIM grid, an estimate of the bound, the noise scale if asked for."""
+def afford(ours: Experiment) -> Budget:
+    """What one look may cost on this platform."""
+    limits = {"cpu": ours.config.eval.cpu_flop or float("inf")}
+    return Budget(limits.get(jax.default_backend(), float("inf")), forward_flops(ours))
+
+
+def hooks(ours: Experiment, held_out: Source, feed: Feed, budget: Budget) -> Hooks:
+    """Cheap looks at the state while training: a DDIM grid, an estimate of the bound, the noise scale if asked for.
+
+    Each is cut down to the budget, but never below 4 images.
+    """
     c = ours.config
-    batch = ours.batch(min(c.sample.batch_size, c.sample.n))
-    preview = ours.sampler("ddim", respacing.parse(str(min(c.sample.preview_steps, c.diffusion.T))), eta=0.0)
+    preview_steps = min(c.sample.preview_steps, c.diffusion.T)
+    preview = ours.sampler("ddim", respacing.parse(str(preview_steps)), eta=0.0)
+    n = max(budget.images(c.sample.n, preview_steps), min(4, c.sample.n))
+    batch = ours.batch(min(c.sample.batch_size, n))
     steps = min(c.eval.quick_steps, ours.process.T)
     estimate = ours.estimate(steps)
-    some = np.arange(min(c.eval.quick_n, held_out.size))
+    quick = min(c.eval.quick_n, held_out.size)
+    some = np.arange(max(budget.images(quick, steps), min(4, quick)))
     eval_batch = ours.batch(min(c.eval.batch_size, len(some)))
 
     def draw(params: Params) -> np.ndarray:
         run = lambda keys, labels: preview(params, keys, labels).x_0  # noqa: E731
-        return picture(np.concatenate(list(samples.draw(run, c.sample.n, batch, c.seed, ours.net.classes))))
+        return picture(np.concatenate(list(samples.draw(run, n, batch, c.seed, ours.net.classes))))
 
     noise = gradient_noise(ours, feed) if c.eval.noise_scale else lambda state: {}  # noqa: ARG005
 
@@ -175,7 +188,7 @@ def run(config: ConfigDict, folder: Path, say: Callable[[str], None]) -> Outcome
             say(f"checkpoint  goes on from step {newest}")
         first = int(state.step)
 
-        feed = ours.feed(source)
+        feed, budget = ours.feed(source), afford(ours)
         for line in describe(ours, source, held_out, state, feed):
             say(line)
         for line in deviations(config):
@@ -190,28 +203,25 @@ def run(config: ConfigDict, folder: Path, say: Callable[[str], None]) -> Outcome
                 feed,
                 state,
                 plan(config),
-                hooks(ours, held_out, feed),
+                hooks(ours, held_out, feed, budget),
                 writer,
                 checkpoints,
                 say,
                 compiled=lambda program: say(describe_memory(program, state)),
             )
-            return Outcome(finish(ours, source, held_out, state, folder, writer, say), first, int(state.step))
+            found = measure(ours, source, held_out, state.ema, budget)
+            finish(ours, found, int(state.step), folder, writer, say)
+            return Outcome(found, first, int(state.step))
 
 
 def finish(
-    ours: Experiment,
-    source: Source,
-    held_out: Source,
-    state: TrainState,
-    folder: Path,
-    writer: Writer,
-    say: Callable[[str], None],
-) -> Findings:
+    ours: Experiment, found: Findings, step: int, folder: Path, writer: Writer, say: Callable[[str], None]
+) -> None:
     """The closing report: samples from the full chain, the exact bound on held-out images, scores of the samples."""
-    c, step = ours.config, int(state.step)
-    found = measure(ours, source, held_out, state.ema)
-    path = writer.grid(step, f"step_{step:07d}_{c.sample.sampler}", picture(found.drawn))
+    c = ours.config
+    path = folder / "samples" / f"step_{step:07d}.png"
+    if len(found.drawn):
+        path = writer.grid(step, f"step_{step:07d}_{c.sample.sampler}", picture(found.drawn))
     stamp = {"step": step, "config_hash": config_hash(c), "weights": "ema", "clip": c.sample.clip}
     if found.likelihood:
         bound = found.likelihood.report()
@@ -224,4 +234,3 @@ def finish(
     for line in found.lines():
         say(line)
     say(f"samples     {path}")
-    return found

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion.budget import UNLIMITED, Budget
 from diffusion.build import Experiment
 from diffusion.data.source import Source
 from diffusion.evaluation import likelihood, samples
@@ -23,7 +24,7 @@ class Findings(NamedTuple):
     """The measurements on one set of parameters."""
 
     drawn: np.ndarray
-    """The samples, uint8 [n, H, W, C]."""
+    """The samples, uint8 [n, H, W, C]; none where the budget has none."""
     broken: int
     """Samples with a number that is not finite; their pixels mean nothing."""
     likelihood: Likelihood | None
@@ -32,6 +33,8 @@ class Findings(NamedTuple):
     """The distance of the samples from real images, for small labelled grey images."""
     judgement: Judgement | None
     """What the samples look like, likewise."""
+    cuts: tuple[str, ...] = ()
+    """What the budget left out, a line each."""
 
     def report(self) -> dict[str, float]:
         """The scalars, for a JSON file."""
@@ -40,7 +43,7 @@ class Findings(NamedTuple):
 
     def lines(self) -> list[str]:
         """The measurements for a console report."""
-        lines = []
+        lines = list(self.cuts)
         if found := self.likelihood:
             lines.append(
                 f"bound       {found.total:.3f} +- {found.standard_error:.3f} bits/dim on {found.images} held-out "
@@ -52,14 +55,33 @@ class Findings(NamedTuple):
         return lines + ([self.score.line()] if self.score else [])
 
 
-def measure(ours: Experiment, source: Source, held_out: Source, params: Params) -> Findings:
+def measure(ours: Experiment, source: Source, held_out: Source, params: Params, budget: Budget = UNLIMITED) -> Findings:
     """Samples from the config's chain, the exact bound and the scores of a set of parameters.
 
     Image i of the samples, and the noise of image i in the bound, follow from config.seed and i alone. Samples that are
-    not finite are counted and not scored.
+    not finite are counted and not scored. Samples and bound are each cut down to the budget.
     """
     c = ours.config
-    sampler, batch = ours.sampler(), ours.batch(min(c.sample.batch_size, c.sample.n))
+    n = budget.images(c.sample.n, ours.sampled().T)
+    drawn, broken = draw(ours, params, n) if n else (np.zeros((0, *ours.shape), np.uint8), 0)
+    wanted = min(c.eval.n or held_out.size, held_out.size) if c.eval.final else 0
+    images = budget.images(wanted, ours.sampled().T)
+    small = source.classes > 0 and source.shape[-1] == 1 and max(source.shape[:2]) <= SMALL_SIDE
+    judged = small and n > 1 and not broken
+    return Findings(
+        drawn,
+        broken,
+        bound(ours, held_out, params, images) if images else None,
+        score(source, held_out, drawn) if judged else None,
+        judge(source, held_out, drawn) if judged else None,
+        (*_cut("samples of the chain", n, c.sample.n), *_cut("held-out images for the exact bound", images, wanted)),
+    )
+
+
+def draw(ours: Experiment, params: Params, n: int) -> tuple[np.ndarray, int]:
+    """n samples of the config's chain, uint8 [n, H, W, C], and how many of them are not finite."""
+    c = ours.config
+    sampler, batch = ours.sampler(), ours.batch(min(c.sample.batch_size, n))
     finite: list[np.ndarray] = []
 
     def run(keys: Keys, labels: Labels) -> Image:
@@ -67,22 +89,19 @@ def measure(ours: Experiment, source: Source, held_out: Source, params: Params) 
         finite.append(np.asarray(jnp.isfinite(x_0).all(axis=(1, 2, 3))))
         return x_0
 
-    drawn = np.concatenate(list(samples.draw(run, c.sample.n, batch, c.seed, ours.net.classes)))
-    broken = int((~np.concatenate(finite)[: len(drawn)]).sum())
-    small = source.classes > 0 and source.shape[-1] == 1 and max(source.shape[:2]) <= SMALL_SIDE
-    judged = small and not broken
-    return Findings(
-        drawn,
-        broken,
-        bound(ours, held_out, params) if c.eval.final else None,
-        score(source, held_out, drawn) if judged and len(drawn) > 1 else None,
-        judge(source, held_out, drawn) if judged else None,
-    )
+    drawn = np.concatenate(list(samples.draw(run, n, batch, c.seed, ours.net.classes)))
+    return drawn, int((~np.concatenate(finite)[:n]).sum())
 
 
-def bound(ours: Experiment, held_out: Source, params: Params) -> Likelihood:
-    """The exact bound over the config's number of held-out images."""
+def bound(ours: Experiment, held_out: Source, params: Params, images: int) -> Likelihood:
+    """The exact bound over the first held-out images."""
     c = ours.config
-    index = np.arange(min(c.eval.n or held_out.size, held_out.size))
-    batch = ours.batch(min(c.eval.batch_size, len(index)))
-    return likelihood.likelihood(partial(ours.bound(), params), held_out, index, batch, c.seed)
+    batch = ours.batch(min(c.eval.batch_size, images))
+    return likelihood.likelihood(partial(ours.bound(), params), held_out, np.arange(images), batch, c.seed)
+
+
+def _cut(what: str, n: int, wanted: int) -> list[str]:
+    """What to say where the budget affords fewer than wanted."""
+    if n == wanted:
+        return []
+    return [f"cut         {n} {what} instead of {wanted}: config.eval.cpu_flop limits what a CPU does (0: no limit)"]

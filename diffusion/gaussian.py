@@ -34,7 +34,7 @@ def kl(p: Gaussian, q: Gaussian) -> Array:
     1/2 (e^d - 1 - d + (mean_p - mean_q)^2 / var_q),  d = log var_p - log var_q
 
     Written with log-variances so that the ratio of two tiny variances is formed by a difference of logarithms, and with
-    expm1 because most terms of the bound, and L_T, are far below the 6e-8 that adding and removing 1 would leave of them.
+    expm1 because most terms of the bound, and L_T, are far below the 6e-8 that adding and removing 1 would leave.
     """
     d = p.log_var - q.log_var
     return 0.5 * (jnp.expm1(d) - d + (p.mean - q.mean) ** 2 * jnp.exp(-q.log_var))

@@ -61,7 +61,10 @@ def open_run(workdir: Path, run: Run, devices: str) -> bool:
 
 
 def read_run(workdir: Path) -> Run:
-    """The config that a run was made with, and the shape of its data. Raises ValueError where there is no run, or its file is damaged."""
+    """The config that a run was made with, and the shape of its data.
+
+    Raises ValueError where there is no run, or its file is damaged.
+    """
     path = workdir / "config.json"
     if not path.exists():
         raise ValueError(

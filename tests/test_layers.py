@@ -21,7 +21,7 @@ LAYERS = (
     ("weighting", "elbo"),
     ("objective", "sampling"),
     ("nets", "data"),
-    ("training", "evaluation", "convert", "figures"),
+    ("training", "evaluation", "convert", "figures", "budget"),
     ("legal",),
     ("config",),
     ("respacing",),
@@ -55,7 +55,9 @@ OWNERS = {
     "PIL": ("data", "training/metrics", "evaluation", "figures"),
     "matplotlib": ("figures",),
     "tqdm": ("data", "training", "evaluation"),
-    "ml_collections": ("config", "config_file", "validation", "cli", "build", "tables", "workdir", "experiment", "ablation"),
+    "ml_collections": (
+        *("config", "config_file", "validation", "cli", "build", "tables", "workdir", "experiment", "ablation"),
+    ),
     "absl": ("cli", "config_file"),
 }
 """Every library, and the modules or folders that may import it ("": all of them)."""

@@ -104,10 +104,11 @@ def test_published_posterior_coefficients():
 
 
 class TestThePosteriorMeanInEps:
-    """mu = c_x_0 x_0 + c_x_t x_t is (x_t - beta eps / sqrt(1 - alpha_bar)) / sqrt(alpha). DDPM eq. 9-11.
+    """c_x_0 x_0 + c_x_t x_t is (x_t - beta eps / sqrt(1 - alpha_bar)) / sqrt(alpha). DDPM eq. 9-11.
 
-    Namely for the x_0 that eps stands for, (x_t - sqrt(1 - alpha_bar) eps) / sqrt(alpha_bar). Doubts about this step are unfounded: it is not an approximation but an identity, since
-    beta_t + alpha_t (1 - alpha_bar_{t-1}) = 1 - alpha_bar_t. It holds without rounding in the rational numbers.
+    Namely for the x_0 that eps stands for, (x_t - sqrt(1 - alpha_bar) eps) / sqrt(alpha_bar). Doubts about this are
+    unfounded: it is no approximation but an identity, as beta_t + alpha_t (1 - alpha_bar_{t-1}) = 1 - alpha_bar_t. It
+    holds without rounding in the rational numbers.
     """
 
     def test_in_exact_arithmetic(self):

@@ -116,15 +116,15 @@ def test_the_last_step_returns_the_mean():
     denoise = GAUSSIAN.denoiser(process)
 
     @jax.jit
-    def take(seed, t):
+    def take(first, t):
         ts = jnp.full(4, t)
-        return step(image_keys(seed, jnp.arange(4)), (), x, ts, denoise)[0], denoise(x, ts).x_0
+        return step(image_keys(0, first + jnp.arange(4)), (), x, ts, denoise)[0], denoise(x, ts).x_0
 
-    (one, x_0_hat), (two, _) = take(0, 1), take(1, 1)
+    (one, x_0_hat), (two, _) = take(0, 1), take(4, 1)
     np.testing.assert_array_equal(one, two)
     # c_x_0[1] = 1 and c_x_t[1] = 0, so the mean is x_0_hat itself, to the rounding of two programs
     np.testing.assert_allclose(one, x_0_hat, rtol=1e-6, atol=1e-7)
-    assert (take(0, 2)[0] != take(1, 2)[0]).all()
+    assert (take(0, 2)[0] != take(4, 2)[0]).all()
 
 
 def test_prior_sample():

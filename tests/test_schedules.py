@@ -13,8 +13,8 @@ from diffusion.process import vp
 LINEAR_4000 = (1e-4 / 4, 0.02 / 4)
 
 # beta[1], beta[2], beta[T], alpha_bar[T/2 + 1], alpha_bar[T], beta_tilde[2], log beta_tilde[2], noise[T] / signal[T],
-# and L_T in bits/dim at x_0^2 = 1, computed elsewhere from the published definitions. (The published code counts from 0,
-# the first noising step: its entry k is our entry k + 1.) A string is a rounded value, good to half of its last digit.
+# and L_T in bits/dim at x_0^2 = 1, computed elsewhere from the definitions. (The published code counts from 0,
+# the first noising step: its entry k is our entry k + 1.) A string is a rounded value, good to half a last digit.
 PUBLISHED = {
     "linear": (
         schedules.linear(1000),

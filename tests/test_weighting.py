@@ -88,7 +88,7 @@ def test_published_weights_of_the_eps_error(log_var, bits):
 
 @pytest.fixture(scope="module")
 def restored(strict):  # noqa: ARG001
-    """The weighted loss, the KL, and the sizes of target and x_0, with axes (process, parameterisation, t); the error."""
+    """The weighted loss, the KL, and sizes of target, x_0 and error, with axes (process, parameterisation, t)."""
     x_0, eps, noise = jax.random.normal(jax.random.key(1), (3, T, 3))
     objective = Objective(weight=weighting.vlb, vlb=0.0)
 
@@ -115,8 +115,8 @@ def test_l_simple_with_its_weight_restored_is_the_kl(name, p, restored):
     loss, kl, target, clean, error = (a[where] for a in restored)
     process, p = float64(CASES[name].process), PARAMETERIZATIONS[p]
     gain = np.float64(p.gain(CASES[name].process, EVERY_T))
-    # the KL finds c_x_0 gain error as a difference of c_x_0 x_0 + c_x_t x_t for x_0 and for x_0_hat: both of the size of
-    # c_x_0 (x_0 + gain (target + error)) + |c_x_t x_t|, each with 8 roundings at most; and then it is squared
+    # the KL finds c_x_0 gain error as the difference of two means c_x_0 x_0 + c_x_t x_t, both of the size of
+    # c_x_0 (x_0 + gain (target + error)) + |c_x_t x_t| and each with 8 roundings at most; and then it is squared
     parts = clean + gain * (target + error) + process.c_x_t[1:] / process.c_x_0[1:] * (clean + 4 * process.noise[1:])
     tolerance = 2 * 8 * ULP * parts / (gain * error)
     assert (np.abs(loss - kl) <= tolerance * kl)[1:].all()

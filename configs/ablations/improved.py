@@ -42,6 +42,7 @@ STEPS = {"digits": (125, 500), "mnist": (250, 1000), "cifar10": (1000, 4000), "i
 def get_grid(size: str) -> Grid:
     config = {"cifar10": cifar10, "imagenet64": imagenet64}.get(size, lambda: base(size))()
     config.paper = ""
+    config.eval.cpu_flop = 0.0
     config.net.rescale_time = True
     # Every row states schedule, variance and objective in full.
     config.update_from_flattened_dict(unread("beta_1", "beta_T", "T", "schedule", "variance"))

@@ -33,8 +33,8 @@ class Judgement(NamedTuple):
 def judge(train: Source, test: Source, samples: np.ndarray, limit: int = 5000, seed: int = 0) -> Judgement:
     """A support vector classifier (RBF kernel on pixels), calibrated and trained on at most `limit` real images.
 
-    It reports what a sample is closest to, not how good it is: every image, noise too, gets some class. Raises ValueError
-    if the training set has no labels.
+    It reports what a sample is closest to, not how good it is: every image, noise too, gets some class. Raises
+    ValueError if the training set has no labels.
     """
     if train.classes == 0:
         raise ValueError(f"{train.name} has no labels to train a judge on")

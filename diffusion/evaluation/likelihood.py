@@ -51,7 +51,11 @@ def padded(indices: np.ndarray, batch_size: int) -> list[np.ndarray]:
 
 
 def likelihood(
-    bound: Callable[[Keys, Image, Labels], Bound], source: Source, indices: Sequence[int] | np.ndarray, batch_size: int, seed: int
+    bound: Callable[[Keys, Image, Labels], Bound],
+    source: Source,
+    indices: Sequence[int] | np.ndarray,
+    batch_size: int,
+    seed: int,
 ) -> Likelihood:
     """The bound over the images at `indices`, one noise draw per image and step, without augmentation.
 
@@ -61,13 +65,11 @@ def likelihood(
     index = np.asarray(indices, np.int64)
     if len(index) == 0:
         raise ValueError("the bound needs at least one image")
-    totals, priors, terms, errors = [], [], [], []
+    priors, terms, errors = [], [], []
     for part in padded(index, batch_size):
         pixels, labels = source.read(part)
-        result = jax.device_get(
-            bound(image_keys(seed, jnp.asarray(part)), to_image(jnp.asarray(pixels)), jnp.asarray(labels))
-        )
-        totals.append(result.total)
+        found = bound(image_keys(seed, jnp.asarray(part)), to_image(jnp.asarray(pixels)), jnp.asarray(labels))
+        result = jax.device_get(found)
         priors.append(result.prior)
         terms.append(result.terms)
         errors.append(result.x_0_mse)
@@ -76,7 +78,7 @@ def likelihood(
     def joined(parts: list[np.ndarray]) -> np.ndarray:
         return np.concatenate(parts)[:n].astype(np.float64)
 
-    total = bits_per_dim(joined(totals), dims)
+    total = bits_per_dim(joined(priors) + joined(terms).sum(axis=1), dims)
     per_t = bits_per_dim(joined(terms).mean(axis=0), dims)
     return Likelihood(
         images=n,

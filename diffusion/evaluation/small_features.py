@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,7 +118,7 @@ def classifier(train: Source, cache: Path | None = None) -> Classifier:
         with np.load(path) as file:
             layers = len(file.files) // 2
             return Classifier(*(tuple(file[f"{kind}_{i}"] for i in range(layers)) for kind in Classifier._fields))
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         model = _train(pixels, labels)
     try:
         _save(path, model)

@@ -5,7 +5,7 @@ import optax
 
 
 def learning_rate(lr: float, warmup_steps: int) -> optax.Schedule:
-    """lr min(k / warmup_steps, 1) at update k = 0, 1, ...: the first update of a warmed-up run is zero, as published."""
+    """lr min(k / warmup_steps, 1) at update k = 0, 1, ...: the first update of a warmed-up run is 0, as published."""
     if warmup_steps == 0:
         return optax.constant_schedule(lr)
     return lambda k: lr * jnp.minimum(k / warmup_steps, 1.0)
@@ -23,8 +23,8 @@ def adam(
 ) -> optax.GradientTransformation:
     """Adam (AdamW where weight_decay > 0), gradients first clipped to global norm `clip` (0: not clipped).
 
-    The gradient clipped is that of the global batch. The published TPU code clips each core's share (16 CIFAR-10 images)
-    before averaging; ports that clip globally reach the same scores.
+    The gradient clipped is that of the global batch. The published TPU code clips each core's share (16 images for
+    CIFAR-10) before averaging; ports that clip globally reach the same scores.
     """
     rate = learning_rate(lr, warmup_steps)
     if weight_decay > 0:

@@ -1,6 +1,7 @@
 """What a run tells its user: the start-up report, durations, warnings before time is lost."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -25,14 +26,14 @@ def duration(seconds: float) -> str:
     """A duration in the two units that a person would use: 45 s, 3 min 20 s, 2 h 5 min, 3 d 4 h."""
     total = round(seconds)
     units = [("d", 86400), ("h", 3600), ("min", 60), ("s", 1)]
-    for (name, length), (next_name, next_length) in zip(units[:-1], units[1:], strict=True):
+    for (name, length), (next_name, next_length) in pairwise(units):
         if total >= length:
             rest = total % length // next_length
             return f"{total // length} {name}" + (f" {rest} {next_name}" if rest else "")
     return f"{total} s"
 
 
-def quantity(value: float, unit: str) -> str:
+def quantity(value: float | int, unit: str) -> str:
     """A number with a decimal prefix: 12.4 GFLOP."""
     for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= factor:
@@ -60,6 +61,6 @@ def too_long(seconds: float, platform: str) -> list[str]:
     return [
         f"WARNING     at this speed the run takes {duration(seconds)} on this device. Instead,",
         *(f"              {line}" for line in FASTER.get(platform, [])),
-        "              try --config=configs/digits.py (minutes on a CPU) or configs/cifar10_small.py (one modest GPU), or",
+        "              try --config=configs/digits.py (minutes on a CPU) or cifar10_small.py (one modest GPU), or",
         "              lower --config.train.steps, --config.train.batch_size or --config.net.channels.",
     ]
