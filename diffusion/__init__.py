@@ -17,6 +17,8 @@
     training/         state, step, sharding, checkpoints, the loop
     evaluation/       the bound over a data set, scores
     config, build     every key with its default; the only place where a name becomes a value
+    experiment        a run from start-up to closing report; findings: what is measured on a network
+    ablation, sweep   grids of experiments; running them, and their tables
 
 Importing this module imports nothing else.
 """

@@ -40,7 +40,7 @@ class Ended(NamedTuple):
     """Why it counts as diverged; empty if it does not."""
 
 
-def run(grid: Grid, cells: Sequence[Cell], say: Say, finished: Callable[[], None] = lambda: None) -> None:
+def run(grid: Grid, cells: Sequence[Cell], say: Say, finished: Callable[[], object] = lambda: None) -> None:
     """Runs the cells that have no result yet, those that train first; `finished` is called after each.
 
     A cell whose numbers do not stay finite gets the result "diverged" and the sweep goes on. Raises ValueError where a

@@ -197,9 +197,10 @@ def test_samplers_share_one_run_and_have_ddims_table(size):
 
 
 def test_variances_respace_to_a_tenth_and_train_three_networks():
+    assert ablation.load("configs/ablations/variances.py", "digits").base.diffusion.T == 500
     rows = rows_of("variances", "digits")
     assert [label for label, row in rows.items() if not row.run] == ["fixed_large", "learned", "learned_range"]
-    respaced = {label for label, row in rows.items() if row.changes.get("sample.grid") == "100"}
+    respaced = {label for label, row in rows.items() if row.changes.get("sample.grid") == "50"}
     assert respaced == {f"{v}, T/10" for v in ("fixed_large", "fixed_small", "learned", "learned_range")}
 
 

@@ -9,9 +9,11 @@ import pytest
 from scipy import stats
 
 from diffusion import timesteps
+from diffusion.config import CHOICES, default_config
 from diffusion.timesteps import History, loss_second_moment, probabilities
 from diffusion.training import sharding
 from diffusion.training.checkpoint import Checkpoints
+from diffusion.validation import doubts, validate
 
 T, H = 7, 4
 OURS = loss_second_moment(T, history=H, uniform_share=0.05)
@@ -190,3 +192,20 @@ def test_the_state_survives_a_checkpoint(tmp_path, key):
     jax.tree.map(np.testing.assert_array_equal, restored, state)
     for a, b in zip(OURS.sample(key, restored, 9), OURS.sample(key, state, 9), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("objective", CHOICES["objective.name"])
+def test_where_it_does_not_help_is_told_in_one_line(objective):
+    config = default_config()
+    config.objective.update(name=objective, timesteps="loss_second_moment")
+    if objective in ("vlb", "hybrid"):
+        config.diffusion.variance = "learned_range"
+    validate(config)
+    lines = doubts(config)
+    if objective == "vlb":
+        assert lines == []
+    else:
+        (line,) = lines
+        assert f"does not help objective '{objective}'" in line and "use uniform" in line and "\n" not in line
+    config.objective.timesteps = "uniform"
+    assert doubts(config) == []

@@ -50,7 +50,7 @@ def measured(timesteps: Timesteps, state, parts: int, size: int, repeats: int):
     return [np.float64(x) for x in jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(parts), repeats))]
 
 
-@pytest.mark.parametrize(("parts", "size"), [(2, 32), (8, 8), (32, 2)])
+@pytest.mark.parametrize(("parts", "size"), [(2, 32), (16, 4)])
 def test_known_covariance_in_any_partition(parts, size):
     """tr(Sigma) = 4 / D and |G|^2 = 4 |w|^2 / D^2, both without bias, however 64 images are cut into parts."""
     trace, square, ratio = measured(uniform(T), (), parts, size, 600)
@@ -61,19 +61,18 @@ def test_known_covariance_in_any_partition(parts, size):
     assert (square > 0).all()
 
 
-@pytest.mark.parametrize("adapted", [True, False])
-def test_importance_weights_are_part_of_the_gradient(adapted):
-    """g = weight 2 (w - eps) / D: the same mean, and E[weight^2] times the second moment."""
-    sampler = loss_second_moment(T)
-    state = UNEVEN if adapted else sampler.init()
-    p = np.float64(probabilities(state, 0.001))
-    second = np.sum(1 / p) / T**2 if adapted else 1.0
+def test_importance_weights_are_part_of_the_gradient():
+    """g = weight 2 (w - eps) / D: the same mean, and E[weight^2] times the second moment.
+
+    The history does not fit the losses, so this is far noisier than uniform t.
+    """
+    second = np.sum(1 / np.float64(probabilities(UNEVEN, 0.001))) / T**2
     norm = np.sum(W**2)
-    trace, square, _ = measured(sampler, state, 8, 16, 600)
+    trace, square, _ = measured(loss_second_moment(T), UNEVEN, 8, 16, 600)
     expected = second * 4 / D**2 * (norm + D) - 4 * norm / D**2
+    assert second > 2
     assert standard_errors(trace, expected) < 4
     assert standard_errors(square, 4 * norm / D**2) < 4
-    assert not adapted or second > 2  # a history that does not fit the losses: far noisier than uniform t
 
 
 def test_the_two_batch_sizes_of_the_paper(rng):
@@ -119,9 +118,7 @@ def test_a_training_run_measures_it_on_any_number_of_devices():
         mesh = sharding.make_mesh(jax.devices()[:devices])
         ours = build.experiment(config, (8, 8, 1), 10, mesh)._replace(net=Constant())
         noise = experiment.gradient_noise(ours, ours.feed(digits(train=True)))
-        state = ours.create_state()
-        found.append(noise(state))
-        assert found[-1] != noise(state._replace(key=jax.random.key(1)))
+        found.append(noise(ours.create_state()))
     for name, value in found[0].items():
         assert found[1][name] == pytest.approx(value, rel=1e-4)
     assert found[0]["grad_trace"] == pytest.approx(4 / 64, rel=5 / np.sqrt(2 * 16 * 64))

@@ -71,13 +71,19 @@ def test_the_chain_has_its_exact_law(i, v, chains):
 
 @pytest.mark.parametrize("i", range(3), ids=NAMES)
 def test_the_exact_reverse_chain_ends_at_the_data(i):
-    """Of the recursion itself: with Var[x_{t-1} | x_t] at each step, the last included, x_0 is that of the world."""
+    """Of the recursion itself: with Var[x_{t-1} | x_t] at each step, the last included, it regresses x_0 on x_T.
+
+    Were x_T drawn from q, its mean and variance would be the world's; p(x_T) differs a little, and a slope of
+    Cov(x_0, x_T) / Var(x_T) of the difference is left.
+    """
     process = CASES[i].process
     p = float64(process)
     mean, var = GAUSSIAN.chain_law(process, lambda t: (p.c_x_0[t], p.c_x_t[t], GAUSSIAN.reverse_var(process, t)))
-    left = p.signal[-1] * max(np.abs(GAUSSIAN.mean).max(), 1)  # what x_T ~ p(x_T) forgets of the data
-    np.testing.assert_allclose(mean, GAUSSIAN.mean, atol=2 * left + 1e-4)
-    np.testing.assert_allclose(var, GAUSSIAN.std**2, rtol=5e-3 if i < 2 else 2e-2)
+    mean_T, var_T = GAUSSIAN.marginal(process, T)
+    slope = p.signal[-1] * GAUSSIAN.std**2 / var_T
+    # 1e-5: 20 steps with float32 tables
+    np.testing.assert_allclose(mean, GAUSSIAN.mean - slope * mean_T, atol=1e-5)
+    np.testing.assert_allclose(var, GAUSSIAN.std**2 + slope**2 * (CASES[i].prior_var - var_T), rtol=1e-5)
 
 
 def test_a_respaced_chain_has_its_exact_law():

@@ -10,7 +10,7 @@ from diffusion.config import KEYS
 SIZES = ("digits", "mnist", "cifar10")
 
 
-def base(size: str, T: int = 250, steps: int = 900) -> ConfigDict:
+def base(size: str, T: int = 250, steps: int = 600) -> ConfigDict:
     """The config that the rows of a size change. Raises ValueError for a size that is none.
 
     digits: configs/digits.py with `T` noise steps, `steps` training steps, a bound over 64 held-out images and 256

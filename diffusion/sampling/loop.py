@@ -41,7 +41,7 @@ def prior_sample(keys: Keys, process: Process, shape: tuple[int, ...]) -> Image:
     """x_T ~ p(x_T) for each key, of the given shape per image."""
     like = jnp.zeros((keys.shape[0], *shape))
     g = prior(process, like)
-    return jnp.exp(0.5 * g.log_var) * normal(fold(keys, process.T + 1), like)
+    return jnp.exp(0.5 * g.log_var) * normal(fold(keys, 0), like)
 
 
 def sample(
