@@ -38,7 +38,7 @@ def image_keys(seed: int, indices: Array) -> Keys:
 
 
 def prior_sample(keys: Keys, process: Process, shape: tuple[int, ...]) -> Image:
-    """x_T ~ p(x_T) for each key, of the given shape per image."""
+    """x_T ~ p(x_T) for each key, of the given shape per image; the same for a seed however many steps follow."""
     like = jnp.zeros((keys.shape[0], *shape))
     g = prior(process, like)
     return jnp.exp(0.5 * g.log_var) * normal(fold(keys, 0), like)
