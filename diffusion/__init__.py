@@ -16,7 +16,9 @@
     data/             data sets and batches
     training/         state, step, sharding, checkpoints, the loop
     evaluation/       the bound over a data set, scores
-    config, build     every key with its default; the only place where a name becomes a value
+    respacing         grids of steps by their text: "50", "10,15,20", "ddim50", "quad50"
+    config, tables    every key with its default; the value that each name stands for: a choice is a row there
+    build             from a config to an experiment
     experiment        a run from start-up to closing report; findings: what is measured on a network
     ablation, sweep   grids of experiments; running them, and their tables
 

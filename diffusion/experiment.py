@@ -222,7 +222,8 @@ def finish(
     path = folder / "samples" / f"step_{step:07d}.png"
     if len(found.drawn):
         path = writer.grid(step, f"step_{step:07d}_{c.sample.sampler}", picture(found.drawn))
-    stamp = {"step": step, "config_hash": config_hash(c), "weights": "ema", "clip": c.sample.clip}
+    chain = {"sampler": c.sample.sampler, "grid": c.sample.grid, "eta": c.sample.eta, "clip": c.sample.clip}
+    stamp = {"step": step, "config_hash": config_hash(c), "weights": "ema", **chain}
     if found.likelihood:
         bound = found.likelihood.report()
         writer.scalars(step, {f"test/{name}": value for name, value in bound.items()})

@@ -47,6 +47,7 @@ _ALL = {
     "optim.ema_decay": 0.9999,
     "optim.ema_warmup": False,
     "sample.sampler": "ancestral",
+    "sample.grid": "",
     "sample.clip": True,
 }
 

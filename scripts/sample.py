@@ -69,7 +69,8 @@ def main() -> None:
             bar.update(len(part))
     pixels = np.concatenate(parts)
 
-    chain = "_".join([name, *(["eta", f"{ETA.value:g}"] if ETA.value else []), text or str(config.diffusion.T)])
+    eta = ETA.value if ETA.value is not None else config.sample.eta if name == "ddim" else 0.0
+    chain = "_".join([name, *([f"eta_{eta:g}"] if eta else []), text or str(config.diffusion.T)])
     stem = f"{chain}_step_{step:07d}_seed_{SEED.value}_n_{N.value}" + ("_raw" if RAW.value else "")
     suffix = {"grid": ".png", "png": "", "npz": ".npz"}[FORMAT.value]
     path = Path(OUT.value) if OUT.value else folder / "samples" / (stem + suffix)
