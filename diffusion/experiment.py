@@ -1,5 +1,6 @@
 """What scripts do with an experiment: a run from start-up to closing report, previews and estimates on its way."""
 
+import os
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -179,7 +180,8 @@ def run(config: ConfigDict, folder: Path, say: Callable[[str], None]) -> Outcome
     ours = build.experiment(config, source.shape, source.classes, mesh)
     known = workdir.open_run(folder, workdir.Run(config, source.shape, source.classes), devices)
     say(f"folder      {folder}" + (" (taken up again)" if known else ""))
-    say(f"device      {devices}, compiled programs kept in {jax.config.jax_compilation_cache_dir or 'memory only'}")
+    programs = os.environ.get("JAX_COMPILATION_CACHE_DIR", "memory only")
+    say(f"device      {devices}, compiled programs kept in {programs}")
     with closing(Checkpoints(folder / "checkpoints", config.train.keep)) as checkpoints:
         state = ours.create_state()
         newest = checkpoints.latest()

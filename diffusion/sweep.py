@@ -20,8 +20,9 @@ from diffusion.training import report
 from diffusion.training.loop import Diverged
 from diffusion.training.sharding import make_mesh
 
-ABSURD = 1000.0
-"""Bits/dim from which a bound is no result, even if it is finite: a thousand bits to store a byte."""
+ABSURD = 10_000.0
+"""Bits/dim from which a bound is no result, even if it is finite. Less may just be little training: a learned variance
+starts at 1, which costs about 3 bits/dim a step."""
 
 NOISE_SCALE = Column("noise_scale", "gradient noise scale", "gradient noise scale", 0)
 

@@ -424,8 +424,8 @@ def test_numbers_that_are_not_finite_or_absurd_are_faults(swept):
         bound = Likelihood(8, total, 0.1, 0.0, total - 1, 1.0, np.zeros(4), np.zeros(4))
         return Findings(np.zeros((8, 4, 4, 1), np.uint8), broken, bound, None, None)
 
-    assert [sweep.fault(findings(x)) for x in (0.1, 3.5, 999.0)] == ["", "", ""]
-    for x in (math.nan, math.inf, -math.inf, 1e4):
+    assert [sweep.fault(findings(x)) for x in (0.1, 3.5, 9999.0)] == ["", "", ""]
+    for x in (math.nan, math.inf, -math.inf, 1e5):
         assert sweep.fault(findings(x)) == f"the bound is {x:.3g} bits/dim"
     assert sweep.fault(findings(3.5, broken=2)) == "2 of 8 samples are not finite"
     grid, cells, _ = swept

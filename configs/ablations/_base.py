@@ -24,6 +24,7 @@ def base(size: str, T: int = 250, steps: int = 600) -> ConfigDict:
     config.eval.cpu_flop = 0.0  # every row is measured on as many images as is said
     if size == "digits":
         config.update_from_flattened_dict(betas(T) | {"train.steps": steps})
+        config.optim.ema_decay = 0.99  # an average over 100 steps: the runs are short
         config.train.log_every = 50
         config.train.checkpoint_every = 300
         # Looks on the way are for people; here they would cost more than the training.

@@ -79,6 +79,6 @@ def get_grid(size: str) -> Grid:
             Row(f"T = {many}, cosine, L_vlb", cosine | vlb, shown[5]),
             Row(f"T = {many}, cosine, L_vlb, uniform t", cosine | uniform),
         ),
-        "L_vlb draws t by the second moment of its losses unless it says uniform. "
-        + ("Paper: Nichol and Dhariwal 2021, single runs." if size in PAPER else ""),
+        "L_vlb draws t by the second moment of its losses unless it says uniform."
+        + (" Paper: Nichol and Dhariwal 2021, single runs." if size in PAPER else ""),
     )
