@@ -23,15 +23,15 @@ def get_config():
 
     config.optim.lr = 1e-3
     config.optim.warmup_steps = 100
-    config.optim.ema_decay = 0.995
+    config.optim.ema_decay = 0.99
 
-    config.train.steps = 1600
+    config.train.steps = 1000
     config.train.log_every = 50
-    config.train.sample_every = 400
-    config.train.eval_every = 400
-    config.train.checkpoint_every = 400
+    config.train.sample_every = 250
+    config.train.eval_every = 250
+    config.train.checkpoint_every = 250
 
-    config.eval.n = 128
+    config.eval.n = 64
     config.eval.quick_n = 128
     config.eval.quick_steps = 20
     return config

@@ -46,13 +46,13 @@ def judge(train: Source, test: Source, samples: np.ndarray, limit: int = 5000, s
         pixels, labels = source.read(index)
         return pixels.reshape(len(pixels), -1) / 255.0, labels
 
-    model = CalibratedClassifierCV(SVC(random_state=seed), ensemble=False).fit(*data(train))
+    model = CalibratedClassifierCV(SVC(random_state=seed), ensemble=False).fit(*data(train))  # pyright: ignore[reportArgumentType]
     real, labels = data(test)
     certainty = model.predict_proba(samples.reshape(len(samples), -1) / 255.0)
     certainty_real = model.predict_proba(real)
     return Judgement(
         accuracy=float((certainty_real.argmax(axis=1) == labels).mean()),
-        histogram=np.bincount(model.classes_[certainty.argmax(axis=1)], minlength=train.classes),
+        histogram=np.bincount(np.asarray(model.classes_)[certainty.argmax(axis=1)], minlength=train.classes),
         confident=float((certainty.max(axis=1) > 0.9).mean()),
         confident_real=float((certainty_real.max(axis=1) > 0.9).mean()),
     )

@@ -19,7 +19,7 @@ class Progress:
 
     def __init__(self, first: int, last: int, batch_size: int, say: Callable[[str], None]):
         self._last, self._batch_size, self._say = last, batch_size, say
-        self._dispatches = 0
+        self._dispatches, self._step = 0, first
         self._start = time.monotonic()
         self._mark = (first, self._start)
         self._bar = None
@@ -31,7 +31,7 @@ class Progress:
 
     def after_dispatch(self, step: int, result: Any) -> None:
         """Called after each dispatch; waits for `result` only in the first few, to time them."""
-        self._dispatches += 1
+        self._dispatches, self._step = self._dispatches + 1, step
         if self._bar is not None:
             self._bar.update(step - self._bar.n)
         if self._dispatches == 1:
@@ -41,14 +41,14 @@ class Progress:
             self._mark = (step, now)
         elif self._dispatches == 1 + TIMED_DISPATCHES:
             jax.block_until_ready(result)
-            left = self._measure(step)
+            left = self._measure()
             self.say(f"speed       {self.images_per_second:.3g} images/s, about {report.duration(left)} to go")
             for line in report.too_long(left, jax.default_backend()):
                 self.say(line)
 
     def show(self, step: int, loss: float) -> None:
-        """The progress line of a logged interval."""
-        left = self._measure(step)
+        """The progress line of an interval that ended at `step`; speed and time left are those of this moment."""
+        left = self._measure()
         speed = f"{self.images_per_second:.3g} images/s"
         if self._bar is not None:
             self._bar.set_postfix_str(f"loss {loss:.4f}, {speed}")
@@ -75,10 +75,13 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def _measure(self, step: int) -> float:
-        """Updates the speed from the steps since the last mark, sets the mark here, and returns the seconds left."""
+    def _measure(self) -> float:
+        """Updates the speed from the steps dispatched since the last mark, sets it here, returns the seconds left.
+
+        Dispatched, not read: metrics are read late, but the device takes steps at the pace at which it accepts them.
+        """
         now = time.monotonic()
-        if step > self._mark[0]:
-            self.images_per_second = (step - self._mark[0]) * self._batch_size / max(now - self._mark[1], 1e-9)
-            self._mark = (step, now)
-        return (self._last - step) * self._batch_size / max(self.images_per_second, 1e-9)
+        if self._step > self._mark[0]:
+            self.images_per_second = (self._step - self._mark[0]) * self._batch_size / max(now - self._mark[1], 1e-9)
+            self._mark = (self._step, now)
+        return (self._last - self._step) * self._batch_size / max(self.images_per_second, 1e-9)
