@@ -162,7 +162,7 @@ KEYS: dict[str, Key] = {
     "eval.noise_scale": Key(False, flag(), "Measure the gradient noise scale whenever the bound is estimated."),
     "eval.noise_scale_batches": Key(8, whole(2), "Training batches whose gradients give the noise scale."),
     "eval.cpu_flop": Key(
-        1e13, from_zero(), "Operations that each preview, estimate and final measurement may take on a CPU; 0: any."
+        4e12, from_zero(), "Operations that each preview, estimate and final measurement may take on a CPU; 0: any."
     ),
     "eval.final": Key(True, flag(), "Compute the bound over held-out images when training ends."),
 }

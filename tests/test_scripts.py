@@ -148,3 +148,13 @@ def test_help_is_immediate_and_imports_nothing_heavy():
         done = script("train.py" if name == "train.py" else "sample.py", "--help", env={"PYTHONPROFILEIMPORTTIME": "1"})
         assert done.returncode == 0 and "--workdir" in done.stdout
         assert "| jax" not in done.stderr.replace("|   ", "| ") and " flax" not in done.stderr
+
+
+def test_the_loss_figure(run, tmp_path):
+    folder, _ = run
+    done = script("figures.py", f"--workdir={folder}", f"--out={tmp_path / 'f' / 'loss.png'}")
+    assert done.returncode == 0, done.stderr
+    picture = np.asarray(Image.open(tmp_path / "f" / "loss.png").convert("L"))
+    assert picture.shape[1] > 1000 and picture.std() > 5  # something is drawn
+    nothing = script("figures.py", "--workdir=/nowhere")
+    assert nothing.returncode == 2 and "holds no run" in nothing.stderr
