@@ -102,10 +102,10 @@ def afford(ours: Experiment) -> Budget:
     return Budget(limits.get(jax.default_backend(), float("inf")), forward_flops(ours))
 
 
-def hooks(ours: Experiment, held_out: Source, feed: Feed, budget: Budget) -> Hooks:
+def hooks(ours: Experiment, held_out: Source, feed: Feed, budget: Budget, folder: Path) -> Hooks:
     """Cheap looks at the state while training: a DDIM grid, an estimate of the bound, the noise scale if asked for.
 
-    Each is cut down to the budget, but never below 4 images.
+    Each is cut down to the budget, but never below 4 images. Estimates go to eval/ in the folder, with their protocol.
     """
     c = ours.config
     preview_steps = min(c.sample.preview_steps, c.diffusion.T)
@@ -126,7 +126,12 @@ def hooks(ours: Experiment, held_out: Source, feed: Feed, budget: Budget) -> Hoo
 
     def evaluate(state: TrainState) -> dict[str, float]:
         mean, error = likelihood.quick(partial(estimate, state.ema), held_out, some, eval_batch, c.seed)
-        return {"bits_per_dim": mean, "standard_error": error, **noise(state)}
+        values = {"bits_per_dim": mean, "standard_error": error, **noise(state)}
+        step = int(state.step)
+        protocol = {"images": len(some), "steps_per_image": steps, "weights": "ema", "clip": c.sample.clip}
+        stamp = {"step": step, "config_hash": config_hash(c), **protocol}
+        workdir.write_json(folder / "eval" / f"estimate_test_{step}.json", {**values, **stamp})
+        return values
 
     return Hooks(draw, evaluate)
 
@@ -205,7 +210,7 @@ def run(config: ConfigDict, folder: Path, say: Callable[[str], None]) -> Outcome
                 feed,
                 state,
                 plan(config),
-                hooks(ours, held_out, feed, budget),
+                hooks(ours, held_out, feed, budget, folder),
                 writer,
                 checkpoints,
                 say,

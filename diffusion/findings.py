@@ -104,4 +104,6 @@ def _cut(what: str, n: int, wanted: int) -> list[str]:
     """What to say where the budget affords fewer than wanted."""
     if n == wanted:
         return []
+    if n == 0:
+        return [f"left out    {what}: more than config.eval.cpu_flop lets a CPU do (0: no limit)"]
     return [f"cut         {n} {what} instead of {wanted}: config.eval.cpu_flop limits what a CPU does (0: no limit)"]

@@ -1,7 +1,7 @@
 """Draws the figures of a run.
 
-    python scripts/figures.py --workdir=runs/digits                     # figures/loss.png and .pdf in the run's folder
-    python scripts/figures.py --workdir=runs/digits --out=docs/images/digits_loss.png
+python scripts/figures.py --workdir=runs/digits                     # figures/loss.png and .pdf in the run's folder
+python scripts/figures.py --workdir=runs/digits --out=docs/images/digits_loss.png
 """
 
 import json

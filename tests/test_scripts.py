@@ -63,6 +63,8 @@ def test_the_run_folder_is_complete(run):
     result = json.loads((folder / "eval" / "nll_test_4.json").read_text())
     total = result["L_T"] + result["L_steps"] + result["L_0"]
     assert result["images"] == 16 and total == pytest.approx(result["bits_per_dim"], rel=1e-9)
+    estimate = json.loads((folder / "eval" / "estimate_test_2.json").read_text())
+    assert estimate["images"] == 16 and estimate["steps_per_image"] == 5 and estimate["bits_per_dim"] > 0
     lines = metrics(folder)
     assert [line["step"] for line in lines if "train/loss" in line] == [2, 4]
     assert all(0 < line["train/loss"] < 3 for line in lines if "train/loss" in line)
