@@ -18,6 +18,7 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -94,8 +95,11 @@ def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
     """Parses the command line, calls main, and exits: with main's status (None is 0), or with one line on stderr.
 
     Status 2 is a mistake that its line explains: in a flag or a config, or a ValueError or OSError out of main. 130 is
-    Ctrl-C. With DIFFUSION_TRACEBACK=1 in the environment the traceback is shown instead of the line.
+    Ctrl-C. Warnings are one line each, said once. With DIFFUSION_TRACEBACK=1 in the environment the traceback is shown instead of the line.
     """
+    said: set[str] = set()
+    warnings.simplefilter("always", UserWarning)
+    warnings.showwarning = lambda message, *_, **__: _warn(str(message), said)
     try:
         status = 0 if _parse(list(sys.argv if argv is None else argv)) else main()
         sys.stdout.flush()
@@ -186,6 +190,13 @@ def _one_line(error: Exception) -> str:
     if ours or isinstance(error, flags.Error):
         return message
     return f"{type(error).__name__}: {message} ({TRACEBACK}=1 shows where)"
+
+
+def _warn(message: str, said: set[str]) -> None:
+    """A warning as one line of the console report, the first time that it comes."""
+    if message not in said:
+        said.add(message)
+        print(f"WARNING     {message}", file=sys.stderr, flush=True)
 
 
 def _fail(message: str, status: int) -> int:

@@ -10,7 +10,6 @@ which runs one row with one seed, and at the end the same command with --table.
 """
 
 import sys
-import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -50,7 +49,6 @@ def main() -> None:
             raise ValueError(f"--row={ROW.value} is not one of 0..{len(cells) - 1}; --list shows them")
         chosen = [cells[ROW.value]]
 
-    warnings.showwarning = lambda message, *_, **__: say(f"WARNING     {message}")
     runtime.configure(grid.base.compilation_cache)
 
     from diffusion import sweep

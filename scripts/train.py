@@ -6,7 +6,6 @@ python scripts/train.py --config=configs/cifar10.py --config.optim.lr=1e-4 --wor
 """
 
 import sys
-import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -21,7 +20,6 @@ WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; by default ru
 
 def main() -> None:
     config = CONFIG.value
-    warnings.showwarning = lambda message, *_, **__: say(f"WARNING     {message}")
     runtime.configure(config.compilation_cache)
 
     from diffusion import experiment
