@@ -95,7 +95,8 @@ def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
     """Parses the command line, calls main, and exits: with main's status (None is 0), or with one line on stderr.
 
     Status 2 is a mistake that its line explains: in a flag or a config, or a ValueError or OSError out of main. 130 is
-    Ctrl-C. Warnings are one line each, said once. With DIFFUSION_TRACEBACK=1 in the environment the traceback is shown instead of the line.
+    Ctrl-C. Warnings are one line each, said once. With DIFFUSION_TRACEBACK=1 in the environment the traceback is shown
+    instead of the line.
     """
     said: set[str] = set()
     warnings.simplefilter("always", UserWarning)
