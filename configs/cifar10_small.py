@@ -22,6 +22,7 @@ def get_config():
     config.optim.lr = 5e-4
     config.optim.warmup_steps = 500
     config.optim.ema_decay = 0.999
+    config.optim.ema_warmup = True
 
     config.train.steps = 20_000
     config.train.sample_every = 2_000

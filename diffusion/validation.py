@@ -77,6 +77,11 @@ DOUBTS = (
         "config.objective.timesteps: 'loss_second_moment' does not help objective {c.objective.name!r}, whose losses "
         "differ little between steps (Improved DDPM section 3.3); it is meant for objective vlb, others use uniform",
     ),
+    Rule(
+        lambda c: not c.optim.ema_warmup and c.optim.ema_decay**c.train.steps > 0.05,
+        "config.optim.ema_decay: after {c.train.steps} steps an average of decay {c.optim.ema_decay} still holds much "
+        "of the untrained weights, and its samples are noise; set optim.ema_warmup to true, or a smaller decay",
+    ),
 )
 """Combinations that work but are hardly meant."""
 
