@@ -14,7 +14,7 @@ def base(size: str, T: int = 250, steps: int = 600) -> ConfigDict:
     """The config that the rows of a size change. Raises ValueError for a size that is none.
 
     digits: configs/digits.py with `T` noise steps, `steps` training steps, a bound over 64 held-out images and 256
-    samples, a budget for a CPU. mnist: configs/mnist.py, for a GPU (minutes a row) with --config.data.dir=PATH.
+    samples, a budget for a CPU. mnist: configs/mnist.py, for a GPU, with --config.data.dir=PATH.
     cifar10: the published experiment.
     """
     if size not in SIZES:

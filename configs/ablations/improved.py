@@ -4,7 +4,8 @@ Fixed variance (fixed_large) under L_simple, learned_range under L_hybrid and L_
 moment of its losses, as published; a last row draws t uniformly, for comparison. Linear schedules have both ends of
 beta times 1000 / T, and the network sees times of 0..1000 whatever T is, as published.
 
-digits: T = 125 and 500 in place of 1000 and 4000, 600 steps of 128 images; 7 runs a seed, about 22 minutes on 2 CPU
+digits: T = 125 and 500 in place of 1000 and 4000, 600 steps of 128 images; 7 runs a seed,
+an estimated 22 minutes on 2 CPU
 cores.
 cifar10: 500,000 steps a run, dropout 0.1 with linear and 0.3 with cosine. imagenet64: 200,000 steps a run.
 mnist: T = 250 and 1000, 10,000 steps a run.

@@ -3,7 +3,7 @@
 jsd ends at alpha_bar_T = 0, where eps says nothing about x_0: that row predicts x_0, with linear beside it for
 comparison.
 
-digits: T = 250 (betas times 4), 600 steps of 128 images; 9 runs a seed, about 23 minutes on 2 CPU cores.
+digits: T = 250 (betas times 4), 600 steps of 128 images; 9 runs a seed, an estimated 23 minutes on 2 CPU cores.
 cifar10: 800,000 steps a run. mnist: 10,000 steps a run.
 
     python scripts/ablate.py --grid=configs/ablations/schedules.py --size=digits

@@ -4,7 +4,8 @@ Every variance with the objective that suits it: L_simple for the fixed ones, wh
 L_hybrid for the learned ones. A respaced row evaluates the network of its whole chain, samples and bound, on T / 10
 evenly spaced steps; learned variances interpolate on the respaced process.
 
-digits: T = 500 (betas times 2), 800 steps of 128 images; 3 runs and 8 evaluations a seed, about 14 minutes on 2 CPU
+digits: T = 500 (betas times 2), 800 steps of 128 images; 3 runs and 8 evaluations a seed,
+an estimated 14 minutes on 2 CPU
 cores.
 cifar10: 800,000 steps a run. mnist: 10,000 steps a run.
 

@@ -3,7 +3,7 @@
 simple is the plain error of what the network predicts; min_snr, p2 and the bound's own weight are stated in x_0
 space, so they mean the same for each of the three. Variance fixed_large throughout.
 
-digits: T = 250 (betas times 4), 600 steps of 128 images; 8 runs a seed, about 20 minutes on 2 CPU cores.
+digits: T = 250 (betas times 4), 600 steps of 128 images; 8 runs a seed, an estimated 20 minutes on 2 CPU cores.
 cifar10: 800,000 steps a run. mnist: 10,000 steps a run.
 
     python scripts/ablate.py --grid=configs/ablations/weights.py --size=digits
