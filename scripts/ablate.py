@@ -19,7 +19,7 @@ from absl import flags
 from diffusion import cli, runtime
 
 GRID = flags.DEFINE_string("grid", None, "file of the grid, such as configs/ablations/ho_table2.py (required)")
-SIZE = flags.DEFINE_string("size", "digits", "data and budget: digits, mnist or cifar10")
+SIZE = flags.DEFINE_string("size", "digits", "data and budget: digits, mnist_small, mnist or cifar10")
 SEEDS = flags.DEFINE_string("seeds", "0,1", "seeds that every row is run with, separated by commas")
 OUT = flags.DEFINE_string("out", None, "folder of the runs and tables; by default runs/ablations/<grid>_<size>")
 ROW = flags.DEFINE_integer(

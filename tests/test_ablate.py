@@ -31,7 +31,7 @@ from diffusion.validation import validate
 
 ROOT = Path(__file__).resolve().parents[1]
 GRIDS = sorted(path.stem for path in (ROOT / "configs" / "ablations").glob("[!_]*.py"))
-SIZES = ("digits", "mnist", "cifar10")
+SIZES = ("digits", "mnist_small", "mnist", "cifar10")
 
 TOY = """
 from configs.digits import get_config
