@@ -38,7 +38,13 @@ PAPER = {
 }
 """(bits/dim, FID) of the first six rows."""
 
-STEPS = {"digits": (125, 500), "mnist": (250, 1000), "cifar10": (1000, 4000), "imagenet64": (1000, 4000)}
+STEPS = {
+    "digits": (125, 500),
+    "mnist_small": (50, 200),
+    "mnist": (250, 1000),
+    "cifar10": (1000, 4000),
+    "imagenet64": (1000, 4000),
+}
 
 
 def get_grid(size: str) -> Grid:
