@@ -273,7 +273,7 @@ def test_grid_files_that_are_none(toy):
     toy.write_text(TOY.replace('Row("wild", {', 'Row("Plain!", {'))
     with pytest.raises(ValueError, match="its folder would be that of 'plain' and 'Plain!'"):
         ablation.load(str(toy), "digits")
-    with pytest.raises(ValueError, match="size 'huge' is not one of digits, mnist, cifar10"):
+    with pytest.raises(ValueError, match="size 'huge' is not one of digits, mnist_small, mnist, cifar10"):
         ablation.load("configs/ablations/weights.py", "huge")
 
 

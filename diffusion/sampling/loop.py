@@ -44,6 +44,22 @@ def prior_sample(keys: Keys, process: Process, shape: tuple[int, ...]) -> Image:
     return jnp.exp(0.5 * g.log_var) * normal(fold(keys, 0), like)
 
 
+def descend(
+    keys: Keys, sampler: Sampler, denoise: Denoiser, x_t: Image, state: State, first: Array, last: Array
+) -> tuple[Image, State]:
+    """Steps first, first - 1, ..., last + 1: from x_t at t = first to x_t at t = last, and the sampler's state there.
+
+    Random numbers of step t are drawn from fold_in(keys[i], t), so a chain taken in pieces is the chain taken at once.
+    The ends are scalars, first >= last >= 0; they may be traced: compilation does not depend on them.
+    """
+
+    def step(i: Array, carry: tuple[Image, State]) -> tuple[Image, State]:
+        t = first - i
+        return sampler.step(fold(keys, t), carry[1], carry[0], jnp.full(x_t.shape[0], t, jnp.int32), denoise)
+
+    return jax.lax.fori_loop(0, first - last, step, (x_t, state))
+
+
 def sample(
     keys: Keys,
     process: Process,
@@ -61,23 +77,10 @@ def sample(
     stops = sorted(set(collect), reverse=True)
     if stops and not 1 <= stops[-1] <= stops[0] <= process.T:
         raise ValueError(f"collect = {list(collect)}: steps must lie in 1..{process.T}")
-    batch = x_T.shape[0]
-
-    def full(t: Array) -> Time:
-        return jnp.full(batch, t, jnp.int32)
-
-    def run(carry: tuple[Image, State], first: Array, last: Array) -> tuple[Image, State]:
-        """Steps first, first - 1, ..., last + 1."""
-
-        def step(i: Array, carry: tuple[Image, State]) -> tuple[Image, State]:
-            t = first - i
-            return sampler.step(fold(keys, t), carry[1], carry[0], full(t), denoise)
-
-        return jax.lax.fori_loop(0, first - last, step, carry)
 
     def segment(carry: tuple[Image, State], ends: tuple[Array, Array]):
-        carry = run(carry, *ends)
-        return carry, denoise(carry[0], process.base_t[full(ends[1])]).x_0
+        carry = descend(keys, sampler, denoise, *carry, *ends)
+        return carry, denoise(carry[0], process.base_t[jnp.full(x_T.shape[0], ends[1], jnp.int32)]).x_0
 
     carry = (x_T, sampler.init(x_T))
     hats = jnp.zeros((0, *x_T.shape))
@@ -85,7 +88,7 @@ def sample(
         ends = np.array([process.T, *stops], np.int32)
         carry, hats = jax.lax.scan(segment, carry, (jnp.asarray(ends[:-1]), jnp.asarray(ends[1:])))
     last = stops[-1] if stops else process.T
-    x_0, _ = run(carry, jnp.int32(last), jnp.int32(0))
+    x_0, _ = descend(keys, sampler, denoise, *carry, jnp.int32(last), jnp.int32(0))
     return Sample(x_0, hats)
 
 
