@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from diffusion.config import KEYS, differences, lookup, restore
+from diffusion.config import differences, lookup, restore
 from diffusion.config_file import call, find, override
+from diffusion.keys import KEYS
 from diffusion.legal import nearest
 from diffusion.validation import LEARNED, SQUARED_ERRORS, validate
 

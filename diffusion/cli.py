@@ -26,8 +26,9 @@ from typing import NoReturn
 from absl import flags
 from ml_collections import ConfigDict
 
-from diffusion.config import KEYS, lookup
+from diffusion.config import lookup
 from diffusion.config_file import ROOT, explain, find, indented, load, override
+from diffusion.keys import KEYS
 from diffusion.legal import nearest
 from diffusion.validation import validate
 

@@ -11,7 +11,8 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from diffusion.config import CHOICES, KEYS, flatten, lookup
+from diffusion.config import flatten, lookup
+from diffusion.keys import CHOICES, KEYS
 from diffusion.legal import nearest
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 import diffusion
-from diffusion.config import RESUMABLE, config_hash, differences, flatten, restore
+from diffusion.config import config_hash, differences, flatten, restore
+from diffusion.keys import RESUMABLE
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,8 +11,9 @@ from worlds import GAUSSIAN, cases
 
 from diffusion import respacing, schedules, tables, variance
 from diffusion.build import levels
-from diffusion.config import CHOICES, default_config
+from diffusion.config import default_config
 from diffusion.denoiser import interpret
+from diffusion.keys import CHOICES
 from diffusion.objective import evaluate
 from diffusion.process import Process, q_sample, ve, vp
 from diffusion.sampling import grids

@@ -14,21 +14,9 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from diffusion.config import (
-    CHOICES,
-    KEYS,
-    RESUMABLE,
-    VE_SCHEDULES,
-    VP_SCHEDULES,
-    config_hash,
-    default_config,
-    describe,
-    differences,
-    flatten,
-    lookup,
-    restore,
-)
+from diffusion.config import config_hash, default_config, describe, differences, flatten, lookup, restore
 from diffusion.config_file import load, override
+from diffusion.keys import CHOICES, KEYS, RESUMABLE, VE_SCHEDULES, VP_SCHEDULES
 from diffusion.legal import nearest
 from diffusion.paper import PAPER, deviations
 from diffusion.validation import READ_BY, RULES, validate

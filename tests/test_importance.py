@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from diffusion import timesteps
-from diffusion.config import CHOICES, default_config
+from diffusion.config import default_config
+from diffusion.keys import CHOICES
 from diffusion.timesteps import History, loss_second_moment, probabilities
 from diffusion.training import sharding
 from diffusion.training.checkpoint import Checkpoints

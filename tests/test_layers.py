@@ -23,6 +23,7 @@ LAYERS = (
     ("nets", "data"),
     ("training", "evaluation", "convert", "figures", "budget"),
     ("legal",),
+    ("keys",),
     ("config",),
     ("respacing",),
     ("validation", "paper", "config_file", "workdir", "runtime", "tables"),
