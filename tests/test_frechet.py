@@ -6,8 +6,8 @@ from scipy import linalg
 
 from diffusion.data import embedded
 from diffusion.data.source import in_memory
-from diffusion.evaluation import frechet, small_features
-from diffusion.evaluation.frechet import Moments, distance, moments
+from diffusion.evaluation import frechet, small_features, vectors
+from diffusion.evaluation.frechet import Moments, Stream, distance, moments
 
 
 def gaussian(rng, d: int, rank: int | None = None) -> Moments:
@@ -90,6 +90,26 @@ def test_root_is_the_symmetric_root(rng):
     np.testing.assert_allclose(root @ root, covariance, atol=1e-12 * np.trace(covariance))
 
 
+@pytest.mark.parametrize("rank", [3, 7])
+def test_factor_is_one_whatever_the_rank(rng, rank):
+    covariance = gaussian(rng, 7, rank).covariance
+    found = frechet.factor(covariance)
+    np.testing.assert_allclose(found @ found.T, covariance, atol=1e-12 * np.trace(covariance))
+
+
+@pytest.mark.parametrize("n", [50, 2000])
+def test_distance_by_either_factor_is_the_same(rng, n, monkeypatch):
+    """A falling spectrum as of Inception's features, with and without full rank."""
+    scales = np.arange(1, 101) ** -1.5
+    a, b = (moments(rng.normal(size=(n, 100)) * scales * factor) for factor in (1, 1.1))
+    found = distance(a, b)
+    monkeypatch.setattr(frechet, "factor", frechet.root)
+    assert distance(a, b) == pytest.approx(found, rel=1e-8)
+    cross = linalg.eigvals(a.covariance @ b.covariance)
+    expected = ((a.mean - b.mean) ** 2).sum() + np.trace(a.covariance + b.covariance)
+    assert found == pytest.approx(expected - 2 * np.sqrt(np.maximum(cross.real, 0)).sum(), rel=1e-6)
+
+
 def test_what_is_no_set_of_features_is_refused(rng):
     with pytest.raises(ValueError, match=r"at least two feature vectors, got \[1, 3\]"):
         moments(np.ones((1, 3)))
@@ -97,6 +117,103 @@ def test_what_is_no_set_of_features_is_refused(rng):
         moments(np.array([[0.0, 1], [np.nan, 0], [np.inf, 0], [1, 1]]))
     with pytest.raises(ValueError, match="features of 3 and of 4 dimensions"):
         distance(gaussian(rng, 3), gaussian(rng, 4))
+
+
+# ---------------------------------------------------------------------------------------------------------- the stream
+
+
+def streamed(*parts: np.ndarray) -> Stream:
+    stream = Stream()
+    for part in parts:
+        stream.add(part)
+    return stream
+
+
+def assert_close(found: Moments, expected: Moments, rel: float = 1e-10) -> None:
+    assert found.n == expected.n
+    np.testing.assert_allclose(found.mean, expected.mean, rtol=rel, atol=rel)
+    scale = np.sqrt(np.outer(*2 * [np.diag(expected.covariance)]))
+    np.testing.assert_allclose(found.covariance / scale, expected.covariance / scale, atol=rel)
+    np.testing.assert_array_equal(found.covariance, found.covariance.T)
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 1000])
+@pytest.mark.parametrize("level", [0.0, 1e3, 1e6])
+def test_stream_is_the_batch_however_it_is_cut_and_ordered(rng, size, level):
+    x = features(rng, 500, 5) + level
+    expected = Moments(x.mean(axis=0), np.cov(x.T), 500)
+    order = rng.permutation(500)
+    for y in (x, x[::-1], x[order]):
+        assert_close(streamed(*(y[i : i + size] for i in range(0, 500, size))).moments(), expected)
+
+
+def test_stream_cuts_long_parts_itself(rng, monkeypatch):
+    x = features(rng, 100, 4)
+    expected = moments(x)
+    monkeypatch.setattr(vectors, "ROWS", 9)
+    assert_close(moments(x), expected)
+
+
+def test_stream_of_single_precision_far_from_the_origin_keeps_its_digits(rng):
+    """Mean 1e3, deviation 1e-2: the sums of squares that a naive stream takes agree in their first ten digits."""
+    x = (1e3 + 1e-2 * rng.normal(size=(4000, 6))).astype(np.float32)
+    expected = Moments(x.astype(np.longdouble).mean(axis=0).astype(float), np.cov(x.T.astype(float)), 4000)
+    assert_close(streamed(*np.array_split(x, 37)).moments(), expected)
+    assert_close(moments(x), expected)
+    double = x.astype(np.float64)
+    naive = (np.square(double).sum(axis=0) - 4000 * double.mean(axis=0) ** 2) / 3999
+    assert np.abs(naive / np.diag(expected.covariance) - 1).max() > 1e-8, "the case tells nothing"
+
+
+def test_streams_merge_in_any_order(rng):
+    x = features(rng, 300, 6) + np.linspace(0, 50, 300)[:, None]
+    parts = np.split(x, [1, 50, 51, 200])
+    expected = Moments(x.mean(axis=0), np.cov(x.T), 300)
+    for order in (range(5), rng.permutation(5)):
+        whole = Stream()
+        for i in order:
+            whole.merge(streamed(parts[i]))
+        assert_close(whole.moments(), expected)
+    left, right, empty = streamed(*parts[:2]), streamed(*parts[2:]), Stream()
+    before = right.moments()
+    left.merge(right)
+    left.merge(empty)
+    assert_close(left.moments(), expected)
+    np.testing.assert_array_equal(right.moments().covariance, before.covariance)
+    twice = streamed(x)
+    twice.merge(twice)
+    assert_close(twice.moments(), Moments(x.mean(axis=0), np.cov(np.concatenate([x, x]).T), 600))
+
+
+def test_stream_takes_nothing_in_from_what_it_refuses(rng):
+    x = features(rng, 20, 3)
+    stream = streamed(x)
+    bad = x.copy()
+    bad[4, 1] = np.nan
+    for part, message in (
+        (bad, "1 of 20 feature vectors are not finite"),
+        (x[:, :2], "features of 3 and of 2 dimensions cannot be in one stream"),
+        (x[0], r"an array \[n, D\], got \[3\]"),
+        (np.zeros((5, 0)), r"an array \[n, D\], got \[5, 0\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            stream.add(part)
+    with pytest.raises(ValueError, match="features of 3 and of 2 dimensions"):
+        stream.merge(streamed(x[:, :2]))
+    stream.add(x[:0])
+    np.testing.assert_array_equal(stream.moments().covariance, moments(x).covariance)
+    with pytest.raises(ValueError, match="at least two feature vectors, got 1"):
+        streamed(x[:1]).moments()
+    with pytest.raises(ValueError, match="at least two feature vectors, got 0"):
+        Stream().moments()
+
+
+def test_moments_are_no_view_of_the_stream(rng):
+    x = features(rng, 20, 3)
+    stream = streamed(x)
+    found = stream.moments()
+    stream.add(10 + x)
+    np.testing.assert_array_equal(found.mean, moments(x).mean)
 
 
 # -------------------------------------------------------------------------------------------------------- the features
@@ -123,6 +240,14 @@ def test_classifier_is_right_on_real_digits(digits, cache):
     model = small_features.classifier(train, cache)
     assert (model.classes(pixels) == labels).mean() > 0.9
     assert model.features(pixels).shape == (test.size, 64) and model.features(pixels).dtype == np.float64
+    layers = model.extract(pixels)
+    assert list(layers) == ["64", "logits"] and layers["logits"].shape == (test.size, 10)
+    np.testing.assert_array_equal(layers["64"], model.features(pixels))
+
+
+def test_digest_tells_classifiers_apart(digits, tmp_path):
+    model, same, other = (small_features.classifier(some(digits[0], n), tmp_path) for n in (60, 60, 70))
+    assert model.digest() == same.digest() != other.digest() and len(model.digest()) == 64
 
 
 def test_features_are_those_of_the_library(digits, monkeypatch, tmp_path):

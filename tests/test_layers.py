@@ -21,7 +21,8 @@ LAYERS = (
     ("weighting", "elbo"),
     ("objective", "sampling"),
     ("nets", "data"),
-    ("training", "evaluation", "convert", "figures", "budget"),
+    ("convert",),
+    ("training", "evaluation", "figures", "budget"),
     ("legal",),
     ("keys",),
     ("config",),
@@ -56,15 +57,27 @@ OWNERS = {
     "PIL": ("data", "training/metrics", "evaluation", "figures"),
     "matplotlib": ("figures",),
     "tqdm": ("data", "training", "evaluation"),
+    "safetensors": ("convert",),
     "ml_collections": (
-        *("config", "config_file", "validation", "cli", "build", "tables", "workdir", "experiment", "ablation"),
+        *(
+            "published/record",
+            "config",
+            "config_file",
+            "validation",
+            "cli",
+            "build",
+            "tables",
+            "workdir",
+            "experiment",
+            "ablation",
+        ),
     ),
     "absl": ("cli", "config_file"),
 }
 """Every library, and the modules or folders that may import it ("": all of them)."""
 
 MATHS_LIBRARIES = ("jax", "numpy", "jaxtyping")
-LAZY = ("tensorflow_datasets", "sklearn", "tensorboardX")
+LAZY = ("tensorflow_datasets", "sklearn", "tensorboardX", "safetensors")
 """Imported inside functions only, so that whoever does not use them does not pay for them."""
 
 MAX_LINES = 250

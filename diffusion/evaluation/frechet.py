@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from diffusion.evaluation.vectors import checked, slices
+
 
 class Moments(NamedTuple):
     """The Gaussian that stands for a set of feature vectors; float64."""
@@ -16,6 +18,61 @@ class Moments(NamedTuple):
     """Vectors that it was computed from; fewer than D + 1 leave the covariance without full rank."""
 
 
+class Stream:
+    """Mean and covariance of feature vectors that come in parts: one pass, float64, memory [D, D] for any number.
+
+    Each part is centred on its own mean and joined to what came before (Chan, Golub and LeVeque 1979):
+    S = S_a + S_b + n_a n_b / (n_a + n_b) (m_b - m_a) (m_b - m_a)^T for the sums S of centred products. No sum of raw
+    squares is ever taken, so features far from 0 lose nothing. How the vectors are ordered or cut into parts changes
+    the result in its rounding alone.
+    """
+
+    def __init__(self) -> None:
+        self.n = 0
+        """Vectors so far."""
+        self._mean = np.zeros(0)
+        self._scatter = np.zeros((0, 0))
+
+    def add(self, features: np.ndarray) -> None:
+        """Takes in feature vectors [n, D] of any dtype; none are fine.
+
+        Raises ValueError, with nothing taken in, where one is not finite or D is not what it was before.
+        """
+        x = checked(features)
+        self._widen(x.shape[1])
+        for rows in slices(x):
+            part = x[rows].astype(np.float64)
+            mean = part.mean(axis=0)
+            centred = np.vstack([part - mean, self._join(len(part), mean)])
+            self._scatter += centred.T @ centred
+
+    def merge(self, other: "Stream") -> None:
+        """Takes in all that another stream has seen. Raises ValueError where their dimensions differ."""
+        if other.n:
+            self._widen(len(other._mean))
+            row = self._join(other.n, other._mean)
+            self._scatter += other._scatter + np.outer(row, row)
+
+    def moments(self) -> Moments:
+        """Mean and covariance of everything so far. Raises ValueError for fewer than two vectors."""
+        if self.n < 2:
+            raise ValueError(f"moments need at least two feature vectors, got {self.n}")
+        return Moments(self._mean.copy(), self._scatter / (self.n - 1), self.n)
+
+    def _widen(self, width: int) -> None:
+        if not self.n:
+            self._mean, self._scatter = np.zeros(width), np.zeros((width, width))
+        if len(self._mean) != width:
+            raise ValueError(f"features of {len(self._mean)} and of {width} dimensions cannot be in one stream")
+
+    def _join(self, n: int, mean: np.ndarray) -> np.ndarray:
+        """Counts n vectors of a given mean in; returns the row whose outer square the shift of means adds to S."""
+        shift, total = mean - self._mean, self.n + n
+        row = np.sqrt(self.n * n / total) * shift
+        self._mean, self.n = self._mean + n / total * shift, total
+        return row
+
+
 def moments(features: np.ndarray) -> Moments:
     """Mean and unbiased covariance of feature vectors [n, D], in float64 whatever they come in.
 
@@ -23,29 +80,33 @@ def moments(features: np.ndarray) -> Moments:
     """
     if features.ndim != 2 or len(features) < 2:
         raise ValueError(f"moments need an array [n, D] of at least two feature vectors, got {list(features.shape)}")
-    x = np.asarray(features, np.float64)
-    if not np.isfinite(x).all():
-        raise ValueError(f"{(~np.isfinite(x).all(axis=1)).sum()} of {len(x)} feature vectors are not finite")
-    mean = x.mean(axis=0)
-    centred = x - mean
-    return Moments(mean, centred.T @ centred / (len(x) - 1), len(x))
+    stream = Stream()
+    stream.add(features)
+    return stream.moments()
 
 
 def distance(a: Moments, b: Moments) -> float:
     """|m_a - m_b|^2 + tr(A) + tr(B) - 2 tr (A^1/2 B A^1/2)^1/2, the squared 2-Wasserstein distance of two Gaussians.
 
     Fréchet 1957, Dowson and Landau 1982; with Inception features it is the FID of Heusel et al. 2017, with any others
-    it is not. The last trace is computed as the sum of the singular values of A^1/2 B^1/2, with both roots from a
-    symmetric eigendecomposition whose eigenvalues are clamped at 0: nothing is divided, so covariances without full
-    rank need no offset, and a set has distance 0 from itself but for rounding (scipy's sqrtm fails on the former and
-    loses half of the
-    digits on the latter). Never negative. Raises ValueError where the two differ in their number of features.
+    it is not. The last trace is computed as the sum of the singular values of F^T G with any factors A = F F^T and
+    B = G G^T: nothing is divided, so covariances without full rank need no offset, and a set has distance 0 from itself
+    but for rounding (scipy's sqrtm fails on the former and loses half of the digits on the latter). Never negative.
+    Raises ValueError where the two differ in their number of features.
     """
     if a.mean.shape != b.mean.shape:
         raise ValueError(f"features of {len(a.mean)} and of {len(b.mean)} dimensions cannot be compared")
-    cross = np.linalg.svd(root(a.covariance) @ root(b.covariance), compute_uv=False).sum()
+    cross = np.linalg.svd(factor(a.covariance).T @ factor(b.covariance), compute_uv=False).sum()
     shift = ((a.mean - b.mean) ** 2).sum()
     return max(0.0, float(shift + np.trace(a.covariance) + np.trace(b.covariance) - 2 * cross))
+
+
+def factor(covariance: np.ndarray) -> np.ndarray:
+    """F with F F^T the covariance: Cholesky's, a tenth of the work, or the symmetric root where rank is lacking."""
+    try:
+        return np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        return root(covariance)
 
 
 def root(covariance: np.ndarray) -> np.ndarray:

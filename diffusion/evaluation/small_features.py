@@ -44,7 +44,17 @@ class Classifier(NamedTuple):
 
     def classes(self, pixels: np.ndarray) -> np.ndarray:
         """The most likely class of each image."""
-        return (self.features(pixels) @ self.weights[-1] + self.biases[-1]).argmax(axis=1)
+        return self.extract(pixels)["logits"].argmax(axis=1)
+
+    def extract(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Features by layer of uint8 images [n, H, W, C], float64: "64", which is `features`, and "logits"."""
+        hidden = self.features(pixels)
+        return {str(hidden.shape[1]): hidden, "logits": hidden @ self.weights[-1] + self.biases[-1]}
+
+    def digest(self) -> str:
+        """SHA-256 of the weights, hex: what scores in these features are stamped with."""
+        arrays = [np.ascontiguousarray(array, "<f8") for layers in self for array in layers]
+        return hashlib.sha256(b"".join(repr(a.shape).encode() + a.tobytes() for a in arrays)).hexdigest()
 
 
 class Score(NamedTuple):

@@ -1,0 +1,160 @@
+"""Files of weights of the FID's Inception network: either published file, our own, and where they are kept."""
+
+import hashlib
+import os
+import re
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from diffusion.convert import graph_def, torch_file
+from diffusion.convert.inception_weights import Weights, fingerprint, from_graph, from_torch, partial, some
+from diffusion.data.download import DownloadError, Remote, cache_dir, fetch
+from diffusion.nets.inception import shapes
+
+PUBLISHED = {
+    "pt_inception-2015-12-05-6726825d.pth": Remote(
+        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+        95_628_359,
+        "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+    ),
+    "classify_image_graph_def.pb": Remote(
+        "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/classify_image_graph_def.pb",
+        95_673_916,
+        "009d6814d1bc560d4e7b236e170e9b2d5ca6f4b57bd8037f6db05776204415c6",
+    ),
+}
+"""The PyTorch port and the original graph, with their sizes and SHA-256; the weights in them are the same."""
+
+KEPT = "inception-2015-12-05.safetensors"
+
+
+def default_cache() -> Path:
+    """diffusion/inception in $XDG_CACHE_HOME or ~/.cache."""
+    return cache_dir().parent / "inception"
+
+
+def load(path: Path | None = None, cache: Path | None = None) -> Weights:
+    """The weights in a file; without one those kept in the folder `cache`, or a published file in it or downloaded.
+
+    Published files, whoever brought them, are kept as KEPT in the cache, where they are read in a fraction of the time.
+    Raises ValueError, in one line, for a file that is not what `read` takes, and where there is none and the download
+    fails: it says what to fetch and where to put it.
+    """
+    folder = cache or default_cache()
+    if path is None:
+        with suppress(OSError, ValueError):
+            return read(folder / KEPT)
+        path = next((folder / name for name in PUBLISHED if (folder / name).is_file()), None)
+    brought = path is not None
+    path = path or _download(folder)
+    weights = read(path)
+    if _sha256(path) in {remote.sha256 for remote in PUBLISHED.values()}:
+        try:
+            save(folder / KEPT, weights)
+            if not brought:
+                path.unlink()
+        except OSError as error:
+            warnings.warn(f"the Inception weights could not be kept in {folder} ({error})", stacklevel=2)
+    return weights
+
+
+def read(path: Path) -> Weights:
+    """Weights from a published file, one written by `save`, or an .npz of NAME/w and NAME/b; told apart by content.
+
+    The last two may lack weights; every other name and shape must be that of the network. Raises ValueError, in one
+    line, for a file that is broken or holds another network (what does not match is listed, nothing is loaded), or that
+    has a published file's name and another SHA-256.
+    """
+    if not path.is_file():
+        raise ValueError(f"no Inception weights at {path}: there is no such file")
+    if path.name in PUBLISHED and (digest := _sha256(path)) != PUBLISHED[path.name].sha256:
+        raise ValueError(f"{path} has SHA-256 {digest}, not {PUBLISHED[path.name].sha256}: it is not the official file")
+    with path.open("rb") as file:
+        start = file.read(9)
+    kind = next((reader for first, reader in READERS if re.match(first, start, re.DOTALL)), None)
+    if kind is None:
+        raise ValueError(f"{path} is no file of Inception weights: give one of {', '.join(PUBLISHED)}, or an .npz")
+    return kind(path)
+
+
+def save(path: Path, weights: Mapping[str, np.ndarray]) -> None:
+    """Writes safetensors with the fingerprint among its metadata; the file appears whole or not at all."""
+    from safetensors.numpy import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.stem}.{os.getpid()}.draft")
+    try:
+        arrays = {name: np.ascontiguousarray(values, np.float32) for name, values in weights.items()}
+        save_file(arrays, draft, {"sha256": fingerprint(weights)})
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _from_npz(path: Path) -> Weights:
+    """Pickled entries are refused by NumPy; entries larger than their weights are not even read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
+        expected = {name: 8 * int(np.prod(shape)) + 4096 for name, shape in shapes().items()}
+        if odd := [name for name, size in sizes.items() if size > expected.get(name, 0)]:
+            raise ValueError(f"{some(odd)} {'is' if len(odd) == 1 else 'are'} unknown or too large")
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in sizes}
+    except (ValueError, KeyError, EOFError, OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} holds no Inception weights: {' '.join(str(error).split())[:300]}") from None
+    return partial(path, arrays)
+
+
+def _from_zip(path: Path) -> Weights:
+    """.npz files and PyTorch's checkpoints are both zip files."""
+    with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        if all(name.endswith(".npy") for name in archive.namelist()):
+            return _from_npz(path)
+    return from_torch(torch_file.read(path), path)
+
+
+def _from_safetensors(path: Path) -> Weights:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            written = (file.metadata() or {}).get("sha256")
+    except (SafetensorError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} is a broken safetensors file: {' '.join(str(error).split())[:300]}") from None
+    weights = partial(path, arrays)
+    if written is not None and written != fingerprint(weights):
+        raise ValueError(f"{path} is damaged: its weights are not those that were written")
+    return weights
+
+
+READERS: tuple[tuple[bytes, Callable[[Path], Weights]], ...] = (
+    (rb"PK\x03\x04", _from_zip),
+    (rb"\x80.\x8a\x0a", lambda path: from_torch(torch_file.read(path), path)),
+    (rb".{4}\x00{4}\{", _from_safetensors),
+    (rb"\x0a", lambda path: from_graph(graph_def.read(path), path)),
+)
+"""How files begin (a GraphDef with the tag of its first node), and what reads them."""
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _download(folder: Path) -> Path:
+    """One of the published files, fetched."""
+    reasons = []
+    for name, remote in PUBLISHED.items():
+        try:
+            return fetch(remote, folder / name, patience=12.0)
+        except DownloadError as error:
+            reasons.append(str(error).removeprefix(f"{remote.url} "))
+    urls = " or ".join(remote.url for remote in PUBLISHED.values())
+    raise ValueError(f"no Inception weights: fetch {urls} and put the file into {folder} (it {reasons[0]})")

@@ -1,0 +1,92 @@
+"""What distances between sets of images are measured in: features of the FID's Inception network."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from diffusion.convert.inception import load
+from diffusion.convert.inception_weights import fingerprint, offered
+from diffusion.nets.inception import LAYERS, SIZE, WIDTHS, Inception, preprocess, shapes, variables
+
+NAME = "inception-2015-12-05"
+
+
+class Extractor(NamedTuple):
+    """A network with fixed weights that turns images into features."""
+
+    name: str
+    """Of the network; one that computes in another type than float32 has that type in its name."""
+    weights: str
+    """SHA-256 of its weights, as float32 by our names: the same whatever file they came from."""
+    layers: tuple[str, ...]
+    """Of "768", "1280", "2048", "logits" (with bias) and "logits_unbiased"."""
+    extract: Callable[[np.ndarray], dict[str, np.ndarray]]
+    """uint8 [n, H, W, 1 or 3] -> layer -> float32 [n, D], for any n. What an image gives does not depend on the others
+    nor, but for rounding, on batch size and devices; the same call gives the same bits. Raises ValueError for arrays of
+    another kind."""
+
+
+def inception(
+    weights: Path | None = None,
+    cache: Path | None = None,
+    batch_size: int = 64,
+    dtype: Any = jnp.float32,
+    layers: Sequence[str] | None = None,
+) -> Extractor:
+    """The FID's network with the weights in a file, or with those that `convert.inception.load` finds without one.
+
+    layers: those to compute, by default all for which there are weights. dtype: bfloat16 is faster on accelerators and
+    gives other features, so its distances compare with nobody's. Raises ValueError, in one line, where there are no
+    weights (it says what to fetch and where to put it), where the file is not right, or lacks those for a layer.
+    """
+    return extractor(load(weights, cache), batch_size, dtype, layers)
+
+
+def extractor(
+    weights: Mapping[str, np.ndarray],
+    batch_size: int = 64,
+    dtype: Any = jnp.float32,
+    layers: Sequence[str] | None = None,
+    size: int = SIZE,
+) -> Extractor:
+    """An Extractor of weights by our names. size: of the images given to the network; the published one is 299."""
+    there = offered(weights)
+    chosen = there if layers is None else tuple(layers)
+    for layer in chosen:
+        if layer not in LAYERS:
+            raise ValueError(f"there is no Inception layer {layer}: choose from {', '.join(LAYERS)}")
+        if lacking := sorted(shapes((layer,)).keys() - weights.keys()):
+            raise ValueError(
+                f"layer {layer} needs {len(lacking)} weights that are not there ({', '.join(lacking[:4])} ...): "
+                f"choose from {', '.join(there)}"
+            )
+    devices = jax.local_devices()
+    mesh = Mesh(np.array(devices), ("data",))
+    split, whole = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
+    rows = -(-batch_size // len(devices)) * len(devices)
+    network = Inception(chosen, dtype)
+    params = jax.device_put(variables(weights, chosen), whole)
+    compute = jax.jit(lambda params, pixels: network.apply(params, preprocess(pixels, size)), out_shardings=split)
+
+    def extract(images: np.ndarray) -> dict[str, np.ndarray]:
+        if images.ndim != 4 or images.dtype != np.uint8 or images.shape[3] not in (1, 3) or 0 in images.shape[1:]:
+            raise ValueError(
+                f"features are computed of uint8 images [n, H, W, 1 or 3], not of {images.dtype} {list(images.shape)}"
+            )
+        parts: list[dict[str, np.ndarray]] = []
+        for i in range(0, len(images), rows):
+            part = images[i : i + rows]
+            filled = np.concatenate([part, np.zeros((rows - len(part), *part.shape[1:]), np.uint8)])
+            out: Any = compute(params, jax.device_put(filled, split))
+            parts.append({layer: values[: len(part)] for layer, values in jax.device_get(out).items()})
+        none = {layer: np.empty((0, WIDTHS[layer]), np.float32) for layer in chosen}
+        return {layer: np.concatenate([part[layer] for part in [none, *parts]]) for layer in chosen}
+
+    kind = jnp.dtype(dtype)
+    suffix = "" if kind == jnp.float32 else f"-{kind.name}"
+    return Extractor(f"{NAME}{suffix}", fingerprint(weights), chosen, extract)

@@ -1,0 +1,151 @@
+"""Nearest neighbours of samples among training images, in pixels or in features: is anything memorised?"""
+
+from collections.abc import Iterator
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from diffusion.evaluation.vectors import Block, blocks, origin, pair, rounding, slices, squared
+
+SPARE = 8
+"""Candidates beyond k that are kept for the exact comparison."""
+
+
+def nearest(
+    queries: np.ndarray, database: np.ndarray, k: int = 1, leave_out_self: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices, int64 [n, k], of the k vectors of `database` closest to each query, and distances, float64 [n, k].
+
+    Both are [n, ...], images or features; distances are Euclidean in their units, nearest first. With `leave_out_self`
+    the two are one set, and no vector is its own neighbour.
+
+    The distances are those of brute force in float64; which of several equals is named is not promised. Candidates are
+    the k + 8 vectors with the smallest lower bounds (1 - r)(|x|^2 + |y|^2) - 2 x.y, in float32 about a common origin, r
+    its relative rounding; theirs are then computed from differences in float64. Where the bounds do not exclude all the
+    others, the query is compared with every vector in float64. Memory: below 1 GiB beyond the inputs. Raises ValueError
+    for fewer than k candidates, for numbers that are not finite, and where the two differ in dimensions.
+    """
+    x, y = pair(_flat(queries), _flat(database))
+    choice = len(y) - leave_out_self
+    if not 0 < k <= choice:
+        raise ValueError(
+            f"{k} nearest of {choice} vectors: give 1 to {choice}" if choice > 0 else "no vectors to search"
+        )
+    middle, keep = origin(y), np.float32(1) - rounding(y.shape[1])
+    index, squares = np.zeros((len(x), k), np.int64), np.zeros((len(x), k))
+    for query in blocks(x, middle):
+        best, bounds = _candidates(query, blocks(y, middle), min(k + SPARE, choice), keep, leave_out_self)
+        exact = np.stack([squared(x[query.rows], y[column]) for column in best.T], axis=1)
+        order = exact.argsort(axis=1, kind="stable")[:, :k]
+        index[query.rows], found = np.take_along_axis(best, order, axis=1), np.take_along_axis(exact, order, axis=1)
+        squares[query.rows] = found
+        if best.shape[1] < choice:
+            excluded = bounds.max(axis=1) + keep * query.squares >= found[:, -1]
+            for i in query.rows.start + np.flatnonzero(~excluded & (found[:, -1] > 0)):
+                whole = np.concatenate([squared(y[rows], x[i]) for rows in slices(y)])
+                if leave_out_self:
+                    whole[i] = np.inf
+                index[i] = whole.argsort(kind="stable")[:k]
+                squares[i] = whole[index[i]]
+    return index, np.sqrt(squares)
+
+
+def _candidates(
+    query: Block, database: Iterator[Block], kept: int, keep: np.float32, leave_out_self: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices, in order, of the vectors of smallest lower bound for each query; the bounds, without its |x|^2."""
+    best, bounds = np.zeros((len(query.x), 0), np.int64), np.zeros((len(query.x), 0), np.float32)
+    for block in database:
+        found = -2 * query.x @ block.x.T
+        found += keep * block.squares
+        if leave_out_self and query.rows == block.rows:
+            np.fill_diagonal(found, np.inf)
+        order = _smallest(found, kept)
+        best = np.hstack([best, block.rows.start + order])
+        bounds = np.hstack([bounds, np.take_along_axis(found, order, axis=1)])
+        order = _smallest(bounds, kept)
+        best, bounds = (np.take_along_axis(array, order, axis=1) for array in (best, bounds))
+    return np.sort(best, axis=1), bounds
+
+
+def _flat(x: np.ndarray) -> np.ndarray:
+    return x.reshape(len(x), prod(x.shape[1:])) if x.ndim > 1 else x
+
+
+def _smallest(values: np.ndarray, k: int) -> np.ndarray:
+    """Columns of the k smallest values of each row, in any order; all of them where there are no more."""
+    if k >= values.shape[1]:
+        return np.broadcast_to(np.arange(values.shape[1]), values.shape)
+    return values.argpartition(k - 1, axis=1)[:, :k]
+
+
+class Memorisation(NamedTuple):
+    """How far samples are from the training images, beside how far held-out images are."""
+
+    space: str
+    """What distances are taken in, such as "pixels"."""
+    train: int
+    """Training images searched."""
+    index: np.ndarray
+    """[n]: the training image closest to each sample."""
+    distance: np.ndarray
+    """[n]: how far it is."""
+    held_out: np.ndarray
+    """[m]: how far held-out images are from their closest training image."""
+    quantile: float
+
+    @property
+    def closer(self) -> float:
+        """Share of samples closer to a training image than that quantile of held-out images is.
+
+        A model of the data's own distribution has the quantile itself, one that copies has 1.
+        """
+        return float((self.distance < np.quantile(self.held_out, self.quantile)).mean())
+
+    @property
+    def copies(self) -> int:
+        """Samples that are a training image, bit by bit."""
+        return int((self.distance == 0).sum())
+
+    def report(self) -> dict[str, float]:
+        """The numbers, for a JSON file."""
+        quantiles = {"q05": 0.05, "median": 0.5, "q95": 0.95}
+        sides = {"samples": self.distance, "held_out": self.held_out}
+        spread = {f"{side}_{q}": float(np.quantile(d, p)) for side, d in sides.items() for q, p in quantiles.items()}
+        counts = {"samples": len(self.distance), "held_out": len(self.held_out), "train": self.train}
+        return {
+            **spread,
+            "closer": self.closer,
+            "quantile": self.quantile,
+            **{name: float(count) for name, count in {**counts, "copies": self.copies}.items()},
+        }
+
+    def line(self) -> str:
+        """The summary for a console report."""
+        return (
+            f"nearest     {self.space}: {np.median(self.distance):.4g} from a sample to its closest of {self.train} "
+            f"training images, {np.median(self.held_out):.4g} from a held-out image (medians); {self.closer:.1%} of "
+            f"{len(self.distance)} samples are closer than the closest {self.quantile:.0%} of held-out images, "
+            f"{self.copies} are copies"
+        )
+
+
+def memorisation(
+    samples: np.ndarray,
+    held_out: np.ndarray,
+    train: np.ndarray,
+    space: str = "pixels",
+    quantile: float = 0.05,
+) -> Memorisation:
+    """The nearest training image of every sample and of every held-out image, [n, ...] each: pixels or features.
+
+    Held-out images are the yardstick: data sets hold near-duplicates themselves. Raises ValueError where one of the
+    three is empty or not finite, or they differ in dimensions, or the quantile is not in (0, 1).
+    """
+    if not 0 < quantile < 1:
+        raise ValueError(f"quantile {quantile} of held-out distances: give one between 0 and 1, such as 0.05")
+    if empty := [name for name, x in (("samples", samples), ("held-out images", held_out)) if not len(x)]:
+        raise ValueError(f"no {empty[0]} to compare with the training images; at least one is needed")
+    index, distance = nearest(samples, train)
+    return Memorisation(space, len(train), index[:, 0], distance[:, 0], nearest(held_out, train)[1][:, 0], quantile)

@@ -1,0 +1,173 @@
+"""Nearest neighbours against brute force, and what they say of memorised, real and foreign samples."""
+
+import numpy as np
+import pytest
+
+from diffusion.data import embedded
+from diffusion.evaluation import vectors
+from diffusion.evaluation.neighbours import Memorisation, memorisation, nearest
+
+
+@pytest.fixture(params=[None, 7], ids=["one block", "many blocks"])
+def rows(request, monkeypatch):
+    """Sets as whole blocks, and cut into blocks of 7."""
+    if request.param:
+        monkeypatch.setattr(vectors, "ROWS", request.param)
+    return request.param
+
+
+in_blocks = pytest.mark.usefixtures("rows")
+
+
+def by_force(queries, database, k, leave_out_self=False):
+    x, y = (a.reshape(len(a), -1).astype(np.float64) for a in (queries, database))
+    squares = ((x[:, None] - y[None]) ** 2).sum(axis=-1)
+    if leave_out_self:
+        squares[np.diag_indices(len(x))] = np.inf
+    index = squares.argsort(axis=1, kind="stable")[:, :k]
+    return index, np.sqrt(np.take_along_axis(squares, index, axis=1))
+
+
+# ------------------------------------------------------------------------------------------------------- the neighbours
+
+
+@in_blocks
+@pytest.mark.parametrize("k", [1, 3, 20])
+def test_neighbours_are_those_of_brute_force(rng, k):
+    x, y = rng.normal(size=(31, 6)), rng.normal(size=(20, 6))
+    index, distance = nearest(x, y, k)
+    expected = by_force(x, y, k)
+    np.testing.assert_array_equal(index, expected[0])
+    np.testing.assert_allclose(distance, expected[1], rtol=1e-14)
+    assert index.dtype == np.int64 and distance.dtype == np.float64
+
+
+@in_blocks
+@pytest.mark.parametrize("k", [1, 30])
+def test_a_vector_is_not_its_own_neighbour_but_its_duplicate_is(rng, k):
+    x = rng.normal(size=(31, 4))
+    x[20] = x[3]
+    index, distance = nearest(x, x, k, leave_out_self=True)
+    np.testing.assert_array_equal(index, by_force(x, x, k, leave_out_self=True)[0])
+    assert index[20, 0] == 3 and index[3, 0] == 20 and distance[3, 0] == 0
+    assert nearest(x, x)[1].max() == 0
+
+
+@in_blocks
+def test_neighbours_of_images_are_exact(rng):
+    """Grey levels are whole numbers and so are squared distances: many are equal, and of those any may be found."""
+    train = rng.integers(0, 3, (40, 2, 3, 1)).astype(np.uint8)
+    samples = rng.integers(0, 3, (25, 2, 3, 1)).astype(np.uint8)
+    index, distance = nearest(samples, train, 2)
+    np.testing.assert_array_equal(distance, by_force(samples, train, 2)[1])
+    difference = train[index].astype(int) - samples[:, None]
+    np.testing.assert_array_equal(distance, np.sqrt((difference**2).sum(axis=(2, 3, 4))))
+    assert (index[:, 0] != index[:, 1]).all()
+
+
+@in_blocks
+def test_neighbours_far_from_the_origin_are_found(rng):
+    x, y = (1e3 + 1e-2 * rng.normal(size=(2, 40, 8))).astype(np.float32)
+    index, distance = nearest(x, y, 3)
+    expected = by_force(x, y, 3)
+    np.testing.assert_array_equal(index, expected[0])
+    np.testing.assert_allclose(distance, expected[1], rtol=1e-14)
+
+
+@in_blocks
+def test_neighbours_within_distant_clusters_are_found(rng):
+    """No common origin suits clusters 1e4 apart: products in float32 say nothing about distances of 1e-3."""
+    x, y = 1e-3 * rng.normal(size=(2, 60, 4)) + 1e4 * (np.arange(60) % 2)[:, None]
+    for found, expected in ((nearest(x, y, 2), by_force(x, y, 2)), (nearest(x, x, 2, True), by_force(x, x, 2, True))):
+        np.testing.assert_array_equal(found[0], expected[0])
+        np.testing.assert_allclose(found[1], expected[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("d", [1, 64, 2048])
+@pytest.mark.parametrize("scale", [1.0, [[1.0], [1e3]]], ids=["alike", "outliers"])
+def test_rounding_is_bounded(rng, d, scale):
+    """The bound that candidates are excluded by holds, and is not idle: within a factor of 500 of the worst case."""
+    x, y = np.abs(rng.normal(size=(2, 100, d))).reshape(2, 50, 2, d) * scale
+    (a,), (b,) = (vectors.blocks(z.reshape(100, d), np.zeros(d)) for z in (x, y))
+    size = a.squares[:, None] + b.squares
+    exact = vectors.squared(x.reshape(100, 1, d), y.reshape(1, 100, d))
+    error = np.abs((size - 2 * a.x @ b.x.T) - exact) / size
+    assert vectors.rounding(d) / 500 < error.max() < vectors.rounding(d) / 2
+
+
+def test_neighbours_do_not_depend_on_how_sets_are_cut(rng, monkeypatch):
+    x, y = rng.normal(size=(2, 50, 4))
+    whole = nearest(x, y, 3)
+    for size in (1, 3, 50):
+        monkeypatch.setattr(vectors, "ROWS", size)
+        for a, b in zip(nearest(x, y, 3), whole, strict=True):
+            np.testing.assert_array_equal(a, b)
+    monkeypatch.setattr(vectors, "BYTES", 100)  # 3 vectors of 32 bytes
+    assert vectors.slices(y)[0] == slice(0, 3)
+    np.testing.assert_array_equal(nearest(x, y, 3)[0], whole[0])
+
+
+def test_search_refuses_what_it_cannot_find(rng):
+    x = rng.normal(size=(5, 3))
+    for k, same, most in ((0, False, 5), (6, False, 5), (5, True, 4)):
+        with pytest.raises(ValueError, match=f"{k} nearest of {most} vectors: give 1 to {most}"):
+            nearest(x, x, k, leave_out_self=same)
+    with pytest.raises(ValueError, match="no vectors to search"):
+        nearest(x, x[:0])
+    with pytest.raises(ValueError, match="1 of 5 feature vectors are not finite"):
+        nearest(x, np.where(np.arange(5)[:, None] == 2, np.nan, x))
+    with pytest.raises(ValueError, match="features of 3 and of 2 dimensions"):
+        nearest(x, x[:, :2])
+    with pytest.raises(ValueError, match=r"an array \[n, D\], got \[5\]"):
+        nearest(x[:, 0], x[:, 0])
+
+
+# ------------------------------------------------------------------------------------------------------- memorisation
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return embedded.digits(train=True).arrays[0], embedded.digits(train=False).arrays[0]
+
+
+def test_copies_are_caught_and_real_images_are_not(digits, rng):
+    train, test = digits
+    copied = train[rng.permutation(len(train))[:100]]
+    found = memorisation(copied, test, train)
+    assert found.copies == 100 and found.closer == 1.0
+    np.testing.assert_array_equal(train[found.index], copied)
+
+    real = memorisation(test[::2], test[1::2], train)
+    assert real.copies == 0 and abs(real.closer - 0.05) < 4 * np.sqrt(0.05 * 0.95 * 2 / len(test[::2]))
+
+    noise = memorisation(rng.integers(0, 256, (50, *test.shape[1:])).astype(np.uint8), test, train)
+    assert noise.closer == 0.0 and noise.report()["samples_median"] > 2 * noise.report()["held_out_median"]
+
+
+def test_slight_changes_to_copies_are_caught(digits, rng):
+    train, test = digits
+    changed = np.clip(train[:100].astype(int) + rng.integers(-3, 4, train[:100].shape), 0, 255).astype(np.uint8)
+    found = memorisation(changed, test, train)
+    assert found.copies < 5 and found.closer > 0.99
+    np.testing.assert_array_equal(found.index, np.arange(100))
+
+
+def test_summary_says_what_was_found():
+    found = Memorisation("pixels", 9, np.arange(4), np.array([0.0, 1, 5, 6]), np.arange(2.0, 13), 0.1)
+    assert (found.closer, found.copies) == (0.5, 1), "2 of 4 are below 3, the 10% quantile of 2..12"
+    report = found.report()
+    assert report["samples_median"] == 3 and report["held_out_median"] == 7 and report["held_out_q95"] == 11.5
+    assert (report["samples"], report["held_out"], report["train"], report["copies"]) == (4, 11, 9, 1)
+    assert all(type(value) is float for value in report.values())
+    line = found.line()
+    assert "\n" not in line and "50.0% of 4 samples are closer than the closest 10% of held-out images, 1 are" in line
+
+
+def test_summary_refuses_empty_sets_and_other_quantiles(digits):
+    train, test = digits
+    with pytest.raises(ValueError, match=r"quantile 1\.0 of held-out"):
+        memorisation(test, test, train, quantile=1.0)
+    with pytest.raises(ValueError, match="no samples to compare"):
+        memorisation(test[:0], test, train)
+    with pytest.raises(ValueError, match="no held-out images to compare"):
+        memorisation(test, test[:0], train)
