@@ -1,10 +1,26 @@
-"""Draws the figures of a run.
+"""Draws the figures of the papers from a run.
 
-python scripts/figures.py --workdir=runs/digits                     # figures/loss.png and .pdf in the run's folder
-python scripts/figures.py --workdir=runs/digits --out=docs/images/digits_loss.png
+    python scripts/figures.py --workdir=runs/digits                            # its loss, as PNG and as PDF
+    python scripts/figures.py --workdir=runs/digits --figure=all               # all for which everything is there
+    python scripts/figures.py --workdir=runs/digits --figure=forks,samples --out=paper/figures
+    python scripts/figures.py --workdir=runs/digits --figure=progressive --out=progressive.pdf --seed=1
+    python scripts/figures.py --workdir=runs/ablations/samplers_digits --figure=steps
+    python scripts/figures.py --figure=schedules,posterior_variance            # these need no run
+
+loss                course of the training run
+samples             samples of the chain                                       DDPM figures 1, 11, 13
+progressive         x_0_hat along the chain                                    DDPM figures 6, 14
+forks               samples that share x_t                                     DDPM figure 7
+interpolation       between two held-out images, by x_t                        DDPM figure 8
+coarse_to_fine      one pair at falling t                                      DDPM figure 9
+neighbours          samples and the nearest training images                    DDPM figures 12, 15
+rate_distortion     rate and distortion along the chain; needs a measured nll  DDPM figure 5
+terms               terms of the bound against t; needs a measured nll         Improved DDPM figure 2
+steps               score against sampling steps, of an ablation or of runs    Improved DDPM figure 8
+posterior_variance  beta_tilde / beta against t                                Improved DDPM figure 1
+schedules           alpha_bar, linear and cosine                               Improved DDPM figure 5
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -14,27 +30,79 @@ from absl import flags
 
 from diffusion import cli
 
-WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run (required)")
-OUT = flags.DEFINE_string("out", None, "file to write, .png or .pdf; by default both, in the run's folder")
+WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run, or for `steps` of an ablation")
+FIGURE = flags.DEFINE_list("figure", "loss", "names from the list above, separated by commas, or all")
+OUT = flags.DEFINE_string(
+    "out", None, "folder, or for one figure a file (.png, .pdf, .svg); by default the run's figures/, or runs/figures"
+)
+N = flags.DEFINE_integer("n", None, "samples, chains or pairs shown; by default the figure's own number", 1)
+SEED = flags.DEFINE_integer("seed", 0, "seed of samples, noise and pairs", lower_bound=0)
+STEP = flags.DEFINE_integer("step", None, "checkpoint, or step of the measured bound; by default the newest")
+RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their moving average")
+T = flags.DEFINE_integer("t", None, "step at which `interpolation` mixes; by default T / 2, as published", 0)
+GRID = flags.DEFINE_string("grid", None, "steps of the chain: 50, ddim50, quad50 or full; by default the config's")
+
+ALL = "all"
+KINDS = (".png", ".pdf", ".svg")
 
 
 def main() -> None:
-    if not WORKDIR.value:
-        raise ValueError("--workdir is required: the folder of a run of scripts/train.py, such as runs/digits")
-    folder = Path(WORKDIR.value)
-    path = folder / "metrics.jsonl"
-    if not path.exists():
-        raise ValueError(f"{folder} holds no run (no metrics.jsonl in it); give the --workdir of a run")
+    folder = Path(WORKDIR.value) if WORKDIR.value else None
+    if folder is not None and not folder.is_dir():
+        raise ValueError(f"{folder} holds no run: there is no such folder; give the --workdir of a run")
 
-    from diffusion.figures.loss import loss
+    from diffusion import plates, respacing
+    from diffusion.figures.style import save
 
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    figure = loss(lines, folder.resolve().name)
-    outs = [Path(OUT.value)] if OUT.value else [folder / "figures" / f"loss.{kind}" for kind in ("png", "pdf")]
-    for out in outs:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out, dpi=150)
-        print(out)
+    if GRID.value is not None:
+        respacing.parse(GRID.value)
+    request = plates.Request(folder, N.value, SEED.value, STEP.value, RAW.value, T.value, GRID.value)
+    inputs = plates.Inputs(request)
+    everything = ALL in FIGURE.value
+    names = list(plates.PLATES) if everything else chosen(list(plates.PLATES))
+    if everything:
+        inputs.folder  # noqa: B018  all of a run: it must be given
+    files = targets(names, everything, folder)
+    missing: dict[str, list[str]] = {}
+    for name in names:
+        try:
+            figure = plates.PLATES[name].draw(inputs)
+        except ValueError as error:
+            if not everything:
+                raise
+            missing.setdefault(str(error), []).append(name)
+            continue
+        for path in files[name]:
+            save(figure, path)
+            print(path, flush=True)
+    for why, left in missing.items():
+        print(f"left out    {', '.join(left)}: {why}", file=sys.stderr)
+
+
+def chosen(known: list[str]) -> list[str]:
+    """The figures asked for, each once. Raises ValueError for a name that is none."""
+    from diffusion.legal import nearest
+
+    for name in FIGURE.value:
+        if name not in known:
+            best = nearest(name, known)
+            hint = f"did you mean {best}? " if best else ""
+            raise ValueError(f"--figure={name} is no figure; {hint}There are all, {', '.join(known)}")
+    if not FIGURE.value:
+        raise ValueError(f"--figure names no figure; there are all, {', '.join(known)}")
+    return list(dict.fromkeys(FIGURE.value))
+
+
+def targets(names: list[str], everything: bool, folder: Path | None) -> dict[str, list[Path]]:
+    """The files of each figure. Raises ValueError for a file that cannot be written or cannot hold several figures."""
+    out = Path(OUT.value) if OUT.value else (folder or Path("runs")) / "figures"
+    if not out.suffix or out.is_dir():
+        return {name: [out / f"{name}{kind}" for kind in KINDS[:2]] for name in names}
+    if out.suffix not in KINDS:
+        raise ValueError(f"--out={out}: a figure is written as {', '.join(KINDS)}; or give a folder")
+    if everything or len(names) > 1:
+        raise ValueError(f"--out={out} is one file, but there are several figures: give a folder")
+    return {names[0]: [out]}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,19 @@
+"""How fast schedules destroy the data: alpha_bar against t. Improved DDPM figure 5."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from diffusion.figures.style import COLUMN, axes, line, styled
+
+
+@styled
+def alpha_bar(curves: Mapping[str, np.ndarray]) -> Any:
+    """A Figure of alpha_bar against t / T, a curve for each label. Values: alpha_bar[0..T]."""
+    figure, (ax,) = axes(width=COLUMN)
+    for i, (label, values) in enumerate(curves.items()):
+        ax.plot(np.linspace(0, 1, len(values)), values, **line(i).plain(), label=label)
+    ax.set(xlabel=r"$t\,/\,T$", ylabel=r"$\bar\alpha_t$", xlim=(0, 1), ylim=(0, 1.02))
+    ax.legend()
+    return figure

@@ -1,0 +1,17 @@
+"""Samples and the training images nearest to them: is anything learnt by heart? DDPM figures 12 and 15."""
+
+from typing import Any
+
+import numpy as np
+
+from diffusion.figures.panel import panel
+
+
+def neighbours(samples: np.ndarray, nearest: np.ndarray) -> Any:
+    """A Figure with a sample at the left of each row and its neighbours after it, the nearest first.
+
+    samples: uint8 [N, H, W, C]; nearest: uint8 [N, k, H, W, C].
+    """
+    k = nearest.shape[1]
+    cells = np.concatenate([samples[:, None], nearest], axis=1)
+    return panel(cells, ["sample", *(["nearest"] + [str(i) for i in range(2, k + 1)])[:k]], gaps=[1])

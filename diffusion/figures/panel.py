@@ -1,0 +1,92 @@
+"""Images in rows and columns with headings, each of their pixels a whole number of dots."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from diffusion.figures.style import DPI, PAGE, styled
+
+WIDE = 1200
+"""Panels are enlarged to at least so many dots across."""
+BORDER, GAP = 4, 24
+"""Dots between images, and where a gap is asked for."""
+HEADING = 8.0
+"""Size of the headings, in points."""
+
+
+@styled
+def panel(
+    cells: np.ndarray,
+    columns: Sequence[str] = (),
+    rows: Sequence[str] = (),
+    gaps: Sequence[int] = (),
+    row_gaps: Sequence[int] = (),
+    span: int = 1,
+    wide: int = WIDE,
+) -> Any:
+    """A matplotlib Figure of uint8 images [R, C, H, W, 1 or 3] with a heading for each row and each `span` columns.
+
+    A single heading stands for all rows.
+    Images are enlarged by one whole factor until they are together at least `wide` dots across. The columns in `gaps`
+    and the rows in `row_gaps` stand apart from those before. In a PNG saved with the figure's own resolution, the
+    images are exactly these pixels. Raises ValueError for cells of another shape or type and for another number of
+    headings.
+    """
+    from matplotlib.figure import Figure
+
+    picture, xs, ys = layout(cells, gaps, row_gaps, wide)
+    xs = [float(np.mean(xs[i : i + span])) for i in range(0, len(xs), span)]
+    ys = [float(np.mean(ys))] if len(rows) == 1 else ys
+    for names, there, what in ((columns, len(xs), "columns"), (rows, len(ys), "rows")):
+        if len(names) not in (0, there):
+            raise ValueError(f"{len(names)} headings for {there} {what} of images")
+    height, width = picture.shape[:2]
+    dpi = max(float(DPI), width / PAGE)
+    dots = HEADING / 72 * dpi
+    top = round(1.8 * dots) if len(columns) else 0
+    left = round(0.62 * dots * max(map(len, rows)) + dots) if len(rows) else 0
+    full = np.array([width + left, height + top])
+    figure = Figure(figsize=tuple(full / dpi), dpi=dpi)
+    figure.patch.set_facecolor("white")
+    axes = figure.add_axes((left / full[0], 0, width / full[0], height / full[1]))
+    axes.set_axis_off()
+    shown = picture.repeat(3, axis=-1) if picture.shape[-1] == 1 else picture
+    axes.imshow(shown, interpolation="none", aspect="auto")
+    for name, x in zip(columns, xs, strict=False):
+        axes.annotate(name, (x, 0), (0, 3), textcoords="offset points", ha="center", va="bottom", annotation_clip=False)
+    for name, y in zip(rows, ys, strict=False):
+        axes.annotate(name, (0, y), (-4, 0), textcoords="offset points", ha="right", va="center", annotation_clip=False)
+    return figure
+
+
+def layout(
+    cells: np.ndarray, gaps: Sequence[int] = (), row_gaps: Sequence[int] = (), wide: int = WIDE
+) -> tuple[np.ndarray, list[float], list[float]]:
+    """The enlarged images as one white-framed uint8 picture, and the centres of its columns and rows in its pixels."""
+    if cells.ndim != 5 or cells.dtype != np.uint8 or cells.shape[-1] not in (1, 3) or not cells.size:
+        raise ValueError(f"images must be uint8 [rows, columns, H, W, 1 or 3], not {cells.dtype} {list(cells.shape)}")
+    n_rows, n_columns, height, width, channels = cells.shape
+    factor = max(1, -(-wide // (n_columns * width)))
+    height, width = height * factor, width * factor
+    xs, ys = _starts(n_columns, width, gaps), _starts(n_rows, height, row_gaps)
+    picture = np.full((ys[-1] + height + BORDER, xs[-1] + width + BORDER, channels), 255, np.uint8)
+    for y, row in zip(ys, cells, strict=True):
+        for x, cell in zip(xs, row, strict=True):
+            picture[y : y + height, x : x + width] = cell.repeat(factor, axis=0).repeat(factor, axis=1)
+    return picture, [float(x + (width - 1) / 2) for x in xs], [float(y + (height - 1) / 2) for y in ys]
+
+
+def square(pixels: np.ndarray) -> np.ndarray:
+    """Images [N, H, W, C] as cells [R, C, H, W, C] of a nearly square panel, filled up with white ones."""
+    columns = int(np.ceil(np.sqrt(len(pixels))))
+    rows = -(-len(pixels) // columns)
+    cells = np.full((rows * columns, *pixels.shape[1:]), 255, np.uint8)
+    cells[: len(pixels)] = pixels
+    return cells.reshape(rows, columns, *pixels.shape[1:])
+
+
+def _starts(count: int, size: int, gaps: Sequence[int]) -> np.ndarray:
+    """Where each of `count` images of one size begins."""
+    i = np.arange(count)
+    return BORDER + i * (size + BORDER) + GAP * sum((i >= gap for gap in gaps), np.zeros_like(i))

@@ -1,0 +1,32 @@
+"""Progressive lossy compression: distortion and rate along the reverse process. DDPM figure 5."""
+
+from typing import Any
+
+import numpy as np
+
+from diffusion.figures.style import PAGE, axes, line, styled
+
+
+@styled
+def rate_distortion(rate: np.ndarray, rmse: np.ndarray) -> Any:
+    """A Figure of three panels: distortion and rate against reverse steps done, and distortion against rate.
+
+    rate, rmse: [T], entry t - 1 what is known at step t: bits/dim received so far, and the root mean squared error of
+    x_0_hat in levels 0..255. The abscissa is T - t. Raises ValueError where they are not of one length.
+    """
+    rate, rmse = np.asarray(rate, float), np.asarray(rmse, float)
+    if rate.ndim != 1 or rate.shape != rmse.shape:
+        raise ValueError(f"rate and distortion need one entry a step each; got shapes {rate.shape} and {rmse.shape}")
+    done = np.arange(len(rate))[::-1]
+    figure, (left, middle, right) = axes(3, PAGE, 2.0)
+    left.plot(done, rmse, **line(0).plain())
+    middle.plot(done, rate, **line(0).plain())
+    right.plot(rate, rmse, **line(0).plain())
+    distortion = "distortion (RMSE, 0–255)"
+    for one, x, y in (
+        (left, r"reverse steps $T - t$", distortion),
+        (middle, r"reverse steps $T - t$", "rate (bits/dim)"),
+        (right, "rate (bits/dim)", distortion),
+    ):
+        one.set(xlabel=x, ylabel=y, ylim=(0, None))
+    return figure

@@ -1,0 +1,99 @@
+"""How every figure looks: readable in print at column width, without colour, and with its text as text.
+
+Colours are those of Okabe and Ito, which colour-blind readers can tell apart, in an order of which the first four
+differ in lightness too; every curve also has a dash pattern and a marker of its own.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, NamedTuple
+
+COLUMN, PAGE = 3.3, 6.75
+"""Widths of one and of two columns of a paper, in inches."""
+
+DPI = 200
+"""Of a curve's PNG. Pictures of pixels carry their own, so that each pixel is a whole number of dots."""
+
+SETTINGS = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "legend.handlelength": 3.4,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 3.5,
+    "pdf.fonttype": 42,  # TrueType, embedded: text stays text; many journals refuse type 3
+    "svg.fonttype": "path",
+}
+
+
+class Line(NamedTuple):
+    """What sets a curve apart."""
+
+    color: str
+    linestyle: Any
+    marker: str
+
+    def plain(self) -> dict[str, Any]:
+        """For dense curves."""
+        return {"color": self.color, "linestyle": self.linestyle}
+
+    def marked(self) -> dict[str, Any]:
+        """For a few points joined by a line."""
+        return {**self.plain(), "marker": self.marker}
+
+
+LINES = (
+    Line("#000000", "-", "o"),
+    Line("#0072b2", (0, (5, 1.5)), "s"),
+    Line("#d55e00", (0, (1.2, 1.2)), "^"),
+    Line("#e69f00", (0, (6, 1.5, 1.2, 1.5)), "D"),
+    Line("#009e73", (0, (3, 1, 1, 1, 1, 1)), "v"),
+    Line("#cc79a7", (0, (9, 2)), "P"),
+    Line("#56b4e9", (0, (2, 2.5)), "X"),
+)
+"""In the order of use."""
+
+
+def line(i: int) -> Line:
+    """The i-th curve's. Raises ValueError past the last: a figure with more curves cannot be read."""
+    if i >= len(LINES):
+        raise ValueError(f"a figure has at most {len(LINES)} curves that can be told apart, this one has more")
+    return LINES[i]
+
+
+def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """A drawing function under these settings."""
+
+    @wraps(draw)
+    def drawn(*args: Any, **kwargs: Any) -> Any:
+        import matplotlib
+
+        with matplotlib.rc_context(SETTINGS):  # pyright: ignore[reportArgumentType]
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def axes(panels: int = 1, width: float = COLUMN, height: float = 2.3) -> tuple[Any, list[Any]]:
+    """A matplotlib Figure of so many inches, and its axes, side by side; to be used inside a styled function."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=DPI)
+    return figure, list(figure.subplots(1, panels, squeeze=False)[0])
+
+
+@styled
+def save(figure: Any, path: Path) -> None:
+    """Writes a Figure to a file of the kind that its ending names; figures of the same data give the same file."""
+    undated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi="figure", metadata=undated.get(path.suffix, {}))

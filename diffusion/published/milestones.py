@@ -1,0 +1,49 @@
+"""What a CIFAR-10 run of DDPM should look like on its way.
+
+An independent PyTorch run of the recipe (tqch/ddpm-torch: batches of 128, lr 2e-4, averaged weights) printed loss and
+FID at five checkpoints; the paper has one FID, at the end. Its network starts with an output of 0, whose error is 1.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from diffusion.config import flatten
+from diffusion.published.ddpm import CIFAR10
+from diffusion.published.measures import fid
+from diffusion.published.qualify import departs, departures, same_data, unlike
+from diffusion.results import find
+from diffusion.workdir import read_run
+
+LOSS = ((46_800, 0.0295), (93_600, 0.0293), (187_200, 0.0291), (421_200, 0.0284), (795_600, 0.0277))
+"""(step, L_simple while training)."""
+FID = ((46_800, 9.162), (93_600, 5.778), (187_200, 4.083), (421_200, 3.310), (795_600, 3.188))
+"""(step, FID of 50,000 samples of the averaged weights against the training set)."""
+AT_START = 1.0
+"""L_simple before training: the mean square of eps."""
+TOLERANCE = 0.1
+"""Half the width of the expected band, relative. Our choice: independent runs of the recipe ended at 3.17 to 3.25."""
+
+
+def scores(folder: Path) -> list[tuple[int, float, str]]:
+    """(step, FID, how it departs from the milestones' protocol: "" if it does not) of the results of a run, by step."""
+    measure, rows = fid(CIFAR10), []
+    for _, result in find(folder):
+        value, step = measure.read(result), result.protocol.get("step")
+        if result.name == measure.metric and value is not None and isinstance(step, int):
+            protocol = flatten(result.protocol)
+            rows.append((step, value, "; ".join([*unlike(measure.chain, protocol), *departs(measure, protocol)])))
+    return sorted(rows)
+
+
+def faults(folder: Path) -> Sequence[str]:
+    """Where the run in a folder departs from the one that the milestones are of, the number of its steps aside.
+
+    Raises ValueError where there is no run, or it is of other data: its curves say nothing then.
+    """
+    config, published = flatten(read_run(folder).config), CIFAR10.values()
+    if not same_data(config, published):
+        raise ValueError(
+            f"--milestones={folder}: the run is of {config['data.name']!r}, and the milestones are those of CIFAR-10; "
+            "give the folder of a run of configs/cifar10.py"
+        )
+    return departures(CIFAR10, config, published["train.steps"])

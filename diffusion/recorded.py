@@ -1,0 +1,144 @@
+"""What the figures of curves show, read from the files of runs and ablations."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from diffusion import ablation, respacing, results
+from diffusion.ablation import VARIANCE
+from diffusion.config import flatten, restore
+from diffusion.results import Result
+from diffusion.validation import LEARNED
+
+BOUND, TERMS, RMSE = "nll", "terms", "x_0_rmse"
+FID = "fid"
+SCORES = (FID, "fd_")
+"""How the names of Fréchet distances begin."""
+TEST = "test"
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics file. Raises ValueError where there is none, or a line is damaged."""
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        raise ValueError(f"{folder} holds no run (no metrics.jsonl in it); give the --workdir of a run")
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged ({error}); restore it, or remove the line") from error
+
+
+def bounds(folder: Path, step: int | None = None) -> list[Result]:
+    """The bounds with their terms measured at one step of a run, by default the newest: held-out images first.
+
+    Raises ValueError, with the command that measures one, where there is none.
+    """
+    found = [r for _, r in results.find(folder) if r.name == BOUND and {TERMS, RMSE} <= r.series.keys()]
+    steps = [r.protocol.get("step", 0) for r in found]
+    chosen = step if step is not None else max(steps, default=0)
+    kept = [r for r, at in zip(found, steps, strict=True) if at == chosen]
+    if not kept:
+        at = "" if step is None else f" at step {step}"
+        raise ValueError(
+            f"{folder} has no terms of the bound{at}: python scripts/evaluate.py --workdir={folder} --metrics=nll"
+        )
+    return sorted(kept, key=lambda r: (r.protocol.get("split") != TEST, -len(r.series[TERMS])))
+
+
+def terms(found: list[Result]) -> dict[str, np.ndarray]:
+    """Terms in bits/dim, entry t - 1 of step t, of the bounds over the longest chain, by split."""
+    T = max(len(r.series[TERMS]) for r in found)
+    kept = [r for r in found if len(r.series[TERMS]) == T]
+    return {f"{r.protocol.get('split', TEST)} images": np.array(r.series[TERMS]) for r in reversed(kept)}
+
+
+class Scored(NamedTuple):
+    """One score of one set of samples."""
+
+    network: str
+    """What identifies the trained network."""
+    label: str
+    """The sampler."""
+    steps: int
+    score: str
+    value: float
+
+
+LABELS = {
+    "ancestral": "ancestral{variance}",
+    "ddim": "DDIM, η = {eta:g}",
+    "dpm_solver": "DPM-Solver++(2M)",
+    "heun": "Heun (2 calls a step)",
+}
+"""Samplers as a reader knows them."""
+
+
+def scores(folder: Path) -> tuple[dict[str, dict[int, list[float]]], str]:
+    """Scores by sampler and number of steps, below a folder of an ablation or of runs, and the score's name.
+
+    Of several scores that with the most values is taken, and only networks are kept of which some sampler has scores at
+    two numbers of steps; where these are several, labels name them. "fid_10000" is shown as FID-10000. Raises
+    ValueError where there is none.
+    """
+    found = [*_cells(folder), *_results(folder)]
+    kinds = [one.score for one in found]
+    best = max(dict.fromkeys(kinds), key=kinds.count, default="")
+    kept = [one for one in found if one.score == best]
+    curves: dict[tuple[str, str], dict[int, list[float]]] = {}
+    for one in kept:
+        curves.setdefault((one.network, one.label), {}).setdefault(one.steps, []).append(one.value)
+    networks = {network for (network, _), points in curves.items() if len(points) > 1}
+    if not networks:
+        raise ValueError(
+            f"{folder} has no sampler with scores at two numbers of steps; python scripts/ablate.py "
+            "--grid=configs/ablations/samplers.py makes a folder that has: give it as --workdir"
+        )
+    named = lambda network, label: label if len(networks) == 1 else f"{network}: {label}"  # noqa: E731
+    shown = best.upper().replace("_", "-") if best.startswith(FID) else best
+    return {named(*key): points for key, points in sorted(curves.items()) if key[0] in networks}, shown
+
+
+def _cells(folder: Path) -> Iterator[Scored]:
+    """Scores in the result files of an ablation."""
+    for path in sorted(folder.rglob(ablation.RESULT)):
+        cell = ablation.read(path.parent)
+        if cell is None or cell["diverged"] or not (name := cell.get("score")):
+            continue
+        value = cell["results"].get(name)
+        if value is not None:
+            config = restore(cell["config"])
+            steps = len(respacing.parse(config.sample.grid)(config.diffusion.T)) - 1
+            label = _label(config.sample.to_dict(), config.diffusion.variance)
+            yield Scored(f"{cell['grid']} {_network(config)}", label, steps, name, value)
+
+
+def _results(folder: Path) -> Iterator[Scored]:
+    """Scores in the result files of runs; FID-N of another N is another score."""
+    for _, result in results.find(folder):
+        p = result.protocol
+        if result.name.startswith(SCORES) and {"sampler", "steps"} <= p.keys():
+            for name, value in result.values.items():
+                if name.startswith(SCORES) and np.isfinite(value):
+                    network = f"{p.get('config', '')} at {p.get('step', '')}"
+                    yield Scored(network, _label(p), int(p["steps"]), name, value)
+
+
+def _network(config: ConfigDict) -> str:
+    """12 hex digits, the same for all configs whose trained network is the same but for its seed."""
+    fixed = set() if config.diffusion.variance in LEARNED else {VARIANCE}
+    free = ablation.HOW | {ablation.SEED} | fixed
+    kept = {k: v for k, v in flatten(config).items() if k not in free and not k.startswith(("sample.", "eval."))}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _label(chain: Mapping[str, Any], variance: str = "") -> str:
+    """A sampler as a reader knows it, the ancestral one with its variance where that is known."""
+    variance = f", {variance} variance".replace("_", "-") if variance else ""
+    return LABELS.get(chain["sampler"], "{name}").format(
+        name=chain["sampler"], eta=chain.get("eta") or 0.0, variance=variance
+    )
