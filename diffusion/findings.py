@@ -1,11 +1,12 @@
 """What is found out about a network: samples of its chain, the exact bound, and the scores that its data allows."""
 
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
+from diffusion import bounding, protocol, results
 from diffusion.budget import UNLIMITED, Budget
 from diffusion.build import Experiment
 from diffusion.data.source import Source
@@ -13,11 +14,10 @@ from diffusion.evaluation import likelihood, samples
 from diffusion.evaluation.classes import Judgement, judge
 from diffusion.evaluation.likelihood import Likelihood
 from diffusion.evaluation.small_features import Score, score
+from diffusion.evaluation.small_scores import fits
+from diffusion.results import Result
 from diffusion.training.state import Params
 from diffusion.types import Image, Keys, Labels
-
-SMALL_SIDE = 32
-"""Labelled grey images up to this size are judged by classifiers of their own data."""
 
 
 class Findings(NamedTuple):
@@ -66,8 +66,7 @@ def measure(ours: Experiment, source: Source, held_out: Source, params: Params, 
     drawn, broken = draw(ours, params, n) if n else (np.zeros((0, *ours.shape), np.uint8), 0)
     wanted = min(c.eval.n or held_out.size, held_out.size) if c.eval.final else 0
     images = budget.images(wanted, ours.sampled().T)
-    small = source.classes > 0 and source.shape[-1] == 1 and max(source.shape[:2]) <= SMALL_SIDE
-    judged = small and n > 1 and not broken
+    judged = fits(source) and n > 1 and not broken
     return Findings(
         drawn,
         broken,
@@ -82,15 +81,12 @@ def draw(ours: Experiment, params: Params, n: int) -> tuple[np.ndarray, int]:
     """n samples of the config's chain, uint8 [n, H, W, C], and how many of them are not finite."""
     c = ours.config
     sampler, batch = ours.sampler(), ours.batch(min(c.sample.batch_size, n))
-    finite: list[np.ndarray] = []
 
     def run(keys: Keys, labels: Labels) -> Image:
-        x_0 = sampler(params, keys, labels).x_0
-        finite.append(np.asarray(jnp.isfinite(x_0).all(axis=(1, 2, 3))))
-        return x_0
+        return sampler(params, keys, labels).x_0
 
-    drawn = np.concatenate(list(samples.draw(run, n, batch, c.seed, ours.net.classes)))
-    return drawn, int((~np.concatenate(finite)[:n]).sum())
+    pixels, finite = zip(*samples.checked(run, n, batch, c.seed, ours.net.classes), strict=True)
+    return np.concatenate(pixels), int((~np.concatenate(finite)).sum())
 
 
 def bound(ours: Experiment, held_out: Source, params: Params, images: int) -> Likelihood:
@@ -98,6 +94,20 @@ def bound(ours: Experiment, held_out: Source, params: Params, images: int) -> Li
     c = ours.config
     batch = ours.batch(min(c.eval.batch_size, images))
     return likelihood.likelihood(partial(ours.bound(), params), held_out, np.arange(images), batch, c.seed)
+
+
+def write(found: Findings, ours: Experiment, held_out: Source, folder: Path, step: int) -> None:
+    """Writes bound and score of a run's averaged weights as result files, with their protocol."""
+    run, seed = protocol.of_run(ours, folder, step), ours.config.seed
+    if found.likelihood:
+        facts = {**run, **protocol.of_chain(ours), "split": "test", "images": found.likelihood.images, "seed": seed}
+        result = bounding.of(found.likelihood, facts)
+        results.write(folder, result, *protocol.departures(ours, facts, held_out.size))
+    if found.score:
+        s = found.score
+        facts = {**run, **protocol.of_samples(ours, seed=seed), "split": "train", "images": s.samples}
+        facts |= {"features": "classifier of the data", "reference": {"split": "train", "images": s.reference}}
+        results.write(folder, Result(s.name, s.report(), {}, facts), *protocol.departures(ours, facts))
 
 
 def _cut(what: str, n: int, wanted: int) -> list[str]:

@@ -117,11 +117,15 @@ def _cells(folder: Path) -> Iterator[Scored]:
             yield Scored(f"{cell['grid']} {_network(config)}", label, steps, name, value)
 
 
+CHAIN = frozenset({"sampler", "steps"})
+"""What the protocol of a score of samples has."""
+
+
 def _results(folder: Path) -> Iterator[Scored]:
     """Scores in the result files of runs; FID-N of another N is another score."""
     for _, result in results.find(folder):
         p = result.protocol
-        if result.name.startswith(SCORES) and {"sampler", "steps"} <= p.keys():
+        if result.name.startswith(SCORES) and p.keys() >= CHAIN:
             for name, value in result.values.items():
                 if name.startswith(SCORES) and np.isfinite(value):
                     network = f"{p.get('config', '')} at {p.get('step', '')}"

@@ -1,13 +1,16 @@
 """Draws samples from a run's newest checkpoint.
 
     python scripts/sample.py --workdir=runs/digits                             # a grid of 64 as PNG
-    python scripts/sample.py --workdir=runs/digits --n=1000 --format=npz       # an array, uint8 [n, H, W, C]
+    python scripts/sample.py --workdir=runs/cifar10 --n=50000 --format=npz     # arr_0, uint8 [n, H, W, C]
     python scripts/sample.py --workdir=runs/digits --steps=50 --sampler=ddim   # a faster chain
 
 Image i depends on the seed and on i alone: asking for more images, or in other batches, does not change the first ones.
+Images are kept in parts below the run's samples/parts as they are drawn: an interrupted set goes on where it stopped,
+and one that is complete is not drawn again. Class-conditional runs draw image i with label i mod classes.
 """
 
 import sys
+import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -19,7 +22,12 @@ from diffusion import cli, runtime
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run to sample from (required)")
 N = flags.DEFINE_integer("n", 64, "number of images", lower_bound=1)
 SEED = flags.DEFINE_integer("seed", 0, "seed of the images", lower_bound=0)
-FORMAT = flags.DEFINE_enum("format", "grid", ["grid", "png", "npz"], "one picture, one PNG an image, or an array")
+FORMAT = flags.DEFINE_enum(
+    "format",
+    "grid",
+    ["grid", "png", "npz"],
+    "one picture, one PNG an image, or the archive that guided-diffusion's evaluator reads (arr_0; arr_1: labels)",
+)
 OUT = flags.DEFINE_string("out", None, "file (grid, npz) or folder (png); by default in the run's samples folder")
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; by default the newest")
 RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their moving average")
@@ -28,6 +36,7 @@ GRID = flags.DEFINE_string("grid", None, "steps visited: 50, 10,15,20, ddim50, q
 STEPS = flags.DEFINE_integer("steps", None, "--steps=50 is short for --grid=50", lower_bound=1)
 ETA = flags.DEFINE_float("eta", None, "noise of ddim, from 0 to 1; by default the config's", 0.0, 1.0)
 BATCH = flags.DEFINE_integer("batch_size", 64, "images drawn at a time; does not change them", lower_bound=1)
+TRUNCATE = flags.DEFINE_bool("truncate", False, "cut levels instead of rounding them, as the original code does")
 
 
 def main() -> None:
@@ -38,53 +47,46 @@ def main() -> None:
     from diffusion import workdir
 
     run = workdir.read_run(folder)
-    config = run.config
-    runtime.configure(config.compilation_cache)
+    runtime.configure(run.config.compilation_cache)
 
     import numpy as np
     from PIL import Image
-    from tqdm import tqdm
 
-    from diffusion import build, experiment, respacing
-    from diffusion.evaluation import samples
+    from diffusion import drawing, experiment, looks
+    from diffusion.evaluation import sample_set, samples
+    from diffusion.evaluation.progress import counting
+    from diffusion.protocol import Subject
 
-    name = SAMPLER.value or config.sample.sampler
-    if name not in build.SAMPLERS:
-        raise ValueError(f"--sampler={name} is not one of {', '.join(build.SAMPLERS)}")
     if STEPS.value and GRID.value is not None:
         raise ValueError(f"--steps={STEPS.value} and --grid={GRID.value} contradict each other; give one of them")
-    if ETA.value is not None and name != "ddim":
-        raise ValueError(f"--eta has no effect on the sampler {name}; it belongs to --sampler=ddim")
-    text = str(STEPS.value) if STEPS.value else config.sample.grid if GRID.value is None else GRID.value
-    grid = respacing.parse(text)
-    grid(config.diffusion.T)
+    chain = drawing.Chain(
+        SAMPLER.value, str(STEPS.value) if STEPS.value else GRID.value, ETA.value, SEED.value, TRUNCATE.value
+    )
+    drawing.check(run, chain)
     ours, params, step = experiment.load(folder, run, STEP.value, RAW.value)
-    sampler = ours.sampler(name, grid, ETA.value)
-    batch = ours.batch(min(BATCH.value, N.value))
-    parts = []
-    with tqdm(total=N.value, unit="image", disable=None) as bar:
-        draw = lambda keys, labels: sampler(params, keys, labels).x_0  # noqa: E731
-        for part in samples.draw(draw, N.value, batch, SEED.value, ours.net.classes):
-            parts.append(part)
-            bar.update(len(part))
-    pixels = np.concatenate(parts)
+    subject = Subject(ours, params, folder, step, RAW.value)
+    with counting("samples", N.value, "image", say) as progress:
+        found = drawing.draw(subject, chain, N.value, BATCH.value, progress)
+    if found.broken:
+        warnings.warn(f"{found.broken} of {found.n} samples hold numbers that are not finite", stacklevel=1)
 
-    eta = ETA.value if ETA.value is not None else config.sample.eta if name == "ddim" else 0.0
-    chain = "_".join([name, *([f"eta_{eta:g}"] if eta else []), text or str(config.diffusion.T)])
-    stem = f"{chain}_step_{step:07d}_seed_{SEED.value}_n_{N.value}" + ("_raw" if RAW.value else "")
     suffix = {"grid": ".png", "png": "", "npz": ".npz"}[FORMAT.value]
-    path = Path(OUT.value) if OUT.value else folder / "samples" / (stem + suffix)
+    path = folder / "samples" / f"{drawing.stem(subject, chain)}_n_{N.value}{suffix}"
+    path = Path(OUT.value) if OUT.value else path
     path.parent.mkdir(parents=True, exist_ok=True)
     if FORMAT.value == "grid":
-        Image.fromarray(experiment.picture(pixels).squeeze()).save(path, format="PNG")
+        Image.fromarray(looks.picture(found.pixels()).squeeze()).save(path, format="PNG")
     elif FORMAT.value == "npz":
-        with path.open("wb") as file:
-            np.savez(file, arr_0=pixels)
+        classes = ours.net.classes
+        sample_set.write_archive(path, found, samples.labels(np.arange(found.n), classes) if classes else None)
     else:
-        path.mkdir(parents=True, exist_ok=True)
-        for i, image in enumerate(pixels):
-            Image.fromarray(image.squeeze()).save(path / f"{i:06d}.png")
+        sample_set.write_folder(path, found)
     print(path)
+
+
+def say(line: str) -> None:
+    """Progress goes to stderr, so that it does not mix with results."""
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -60,11 +60,15 @@ def test_the_run_folder_is_complete(run):
     names = {p.name for p in (folder / "samples").iterdir()}
     assert {"step_0000002.png", "step_0000002_raw.png", "step_0000004.png", "step_0000004_ancestral.png"} <= names
     assert list((folder / "tensorboard").iterdir())
-    result = json.loads((folder / "eval" / "nll_test_4.json").read_text())
-    total = result["L_T"] + result["L_steps"] + result["L_0"]
-    assert result["images"] == 16 and total == pytest.approx(result["bits_per_dim"], rel=1e-9)
+    result = json.loads((folder / "eval" / "nll_test_4_n16.json").read_text())
+    values = result["values"]
+    total = values["L_T"] + values["L_steps"] + values["L_0"]
+    assert values["images"] == 16 and total == pytest.approx(values["bits_per_dim"], rel=1e-9)
+    assert len(result["series"]["terms"]) == 20 and result["protocol"]["weights"] == "ema"
     estimate = json.loads((folder / "eval" / "estimate_test_2.json").read_text())
-    assert estimate["images"] == 16 and estimate["steps_per_image"] == 5 and estimate["bits_per_dim"] > 0
+    assert estimate["protocol"]["images"] == 16 and estimate["protocol"]["steps_per_image"] == 5
+    assert estimate["values"]["bits_per_dim"] > 0
+    assert json.loads((folder / "eval" / "fd_digits_train_4_n16.json").read_text())["protocol"]["images"] == 16
     lines = metrics(folder)
     assert [line["step"] for line in lines if "train/loss" in line] == [2, 4]
     assert all(0 < line["train/loss"] < 3 for line in lines if "train/loss" in line)
@@ -114,6 +118,47 @@ def test_samples_depend_on_seed_and_index_alone(run, tmp_path):
     assert len({image.tobytes() for image in b}) == 7
 
 
+def test_a_set_that_is_there_is_not_drawn_again(run, tmp_path):
+    folder, _ = run
+    common = [f"--workdir={folder}", "--steps=3", "--n=9", "--batch_size=4", "--format=npz", "--truncate"]
+    first, second = (script("sample.py", *common, f"--out={tmp_path / name}") for name in ("a.npz", "b.npz"))
+    assert first.returncode == second.returncode == 0, second.stderr
+    assert "9 images in" in first.stderr and "9 of 9 images are there from before" in second.stderr
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_a_run_is_evaluated(run, tmp_path):
+    """The bound and the scores of small data, printed with their protocol and written beside the run."""
+    folder, _ = run
+    args = [f"--workdir={folder}", "--step=4", "--metrics=nll,neighbours", "--n=12", "--steps=4", "--batch_size=8"]
+    done = script("evaluate.py", *args, env={"XDG_CACHE_HOME": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    for word in ("bits/dim on 12 test images", "reverse time", "nearest     pixels", "config_hash", "devices"):
+        assert word in done.stdout
+    paths = [Path(line.strip()) for line in done.stdout.partition("written\n")[2].splitlines()]
+    assert [path.name for path in paths] == ["nll_test_4_4_n12.json", "neighbours_train_4_4_n12.json"]
+    found = json.loads(paths[0].read_text())
+    assert found["values"]["bits_per_dim"] > 0 and len(found["series"]["terms"]) == found["protocol"]["steps"] == 4
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        ([], "--workdir is required"),
+        (["--workdir=/nowhere"], "holds no run"),
+        (["--workdir={run}", "--metrics=fdi"], "there is no such metric; choose from nll"),
+        (["--workdir={run}", "--split=valid"], "--split=valid is not one of train, test"),
+        (["--workdir={run}", "--metrics=nll", "--n=298"], "the test split of digits has 297 images"),
+        (["--workdir={run}", "--metrics=nll", "--step=3"], "no checkpoint of step 3; it has"),
+        (["--workdir={run}", "--metrics=fid", "--inception=/nowhere.pth"], "/nowhere.pth"),
+    ],
+)
+def test_evaluation_mistakes_end_in_one_line(run, args, line):
+    done = script("evaluate.py", *(a.format(run=run[0]) for a in args))
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1 and line in done.stderr
+
+
 def test_sample_formats(run, tmp_path):
     folder, _ = run
     faster = ["--sampler=ddim", "--steps=4"]
@@ -146,8 +191,8 @@ def test_sampling_mistakes_end_in_one_line(run, args, line):
 
 
 def test_help_is_immediate_and_imports_nothing_heavy():
-    for name in ("train.py", "sample.py"):
-        done = script("train.py" if name == "train.py" else "sample.py", "--help", env={"PYTHONPROFILEIMPORTTIME": "1"})
+    for name in ("train.py", "sample.py", "evaluate.py"):
+        done = script(name, "--help", env={"PYTHONPROFILEIMPORTTIME": "1"})
         assert done.returncode == 0 and "--workdir" in done.stdout
         assert "| jax" not in done.stderr.replace("|   ", "| ") and " flax" not in done.stderr
 

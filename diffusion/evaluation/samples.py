@@ -1,6 +1,7 @@
 """Sets of samples: image i depends on (seed, i) alone."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import numpy as np
 from diffusion.data.transforms import to_pixels
 from diffusion.evaluation.likelihood import padded
 from diffusion.sampling.loop import image_keys
-from diffusion.types import Image, Keys, Labels
+from diffusion.types import Array, Image, Keys, Labels, Pixels
 
 
 def draw(
@@ -19,14 +20,40 @@ def draw(
     seed: int,
     classes: int = 0,
     first: int = 0,
+    truncate: bool = False,
 ) -> Iterator[np.ndarray]:
     """Images first..n-1 of a seed as uint8 batches, each yielded as it is done.
 
     `sample` is jitted by the caller for `batch_size` keys; a last short batch is filled up and cut. Class-conditional
-    models (classes > 0) get label i mod classes.
+    models (classes > 0) get label i mod classes. Levels are rounded, or with `truncate` cut as in the original code.
     """
+    for pixels, _ in checked(sample, n, batch_size, seed, classes, first, truncate):
+        yield pixels
+
+
+def checked(
+    sample: Callable[[Keys, Labels], Image],
+    n: int,
+    batch_size: int,
+    seed: int,
+    classes: int = 0,
+    first: int = 0,
+    truncate: bool = False,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """As `draw`; beside each batch, bool [n], which of its images are finite: the pixels of others mean nothing."""
     for part in padded(np.arange(first, n), batch_size):
-        labels = jnp.asarray(part % classes if classes else np.zeros_like(part), jnp.int32)
-        images = jax.device_get(sample(image_keys(seed, jnp.asarray(part)), labels))
-        pixels = np.asarray(to_pixels(jnp.asarray(images)))
-        yield pixels[: len(np.unique(part))]
+        images = sample(image_keys(seed, jnp.asarray(part)), jnp.asarray(labels(part, classes)))
+        pixels, finite = jax.device_get(_stored(images, truncate))
+        known = len(np.unique(part))
+        yield np.asarray(pixels)[:known], np.asarray(finite)[:known]
+
+
+def labels(index: np.ndarray, classes: int) -> np.ndarray:
+    """The labels that images of these indices are drawn with: i mod classes; zeros where there are no classes."""
+    return (index % classes if classes else np.zeros_like(index)).astype(np.int32)
+
+
+@partial(jax.jit, static_argnames="truncate")
+def _stored(images: Image, truncate: bool) -> tuple[Pixels, Array]:
+    """Pixels, and which images are finite; on the device, so that a quarter of the bytes leave it."""
+    return to_pixels(images, truncate), jnp.isfinite(images).all(axis=tuple(range(1, images.ndim)))

@@ -1,0 +1,60 @@
+"""Rate and distortion of a chain read as a progressive code. DDPM section 4.3, figure 5 and table 4.
+
+A receiver who was sent x_T, ..., x_t knows x_0_hat(x_t): the distortion is its error, the rate is what was sent so far,
+L_T and the terms of the steps above t. What is left, down to L_0, turns the estimate into the exact image.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+REVERSE_TIMES = (1000, 900, 800, 700, 600, 500, 400, 300, 200, 100)
+"""The rows of table 4: T - t + 1 for T = 1000."""
+
+
+class Point(NamedTuple):
+    """One row of the table."""
+
+    reverse_time: int
+    """T - t + 1, scaled to a chain of 1000 steps."""
+    t: int
+    """The step of this chain whose x_0_hat is meant."""
+    rate: float
+    """bits/dim."""
+    distortion: float
+    """Root mean squared error in pixel levels 0..255."""
+
+
+def curve(
+    prior: float, terms: Sequence[float] | np.ndarray, x_0_rmse: Sequence[float] | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(rate, distortion), each [T]; entry t - 1 is step t.
+
+    rate[t] = L_T + sum_{s > t} L_{s-1}, so rate[1] + L_0 is the whole bound; distortion is x_0_rmse as it is. `prior`
+    is L_T and `terms` are those of the bound, entry t - 1 of step t, in bits/dim. Raises ValueError where the two lists
+    are not of one length, or empty.
+    """
+    bits, error = np.asarray(terms, np.float64), np.asarray(x_0_rmse, np.float64)
+    if bits.ndim != 1 or bits.shape != error.shape or not len(bits):
+        raise ValueError(f"rate and distortion need one term and one error a step, got {bits.shape} and {error.shape}")
+    return prior + np.append(np.cumsum(bits[:0:-1])[::-1], 0.0), error
+
+
+def table(
+    prior: float, terms: Sequence[float] | np.ndarray, x_0_rmse: Sequence[float] | np.ndarray
+) -> tuple[Point, ...]:
+    """The rows of table 4. Reverse time r is the step t = T - r' + 1 with r' = r T / 1000, to the nearest whole one.
+
+    A chain of fewer than ten steps has fewer rows. Raises ValueError as `curve` does.
+    """
+    rate, distortion = curve(prior, terms, x_0_rmse)
+    T = len(rate)
+    steps = {T - max(1, round(r * T / 1000)) + 1: r for r in reversed(REVERSE_TIMES)}
+    return tuple(Point(r, t, float(rate[t - 1]), float(distortion[t - 1])) for t, r in sorted(steps.items()))
+
+
+def lines(rows: Sequence[Point]) -> list[str]:
+    """The table for a console report."""
+    head = f"{'reverse time':>12} {'t':>5} {'rate, bits/dim':>14} {'RMSE of 255':>11}"
+    return [head, *(f"{p.reverse_time:>12} {p.t:>5} {p.rate:>14.5f} {p.distortion:>11.5f}" for p in rows)]

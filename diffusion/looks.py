@@ -1,0 +1,91 @@
+"""Looks at a run on its way: previews, estimates of the bound, the gradient noise scale."""
+
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from diffusion import protocol, respacing, results
+from diffusion.budget import Budget
+from diffusion.build import Experiment
+from diffusion.data.source import Source
+from diffusion.evaluation import drift, likelihood, samples
+from diffusion.figures.grid import grid
+from diffusion.results import Result
+from diffusion.training import memory, noise_scale
+from diffusion.training.feed import Feed
+from diffusion.training.loop import Hooks
+from diffusion.training.state import Params, TrainState
+
+NOISE_SCALE = 2**32 - 1
+"""Folded into the training key for the noise scale: no step of training has this number."""
+
+GRID_SIDE = 512
+"""Sample grids of small images are enlarged to about this many pixels."""
+
+BATCH = "out of memory with {images} images at a time; set config.{key} lower: it changes no result"
+
+
+def picture(pixels: np.ndarray) -> np.ndarray:
+    """A grid large enough to look at."""
+    return grid(pixels, min_side=GRID_SIDE)
+
+
+def hooks(
+    ours: Experiment, held_out: Source, feed: Feed, budget: Budget, folder: Path, say: Callable[[str], None]
+) -> Hooks:
+    """Cheap looks at the state while training: a DDIM grid, an estimate of the bound, the noise scale if asked for.
+
+    Each is cut down to the budget, but never below 4 images. Estimates go to eval/ in the folder, with their protocol.
+    `say` is told where a grid's colours are not those of the data.
+    """
+    c = ours.config
+    preview_steps = min(c.sample.preview_steps, c.diffusion.T)
+    preview = ours.sampler("ddim", respacing.parse(str(preview_steps)), eta=0.0)
+    n = max(budget.images(c.sample.n, preview_steps), min(4, c.sample.n))
+    batch = ours.batch(min(c.sample.batch_size, n))
+    steps = min(c.eval.quick_steps, ours.process.T)
+    estimate = ours.estimate(steps)
+    quick = min(c.eval.quick_n, held_out.size)
+    some = np.arange(max(budget.images(quick, steps), min(4, quick)))
+    eval_batch = ours.batch(min(c.eval.batch_size, len(some)))
+
+    levels = drift.known(held_out)
+
+    def draw(params: Params) -> np.ndarray:
+        run = lambda keys, labels: preview(params, keys, labels).x_0  # noqa: E731
+        with memory.advised(lambda: BATCH.format(key="sample.batch_size", images=batch)):
+            pixels = np.concatenate(list(samples.draw(run, n, batch, c.seed, ours.net.classes)))
+        if line := drift.warning(drift.measure(pixels), levels):
+            say(f"WARNING     {line}")
+        return picture(pixels)
+
+    noise = gradient_noise(ours, feed) if c.eval.noise_scale else lambda state: {}  # noqa: ARG005
+
+    def evaluate(state: TrainState) -> dict[str, float]:
+        with memory.advised(lambda: BATCH.format(key="eval.batch_size", images=eval_batch)):
+            mean, error = likelihood.quick(partial(estimate, state.ema), held_out, some, eval_batch, c.seed)
+        values = {"bits_per_dim": mean, "standard_error": error, **noise(state)}
+        if jax.process_index() > 0:
+            return values
+        facts = protocol.of_run(ours, folder, int(state.step)) | {"split": "test", "images": len(some)}
+        facts |= {"steps_per_image": steps, "clip": c.sample.clip, "seed": c.seed}
+        results.write(folder, Result("estimate", values, {}, facts))
+        return values
+
+    return Hooks(draw, evaluate)
+
+
+def gradient_noise(ours: Experiment, feed: Feed) -> Callable[[TrainState], dict[str, float]]:
+    """The gradient noise scale at the raw parameters, from the next training batches with noise of their own."""
+    measure = jax.jit(partial(noise_scale.measure, ours.task(), feed.gather))
+
+    def noise(state: TrainState) -> dict[str, float]:
+        batches = feed.stack(list(islice(feed.batches(int(state.step)), ours.config.eval.noise_scale_batches)))
+        found = measure(state, jax.random.fold_in(state.key, NOISE_SCALE), feed.data, batches)
+        return {"noise_scale": float(found.ratio), "grad_trace": float(found.trace), "grad_square": float(found.square)}
+
+    return noise

@@ -1,0 +1,97 @@
+"""Result files: what was measured on a run, with the protocol that each number must be quoted with.
+
+A file is JSON of one Result, {"name": ..., "values": {...}, "series": {...}, "protocol": {...}}, in the folder eval/ of
+the run. JSON has no NaN and no infinities: a number that is not finite is written as null and read as NaN.
+"""
+
+import json
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from diffusion.workdir import write_json
+
+FOLDER = "eval"
+
+
+class Result(NamedTuple):
+    """One metric of one run under one protocol."""
+
+    name: str
+    """The metric, such as "nll" or "fid"."""
+    values: dict[str, float]
+    series: dict[str, list[float]]
+    """Values along an axis, such as one per step of the chain."""
+    protocol: dict[str, Any]
+    """What the numbers depend on: `split` and `step` name the file; see bounding.py and scoring.py for the rest."""
+
+
+def write(folder: Path, result: Result, *suffixes: str) -> Path:
+    """Writes a result below the folder of its run, at once, and returns its path: eval/nll_test_1000.json.
+
+    Suffixes say what sets its protocol apart from the usual one, so that it does not replace a result of that:
+    eval/nll_test_1000_ddim50.json. The same metric, split, step and suffixes give the same file again.
+    """
+    told = [result.protocol.get("split"), result.protocol.get("step")]
+    parts = [result.name, *(str(part) for part in told if part is not None), *filter(None, suffixes)]
+    path = folder / FOLDER / f"{'_'.join(parts)}.json"
+    content = {
+        "name": result.name,
+        "values": {key: _number(value) for key, value in result.values.items()},
+        "series": {key: [_number(value) for value in values] for key, values in result.series.items()},
+        "protocol": _plain(result.protocol),
+    }
+    write_json(path, content)
+    return path
+
+
+def read(path: Path) -> Result:
+    """The result in a file. Raises ValueError if it is no result, or damaged."""
+    try:
+        content = json.loads(path.read_text())
+        name, protocol = content["name"], content["protocol"]
+        values = {key: _read(value) for key, value in content["values"].items()}
+        series = {key: [_read(value) for value in numbers] for key, numbers in content["series"].items()}
+        if not isinstance(name, str) or not isinstance(protocol, dict):
+            raise TypeError("its name or its protocol is of another type")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise ValueError(f"{path} is no result file or is damaged ({reason}); measure it again, or remove it") from None
+    return Result(name, values, series, protocol)
+
+
+def find(root: Path) -> list[tuple[Path, Result]]:
+    """All results of the runs below a folder (or of the run that it is), by path; what is no result is warned of."""
+    found: list[tuple[Path, Result]] = []
+    for path in sorted(root.rglob(f"{FOLDER}/*.json")):
+        try:
+            found.append((path, read(path)))
+        except (ValueError, OSError) as error:
+            warnings.warn(f"left out: {error}", UserWarning, stacklevel=2)
+    return found
+
+
+def _number(value: Any) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _read(value: Any) -> float:
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is no number")
+    return float(value)
+
+
+def _plain(value: Any) -> Any:
+    """A protocol as JSON has it: numbers that are not finite become null, tuples lists."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,98 @@
+"""Measures a run: the bound on its data, and scores of its samples, each with the protocol that it depends on.
+
+    python scripts/evaluate.py --workdir=runs/digits                                   # what applies to its data
+    python scripts/evaluate.py --workdir=runs/cifar10 --metrics=nll --split=train      # bits/dim, rate-distortion table
+    python scripts/evaluate.py --workdir=runs/cifar10 --metrics=fid,inception_score    # of 50,000 samples, drawn here
+    python scripts/evaluate.py --workdir=runs/cifar10 --metrics=fid --samples=mine.npz --n=10000
+
+Metrics: nll; in Inception's features fid, fd_768, fd_1280, inception_score, kid, precision_recall; without them
+neighbours and, for small labelled grey images, fd_classifier and classes. Results are printed and written to the run's
+eval folder. An interrupted evaluation goes on where it stopped.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from absl import flags
+
+from diffusion import cli, runtime
+
+WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run (required)")
+METRICS = flags.DEFINE_string(
+    "metrics", None, "metrics separated by commas; by default nll and, for small labelled grey images, theirs"
+)
+SPLIT = flags.DEFINE_string(
+    "split", None, "train or test: of the images that nll is measured on (by default test) or samples are compared with"
+)
+N = flags.DEFINE_integer(
+    "n",
+    None,
+    "images: the first n of the split for nll (by default all), the first n samples for scores (by default 50000 in "
+    "Inception's features, else as many as are held out, at most 1000)",
+    lower_bound=1,
+)
+SAMPLES = flags.DEFINE_string("samples", None, "score these: an .npz file with arr_0, or a folder of PNG files")
+REFERENCE_N = flags.DEFINE_integer("reference_n", None, "real images on the other side; by default all", lower_bound=2)
+INCEPTION = flags.DEFINE_string("inception", None, "file with Inception's weights; by default the cache's")
+SEED = flags.DEFINE_integer("seed", 0, "seed of the samples and of the noise in nll", lower_bound=0)
+STEP = flags.DEFINE_integer("step", None, "checkpoint to use; by default the newest")
+RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their moving average")
+SAMPLER = flags.DEFINE_string("sampler", None, "ancestral, ddim, dpm_solver or heun; by default the config's")
+GRID = flags.DEFINE_string("grid", None, "steps visited: 50, 10,15,20, ddim50, quad50 or full; by default the config's")
+STEPS = flags.DEFINE_integer("steps", None, "--steps=50 is short for --grid=50", lower_bound=1)
+ETA = flags.DEFINE_float("eta", None, "noise of ddim, from 0 to 1; by default the config's", 0.0, 1.0)
+TRUNCATE = flags.DEFINE_bool("truncate", False, "cut levels of samples instead of rounding them")
+BATCH = flags.DEFINE_integer("batch_size", None, "images at a time, by default the config's", lower_bound=1)
+
+
+def main() -> None:
+    if not WORKDIR.value:
+        raise ValueError("--workdir is required: the folder of a run of scripts/train.py, such as runs/digits")
+    folder = Path(WORKDIR.value)
+
+    from diffusion import workdir
+
+    run = workdir.read_run(folder)
+    if SPLIT.value not in (None, "train", "test"):
+        raise ValueError(f"--split={SPLIT.value} is not one of train, test")
+    if STEPS.value and GRID.value is not None:
+        raise ValueError(f"--steps={STEPS.value} and --grid={GRID.value} contradict each other; give one of them")
+    runtime.configure(run.config.compilation_cache)
+
+    from functools import partial
+
+    from diffusion import evaluating, protocol
+    from diffusion.drawing import Chain
+    from diffusion.evaluation.progress import counting
+
+    grid = str(STEPS.value) if STEPS.value else GRID.value
+    asked = evaluating.Asked(
+        metrics=tuple(METRICS.value.split(",")) if METRICS.value is not None else (),
+        split=SPLIT.value,
+        n=N.value,
+        samples=Path(SAMPLES.value) if SAMPLES.value else None,
+        reference_n=REFERENCE_N.value,
+        inception=Path(INCEPTION.value) if INCEPTION.value else None,
+        chain=Chain(SAMPLER.value, grid, ETA.value, SEED.value, TRUNCATE.value),
+        step=STEP.value,
+        raw=RAW.value,
+        batch_size=BATCH.value,
+    )
+    plan = evaluating.prepare(folder, run, asked)
+    measured = []
+    for found in evaluating.run(plan, partial(counting, unit="image", say=say)):
+        print("\n".join(found.lines), flush=True)
+        measured.append(found)
+    print("\n".join(protocol.lines({found.result.name: found.result.protocol for found in measured})))
+    print("\n".join(["written", *(f"  {found.path}" for found in measured)]))
+
+
+def say(line: str) -> None:
+    """Progress goes to stderr, so that it does not mix with results."""
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    cli.run(main)
