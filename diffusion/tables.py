@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from diffusion import parameterization, schedules, timesteps, variance, weighting
 from diffusion.data import cifar10, embedded, folder, mnist, tfds
 from diffusion.data.source import Source
+from diffusion.nets.convention import IMPROVED, ORIGINAL, Convention
 from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
 from diffusion.process import Process
@@ -83,6 +84,8 @@ SAMPLERS: dict[str, Callable[[Process, Variance, float], Sampler]] = {
 }
 
 SHARDINGS: dict[str, tuple[sharding.Rule, ...]] = {"replicated": sharding.REPLICATED, "fsdp": sharding.FSDP}
+
+CONVENTIONS: dict[str, Convention] = {"original": ORIGINAL, "improved": IMPROVED}
 
 DTYPES: dict[str, Any] = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 

@@ -16,6 +16,9 @@ from diffusion.nets.embedding import Embedding
 Features = Float[Array, "B _H _W _C"]
 """Images and activations, B H W C: a block may change size and width, so only B is one number throughout."""
 
+Padding = tuple[tuple[int, int], tuple[int, int]]
+"""Pixels added at the top and the bottom, at the left and the right."""
+
 INIT = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
 """U(-L, L) with L = sqrt(6 / (fan_in + fan_out)); the fans of a convolution count its window. Biases are 0."""
 
@@ -44,13 +47,13 @@ def groups(channels: int) -> int:
     return max(n for n in range(1, 33) if channels % n == 0 and (n == 1 or channels >= 2 * n))
 
 
-def group_norm(h: Features, name: str) -> Features:
-    """GroupNorm in float32: (h - mean) / sqrt(var + 1e-6) * scale + bias, statistics over H, W, the group's channels.
+def group_norm(h: Features, name: str, eps: float = 1e-6) -> Features:
+    """GroupNorm in float32: (h - mean) / sqrt(var + eps) * scale + bias, statistics over H, W, the group's channels.
 
     The variance is mean((h - mean)^2), in two passes. Flax's default, mean(h^2) - mean(h)^2, loses every digit once
     the mean is some thousands of times the deviation.
     """
-    norm = nn.GroupNorm(groups(h.shape[-1]), epsilon=1e-6, use_fast_variance=False, dtype=jnp.float32, name=name)
+    norm = nn.GroupNorm(groups(h.shape[-1]), epsilon=eps, use_fast_variance=False, dtype=jnp.float32, name=name)
     return norm(h)
 
 
@@ -70,17 +73,19 @@ class ResBlock(nn.Module):
     dropout: float
     scale_shift: bool
     dtype: Any
+    eps: float = 1e-6
+    """Of both norms."""
 
     @nn.compact
     def __call__(self, x: Features, emb: Embedding, train: bool) -> Features:
-        h = nn.swish(group_norm(x, "norm_1").astype(self.dtype))
+        h = nn.swish(group_norm(x, "norm_1", self.eps).astype(self.dtype))
         h = conv(self.features, self.dtype, "conv_1")(h)
         emb = nn.swish(emb)[:, None, None, :]
         if self.scale_shift:
             scale, shift = jnp.split(dense(2 * self.features, self.dtype, "time")(emb), 2, axis=-1)
-            h = group_norm(h, "norm_2") * (1 + scale) + shift
+            h = group_norm(h, "norm_2", self.eps) * (1 + scale) + shift
         else:
-            h = group_norm(h + dense(self.features, self.dtype, "time")(emb), "norm_2")
+            h = group_norm(h + dense(self.features, self.dtype, "time")(emb), "norm_2", self.eps)
         h = nn.swish(h.astype(self.dtype))
         h = nn.Dropout(self.dropout)(h, deterministic=not train)
         h = conv(self.features, self.dtype, "conv_2", INIT_LAST)(h)
@@ -101,13 +106,15 @@ class AttentionBlock(nn.Module):
 
     heads: int
     dtype: Any
+    eps: float = 1e-6
+    """Of the norm."""
 
     @nn.compact
     def __call__(self, x: Features) -> Features:
         B, H, W, C = x.shape
         if C % self.heads:
             raise ValueError(f"{self.heads} attention heads do not divide {C} channels: choose a divisor of {C}")
-        h = group_norm(x, "norm").astype(self.dtype)
+        h = group_norm(x, "norm", self.eps).astype(self.dtype)
         q, k, v = (dense(C, self.dtype, name)(h).reshape(B, H * W, self.heads, C // self.heads) for name in "qkv")
         logits = jnp.einsum("bqnc,bknc->bnqk", q, k, preferred_element_type=jnp.float32)
         weights = nn.softmax(logits * (C // self.heads) ** -0.5).astype(self.dtype)
@@ -116,18 +123,18 @@ class AttentionBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Half the size: 3x3 convolution with stride 2, padded by one pixel at the bottom and the right only.
+    """Half the size: 3x3 convolution with stride 2, by default padded by one pixel at the bottom and the right only.
 
-    That is what "SAME" padding means for even sizes, in TensorFlow and in JAX. PyTorch ports that pad both sides
-    compute something else with the same weights.
+    That is what "SAME" padding means for even sizes, in TensorFlow and in JAX. PyTorch code that pads both sides
+    computes something else with the same weights.
     """
 
     dtype: Any
+    padding: Padding = ((0, 1), (0, 1))
 
     @nn.compact
     def __call__(self, x: Features) -> Features:
-        padding = ((0, 1), (0, 1))
-        down = nn.Conv(x.shape[-1], (3, 3), 2, padding, dtype=self.dtype, kernel_init=INIT, name="conv")
+        down = nn.Conv(x.shape[-1], (3, 3), 2, self.padding, dtype=self.dtype, kernel_init=INIT, name="conv")
         return down(x)
 
 

@@ -28,9 +28,25 @@ def time_embedding(t: Time | PerExample, dim: int) -> Embedding:
 
     Raises ValueError for dim < 2, which has no room for a sine and a cosine.
     """
+    angle = _angles(t, dim, max(dim // 2 - 1, 1))
+    return _padded(jnp.sin(angle), jnp.cos(angle), dim)
+
+
+def cosine_first(t: Time | PerExample, dim: int) -> Embedding:
+    """The encoding of Nichol & Dhariwal's code: all cosines before all sines, freq[i] = exp(-ln(10000) i / half).
+
+    The last frequency is 1e-4 ** ((half - 1) / half), not 1e-4. In all else as time_embedding, ValueError included.
+    """
+    angle = _angles(t, dim, dim // 2)
+    return _padded(jnp.cos(angle), jnp.sin(angle), dim)
+
+
+def _angles(t: Time | PerExample, dim: int, denominator: int) -> Float[Array, "B H"]:
     if dim < 2:
         raise ValueError(f"time embedding of width {dim}: it needs at least 2 channels, a sine and a cosine")
-    half = dim // 2
-    freq = np.exp(-math.log(10_000) * np.arange(half) / max(half - 1, 1)).astype(np.float32)
-    angle = t.astype(jnp.float32)[:, None] * freq[None, :]
-    return jnp.pad(jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=1), ((0, 0), (0, dim % 2)))
+    freq = np.exp(-math.log(10_000) * np.arange(dim // 2) / denominator).astype(np.float32)
+    return t.astype(jnp.float32)[:, None] * freq[None, :]
+
+
+def _padded(first: Float[Array, "B H"], second: Float[Array, "B H"], dim: int) -> Embedding:
+    return jnp.pad(jnp.concatenate([first, second], axis=1), ((0, 0), (0, dim % 2)))

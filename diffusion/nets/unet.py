@@ -16,7 +16,7 @@ from diffusion.nets.blocks import (
     dense,
     group_norm,
 )
-from diffusion.nets.embedding import time_embedding
+from diffusion.nets.convention import ORIGINAL, Convention
 from diffusion.types import Labels, PerExample, Time
 
 
@@ -33,6 +33,8 @@ class UNet(nn.Module):
     shifts the second norm of each residual block instead of being added before it; `classes`, a learned vector per
     class added to the embedding of time. A network with learned variances has twice the image's channels as
     `out_channels`.
+
+    The two published families differ in three details that no parameter shows: `convention`.
 
     `t` is what the network was trained on: 0 .. T - 1 for the published ones, unscaled, or fractional.
 
@@ -60,22 +62,23 @@ class UNet(nn.Module):
     classes: int = 0
     compute_dtype: Any = jnp.float32
     remat: bool = False
+    convention: Convention = ORIGINAL
 
     @nn.compact
     def __call__(
         self, x: Features, t: Time | PerExample, label: Labels | None = None, *, train: bool = False
     ) -> Features:
         self._check(x.shape[1], x.shape[2], label)
-        dtype = self.compute_dtype
+        dtype, (eps, time_embedding, padding) = self.compute_dtype, self.convention
         # argument 3 of ResBlock.__call__, counting self, is `train`: a Python bool that decides what is traced
         res_block = nn.remat(ResBlock, static_argnums=(3,)) if self.remat else ResBlock
         attention_block = nn.remat(AttentionBlock) if self.remat else AttentionBlock
 
         def block(h: Features, width: int, name: str) -> Features:
-            return res_block(width, self.dropout, self.scale_shift, dtype, name=name)(h, emb, train)
+            return res_block(width, self.dropout, self.scale_shift, dtype, eps, name=name)(h, emb, train)
 
         def attend(h: Features, name: str) -> Features:
-            return attention_block(self.heads, dtype, name=name)(h)
+            return attention_block(self.heads, dtype, eps, name=name)(h)
 
         emb = dense(4 * self.channels, jnp.float32, "time_1")(time_embedding(t, self.channels))
         emb = dense(4 * self.channels, jnp.float32, "time_2")(nn.swish(emb))
@@ -96,7 +99,7 @@ class UNet(nn.Module):
                     h = attend(h, f"down_{level}_attention_{i}")
                 skips.append(h)
             if level < deepest:
-                h = Downsample(dtype, name=f"down_{level}_downsample")(h)
+                h = Downsample(dtype, padding, name=f"down_{level}_downsample")(h)
                 skips.append(h)
 
         h = block(h, widths[-1], "middle_block_1")
@@ -112,7 +115,7 @@ class UNet(nn.Module):
                 h = Upsample(dtype, name=f"up_{level}_upsample")(h)
         assert not skips
 
-        return conv(self.out_channels, jnp.float32, "conv_out", INIT_LAST)(nn.swish(group_norm(h, "norm_out")))
+        return conv(self.out_channels, jnp.float32, "conv_out", INIT_LAST)(nn.swish(group_norm(h, "norm_out", eps)))
 
     def _check(self, height: int, width: int, label: Labels | None) -> None:
         unit = 2 ** (len(self.multipliers) - 1)

@@ -1,0 +1,217 @@
+"""Folders of the diffusers library: a DDPMPipeline of a UNet2DModel and a DDPMScheduler, in and out."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffusion.convert import diffusers_config, match, torch_file
+from diffusion.convert.match import (
+    CONVOLUTION,
+    SAME,
+    TRANSPOSED,
+    Form,
+    Layout,
+    Naming,
+    Param,
+    Rule,
+    Shapes,
+    Tensors,
+    pointwise,
+)
+from diffusion.convert.weights import Weights
+from diffusion.nets.blocks import groups
+
+STEM = "diffusion_pytorch_model"
+OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+"""Names of the maps of attention before 2023, as in the files of google/ddpm-*."""
+ATTENTION = re.compile(r"(.*attentions\.\d+\.)(\w+)(\.\w+)")
+NORM = re.compile(r".*norm\w*\.weight")
+EXTENSIONS = frozenset({"bfloat16"})
+Configs = dict[str, dict[str, Any]]
+"""Path in a pipeline's folder -> what that JSON file holds."""
+
+NAMING = Naming(
+    modules={
+        "time_1": lambda p, layout: "time_embedding.linear_1",  # noqa: ARG005
+        "time_2": lambda p, layout: "time_embedding.linear_2",  # noqa: ARG005
+        "label": lambda p, layout: "class_embedding",  # noqa: ARG005
+        "conv_in": lambda p, layout: "conv_in",  # noqa: ARG005
+        "down_block": lambda p, layout: f"down_blocks.{p.level}.resnets.{p.index}",  # noqa: ARG005
+        "down_attention": lambda p, layout: f"down_blocks.{p.level}.attentions.{p.index}",  # noqa: ARG005
+        "down_downsample": lambda p, layout: f"down_blocks.{p.level}.downsamplers.0",  # noqa: ARG005
+        "middle_block_1": lambda p, layout: "mid_block.resnets.0",  # noqa: ARG005
+        "middle_attention": lambda p, layout: "mid_block.attentions.0",  # noqa: ARG005
+        "middle_block_2": lambda p, layout: "mid_block.resnets.1",  # noqa: ARG005
+        "up_block": lambda p, layout: f"up_blocks.{_up(p, layout)}.resnets.{p.index}",
+        "up_attention": lambda p, layout: f"up_blocks.{_up(p, layout)}.attentions.{p.index}",
+        "up_upsample": lambda p, layout: f"up_blocks.{_up(p, layout)}.upsamplers.0",
+        "norm_out": lambda p, layout: "conv_norm_out",  # noqa: ARG005
+        "conv_out": lambda p, layout: "conv_out",  # noqa: ARG005
+    },
+    layers={
+        **{"": "", "conv": "conv", "norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj": "to_out.0"},
+        **{"norm_1": "norm1", "conv_1": "conv1", "time": "time_emb_proj", "norm_2": "norm2", "conv_2": "conv2"},
+        "shortcut": "conv_shortcut",
+    },
+    leaf=lambda p: LEAVES[p.leaf],
+    form=lambda p: FORMS.get((p.layer, p.leaf), _by_axes(p)),
+    separator=".",
+)
+LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "embedding": "weight"}
+FORMS = {("shortcut", "kernel"): pointwise(2)}
+
+
+def _up(p: Param, layout: Layout) -> int:
+    """Number of a level on the way up; the deepest comes first."""
+    return layout.levels - 1 - p.level
+
+
+def _by_axes(p: Param) -> Form:
+    return {"kernel": {4: CONVOLUTION, 2: TRANSPOSED}}.get(p.leaf, {}).get(len(p.shape), SAME)
+
+
+def rules(shapes: Shapes, heads: int) -> tuple[Rule, ...]:  # noqa: ARG001
+    """The table for a network of these shapes."""
+    return match.rules(NAMING, shapes)
+
+
+def read(path: Path) -> Weights:
+    """A pipeline's folder, with unet/ and scheduler/ or with both their files in it; safetensors, or .bin.
+
+    Raises ValueError where files are missing or damaged, and for a network or a diffusion that is not ours.
+    """
+    folder = path if path.is_dir() else path.parent
+    inner = folder / "unet" if (folder / "unet").is_dir() else folder
+    unet = _json(inner / "config.json")
+    beside = [place / "scheduler_config.json" for place in (folder / "scheduler", folder)]
+    scheduler = next((_json(path) for path in beside if path.is_file()), {})
+    tensors = {_renamed(name): value for name, value in _tensors(inner).items()}
+
+    c = diffusers_config.UNET | unet
+    size = c["sample_size"]
+    height, width = (size or 0, size or 0) if isinstance(size, int | None) else size
+    try:
+        diffusers_config.settings(unet, scheduler, height)  # refuses what is not our network
+    except (TypeError, ZeroDivisionError, IndexError) as error:
+        raise ValueError(f"{inner / 'config.json'}: a value is of the wrong kind ({error})") from error
+    norms = {value.shape[0] for name, value in tensors.items() if NORM.fullmatch(name) and value.ndim == 1}
+    unlike = sorted(n for n in norms if groups(n) != c["norm_num_groups"])
+    if unlike:
+        raise ValueError(
+            f"{inner}: norms of {unlike[0]} channels have {c['norm_num_groups']} groups there and {groups(unlike[0])} "
+            "in our network"
+        )
+    return Weights(
+        ema=tensors,
+        raw=tensors,
+        rules=rules,
+        settings=lambda height: diffusers_config.settings(unet, scheduler, height),
+        size=(height, width) if size else None,
+        channels=c["in_channels"],
+        classes=c["num_class_embeds"] or 0,
+        beta=diffusers_config.betas(scheduler),
+        step=0,
+        untold="" if scheduler else "the schedule and the variance, since there is no scheduler_config.json",
+    )
+
+
+def configs(config: Mapping[str, Any], shapes: Shapes, shape: tuple[int, int, int], beta: np.ndarray) -> Configs:
+    """The JSON files of a pipeline, by their paths, for a flat config, our parameters' shapes, that of the images H, W,
+    C, and beta[1..T]. Raises ValueError where diffusers has no such network or no such diffusion.
+    """
+    outputs, classes = shapes["conv_out.bias"][0], shapes.get("label.embedding", (0,))[0]
+    return {
+        "scheduler/scheduler_config.json": diffusers_config.scheduler(config, beta),
+        "unet/config.json": diffusers_config.unet(config, shape, outputs, classes)
+        | _widths(shapes, config["net.heads"]),
+        "model_index.json": INDEX,
+    }
+
+
+def write(folder: Path, params: Tensors, contents: Configs) -> None:
+    """A pipeline's folder from our parameters by dotted names and its JSON files; complete, or not there.
+
+    Raises ValueError where the folder exists and is not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists already: give an --out that does not")
+    tensors = match.write(rules({name: value.shape for name, value in params.items()}, 1), params)
+
+    from safetensors.numpy import save_file
+
+    draft = folder.with_name(folder.name + ".draft")
+    for name, content in contents.items():
+        (draft / name).parent.mkdir(parents=True, exist_ok=True)
+        (draft / name).write_text(json.dumps(content, indent=2) + "\n")
+    save_file(tensors, draft / "unet" / f"{STEM}.safetensors", metadata={"format": "pt"})
+    if folder.exists():
+        folder.rmdir()
+    draft.rename(folder)
+
+
+INDEX = {
+    "_class_name": "DDPMPipeline",
+    "unet": ["diffusers", "UNet2DModel"],
+    "scheduler": ["diffusers", "DDPMScheduler"],
+}
+
+
+def _widths(shapes: Shapes, heads: int) -> dict[str, Any]:
+    """Groups and width of heads, which are the same everywhere there. Raises ValueError where ours are not."""
+    norms = {shape[0] for name, shape in shapes.items() if match.parse(name, shape).norm}
+    numbers = {groups(width) for width in norms}
+    if len(numbers) > 1:
+        raise ValueError(
+            f"config.net.channels: norms of {min(norms)} to {max(norms)} channels have {min(numbers)} to {max(numbers)}"
+            " groups here and one number of them in a UNet2DModel: it cannot be exported"
+        )
+    attended = {shape[-1] for name, shape in shapes.items() if name.endswith(".q.kernel")}
+    if heads > 1 and len(attended) > 1:
+        raise ValueError(
+            f"config.net.heads: {heads} heads at widths {sorted(attended)} cannot be exported; a UNet2DModel has one "
+            "width of heads for all attention blocks"
+        )
+    (number,) = numbers
+    return {
+        "attention_head_dim": attended.pop() // heads if heads > 1 else None,
+        "norm_num_groups": number,
+        "attn_norm_num_groups": number,
+    }
+
+
+def _renamed(name: str) -> str:
+    found = ATTENTION.fullmatch(name)
+    return found[1] + OLD[found[2]] + found[3] if found and found[2] in OLD else name
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; give the folder of a pipeline, with unet/config.json or config.json")
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it holds no object")
+    return content
+
+
+def _tensors(folder: Path) -> Tensors:
+    whole = folder / f"{STEM}.safetensors"
+    if not whole.is_file():
+        old = folder / f"{STEM}.bin"
+        if not old.is_file():
+            raise ValueError(f"{folder} has neither {whole.name} nor {old.name}")
+        return torch_file.read(old)
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        tensors = load_file(whole)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{whole} is damaged: {' '.join(str(error).split())[:200]}") from error
+    return {n: x.astype(np.float32) if x.dtype.name in EXTENSIONS else x for n, x in tensors.items()}

@@ -1,0 +1,211 @@
+"""Runs made of weights from elsewhere, weights for elsewhere made of runs; whether a config and a file go together."""
+
+import functools
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from diffusion import build, experiment, workdir
+from diffusion.config import flatten
+from diffusion.config_file import ROOT, load
+from diffusion.convert import diffusers, improved, match, original
+from diffusion.convert.match import Tensors
+from diffusion.convert.weights import Weights, digest
+from diffusion.nets.unet import UNet
+from diffusion.tables import VE_SCHEDULES, VP_SCHEDULES
+from diffusion.training import report
+from diffusion.training.checkpoint import Checkpoints
+from diffusion.workdir import Run
+
+READERS: dict[str, Callable[[Path], Weights]] = {
+    "diffusers": diffusers.read,
+    "improved": improved.read,
+    "original": original.read,
+}
+
+KNOWN = {"digits": (8, 8, 1, 10), "mnist": (28, 28, 1, 10), "cifar10": (32, 32, 3, 10)}
+"""Height, width, channels and classes of the data sets that have but one shape."""
+
+UNORDERED = frozenset({"net.attention"})
+
+
+def data(config: ConfigDict, weights: Weights) -> Run:
+    """The run that the weights would be of: the shape of the images from the config, else from the file.
+
+    Raises ValueError where neither tells, or they contradict each other.
+    """
+    known = KNOWN.get(config.data.name)
+    size = known[:2] if known else (config.data.size,) * 2 if config.data.size else weights.size
+    if not size:
+        raise ValueError(
+            f"neither the file nor {config.data.name!r} tells how large the images are: add --config.data.size=..."
+        )
+    if weights.size not in (None, size):
+        raise ValueError(
+            f"the file is for images of {_by(weights.size)}, the config's {config.data.name!r} for {_by(size)}; "
+            "give another --config, or --config.data.size where the data set has no size of its own"
+        )
+    if known and known[2] != weights.channels:
+        raise ValueError(
+            f"the file is for images of {weights.channels} channels, and those of {config.data.name!r} have {known[2]};"
+            " give another --config"
+        )
+    height, width = size
+    return Run(config, (height, width, weights.channels), known[3] if known else weights.classes)
+
+
+def shapes(run: Run) -> dict[str, tuple[int, ...]]:
+    """Our parameters and their shapes, without computing any."""
+    net = build.network(run.config, run.shape[-1], run.classes)
+    return _shapes(net, run.shape)  # pyright: ignore[reportArgumentType]  # Flax modules are hashable
+
+
+def faults(run: Run, weights: Weights) -> list[str]:
+    """Why weights do not belong to a run, a phrase each: first what the file says itself, then names and shapes."""
+    flat = flatten(run.config)
+    said = {key: value for key, value in weights.settings(run.shape[0]).items() if not _same(key, flat[key], value)}
+    if said:
+        return [f"{key} is {flat[key]!r} in the config and {value!r} in the file" for key, value in said.items()]
+    ours = beta(run.config)
+    if weights.beta is not None and not (len(ours) == len(weights.beta) and np.allclose(ours, weights.beta, rtol=1e-3)):
+        return [
+            f"the file lists its own betas, from {weights.beta[0]:.4g} to {weights.beta[-1]:.4g} in {len(weights.beta)}"
+            f" steps, and the config's run from {ours[0]:.4g} to {ours[-1]:.4g} in {len(ours)}"
+        ]
+    found = shapes(run)
+    rules = weights.rules(found, run.config.net.heads)
+    return match.faults(rules, weights.ema, found) or match.faults(rules, weights.raw, found)
+
+
+def remedy(run: Run, weights: Weights) -> str:
+    """What to do about faults: the config files that fit, or the flags that would."""
+    fitting = [name for name, config in _configs() if _fits(config, weights)]
+    if fitting:
+        return f"what fits: --config={' or --config='.join(fitting)}"
+    flat = flatten(run.config)
+    wrong = {key: v for key, v in weights.settings(run.shape[0]).items() if not _same(key, flat[key], v)}
+    flags = " ".join(f"--config.{key}={_text(value)}" for key, value in wrong.items())
+    return (
+        f"add {flags}"
+        if flags
+        else "no config file in configs/ fits; set the net.* keys to what the file was made with"
+    )
+
+
+def import_run(path: Path, kind: str, config: ConfigDict, folder: Path, step: int | None, say: Callable[[str], None]):
+    """Makes a run's folder of a file of weights: config.json, one checkpoint, and imported.json on where it came from.
+
+    `step` is the number of the checkpoint, by default what the file tells. Raises ValueError where the file is damaged
+    or does not fit the config, or the folder holds a run; nothing is written then.
+    """
+    weights = READERS[kind](path)
+    run = data(config, weights)
+    if wrong := faults(run, weights):
+        raise ValueError(f"{path} does not fit the config: {'; '.join(wrong)}; {remedy(run, weights)}")
+    if (folder / "config.json").exists() or (folder / "checkpoints").exists():
+        raise ValueError(f"{folder} holds a run already: give another --workdir")
+
+    ours = build.experiment(config, run.shape, run.classes)
+    found = shapes(run)
+    rules = weights.rules(found, config.net.heads)
+    ema, raw = (match.read(rules, tensors, found) for tensors in (weights.ema, weights.raw))
+    state = ours.create_state()
+    number = weights.step if step is None else step
+    state = state._replace(
+        step=jax.device_put(np.int32(number), state.step.sharding),
+        params=_placed(raw, state.params),
+        ema=_placed(ema, state.ema),
+    )
+    workdir.open_run(folder, run, report.describe_devices(list(ours.mesh.devices.flat)))
+    origin = {"from": kind, "file": path.name, "sha256": _digests(path), "tensors": len(weights.ema), "step": number}
+    workdir.write_json(folder / "imported.json", origin)
+    with closing(Checkpoints(folder / "checkpoints", about=workdir.read_run(folder).content)) as checkpoints:
+        checkpoints.require(number, state)
+    say(f"weights     {path}: {len(weights.ema)} tensors, {report.count(state.ema):,} parameters, each used once")
+    if weights.untold:
+        say(f"note        the file does not tell {weights.untold}: with another config's these weights give noise")
+    say(f"note        step {number}; averaged and raw weights are {_sets(weights)}, the optimiser starts afresh")
+    say(f"folder      {folder}")
+
+
+def export_run(folder: Path, out: Path, step: int | None, raw: bool, say: Callable[[str], None]):
+    """Writes a run's weights, averaged or raw, as a diffusers pipeline.
+
+    Raises ValueError where diffusers cannot express the run, and where `out` is not empty; nothing is written then.
+    """
+    run = workdir.read_run(folder)
+    c = run.config
+    if c.diffusion.schedule in VE_SCHEDULES:
+        raise ValueError(
+            f"config.diffusion.schedule: {c.diffusion.schedule!r} is variance exploding and cannot be exported: a "
+            "DDPMScheduler is variance preserving"
+        )
+    contents = diffusers.configs(flatten(c), shapes(run), run.shape, beta(c))
+    ours, params, chosen = experiment.load(folder, run, step, raw)
+    diffusers.write(out, {name: np.asarray(leaf) for name, leaf in match.flatten(params).items()}, contents)
+    say(f"weights     {'raw' if raw else 'averaged'} weights of step {chosen}, {report.count(params):,} parameters")
+    say(f'use         DDPMPipeline.from_pretrained("{out}")(num_inference_steps={c.diffusion.T})')
+    if ours.net.classes:
+        say("note        DDPMPipeline passes no labels: call pipeline.unet(x, t, class_labels=...) yourself")
+    say(f"folder      {out}")
+
+
+def beta(config: ConfigDict) -> np.ndarray:
+    """beta[1..T] of a variance preserving config, none for another."""
+    c = config.diffusion
+    if c.schedule in VE_SCHEDULES:
+        return np.zeros(0)
+    alpha_bar = VP_SCHEDULES[c.schedule](c)
+    return 1 - alpha_bar[1:] / alpha_bar[:-1]
+
+
+@functools.cache
+def _shapes(net: UNet, shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
+    x, t = jax.ShapeDtypeStruct((1, *shape), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
+    label = (t,) if net.classes else ()
+    params = jax.eval_shape(net.init, jax.random.key(0), x, t, *label)["params"]
+    return {name: leaf.shape for name, leaf in match.flatten(params).items()}
+
+
+def _fits(config: ConfigDict, weights: Weights) -> bool:
+    try:
+        return not faults(data(config, weights), weights)
+    except ValueError:
+        return False
+
+
+def _configs() -> list[tuple[str, ConfigDict]]:
+    paths = sorted((ROOT / "configs").glob("[!_]*.py"))
+    return [(f"configs/{path.name}", load(path)) for path in paths]
+
+
+def _placed(params: Tensors, like: Any) -> Any:
+    return jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), match.nest(params), like)
+
+
+def _digests(path: Path) -> dict[str, str]:
+    """SHA-256 of the file, or of all files of a folder or of a checkpoint of several files."""
+    near = path.rglob("*") if path.is_dir() else [path] if path.is_file() else path.parent.glob(f"{path.name}.*")
+    return {file.name: digest(file) for file in sorted(near) if file.is_file()}
+
+
+def _sets(weights: Weights) -> str:
+    return "those of the file" if weights.raw is not weights.ema else "both the file's one set"
+
+
+def _same(key: str, a: Any, b: Any) -> bool:
+    return set(a) == set(b) if key in UNORDERED else a == b
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
+
+
+def _by(size: tuple[int, int] | None) -> str:
+    return "x".join(map(str, size or ()))

@@ -1,0 +1,40 @@
+"""Writes a run's averaged weights as a folder that the diffusers library loads.
+
+    python scripts/export_weights.py --workdir=runs/cifar10 --to=diffusers --out=cifar10-ddpm
+
+It holds a UNet2DModel as safetensors and a DDPMScheduler with the run's schedule, variance and parameterisation;
+DDPMPipeline.from_pretrained reads it. What diffusers cannot express is refused in one line.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from absl import flags
+
+from diffusion import cli, runtime
+
+WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run (required)")
+TO = flags.DEFINE_enum("to", "diffusers", ["diffusers"], "the library that is to read it")
+OUT = flags.DEFINE_string("out", None, "folder to write, which must not exist or be empty (required)")
+STEP = flags.DEFINE_integer("step", None, "checkpoint to use; by default the newest")
+RAW = flags.DEFINE_bool("raw", False, "the raw weights instead of their moving average")
+
+
+def main() -> None:
+    if not WORKDIR.value or not OUT.value:
+        raise ValueError("--workdir and --out are required: the folder of a run, and the folder to write")
+    folder = Path(WORKDIR.value)
+
+    from diffusion import workdir
+
+    runtime.configure(workdir.read_run(folder).config.compilation_cache)
+
+    from diffusion import porting
+
+    porting.export_run(folder, Path(OUT.value), STEP.value, RAW.value, print)
+
+
+if __name__ == "__main__":
+    cli.run(main)

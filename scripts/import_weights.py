@@ -1,0 +1,44 @@
+"""Makes a run of weights trained elsewhere, which sample.py and evaluate.py then read like any other.
+
+    python scripts/import_weights.py --from=diffusers --file=ddpm-cifar10-32 --config=configs/cifar10.py
+    python scripts/import_weights.py --from=improved --file=cifar10_uncond.pt --config=configs/cifar10_improved.py
+    python scripts/import_weights.py --from=original --file=model.ckpt-790000 --config=configs/cifar10.py
+
+diffusers: the folder of a pipeline (safetensors, or .bin); improved: a .pt file of improved-diffusion; original: the
+prefix of a TensorFlow checkpoint of the DDPM paper's code. Nothing in a file is executed, and none of those libraries
+is needed. Every tensor must be used and every parameter filled: what does not fit is listed, and nothing is written.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from absl import flags
+
+from diffusion import cli, runtime
+
+FORMATS = ["diffusers", "improved", "original"]
+CONFIG = cli.define_config("configs/cifar10.py")
+FROM = flags.DEFINE_enum("from", None, FORMATS, "whose format the file has (required)")
+FILE = flags.DEFINE_string("file", None, "file, folder, or prefix of a checkpoint (required)")
+WORKDIR = flags.DEFINE_string("workdir", None, "folder of the new run; by default runs/CONFIG_imported")
+STEP = flags.DEFINE_integer("step", None, "steps that the weights have seen; by default what the file tells", 0)
+
+
+def main() -> None:
+    if not FROM.value or not FILE.value:
+        raise ValueError(
+            f"--from and --file are required: whose format ({', '.join(FORMATS)}), and where the weights are"
+        )
+    config = CONFIG.value
+    runtime.configure(config.compilation_cache)
+
+    from diffusion import porting
+
+    folder = Path(WORKDIR.value or f"runs/{CONFIG.name}_imported")
+    porting.import_run(Path(FILE.value).expanduser(), FROM.value, config, folder, STEP.value, print)
+
+
+if __name__ == "__main__":
+    cli.run(main)
