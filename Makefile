@@ -1,13 +1,13 @@
 # make demo   install, then train on handwritten digits: a diffusion model in minutes on a laptop CPU
 # make test   install, then run the test suite
-# make lint, make types, make slow (tests of minutes), make clean
+# make lint, make types, make slow (tests of minutes), make stress (kills training over and over), make clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test slow lint types clean
+.PHONY: demo test slow stress lint types clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python scripts/train.py --config=configs/digits.py $(ARGS)
@@ -17,6 +17,10 @@ test: $(VENV)/.installed-dev
 
 slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow --timeout=3600 $(ARGS)
+
+stress: $(VENV)/.installed-dev
+	$(BIN)/python tests/stress/kill.py $(ARGS)
+	JAX_PLATFORMS=cpu $(BIN)/python tests/stress/corrupt.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check

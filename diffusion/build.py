@@ -18,6 +18,7 @@ from diffusion.process import Process, ve, vp
 from diffusion.respacing import Grid
 from diffusion.sampling import grids, inversion, loop
 from diffusion.tables import (
+    CONVENTIONS,
     DTYPES,
     OBJECTIVES,
     PARAMETERIZATIONS,
@@ -29,8 +30,9 @@ from diffusion.tables import (
     VE_SCHEDULES,
     VP_SCHEDULES,
 )
-from diffusion.training import feed, optimizer, sharding
+from diffusion.training import feed, hosts, optimizer, sharding
 from diffusion.training.feed import Feed
+from diffusion.training.health import Guard
 from diffusion.training.state import Params, TrainState, create
 from diffusion.training.step import Task, Update
 from diffusion.types import Array, Image, Keys, Labels, OneKey, PerExample
@@ -73,6 +75,7 @@ def network(config: ConfigDict, channels: int, classes: int) -> UNet:
         classes=classes if c.class_conditional else 0,
         compute_dtype=DTYPES[c.dtype],
         remat=c.remat,
+        convention=CONVENTIONS[c.convention],
     )
 
 
@@ -120,6 +123,7 @@ class Experiment(NamedTuple):
             apply,
             self.time_scale,
             config.data.flip,
+            config.train.accumulate,
         )
 
     def update(self) -> Update:
@@ -134,7 +138,9 @@ class Experiment(NamedTuple):
             eps=c.eps,
             weight_decay=c.weight_decay,
         )
-        return Update(adam, c.ema_decay, c.ema_warmup)
+        train = self.config.train
+        patience = min(train.bad_steps, max(1, train.steps // 2))  # a run shorter than that must not end unnoticed
+        return Update(adam, c.ema_decay, c.ema_warmup, Guard(patience, c.skip_spike))
 
     def create_state(self) -> TrainState:
         """The state before the first update, placed on the devices by the config's sharding rules."""
@@ -152,7 +158,7 @@ class Experiment(NamedTuple):
     def feed(self, data: Source) -> Feed:
         """Training batches: from the device if the set fits there, else streamed."""
         c = self.config
-        sharding.check_batch(c.train.batch_size, self.mesh)
+        sharding.check_batch(c.train.batch_size, self.mesh, c.train.accumulate)
         data = load(data, c.data.resident_mb * 2**20)
         if feed.fits(data, c.data.resident_mb):
             return feed.resident(data, c.seed, c.train.batch_size, self.mesh)
@@ -221,13 +227,7 @@ class Experiment(NamedTuple):
 
     def _split(self, run: Callable[..., Any]) -> Callable[..., Any]:
         """`run` jitted, its arguments after the parameters split over the devices by rows."""
-        place = sharding.split_axis(self.mesh)
-        jitted = jax.jit(run)
-
-        def call(params: Params, *batch: Any) -> Any:
-            return jitted(params, *(jax.device_put(b, place) for b in batch))
-
-        return call
+        return hosts.by_rows(run, sharding.split_axis(self.mesh))
 
 
 def experiment(config: ConfigDict, shape: tuple[int, int, int], classes: int, mesh: Mesh | None = None) -> Experiment:

@@ -30,6 +30,7 @@ from diffusion.config import lookup
 from diffusion.config_file import ROOT, explain, find, indented, load, override
 from diffusion.keys import KEYS
 from diffusion.legal import nearest
+from diffusion.training.stop import Stop, Stopped
 from diffusion.validation import validate
 
 TRACEBACK = "DIFFUSION_TRACEBACK"
@@ -96,18 +97,22 @@ def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
     """Parses the command line, calls main, and exits: with main's status (None is 0), or with one line on stderr.
 
     Status 2 is a mistake that its line explains: in a flag or a config, or a ValueError or OSError out of main. 130 is
-    Ctrl-C. Warnings are one line each, said once. With DIFFUSION_TRACEBACK=1 in the environment the traceback is shown
-    instead of the line.
+    Ctrl-C, 143 SIGTERM; 75 a run that was stopped by either and goes on when started again. A second signal ends the
+    process at once. Warnings are one line each, said once. With DIFFUSION_TRACEBACK=1 in the environment the traceback
+    is shown instead of the line.
     """
     said: set[str] = set()
     warnings.simplefilter("always", UserWarning)
     warnings.showwarning = lambda message, *_, **__: _warn(str(message), said)
     try:
-        status = 0 if _parse(list(sys.argv if argv is None else argv)) else main()
-        sys.stdout.flush()
+        with Stop.on_signals():
+            status = 0 if _parse(list(sys.argv if argv is None else argv)) else main()
+            sys.stdout.flush()
     except BrokenPipeError:  # such as `... --explain | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = BROKEN_PIPE
+    except Stopped as error:
+        status = _fail(str(error), error.status)
     except KeyboardInterrupt:
         status = _fail("interrupted", INTERRUPTED)
     except (ValueError, OSError, flags.Error) as error:

@@ -98,6 +98,11 @@ KEYS: dict[str, Key] = {
     "net.heads": Key(1, whole(1), "Heads of every attention block, which share its channels."),
     "net.dropout": Key(0.1, from_zero(1.0), "Share of activations dropped in each residual block while training."),
     "net.scale_shift": Key(False, flag(), "Time scales and shifts the second norm of a block instead of being added."),
+    "net.convention": Key(
+        "original",
+        one_of("original", "improved"),
+        "Epsilon of norms, order of sines and cosines, padding: as in the code of DDPM, or of Improved DDPM.",
+    ),
     "net.class_conditional": Key(False, flag(), "Give the network the class label of each image."),
     "net.dtype": Key(
         "float32", one_of("float32", "bfloat16"), "Type of convolutions and matrix products; all else is float32."
@@ -112,17 +117,28 @@ KEYS: dict[str, Key] = {
     "optim.beta_2": Key(0.999, from_zero(1.0), "Adam's decay of the squared-gradient average."),
     "optim.eps": Key(1e-8, above(0.0), "Adam's guard against division by zero."),
     "optim.weight_decay": Key(0.0, from_zero(), "Decoupled weight decay (AdamW), times the learning rate."),
+    "optim.skip_spike": Key(
+        0.0, from_zero(), "Skip an update whose gradient norm exceeds this many times its running mean; 0: never."
+    ),
     "optim.ema_decay": Key(0.9999, from_zero(1.0), "Decay of the average of the weights that samples are drawn from."),
     "optim.ema_warmup": Key(False, flag(), "Start with a smaller decay that rises to ema_decay; for short runs."),
     # ----------------------------------------------------------------------------------------------------------- train
     "train.steps": Key(800_000, whole(1), "Optimiser steps in all; a run started again with more of them goes on."),
     "train.batch_size": Key(128, whole(1), "Images per step, over all devices."),
+    "train.accumulate": Key(
+        1, whole(1), "Parts in which a batch is taken, one after the other: less memory, more time, same result."
+    ),
+    "train.bad_steps": Key(
+        10, whole(1), "Updates skipped in a row, their loss or gradient not being finite, after which a run stops."
+    ),
     "train.steps_per_dispatch": Key(1, whole(1), "Steps that the device takes between two words with the host."),
     "train.log_every": Key(100, whole(1), "Steps between two lines of metrics."),
     "train.sample_every": Key(10_000, whole(0), "Steps between two sample grids; 0: only at the end."),
     "train.eval_every": Key(10_000, whole(0), "Steps between two quick estimates of the bound; 0: only at the end."),
     "train.checkpoint_every": Key(5_000, whole(0), "Steps between two checkpoints; 0: only the first and the last."),
-    "train.keep": Key(3, whole(1), "Newest checkpoints kept."),
+    "train.keep": Key(3, whole(1), "Newest checkpoints kept to go on from."),
+    "train.keep_every": Key(0, whole(0), "Steps between two checkpoints that are kept for good; 0: none."),
+    "train.keep_best": Key(False, flag(), "Keep the checkpoint with the best estimate of the bound so far."),
     "train.sharding": Key(
         "replicated",
         one_of("replicated", "fsdp"),

@@ -69,6 +69,16 @@ RULES = (
         "config.data.size: {c.data.size!r} does not apply to {c.data.name!r}, whose images have a size of their own; "
         "set it to 0, or use folder:PATH or tfds:NAME",
     ),
+    Rule(
+        lambda c: c.train.batch_size % c.train.accumulate > 0,
+        "config.train.accumulate: {c.train.accumulate!r} parts do not divide train.batch_size = {c.train.batch_size}; "
+        "use a divisor of it",
+    ),
+    Rule(
+        lambda c: 0 < c.optim.skip_spike <= 1,
+        "config.optim.skip_spike: {c.optim.skip_spike!r} times the mean is no spike: most updates would be skipped; "
+        "use a number above 1, such as 10, or 0 for none",
+    ),
 )
 
 

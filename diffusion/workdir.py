@@ -3,13 +3,20 @@
 config.json          the resolved config, its hash, the project's version and revision, library versions, devices
 metrics.jsonl        one JSON object a line: {"step": ..., "train/loss": ..., ...}
 tensorboard/         the same scalars, and the sample grids
-checkpoints/<step>/  the training state, by Orbax
+checkpoints/<step>/  the training state, by Orbax, with a manifest of hashes; the newest few
+kept/<step>/         the same, for good: every so many steps, and the best one
 samples/             grids: step_<step>.png from averaged, step_<step>_raw.png from raw weights
 eval/                results, each stamped with its protocol
+lock                 the process that trains in the folder, or was the last to
 """
 
 import json
+import os
+import socket
 import subprocess
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,9 +26,12 @@ from ml_collections import ConfigDict
 import diffusion
 from diffusion.config import config_hash, differences, flatten, restore
 from diffusion.keys import RESUMABLE
+from diffusion.training import manifest
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 ROOT = Path(__file__).resolve().parents[1]
+FORMAT = 2
+"""Of a run's folder. 1: checkpoints without manifests."""
 
 
 class Run(NamedTuple):
@@ -31,18 +41,65 @@ class Run(NamedTuple):
     shape: tuple[int, int, int]
     """H, W, C of the data."""
     classes: int
+    format: int = FORMAT
+
+    @property
+    def sealed(self) -> bool:
+        """Whether a checkpoint without a manifest is one that was not finished."""
+        return self.format > 1
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What config.json says of it, and every checkpoint's manifest too."""
+        return {
+            "config": nested(self.config),
+            "hash": config_hash(self.config),
+            "data": {"shape": list(self.shape), "classes": self.classes},
+            "folder": self.format,
+        }
+
+
+@contextmanager
+def lock(workdir: Path) -> Iterator[None]:
+    """Makes the folder and holds it for this process alone, until the end or the process's death.
+
+    Raises ValueError naming the process that trains there, and where the folder cannot be written.
+    """
+    with _writable(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = (workdir / "lock").open("a+")
+    with file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            who = file.read(200).strip() or "another process"
+            raise ValueError(
+                f"{workdir} is in use by {who}: wait until it ends or stop it, or give another --workdir"
+            ) from error
+        except (ImportError, OSError):  # no such locks on this system, or on this file system
+            pass
+        with _writable(workdir):
+            file.seek(0)
+            file.truncate()
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
+        yield
 
 
 def open_run(workdir: Path, run: Run, devices: str) -> bool:
     """Makes the folder or takes up the run in it; returns whether there was one.
 
     Raises ValueError naming the keys that differ if the folder belongs to another config, in any key that changes what
-    is computed.
+    is computed, and where it is damaged, of a newer version, or cannot be written.
     """
     path = workdir / "config.json"
-    known = path.exists()
+    known = path.exists() or (workdir / "checkpoints").exists()
     if known:
         saved = read_run(workdir)
+        run = run._replace(format=saved.format)
         changed = [d for d in differences(saved.config, run.config) if d[0] not in RESUMABLE]
         if saved.shape != run.shape:
             changed.append(("the shape of the data", saved.shape, run.shape))
@@ -51,33 +108,73 @@ def open_run(workdir: Path, run: Run, devices: str) -> bool:
             raise ValueError(
                 f"{workdir} holds a run with another config: {keys}. Give another --workdir, or the config of that run"
             )
-    elif workdir.exists() and (workdir / "checkpoints").exists():
-        raise ValueError(
-            f"{workdir} holds checkpoints but no config.json: restore that file, or give another --workdir"
-        )
-    workdir.mkdir(parents=True, exist_ok=True)
-    data = {"shape": run.shape, "classes": run.classes}
-    write_json(path, {"config": nested(run.config), "hash": config_hash(run.config), "data": data, **stamp(devices)})
+    with _writable(workdir):
+        write_json(path, manifest.sealed({**run.content, **stamp(devices)}))
     return known
 
 
 def read_run(workdir: Path) -> Run:
     """The config that a run was made with, and the shape of its data.
 
-    Raises ValueError where there is no run, or its file is damaged.
+    Where config.json is damaged or gone, the copy in the newest checkpoint is used, and a warning says so. Raises
+    ValueError where there is no run, neither can be read, or a newer version made it.
     """
     path = workdir / "config.json"
-    if not path.exists():
+    try:
+        return _parsed(workdir, json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        wrong = "is not there"
+        if not (workdir / "checkpoints").exists():
+            raise ValueError(
+                f"{workdir} holds no run (no config.json in it); give the --workdir of a run of scripts/train.py"
+            ) from None
+    except (manifest.Damaged, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, RecursionError) as error:
+        wrong = f"is damaged ({manifest.reason(error)})"
+    for copy in sorted(workdir.glob(f"*/*/{manifest.NAME}"), key=_step, reverse=True):
+        try:
+            run = _parsed(workdir, manifest.read(copy.parent), sealed=False)
+        except (manifest.Damaged, KeyError):
+            continue
+        warnings.warn(f"{path} {wrong}: the copy in {copy} is used", stacklevel=2)
+        return run
+    raise ValueError(f"{path} {wrong}: restore it, or give another --workdir")
+
+
+def _parsed(workdir: Path, saved: Any, sealed: bool = True) -> Run:
+    """A run from what was saved of it. Raises Damaged, KeyError or TypeError where it is not whole."""
+    if not isinstance(saved, dict):
+        raise manifest.Damaged("it is no JSON object")
+    if sealed and {"folder", manifest.HASH} & saved.keys():
+        saved = manifest.opened(saved)
+    found = saved.get("folder", 1)
+    if found > FORMAT:
         raise ValueError(
-            f"{workdir} holds no run (no config.json in it); give the --workdir of a run of scripts/train.py"
+            f"{workdir} was made by version {saved.get('version', 'unknown')} of this project, whose folders this "
+            f"version ({diffusion.__version__}) does not know: update it, or give another --workdir"
         )
     try:
-        saved = json.loads(path.read_text())
         height, width, channels = saved["data"]["shape"]
-        classes, config = saved["data"]["classes"], saved["config"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); restore it, or give another --workdir") from error
-    return Run(restore(config), (height, width, channels), classes)
+    except ValueError as error:
+        raise manifest.Damaged(f"the shape of its data is {saved['data']['shape']}") from error
+    return Run(restore(saved["config"]), (height, width, channels), saved["data"]["classes"], found)
+
+
+def _step(path: Path) -> int:
+    """The step of a manifest; -1 for one that was moved aside."""
+    name = path.parent.name
+    return int(name) if name.isascii() and name.isdigit() else -1
+
+
+@contextmanager
+def _writable(workdir: Path) -> Iterator[None]:
+    """Turns an error of the system into what to do about it."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"{workdir} cannot be written ({manifest.reason(error)}): make it writable, make room, or give another "
+            "--workdir"
+        ) from error
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -3,6 +3,10 @@
 python scripts/train.py                                        # handwritten digits, minutes on a CPU
 python scripts/train.py --config=configs/cifar10.py            # the paper's CIFAR-10 experiment
 python scripts/train.py --config=configs/cifar10.py --config.optim.lr=1e-4 --workdir=runs/slow
+
+Started again, it goes on from its newest intact checkpoint. On SIGTERM or Ctrl-C it finishes the step, saves and ends
+with status 75; a second one ends it at once. docs/reliability.md has the list of what it survives. With --distributed
+it is one of several processes that train together; docs/clusters.md has the recipes.
 """
 
 import sys
@@ -13,18 +17,37 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from absl import flags
 
 from diffusion import cli, runtime
+from diffusion.distributed import joining
+from diffusion.distributed.place import place
+from diffusion.training.stop import Stop
 
 CONFIG = cli.define_config("configs/digits.py")
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; by default runs/<config name>")
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "be one of several processes, which train together")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT at which process 0 is met, where no cluster tells")
+PROCESSES = flags.DEFINE_integer("processes", None, "how many processes there are", lower_bound=1)
+PROCESS = flags.DEFINE_integer("process", None, "which of them this is, from 0", lower_bound=0)
+START_TIMEOUT = flags.DEFINE_integer(
+    "start_timeout", joining.START_TIMEOUT, "seconds within which all processes must have come", lower_bound=1
+)
 
 
 def main() -> None:
     config = CONFIG.value
     runtime.configure(config.compilation_cache)
 
-    from diffusion import experiment
+    folder = Path(WORKDIR.value or Path("runs") / CONFIG.name)
+    limit = float(START_TIMEOUT.value)
+    given = (COORDINATOR.value, PROCESSES.value, PROCESS.value)
+    several = DISTRIBUTED.value or any(value is not None for value in given)
 
-    experiment.run(config, Path(WORKDIR.value or Path("runs") / CONFIG.name), say)
+    with (
+        Stop.on_signals(resumable=True) as stop,
+        joining.joined(place(*given, limit) if several else None, config, folder, limit),
+    ):
+        from diffusion import experiment
+
+        experiment.run(config, folder, say, stop)
 
 
 def say(line: str) -> None:

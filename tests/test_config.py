@@ -215,6 +215,8 @@ IMPOSSIBLE = (
     ({"diffusion.schedule": "jsd"}, "alpha_bar_T = 0, where x_0 cannot be read from eps; use x_0, mu or v"),
     ({"diffusion.schedule": "geometric", "diffusion.sigma_1": 60.0}, "60.0 must be below sigma_T = 50.0"),
     ({"data.size": 64}, "64 does not apply to 'cifar10'"),
+    ({"train.accumulate": 3}, "3 parts do not divide train.batch_size = 128"),
+    ({"optim.skip_spike": 0.5}, "most updates would be skipped"),
 )
 
 

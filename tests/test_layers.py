@@ -28,10 +28,13 @@ LAYERS = (
     ("config",),
     ("respacing",),
     ("validation", "paper", "config_file", "workdir", "runtime", "tables"),
-    ("build", "cli", "ablation"),
-    ("findings",),
+    ("build", "cli", "ablation", "results", "distributed"),
+    ("protocol", "recorded"),
+    ("bounding", "drawing", "scoring"),
+    ("findings", "gallery", "advice", "looks"),
     ("experiment",),
-    ("sweep",),
+    ("evaluating", "published", "porting"),
+    ("sweep", "plates"),
 )
 """A module imports only from lines above its own; files of one folder import each other freely."""
 
@@ -42,8 +45,15 @@ MATHS = tuple(name for line in LAYERS[:7] for name in line)
 NAMES = ("legal", "config", "validation", "paper", "config_file", "build", "cli", "runtime")
 """Where a string may be compared with a literal: everywhere else a choice arrives as a value."""
 
+CONFIGS = (
+    *("config", "config_file", "validation", "cli", "build", "tables", "workdir", "experiment", "ablation", "recorded"),
+    *("published/record", "porting", "distributed"),
+)
+"""What handles whole configs."""
+
 OWNERS = {
     "jax": ("",),
+    "jaxlib": ("distributed",),
     "numpy": ("",),
     "jaxtyping": ("",),
     "flax": ("nets", "training", "build"),
@@ -58,20 +68,7 @@ OWNERS = {
     "matplotlib": ("figures",),
     "tqdm": ("data", "training", "evaluation"),
     "safetensors": ("convert",),
-    "ml_collections": (
-        *(
-            "published/record",
-            "config",
-            "config_file",
-            "validation",
-            "cli",
-            "build",
-            "tables",
-            "workdir",
-            "experiment",
-            "ablation",
-        ),
-    ),
+    "ml_collections": CONFIGS,
     "absl": ("cli", "config_file"),
 }
 """Every library, and the modules or folders that may import it ("": all of them)."""

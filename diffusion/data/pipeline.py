@@ -15,6 +15,9 @@ import numpy as np
 
 from diffusion.data.source import Source
 
+Rows = slice | np.ndarray
+"""Which rows of a batch: a range, or their numbers."""
+
 
 def positions(step: int, batch_size: int) -> np.ndarray:
     """Stream positions of batch `step`, int64 [batch_size]: step * batch_size + i. Steps count from 0."""
@@ -46,7 +49,7 @@ def indices(seed: int, step: int, batch_size: int, n: int) -> np.ndarray:
 class _Batches:
     """Element `index` is the part `rows` of batch start_step + index: what Grain reads, one whole batch at a time."""
 
-    def __init__(self, source: Source, batch: Any, start_step: int, rows: slice):
+    def __init__(self, source: Source, batch: Any, start_step: int, rows: Rows):
         self.source, self.batch, self.start_step, self.rows = source, batch, start_step, rows
 
     def __len__(self) -> int:
@@ -57,7 +60,7 @@ class _Batches:
 
 
 def stream(
-    source: Source, seed: int, batch_size: int, start_step: int = 0, rows: slice = slice(None), threads: int = 8
+    source: Source, seed: int, batch_size: int, start_step: int = 0, rows: Rows = slice(None), threads: int = 8
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(pixels, labels) of batches start_step, start_step + 1, ... without end, read ahead by Grain's worker threads.
 
@@ -68,7 +71,7 @@ def stream(
     """
     batch = partial(indices, seed, batch_size=batch_size, n=source.size)
     if not len(batch(step=start_step)[rows]):
-        raise ValueError(f"rows {rows.start}:{rows.stop} of a batch of {batch_size} are none; enlarge the batch")
+        raise ValueError(f"this host has no rows of a batch of {batch_size}; enlarge the batch")
     import grain
 
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)

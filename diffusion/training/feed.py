@@ -1,8 +1,10 @@
 """Batches for the training step: gathered on the device from resident pixels, or streamed from the host.
 
-Either way row i of step s is stream position s * batch_size + i: a batch is a pure function of (seed, step).
+Either way row i of step s is stream position s * batch_size + i: a batch is a pure function of (seed, step). With
+several processes each draws and reads the rows of its own devices alone; a resident set is whole on every device.
 """
 
+import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -12,7 +14,7 @@ from jax.sharding import Mesh
 
 from diffusion.data import pipeline
 from diffusion.data.source import Source
-from diffusion.training import sharding
+from diffusion.training import hosts, sharding
 from diffusion.training.step import Gather
 from diffusion.types import Array, Labels, Pixels
 
@@ -28,11 +30,13 @@ class Feed(NamedTuple):
     mesh: Mesh
 
     def stack(self, steps: list[Any]) -> Any:
-        """k per-step batches as one pytree of global arrays [k, batch, ...], rows split over the devices."""
+        """k per-step batches, of this process's rows, as one pytree of global arrays [k, batch, ...], rows split."""
         place = sharding.split_axis(self.mesh, 1)
 
         def put(*rows: np.ndarray) -> Array:
-            return jax.make_array_from_process_local_data(place, np.stack(rows))
+            own = np.stack(rows)
+            batch = own.shape[1] // len(self.mesh.local_devices) * self.mesh.size
+            return jax.make_array_from_process_local_data(place, own, (len(rows), batch, *own.shape[2:]))
 
         return jax.tree.map(put, *steps)
 
@@ -45,14 +49,16 @@ def fits(source: Source, limit_mb: int) -> bool:
 def resident(source: Source, seed: int, batch_size: int, mesh: Mesh) -> Feed:
     """The whole set on every device as uint8; a step receives indices alone, and gathers on the device."""
     assert source.arrays is not None, "checked by fits()"
-    data = jax.device_put(source.arrays, sharding.replicated(mesh))
+    _alike(source, _checksum(source.arrays) if jax.process_count() > 1 else 0)
+    data = tuple(hosts.put(array, sharding.replicated(mesh)) for array in source.arrays)
+    rows = _rows(mesh, batch_size)
 
     def gather(data: Any, index: Array) -> tuple[Pixels, Labels]:
         pixels, labels = data
         return pixels[index], labels[index]
 
     def batches(first_step: int) -> Iterator[np.ndarray]:
-        step, rows = first_step, _local_rows(batch_size)
+        step = first_step
         while True:
             yield pipeline.indices(seed, step, batch_size, source.size)[rows].astype(np.int32)
             step += 1
@@ -62,16 +68,47 @@ def resident(source: Source, seed: int, batch_size: int, mesh: Mesh) -> Feed:
 
 def streamed(source: Source, seed: int, batch_size: int, mesh: Mesh, threads: int) -> Feed:
     """Batches read by worker threads ahead of the step that needs them; each host reads its own rows."""
+    _alike(source)
+    rows = _rows(mesh, batch_size)
 
     def gather(data: Any, batch: tuple[Pixels, Labels]) -> tuple[Pixels, Labels]:  # noqa: ARG001
         return batch
 
     def batches(first_step: int) -> Iterator[Any]:
-        return pipeline.stream(source, seed, batch_size, first_step, _local_rows(batch_size), threads)
+        return pipeline.stream(source, seed, batch_size, first_step, rows, threads)
 
     return Feed((), gather, batches, mesh)
 
 
-def _local_rows(batch_size: int) -> slice:
-    share = batch_size // jax.process_count()
-    return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+def _rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """This process's rows of a batch, in the mesh's own order of devices, however many each process has.
+
+    Raises ValueError where the batch does not divide over the devices.
+    """
+    sharding.check_batch(batch_size, mesh)
+    held = sharding.split_axis(mesh).addressable_devices_indices_map((batch_size,))
+    return hosts.rows([index for index in held.values() if index is not None], batch_size)
+
+
+def _alike(source: Source, digest: int = 0) -> None:
+    """Raises ValueError, in every process, where one of them reads another data set than process 0."""
+    own = np.array([source.size, *source.shape, source.classes, digest], np.uint32)
+    found = hosts.everyones(own)
+    others = np.flatnonzero((found != found[:1]).any(axis=1)).tolist()
+    if others:
+        raise ValueError(
+            f"process {', '.join(map(str, others))} of {len(found)} reads other data than process 0: "
+            f"{_described(found[others[0]])} there, {_described(found[0])} here; give every host the same files"
+        )
+
+
+def _checksum(arrays: tuple[np.ndarray, ...]) -> int:
+    found = 0
+    for array in arrays:
+        found = zlib.crc32(np.ascontiguousarray(array).data, found)
+    return found
+
+
+def _described(facts: np.ndarray) -> str:
+    size, height, width, channels, classes, digest = facts.tolist()
+    return f"{size} images of {height}x{width}x{channels} in {classes} classes (checksum {digest:08x})"

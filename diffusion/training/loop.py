@@ -2,51 +2,27 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from contextlib import closing
+from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
 
+from diffusion.training import health, sharding
 from diffusion.training.checkpoint import Checkpoints
+from diffusion.training.course import Course, Hooks, Plan
 from diffusion.training.feed import Feed
 from diffusion.training.metrics import Writer
 from diffusion.training.progress import Progress
-from diffusion.training.state import Params, TrainState
-from diffusion.training.step import Metrics, Task, Update, train_steps
-
-
-class Plan(NamedTuple):
-    """When things happen, in steps. A period of 0 means only at the end."""
-
-    steps: int
-    batch_size: int
-    steps_per_dispatch: int
-    log_every: int
-    sample_every: int
-    eval_every: int
-    checkpoint_every: int
-
-    def next_stop(self, step: int) -> int:
-        """The next step at which something happens."""
-        periods = (self.log_every, self.sample_every, self.eval_every, self.checkpoint_every)
-        return min([self.steps, *((step // period + 1) * period for period in periods if period)])
-
-    def due(self, step: int, period: int) -> bool:
-        """Whether an event of this period happens at `step`; everything happens at the last."""
-        return step == self.steps or (period > 0 and step % period == 0)
-
-
-class Hooks(NamedTuple):
-    """What is done with the parameters while training."""
-
-    preview: Callable[[Params], np.ndarray]
-    """A grid of samples, uint8 [H, W, C], cheap enough to be drawn often."""
-    evaluate: Callable[[TrainState], dict[str, float]]
-    """Scalars, such as the averaged parameters' bound on held-out data."""
+from diffusion.training.state import TrainState
+from diffusion.training.step import HEALTH, Metrics, Task, Update, train_steps
+from diffusion.training.stop import Stop, Stopped
+from diffusion.training.streams import Kept
 
 
 class Diverged(ValueError):
-    """The loss did not stay finite: the parameters are lost, and every later step would be too."""
+    """Update after update was not finite and none was made: the state is the last good one."""
 
 
 def compile_steps(task: Task, update: Update, feed: Feed, state: TrainState, batches: Any) -> Any:
@@ -56,7 +32,8 @@ def compile_steps(task: Task, update: Update, feed: Feed, state: TrainState, bat
         return train_steps(task, update, feed.gather, state, data, batches)
 
     places = jax.tree.map(lambda x: x.sharding, state)
-    return jax.jit(run, donate_argnums=0, out_shardings=(places, None)).lower(state, feed.data, batches).compile()
+    out = (places, sharding.replicated(feed.mesh))
+    return jax.jit(run, donate_argnums=0, out_shardings=out).lower(state, feed.data, batches).compile()
 
 
 def train(
@@ -70,69 +47,72 @@ def train(
     checkpoints: Checkpoints,
     say: Callable[[str], None],
     compiled: Callable[[Any], None] = lambda program: None,  # noqa: ARG005
+    stop: Stop | None = None,
+    kept: Kept | None = None,
 ) -> TrainState:
     """Runs from state.step to plan.steps and returns the last state; the one given is donated.
 
-    Saves at step 0, every checkpoint_every steps and at the end. The metrics of an interval are read from the device
-    after the next interval has been dispatched, so that the device does not wait for the host. `compiled` is shown the
-    compiled program of the first dispatch. Raises Diverged when the mean loss of an interval is not finite.
+    Saves at step 0, every checkpoint_every steps and at the end; what is kept for good goes to `kept`. The metrics of
+    an interval are read from the device after the next interval has been dispatched, so that the device does not wait
+    for the host. `compiled` is shown the compiled program of the first dispatch. What cannot be written for lack of
+    room is said, and training goes on. Raises Diverged when update.guard has lost its patience, and Stopped, the state
+    saved, when `stop` was asked for; ValueError where that state cannot be saved.
     """
-    step = int(state.step)
-    if step == 0:
-        checkpoints.save(0, state)
-    progress = Progress(step, plan.steps, plan.batch_size, say)
-    batches = feed.batches(step)
+    step, stop = int(state.step), stop or Stop()
     programs: dict[int, Any] = {}
-    window: list[Metrics] = []
-    unread: tuple[int, list[Metrics]] | None = None
-
-    def read() -> None:
-        if unread is not None:
-            _write(*unread, writer, progress)
-
-    while step < plan.steps:
-        k = plan.steps_per_dispatch if plan.next_stop(step) - step >= plan.steps_per_dispatch else 1
-        batch = feed.stack([next(batches) for _ in range(k)])
-        if k not in programs:
-            programs[k] = compile_steps(task, update, feed, state, batch)
-            if len(programs) == 1:
-                compiled(programs[k])
-        state, metrics = programs[k](state, feed.data, batch)
-        step += k
-        window.append(metrics)
-        progress.after_dispatch(step, metrics)
-        if plan.due(step, plan.log_every):
-            read()
-            unread, window = (step, window), []
-        save, evaluate, sample = (
-            plan.due(step, period) for period in (plan.checkpoint_every, plan.eval_every, plan.sample_every)
+    with (
+        stop.deferred(),
+        closing(feed.batches(step)) as batches,
+        closing(Progress(step, plan.steps, plan.batch_size, say)) as progress,
+    ):
+        write = partial(
+            _write, writer=writer, progress=progress, patience=update.guard.patience, names=health.names(state.params)
         )
-        if save or evaluate or sample:
-            read()
-            unread = None
-            with progress.pause(metrics):
-                if save:
-                    checkpoints.save(step, state)
-                if evaluate:
-                    values = hooks.evaluate(state)
-                    writer.scalars(step, {f"eval/{name}": value for name, value in values.items()})
-                    progress.say(f"step {step}: " + ", ".join(f"{name} {v:.4g}" for name, v in values.items()))
-                if sample:
-                    path = writer.grid(step, f"step_{step:07d}", hooks.preview(state.ema))
-                    writer.grid(step, f"step_{step:07d}_raw", hooks.preview(state.params))
-                    progress.say(f"step {step}: samples in {path}")
-    progress.close()
+        course = Course(plan, hooks, writer, checkpoints, kept, progress, stop, write)
+        try:
+            course.begin(step, state)
+            while step < plan.steps:
+                if stop.agreed():
+                    raise stop.stopped()
+                k = plan.steps_per_dispatch if plan.next_stop(step) - step >= plan.steps_per_dispatch else 1
+                batch = feed.stack([next(batches) for _ in range(k)])
+                if k not in programs:
+                    programs[k] = compile_steps(task, update, feed, state, batch)
+                    if len(programs) == 1:
+                        compiled(programs[k])
+                state, metrics = programs[k](state, feed.data, batch)
+                step += k
+                course.after(step, state, metrics)
+            course.save(step, state)
+            if stop.agreed(wait=True):
+                raise stop.stopped()
+        except Stopped:
+            course.read()
+            checkpoints.require(step, state, course.note())
+            raise
     return state
 
 
-def _write(step: int, window: list[Metrics], writer: Writer, progress: Progress) -> None:
-    """Means of an interval, to the writer and the progress line."""
-    total = jax.tree.map(lambda *m: np.sum(m, axis=0), *jax.device_get(window))
-    values = {f"train/{name}": float(s / n) for name, (s, n) in total.items() if n > 0}
-    progress.show(step, values["train/loss"])
-    writer.scalars(step, {**values, "perf/images_per_second": progress.images_per_second})
-    if not math.isfinite(values["train/loss"]):
-        raise Diverged(
-            f"the loss is {values['train/loss']} before step {step}: training has diverged and cannot go on; "
-            "start again with a lower optim.lr, or with optim.clip above 0"
-        )
+def _write(
+    step: int, window: list[Metrics], writer: Writer, progress: Progress, patience: int, names: tuple[str, ...]
+) -> None:
+    """Means of an interval and the updates skipped so far, to the writer and the progress line.
+
+    Says so where the last update was not finite. Raises Diverged, naming what was not finite first (`names` are what
+    Health.culprit counts), where there are no more updates to come.
+    """
+    read = jax.device_get(window)
+    state = read[-1][HEALTH]
+    totals = {name: np.sum([metrics[name] for metrics in read], axis=0) for name in read[0] if name != HEALTH}
+    values = {f"train/{name}": float(s / n) for name, (s, n) in totals.items() if n > 0}
+    progress.show(step, values.get("train/loss", math.nan))
+    skipped = {"train/skipped": float(state.skipped), "perf/images_per_second": progress.images_per_second}
+    writer.scalars(step, {**values, **skipped})
+    if state.streak:
+        fault = f"{names[state.culprit]} was not finite at step {state.since + 1}"
+        if state.streak >= patience:
+            raise Diverged(
+                f"{fault}, the first of {patience} in a row: training has diverged and stops with the parameters of "
+                f"step {state.since}; start again with a lower optim.lr, or with optim.clip above 0"
+            )
+        progress.say(f"WARNING     {fault}; updates are skipped, and {patience} in a row end the run")

@@ -2,51 +2,73 @@
 
 import json
 import math
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+FINAL = b'"test/'
+"""What the names of scalars begin with that are measured when a run ends."""
+
+FLUSH_SECONDS = 30.0
+"""TensorBoard sees what is older than this."""
 
 
 class Writer:
     """Writes a run's scalars to metrics.jsonl and TensorBoard, and image grids to samples/ and TensorBoard.
 
-    Opened at a step, it drops the lines of later steps that an interrupted run left behind, so the file reads as if the
-    run had never stopped.
+    Opened at a step, it drops the lines of later steps that an interrupted run left behind, and those of the final
+    measurement, which is made again: the file reads as if the run had never stopped. A line that cannot be written
+    (OSError) is written with the next one.
     """
 
     def __init__(self, workdir: Path, step: int):
-        from tensorboardX import SummaryWriter
-
         self._workdir = workdir
         self._path = workdir / "metrics.jsonl"
+        self._last: list[dict[str, Any]] = []
+        workdir.mkdir(parents=True, exist_ok=True)
         self._drop_after(step)
         self._file = self._path.open("a")
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
+        self._board = _Board(workdir / "tensorboard", step)
 
     def _drop_after(self, step: int) -> None:
         if not self._path.exists():
             return
-        kept = [line for line in self._path.read_text().splitlines() if _step_of(line) <= step]
+        lines = self._path.read_bytes().splitlines()
+        kept = [line for line in lines if _step_of(line) <= step and FINAL not in line]
+        self._last = [json.loads(line) for line in kept if _step_of(line) == step]
         draft = self._path.with_suffix(".draft")
-        draft.write_text("".join(line + "\n" for line in kept))
+        draft.write_bytes(b"".join(line + b"\n" for line in kept))
         draft.replace(self._path)
+
+    def found(self, step: int, prefix: str) -> dict[str, float]:
+        """The scalars of this prefix, without it, that the file had of a step when it was opened at that step."""
+        lines = [line for line in self._last if line["step"] == step]
+        values = {name: value for line in lines for name, value in line.items() if name.startswith(prefix)}
+        return {name.removeprefix(prefix): math.nan if v is None else v for name, v in values.items()}
+
+    def drawn(self, name: str) -> bool:
+        """Whether a grid is there."""
+        return self._grid(name).exists()
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """One JSON line {"step": step, name: value, ...}; values that are not finite are written as null."""
         clean = {k: (float(v) if math.isfinite(v) else None) for k, v in values.items()}
         self._file.write(json.dumps({"step": step, **clean}) + "\n")
         self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        self._board.scalars(step, values)
 
     def grid(self, step: int, name: str, pixels: np.ndarray) -> Path:
-        """samples/<name>.png and the same picture in TensorBoard; pixels uint8 [H, W, C]."""
+        """samples/<name>.png, written at once, and the same picture in TensorBoard; pixels uint8 [H, W, C]."""
         from PIL import Image
 
-        path = self._workdir / "samples" / f"{name}.png"
+        path = self._grid(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(path)
-        self._board.add_image("samples", pixels, step, dataformats="HWC")
+        draft = path.with_suffix(".draft")
+        Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(draft, format="PNG")
+        draft.replace(path)
+        self._board.image(step, "samples", pixels)
         return path
 
     def close(self) -> None:
@@ -54,10 +76,78 @@ class Writer:
         self._file.close()
         self._board.close()
 
+    def _grid(self, name: str) -> Path:
+        return self._workdir / "samples" / f"{name}.png"
 
-def _step_of(line: str) -> float:
+
+class Silent(Writer):
+    """What a process that does not speak for the run has: nothing is written, nothing is there."""
+
+    def __init__(self) -> None:
+        pass
+
+    def found(self, step: int, prefix: str) -> dict[str, float]:  # noqa: ARG002
+        """None."""
+        return {}
+
+    def drawn(self, name: str) -> bool:  # noqa: ARG002
+        """No."""
+        return False
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Nothing."""
+
+    def grid(self, step: int, name: str, pixels: np.ndarray) -> Path:  # noqa: ARG002
+        """Nothing; the name of the file that process 0 writes."""
+        return Path("samples") / f"{name}.png"
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class _Board:
+    """A TensorBoard event file, written in the caller's thread: tensorboardX's own dies of a full disk, then blocks."""
+
+    def __init__(self, folder: Path, step: int):
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2
+
+        folder.mkdir(parents=True, exist_ok=True)
+        proto: Any = event_pb2
+        self._events = EventsWriter(str(folder / "events"))
+        self._event, self._flushed = proto.Event, time.monotonic()
+        if step:  # TensorBoard forgets what it read of later steps
+            started = proto.SessionLog(status=proto.SessionLog.START)
+            self._events.write_event(proto.Event(step=step + 1, file_version="brain.Event:2"))
+            self._events.write_event(proto.Event(step=step + 1, session_log=started))
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """A point on each curve."""
+        from tensorboardX.summary import scalar
+
+        for name, value in values.items():
+            self._add(step, scalar(name, value))
+
+    def image(self, step: int, name: str, pixels: np.ndarray) -> None:
+        """A picture, uint8 [H, W, C]."""
+        from tensorboardX.summary import image
+
+        self._add(step, image(name, pixels, dataformats="HWC"))
+
+    def close(self) -> None:
+        """Flushes and closes the file."""
+        self._events.close()
+
+    def _add(self, step: int, summary: Any) -> None:
+        self._events.write_event(self._event(step=step, wall_time=time.time(), summary=summary))
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self._events.flush()
+            self._flushed = time.monotonic()
+
+
+def _step_of(line: bytes) -> float:
     """The step of a line; infinity for a line cut short by a crash, which is dropped."""
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return math.inf

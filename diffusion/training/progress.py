@@ -24,7 +24,7 @@ class Progress:
         self._mark = (first, self._start)
         self._bar = None
         self.images_per_second = 0.0
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and jax.process_index() == 0:
             from tqdm import tqdm
 
             self._bar = tqdm(total=last, initial=first, unit="step", dynamic_ncols=True, smoothing=0.1)

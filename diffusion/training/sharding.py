@@ -19,8 +19,9 @@ Rule = tuple[str, int | None]
 REPLICATED: tuple[Rule, ...] = ((".*", None),)
 """Every device holds all parameters."""
 
-FSDP: tuple[Rule, ...] = (("kernel$", -1), (".*", None))
-"""Kernels, their moments and averages are split along output channels: memory per device falls with their number."""
+FSDP: tuple[Rule, ...] = (("(kernel|embedding)$", -1), (".*", None))
+"""Kernels and embeddings, their moments and averages are split along output channels: memory per device falls with
+their number. What is left whole, biases and the scales of norms, is a thousandth of a network."""
 
 
 def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
@@ -29,15 +30,14 @@ def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
-def check_batch(batch_size: int, mesh: Mesh) -> None:
-    """Raises ValueError where the batch does not divide over the devices."""
-    if batch_size % mesh.size:
-        lower = batch_size // mesh.size * mesh.size
-        near = [n for n in (lower, lower + mesh.size) if n > 0]
-        raise ValueError(
-            f"train.batch_size = {batch_size} does not divide over {mesh.size} devices; "
-            f"use {' or '.join(map(str, near))}"
-        )
+def check_batch(batch_size: int, mesh: Mesh, parts: int = 1) -> None:
+    """Raises ValueError where a batch, or each of the parts that it is taken in, does not divide over the devices."""
+    unit = mesh.size * parts
+    if batch_size % unit:
+        lower = batch_size // unit * unit
+        near = " or ".join(str(n) for n in (lower, lower + unit) if n > 0)
+        taken = f" in train.accumulate = {parts} parts" if parts > 1 else ""
+        raise ValueError(f"train.batch_size = {batch_size} does not divide over {mesh.size} devices{taken}; use {near}")
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -7,13 +7,15 @@ import jax.numpy as jnp
 import optax
 
 from diffusion.timesteps import Timesteps
+from diffusion.training import health
+from diffusion.training.health import Health
 from diffusion.types import Array, OneKey
 
 Params = Any
 
 
 class TrainState(NamedTuple):
-    """The state of training after `step` updates."""
+    """The state of training after `step` steps. No number in it is ever not finite: such updates are not made."""
 
     step: Array
     params: Params
@@ -22,6 +24,29 @@ class TrainState(NamedTuple):
     timesteps: Any
     key: OneKey
     """Root of all random numbers of training; step k uses fold_in(key, k)."""
+    health: Health
+    """Updates that were not made, and why."""
+
+
+class Unguarded(NamedTuple):
+    """A training state from before its health was counted, as checkpoints without a manifest hold it."""
+
+    step: Array
+    params: Params
+    ema: Params
+    opt_state: optax.OptState
+    timesteps: Any
+    key: OneKey
+
+
+def unguarded(state: TrainState) -> Unguarded:
+    """A state without its counters."""
+    return Unguarded(state.step, state.params, state.ema, state.opt_state, state.timesteps, state.key)
+
+
+def guarded(state: Unguarded, like: TrainState) -> TrainState:
+    """A state with counters that start here, placed as those of `like` are."""
+    return TrainState(*state, jax.device_put(health.start(), jax.tree.map(lambda x: x.sharding, like.health)))
 
 
 class StepKeys(NamedTuple):
@@ -36,7 +61,7 @@ class StepKeys(NamedTuple):
 def create(params: Params, optimizer: optax.GradientTransformation, timesteps: Timesteps, key: OneKey) -> TrainState:
     """The state before the first update; the moving average starts as a copy of the parameters."""
     ema = jax.tree.map(lambda p: jnp.array(p, jnp.float32), params)
-    return TrainState(jnp.int32(0), params, ema, optimizer.init(params), timesteps.init(), key)
+    return TrainState(jnp.int32(0), params, ema, optimizer.init(params), timesteps.init(), key, health.start())
 
 
 def step_keys(key: OneKey, step: Array) -> StepKeys:

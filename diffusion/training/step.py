@@ -14,12 +14,15 @@ from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
 from diffusion.process import Process, q_sample
 from diffusion.timesteps import Timesteps
-from diffusion.training import ema
+from diffusion.training import ema, health
+from diffusion.training.accumulation import accumulate
+from diffusion.training.health import Guard, Verdict
 from diffusion.training.state import Params, StepKeys, TrainState, step_keys
 from diffusion.types import Array, Image, Labels, OneKey, PerExample, Pixels, Time
 from diffusion.variance import Variance
 
 QUARTILES = 4
+HEALTH = "health"
 
 
 class Task(NamedTuple):
@@ -34,6 +37,8 @@ class Task(NamedTuple):
     """apply(params, x_t, time, labels, dropout_key) -> output, in training mode."""
     time_scale: float = 1.0
     flip: bool = False
+    parts: int = 1
+    """How many parts a batch is taken in, one after the other; they divide it."""
 
 
 class Update(NamedTuple):
@@ -42,10 +47,12 @@ class Update(NamedTuple):
     optimizer: optax.GradientTransformation
     ema_decay: float
     ema_warmup: bool = False
+    guard: Guard = Guard()
 
 
-Metrics = dict[str, Array]
-"""name -> [sum, count] over examples or steps: sums add up over steps, and their ratio is the mean."""
+Metrics = dict[str, Any]
+"""name -> [sum, count] over examples or steps: sums add up over steps, and their ratio is the mean. Steps whose loss or
+gradient was not finite have no share in them. Those of a dispatch have the Health after its last step besides."""
 
 Gather = Callable[[Any, Any], tuple[Pixels, Labels]]
 """gather(data, batch): the pixels and labels of one step, from resident data and indices or from a streamed batch."""
@@ -74,18 +81,28 @@ class Gradient(NamedTuple):
 
 
 def gradient(task: Task, params: Params, timesteps: Any, keys: StepKeys, pixels: Pixels, labels: Labels) -> Gradient:
-    """The gradient of the mean of weight * loss over a batch. DDPM Algorithm 1. `timesteps` is what t is drawn by."""
+    """The gradient of the mean of weight * loss over a batch. DDPM Algorithm 1. `timesteps` is what t is drawn by.
+
+    Taken in task.parts parts it is the same up to rounding: all random numbers are those of the whole batch.
+    """
     x_0 = to_image(pixels)
     if task.flip:
         x_0 = random_flip(keys.flip, x_0)
     t, weight = task.timesteps.sample(keys.timesteps, timesteps, x_0.shape[0])
     eps = jax.random.normal(keys.noise, x_0.shape)
 
-    def mean_loss(params: Params) -> tuple[Array, objectives.Terms]:
-        terms = loss(task, params, keys.dropout, x_0, labels, t, eps)
-        return jnp.mean(weight * terms.loss), terms
+    def mean(rows: Any) -> tuple[tuple[Array, Params], objectives.Terms]:
+        x_0, labels, t, eps, weight = rows
 
-    (value, terms), grads = jax.value_and_grad(mean_loss, has_aux=True)(params)
+        def mean_loss(params: Params) -> tuple[Array, objectives.Terms]:
+            terms = loss(task, params, keys.dropout, x_0, labels, t, eps)
+            return jnp.mean(weight * terms.loss), terms
+
+        (value, terms), grads = jax.value_and_grad(mean_loss, has_aux=True)(params)
+        return (value, grads), terms
+
+    batch = (x_0, labels, t, eps, weight)
+    (value, grads), terms = mean(batch) if task.parts == 1 else accumulate(mean, batch, task.parts)
     return Gradient(grads, value, terms, t, weight)
 
 
@@ -95,39 +112,40 @@ def train_step(
     """One gradient step on a batch. DDPM Algorithm 1.
 
     All random numbers come from fold_in(state.key, state.step) and are drawn for the global batch, so neither resuming
-    nor the number of devices changes them.
+    nor the number of devices changes them. An update that is not fit (health.judge) is not made: all but the step
+    number and the counters stays as it was. The moving average counts the updates that were made.
     """
     keys = step_keys(state.key, state.step)
     found = gradient(task, state.params, state.timesteps, keys, pixels, labels)
+    verdict = health.judge(update.guard, state.health, state.step, found.value, found.grads)
     updates, opt_state = update.optimizer.update(found.grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    rate = ema.decay(state.step, update.ema_decay, update.ema_warmup)
-    new = TrainState(
-        step=state.step + 1,
-        params=params,
-        ema=ema.update(state.ema, params, rate),
-        opt_state=opt_state,
-        timesteps=task.timesteps.update(state.timesteps, found.t, found.terms.loss),
-        key=state.key,
-    )
-    return new, _metrics(task, found)
+    rate = ema.decay(state.step - state.health.skipped, update.ema_decay, update.ema_warmup)
+    average = ema.update(state.ema, params, rate)
+    history = task.timesteps.update(state.timesteps, found.t, found.terms.loss)
+    made = {"params": params, "ema": average, "opt_state": opt_state, "timesteps": history}
+    learnt = health.choose(verdict.fit, made, {name: getattr(state, name) for name in made})
+    new = state._replace(step=state.step + 1, health=verdict.health, **learnt)
+    return new, _metrics(task, found, verdict)
 
 
 def train_steps(
     task: Task, update: Update, gather: Gather, state: TrainState, data: Any, batches: Any
 ) -> tuple[TrainState, Metrics]:
-    """As many updates as `batches` has leading entries, in one dispatch; metrics are summed over them."""
+    """As many steps as `batches` has leading entries, in one dispatch; metrics are summed over them."""
 
     def body(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         return train_step(task, update, state, *gather(data, batch))
 
     if jax.tree.leaves(batches)[0].shape[0] == 1:
-        return body(state, jax.tree.map(lambda x: x[0], batches))
-    state, metrics = jax.lax.scan(body, state, batches)
-    return state, jax.tree.map(lambda m: m.sum(axis=0), metrics)
+        state, metrics = body(state, jax.tree.map(lambda x: x[0], batches))
+    else:
+        state, metrics = jax.lax.scan(body, state, batches)
+        metrics = jax.tree.map(lambda m: m.sum(axis=0), metrics)
+    return state, {**metrics, HEALTH: state.health}
 
 
-def _metrics(task: Task, found: Gradient) -> Metrics:
+def _metrics(task: Task, found: Gradient, verdict: Verdict) -> Metrics:
     """Loss, squared error overall and by quartile of t, and gradient norm, each as [sum, count].
 
     Means over t are weighted as the loss is, so that they estimate means over uniform t however t was drawn.
@@ -136,7 +154,7 @@ def _metrics(task: Task, found: Gradient) -> Metrics:
     metrics = {
         "loss": _one(found.value),
         "mse": _one(jnp.mean(weight * terms.mse)),
-        "grad_norm": _one(optax.tree.norm(found.grads)),
+        "grad_norm": _one(verdict.norm),
     }
     if task.objective.vlb:
         metrics["vlb_bits_per_dim"] = _one(jnp.mean(weight * terms.vlb))
@@ -144,7 +162,7 @@ def _metrics(task: Task, found: Gradient) -> Metrics:
     for q in range(QUARTILES):
         share = jnp.where(quartile == q, weight, 0.0)
         metrics[f"mse_t_quartile_{q + 1}"] = jnp.stack([jnp.sum(share * terms.mse), jnp.sum(share)])
-    return metrics
+    return jax.tree.map(lambda m: jnp.where(verdict.finite, m, 0.0), metrics)
 
 
 def _one(value: Array) -> Array:

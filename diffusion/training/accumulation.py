@@ -1,0 +1,81 @@
+"""A batch taken in parts, one after the other: the memory of a part, the gradient of the whole.
+
+Every random number is that of the whole batch. Flips, t and noise are drawn before the batch is divided; the dropout
+masks of a part are its rows of the masks that the whole batch would have had.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from diffusion.types import Array, OneKey
+
+
+def split(batch: Any, parts: int) -> Any:
+    """[B, ...] -> [parts, B / parts, ...], part j holding rows j, j + parts, j + 2 parts, ...
+
+    Strided, so that each device takes an equal share of every part from the rows that it has, and none travels.
+    """
+    return jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
+
+
+def merge(batch: Any) -> Any:
+    """The inverse of `split`."""
+    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), batch)
+
+
+def accumulate(one: Callable[[Any], tuple[Any, Any]], batch: Any, parts: int) -> tuple[Any, Any]:
+    """(mean, rows) of one(part) = (mean over its examples, rows of its examples), over the parts of a batch.
+
+    Parts are of one size, so the mean of their means is the mean of the batch. Dropout inside `one` is that of the
+    whole batch.
+    """
+
+    def body(total: Any, numbered: tuple[Array, Any]) -> tuple[Any, Any]:
+        j, part = numbered
+        with dropout_rows(j, parts):
+            mean, rows = one(part)
+        return jax.tree.map(jnp.add, total, mean), rows
+
+    pieces = split(batch, parts)
+    shapes, _ = jax.eval_shape(one, jax.tree.map(lambda x: x[0], pieces))
+    zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    total, rows = jax.lax.scan(body, zero, (jnp.arange(parts), pieces))
+    return jax.tree.map(lambda x: x / parts, total), merge(rows)
+
+
+@contextmanager
+def dropout_rows(part: Array, parts: int) -> Iterator[None]:
+    """Inside, every nn.Dropout of a network that is traced drops what it would drop in these rows of the whole batch.
+
+    Each layer's mask is drawn for the whole batch, from the key that the layer would use without this, and the rows of
+    the part are taken from it; that is exact for every generator of random numbers and every version of it. A compiler
+    that fuses computes the rows alone. Where it does not (CPUs: the generator is a loop there), `parts` times as many
+    bits are drawn as are used, for one layer at a time.
+    """
+
+    def instead(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        layer = context.module
+        if not isinstance(layer, nn.Dropout) or not args:
+            return call(*args, **kwargs)
+        deterministic = nn.merge_param("deterministic", layer.deterministic, kwargs.get("deterministic"))
+        if deterministic or layer.rate == 0:
+            return call(*args, **kwargs)
+        h, keep = args[0], 1.0 - layer.rate
+        key = _fresh(layer.make_rng(layer.rng_collection), part)
+        mask = jax.random.bernoulli(key, keep, (h.shape[0] * parts, *h.shape[1:]))
+        mine = mask.reshape(h.shape[0], parts, *h.shape[1:]).swapaxes(0, 1)[part]
+        return jnp.where(mine, h / keep, jnp.zeros_like(h))
+
+    with nn.intercept_methods(instead):
+        yield
+
+
+def _fresh(key: OneKey, part: Array) -> OneKey:
+    """The same key, tied to the part: else the masks of all layers would be drawn before the first part, and kept."""
+    data, _ = jax.lax.optimization_barrier((jax.random.key_data(key), part))
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))

@@ -1,0 +1,100 @@
+"""Parameters and moments divided over devices: what each holds, that losses do not change, and that work is divided."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffusion import build
+from diffusion.config import default_config
+from diffusion.config_file import load
+from diffusion.data.embedded import digits
+from diffusion.training import loop, memory, report, sharding
+from diffusion.training.state import create
+
+STEPS = 20
+
+
+def tiny(**overrides):
+    config = default_config()
+    small = {"data.name": "digits", "data.flip": True, "diffusion.T": 50, "diffusion.beta_T": 0.3, "net.channels": 8}
+    net = {"net.multipliers": (1,), "net.blocks": 1, "net.attention": (8,), "optim.lr": 1e-3, "optim.warmup_steps": 2}
+    config.update_from_flattened_dict({**small, **net, "train.batch_size": 16, **overrides})
+    return config
+
+
+def mesh_of(n):
+    return sharding.make_mesh(jax.devices()[:n])
+
+
+def names(tree):
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+@pytest.mark.parametrize(("config", "shape"), [("celebahq256", (256, 256, 3)), ("imagenet64", (64, 64, 3))])
+def test_a_share_of_the_state_is_all_that_a_device_holds(config, shape):
+    """By shapes alone: 113.7 million parameters, their average and two moments, 1 / n of them and a hundredth."""
+    c = load(f"configs/{config}.py")
+    c.net.class_conditional = config == "imagenet64"
+    ours = build.experiment(c, shape, 1000, mesh_of(1))
+    make = lambda key: create(ours.init(key), ours.update().optimizer, ours.task().timesteps, key)  # noqa: E731
+    state = jax.eval_shape(make, jax.random.key(0))
+    whole = memory.on_device(state, sharding.by_rules(state, mesh_of(8), sharding.REPLICATED))
+    assert whole == pytest.approx(16 * report.count(state.params), rel=1e-3)
+    for n in (2, 4, 8):
+        places = sharding.by_rules(state, mesh_of(n), sharding.FSDP)
+        assert whole / n <= memory.on_device(state, places) < 1.01 * whole / n
+        for name, place in names(places).items():
+            last = name.split("/")[-1]
+            if last in ("kernel", "embedding") and "conv_out" not in name:
+                assert place.spec[-1] == sharding.AXIS, f"{name} is held whole"
+    if config == "imagenet64":
+        assert places.params["label"]["embedding"].spec == (None, sharding.AXIS)
+
+
+def test_what_does_not_divide_is_held_whole():
+    tree = {"a": {"kernel": jnp.zeros((3, 3, 8, 3))}, "b": {"kernel": jnp.zeros((6, 4)), "bias": jnp.zeros(4)}}
+    places = names(sharding.by_rules(tree, mesh_of(4), sharding.FSDP))
+    split = {name: not place.is_fully_replicated for name, place in places.items()}
+    assert split == {"a/kernel": False, "b/bias": False, "b/kernel": True}
+
+
+def run(devices, rules, **overrides):
+    """(losses and counts of t of each step, last state, the compiled program)."""
+    ours = build.experiment(tiny(**{"train.sharding": rules, **overrides}), (8, 8, 1), 10, mesh_of(devices))
+    feed, state = ours.feed(digits(train=True)), ours.create_state()
+    stream, found, program = feed.batches(0), [], None
+    for _ in range(STEPS):
+        batch = feed.stack([next(stream)])
+        program = program or loop.compile_steps(ours.task(), ours.update(), feed, state, batch)
+        state, metrics = program(state, feed.data, batch)
+        found.append([float(metrics["loss"][0]), *(float(metrics[f"mse_t_quartile_{q}"][1]) for q in (1, 2, 3, 4))])
+    return np.array(found), state, program
+
+
+@pytest.fixture(scope="module")
+def one():
+    return run(1, "replicated")
+
+
+@pytest.mark.parametrize(("devices", "rules"), [(4, "replicated"), (2, "fsdp"), (4, "fsdp"), (8, "fsdp")])
+def test_devices_and_rules_change_neither_draws_nor_losses(one, devices, rules):
+    """20 steps with dropout and flips. Counts of t by quartile are exact: the same numbers are drawn everywhere.
+
+    Work is divided as the batch is, whatever the rules: no device computes more than its share and an eighth.
+    """
+    found, state, program = run(devices, rules)
+    np.testing.assert_array_equal(found[:, 1:], one[0][:, 1:])
+    np.testing.assert_allclose(found[:, 0], one[0][:, 0], rtol=1e-5)
+    assert program.cost_analysis()["flops"] < 1.125 * one[2].cost_analysis()["flops"] / devices
+    kernels = [leaf for name, leaf in names(state.opt_state).items() if name.endswith("conv_1/kernel")]
+    assert kernels and all(leaf.sharding.is_fully_replicated == (rules == "replicated") for leaf in kernels)
+
+
+def test_parts_and_rules_together(one):
+    found, _, _ = run(4, "fsdp", **{"train.accumulate": 2, "net.remat": True})
+    np.testing.assert_array_equal(found[:, 1:], one[0][:, 1:])
+    np.testing.assert_allclose(found[:, 0], one[0][:, 0], rtol=1e-5)
