@@ -1,13 +1,14 @@
 # make demo   install, then train on handwritten digits: a diffusion model in minutes on a laptop CPU
 # make test   install, then run the test suite
-# make lint, make types, make slow (tests of minutes), make stress (kills training over and over), make clean
+# make lint, make types, make slow (tests of minutes), make stress (kills training over and over), make clean,
+# make reference (installs PyTorch, diffusers and torch-fidelity and compares with them)
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test slow stress lint types clean
+.PHONY: demo test slow stress reference lint types clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python scripts/train.py --config=configs/digits.py $(ARGS)
@@ -21,6 +22,10 @@ slow: $(VENV)/.installed-dev
 stress: $(VENV)/.installed-dev
 	$(BIN)/python tests/stress/kill.py $(ARGS)
 	JAX_PLATFORMS=cpu $(BIN)/python tests/stress/corrupt.py
+
+reference: $(VENV)/.installed-reference
+	$(BIN)/python -m pytest tests/test_torch_parity.py tests/test_inception.py tests/test_torch_file.py tests/test_scores.py \
+	  tests/test_frechet.py --timeout=1200 $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
@@ -43,6 +48,11 @@ $(BIN)/python:
 $(VENV)/.installed: requirements.txt | $(BIN)/python
 	@echo 'Installing requirements into $(VENV): about a minute, 1.2 GB'
 	$(PIP) -r requirements.txt
+	@touch $@
+
+$(VENV)/.installed-reference: requirements-reference.txt $(VENV)/.installed-dev
+	grep -v torch-fidelity requirements-reference.txt | $(PIP) -r /dev/stdin
+	$(PIP) --no-deps $$(grep torch-fidelity requirements-reference.txt)
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed | $(BIN)/python

@@ -12,14 +12,23 @@
     elbo              L_T, L_{t-1}, L_0, the whole bound
     objective         weighted squared error + the bound
     sampling/         the reverse chain, one sampler a file
-    nets/             the U-Net
+    nets/             the U-Net; the Inception network of the FID
     data/             data sets and batches
     training/         state, step, sharding, checkpoints, the loop
-    evaluation/       the bound over a data set, scores
+    convert/          weights of other projects, in and out
+    evaluation/       the bound over a data set, sample sets, scores
+    figures/          one figure of the papers a file
     respacing         grids of steps by their text: "50", "10,15,20", "ddim50", "quad50"
-    config, tables    every key with its default; the value that each name stands for: a choice is a row there
+    keys, config      every key with its default; configs made, compared, saved
+    tables            the value that each name stands for: a choice is a row there
     build             from a config to an experiment
     experiment        a run from start-up to closing report; findings: what is measured on a network
+    results, protocol result files, and what a number must be quoted with
+    bounding, drawing, scoring: the bound of a run, its sample sets, their scores; evaluating: all of it for evaluate.py
+    gallery, recorded what figures show: drawn by a run's network, read from its files; plates: figures by name
+    published/        the papers' tables, and which of our results belong to which cell
+    porting           runs made of foreign weights, and the other way round
+    distributed/      several hosts: meeting, checking, noticing who is gone
     ablation, sweep   grids of experiments; running them, and their tables
 
 Importing this module imports nothing else.

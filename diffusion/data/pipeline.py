@@ -71,7 +71,8 @@ def stream(
     """
     batch = partial(indices, seed, batch_size=batch_size, n=source.size)
     if not len(batch(step=start_step)[rows]):
-        raise ValueError(f"this host has no rows of a batch of {batch_size}; enlarge the batch")
+        which = f"{rows.start}:{rows.stop}" if isinstance(rows, slice) else "of this host"
+        raise ValueError(f"rows {which} of a batch of {batch_size} are none; enlarge the batch")
     import grain
 
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
