@@ -309,8 +309,8 @@ def swept(tmp_path_factory):
         patch.setenv("XDG_CACHE_HOME", str(folder))
         patch.setattr("diffusion.evaluation.small_features.EPOCHS", 2)
         patch.setattr(build, "UNet", OneConvolution)
-        looks = Hooks(lambda params: np.zeros((8, 8, 1), np.uint8), lambda state: {"zero": 0.0})  # noqa: ARG005
-        patch.setattr(experiment, "hooks", lambda *_: looks)
+        cheap = Hooks(lambda params: np.zeros((8, 8, 1), np.uint8), lambda state: {"zero": 0.0})  # noqa: ARG005
+        patch.setattr("diffusion.looks.hooks", lambda *_: cheap)
         patch.setattr("diffusion.findings.judge", lambda *_: None)
         for module in (experiment, sweep, sharding):  # one of the eight devices: programs compile faster
             patch.setattr(module, "make_mesh", partial(sharding.make_mesh, jax.devices()[:1]))

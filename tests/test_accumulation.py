@@ -111,7 +111,9 @@ def leaves(tree):
 
 
 @pytest.mark.parametrize(
-    ("devices", "overrides"), [(1, {}), (8, {}), (1, {"net.remat": True})], ids=["1", "8", "remat"]
+    ("devices", "overrides"),
+    [(1, {}), (8, {}), pytest.param(1, {"net.remat": True}, marks=pytest.mark.slow)],
+    ids=["1", "8", "remat"],
 )
 def test_parts_have_the_gradient_of_the_batch(whole, devices, overrides):
     """With dropout, flips and importance-sampled t, on one device and on eight, to 1e-6."""
@@ -126,9 +128,13 @@ def test_parts_have_the_gradient_of_the_batch(whole, devices, overrides):
     assert np.ptp(np.asarray(found.weight)) > 0.1, "t is importance-sampled"
     np.testing.assert_allclose(found.terms.loss, expected.terms.loss, rtol=2e-6)
     update = task.timesteps.update
+    history, found_ones, expected_ones = (
+        jax.tree.map(jnp.asarray, jax.device_get(x))  # all on one device
+        for x in (args[1], (found.t, found.terms.loss), (expected.t, expected.terms.loss))
+    )
     for a, b in zip(
-        leaves(update(args[1], found.t, found.terms.loss)),
-        leaves(update(args[1], expected.t, expected.terms.loss)),
+        leaves(update(history, *found_ones)),
+        leaves(update(history, *expected_ones)),
         strict=True,
     ):
         np.testing.assert_allclose(a, b, rtol=2e-6)
@@ -137,6 +143,7 @@ def test_parts_have_the_gradient_of_the_batch(whole, devices, overrides):
         assert memory[0] < 0.5 * memory[1], "a quarter of the activations, and one tree of gradients more"
 
 
+@pytest.mark.slow
 def test_ordinary_dropout_would_give_another_gradient(whole, monkeypatch):
     """What the test above can see."""
     monkeypatch.setattr(accumulation, "dropout_rows", lambda part, parts: nullcontext())  # noqa: ARG005

@@ -76,6 +76,7 @@ def test_choices_are_the_rows_of_build():
         "diffusion.variance": build.VARIANCES,
         "objective.name": build.OBJECTIVES,
         "objective.timesteps": build.TIMESTEPS,
+        "net.convention": build.CONVENTIONS,
         "net.dtype": build.DTYPES,
         "train.sharding": build.SHARDINGS,
         "sample.sampler": build.SAMPLERS,

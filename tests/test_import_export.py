@@ -72,6 +72,7 @@ FLAGS = [f"--config.{key}={porting._text(value)}" for key, value in flatten(tiny
          if value != flatten(default_config())[key] and key != "compilation_cache"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_checkpoint_becomes_a_run_that_draws_samples(tmp_path):
     path, ema, raw = checkpoint(tmp_path, tiny(**SMALL))
     folder = tmp_path / "run"
@@ -95,6 +96,7 @@ def test_a_checkpoint_becomes_a_run_that_draws_samples(tmp_path):
     assert np.load(tmp_path / "drawn.npz")["arr_0"].shape == (2, 8, 8, 1)
 
 
+@pytest.mark.slow
 def test_a_run_goes_out_to_diffusers_and_comes_back_bit_by_bit(tmp_path):
     config = tiny(diffusion__schedule="const", diffusion__variance="fixed_small")
     path, ema, raw = checkpoint(tmp_path, config)
