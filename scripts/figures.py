@@ -86,8 +86,8 @@ def chosen(known: list[str]) -> list[str]:
     for name in FIGURE.value:
         if name not in known:
             best = nearest(name, known)
-            hint = f"did you mean {best}? " if best else ""
-            raise ValueError(f"--figure={name} is no figure; {hint}There are all, {', '.join(known)}")
+            hint = f"did you mean {best}?" if best else f"there are all, {', '.join(known)}"
+            raise ValueError(f"--figure={name} is no figure; {hint}")
     if not FIGURE.value:
         raise ValueError(f"--figure names no figure; there are all, {', '.join(known)}")
     return list(dict.fromkeys(FIGURE.value))

@@ -84,6 +84,8 @@ def read(path: Path) -> Weights:
 
     Raises ValueError where files are missing or damaged, and for a network or a diffusion that is not ours.
     """
+    if not path.exists():
+        raise ValueError(f"{path}: no such folder; give that of a pipeline, with unet/config.json or config.json")
     folder = path if path.is_dir() else path.parent
     inner = folder / "unet" if (folder / "unet").is_dir() else folder
     unet = _json(inner / "config.json")
