@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python scripts/train.py --config=configs/digits.py $(ARGS)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow --timeout=3600 $(ARGS)

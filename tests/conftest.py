@@ -21,6 +21,15 @@ if DEVICES not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES}=8".strip()
 
 
+LONG = ("preemption", "sharding", "training", "scripts", "accumulation", "distributed", "ablate", "step_safety", "nets")
+"""Files whose tests take longest. They are begun first, so that workers of `pytest -n` end at about the same time."""
+
+
+def pytest_collection_modifyitems(items):
+    names = {name: rank for rank, name in enumerate(f"test_{stem}" for stem in LONG)}
+    items.sort(key=lambda item: names.get(item.path.stem, len(names)))
+
+
 @pytest.fixture
 def rng():
     """NumPy's generator, the same in every test."""
