@@ -6,7 +6,7 @@ Six rows, each trained by itself. As in the published code
 - the chain of a network that predicts mu is not clipped: sample.clip is off in those rows, for samples and bound alike.
 The paper leaves the cells of two rows blank: training was unstable, with scores out of range.
 
-digits: T = 250 (betas times 4), 600 steps of 128 images; 6 runs a seed, an estimated 15 minutes on 2 CPU cores.
+digits: T = 250 (betas times 4), 600 steps of 128 images; 6 runs a seed, each 3 minutes on 2 idle CPU cores.
 cifar10: the paper's experiment, 800,000 steps a row. mnist: 10,000 steps a row.
 
     python scripts/ablate.py --grid=configs/ablations/ho_table2.py --size=digits
