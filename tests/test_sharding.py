@@ -84,13 +84,8 @@ def one():
     return run(1, "replicated")
 
 
-@pytest.mark.parametrize(
-    ("devices", "rules"),
-    [
-        *(pytest.param(n, rules, marks=pytest.mark.slow) for n, rules in ((4, "replicated"), (2, "fsdp"), (4, "fsdp"))),
-        (8, "fsdp"),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("devices", "rules"), [(4, "replicated"), (2, "fsdp"), (4, "fsdp"), (8, "fsdp")])
 def test_devices_and_rules_change_neither_draws_nor_losses(one, devices, rules):
     """20 steps with dropout and flips. Counts of t by quartile are exact: the same numbers are drawn everywhere.
 
@@ -104,6 +99,7 @@ def test_devices_and_rules_change_neither_draws_nor_losses(one, devices, rules):
     assert kernels and all(leaf.sharding.is_fully_replicated == (rules == "replicated") for leaf in kernels)
 
 
+@pytest.mark.slow
 def test_parts_and_rules_together(one):
     found, _, _ = run(4, "fsdp", **{"train.accumulate": 2, "net.remat": True})
     np.testing.assert_array_equal(found[:, 1:], one[0][:, 1:])
