@@ -5,8 +5,7 @@ L_hybrid for the learned ones. A respaced row evaluates the network of its whole
 evenly spaced steps; learned variances interpolate on the respaced process.
 
 digits: T = 500 (betas times 2), 800 steps of 128 images; 3 runs and 8 evaluations a seed,
-an estimated 14 minutes on 2 CPU
-cores.
+a run 6 minutes on 2 idle CPU cores.
 cifar10: 800,000 steps a run. mnist: 10,000 steps a run.
 
     python scripts/ablate.py --grid=configs/ablations/variances.py --size=digits
