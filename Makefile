@@ -1,6 +1,7 @@
 # make demo   install, then train on handwritten digits: a diffusion model in minutes on a laptop CPU
 # make test   install, then run the test suite
 # make lint, make types, make slow (tests of minutes), make stress (kills training over and over), make clean,
+# make benchmark (installs PyTorch and diffusers and measures speed beside them),
 # make reference (installs PyTorch, diffusers and torch-fidelity and compares with them)
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test slow stress reference lint types clean
+.PHONY: demo test slow stress reference benchmark lint types clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python scripts/train.py --config=configs/digits.py $(ARGS)
@@ -22,6 +23,11 @@ slow: $(VENV)/.installed-dev
 stress: $(VENV)/.installed-dev
 	$(BIN)/python tests/stress/kill.py $(ARGS)
 	JAX_PLATFORMS=cpu $(BIN)/python tests/stress/corrupt.py
+	$(BIN)/python tests/stress/full_disk.py
+	$(BIN)/python tests/stress/fuzz.py
+
+benchmark: $(VENV)/.installed-benchmark
+	$(BIN)/python scripts/benchmark.py --rival=torch $(ARGS)
 
 reference: $(VENV)/.installed-reference
 	$(BIN)/python -m pytest tests/test_torch_parity.py tests/test_inception.py tests/test_torch_file.py tests/test_scores.py \
@@ -53,6 +59,10 @@ $(VENV)/.installed: requirements.txt | $(BIN)/python
 $(VENV)/.installed-reference: requirements-reference.txt $(VENV)/.installed-dev
 	grep -v torch-fidelity requirements-reference.txt | $(PIP) -r /dev/stdin
 	$(PIP) --no-deps $$(grep torch-fidelity requirements-reference.txt)
+	@touch $@
+
+$(VENV)/.installed-benchmark: requirements-benchmark.txt $(VENV)/.installed
+	$(PIP) -r requirements-benchmark.txt
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed | $(BIN)/python

@@ -8,34 +8,36 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from diffusion import denoiser, elbo, respacing
+from diffusion import denoiser, elbo, guide, respacing
 from diffusion.data.source import Source, load
 from diffusion.denoiser import Denoiser
 from diffusion.elbo import Bound
-from diffusion.nets.unet import UNet
-from diffusion.parameterization import Parameterization
-from diffusion.process import Process, ve, vp
+from diffusion.guide import UNGUIDED, Guide
+from diffusion.nets.net import Net
+from diffusion.parameterization import Parameterization, Prediction
+from diffusion.process import Process
 from diffusion.respacing import Grid
 from diffusion.sampling import grids, inversion, loop
 from diffusion.tables import (
-    CONVENTIONS,
-    DTYPES,
+    NETWORKS,
     OBJECTIVES,
     PARAMETERIZATIONS,
+    PROCESSES,
     SAMPLERS,
     SHARDINGS,
     SOURCES,
     TIMESTEPS,
     VARIANCES,
-    VE_SCHEDULES,
-    VP_SCHEDULES,
+    adam,
+    time_scale,
 )
-from diffusion.training import feed, hosts, optimizer, sharding
+from diffusion.training import feed, hosts, sharding
 from diffusion.training.feed import Feed
 from diffusion.training.health import Guard
+from diffusion.training.labels import hidden
 from diffusion.training.state import Params, TrainState, create
 from diffusion.training.step import Task, Update
-from diffusion.types import Array, Image, Keys, Labels, OneKey, PerExample
+from diffusion.types import Array, Image, Keys, Labels, OneKey, PerExample, Time
 from diffusion.variance import Variance
 
 # Drawing initial weights is run once and is quick: compiling it without optimisation saves seconds at every start.
@@ -45,10 +47,7 @@ RUN_ONCE = {"xla_backend_optimization_level": 0}
 def levels(config: ConfigDict, grid: Grid = grids.full) -> Process:
     """The process of a config on a grid of its steps; grids.full gives the one that the network is trained on."""
     c = config.diffusion
-    ts = grid(c.T)
-    if c.schedule in VP_SCHEDULES:
-        return vp(VP_SCHEDULES[c.schedule](c)[ts], base_t=ts)
-    return ve(VE_SCHEDULES[c.schedule](c)[ts], base_t=ts)
+    return PROCESSES[c.schedule](c, grid(c.T))
 
 
 def source(config: ConfigDict, train: bool) -> Source:
@@ -58,25 +57,13 @@ def source(config: ConfigDict, train: bool) -> Source:
     return SOURCES[prefix + colon](config.data, rest, train)
 
 
-def network(config: ConfigDict, channels: int, classes: int) -> UNet:
-    """The U-Net for data with this many channels and classes. Raises ValueError if it needs labels and has none."""
+def network(config: ConfigDict, channels: int, classes: int) -> Net:
+    """The network for data with this many channels and classes. Raises ValueError if it needs labels and has none."""
     c = config.net
     if c.class_conditional and not classes:
         raise ValueError(f"config.net.class_conditional: {config.data.name} has no labels; set it to false")
-    return UNet(
-        out_channels=channels * VARIANCES[config.diffusion.variance][1],
-        channels=c.channels,
-        multipliers=tuple(c.multipliers),
-        blocks=c.blocks,
-        attention=tuple(c.attention),
-        dropout=c.dropout,
-        heads=c.heads,
-        scale_shift=c.scale_shift,
-        classes=classes if c.class_conditional else 0,
-        compute_dtype=DTYPES[c.dtype],
-        remat=c.remat,
-        convention=CONVENTIONS[c.convention],
-    )
+    out_channels = channels * VARIANCES[config.diffusion.variance][1]
+    return NETWORKS[c.name](c, out_channels, classes if c.class_conditional else 0)
 
 
 class Experiment(NamedTuple):
@@ -85,25 +72,36 @@ class Experiment(NamedTuple):
     config: ConfigDict
     shape: tuple[int, int, int]
     """H, W, C of the data."""
-    net: UNet
+    net: Net
     process: Process
     parameterization: Parameterization
     variance: Variance
     time_scale: float
     mesh: Mesh
+    guide: Guide = UNGUIDED
+    """How samples, and they alone, are guided: bounds are those of the model as it is."""
+
+    @property
+    def classes(self) -> int:
+        """Samples are drawn with labels 0..classes-1, which the network is told or the guide; 0: with none."""
+        return max(self.net.classes, self.guide.classes)
 
     def init(self, key: OneKey) -> Params:
         """Fresh network parameters."""
         x, t = jnp.zeros((1, *self.shape)), jnp.zeros(1)
         return self.net.init(key, x, t, self._label(jnp.zeros(1, jnp.int32)))["params"]
 
-    def denoise(self, params: Params, labels: Labels, clip: bool | None = None) -> Denoiser:
-        """The denoiser of a set of parameters, in evaluation mode; clipped as config.sample.clip says unless told."""
+    def denoise(self, params: Params, labels: Labels, clip: bool | None = None, guided: bool = False) -> Denoiser:
+        """The denoiser of a set of parameters, in evaluation mode; clipped as config.sample.clip says unless told.
 
-        def apply(x_t: Image, time: Array) -> Array:
-            return self._apply(params, x_t, time, labels)
+        With `guided` it is the one that samples are drawn with: guided as config.sample says, before it is clipped.
+        """
 
-        denoise = denoiser.from_network(apply, self.process, self.parameterization, self.time_scale)
+        def labelled(x_t: Image, t: Time, labels: Labels) -> Prediction:
+            apply = lambda x, time: self._apply(params, x, time, labels)  # noqa: E731
+            return denoiser.from_network(apply, self.process, self.parameterization, self.time_scale)(x_t, t)
+
+        denoise = (self.guide if guided else UNGUIDED).denoiser(labelled, labels)
         clip = self.config.sample.clip if clip is None else clip
         return denoiser.clip(denoise, self.process) if clip else denoise
 
@@ -112,7 +110,8 @@ class Experiment(NamedTuple):
         config = self.config
 
         def apply(params: Params, x_t: Image, time: Array, labels: Labels, key: OneKey) -> Array:
-            return self._apply(params, x_t, time, labels, train=True, rngs={"dropout": key})
+            told = hidden(key, labels, config.net.label_dropout, self.net.classes)
+            return self._apply(params, x_t, time, told, train=True, rngs={"dropout": key})
 
         return Task(
             self.process,
@@ -128,19 +127,9 @@ class Experiment(NamedTuple):
 
     def update(self) -> Update:
         """How training follows gradients."""
-        c = self.config.optim
-        adam = optimizer.adam(
-            c.lr,
-            warmup_steps=c.warmup_steps,
-            clip=c.clip,
-            beta_1=c.beta_1,
-            beta_2=c.beta_2,
-            eps=c.eps,
-            weight_decay=c.weight_decay,
-        )
-        train = self.config.train
+        c, train = self.config.optim, self.config.train
         patience = min(train.bad_steps, max(1, train.steps // 2))  # a run shorter than that must not end unnoticed
-        return Update(adam, c.ema_decay, c.ema_warmup, Guard(patience, c.skip_spike))
+        return Update(adam(c), c.ema_decay, c.ema_warmup, Guard(patience, c.skip_spike))
 
     def create_state(self) -> TrainState:
         """The state before the first update, placed on the devices by the config's sharding rules."""
@@ -174,11 +163,12 @@ class Experiment(NamedTuple):
         """
         c = self.config.sample
         process = self.sampled(grid)
-        step = SAMPLERS[name or c.sampler](process, self.variance, c.eta if eta is None else eta)
+        options = c if eta is None else ConfigDict({**c, "eta": eta})
+        step = SAMPLERS[name or c.sampler](process, self.variance, options)
 
         def run(params: Params, keys: Keys, labels: Labels) -> loop.Sample:
             x_T = loop.prior_sample(keys, process, self.shape)
-            return loop.sample(keys, process, step, self.denoise(params, labels), x_T, collect)
+            return loop.sample(keys, process, step, self.denoise(params, labels, guided=True), x_T, collect)
 
         return self._split(run)
 
@@ -232,13 +222,15 @@ class Experiment(NamedTuple):
 
 def experiment(config: ConfigDict, shape: tuple[int, int, int], classes: int, mesh: Mesh | None = None) -> Experiment:
     """The experiment of a validated config for data of this shape. Raises ValueError where they do not go together."""
+    net, process = network(config, shape[-1], classes), levels(config)
     return Experiment(
         config,
         shape,
-        network(config, shape[-1], classes),
-        levels(config),
+        net,
+        process,
         PARAMETERIZATIONS[config.diffusion.parameterization],
         VARIANCES[config.diffusion.variance][0],
-        1000.0 / config.diffusion.T if config.net.rescale_time else 1.0,
+        time_scale(config),
         mesh or sharding.make_mesh(),
+        guide.of(config, shape, classes, net, process),
     )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from diffusion.gaussian import Gaussian
 from diffusion.parameterization import Parameterization, Prediction, to_eps
-from diffusion.process import Process, q_posterior
+from diffusion.process import Process, at, q_posterior
 from diffusion.types import Array, Image, Time, expand
 from diffusion.variance import Variance
 
@@ -28,6 +28,15 @@ def network_time(t: Time, scale: float = 1.0) -> Array:
     DDPM scales by 1000 / T so that embeddings span the same range for every T.
     """
     return (t - 1).astype(jnp.float32) * scale
+
+
+def network_input(process: Process, x_t: Image, t: Time) -> Image:
+    """What the network is given of x_t: scale[t] x_t, of unit variance for every t if the data have it.
+
+    It is x_t itself where the process preserves variance; where it explodes x_t would reach sigma_T times the range of
+    the data (Karras et al. 2022, table 1, c_in with sigma_data = 1). `process` is the base process.
+    """
+    return at(process.scale, t, x_t) * x_t
 
 
 def split(out: Array, channels: int) -> tuple[Image, Image | None]:
@@ -56,7 +65,8 @@ def from_network(
     """The denoiser of a network. `process` is the base process, for whose steps the network was trained."""
 
     def denoise(x_t: Image, t: Time) -> Prediction:
-        out, raw_var = split(network(x_t, network_time(t, time_scale)), x_t.shape[-1])
+        given = network_input(process, x_t, t)
+        out, raw_var = split(network(given, network_time(t, time_scale)), x_t.shape[-1])
         return interpret(process, parameterization, out, raw_var, x_t, t)
 
     return denoise

@@ -17,6 +17,7 @@ from diffusion.evaluation.sample_set import Part, SampleSet
 from diffusion.protocol import Subject
 from diffusion.tables import SAMPLERS
 from diffusion.types import Image, Keys, Labels
+from diffusion.validation import validate
 from diffusion.workdir import Run
 
 STOCHASTIC = frozenset({"ddim"})
@@ -32,6 +33,39 @@ class Chain(NamedTuple):
     seed: int = 0
     truncate: bool = False
     """Whether levels are cut instead of rounded."""
+    labels: tuple[int, ...] = ()
+    """Labels of the images, in turn; all classes where it is empty."""
+
+
+def guided(
+    run: Run,
+    scale: float | None = None,
+    classifier: str | None = None,
+    first: float | None = None,
+    last: float | None = None,
+) -> Run:
+    """A run with other guidance of its samples; what is None stays. Raises ValueError where they do not go together."""
+    given = {"guidance": scale, "classifier": classifier, "guidance_from": first, "guidance_to": last}
+    changes = {f"sample.{name}": value for name, value in given.items() if value is not None}
+    if not changes:
+        return run
+    config = run.config.copy_and_resolve_references()
+    config.update_from_flattened_dict(changes)
+    validate(config, size=run.shape[0])
+    return run._replace(config=config)
+
+
+def check_labels(ours: Experiment, chain: Chain) -> None:
+    """Raises ValueError where images cannot be drawn with the labels of a chain."""
+    if not chain.labels:
+        return
+    if not ours.classes:
+        raise ValueError(
+            f"--label={chain.labels[0]}: this run draws without labels, its network knows none; use one trained with "
+            "net.class_conditional = true, or guide it with --classifier and --guidance"
+        )
+    if wrong := [label for label in chain.labels if not 0 <= label < ours.classes]:
+        raise ValueError(f"--label={wrong[0]}: the labels of this run are 0 to {ours.classes - 1}")
 
 
 def check(run: Run, chain: Chain) -> None:
@@ -58,7 +92,9 @@ def stem(subject: Subject, chain: Chain) -> str:
     found = protocol.of_samples(ours, *chain)
     noise = [f"eta_{found['eta']:g}"] if found["eta"] else []
     grid = _grid(ours, chain) or str(ours.config.diffusion.T)
-    words = [found["sampler"], *noise, grid, f"step_{subject.step:07d}", f"seed_{chain.seed}"]
+    told = [f"{key}_{value}".replace("..", "-") for key, value in protocol.of_guidance(ours).items()]
+    told += [f"label_{_listed(chain)}"] * bool(chain.labels)
+    words = [found["sampler"], *noise, grid, *told, f"step_{subject.step:07d}", f"seed_{chain.seed}"]
     return "_".join([*words, *["truncated"] * chain.truncate, *["raw"] * subject.raw])
 
 
@@ -72,10 +108,13 @@ def place(subject: Subject, chain: Chain) -> Path:
         "sampler": found["sampler"],
         "visited": respacing.parse(_grid(ours, chain))(ours.config.diffusion.T).tolist(),
         "eta": found["eta"],
+        **{name: found[name] for name in ("corrector",) if name in found},
         "clip": found["clip"],
         "seed": chain.seed,
         "truncate": chain.truncate,
-        "classes": ours.net.classes,
+        "classes": ours.classes,
+        "labels": chain.labels,
+        "guidance": protocol.of_guidance(ours),
         "version": diffusion.__version__,
     }
     return subject.folder / "samples" / "parts" / f"{stem(subject, chain)}_{digest(key)[:12]}"
@@ -104,7 +143,7 @@ def draw(
             return sampler(subject.params, keys, labels).x_0
 
         batch = ours.batch(min(batch_size, n))
-        drawn = samples.checked(images, n, batch, chain.seed, ours.net.classes, done, chain.truncate)
+        drawn = samples.checked(images, n, batch, chain.seed, chain.labels or ours.classes, done, chain.truncate)
         parts += _stored(folder, done, drawn, sample_set.at_once(ours.shape), progress)
     return sample_set.of_parts(parts, ours.shape, n)
 
@@ -133,6 +172,10 @@ def _stored(folder: Path, start: int, drawn: Any, most: int, progress: Callable[
     finally:
         write()
     return parts
+
+
+def _listed(chain: Chain) -> str:
+    return "-".join(map(str, chain.labels))
 
 
 def _grid(ours: Experiment, chain: Chain) -> str:

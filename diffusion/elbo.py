@@ -122,7 +122,7 @@ def bound(
     x_0: Image,
     decoder: Decoder = gaussian.discretized_log_prob,
 ) -> Bound:
-    """The whole bound, every step of the process with one noise draw each. DDPM eq. 5.
+    """The whole bound, every step of the process with one noise draw each. DDPM eq. 3, 5; over the entropy, eq. 16.
 
     Noise for example i at step t comes from fold_in(keys[i], t), so results do not depend on how examples are batched.
     A scan over t: memory beyond the [B, T] results does not grow with T.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffusion import bounding, build, drawing, experiment, protocol, results, scoring
+from diffusion import bounding, build, drawing, experiment, flow_nll, protocol, results, scoring
 from diffusion.data.source import Source
 from diffusion.drawing import Chain
 from diffusion.evaluation import sample_set, small_scores
@@ -25,6 +25,12 @@ FEW = 1000
 """Samples drawn unasked for scores without Inception, at most."""
 
 TEST, TRAIN = "test", "train"
+
+LIKELIHOODS = {
+    bounding.NAME: (bounding.measure, bounding.lines),
+    flow_nll.NAME: (flow_nll.measure, flow_nll.lines),
+}
+"""Metrics of the network on images, without samples: how each is measured, and told."""
 
 
 class Asked(NamedTuple):
@@ -66,7 +72,7 @@ class Plan(NamedTuple):
 
 def prepare(folder: Path, run: Run, asked: Asked) -> Plan:
     """Raises ValueError, before anything is computed, where something that was asked for cannot be had."""
-    scoring.check_names(asked.metrics, [bounding.NAME])
+    scoring.check_names(asked.metrics, [*LIKELIHOODS])
     drawing.check(run, asked.chain)
     sources = {split: build.source(run.config, train=train) for split, train in bounding.SPLITS.items()}
     for split, source in sources.items():
@@ -75,18 +81,20 @@ def prepare(folder: Path, run: Run, asked: Asked) -> Plan:
     train = sources[TRAIN]
     usual = [bounding.NAME, *(SMALL if small_scores.fits(train) else ())]
     names = tuple(dict.fromkeys(asked.metrics or usual))
-    scores = [name for name in names if name != bounding.NAME]
-    if bounding.NAME in names:
+    scores = [name for name in names if name not in LIKELIHOODS]
+    if len(scores) < len(names):
         split = asked.split or TEST
         bounding.check(sources[split], split, asked.n)
     if asked.samples and not scores:
-        raise ValueError(f"--samples={asked.samples}: nll is not measured on samples; ask for --metrics=fid, kid, ...")
+        raise ValueError(
+            f"--samples={asked.samples}: {names[0]} is not measured on samples; ask for --metrics=fid, kid, ..."
+        )
     given = _given(asked, run.shape) if asked.samples else None
     inception = any(name in INCEPTION for name in scores)
     n = given.n if given else asked.n or (FULL if inception else min(sources[TEST].size, FEW))
     _check_scores(scores, asked, sources, n)
     extractor = scoring.network(scores, asked.inception)
-    if given and bounding.NAME not in names:
+    if given and len(scores) == len(names):
         ours, params, step = build.experiment(run.config, run.shape, run.classes), None, 0
     else:
         ours, params, step = experiment.load(folder, run, asked.step, asked.raw)
@@ -96,15 +104,16 @@ def prepare(folder: Path, run: Run, asked: Asked) -> Plan:
 def run(plan: Plan, progress: Progress) -> Iterator[Measured]:
     """Does it; yields each metric as it is measured and written."""
     asked, subject = plan.asked, plan.subject
-    if bounding.NAME in plan.names:
+    for name in [name for name in LIKELIHOODS if name in plan.names]:
+        measure, lines = LIKELIHOODS[name]
         split = asked.split or TEST
         source = plan.sources[split]
-        with progress(bounding.NAME, asked.n or source.size) as told:
-            result, path = bounding.measure(
+        with progress(name, asked.n or source.size) as told:
+            result, path = measure(
                 subject, source, split, asked.n, asked.chain.grid, asked.batch_size, asked.chain.seed, told
             )
-        yield Measured(result, path, bounding.lines(result))
-    if len(plan.names) > plan.names.count(bounding.NAME):
+        yield Measured(result, path, lines(result))
+    if set(plan.names) - LIKELIHOODS.keys():
         yield from _scores(plan, progress)
 
 

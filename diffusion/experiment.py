@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from diffusion import advice, build, looks, workdir
+from diffusion import advice, build, looks, tracing, workdir
 from diffusion.budget import Budget
 from diffusion.build import Experiment
 from diffusion.data.source import Source
@@ -105,8 +105,16 @@ def load(folder: Path, run: workdir.Run, step: int | None = None, raw: bool = Fa
     return ours, state.params if raw else state.ema, chosen
 
 
-def run(config: ConfigDict, folder: Path, say: Callable[[str], None], stop: Stop | None = None) -> Outcome:
+def run(
+    config: ConfigDict,
+    folder: Path,
+    say: Callable[[str], None],
+    stop: Stop | None = None,
+    profile: bool = False,
+) -> Outcome:
     """Trains in a folder, or goes on with what stopped there, and closes with the report; `say` prints a line.
+
+    With `profile` a few steps are traced into the folder (tracing.py).
 
     The compiler's settings must be in place (runtime.configure). Raises ValueError where the folder belongs to another
     config or is in use, where config, data and devices do not go together, and where the last state cannot be saved;
@@ -138,6 +146,7 @@ def run(config: ConfigDict, folder: Path, say: Callable[[str], None], stop: Stop
         first = int(state.step)
 
         feed, budget = ours.feed(source), afford(ours)
+        feed = tracing.traced(feed, folder / "profile", say) if profile else feed
         for line in describe(ours, source, held_out, state, feed):
             say(line)
         for line in deviations(config):
@@ -162,10 +171,12 @@ def run(config: ConfigDict, folder: Path, say: Callable[[str], None], stop: Stop
                 kept=streams.kept,
             )
         found = measure(ours, source, held_out, state.ema, budget)
-        if lead:
-            write(found, ours, held_out, folder, int(state.step))
-        finish(ours, found, int(state.step), folder, writer, say)
-        streams.rolling.require(int(state.step), state)
+        try:
+            if lead:
+                write(found, ours, held_out, folder, int(state.step))
+            finish(ours, found, int(state.step), folder, writer, say)
+        finally:  # where a full disk has stopped the report too, the state is what must be told of
+            streams.rolling.require(int(state.step), state)
         return Outcome(found, first, int(state.step))
 
 
@@ -176,7 +187,7 @@ def finish(
     c = ours.config
     path = folder / "samples" / f"step_{step:07d}.png"
     if len(found.drawn):
-        path = writer.grid(step, f"step_{step:07d}_{c.sample.sampler}", looks.picture(found.drawn))
+        path = writer.grid(step, f"step_{step:07d}_{c.sample.sampler}", looks.picture(found.drawn, ours.classes))
     if found.likelihood:
         writer.scalars(step, {f"test/{name}": value for name, value in found.likelihood.report().items()})
     if found.score:

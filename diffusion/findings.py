@@ -85,7 +85,7 @@ def draw(ours: Experiment, params: Params, n: int) -> tuple[np.ndarray, int]:
     def run(keys: Keys, labels: Labels) -> Image:
         return sampler(params, keys, labels).x_0
 
-    pixels, finite = zip(*samples.checked(run, n, batch, c.seed, ours.net.classes), strict=True)
+    pixels, finite = zip(*samples.checked(run, n, batch, c.seed, ours.classes), strict=True)
     return np.concatenate(pixels), int((~np.concatenate(finite)).sum())
 
 

@@ -20,6 +20,7 @@ from diffusion.process import Process
 from diffusion.respacing import Grid
 from diffusion.sampling import editing, loop
 from diffusion.sampling.ancestral import ancestral
+from diffusion.sampling.loop import Sampler
 from diffusion.tables import SAMPLERS
 from diffusion.training import sharding
 from diffusion.training.state import Params
@@ -47,9 +48,15 @@ class Gallery(NamedTuple):
         """The chain's process."""
         return self.ours.sampled(self.grid)
 
+    @property
+    def sampler(self) -> Sampler:
+        """The config's sampler for this chain."""
+        c = self.ours.config.sample
+        return SAMPLERS[c.sampler](self.process, self.ours.variance, c)
+
     def samples(self, n: int) -> Pixels:
         """[n, H, W, C]: the images that scripts/sample.py draws with this seed."""
-        run, classes = self.ours.sampler(grid=self.grid), self.ours.net.classes
+        run, classes = self.ours.sampler(grid=self.grid), self.ours.classes
         batch = self.ours.batch(min(self.batch_size, n))
         drawn = samples.draw(lambda keys, labels: run(self.params, keys, labels).x_0, n, batch, self.seed, classes)
         return np.concatenate(list(drawn))
@@ -66,7 +73,7 @@ class Gallery(NamedTuple):
             found = run(params, keys, labels)
             return _pixels(jnp.concatenate([jnp.moveaxis(found.x_0_hats, 0, 1), found.x_0[:, None]], axis=1))
 
-        return self._rows(draw)([self._keys(np.arange(n)), self._labels(np.arange(n))]), self._base(stops)
+        return self.compiled(draw)([self.keys(np.arange(n)), self._labels(np.arange(n))]), self.base(stops)
 
     def forks(self, chains: int, ends: int, fractions: Sequence[float]) -> tuple[Pixels, Pixels, list[int]]:
         """Ends [chains, S, ends, H, W, C] of ancestral chains that share x_t, x_t [chains, S, H, W, C], and the steps.
@@ -75,40 +82,46 @@ class Gallery(NamedTuple):
         """
         stops = self.steps(fractions)
         row = np.arange(chains * ends)
-        shared, labels = self._keys(row // ends), self._labels(row // ends)
+        shared, labels = self.keys(row // ends), self._labels(row // ends)
         process, ours = self.process, self.ours
         sampler = ancestral(process, ours.variance)
 
         def draw(params: Params, shared: Keys, own: Keys, labels: Labels, t: Array) -> editing.Fork:
             x_T = loop.prior_sample(shared, process, ours.shape)
-            return editing.fork(shared, own, process, sampler, ours.denoise(params, labels), x_T, t)
+            return editing.fork(shared, own, process, sampler, ours.denoise(params, labels, guided=True), x_T, t)
 
-        run = self._rows(lambda *args: jax.tree.map(to_pixels, draw(*args)))
-        own = [self._keys(chains + i * len(row) + row) for i in range(len(stops))]  # ends of no two forks share noise
+        run = self.compiled(lambda *args: jax.tree.map(to_pixels, draw(*args)))
+        own = [self.keys(chains + i * len(row) + row) for i in range(len(stops))]  # ends of no two forks share noise
         found = [run([shared, keys, labels], t) for keys, t in zip(own, stops, strict=True)]
         x_0, x_t = (np.stack([f[i].reshape(chains, ends, *ours.shape) for f in found], axis=1) for i in (0, 1))
-        return x_0, x_t[:, :, 0], self._base(stops)
+        return x_0, x_t[:, :, 0], self.base(stops)
 
     def interpolate(
-        self, pairs: tuple[Pixels, Pixels, np.ndarray], lam: Sequence[float], fractions: Sequence[float]
+        self,
+        pairs: tuple[Pixels, Pixels, np.ndarray],
+        lam: Sequence[float],
+        fractions: Sequence[float],
+        shared: bool = False,
     ) -> tuple[Pixels, list[int]]:
-        """[S, pairs, L, H, W, C]: mixtures of the two images of each pair (see `pairs`), for each step; the steps."""
+        """[S, pairs, L, H, W, C]: mixtures of the two images of each pair (see `pairs`), for each step; the steps.
+
+        `shared`: whether the two encodings have the same noise.
+        """
         first, second, labels = pairs
         count, ours, process = len(first), self.ours, self.process
-        sampler = SAMPLERS[ours.config.sample.sampler](process, ours.variance, ours.config.sample.eta)
-        rows = np.repeat(np.arange(count), len(lam))
+        sampler, rows = self.sampler, np.repeat(np.arange(count), len(lam))
         shares = jnp.asarray(np.tile(np.asarray(lam, np.float32), count))
 
         def draw(
             params: Params, keys: Keys, x: Image, other: Image, lam: PerExample, labels: Labels, t: Array
         ) -> Array:
-            denoise = ours.denoise(params, labels)
-            return to_pixels(editing.interpolate(keys, process, sampler, denoise, x, other, lam, t))
+            denoise = ours.denoise(params, labels, guided=True)
+            return to_pixels(editing.interpolate(keys, process, sampler, denoise, x, other, lam, t, shared))
 
-        run, stops = self._rows(draw), self.steps(fractions)
+        run, stops = self.compiled(draw), self.steps(fractions)
         images = [to_image(jnp.asarray(x))[rows] for x in (first, second)]
-        args = [self._keys(rows), *images, shares, jnp.asarray(labels)[rows]]
-        return np.stack([run(args, t).reshape(count, len(lam), *ours.shape) for t in stops]), self._base(stops)
+        args = [self.keys(rows), *images, shares, jnp.asarray(labels)[rows]]
+        return np.stack([run(args, t).reshape(count, len(lam), *ours.shape) for t in stops]), self.base(stops)
 
     def steps(self, fractions: Sequence[float], lowest: int = 0) -> list[int]:
         """The chain's steps nearest to fractions of T, the full chain's length; each once."""
@@ -116,16 +129,18 @@ class Gallery(NamedTuple):
         found = [int(np.argmin(np.abs(base - f * self.ours.process.T))) for f in fractions]
         return list(dict.fromkeys(max(lowest, t) for t in found))
 
-    def _base(self, steps: Sequence[int]) -> list[int]:
+    def base(self, steps: Sequence[int]) -> list[int]:
+        """Steps of the chain as those of the full chain."""
         return [int(self.process.base_t[t]) for t in steps]
 
-    def _keys(self, index: np.ndarray) -> Keys:
+    def keys(self, index: np.ndarray) -> Keys:
+        """The key of each row or image."""
         return loop.image_keys(self.seed, jnp.asarray(index))
 
     def _labels(self, index: np.ndarray) -> Labels:
-        return jnp.asarray(samples.labels(index, self.ours.net.classes))
+        return jnp.asarray(samples.labels(index, self.ours.classes))
 
-    def _rows(self, draw: Callable[..., Any]) -> Callable[..., Any]:
+    def compiled(self, draw: Callable[..., Any]) -> Callable[..., Any]:
         """`draw`(params, *rows, *scalars) compiled once and applied in batches of rows, split over the devices."""
         jitted, place = jax.jit(draw), sharding.split_axis(self.ours.mesh)
 

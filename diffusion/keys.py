@@ -23,6 +23,9 @@ PAPERS = (
 )
 VP_SCHEDULES = ("linear", "quad", "const", "jsd", "warmup10", "warmup50", "cosine", "sigmoid")
 VE_SCHEDULES = ("constant", "geometric")
+MILLION = 1_000_000
+"""What is more than this would fill a machine's memory before anything is said."""
+FLOW_SCHEDULES = ("rectified",)
 
 KEYS: dict[str, Key] = {
     "seed": Key(
@@ -39,31 +42,37 @@ KEYS: dict[str, Key] = {
     # ------------------------------------------------------------------------------------------------------------ data
     "data.name": Key(
         "cifar10",
-        one_of("digits", "cifar10", "mnist", "folder:", "tfds:"),
-        "The data set: a name, folder:PATH for a folder of PNG or JPEG files, or tfds:NAME for one of TFDS.",
+        one_of("digits", "cifar10", "mnist", "folder:", "toy:", "tfds:"),
+        "The data set: a name, folder:PATH for a folder of PNG or JPEG files, tfds:NAME for one of TFDS, or points of "
+        "the plane: toy:spiral, toy:moons, toy:checkerboard, toy:mixture.",
     ),
     "data.dir": Key("", path(), "Where the data set lies or is put; empty: its usual place."),
-    "data.size": Key(0, whole(0), "Images are cropped and resized to this height and width; 0: left as they are."),
+    "data.size": Key(
+        0, whole(0, 8192), "Images are cropped and resized to this height and width; 0: left as they are."
+    ),
     "data.flip": Key(True, flag(), "Mirror half of the training images, drawn anew each time."),
     "data.download": Key(True, flag(), "Fetch the data set if it is not on disk."),
     "data.resident_mb": Key(
         2048, whole(0), "Data sets up to this many megabytes live on the device; others are streamed."
     ),
-    "data.threads": Key(8, whole(1), "Threads that read and decode a streamed data set."),
+    "data.threads": Key(8, whole(1, 1024), "Threads that read and decode a streamed data set."),
     # ------------------------------------------------------------------------------------------------------- diffusion
     "diffusion.schedule": Key(
         "linear",
-        one_of(*VP_SCHEDULES, *VE_SCHEDULES),
-        "How noise grows with t; constant and geometric are variance exploding, the others variance preserving.",
+        one_of(*VP_SCHEDULES, *VE_SCHEDULES, *FLOW_SCHEDULES),
+        "How noise grows with t; constant and geometric are variance exploding, rectified is the straight flow from "
+        "data to noise, the others are variance preserving.",
     ),
-    "diffusion.T": Key(1000, whole(1), "Number of noise steps; beta_1 and beta_T are not rescaled with it."),
+    "diffusion.T": Key(1000, whole(1, MILLION), "Number of noise steps; beta_1 and beta_T are not rescaled with it."),
     "diffusion.beta_1": Key(
         1e-4, above(0.0, 1.0), "Variance that the first step adds (variance preserving schedules)."
     ),
     "diffusion.beta_T": Key(0.02, above(0.0, 1.0), "Variance that the last step adds (variance preserving schedules)."),
     "diffusion.sigma_1": Key(0.01, above(0.0), "Noise level after the first step (the geometric schedule)."),
     "diffusion.sigma_T": Key(50.0, above(0.0), "Noise level after the last step (variance exploding schedules)."),
-    "diffusion.parameterization": Key("eps", one_of("eps", "x_0", "mu", "v"), "What the network predicts."),
+    "diffusion.parameterization": Key(
+        "eps", one_of("eps", "x_0", "mu", "v", "velocity"), "What the network predicts; velocity is eps - x_0."
+    ),
     "diffusion.variance": Key(
         "fixed_large",
         one_of("fixed_small", "fixed_large", "learned", "learned_range"),
@@ -89,12 +98,15 @@ KEYS: dict[str, Key] = {
         "losses.",
     ),
     # ------------------------------------------------------------------------------------------------------------- net
-    "net.channels": Key(128, even(4), "Width of the U-Net at full resolution."),
+    "net.name": Key("unet", one_of("unet", "mlp"), "The U-Net, or for points a residual network without convolutions."),
+    "net.channels": Key(128, even(4, 65_536), "Width of the U-Net at full resolution."),
     "net.multipliers": Key(
-        (1, 2, 2, 2), wholes(1, False), "Width of each level over net.channels; a level halves the size."
+        (1, 2, 2, 2), wholes(1, 256, False), "Width of each level over net.channels; a level halves the size."
     ),
-    "net.blocks": Key(2, whole(1), "Residual blocks per level on the way down; the way up has one more."),
-    "net.attention": Key((16,), wholes(1, True), "Heights in pixels at which self-attention follows every block."),
+    "net.blocks": Key(2, whole(1, 32), "Residual blocks per level on the way down; the way up has one more."),
+    "net.attention": Key(
+        (16,), wholes(1, 8192, True), "Heights in pixels at which self-attention follows every block."
+    ),
     "net.heads": Key(1, whole(1), "Heads of every attention block, which share its channels."),
     "net.dropout": Key(0.1, from_zero(1.0), "Share of activations dropped in each residual block while training."),
     "net.scale_shift": Key(False, flag(), "Time scales and shifts the second norm of a block instead of being added."),
@@ -104,6 +116,9 @@ KEYS: dict[str, Key] = {
         "Epsilon of norms, order of sines and cosines, padding: as in the code of DDPM, or of Improved DDPM.",
     ),
     "net.class_conditional": Key(False, flag(), "Give the network the class label of each image."),
+    "net.label_dropout": Key(
+        0.0, from_zero(1.0), "Share of labels hidden while training, for guidance; the network learns both models."
+    ),
     "net.dtype": Key(
         "float32", one_of("float32", "bfloat16"), "Type of convolutions and matrix products; all else is float32."
     ),
@@ -124,14 +139,16 @@ KEYS: dict[str, Key] = {
     "optim.ema_warmup": Key(False, flag(), "Start with a smaller decay that rises to ema_decay; for short runs."),
     # ----------------------------------------------------------------------------------------------------------- train
     "train.steps": Key(800_000, whole(1), "Optimiser steps in all; a run started again with more of them goes on."),
-    "train.batch_size": Key(128, whole(1), "Images per step, over all devices."),
+    "train.batch_size": Key(128, whole(1, MILLION), "Images per step, over all devices."),
     "train.accumulate": Key(
         1, whole(1), "Parts in which a batch is taken, one after the other: less memory, more time, same result."
     ),
     "train.bad_steps": Key(
         10, whole(1), "Updates skipped in a row, their loss or gradient not being finite, after which a run stops."
     ),
-    "train.steps_per_dispatch": Key(1, whole(1), "Steps that the device takes between two words with the host."),
+    "train.steps_per_dispatch": Key(
+        1, whole(1, 10_000), "Steps that the device takes between two words with the host."
+    ),
     "train.log_every": Key(100, whole(1), "Steps between two lines of metrics."),
     "train.sample_every": Key(10_000, whole(0), "Steps between two sample grids; 0: only at the end."),
     "train.eval_every": Key(10_000, whole(0), "Steps between two quick estimates of the bound; 0: only at the end."),
@@ -147,8 +164,12 @@ KEYS: dict[str, Key] = {
     # ---------------------------------------------------------------------------------------------------------- sample
     "sample.sampler": Key(
         "ancestral",
-        one_of("ancestral", "ddim", "dpm_solver", "heun"),
-        "The reverse chain: Algorithm 2, DDIM, DPM-Solver++(2M), or Heun's method with two network calls a step.",
+        one_of(
+            *("ancestral", "ddim", "dpm_solver", "heun"),
+            *("reverse_diffusion", "probability_flow", "annealed_langevin", "predictor_corrector"),
+        ),
+        "The reverse chain: Algorithm 2, DDIM, DPM-Solver++(2M), Heun's method with two network calls a step, score "
+        "SDE's reverse diffusion and probability flow, NCSN's Langevin dynamics, or Algorithm 2 with it as corrector.",
     ),
     "sample.grid": Key(
         "",
@@ -156,19 +177,37 @@ KEYS: dict[str, Key] = {
         "Steps that samples and the final bound visit: 50, or 10,15,20 by sections, or ddim50 or quad50; empty: all.",
     ),
     "sample.eta": Key(0.0, share(), "Noise of the ddim sampler: 0 is deterministic, 1 is ancestral with fixed_small."),
+    "sample.corrector_steps": Key(
+        1, whole(1), "Langevin steps at each noise level (annealed_langevin, predictor_corrector)."
+    ),
+    "sample.corrector_snr": Key(
+        0.16, above(0.0, 1.0), "Size of Langevin steps: the ratio of the score's part to the noise's, as in score SDE."
+    ),
     "sample.clip": Key(True, flag(), "Clip the predicted x_0 to [-1, 1] at every step, as the published code does."),
+    "sample.guidance": Key(
+        0.0, from_zero(), "Scale w of guidance: score + w grad log p(label | x_t), by label dropout or a classifier."
+    ),
+    "sample.guidance_from": Key(
+        0.0, share(), "Guidance acts from this share of T on; at smaller t samples follow the model."
+    ),
+    "sample.guidance_to": Key(
+        1.0, share(), "Guidance acts up to this share of T; at larger t samples follow the model."
+    ),
+    "sample.classifier": Key(
+        "", path(), "Folder of a run of scripts/train_classifier.py whose classifier guides samples; empty: none does."
+    ),
     "sample.preview_steps": Key(
         50, whole(2), "DDIM steps for the sample grids drawn while training; at most T are used."
     ),
-    "sample.n": Key(64, whole(1), "Images in a sample grid."),
-    "sample.batch_size": Key(64, whole(1), "Images drawn at a time; it does not change them."),
+    "sample.n": Key(64, whole(1, MILLION), "Images in a sample grid."),
+    "sample.batch_size": Key(64, whole(1, MILLION), "Images drawn at a time; it does not change them."),
     # ------------------------------------------------------------------------------------------------------------ eval
     "eval.n": Key(0, whole(0), "Held-out images for the final bound; 0: all of them."),
-    "eval.batch_size": Key(128, whole(1), "Images per evaluation batch; it does not change the result."),
+    "eval.batch_size": Key(128, whole(1, MILLION), "Images per evaluation batch; it does not change the result."),
     "eval.quick_n": Key(256, whole(1), "Held-out images for the estimate of the bound during training."),
     "eval.quick_steps": Key(50, whole(2), "Time steps per image in that estimate; at most T."),
     "eval.noise_scale": Key(False, flag(), "Measure the gradient noise scale whenever the bound is estimated."),
-    "eval.noise_scale_batches": Key(8, whole(2), "Training batches whose gradients give the noise scale."),
+    "eval.noise_scale_batches": Key(8, whole(2, 10_000), "Training batches whose gradients give the noise scale."),
     "eval.cpu_flop": Key(
         4e12, from_zero(), "Operations that each preview, estimate and final measurement may take on a CPU; 0: any."
     ),

@@ -24,9 +24,10 @@ def whole(low: int, high: int = INT32) -> Legal:
     return Legal(text, lambda value: _is_whole(value) and low <= value <= high)
 
 
-def even(low: int) -> Legal:
-    """An even integer of at least low."""
-    return Legal(f"an even integer of at least {low}", lambda v: _is_whole(v) and low <= v <= INT32 and v % 2 == 0)
+def even(low: int, high: int) -> Legal:
+    """An even integer from low to high."""
+    text = f"an even integer from {low} to {high}"
+    return Legal(text, lambda value: _is_whole(value) and low <= value <= high and value % 2 == 0)
 
 
 def above(low: float, below: float = math.inf) -> Legal:
@@ -61,14 +62,14 @@ def path() -> Legal:
     return text("a path")
 
 
-def wholes(low: int, may_be_empty: bool) -> Legal:
-    """A tuple of integers of at least low."""
-    text = f"a list of integers of at least {low}, such as 16 or 16,8" + (" or () for none" if may_be_empty else "")
+def wholes(low: int, high: int, may_be_empty: bool) -> Legal:
+    """A tuple of integers from low to high."""
+    text = f"a list of integers from {low} to {high}, such as 16 or 16,8" + (" or () for none" if may_be_empty else "")
 
     def accepts(value: Any) -> bool:
         return (
             isinstance(value, tuple)
-            and all(_is_whole(v) and low <= v <= INT32 for v in value)
+            and all(_is_whole(v) and low <= v <= high for v in value)
             and (may_be_empty or len(value) > 0)
         )
 

@@ -12,8 +12,10 @@ from diffusion import protocol, respacing, results
 from diffusion.budget import Budget
 from diffusion.build import Experiment
 from diffusion.data.source import Source
+from diffusion.data.toy import SHAPE, to_points
 from diffusion.evaluation import drift, likelihood, samples
 from diffusion.figures.grid import grid
+from diffusion.figures.points import scatter
 from diffusion.results import Result
 from diffusion.training import memory, noise_scale
 from diffusion.training.feed import Feed
@@ -26,12 +28,26 @@ NOISE_SCALE = 2**32 - 1
 GRID_SIDE = 512
 """Sample grids of small images are enlarged to about this many pixels."""
 
+MOST_COLUMNS = 20
+
 BATCH = "out of memory with {images} images at a time; set config.{key} lower: it changes no result"
 
 
-def picture(pixels: np.ndarray) -> np.ndarray:
-    """A grid large enough to look at."""
-    return grid(pixels, min_side=GRID_SIDE)
+def _cloud(pixels: np.ndarray) -> np.ndarray:
+    return scatter(to_points(pixels), GRID_SIDE)
+
+
+PICTURES: dict[tuple[int, ...], Callable[[np.ndarray], np.ndarray]] = {SHAPE: _cloud}
+"""H, W, C -> how images of it are shown, where that is not as a grid."""
+
+
+def picture(pixels: np.ndarray, labels: int = 0) -> np.ndarray:
+    """Images [N, H, W, C] as one uint8 picture: a grid large enough to look at, or the points that they stand for.
+
+    Where images have so many labels in turn, a grid has one column for each, up to MOST_COLUMNS.
+    """
+    columns = labels if labels <= min(MOST_COLUMNS, len(pixels)) else 0
+    return PICTURES.get(pixels.shape[1:], partial(grid, columns=columns, min_side=GRID_SIDE))(pixels)
 
 
 def hooks(
@@ -58,10 +74,10 @@ def hooks(
     def draw(params: Params) -> np.ndarray:
         run = lambda keys, labels: preview(params, keys, labels).x_0  # noqa: E731
         with memory.advised(lambda: BATCH.format(key="sample.batch_size", images=batch)):
-            pixels = np.concatenate(list(samples.draw(run, n, batch, c.seed, ours.net.classes)))
+            pixels = np.concatenate(list(samples.draw(run, n, batch, c.seed, ours.classes)))
         if line := drift.warning(drift.measure(pixels), levels):
             say(f"WARNING     {line}")
-        return picture(pixels)
+        return picture(pixels, ours.classes)
 
     noise = gradient_noise(ours, feed) if c.eval.noise_scale else lambda state: {}  # noqa: ARG005
 

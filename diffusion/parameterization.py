@@ -80,7 +80,7 @@ def _mu_gain(process: Process, t: Time) -> PerExample:
 
 
 mu = Parameterization(_mu_target, _mu_to_x_0, _mu_gain)
-"""The posterior mean mu_tilde = c_x_0 x_0 + c_x_t x_t. DDPM eq. 8. Belongs to the process it was trained on, whose
+"""The posterior mean mu_tilde = c_x_0 x_0 + c_x_t x_t. DDPM eq. 8-10. Belongs to the process it was trained on, whose
 neighbouring steps it predicts: on a respaced chain it is still read with the original process."""
 
 
@@ -102,6 +102,26 @@ v = Parameterization(_v_target, _v_to_x_0, _v_gain)
 """v = signal eps - noise x_0, the velocity of the angle between them. Salimans and Ho 2022, section 4.
 
 x_0 = (signal x_t - noise v) / (signal^2 + noise^2); the denominator is 1 for variance-preserving processes."""
+
+
+def _velocity_target(process: Process, x_0: Image, x_t: Image, eps: Image, t: Time) -> Image:  # noqa: ARG001
+    return eps - x_0
+
+
+def _velocity_to_x_0(process: Process, out: Image, x_t: Image, t: Time) -> Image:
+    signal, noise = at(process.signal, t, x_t), at(process.noise, t, x_t)
+    return (x_t - noise * out) / (signal + noise)
+
+
+def _velocity_gain(process: Process, t: Time) -> PerExample:
+    return process.noise[t] / (process.signal[t] + process.noise[t])
+
+
+velocity = Parameterization(_velocity_target, _velocity_to_x_0, _velocity_gain)
+"""The way from data to noise, eps - x_0: dx / du of a flow x = (1 - u) x_0 + u eps. Liu et al. 2023 eq. 1.
+
+x_0 = (x_t - noise out) / (signal + noise); the denominator is 1 for flows. Its L_simple is flow matching's loss (Lipman
+et al. 2023 eq. 23)."""
 
 
 def to_eps(process: Process, x_0_hat: Image, x_t: Image, t: Time) -> Image:

@@ -17,7 +17,7 @@ from diffusion.config_file import ROOT, load
 from diffusion.convert import diffusers, improved, match, original
 from diffusion.convert.match import Tensors
 from diffusion.convert.weights import Weights, digest
-from diffusion.nets.unet import UNet
+from diffusion.nets.net import Net
 from diffusion.tables import VE_SCHEDULES, VP_SCHEDULES
 from diffusion.training import report
 from diffusion.training.checkpoint import Checkpoints
@@ -166,7 +166,7 @@ def beta(config: ConfigDict) -> np.ndarray:
 
 
 @functools.cache
-def _shapes(net: UNet, shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
+def _shapes(net: Net, shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
     x, t = jax.ShapeDtypeStruct((1, *shape), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
     label = (t,) if net.classes else ()
     params = jax.eval_shape(net.init, jax.random.key(0), x, t, *label)["params"]

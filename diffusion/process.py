@@ -4,8 +4,8 @@
     q(x_t | x_{t-1})        = N(a x_{t-1}, beta I),  a = signal[t] / signal[t-1]      DDPM eq. 2
     q(x_{t-1} | x_t, x_0)   = N(c_x_0[t] x_0 + c_x_t[t] x_t, beta_tilde[t] I)         DDPM eq. 6, 7
 
-One record holds variance-preserving and variance-exploding processes alike; nothing downstream asks which it is.
-A sub-sequence ts of its steps, ts[0] = 0, is a process again: vp(alpha_bar[ts], base_t=ts) recomputes every table.
+One record holds variance-preserving and variance-exploding processes and flows alike; nothing downstream asks which it
+is. A sub-sequence ts of its steps, ts[0] = 0, is a process again: vp(alpha_bar[ts], base_t=ts) recomputes every table.
 """
 
 from typing import NamedTuple
@@ -26,19 +26,21 @@ class Process(NamedTuple):
     """
 
     signal: Array
-    """Mean factor of q(x_t | x_0): sqrt(alpha_bar) or 1."""
+    """Mean factor of q(x_t | x_0): sqrt(alpha_bar), 1, or 1 - u."""
     noise: Array
-    """Standard deviation of q(x_t | x_0): sqrt(1 - alpha_bar) or sigma."""
+    """Standard deviation of q(x_t | x_0): sqrt(1 - alpha_bar), sigma, or u."""
     c_x_0: Array
     """Factor of x_0 in the posterior mean, sqrt(alpha_bar[t-1]) beta[t] / (1 - alpha_bar[t]) if variance preserving."""
     c_x_t: Array
     """Factor of x_t in the posterior mean, sqrt(alpha[t]) (1 - alpha_bar[t-1]) / (1 - alpha_bar[t])."""
     log_beta: Array
-    """Fixed-large log-variance of p: log beta[t]; entry 1 is log beta_tilde[2], as in the published code."""
+    """Fixed-large log-variance of p: log beta[t]; entry 1 is log beta_tilde[2], as in the published code (see `ve`)."""
     log_beta_tilde: Array
-    """Fixed-small log-variance of p and that of the posterior; entry 1, of which the logarithm is -inf, is entry 2."""
+    """Fixed-small log-variance of p and that of the posterior; entry 1, of which the logarithm is -inf, as above."""
     prior_log_var: Array
-    """Log-variance of p(x_T): 0 if variance preserving, log sigma_T^2 if variance exploding. A scalar."""
+    """Log-variance of p(x_T): 0 if variance preserving or a flow, log sigma_T^2 if variance exploding. A scalar."""
+    scale: Array
+    """1 / sqrt(signal^2 + noise^2): scale[t] x_t has unit variance if the data have. 1 if variance preserving."""
     base_t: Array
     """int32. The step of the process that the network was trained on; the identity unless respaced."""
 
@@ -49,7 +51,11 @@ class Process(NamedTuple):
 
 
 def from_tables(
-    signal: np.ndarray, var: np.ndarray, prior_var: float = 1.0, base_t: np.ndarray | None = None
+    signal: np.ndarray,
+    var: np.ndarray,
+    prior_var: float = 1.0,
+    base_t: np.ndarray | None = None,
+    decoder_var: float | None = None,
 ) -> Process:
     """The process with q(x_t | x_0) = N(signal[t] x_0, var[t] I), from float64 tables of length T + 1.
 
@@ -58,6 +64,7 @@ def from_tables(
 
     At t = 1 the posterior is a point (beta_tilde = 0). The log-variance tables replace that entry by that of t = 2,
     which gives the better decoder likelihood (DDPM's code); with T = 1 there is no t = 2 and log beta[1] stands in.
+    `decoder_var` is another choice for that entry.
     Raises ValueError where the noise does not grow, the tables do not start from clean data or lengths differ.
     """
     signal, var = np.asarray(signal, np.float64), np.asarray(var, np.float64)
@@ -71,7 +78,7 @@ def from_tables(
         t = int(np.argmin(beta > 0)) + 1
         raise ValueError(f"step {t} adds no noise: the noise level must grow strictly with t")
     beta_tilde = beta * var[:-1] / var[1:]
-    first = beta_tilde[1] if len(beta) > 1 else beta[0]
+    first = decoder_var or (beta_tilde[1] if len(beta) > 1 else beta[0])
     steps = np.arange(len(signal)) if base_t is None else np.asarray(base_t)
     if steps.shape != signal.shape:
         raise ValueError(f"base_t needs one entry for each t = 0..{len(beta)}; got shape {steps.shape}")
@@ -83,6 +90,7 @@ def from_tables(
         log_beta=_f32(np.log([first, first, *beta[1:]])),
         log_beta_tilde=_f32(np.log([first, first, *beta_tilde[1:]])),
         prior_log_var=_f32(np.log(prior_var)),
+        scale=_f32((signal**2 + var) ** -0.5),
         base_t=jnp.asarray(steps, jnp.int32),
     )
 
@@ -94,9 +102,26 @@ def vp(alpha_bar: np.ndarray, base_t: np.ndarray | None = None) -> Process:
 
 
 def ve(sigma: np.ndarray, base_t: np.ndarray | None = None) -> Process:
-    """The variance-exploding process x_t = x_0 + sigma[t] eps, sigma[0] = 0. Score SDE eq. 31 and appendix F."""
+    """The variance-exploding process x_t = x_0 + sigma[t] eps, sigma[0] = 0. Score SDE eq. 31 and appendix F.
+
+    The decoder's variance is sigma[1]^2, all that x_1 leaves open about x_0 if nothing is known of it. Geometric levels
+    start from there in small steps, so that beta_tilde[2] would be far smaller: with levels 1% apart a decoder narrower
+    by a factor of 7, which costs its likelihood dear.
+    """
     sigma = np.asarray(sigma, np.float64)
-    return from_tables(np.ones_like(sigma), sigma**2, prior_var=float(sigma[-1] ** 2), base_t=base_t)
+    var = sigma**2
+    return from_tables(np.ones_like(sigma), var, prior_var=var[-1], base_t=base_t, decoder_var=var[1])
+
+
+def flow(u: np.ndarray, base_t: np.ndarray | None = None) -> Process:
+    """The process x_t = (1 - u[t]) x_0 + u[t] eps of an interpolation u[0..T], u[0] = 0.
+
+    Its probability flow is that of rectified flow and of flow matching with straight conditional paths (Liu et al. 2023
+    eq. 1; Lipman et al. 2023 eq. 20-22 with sigma_min = 0; time runs from noise to data there). As a chain it has a
+    posterior, a bound and ancestral steps like any other.
+    """
+    u = np.asarray(u, np.float64)
+    return from_tables(1.0 - u, u**2, prior_var=float(u[-1] ** 2), base_t=base_t)
 
 
 def at(table: Array, t: Time, like: Image) -> Array:

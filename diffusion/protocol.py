@@ -19,10 +19,14 @@ WEIGHTS = ("ema", "raw")
 FULL = 50_000
 """Samples that published scores are of."""
 
+CORRECTED = frozenset({"annealed_langevin", "predictor_corrector"})
+"""Samplers that read sample.corrector_steps and sample.corrector_snr."""
+
 SUFFIXES: dict[str, Callable[[Any], str]] = {
     "sampler": str,
     "grid": lambda text: text.replace(",", "-"),
     "eta": lambda eta: f"eta{eta:g}" if eta else "",
+    "labels": lambda labels: "-".join(map(str, ("labels", *labels))),
     "seed": "seed{}".format,
     "weights": str,
     "quantisation": lambda text: {QUANTISATION[1]: "truncated"}.get(text, ""),
@@ -73,19 +77,34 @@ def of_samples(
     eta: float | None = None,
     seed: int = 0,
     truncate: bool = False,
+    labels: tuple[int, ...] = (),
 ) -> dict[str, Any]:
-    """How samples are made; what is not given is the config's. eta is null where the sampler has none."""
+    """How samples are made; what is not given is the config's. eta is null where the sampler has none.
+
+    Guidance and labels are told only where samples are guided, or not of all classes; the corrector only of samplers
+    that have one.
+    """
     c = ours.config.sample
     name = sampler or c.sampler
     noise = {"ddim": c.eta if eta is None else eta}.get(name)
     chain = of_chain(ours, grid)
-    return {"sampler": name, **chain, "eta": noise, "seed": seed, "quantisation": QUANTISATION[truncate]}
+    langevin = {"corrector": f"{c.corrector_steps} steps, snr {c.corrector_snr:g}"} if name in CORRECTED else {}
+    told = {**langevin, **of_guidance(ours), **({"labels": list(labels)} if labels else {})}
+    return {"sampler": name, **chain, "eta": noise, **told, "seed": seed, "quantisation": QUANTISATION[truncate]}
+
+
+def of_guidance(ours: Experiment) -> dict[str, Any]:
+    """How samples are guided, with the digest of the classifier where there is one; empty where they are not."""
+    scale, interval, params = ours.guide.scale, ours.guide.interval, ours.guide.params
+    where = {"guidance_steps": "{}..{}".format(*interval)} if interval else {}
+    by = {"classifier": digest(params)[:12]} if params is not None else {}
+    return {"guidance": scale, **where, **by} if scale else {}
 
 
 def departures(ours: Experiment, protocol: Mapping[str, Any], usual_images: int = FULL) -> list[str]:
     """What sets a protocol apart from that of the config, the averaged weights and seed 0: suffixes of a file name."""
     usual = {**of_samples(ours), "weights": WEIGHTS[0], "images": usual_images}
-    different = [key for key in SUFFIXES if key in protocol and protocol[key] not in (None, usual[key])]
+    different = [key for key in SUFFIXES if key in protocol and protocol[key] not in (None, usual.get(key))]
     return [SUFFIXES[key](protocol[key]) for key in different]
 
 

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from diffusion import ablation, respacing, results
 from diffusion.ablation import VARIANCE
 from diffusion.config import flatten, restore
+from diffusion.figures.guidance import Curve
 from diffusion.results import Result
 from diffusion.validation import LEARNED
 
@@ -20,6 +21,7 @@ FID = "fid"
 SCORES = (FID, "fd_")
 """How the names of Fréchet distances begin."""
 TEST = "test"
+GUIDANCE = "guidance"
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
@@ -146,3 +148,25 @@ def _label(chain: Mapping[str, Any], variance: str = "") -> str:
     return LABELS.get(chain["sampler"], "{name}").format(
         name=chain["sampler"], eta=chain.get("eta") or 0.0, variance=variance
     )
+
+
+def guidance(folder: Path, step: int | None = None) -> tuple[dict[str, Curve], float]:
+    """The ways of guidance measured below a folder, by name, and the accuracy on held-out images.
+
+    Of several measurements of a run the newest step counts unless told. Raises ValueError where there is none.
+    """
+    found = [r for _, r in results.find(folder) if r.name == GUIDANCE and step in (None, r.protocol.get("step"))]
+    if not found:
+        raise ValueError(
+            f"{folder} has no measurement of guidance: python scripts/guidance.py --workdir={folder}, with "
+            "--classifier where there is one"
+        )
+    newest = max(r.protocol.get("step", 0) for r in found)
+    found = [r for r in found if r.protocol.get("step", 0) == newest]
+    curves: dict[str, Curve] = {}
+    for r in found:
+        names = [name.removesuffix(", accuracy") for name in r.series if name.endswith(", accuracy")]
+        for name in names:
+            fields = [r.series["scale"], r.series[f"{name}, accuracy"], r.series[f"{name}, diversity"]]
+            curves.setdefault(name, Curve(*(np.array(field) for field in fields)))
+    return curves, found[0].values["held_out_accuracy"]

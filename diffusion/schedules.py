@@ -1,7 +1,8 @@
-"""Noise schedules: alpha_bar[0..T] for variance-preserving processes, sigma[0..T] for variance-exploding ones.
+"""Noise schedules: alpha_bar[0..T] for variance-preserving processes, sigma[0..T] for variance-exploding ones, u[0..T]
+for flows.
 
-All of it is NumPy in float64; entry 0 is clean data (alpha_bar[0] = 1, sigma[0] = 0). Each function is one line of a
-paper. DDPM section 4 and appendix B; Improved DDPM eq. 16-17; the published DDPM code for const, jsd and warmup.
+All of it is NumPy in float64; entry 0 is clean data (alpha_bar[0] = 1, sigma[0] = 0, u[0] = 0). Each function is one
+line of a paper. DDPM section 4 and appendix B; Improved DDPM eq. 16-17; the published DDPM code for const, jsd, warmup.
 """
 
 import warnings
@@ -101,6 +102,14 @@ def geometric(T: int, sigma_1: float = 0.01, sigma_T: float = 50.0) -> np.ndarra
     if sigma_1 >= sigma_T:
         raise ValueError(f"sigma_1 = {sigma_1:g} must be below sigma_T = {sigma_T:g}: noise grows with t")
     return np.concatenate([[0.0], np.geomspace(sigma_T, sigma_1, _steps(T), dtype=np.float64)[::-1]])
+
+
+def rectified(T: int) -> np.ndarray:
+    """u[t] = t / T: steps of one length along the straight lines from data to noise. Liu et al. 2023, eq. 1.
+
+    No signal is left at T, so x_0 cannot be read from eps there: predict the velocity, x_0, mu or v.
+    """
+    return np.arange(_steps(T) + 1, dtype=np.float64) / T
 
 
 def _steps(T: int) -> int:

@@ -19,6 +19,7 @@ from diffusion.findings import Findings, measure
 from diffusion.training import report
 from diffusion.training.loop import Diverged
 from diffusion.training.sharding import make_mesh
+from diffusion.training.stop import Stop
 
 ABSURD = 10_000.0
 """Bits/dim from which a bound is no result, even if it is finite. Less may just be little training: a learned variance
@@ -41,11 +42,18 @@ class Ended(NamedTuple):
     """Why it counts as diverged; empty if it does not."""
 
 
-def run(grid: Grid, cells: Sequence[Cell], say: Say, finished: Callable[[], object] = lambda: None) -> None:
+def run(
+    grid: Grid,
+    cells: Sequence[Cell],
+    say: Say,
+    finished: Callable[[], object] = lambda: None,
+    stop: Stop | None = None,
+) -> None:
     """Runs the cells that have no result yet, those that train first; `finished` is called after each.
 
     A cell whose numbers do not stay finite gets the result "diverged" and the sweep goes on. Raises ValueError where a
-    folder belongs to another config, and where a cell evaluates a run that is not finished.
+    folder belongs to another config, and where a cell evaluates a run that is not finished; Stopped, the state of the
+    cell's run saved, when `stop` was asked for.
     """
     known = [cell for cell in cells if cell.result()]
     for cell in sorted(cells, key=lambda cell: (not cell.trains, cell.index)):
@@ -56,7 +64,7 @@ def run(grid: Grid, cells: Sequence[Cell], say: Say, finished: Callable[[], obje
         if cell in known:
             continue
         start = time.monotonic()
-        ended = train(cell, say) if cell.trains else evaluate(cell, say)
+        ended = train(cell, say, stop) if cell.trains else evaluate(cell, say)
         result = record(grid, cell, ended, time.monotonic() - start)
         workdir.write_json(cell.folder / RESULT, result)
         say(f"DIVERGED    {ended.fault}" if ended.fault else f"done        in {report.duration(result['seconds'])}")
@@ -64,10 +72,10 @@ def run(grid: Grid, cells: Sequence[Cell], say: Say, finished: Callable[[], obje
         jax.clear_caches()  # each cell compiles programs of its own; kept, they would add up
 
 
-def train(cell: Cell, say: Say) -> Ended:
+def train(cell: Cell, say: Say, stop: Stop | None = None) -> Ended:
     """A run of its own, or the rest of one that stopped."""
     try:
-        outcome = experiment.run(cell.config, cell.folder, say)
+        outcome = experiment.run(cell.config, cell.folder, say, stop)
     except Diverged as error:
         return Ended(None, {}, 0, str(error))
     found = outcome.findings

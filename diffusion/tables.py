@@ -13,17 +13,66 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion import parameterization, schedules, timesteps, variance, weighting
-from diffusion.data import cifar10, embedded, folder, mnist, tfds
+from diffusion.data import cifar10, embedded, folder, mnist, tfds, toy
 from diffusion.data.source import Source
 from diffusion.nets.convention import IMPROVED, ORIGINAL, Convention
+from diffusion.nets.mlp import MLP
+from diffusion.nets.net import Net
+from diffusion.nets.unet import UNet
 from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
-from diffusion.process import Process
+from diffusion.process import Process, flow, ve, vp
 from diffusion.sampling import ancestral, ddim, dpm_solver, heun
+from diffusion.sampling.langevin import annealed_langevin
 from diffusion.sampling.loop import Sampler
+from diffusion.sampling.predictor_corrector import by_noise, predictor_corrector
+from diffusion.sampling.probability_flow import probability_flow
+from diffusion.sampling.reverse_diffusion import reverse_diffusion
 from diffusion.timesteps import Timesteps
-from diffusion.training import sharding
+from diffusion.training import optimizer, sharding
 from diffusion.variance import Variance
+
+
+def _variance_preserving(schedule: Callable[[ConfigDict], np.ndarray], c: ConfigDict, ts: np.ndarray) -> Process:
+    return vp(schedule(c)[ts], base_t=ts)
+
+
+def _variance_exploding(schedule: Callable[[ConfigDict], np.ndarray], c: ConfigDict, ts: np.ndarray) -> Process:
+    return ve(schedule(c)[ts], base_t=ts)
+
+
+def _flow(schedule: Callable[[ConfigDict], np.ndarray], c: ConfigDict, ts: np.ndarray) -> Process:
+    return flow(schedule(c)[ts], base_t=ts)
+
+
+def _unet(c: ConfigDict, out_channels: int, classes: int) -> UNet:
+    return UNet(
+        out_channels=out_channels,
+        channels=c.channels,
+        multipliers=tuple(c.multipliers),
+        blocks=c.blocks,
+        attention=tuple(c.attention),
+        dropout=c.dropout,
+        heads=c.heads,
+        scale_shift=c.scale_shift,
+        classes=classes,
+        null_label=classes > 0 and c.label_dropout > 0,
+        compute_dtype=DTYPES[c.dtype],
+        remat=c.remat,
+        convention=CONVENTIONS[c.convention],
+    )
+
+
+def _mlp(c: ConfigDict, out_channels: int, classes: int) -> MLP:
+    return MLP(
+        out_channels=out_channels,
+        channels=c.channels,
+        blocks=c.blocks,
+        dropout=c.dropout,
+        classes=classes,
+        null_label=classes > 0 and c.label_dropout > 0,
+    )
+
 
 # name -> (config.diffusion) -> alpha_bar[0..T]
 VP_SCHEDULES: dict[str, Callable[[ConfigDict], np.ndarray]] = {
@@ -43,11 +92,22 @@ VE_SCHEDULES: dict[str, Callable[[ConfigDict], np.ndarray]] = {
     "geometric": lambda c: schedules.geometric(c.T, c.sigma_1, c.sigma_T),
 }
 
+# name -> (config.diffusion) -> u[0..T]
+FLOW_SCHEDULES: dict[str, Callable[[ConfigDict], np.ndarray]] = {"rectified": lambda c: schedules.rectified(c.T)}
+
+# name -> (config.diffusion, steps that are kept) -> Process
+PROCESSES: dict[str, Callable[[ConfigDict, np.ndarray], Process]] = {
+    **{name: partial(_variance_preserving, schedule) for name, schedule in VP_SCHEDULES.items()},
+    **{name: partial(_variance_exploding, schedule) for name, schedule in VE_SCHEDULES.items()},
+    **{name: partial(_flow, schedule) for name, schedule in FLOW_SCHEDULES.items()},
+}
+
 PARAMETERIZATIONS: dict[str, Parameterization] = {
     "eps": parameterization.eps,
     "x_0": parameterization.x_0,
     "mu": parameterization.mu,
     "v": parameterization.v,
+    "velocity": parameterization.velocity,
 }
 
 # name -> (variance, output channels per data channel)
@@ -75,13 +135,39 @@ TIMESTEPS: dict[str, Callable[[int], Timesteps]] = {
     "loss_second_moment": timesteps.loss_second_moment,
 }
 
-# name -> (process, variance, eta) -> Sampler
-SAMPLERS: dict[str, Callable[[Process, Variance, float], Sampler]] = {
-    "ancestral": lambda process, variance, eta: ancestral.ancestral(process, variance),  # noqa: ARG005
-    "ddim": lambda process, variance, eta: ddim.ddim(process, eta),  # noqa: ARG005
-    "dpm_solver": lambda process, variance, eta: dpm_solver.dpm_solver(process),  # noqa: ARG005
-    "heun": lambda process, variance, eta: heun.heun(process),  # noqa: ARG005
+# name -> (process, variance, config.sample) -> Sampler
+SAMPLERS: dict[str, Callable[[Process, Variance, ConfigDict], Sampler]] = {
+    "ancestral": lambda process, variance, c: ancestral.ancestral(process, variance),  # noqa: ARG005
+    "ddim": lambda process, variance, c: ddim.ddim(process, c.eta),  # noqa: ARG005
+    "dpm_solver": lambda process, variance, c: dpm_solver.dpm_solver(process),  # noqa: ARG005
+    "heun": lambda process, variance, c: heun.heun(process),  # noqa: ARG005
+    "reverse_diffusion": lambda process, variance, c: reverse_diffusion(process),  # noqa: ARG005
+    "probability_flow": lambda process, variance, c: probability_flow(process),  # noqa: ARG005
+    "annealed_langevin": lambda process, variance, c: annealed_langevin(  # noqa: ARG005
+        process, c.corrector_steps, c.corrector_snr
+    ),
+    "predictor_corrector": lambda process, variance, c: predictor_corrector(
+        ancestral.ancestral(process, variance), process, c.corrector_steps, by_noise(process, c.corrector_snr)
+    ),
 }
+
+# name -> (config.net, channels of the output, classes of the data or 0) -> the network
+NETWORKS: dict[str, Callable[[ConfigDict, int, int], Net]] = {
+    "unet": _unet,
+    "mlp": _mlp,
+}
+
+
+def time_scale(config: ConfigDict) -> float:
+    """What the time t - 1 is multiplied by before a network sees it."""
+    return 1000.0 / config.diffusion.T if config.net.rescale_time else 1.0
+
+
+def adam(c: ConfigDict) -> optimizer.Optimizer:
+    """The optimiser of a config.optim."""
+    rest = dict(warmup_steps=c.warmup_steps, clip=c.clip, beta_1=c.beta_1, beta_2=c.beta_2, eps=c.eps)
+    return optimizer.adam(c.lr, **rest, weight_decay=c.weight_decay)
+
 
 SHARDINGS: dict[str, tuple[sharding.Rule, ...]] = {"replicated": sharding.REPLICATED, "fsdp": sharding.FSDP}
 
@@ -95,5 +181,6 @@ SOURCES: dict[str, Callable[[ConfigDict, str, bool], Source]] = {
     "cifar10": lambda c, rest, train: cifar10.cifar10(train, c.dir, c.download),  # noqa: ARG005
     "mnist": lambda c, rest, train: mnist.mnist(train, c.dir),  # noqa: ARG005
     "folder:": lambda c, rest, train: folder.folder(rest, train, c.size),
+    "toy:": lambda c, rest, train: toy.toy(rest, train),  # noqa: ARG005
     "tfds:": lambda c, rest, train: tfds.tfds(rest, train, c.dir, c.size, c.download),
 }

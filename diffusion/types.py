@@ -10,8 +10,10 @@ A symbol that stands in a paper keeps its name everywhere in this package:
     beta_tilde    variance of the forward posterior q(x_{t-1} | x_t, x_0)
     mu            mean of the forward posterior
     v             signal[t] eps - noise[t] x_0
+    velocity      eps - x_0, dx / du of a flow x = (1 - u) x_0 + u eps
     signal, noise q(x_t | x_0) = N(signal[t] x_0, noise[t]^2 I);
-                  variance preserving: sqrt(alpha_bar), sqrt(1 - alpha_bar); variance exploding: 1, sigma
+                  variance preserving: sqrt(alpha_bar), sqrt(1 - alpha_bar); variance exploding: 1, sigma;
+                  flow: 1 - u, u
     snr           signal^2 / noise^2
     L_T, L_{t-1}, L_0   the terms of the variational bound, in nats
 
@@ -20,13 +22,16 @@ Losses and divergences are in nats, summed over the dimensions of one example un
 """
 
 import jax
-from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, UInt8
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, UInt8
 
 Image = Float[Array, "B *D"]
 """A batch of examples; images are B H W C in [-1, 1]. The maths never asks for the shape behind B."""
 
 Pixels = UInt8[Array, "B H W C"]
 """Images as stored, 0..255."""
+
+Mask = Bool[Array, "B *D"]
+"""One truth value for each of the values of an `Image`."""
 
 PerExample = Float[Array, "B"]
 Time = Int[Array, "B"]

@@ -16,8 +16,12 @@ from diffusion.legal import nearest
 LEARNED = ("learned", "learned_range")
 SQUARED_ERRORS = ("simple", "mu_mse", "p2", "min_snr")
 """Objectives without a term for the variance."""
+NO_WEIGHT_AT_0 = ("p2", "min_snr")
+"""Objectives whose weight falls to 0 with the signal-to-noise ratio."""
 RAMPED = tuple(name for name in VP_SCHEDULES if name not in ("const", "jsd", "cosine"))
 """Schedules that read beta_1."""
+SIGNAL_ENDS = ("jsd", "rectified")
+"""Schedules with signal[T] = 0."""
 
 OWN_SIZE = {"digits": 8, "cifar10": 32, "mnist": 28}
 """Height and width of the sets whose images come in one size."""
@@ -32,6 +36,11 @@ READ_BY: dict[str, tuple[str, tuple[str, ...]]] = {
     "objective.p2_k": ("objective.name", ("p2",)),
     "objective.min_snr_gamma": ("objective.name", ("min_snr",)),
     "sample.eta": ("sample.sampler", ("ddim",)),
+    **dict.fromkeys(
+        ("sample.corrector_steps", "sample.corrector_snr"),
+        ("sample.sampler", ("annealed_langevin", "predictor_corrector")),
+    ),
+    **dict.fromkeys(("net.multipliers", "net.attention", "net.heads", "net.scale_shift"), ("net.name", ("unet",))),
 }
 """Keys that only some values of another key read: changing them where nothing reads them is a mistake."""
 
@@ -55,9 +64,15 @@ RULES = (
         "{c.diffusion.variance!r} has nothing to train; use variance learned_range or learned, or objective simple",
     ),
     Rule(
-        lambda c: c.diffusion.schedule == "jsd" and c.diffusion.parameterization == "eps",
-        "config.diffusion.parameterization: 'eps' does not go with schedule 'jsd', which ends at alpha_bar_T = 0, "
-        "where x_0 cannot be read from eps; use x_0, mu or v, or another schedule",
+        lambda c: c.diffusion.schedule in SIGNAL_ENDS and c.diffusion.parameterization == "eps",
+        "config.diffusion.parameterization: 'eps' does not go with schedule {c.diffusion.schedule!r}, which ends "
+        "without signal, where x_0 cannot be read from eps; use velocity, x_0, mu or v, or another schedule",
+    ),
+    Rule(
+        lambda c: c.diffusion.schedule in SIGNAL_ENDS and c.objective.name in NO_WEIGHT_AT_0,
+        "config.objective.name: {c.objective.name!r} gives steps without signal no weight, and schedule "
+        "{c.diffusion.schedule!r} ends with one, at which the network would never be trained; use objective simple, "
+        "mu_mse or vlb, or another schedule",
     ),
     Rule(
         lambda c: c.diffusion.schedule == "geometric" and c.diffusion.sigma_1 >= c.diffusion.sigma_T,
@@ -70,6 +85,11 @@ RULES = (
         "set it to 0, or use folder:PATH or tfds:NAME",
     ),
     Rule(
+        lambda c: c.data.name.startswith("toy:") and (c.data.flip or c.data.size > 0),
+        "config.data.flip: {c.data.name!r} has points, whose coordinates are not to be swapped or resized; "
+        "set data.flip to false and leave data.size at 0",
+    ),
+    Rule(
         lambda c: c.train.batch_size % c.train.accumulate > 0,
         "config.train.accumulate: {c.train.accumulate!r} parts do not divide train.batch_size = {c.train.batch_size}; "
         "use a divisor of it",
@@ -78,6 +98,37 @@ RULES = (
         lambda c: 0 < c.optim.skip_spike <= 1,
         "config.optim.skip_spike: {c.optim.skip_spike!r} times the mean is no spike: most updates would be skipped; "
         "use a number above 1, such as 10, or 0 for none",
+    ),
+    Rule(
+        lambda c: c.net.label_dropout > 0 and not c.net.class_conditional,
+        "config.net.label_dropout: {c.net.label_dropout!r} of no labels cannot be hidden; set net.class_conditional to "
+        "true, or leave it at 0.0",
+    ),
+    Rule(
+        lambda c: c.sample.guidance > 0 and not c.sample.classifier and not c.net.label_dropout,
+        "config.sample.guidance: {c.sample.guidance!r} needs a network that was trained with labels and without; train "
+        "one with net.class_conditional = true and net.label_dropout = 0.1, or give a classifier's run as "
+        "sample.classifier",
+    ),
+    Rule(
+        lambda c: c.sample.classifier != "" and not c.sample.guidance,
+        "config.sample.classifier: {c.sample.classifier!r} has no effect where sample.guidance is 0.0; set that to a "
+        "scale, such as 1.0, or leave the classifier out",
+    ),
+    Rule(
+        lambda c: (c.sample.guidance_from, c.sample.guidance_to) != (0.0, 1.0) and not c.sample.guidance,
+        "config.sample.guidance_from: guidance from {c.sample.guidance_from!r} to {c.sample.guidance_to!r} of T has no "
+        "effect where sample.guidance is 0.0; set that to a scale, such as 1.0, or leave them at 0.0 and 1.0",
+    ),
+    Rule(
+        lambda c: c.sample.guidance_from >= c.sample.guidance_to,
+        "config.sample.guidance_from: {c.sample.guidance_from!r} must be below sample.guidance_to = "
+        "{c.sample.guidance_to!r}: the steps of guidance lie between these shares of T",
+    ),
+    Rule(
+        lambda c: c.sample.guidance > 0 and c.sample.classifier != "" and c.diffusion.schedule in SIGNAL_ENDS,
+        "config.sample.classifier: schedule {c.diffusion.schedule!r} ends without signal, where x_0 moves infinitely "
+        "with a gradient; guide by label dropout instead, or use another schedule",
     ),
 )
 
@@ -128,7 +179,8 @@ def validate(config: ConfigDict, size: int | None = None) -> None:
             respacing.parse(config.sample.grid)(config.diffusion.T)
         except ValueError as error:
             raise ValueError(f"config.sample.grid: {error}") from error
-    _validate_net(config.net, size or config.data.size or OWN_SIZE.get(config.data.name, 0))
+    if config.net.name == "unet":
+        _validate_net(config.net, size or config.data.size or OWN_SIZE.get(config.data.name, 0))
 
 
 def refusal(key: str, value: object) -> str:

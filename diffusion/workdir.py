@@ -67,7 +67,7 @@ def lock(workdir: Path) -> Iterator[None]:
     """
     with _writable(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
-        file = (workdir / "lock").open("a+")
+        file = (workdir / "lock").open("a+b", buffering=0)  # what a full disk refuses is not tried again on closing
     with file:
         try:
             import fcntl
@@ -75,7 +75,7 @@ def lock(workdir: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
-            who = file.read(200).strip() or "another process"
+            who = file.read(200).decode(errors="replace").strip() or "another process"
             raise ValueError(
                 f"{workdir} is in use by {who}: wait until it ends or stop it, or give another --workdir"
             ) from error
@@ -84,8 +84,7 @@ def lock(workdir: Path) -> Iterator[None]:
         with _writable(workdir):
             file.seek(0)
             file.truncate()
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            file.flush()
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
 
 

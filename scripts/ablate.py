@@ -4,9 +4,10 @@
     python scripts/ablate.py --grid=configs/ablations/ho_table2.py --size=cifar10 --seeds=0 --list > jobs.sh
     python scripts/ablate.py --grid=configs/ablations/improved.py --size=mnist --config.data.dir=PATH
 
-Started again, it goes on where it stopped: finished rows are kept, an interrupted one goes on from its checkpoint. A
-row that diverges is reported as diverged, and the others are run. On a cluster, start the commands of --list, each of
-which runs one row with one seed, and at the end the same command with --table.
+Started again, it goes on where it stopped: finished rows are kept, an interrupted one goes on from its checkpoint. On
+SIGTERM or Ctrl-C it finishes the step, saves and ends with status 75; a second one ends it at once. A row that diverges
+is reported as diverged, and the others are run. On a cluster, start the commands of --list, each of which runs one row
+with one seed, and at the end the same command with --table.
 """
 
 import sys
@@ -17,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from absl import flags
 
 from diffusion import cli, runtime
+from diffusion.training.stop import Stop
 
 GRID = flags.DEFINE_string("grid", None, "file of the grid, such as configs/ablations/ho_table2.py (required)")
 SIZE = flags.DEFINE_string("size", "digits", "data and budget: digits, mnist_small, mnist or cifar10")
@@ -58,7 +60,8 @@ def main() -> None:
 
     if not TABLE.value:
         # Jobs that run one cell each would write the tables at the same time: --table does it when they are done.
-        sweep.run(grid, chosen, say, write if ROW.value is None else lambda: None)
+        with Stop.on_signals(resumable=True) as stop:
+            sweep.run(grid, chosen, say, write if ROW.value is None else lambda: None, stop)
     if ROW.value is None:
         for path in write():
             print(path)

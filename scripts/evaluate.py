@@ -2,12 +2,13 @@
 
     python scripts/evaluate.py --workdir=runs/digits                                   # what applies to its data
     python scripts/evaluate.py --workdir=runs/cifar10 --metrics=nll --split=train      # bits/dim, rate-distortion table
+    python scripts/evaluate.py --workdir=runs/cifar10 --metrics=nll,flow_nll           # and by the probability flow
     python scripts/evaluate.py --workdir=runs/cifar10 --metrics=fid,inception_score    # of 50,000 samples, drawn here
     python scripts/evaluate.py --workdir=runs/cifar10 --metrics=fid --samples=mine.npz --n=10000
 
-Metrics: nll; in Inception's features fid, fd_768, fd_1280, inception_score, kid, precision_recall; without them
-neighbours and, for small labelled grey images, fd_classifier and classes. Results are printed and written to the run's
-eval folder. An interrupted evaluation goes on where it stopped.
+Metrics: nll, flow_nll; in Inception's features fid, fd_768, fd_1280, inception_score, kid, precision_recall; without
+them neighbours and, for small labelled grey images, fd_classifier and classes. Results are printed and written to the
+run's eval folder. An interrupted evaluation goes on where it stopped.
 """
 
 import sys
@@ -39,7 +40,7 @@ INCEPTION = flags.DEFINE_string("inception", None, "file with Inception's weight
 SEED = flags.DEFINE_integer("seed", 0, "seed of the samples and of the noise in nll", lower_bound=0)
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; by default the newest")
 RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their moving average")
-SAMPLER = flags.DEFINE_string("sampler", None, "ancestral, ddim, dpm_solver or heun; by default the config's")
+SAMPLER = flags.DEFINE_string("sampler", None, "ancestral, ddim, heun, ... (sample.sampler); by default the config's")
 GRID = flags.DEFINE_string("grid", None, "steps visited: 50, 10,15,20, ddim50, quad50 or full; by default the config's")
 STEPS = flags.DEFINE_integer("steps", None, "--steps=50 is short for --grid=50", lower_bound=1)
 ETA = flags.DEFINE_float("eta", None, "noise of ddim, from 0 to 1; by default the config's", 0.0, 1.0)

@@ -13,12 +13,21 @@ progressive         x_0_hat along the chain                                    D
 forks               samples that share x_t                                     DDPM figure 7
 interpolation       between two held-out images, by x_t                        DDPM figure 8
 coarse_to_fine      one pair at falling t                                      DDPM figure 9
+inpainting          lower halves of held-out images painted anew               RePaint figure 4
+variations          held-out images noised up to x_t, denoised from there      SDEdit figure 3
 neighbours          samples and the nearest training images                    DDPM figures 12, 15
 rate_distortion     rate and distortion along the chain; needs a measured nll  DDPM figure 5
 terms               terms of the bound against t; needs a measured nll         Improved DDPM figure 2
 steps               score against sampling steps, of an ablation or of runs    Improved DDPM figure 8
+guidance            what guidance does; needs scripts/guidance.py
+marginals           clouds of x_t, noised and on the way back; of points       DDPM figure 2
+trajectories        ways from noise to data, random and deterministic; likewise
+score_field         the score at several levels of noise; likewise             NCSN figure 2
+samplers            samplers side by side in few steps; likewise
+animation           the chain as a GIF; likewise
 posterior_variance  beta_tilde / beta against t                                Improved DDPM figure 1
 schedules           alpha_bar, linear and cosine                               Improved DDPM figure 5
+reverse_conditional p(x_{u-du} | x_u) and its Gaussian limit                   Nakkiran et al. 2024, Fact 1
 """
 
 import sys
@@ -33,7 +42,9 @@ from diffusion import cli
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run, or for `steps` of an ablation")
 FIGURE = flags.DEFINE_list("figure", "loss", "names from the list above, separated by commas, or all")
 OUT = flags.DEFINE_string(
-    "out", None, "folder, or for one figure a file (.png, .pdf, .svg); by default the run's figures/, or runs/figures"
+    "out",
+    None,
+    "folder, or for one figure a file (.png, .pdf, .svg, or .gif); by default the run's figures/, or runs/figures",
 )
 N = flags.DEFINE_integer("n", None, "samples, chains or pairs shown; by default the figure's own number", 1)
 SEED = flags.DEFINE_integer("seed", 0, "seed of samples, noise and pairs", lower_bound=0)
@@ -43,7 +54,6 @@ T = flags.DEFINE_integer("t", None, "step at which `interpolation` mixes; by def
 GRID = flags.DEFINE_string("grid", None, "steps of the chain: 50, ddim50, quad50 or full; by default the config's")
 
 ALL = "all"
-KINDS = (".png", ".pdf", ".svg")
 
 
 def main() -> None:
@@ -95,13 +105,15 @@ def chosen(known: list[str]) -> list[str]:
 
 def targets(names: list[str], everything: bool, folder: Path | None) -> dict[str, list[Path]]:
     """The files of each figure. Raises ValueError for a file that cannot be written or cannot hold several figures."""
+    from diffusion.plates import PLATES
+
     out = Path(OUT.value) if OUT.value else (folder or Path("runs")) / "figures"
     if not out.suffix or out.is_dir():
-        return {name: [out / f"{name}{kind}" for kind in KINDS[:2]] for name in names}
-    if out.suffix not in KINDS:
-        raise ValueError(f"--out={out}: a figure is written as {', '.join(KINDS)}; or give a folder")
+        return {name: [out / f"{name}{kind}" for kind in PLATES[name].kinds[:2]] for name in names}
     if everything or len(names) > 1:
         raise ValueError(f"--out={out} is one file, but there are several figures: give a folder")
+    if out.suffix not in (kinds := PLATES[names[0]].kinds):
+        raise ValueError(f"--out={out}: {names[0]} is written as {', '.join(kinds)}; or give a folder")
     return {names[0]: [out]}
 
 

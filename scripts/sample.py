@@ -3,10 +3,14 @@
     python scripts/sample.py --workdir=runs/digits                             # a grid of 64 as PNG
     python scripts/sample.py --workdir=runs/cifar10 --n=50000 --format=npz     # arr_0, uint8 [n, H, W, C]
     python scripts/sample.py --workdir=runs/digits --steps=50 --sampler=ddim   # a faster chain
+    python scripts/sample.py --workdir=runs/digits_conditional --label=3 --guidance=1
+    python scripts/sample.py --workdir=runs/digits --classifier=runs/digits_classifier --guidance=2
 
 Image i depends on the seed and on i alone: asking for more images, or in other batches, does not change the first ones.
 Images are kept in parts below the run's samples/parts as they are drawn: an interrupted set goes on where it stopped,
-and one that is complete is not drawn again. Class-conditional runs draw image i with label i mod classes.
+and one that is complete is not drawn again. Class-conditional and classifier-guided runs draw image i with label
+i mod classes, or with --label=3,5 with these in turn. Guidance needs a run trained with config.net.label_dropout or a
+classifier of scripts/train_classifier.py (docs/guidance.md).
 """
 
 import sys
@@ -31,10 +35,15 @@ FORMAT = flags.DEFINE_enum(
 OUT = flags.DEFINE_string("out", None, "file (grid, npz) or folder (png); by default in the run's samples folder")
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; by default the newest")
 RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their moving average")
-SAMPLER = flags.DEFINE_string("sampler", None, "ancestral, ddim, dpm_solver or heun; by default the config's")
+SAMPLER = flags.DEFINE_string("sampler", None, "ancestral, ddim, heun, ... (sample.sampler); by default the config's")
 GRID = flags.DEFINE_string("grid", None, "steps visited: 50, 10,15,20, ddim50, quad50 or full; by default the config's")
 STEPS = flags.DEFINE_integer("steps", None, "--steps=50 is short for --grid=50", lower_bound=1)
 ETA = flags.DEFINE_float("eta", None, "noise of ddim, from 0 to 1; by default the config's", 0.0, 1.0)
+LABEL = flags.DEFINE_list("label", [], "labels of the images, in turn: 3 or 3,5; by default all classes")
+GUIDANCE = flags.DEFINE_float("guidance", None, "scale of guidance, 0 for none; by default the config's", 0.0)
+GUIDANCE_FROM = flags.DEFINE_float("guidance_from", None, "guidance acts from this share of T on ...", 0.0, 1.0)
+GUIDANCE_TO = flags.DEFINE_float("guidance_to", None, "... up to this one; by default the config's", 0.0, 1.0)
+CLASSIFIER = flags.DEFINE_string("classifier", None, "run of scripts/train_classifier.py that guides; '' for none")
 BATCH = flags.DEFINE_integer("batch_size", 64, "images drawn at a time; does not change them", lower_bound=1)
 TRUNCATE = flags.DEFINE_bool("truncate", False, "cut levels instead of rounding them, as the original code does")
 
@@ -59,11 +68,12 @@ def main() -> None:
 
     if STEPS.value and GRID.value is not None:
         raise ValueError(f"--steps={STEPS.value} and --grid={GRID.value} contradict each other; give one of them")
-    chain = drawing.Chain(
-        SAMPLER.value, str(STEPS.value) if STEPS.value else GRID.value, ETA.value, SEED.value, TRUNCATE.value
-    )
+    grid = str(STEPS.value) if STEPS.value else GRID.value
+    chain = drawing.Chain(SAMPLER.value, grid, ETA.value, SEED.value, TRUNCATE.value, labels())
+    run = drawing.guided(run, GUIDANCE.value, CLASSIFIER.value, GUIDANCE_FROM.value, GUIDANCE_TO.value)
     drawing.check(run, chain)
     ours, params, step = experiment.load(folder, run, STEP.value, RAW.value)
+    drawing.check_labels(ours, chain)
     subject = Subject(ours, params, folder, step, RAW.value)
     with counting("samples", N.value, "image", say) as progress:
         found = drawing.draw(subject, chain, N.value, BATCH.value, progress)
@@ -74,14 +84,21 @@ def main() -> None:
     path = folder / "samples" / f"{drawing.stem(subject, chain)}_n_{N.value}{suffix}"
     path = Path(OUT.value) if OUT.value else path
     path.parent.mkdir(parents=True, exist_ok=True)
+    told = chain.labels or tuple(range(ours.classes))
     if FORMAT.value == "grid":
-        Image.fromarray(looks.picture(found.pixels()).squeeze()).save(path, format="PNG")
+        Image.fromarray(looks.picture(found.pixels(), len(told)).squeeze()).save(path, format="PNG")
     elif FORMAT.value == "npz":
-        classes = ours.net.classes
-        sample_set.write_archive(path, found, samples.labels(np.arange(found.n), classes) if classes else None)
+        sample_set.write_archive(path, found, samples.labels(np.arange(found.n), told) if told else None)
     else:
         sample_set.write_folder(path, found)
     print(path)
+
+
+def labels() -> tuple[int, ...]:
+    """--label. Raises ValueError for what is no number."""
+    if wrong := [text for text in LABEL.value if not text.isdecimal()]:
+        raise ValueError(f"--label={wrong[0]} is no label: give its number, such as 3, or several, such as 3,5")
+    return tuple(int(text) for text in LABEL.value)
 
 
 def say(line: str) -> None:

@@ -23,6 +23,7 @@ from diffusion.training.stop import Stop
 
 CONFIG = cli.define_config("configs/digits.py")
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; by default runs/<config name>")
+PROFILE = flags.DEFINE_bool("profile", False, "trace a few steps into the run's folder, for TensorBoard or Perfetto")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "be one of several processes, which train together")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT at which process 0 is met, where no cluster tells")
 PROCESSES = flags.DEFINE_integer("processes", None, "how many processes there are", lower_bound=1)
@@ -47,7 +48,7 @@ def main() -> None:
     ):
         from diffusion import experiment
 
-        experiment.run(config, folder, say, stop)
+        experiment.run(config, folder, say, stop, PROFILE.value)
 
 
 def say(line: str) -> None:

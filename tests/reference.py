@@ -123,9 +123,12 @@ def posterior(chain: Chain, t: int) -> tuple[float, float, float]:
 
 
 def log_variances(chain: Chain) -> tuple[np.ndarray, np.ndarray]:
-    """(fixed large, fixed small) log-variances, entries 0 and 1 replaced by that of the posterior at t = 2."""
+    """(fixed large, fixed small) log-variances, entries 0 and 1 replaced by that of the posterior at t = 2.
+
+    Or by beta_1 if the chain explodes.
+    """
     small = [posterior(chain, t)[2] for t in range(1, chain.T + 1)]
-    small[0] = small[1]
+    small[0] = chain.beta[1] if chain.a[chain.T] == 1 else small[1]
     large = [small[0], *chain.beta[2:]]
     return np.log([large[0], *large]), np.log([small[0], *small])
 
@@ -165,6 +168,7 @@ def x_0_hat(name: str, out: float, x_t: float, signal: float, var: float, coeffi
         "x_0": [1.0, 0.0],
         "mu": [c_x_0 + c_x_t * signal, c_x_t * noise],
         "v": [-noise, signal],
+        "velocity": [-1.0, 1.0],
     }
     return float(np.linalg.solve(np.array([rows[name], [signal, noise]]), np.array([out, x_t]))[0])
 

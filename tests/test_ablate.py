@@ -8,8 +8,10 @@ import math
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from diffusion.evaluation.tables import BOUND, Line, Table
 from diffusion.nets.unet import UNet
 from diffusion.training import sharding
 from diffusion.training.loop import Hooks
+from diffusion.training.stop import STOPPED, Stop, Stopped
 from diffusion.validation import validate
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,11 +66,11 @@ def toy(tmp_path) -> Path:
     return path
 
 
-def script(*args, rc: int = 0):
+def script(*args, rc: int = 0, limit: float = 200):
     """Runs scripts/ablate.py with one CPU device: (stdout, stderr)."""
     settings = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
     command = [sys.executable, "scripts/ablate.py", *map(str, args)]
-    done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=limit)
     assert done.returncode == rc, done.stderr
     return done.stdout, done.stderr
 
@@ -299,16 +302,16 @@ class OneConvolution(UNet):
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    """The toy grid with one seed, its run interrupted after 3 steps and taken up again: (grid, cells, lines said)."""
+    """The toy grid with one seed, stopped by a signal in step 3 and taken up again: (grid, cells, lines said)."""
     folder = tmp_path_factory.mktemp("ablation")
     (folder / "toy.py").write_text(TOY)
-    grid = ablation.load(str(folder / "toy.py"), "small")
+    grid = ablation.load(str(folder / "toy.py"), "small", [("train.checkpoint_every", "4")])
     cells = ablation.cells(grid, [0], folder / "out")
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         patch.setattr("diffusion.evaluation.small_features.EPOCHS", 2)
-        patch.setattr(build, "UNet", OneConvolution)
+        patch.setattr("diffusion.tables.UNet", OneConvolution)
         cheap = Hooks(lambda params: np.zeros((8, 8, 1), np.uint8), lambda state: {"zero": 0.0})  # noqa: ARG005
         patch.setattr("diffusion.looks.hooks", lambda *_: cheap)
         patch.setattr("diffusion.findings.judge", lambda *_: None)
@@ -317,14 +320,15 @@ def swept(tmp_path_factory):
         scalars = experiment.Writer.scalars
 
         def interrupted(self, step, values):
-            if step == 3:
-                raise KeyboardInterrupt
+            if step == 2:  # written while step 3 is under way
+                os.kill(os.getpid(), signal.SIGTERM)
             scalars(self, step, values)
 
         with patch.context() as inner:
             inner.setattr(experiment.Writer, "scalars", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                sweep.run(grid, cells, said.append)
+            with Stop.on_signals(resumable=True) as stop, pytest.raises(Stopped, match="stopped by SIGTERM") as ended:
+                sweep.run(grid, cells, said.append, stop=stop)
+            assert ended.value.status == STOPPED
         assert not any((cell.folder / ablation.RESULT).exists() for cell in cells)
         said.append("--- again")
         tables_written = []
@@ -340,8 +344,8 @@ def results(cells) -> dict[str, dict]:
 def test_an_interrupted_row_goes_on_from_its_checkpoint(swept):
     _, cells, said = swept
     again = said[said.index("--- again") :]
-    assert again[1] == "row         1: plain, seed 0" and "checkpoint  goes on from step 2" in again
-    assert results(cells)["plain"]["first_step"] == 2
+    assert again[1] == "row         1: plain, seed 0" and "checkpoint  goes on from step 3" in again
+    assert results(cells)["plain"]["first_step"] == 3
     steps = [json.loads(line)["step"] for line in (cells[1].folder / "metrics.jsonl").read_text().splitlines()]
     assert sorted(set(steps)) == [1, 2, 3, 4]
 
@@ -537,6 +541,30 @@ def test_table_alone_comes_from_the_results(swept):
     out, _ = script(f"--grid={folder.parent / 'toy.py'}", "--size=small", "--seeds=0", f"--out={folder}", "--table")
     assert out.split() == [str(folder / f"table.{kind}") for kind in ("md", "csv", "tex")]
     assert "| wild | diverged |" in (folder / "table.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_signal_saves_the_row_under_way_and_the_sweep_goes_on(toy, tmp_path):
+    """The real script: status 75, then the rest of the row from the step at which it was stopped."""
+    given = [f"--grid={toy}", "--size=small", "--seeds=0", f"--out={tmp_path / 'out'}", "--row=1"]
+    log, long = tmp_path / "log", ["--config.train.steps=100000", "--config.train.checkpoint_every=0"]
+    settings = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    with log.open("wb") as console:
+        command = [sys.executable, "scripts/ablate.py", *given, *long]
+        process = subprocess.Popen(command, cwd=ROOT, env=settings, stdout=console, stderr=console)
+    while "step 3/" not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(900) == STOPPED
+    assert log.read_text().strip().splitlines()[-1] == "ablate.py: stopped by SIGTERM: start it again to go on"
+    folder = tmp_path / "out" / "plain" / "seed_0"
+    (at,) = [int(path.name) for path in (folder / "checkpoints").iterdir() if path.name != "0"]
+    _, err = script(*given, f"--config.train.steps={at + 2}", limit=900)
+    assert f"goes on from step {at}" in err
+    assert json.loads((folder / ablation.RESULT).read_text())["first_step"] == at
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "train/loss" in line] == list(range(1, at + 3))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from diffusion.config import default_config
 from diffusion.denoiser import interpret
 from diffusion.keys import CHOICES
 from diffusion.objective import evaluate
-from diffusion.process import Process, q_sample, ve, vp
+from diffusion.process import Process, flow, q_sample, ve, vp
 from diffusion.sampling import grids
 from diffusion.sampling.loop import image_keys, prior_sample, sample
 
@@ -40,7 +40,7 @@ def diffusion_config(schedule: str, steps: int):
 @pytest.mark.parametrize(
     ("key", "rows"),
     [
-        ("diffusion.schedule", tables.VP_SCHEDULES | tables.VE_SCHEDULES),
+        ("diffusion.schedule", tables.PROCESSES),
         ("diffusion.parameterization", tables.PARAMETERIZATIONS),
         ("diffusion.variance", tables.VARIANCES),
         ("objective.name", tables.OBJECTIVES),
@@ -57,7 +57,7 @@ def test_rows_are_the_choices_of_the_config(key, rows):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 10, 1000])
-@pytest.mark.parametrize("name", tables.VP_SCHEDULES | tables.VE_SCHEDULES)
+@pytest.mark.parametrize("name", tables.PROCESSES)
 def test_schedule(name, steps):
     """From clean data strictly upwards in noise, and at 1000 steps to almost no signal, or to sigma_T."""
     config = diffusion_config(name, steps)
@@ -75,6 +75,9 @@ def test_schedule(name, steps):
         assert (signal == 1).all()
         assert noise[-1] == pytest.approx(config.diffusion.sigma_T, rel=1e-6)
         assert float(process.prior_log_var) == pytest.approx(2 * np.log(config.diffusion.sigma_T), rel=1e-6)
+    elif name in tables.FLOW_SCHEDULES:
+        np.testing.assert_allclose(signal + noise, 1, rtol=1e-6)
+        assert (signal[-1], noise[-1], process.prior_log_var) == (0, 1, 0)
     else:
         np.testing.assert_allclose(signal**2 + noise**2, 1, rtol=1e-6)
         assert process.prior_log_var == 0
@@ -85,7 +88,7 @@ def test_schedule(name, steps):
 # --------------------------------------------------------------------------------------------------------------- grids
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "geometric"])
+@pytest.mark.parametrize("schedule", ["cosine", "geometric", "rectified"])
 @pytest.mark.parametrize("text", respacing.GRIDS)
 def test_grid(text, schedule):
     """A rising selection of steps from 0, whose process has the noise levels of the whole one."""
@@ -207,18 +210,27 @@ def test_timesteps(name):
 N = 4096
 STEPS = 400
 CHAINS = jax.tree.map(
-    lambda *tables: jnp.stack(tables), vp(schedules.cosine(STEPS)), ve(schedules.geometric(STEPS, 0.02, 50.0))
+    lambda *tables: jnp.stack(tables),
+    vp(schedules.cosine(STEPS)),
+    ve(schedules.geometric(STEPS, 0.02, 50.0)),
+    flow(schedules.rectified(STEPS)),
 )
 """Long enough for a fixed variance to do: the data's spread is missed by about 3%."""
+
+MISSED = {"probability_flow": 0.051}
+"""Exact errors of the spread that are larger: that of Euler's steps on the exploding levels (flow_law in test_langevin,
+which falls with the first order of the steps)."""
 
 
 @partial(jax.jit, static_argnums=0)
 def drawn(name: str, process: Process, numbers: jax.Array) -> jax.Array:
-    """Images of the Gaussian world, for both kinds of process with one compiled program."""
+    """Images of the Gaussian world, for all kinds of process with one compiled program."""
 
     def chain(process: Process) -> jax.Array:
         keys = image_keys(4, numbers)
-        sampler = tables.SAMPLERS[name](process, variance.fixed_small, 0.5)
+        options = default_config().sample.copy_and_resolve_references()
+        options.update(eta=0.5, corrector_steps=4, corrector_snr=0.5)  # four Langevin steps keep up with the levels
+        sampler = tables.SAMPLERS[name](process, variance.fixed_small, options)
         return sample(keys, process, sampler, GAUSSIAN.denoiser(process), prior_sample(keys, process, (3,))).x_0
 
     return jax.vmap(chain)(process)
@@ -231,7 +243,7 @@ def test_sampler(name):
     assert np.isfinite(whole).all()
     for x in whole:
         assert (np.abs(x.mean(axis=0) - GAUSSIAN.mean) < 4 * GAUSSIAN.std / np.sqrt(N) + 0.02).all()
-        np.testing.assert_allclose(x.std(axis=0), GAUSSIAN.std, rtol=0.06)
+        np.testing.assert_allclose(x.std(axis=0), GAUSSIAN.std, rtol=0.03 + MISSED.get(name, 0.03))
     order = np.random.default_rng(0).permutation(N)
     again = drawn(name, CHAINS, jnp.asarray(order))
     np.testing.assert_allclose(again, whole[:, order], rtol=1e-5, atol=1e-5)

@@ -1,5 +1,6 @@
 """Checkpoints under every fault: damaged, unfinished, of another state, on a full disk; and the folder they lie in."""
 
+import gc
 import importlib.util
 import json
 import resource
@@ -353,6 +354,30 @@ def test_an_earlier_versions_folder_stays_one(tmp_path):
     assert not workdir.read_run(tmp_path).sealed
     workdir.open_run(tmp_path / "new", RUN, "1 x cpu")
     assert workdir.read_run(tmp_path / "new").sealed
+
+
+def test_a_systems_words_are_found_in_a_librarys():
+    """What a full disk makes of a save is told as such, wherever a library has put it."""
+    long = f"RESOURCE_EXHAUSTED: {'x' * 300}: Failed to write 201 bytes: No space left on device [os_error_code='28']"
+    assert manifest.reason(ValueError(long)) == "No space left on device"
+    assert manifest.reason(OSError(28, "No space left on device", "f")) == "No space left on device"
+    assert manifest.reason(ValueError("a\nb" + "c" * 300)) == "a b" + "c" * 197
+    assert manifest.reason(KeyError()) == "KeyError"
+
+
+def test_a_save_into_a_folder_that_is_gone_is_told_in_one_line_alone(tmp_path, capfd):
+    """Orbax and what it leaves unfinished print tracebacks otherwise."""
+    with closing(Checkpoints(tmp_path / "run" / "checkpoints")) as checkpoints:
+        checkpoints.save(1, state_of(1))
+        checkpoints.wait()
+        shutil.rmtree(tmp_path / "run")
+        (tmp_path / "run").write_text("no folder")
+        checkpoints.save(2, state_of(2))
+        checkpoints.wait()
+        (line,) = checkpoints.news()
+    assert line.startswith("WARNING     the state of step 2 could not be saved (") and "\n" not in line
+    gc.collect()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 # ---------------------------------------------------------------------------------------------------------- the script

@@ -1,4 +1,4 @@
-"""Forked and interpolated chains: identities, and their exact laws in the Gaussian world."""
+"""Forked, interpolated and varied chains: identities, and their exact laws in the Gaussian world."""
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,10 @@ from diffusion import variance
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.dpm_solver import dpm_solver
-from diffusion.sampling.editing import fork, interpolate
+from diffusion.sampling.editing import fork, interpolate, vary
 from diffusion.sampling.heun import heun
+from diffusion.sampling.inversion import decode, encode
+from diffusion.sampling.latents import interpolate_latents, slerp
 from diffusion.sampling.loop import descend, image_keys, prior_sample, sample
 
 T = 20
@@ -54,15 +56,22 @@ def forked(name, process=P):
     return run
 
 
-def interpolated(name, process=P):
+def interpolated(name, process=P, shared=False):
     """(keys, x_0, other, lam, t) -> images, compiled once for all t."""
 
     @jax.jit
     def run(keys, x_0, other, lam, t):
         denoise = GAUSSIAN.denoiser(process)
-        return interpolate(keys, process, SAMPLERS[name](process), denoise, x_0, other, lam, t)
+        return interpolate(keys, process, SAMPLERS[name](process), denoise, x_0, other, lam, t, shared)
 
     return run
+
+
+def varied(name, process=P):
+    """(keys, x_0, t) -> images, compiled once for all t."""
+    return jax.jit(
+        lambda keys, x_0, t: vary(keys, process, SAMPLERS[name](process), GAUSSIAN.denoiser(process), x_0, t)
+    )
 
 
 def law_from(process, t, mean, var):
@@ -210,6 +219,92 @@ def test_the_same_keys_give_the_same_images_and_rows_are_independent():
     np.testing.assert_allclose(turned[back], found, rtol=ULPS, atol=ULPS)
 
 
+# --------------------------------------------------------------------------------------------- shared noise, variation
+
+
+def test_shared_noise_encodes_the_mixed_image():
+    """(1 - lam) x_t + lam x_t' is then signal ((1 - lam) x_0 + lam x_0') + noise eps, the same eps whatever lam is."""
+    run, run_vary, lam = interpolated("ancestral", shared=True), varied("ancestral"), jnp.linspace(0, 1, N)
+    share = lam[:, None]
+    mixed = (1 - share) * images(1) + share * images(2)
+    for t in (T, 10, 3):
+        found = run(keys(), images(1), images(2), lam, t)
+        np.testing.assert_allclose(found, run_vary(keys(), mixed, t), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(run(keys(), images(1), images(1), lam, 0), run_vary(keys(), images(1), 0))
+
+
+def test_shared_and_own_noise_agree_at_the_ends_alone():
+    own, shared, lam = interpolated("ancestral"), interpolated("ancestral", shared=True), jnp.linspace(0, 1, N)
+    found = [run(keys(), images(1), images(2), lam, 10) for run in (own, shared)]
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=ULPS, atol=ULPS)
+    assert (found[0][1:] != found[1][1:]).all()  # at lam = 1 own noise is that of the other image
+
+
+@pytest.mark.parametrize("name", ["cosine", "geometric"])
+def test_variations_have_the_law_of_one_encoding(name):
+    """At T a variance-preserving chain has forgotten the image; a mixture with shared noise has the same variance."""
+    process, x_0 = CASES[name], jnp.broadcast_to(images(1)[:1], (MANY, D))
+    other, p = jnp.broadcast_to(images(2)[:1], (MANY, D)), float64(process)
+    run, run_shared = varied("ancestral", process), interpolated("ancestral", process, shared=True)
+    for t in (T, 12, 3):
+        var = np.full(D, p.noise[t] ** 2)
+        assert_law(run(keys(MANY), x_0, t), *law_from(process, t, p.signal[t] * np.float64(x_0[0]), var))
+        middle = p.signal[t] * (np.float64(x_0[0]) + np.float64(other[0])) / 2
+        assert_law(run_shared(keys(MANY), x_0, other, jnp.full(MANY, 0.5), t), *law_from(process, t, middle, var))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_variation_is_an_interpolation_without_the_other_image(name):
+    run, run_vary, none = interpolated(name), varied(name), jnp.zeros(N)
+    for t in (T, 5, 0):
+        found = run_vary(keys(), images(1), t)
+        np.testing.assert_allclose(found, run(keys(), images(1), images(2), none, t), rtol=ULPS, atol=ULPS)
+    np.testing.assert_array_equal(run_vary(keys(), images(1), 0), images(1))
+    assert (run_vary(keys(), images(1), 10) != run_vary(keys(seed=4), images(1), 10)).all()
+
+
+# ------------------------------------------------------------------------------------------------------------- latents
+
+
+def test_slerp_turns_one_vector_into_the_other_at_constant_speed():
+    rng, angle = np.random.default_rng(0), np.linspace(0.2, 3.0, N)
+    plane = np.stack([np.linalg.qr(rng.normal(size=(6, 2)))[0].T for _ in range(N)])
+    x = 2.5 * plane[:, 0]
+    other = 2.5 * (np.cos(angle)[:, None] * plane[:, 0] + np.sin(angle)[:, None] * plane[:, 1])
+    run = jax.jit(slerp)
+    for lam in (0.0, 0.3, 0.5, 1.0):
+        turned = np.cos(lam * angle)[:, None] * plane[:, 0] + np.sin(lam * angle)[:, None] * plane[:, 1]
+        args = [jnp.asarray(a.reshape(N, 3, 2), jnp.float32) for a in (x, other)]
+        found = np.float64(run(*args, jnp.full(N, lam))).reshape(N, 6)
+        np.testing.assert_allclose(found, 2.5 * turned, rtol=1e-4, atol=1e-4)
+
+
+def test_slerp_where_there_is_no_angle_is_the_straight_line():
+    x, lam = images(1), jnp.linspace(0, 1, N)
+    share = np.float64(lam)[:, None]
+    for other in (x, 3 * x, -2 * x, 0 * x, x * (1 + 1e-6)):
+        straight = (1 - share) * np.float64(x) + share * np.float64(other)
+        np.testing.assert_allclose(slerp(x, other, lam), straight, rtol=1e-5, atol=1e-5)
+
+
+def test_latents_are_turned_between_round_trips():
+    """DDIM is affine in the Gaussian world: encode and decode are straight lines in each dimension, found from two
+    points, so the mixture is known from the mixed latents in float64."""
+    denoise, lam = GAUSSIAN.denoiser(P), jnp.linspace(0, 1, N)
+    first, second = images(1), images(2)
+    up, down = (jax.jit(lambda x, f=f: f(P, denoise, x)) for f in (encode, decode))
+    found = jax.jit(lambda a, b: interpolate_latents(P, denoise, a, b, lam))(first, second)
+    a, b = (np.float64(up(x)) for x in (first, second))
+    theta = np.arccos(np.sum(a * b, axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1))[:, None]
+    share = np.float64(lam)[:, None]
+    mixed = (np.sin((1 - share) * theta) * a + np.sin(share * theta) * b) / np.sin(theta)
+    offset = np.float64(down(jnp.zeros((N, D))))
+    slope = np.float64(down(jnp.ones((N, D)))) - offset
+    np.testing.assert_allclose(found, offset + slope * mixed, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found[0], down(up(first))[0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found[-1], down(up(second))[-1], rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("t", [-1, T + 1])
 def test_steps_outside_the_chain_are_refused(t):
     sampler, denoise, x = SAMPLERS["ddim"](P), GAUSSIAN.denoiser(P), images(1)
@@ -217,3 +312,5 @@ def test_steps_outside_the_chain_are_refused(t):
         interpolate(keys(), P, sampler, denoise, x, x, jnp.zeros(N), t)
     with pytest.raises(ValueError, match=r"0\.\.20"):
         fork(keys(), keys(), P, sampler, denoise, x, t)
+    with pytest.raises(ValueError, match=r"0\.\.20"):
+        vary(keys(), P, sampler, denoise, x, t)

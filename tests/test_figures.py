@@ -15,7 +15,7 @@ import reference
 from flax import linen as nn
 from PIL import Image
 
-from diffusion import build, plates, recorded, results, schedules, workdir
+from diffusion import build, plates, recorded, results, schedules, tables, workdir
 from diffusion.config import default_config
 from diffusion.data.embedded import digits
 from diffusion.data.source import in_memory
@@ -29,6 +29,7 @@ from diffusion.figures.panel import layout, panel, square
 from diffusion.figures.posterior_variance import posterior_variance, ratio
 from diffusion.figures.progressive import progressive
 from diffusion.figures.rate_distortion import rate_distortion
+from diffusion.figures.reverse_conditional import WORLD, reverse_conditional
 from diffusion.figures.steps import steps
 from diffusion.figures.terms import terms
 from diffusion.gallery import Gallery, pairs
@@ -160,6 +161,7 @@ CURVES = {
     "steps": lambda: steps({"Heun": {10: [2.0, 3.0], 20: [1.0, 1.5]}, "DDIM": {10: [4.0]}}, "FID"),
     "posterior_variance": lambda: posterior_variance({"T = 12": schedules.cosine(T)}),
     "alpha_bar": lambda: alpha_bar({"cosine": schedules.cosine(T)}),
+    "reverse_conditional": lambda: reverse_conditional(WORLD, 0.1, 0.25, (0.2, 0.1), (0.1, 0.05)),
 }
 
 
@@ -314,7 +316,7 @@ class OneConvolution(UNet):
 def gallery():
     """A network that knows nothing, on two of the eight devices."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "UNet", OneConvolution)
+        patch.setattr(tables, "UNet", OneConvolution)
         ours = build.experiment(tiny(), (8, 8, 1), 10, make_mesh(jax.devices()[:2]))
     return Gallery(ours, jax.jit(ours.init)(jax.random.key(0)), seed=3)
 
@@ -461,6 +463,10 @@ def test_scores_of_runs_by_sampler_and_steps(tmp_path):
 # --------------------------------------------------------------------------------------------------------- every figure
 
 
+OF_POINTS = ("marginals", "trajectories", "score_field", "samplers", "animation")
+"""Drawn in test_toy."""
+
+
 def test_every_figure_of_a_run_is_drawn(tmp_path, gallery):
     inputs = plates.Inputs(plates.Request(tmp_path, n=2, t=3))
     inputs.__dict__["_gallery"] = gallery._replace(grid=parse("4"))
@@ -469,7 +475,14 @@ def test_every_figure_of_a_run_is_drawn(tmp_path, gallery):
     results.write(tmp_path, bound("test", 10))
     for n, value in ((10, 9.0), (50, 5.0)):
         results.write(tmp_path, score("fid", value, n), str(n))
+    effect = {"scale": [0.0, 1.0], "free, accuracy": [0.8, 0.9], "free, diversity": [1.0, 0.7]}
+    results.write(tmp_path, results.Result(recorded.GUIDANCE, {"held_out_accuracy": 0.97}, effect, {"step": 10}))
+    for name in OF_POINTS:
+        with pytest.raises(ValueError, match="points of the plane, and the run's data are images"):
+            plates.PLATES[name].draw(inputs)
     for name, plate in plates.PLATES.items():
+        if name in OF_POINTS:
+            continue
         axes = plate.draw(inputs).axes
         assert axes and all(ax.get_lines() or ax.images for ax in axes), name
     axes = plates.PLATES["rate_distortion"].draw(inputs).axes
@@ -504,7 +517,7 @@ def test_all_draws_what_it_can_and_says_what_is_missing(tmp_path):
     done = script(f"--workdir={tmp_path}", "--figure=all")
     assert done.returncode == 0, done.stderr
     names = {Path(line).name for line in done.stdout.split()}
-    drawn = ("loss", "posterior_variance", "schedules")
+    drawn = ("loss", "posterior_variance", "schedules", "reverse_conditional")
     assert names == {f"{name}.{kind}" for name in drawn for kind in ("png", "pdf")}
     missing = {}
     for line in done.stderr.splitlines():

@@ -19,6 +19,7 @@ ALL = {
     "x_0": parameterization.x_0,
     "mu": parameterization.mu,
     "v": parameterization.v,
+    "velocity": parameterization.velocity,
 }
 GAIN = {name: jax.jit(p.gain) for name, p in ALL.items()}
 TARGET = {name: jax.jit(p.target) for name, p in ALL.items()}
@@ -56,6 +57,7 @@ def test_targets_are_their_definitions(drawn):
     signal, var = (table[1:, None] for table in reference.marginals(chain))
     c_x_0, c_x_t, _ = np.array([reference.posterior(chain, s) for s in range(1, chain.T + 1)]).T[..., None]
     expected = {"eps": eps, "x_0": x_0, "mu": c_x_0 * x_0 + c_x_t * x_t, "v": signal * eps - np.sqrt(var) * x_0}
+    expected["velocity"] = eps - x_0
     for name in ALL:
         found = TARGET[name](process, x_0, x_t, eps, t)
         scale = np.abs(x_0) + np.abs(eps) * np.sqrt(1 + var) + np.abs(x_0) * np.sqrt(var)  # of the parts of mu and v
@@ -136,7 +138,7 @@ def test_without_signal_all_but_eps_are_defined():
     t = jnp.full(T, 8)
     x_0, eps = jax.random.normal(jax.random.key(3), (2, T, 3))
     x_t = jax.jit(q_sample)(process, x_0, t, eps)
-    for name in ("x_0", "mu", "v"):
+    for name in ("x_0", "mu", "v", "velocity"):
         out = TARGET[name](process, x_0, x_t, eps, t)
         np.testing.assert_allclose(TO_X_0[name](process, out, x_t, t), x_0, rtol=1e-6, atol=1e-6)
     assert np.isinf(GAIN["eps"](process, t)).all()

@@ -1,6 +1,7 @@
 """Updates that are not fit are not made, what is fit is made to the bit, and a run that has diverged says of what."""
 
 import json
+from contextlib import closing
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from diffusion.training.health import Guard
 from diffusion.training.metrics import Writer
 from diffusion.training.state import create, step_keys
 from diffusion.training.step import HEALTH, Update, gradient, train_step, train_steps
+from diffusion.training.stop import Stop
 from diffusion.validation import validate
 
 BATCH = 8
@@ -328,12 +330,56 @@ def test_a_run_that_has_diverged_stops_and_names_what_and_when(world, tmp_path):
     error, _, lines, kept = train(world, [0, 0, 0, NAN_SLOPE] + [NAN] * 16, tmp_path, log_every=3)
     assert error == (
         "the gradient of block/v was not finite at step 4, the first of 3 in a row: training has diverged and stops "
-        "with the parameters of step 3; start again with a lower optim.lr, or with optim.clip above 0"
+        "with the parameters of step 3, which are saved; start again with a lower optim.lr, or with optim.clip above "
+        "0, in another folder"
     )
     assert lines[-1]["step"] <= 9, "at the first look after the streak"
     assert "train/loss" not in lines[-1], "an interval without one finite loss has no mean"
     for state in kept.values():
         assert all(np.isfinite(x).all() for x in arrays(state) if x.dtype == np.float32)
+
+
+@pytest.mark.parametrize("log_every", [1, 3])
+def test_the_last_good_state_is_saved_and_goes_on(world, tmp_path, log_every):
+    """As it was after the last good step, to the bit. Started again, it ends at once; given patience, it goes on."""
+    faults, folder = [0, 0, 0, NAN_SLOPE, *[NAN] * 5, *[0] * 11], tmp_path / "run"
+    good = train(world, faults[:3], tmp_path / "good", log_every)[3][3]
+    error, _, lines, kept = train(world, faults, folder, log_every)
+    assert error is not None and "with the parameters of step 3, which are saved" in error
+    assert max(kept) == {1: 7, 3: 8}[log_every] and lines[-1]["step"] == {1: 7, 3: 6}[log_every]
+    assert_same_bits(learnt(kept[max(kept)]), learnt(good))
+    before = (folder / "metrics.jsonl").read_bytes()
+    again = train(world, faults, folder, log_every)
+    assert again[0] == error and sorted(again[3]) == sorted(kept) and not any("step" in line for line in again[1])
+    assert (folder / "metrics.jsonl").read_bytes() == before
+    patient = World(patience=30)
+    straight = train(patient, faults, tmp_path / "straight", log_every)
+    more = train(patient, faults, folder, log_every)
+    assert (straight[0], more[0], max(more[3])) == (None, None, len(faults))
+    assert_same_bits(more[3][20], straight[3][20])
+    clean = [[{k: v for k, v in line.items() if "perf" not in k} for line in run[2]] for run in (straight, more)]
+    assert clean[0] == clean[1]
+
+
+def test_a_signal_that_finds_a_diverged_run(world, tmp_path):
+    """Both at once: the state is saved, and the run is told as what it is."""
+    stop = Stop()
+
+    def batches(first):
+        for step in range(first, 20):
+            stop._note(15 if step == 6 else 0)
+            yield np.asarray(world.labels(NAN if step else 0))
+
+    mesh = sharding.make_mesh(jax.devices()[:1])
+    feed = Feed(world.pixels, lambda data, labels: (data, labels), batches, mesh)
+    hooks = loop.Hooks(lambda params: np.zeros((4, 4, 1), np.uint8), lambda state: {})  # noqa: ARG005
+    state = jax.device_put(world.start(), sharding.replicated(mesh))
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    with closing(Writer(tmp_path, 0)) as writer, pytest.raises(loop.Diverged, match="not finite at step 2, the first"):
+        plan = loop.Plan(20, BATCH, 1, 6, 0, 0, 0)
+        loop.train(world.task, world.update, feed, state, plan, hooks, writer, checkpoints, print, stop=stop)
+    assert checkpoints.steps() == [0, 7]
+    checkpoints.close()
 
 
 # ------------------------------------------------------------------------------------------------------------ the keys

@@ -18,14 +18,15 @@ def draw(
     n: int,
     batch_size: int,
     seed: int,
-    classes: int = 0,
+    classes: int | tuple[int, ...] = 0,
     first: int = 0,
     truncate: bool = False,
 ) -> Iterator[np.ndarray]:
     """Images first..n-1 of a seed as uint8 batches, each yielded as it is done.
 
     `sample` is jitted by the caller for `batch_size` keys; a last short batch is filled up and cut. Class-conditional
-    models (classes > 0) get label i mod classes. Levels are rounded, or with `truncate` cut as in the original code.
+    models (classes > 0) get label i mod classes, or with a tuple the labels in it in turn. Levels are rounded, or with
+    `truncate` cut as in the original code.
     """
     for pixels, _ in checked(sample, n, batch_size, seed, classes, first, truncate):
         yield pixels
@@ -36,7 +37,7 @@ def checked(
     n: int,
     batch_size: int,
     seed: int,
-    classes: int = 0,
+    classes: int | tuple[int, ...] = 0,
     first: int = 0,
     truncate: bool = False,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -48,9 +49,13 @@ def checked(
         yield np.asarray(pixels)[:known], np.asarray(finite)[:known]
 
 
-def labels(index: np.ndarray, classes: int) -> np.ndarray:
-    """The labels that images of these indices are drawn with: i mod classes; zeros where there are no classes."""
-    return (index % classes if classes else np.zeros_like(index)).astype(np.int32)
+def labels(index: np.ndarray, classes: int | tuple[int, ...]) -> np.ndarray:
+    """The labels that images of these indices are drawn with: i mod classes; zeros where there are no classes.
+
+    A tuple stands for itself, in turn: (3, 5) for 3, 5, 3, 5, ...
+    """
+    told = np.asarray(classes) if isinstance(classes, tuple) else np.arange(max(classes, 1))
+    return told[index % len(told)].astype(np.int32)
 
 
 @partial(jax.jit, static_argnames="truncate")

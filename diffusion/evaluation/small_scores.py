@@ -48,8 +48,8 @@ class Score(NamedTuple):
 
 
 def fits(source: Source) -> bool:
-    """Whether data are small, grey and labelled."""
-    return source.classes > 0 and source.shape[-1] == 1 and max(source.shape[:2]) <= SIDE
+    """Whether data are small, grey and labelled images; what is one pixel high shows nothing."""
+    return source.classes > 0 and source.shape[-1] == 1 and 1 < min(source.shape[:2]) <= max(source.shape[:2]) <= SIDE
 
 
 def check(name: str, source: Source, n: int) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion.figures.panel import panel
+from diffusion.figures.panel import numbered, panel
 
 
 def neighbours(samples: np.ndarray, nearest: np.ndarray) -> Any:
@@ -14,4 +14,4 @@ def neighbours(samples: np.ndarray, nearest: np.ndarray) -> Any:
     """
     k = nearest.shape[1]
     cells = np.concatenate([samples[:, None], nearest], axis=1)
-    return panel(cells, ["sample", *(["nearest"] + [str(i) for i in range(2, k + 1)])[:k]], gaps=[1])
+    return panel(cells, ["sample", *numbered("nearest", k)], gaps=[1])

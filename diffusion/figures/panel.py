@@ -86,6 +86,11 @@ def square(pixels: np.ndarray) -> np.ndarray:
     return cells.reshape(rows, columns, *pixels.shape[1:])
 
 
+def numbered(name: str, count: int) -> list[str]:
+    """Headings of a series: nearest, 2, 3, ..."""
+    return [name, *map(str, range(2, count + 1))][:count]
+
+
 def _starts(count: int, size: int, gaps: Sequence[int]) -> np.ndarray:
     """Where each of `count` images of one size begins."""
     i = np.arange(count)

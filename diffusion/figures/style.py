@@ -91,6 +91,15 @@ def axes(panels: int = 1, width: float = COLUMN, height: float = 2.3) -> tuple[A
     return figure, list(figure.subplots(1, panels, squeeze=False)[0])
 
 
+def panels(rows: int, columns: int, width: float) -> tuple[Any, list[list[Any]]]:
+    """A Figure of so many inches across with square panels, and their axes in rows; inside a styled function."""
+    from matplotlib.figure import Figure
+
+    height = rows * (width - 0.2) / columns + 0.25
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=DPI)
+    return figure, [list(row) for row in figure.subplots(rows, columns, squeeze=False)]
+
+
 @styled
 def save(figure: Any, path: Path) -> None:
     """Writes a Figure to a file of the kind that its ending names; figures of the same data give the same file."""

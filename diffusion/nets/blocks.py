@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from diffusion.nets.dropout import Dropout
 from diffusion.nets.embedding import Embedding
 
 Features = Float[Array, "B _H _W _C"]
@@ -87,7 +88,7 @@ class ResBlock(nn.Module):
         else:
             h = group_norm(h + dense(self.features, self.dtype, "time")(emb), "norm_2", self.eps)
         h = nn.swish(h.astype(self.dtype))
-        h = nn.Dropout(self.dropout)(h, deterministic=not train)
+        h = Dropout(self.dropout)(h, deterministic=not train)
         h = conv(self.features, self.dtype, "conv_2", INIT_LAST)(h)
         if x.shape[-1] != self.features:
             x = dense(self.features, self.dtype, "shortcut")(x)

@@ -17,10 +17,11 @@ from diffusion.nets.blocks import (
     group_norm,
 )
 from diffusion.nets.convention import ORIGINAL, Convention
+from diffusion.nets.net import Net
 from diffusion.types import Labels, PerExample, Time
 
 
-class UNet(nn.Module):
+class UNet(Net):
     """Image, time and optional label to an image-shaped output (Ho et al. 2020, appendix B).
 
     Residual blocks at len(multipliers) resolutions, each half the last: `blocks` of them on the way down, two in the
@@ -48,7 +49,8 @@ class UNet(nn.Module):
 
     Raises ValueError for an image that cannot be halved often enough, for a label given to a network without classes or
     missing from one with classes, and for heads that do not divide the width of an attention block. A label
-    outside 0 .. classes - 1 cannot raise inside jit: it makes its example NaN (negative ones count from the end).
+    outside 0 .. classes - 1 (with `null_label`, 0 .. classes) cannot raise inside jit: it makes its example NaN
+    (negative ones count from the end).
     """
 
     out_channels: int = 3
@@ -59,7 +61,6 @@ class UNet(nn.Module):
     dropout: float = 0.1
     heads: int = 1
     scale_shift: bool = False
-    classes: int = 0
     compute_dtype: Any = jnp.float32
     remat: bool = False
     convention: Convention = ORIGINAL
@@ -85,7 +86,8 @@ class UNet(nn.Module):
         if label is not None:
             # standard normal, as in the published code: from the start as large as the embedding of time, or larger
             init = nn.initializers.normal(1.0)
-            emb += nn.Embed(self.classes, 4 * self.channels, embedding_init=init, name="label")(label)
+            rows = self.classes + self.null_label
+            emb += nn.Embed(rows, 4 * self.channels, embedding_init=init, name="label")(label)
 
         widths = [self.channels * multiplier for multiplier in self.multipliers]
         deepest = len(widths) - 1

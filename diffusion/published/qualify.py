@@ -98,6 +98,7 @@ def departs(measure: Measure, protocol: Mapping[str, Any]) -> list[str]:
     if given < measure.images or (given > measure.images and measure.exact):
         name = f"{measure.metric.upper()}-{given}, whose bias depends on that number: " if measure.exact else ""
         lines.append(f"{name}{given:,} images (published: {measure.images:,})")
+    lines += [f"{key} {protocol[key]} (published: none)" for key in ("guidance", "labels") if key in protocol]
     return [*lines, *unlike(measure.binding, protocol)]
 
 

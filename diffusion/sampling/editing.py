@@ -47,23 +47,42 @@ def interpolate(
     other: Image,
     lam: PerExample,
     t: int | Array,
+    shared: bool = False,
 ) -> Image:
     """x_0_hat ~ p(x_0 | (1 - lam) x_t + lam x_t'),  x_t ~ q(x_t | x_0),  x_t' ~ q(x_t | other). DDPM figures 8 and 9.
 
     The two encodings have noises of their own, as in the published code. (The formula of section 4.3 mixes x_0 where
-    x_t is meant.) To move lam alone, repeat the pair with one key: encodings and the noise of the chain are then the
-    same for all lam. lam = 0 reconstructs x_0 through t, whatever `other` is, and lam = 1 does so with `other`.
-    t in 0..T, a scalar that may be traced: the larger, the coarser what is kept; at 0 the images themselves are mixed.
-    Raises ValueError for a number t outside 0..T.
+    x_t is meant.) Mixed, these have the variance noise[t]^2 ((1 - lam)^2 + lam^2), half of what the network knows at
+    the middle; with `shared` both encodings have the same noise, which keeps its variance: what is decoded is then an
+    encoding of (1 - lam) x_0 + lam other. To move lam alone, repeat the pair with one key: encodings and the noise of
+    the chain are then the same for all lam. lam = 0 reconstructs x_0 through t, whatever `other` is, and lam = 1 does
+    so with `other`. t in 0..T, a scalar that may be traced: the larger, the coarser what is kept; at 0 the images
+    themselves are mixed. Raises ValueError for a number t outside 0..T.
     """
     at = _step(process, t)
-    ts = jnp.full(x_0.shape[0], at, jnp.int32)
-    noise = fold(keys, 0)  # the chain folds in its steps 1..T
-    x_t = q_sample(process, x_0, ts, normal(fold(noise, 1), x_0))
-    x_t_other = q_sample(process, other, ts, normal(fold(noise, 2), x_0))
+    x_t = _encoded(keys, process, x_0, at, 1)
+    x_t_other = _encoded(keys, process, other, at, 1 if shared else 2)
     share = expand(lam, x_0)
     mixed = (1 - share) * x_t + share * x_t_other
     return descend(keys, sampler, denoise, mixed, sampler.init(mixed), at, jnp.int32(0))[0]
+
+
+def vary(keys: Keys, process: Process, sampler: Sampler, denoise: Denoiser, x_0: Image, t: int | Array) -> Image:
+    """x_0_hat ~ p(x_0 | x_t),  x_t ~ q(x_t | x_0): other images that agree with x_0 in what x_t has kept of it.
+
+    SDEdit (Meng et al. 2022), Algorithm 1 with one round, for this process: it makes variations of an image, and a
+    likely image of a sketch. t in 0..T, a scalar that may be traced: at 0 it is x_0, at T a sample that knows of x_0
+    what the last step leaves. It is `interpolate` at lam = 0. Raises ValueError for a number t outside 0..T.
+    """
+    at = _step(process, t)
+    x_t = _encoded(keys, process, x_0, at, 1)
+    return descend(keys, sampler, denoise, x_t, sampler.init(x_t), at, jnp.int32(0))[0]
+
+
+def _encoded(keys: Keys, process: Process, x_0: Image, at: Array, which: int) -> Image:
+    """x_t ~ q(x_t | x_0) with the noise of a number; the chain folds in its steps 1..T, hence the 0."""
+    ts = jnp.full(x_0.shape[0], at, jnp.int32)
+    return q_sample(process, x_0, ts, normal(fold(fold(keys, 0), which), x_0))
 
 
 def _step(process: Process, t: int | Array) -> Array:

@@ -3,7 +3,6 @@
 A step counts once its manifest is written, after everything else; nothing that does not match its manifest is restored.
 """
 
-import logging
 import shutil
 import threading
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ import orbax.checkpoint as ocp
 from diffusion.training import manifest
 from diffusion.training.hosts import anyone
 from diffusion.training.manifest import Damaged, reason
+from diffusion.training.quiet import quiet
 from diffusion.training.structure import ITEM, arrays, difference, read
 
 DRAFT = "*.orbax-checkpoint-tmp*"
@@ -81,7 +81,7 @@ class Checkpoints:
                 self._good.add(step)
                 return
             if self._writer is None:
-                _quiet()
+                quiet()
                 options = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=self.folder.name)
                 handler = ocp.CompositeCheckpointHandler()
                 self._writer = ocp.AsyncCheckpointer(handler, multiprocessing_options=options)
@@ -229,8 +229,3 @@ def shared(value: int) -> int:
     from jax.experimental import multihost_utils
 
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
-
-
-def _quiet() -> None:
-    """Errors of a save are ours to tell: Orbax logs their tracebacks besides."""
-    logging.getLogger("absl").setLevel(logging.CRITICAL)

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from diffusion.training.checkpoint import Checkpoints, shared
+from diffusion.training.manifest import reason
 from diffusion.training.metrics import Writer
 from diffusion.training.progress import Progress
 from diffusion.training.state import Params, TrainState
@@ -96,8 +97,8 @@ class Course:
         self._progress.after_dispatch(step, metrics)
         self._tell()
         if plan.due(step, plan.log_every):
-            self.read()
-            self._unread, self._window = (step, self._window), []
+            before, self._unread, self._window = self._unread, (step, self._window), []
+            self._report(before)
         others = (plan.eval_every, plan.sample_every, plan.checkpoint_every)
         if any(plan.due(step, period) for period in others) or plan.keeps(step):
             self.read()
@@ -108,10 +109,13 @@ class Course:
 
     def read(self) -> None:
         """Writes the metrics of the interval before."""
-        if self._unread is not None:
-            unread, self._unread = self._unread, None
+        unread, self._unread = self._unread, None
+        self._report(unread)
+
+    def _report(self, interval: tuple[int, list[Metrics]] | None) -> None:
+        if interval is not None:
             with self._tolerant():
-                self._write(*unread)
+                self._write(*interval)
 
     def save(self, step: int, state: TrainState) -> None:
         """Starts a save of the rolling stream, the last one of both having ended; a last state is waited for."""
@@ -171,7 +175,7 @@ class Course:
         try:
             yield
         except OSError as error:
-            self._progress.say(f"WARNING     a report could not be written ({error}); training goes on")
+            self._progress.say(f"WARNING     a report could not be written ({reason(error)}); training goes on")
 
 
 def _frozen(metrics: Metrics) -> dict[str, Any]:

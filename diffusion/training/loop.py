@@ -55,8 +55,8 @@ def train(
     Saves at step 0, every checkpoint_every steps and at the end; what is kept for good goes to `kept`. The metrics of
     an interval are read from the device after the next interval has been dispatched, so that the device does not wait
     for the host. `compiled` is shown the compiled program of the first dispatch. What cannot be written for lack of
-    room is said, and training goes on. Raises Diverged when update.guard has lost its patience, and Stopped, the state
-    saved, when `stop` was asked for; ValueError where that state cannot be saved.
+    room is said, and training goes on. Raises Diverged when update.guard has lost its patience, and Stopped when `stop`
+    was asked for, the state saved either way; ValueError where that state cannot be saved.
     """
     step, stop = int(state.step), stop or Stop()
     programs: dict[int, Any] = {}
@@ -65,10 +65,10 @@ def train(
         closing(feed.batches(step)) as batches,
         closing(Progress(step, plan.steps, plan.batch_size, say)) as progress,
     ):
-        write = partial(
-            _write, writer=writer, progress=progress, patience=update.guard.patience, names=health.names(state.params)
-        )
+        names, patience = health.names(state.params), update.guard.patience
+        write = partial(_write, writer=writer, progress=progress, patience=patience, names=names)
         course = Course(plan, hooks, writer, checkpoints, kept, progress, stop, write)
+        _end(jax.device_get(state.health), patience, names)  # one that had diverged when it was saved
         try:
             course.begin(step, state)
             while step < plan.steps:
@@ -86,9 +86,11 @@ def train(
             course.save(step, state)
             if stop.agreed(wait=True):
                 raise stop.stopped()
-        except Stopped:
-            course.read()
-            checkpoints.require(step, state, course.note())
+        except (Stopped, Diverged):
+            try:
+                course.read()
+            finally:
+                checkpoints.require(step, state, course.note())
             raise
     return state
 
@@ -108,11 +110,21 @@ def _write(
     progress.show(step, values.get("train/loss", math.nan))
     skipped = {"train/skipped": float(state.skipped), "perf/images_per_second": progress.images_per_second}
     writer.scalars(step, {**values, **skipped})
+    _end(state, patience, names)
     if state.streak:
-        fault = f"{names[state.culprit]} was not finite at step {state.since + 1}"
-        if state.streak >= patience:
-            raise Diverged(
-                f"{fault}, the first of {patience} in a row: training has diverged and stops with the parameters of "
-                f"step {state.since}; start again with a lower optim.lr, or with optim.clip above 0"
-            )
-        progress.say(f"WARNING     {fault}; updates are skipped, and {patience} in a row end the run")
+        progress.say(f"WARNING     {_fault(state, names)}; updates are skipped, and {patience} in a row end the run")
+
+
+def _end(state: health.Health, patience: int, names: tuple[str, ...]) -> None:
+    """Raises Diverged where there are no more updates to come."""
+    if state.streak >= patience:
+        raise Diverged(
+            f"{_fault(state, names)}, the first of {patience} in a row: training has diverged and stops with the "
+            f"parameters of step {state.since}, which are saved; start again with a lower optim.lr, or with optim.clip "
+            "above 0, in another folder"
+        )
+
+
+def _fault(state: health.Health, names: tuple[str, ...]) -> str:
+    """What was not finite, and when."""
+    return f"{names[state.culprit]} was not finite at step {state.since + 1}"

@@ -6,6 +6,7 @@ A folder without its manifest was not finished; one whose files differ from it i
 covered by its own last entry. Imports nothing heavy, so that checkpoints can be listed and checked without jax.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -17,6 +18,8 @@ FORMAT = 1
 HASH = "sha256"
 UNFINISHED = "it was not finished"
 CHUNK = 2**22
+SYSTEM = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES))
+"""What the system calls a disk that cannot be written."""
 
 
 class Damaged(ValueError):
@@ -102,10 +105,11 @@ def size(folder: Path) -> int:
 
 
 def reason(error: BaseException) -> str:
-    """An error in a few words: what the system calls it, or the start of its message."""
+    """An error in a few words: what the system calls it, also deep in a library's message, or the message's start."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    text = " ".join(str(error).split())
+    return next((name for name in SYSTEM if name in text), text[:200]) or type(error).__name__
 
 
 def _digest(content: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,10 @@ class Writer:
         return path
 
     def close(self) -> None:
-        """Flushes and closes both."""
-        self._file.close()
-        self._board.close()
+        """Closes both; what could not be written was an error when that was tried, and is none again."""
+        for file in (self._file, self._board):
+            with suppress(OSError):
+                file.close()
 
     def _grid(self, name: str) -> Path:
         return self._workdir / "samples" / f"{name}.png"

@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 import optax
 
+Optimizer = optax.GradientTransformation
+
 
 def learning_rate(lr: float, warmup_steps: int) -> optax.Schedule:
     """lr min(k / warmup_steps, 1) at update k = 0, 1, ...: the first update of a warmed-up run is 0, as published."""
@@ -20,7 +22,7 @@ def adam(
     beta_2: float = 0.999,
     eps: float = 1e-8,
     weight_decay: float = 0.0,
-) -> optax.GradientTransformation:
+) -> Optimizer:
     """Adam (AdamW where weight_decay > 0), gradients first clipped to global norm `clip` (0: not clipped).
 
     The gradient clipped is that of the global batch. The published TPU code clips each core's share (16 images for

@@ -9,7 +9,7 @@ import optax
 
 from diffusion import objective as objectives
 from diffusion.data.transforms import random_flip, to_image
-from diffusion.denoiser import network_time, split
+from diffusion.denoiser import network_input, network_time, split
 from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
 from diffusion.process import Process, q_sample
@@ -61,7 +61,8 @@ Gather = Callable[[Any, Any], tuple[Pixels, Labels]]
 def loss(task: Task, params: Params, key: OneKey, x_0: Image, labels: Labels, t: Time, eps: Image) -> objectives.Terms:
     """Per-example terms of the objective for x_t = q_sample(x_0, t, eps). `key` drives dropout."""
     x_t = q_sample(task.process, x_0, t, eps)
-    out = task.apply(params, x_t, network_time(t, task.time_scale), labels, key)
+    given = network_input(task.process, x_t, t)
+    out = task.apply(params, given, network_time(t, task.time_scale), labels, key)
     mean_half, raw_var = split(out, x_0.shape[-1])
     return objectives.evaluate(
         task.objective, task.process, task.parameterization, task.variance, mean_half, raw_var, x_0, eps, x_t, t

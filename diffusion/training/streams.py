@@ -66,7 +66,8 @@ class Streams:
         steps = self.steps()
         if not steps or (step is not None and step not in steps):
             wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
-            raise ValueError(f"{self.folder} has {wanted}; it has {', '.join(map(str, steps)) or 'none'}")
+            remedy = f"it has {', '.join(map(str, steps))}" if steps else "train it by scripts/train.py first"
+            raise ValueError(f"{self.folder} has {wanted}; {remedy}")
         like = make()
         if step is None:
             state = self.resume(like, say)

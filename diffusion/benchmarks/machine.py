@@ -1,0 +1,54 @@
+"""On what was measured, and with which versions. Reads files and metadata alone."""
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from diffusion import workdir
+
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "diffusers")
+
+
+def describe() -> dict[str, Any]:
+    """Processor, cores, memory, versions, the settings that matter, and how busy the machine was beforehand."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "processor": processor(),
+        "cores": cores(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "load_before": [round(load, 2) for load in os.getloadavg()],
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+        "revision": workdir.revision(),
+        "libraries": {name: found for name in LIBRARIES if (found := installed(name))},
+        "environment": {name: os.environ[name] for name in ("XLA_FLAGS", "JAX_PLATFORMS") if name in os.environ},
+    }
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor(file: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name and its matrix and vector extensions, where the system tells."""
+    try:
+        lines = [line.partition(":") for line in file.read_text().split("\n\n")[0].splitlines()]
+    except OSError:
+        return platform.processor() or platform.machine()
+    facts = {key.strip(): value.strip() for key, _, value in lines}
+    known = set(facts.get("flags", "").split())
+    units = [name for name in ("avx2", "avx512f", "amx_tile") if name in known]
+    model = f" (family {facts.get('cpu family', '?')}, model {facts.get('model', '?')})"
+    return facts.get("model name", platform.machine()) + model + (f", {', '.join(units)}" if units else "")
+
+
+def installed(library: str) -> str:
+    """The version of a library; empty where it is not installed."""
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,82 @@
+"""PyTorch set up, and a function in the fastest of the ways to run it."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+CALLS = 3
+"""By which a mode is judged, after one that compiles."""
+
+
+class Mode(NamedTuple):
+    """A way to run a function."""
+
+    compiled: str | None
+    """A mode of torch.compile; None: not compiled."""
+    freezing: bool = False
+    """Weights are packed into the program: for inference alone."""
+
+
+MODES = {
+    "eager": Mode(None),
+    "default": Mode("default"),
+    "max-autotune": Mode("max-autotune"),
+    "max-autotune-no-cudagraphs": Mode("max-autotune-no-cudagraphs"),
+    "frozen": Mode("default", freezing=True),
+}
+TRAINING = {"cpu": ("eager", "default", "max-autotune")}
+INFERENCE = {"cpu": ("eager", "frozen", "default")}
+GPU = ("eager", "max-autotune", "max-autotune-no-cudagraphs", "default")
+"""What is tried, by device; a shorter trial takes the first few."""
+
+
+@cache
+def torch() -> Any:
+    """PyTorch, set up. Raises ValueError where it is not installed."""
+    try:
+        import diffusers  # noqa: F401
+        import torch
+    except ImportError as error:
+        raise ValueError(
+            f"--rival=torch needs {error.name}, which is not installed: pip install -r requirements-benchmark.txt"
+        ) from error
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
+    torch.manual_seed(0)
+    return torch
+
+
+def fastest(function: Callable[..., Any], modes: tuple[str, ...], call: Callable[[Any], Any]) -> tuple[Any, str, dict]:
+    """The function in the fastest of the modes, its name, and what each gave: seconds a call, or why it failed.
+
+    `call(compiled)` makes one call and waits for it.
+    """
+    tried: dict[str, Any] = {}
+    ready: dict[str, Any] = {}
+    for name in modes:
+        mode = MODES[name]
+        try:
+            torch()._dynamo.reset()
+            torch()._inductor.config.freezing = mode.freezing
+            made = torch().compile(function, mode=mode.compiled, dynamic=False) if mode.compiled else function
+            call(made)
+            start = time.perf_counter()
+            for _ in range(CALLS):
+                call(made)
+            ready[name], tried[name] = made, round((time.perf_counter() - start) / CALLS, 6)
+        except Exception as error:
+            tried[name] = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:160]}"
+    times = {name: tried[name] for name in ready}
+    if not times:
+        raise ValueError(f"the rival ran in no mode: {tried}")
+    best = min(times, key=lambda name: times[name])
+    return ready[best], best, tried
+
+
+def chosen(request: Mapping[str, Any], modes: tuple[str, ...]) -> tuple[str, ...]:
+    """The modes to try: the one that the request names, or the first few."""
+    named = request.get("mode")
+    return (named,) if named in modes else modes[: request.get("modes") or None]

@@ -1,0 +1,77 @@
+"""The network that ours would be exported as, and the tables of its process."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from diffusion import config_file, schedules
+from diffusion.benchmarks.rival.modes import torch
+from diffusion.config import flatten
+from diffusion.convert import diffusers_config
+from diffusion.sampling import grids
+
+
+class Subject(NamedTuple):
+    """A network on its device, with what the config says of it."""
+
+    config: Any
+    model: Any
+    device: str
+    dtype: str
+
+    def autocast(self) -> Any:
+        """Of the type of the network; nothing in float32."""
+        kind = getattr(torch(), self.dtype)
+        return torch().autocast(self.device, kind, enabled=kind != torch().float32)
+
+    def images(self, *shape: int) -> Any:
+        """Noise, NHWC in memory."""
+        x = torch().randn(*shape, device=self.device)
+        return x.contiguous(memory_format=torch().channels_last)
+
+    def tables(self, grid: Callable[[int], np.ndarray] = grids.full) -> dict[str, Any]:
+        """The linear schedule's tables on the device, on a grid of its steps."""
+        c = self.config.diffusion
+        return {k: torch().tensor(v, device=self.device) for k, v in tables(c.T, c.beta_1, c.beta_T, grid).items()}
+
+    def facts(self, kept: str, tried: dict[str, Any]) -> dict[str, Any]:
+        """What the table says of it."""
+        parameters = sum(p.numel() for p in self.model.parameters())
+        versions = {"torch": torch().__version__, "diffusers": __import__("diffusers").__version__}
+        return {"parameters": parameters, "mode": kept, "tried": tried, "versions": versions}
+
+
+def tables(T: int, beta_1: float, beta_T: float, grid: Callable[[int], np.ndarray]) -> dict[str, np.ndarray]:
+    """Float32 tables of length T + 1 by index t, as process.vp has them; without jax, which is no part of the rival."""
+    ts = grid(T)
+    alpha_bar = schedules.linear(T, beta_1, beta_T)[ts]
+    before = np.concatenate([[1.0], alpha_bar[:-1]])
+    alpha = alpha_bar / before
+    left = np.maximum(1.0 - alpha_bar, 1e-20)
+    found = {
+        "signal": np.sqrt(alpha_bar),
+        "noise": np.sqrt(left),
+        "c_x_0": np.sqrt(before) * (1.0 - alpha) / left,
+        "c_x_t": np.sqrt(alpha) * (1.0 - before) / left,
+        "deviation": np.sqrt(1.0 - alpha),
+    }
+    return {name: table.astype(np.float32) for name, table in found.items()} | {"base_t": ts.astype(np.int64)}
+
+
+def subject(request: Mapping[str, Any]) -> Subject:
+    """The network that ours would be exported as, with weights that count: PyTorch's own, not zeros."""
+    import diffusers
+
+    config = config_file.load(config_file.find(request["config"]))
+    config.update_from_flattened_dict(
+        {k: tuple(v) if isinstance(v, list) else v for k, v in request["changes"].items()}
+    )
+    shape = tuple(request["shape"])
+    entry = diffusers_config.unet(flatten(config), shape, shape[-1], 0)
+    heads = {"attention_head_dim": None, "norm_num_groups": min(32, config.net.channels // 2)}
+    device = "cuda" if torch().cuda.is_available() else "cpu"
+    named = {key: value for key, value in (entry | heads).items() if not key.startswith("_")}
+    model: Any = diffusers.UNet2DModel(**named)
+    model = model.to(device).to(memory_format=torch().channels_last)
+    return Subject(config, model, device, config.net.dtype)

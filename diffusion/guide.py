@@ -1,0 +1,171 @@
+"""How samples of a run are guided, as config.sample says: not at all, by hidden labels, or by a run's classifier."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from diffusion import workdir
+from diffusion.config import flatten
+from diffusion.denoiser import Denoiser
+from diffusion.nets.classifier import Classifier, Logits
+from diffusion.nets.net import Net
+from diffusion.process import Process
+from diffusion.sampling.guidance import Interval, Labelled, Scale, classifier_guided, label_guided
+from diffusion.tables import CONVENTIONS, DTYPES, adam, time_scale
+from diffusion.training import classifier
+from diffusion.training.checkpoint import Checkpoints
+from diffusion.training.classifier import Problem, State
+from diffusion.training.state import Params
+from diffusion.types import Array, Image, Labels, OneKey, PerExample, Time
+
+FOLDER = "classifier"
+"""Of the checkpoints, in a classifier's run."""
+OWN = frozenset({"diffusion.parameterization", "diffusion.variance"})
+"""What a classifier and the model that it guides need not share of config.diffusion."""
+
+
+class Guide(NamedTuple):
+    """A way to guide."""
+
+    classes: int
+    """Labels that it needs are 0..classes-1; 0: none beyond those of the network."""
+    denoiser: Callable[[Labelled, Labels], Denoiser]
+    """(a denoiser that is told labels, the labels) -> the denoiser that samples follow."""
+    scale: Scale = 0.0
+    interval: Interval | None = None
+    params: Params = None
+    """Of the classifier, where there is one."""
+
+
+def _unguided(denoise: Labelled, labels: Labels) -> Denoiser:
+    return lambda x_t, t: denoise(x_t, t, labels)
+
+
+UNGUIDED = Guide(0, _unguided)
+
+
+def of(config: ConfigDict, shape: tuple[int, int, int], classes: int, net: Net, process: Process) -> Guide:
+    """The guide of a validated config. Raises ValueError where config.sample.classifier cannot guide this run."""
+    c = config.sample
+    if not c.guidance:
+        return UNGUIDED
+    if c.classifier:
+        return by_classifier(load(Path(c.classifier), config, shape, classes, process), c.guidance, steps(config))
+    return by_labels(net.classes, c.guidance, steps(config))
+
+
+def steps(config: ConfigDict) -> Interval | None:
+    """The steps t of the base process in which guidance acts; None for all of them."""
+    c, T = config.sample, config.diffusion.T
+    whole = (c.guidance_from, c.guidance_to) == (0.0, 1.0)
+    return None if whole else (round(c.guidance_from * T), round(c.guidance_to * T))
+
+
+def by_labels(classes: int, scale: Scale, interval: Interval | None = None) -> Guide:
+    """Classifier-free guidance of a network that was trained with label dropout: its null label is `classes`."""
+
+    def denoiser(denoise: Labelled, labels: Labels) -> Denoiser:
+        return label_guided(denoise, labels, classes, scale, interval)
+
+    return Guide(classes, denoiser, scale, interval)
+
+
+class Learnt(NamedTuple):
+    """A trained classifier of noised images."""
+
+    problem: Problem
+    params: Params
+    classes: int
+
+    def log_prob(self, labels: Labels, x_t: Image, t: Time) -> PerExample:
+        """log p(label | x_t), in nats."""
+        return classifier.of_labels(classifier.log_probs(self.problem, self.params, x_t, t), labels)
+
+
+def by_classifier(learnt: Learnt, scale: Scale, interval: Interval | None = None, null: int | None = None) -> Guide:
+    """Guidance by a classifier of the denoiser that is told the labels, or `null` in their place."""
+
+    def denoiser(denoise: Labelled, labels: Labels) -> Denoiser:
+        told = labels if null is None else jnp.full_like(labels, null)
+        log_prob = partial(learnt.log_prob, labels)
+        return classifier_guided(_unguided(denoise, told), learnt.problem.process, log_prob, scale, interval)
+
+    return Guide(learnt.classes, denoiser, scale, interval, learnt.params)
+
+
+def network(config: ConfigDict, classes: int) -> Classifier:
+    """The classifier that a config of scripts/train_classifier.py describes."""
+    c = config.net
+    return Classifier(
+        classes=classes,
+        channels=c.channels,
+        multipliers=tuple(c.multipliers),
+        blocks=c.blocks,
+        attention=tuple(c.attention),
+        dropout=c.dropout,
+        heads=c.heads,
+        scale_shift=c.scale_shift,
+        compute_dtype=DTYPES[c.dtype],
+        convention=CONVENTIONS[c.convention],
+    )
+
+
+def problem(config: ConfigDict, classes: int, process: Process) -> Problem:
+    """What the classifier of a config learns, on the steps of `process`."""
+    net = network(config, classes)
+
+    def apply(params: Params, x: Image, time: Array, key: OneKey | None) -> Logits:
+        mode = {} if key is None else {"train": True, "rngs": {"dropout": key}}
+        return net.apply({"params": params}, x, time, **mode)  # pyright: ignore[reportReturnType]
+
+    return Problem(process, apply, time_scale(config), config.data.flip)
+
+
+def create_state(config: ConfigDict, shape: tuple[int, int, int], classes: int) -> State:
+    """The state of a classifier before the first update."""
+
+    @jax.jit
+    def make(seed: Array) -> State:
+        init_key, train_key = jax.random.split(jax.random.key(seed))
+        params = network(config, classes).init(init_key, jnp.zeros((1, *shape)), jnp.zeros(1))["params"]
+        return classifier.create(params, adam(config.optim), train_key)
+
+    return make(jnp.uint32(config.seed))
+
+
+def load(folder: Path, config: ConfigDict, shape: tuple[int, int, int], classes: int, process: Process) -> Learnt:
+    """The classifier of a run of scripts/train_classifier.py, averaged weights, to guide the model of `config`.
+
+    Its parameters are constants of the programs that use them: beside the network that it guides it is small. Raises
+    ValueError where there is none, and where it was trained for other images, other classes or another process.
+    """
+    run = workdir.read_run(folder)
+    store = Checkpoints(folder / FOLDER)
+    step = store.latest()
+    if step is None:
+        raise ValueError(
+            f"config.sample.classifier: {folder} holds no classifier; give the folder of a run of "
+            "scripts/train_classifier.py, or train one there"
+        )
+    ours = {**_levels(config), "the shape of the data": shape, "its classes": classes}
+    theirs = {**_levels(run.config), "the shape of the data": run.shape, "its classes": run.classes}
+    different = [f"{key} is {theirs[key]!r} there and {ours[key]!r} here" for key in ours if theirs[key] != ours[key]]
+    if different:
+        raise ValueError(
+            f"config.sample.classifier: {folder} was trained for another model: {'; '.join(different)}; train one for "
+            "this model with scripts/train_classifier.py"
+        )
+    try:
+        state = store.restore(step, create_state(run.config, run.shape, run.classes))
+    finally:
+        store.close()
+    return Learnt(problem(run.config, run.classes, process), jax.device_get(state.ema), run.classes)
+
+
+def _levels(config: ConfigDict) -> dict[str, object]:
+    return {key: value for key, value in flatten(config).items() if key.startswith("diffusion.") and key not in OWN}

@@ -1,0 +1,55 @@
+"""A classifier of noised images: the U-Net's way down, and a pooled answer."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from diffusion.nets.blocks import AttentionBlock, Downsample, Features, ResBlock, conv, dense, group_norm
+from diffusion.nets.convention import ORIGINAL, Convention
+from diffusion.types import PerExample, Time
+
+Logits = Float[Array, "B K"]
+
+
+class Classifier(nn.Module):
+    """Noised image and time to logits over `classes` (Dhariwal & Nichol 2021, section 4: the way down of the U-Net).
+
+    Blocks, embedding of time and attention are those of UNet up to its middle. Then norm, swish, the mean over all
+    pixels and an affine map; the published classifier pools by attention instead. Parameters are float32, and so are
+    norms and the last map whatever compute_dtype is. Options mean what they mean in UNet.
+    """
+
+    classes: int
+    channels: int = 128
+    multipliers: tuple[int, ...] = (1, 2, 2, 2)
+    blocks: int = 2
+    attention: tuple[int, ...] = (16,)
+    dropout: float = 0.1
+    heads: int = 1
+    scale_shift: bool = False
+    compute_dtype: Any = jnp.float32
+    convention: Convention = ORIGINAL
+
+    @nn.compact
+    def __call__(self, x: Features, t: Time | PerExample, *, train: bool = False) -> Logits:
+        dtype, (eps, time_embedding, padding) = self.compute_dtype, self.convention
+        emb = dense(4 * self.channels, jnp.float32, "time_1")(time_embedding(t, self.channels))
+        emb = dense(4 * self.channels, jnp.float32, "time_2")(nn.swish(emb))
+
+        def block(h: Features, width: int, name: str) -> Features:
+            return ResBlock(width, self.dropout, self.scale_shift, dtype, eps, name=name)(h, emb, train)
+
+        widths = [self.channels * multiplier for multiplier in self.multipliers]
+        h = conv(self.channels, dtype, "conv_in")(x)
+        for level, width in enumerate(widths):
+            if level > 0:
+                h = Downsample(dtype, padding, name=f"down_{level - 1}_downsample")(h)
+            for i in range(self.blocks):
+                h = block(h, width, f"down_{level}_block_{i}")
+                if h.shape[1] in self.attention:
+                    h = AttentionBlock(self.heads, dtype, eps, name=f"down_{level}_attention_{i}")(h)
+        h = block(h, widths[-1], "middle_block")
+        pooled = nn.swish(group_norm(h, "norm_out", eps)).mean(axis=(1, 2))
+        return dense(self.classes, jnp.float32, "logits")(pooled)

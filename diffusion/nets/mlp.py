@@ -1,0 +1,55 @@
+"""A residual network without convolutions, for data that are points rather than images."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from diffusion.nets.blocks import INIT_LAST, Features, dense
+from diffusion.nets.embedding import time_embedding
+from diffusion.nets.net import Net
+from diffusion.types import Labels, PerExample, Time
+
+FREQUENCIES = (2.0, 4.0, 8.0, 16.0)
+"""Of the waves that the network is given beside x; the shortest is 0.4 long, the data lie in [-1, 1]."""
+
+
+class MLP(Net):
+    """Points, as images of a few pixels, with time and optional label, to an output of their shape.
+
+    All dimensions of an example are one vector x. It is given with the waves sin(f x), cos(f x), f of FREQUENCIES,
+    without which fine shapes are learnt slowly (Tancik et al. 2020). After a first affine map to `channels` numbers
+    come `blocks` residual blocks, each h + affine(swish(affine(swish(h)) + affine(embedding))), and an affine map to
+    the output, all but 0 at the start. The embeddings of time and class are those of the U-Net.
+
+    Raises ValueError for a label given to a network without classes or missing from one with classes.
+    """
+
+    out_channels: int = 1
+    channels: int = 128
+    blocks: int = 3
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self, x: Features, t: Time | PerExample, label: Labels | None = None, *, train: bool = False
+    ) -> Features:
+        if (label is None) != (not self.classes):
+            raise ValueError(f"the network has {self.classes} classes: pass a label if and only if there are some")
+        emb = dense(self.channels, jnp.float32, "time_1")(time_embedding(t, self.channels))
+        if label is not None:
+            init = nn.initializers.normal(1.0)
+            rows = self.classes + self.null_label
+            emb += nn.Embed(rows, self.channels, embedding_init=init, name="label")(label)
+        emb = nn.swish(emb)
+
+        flat = x.reshape(len(x), -1)
+        waves = [wave(f * flat) for f in FREQUENCIES for wave in (jnp.sin, jnp.cos)]
+        h = dense(self.channels, jnp.float32, "dense_in")(jnp.concatenate([flat, *waves], axis=1))
+        for i in range(self.blocks):
+            inner = dense(self.channels, jnp.float32, f"block_{i}_1")(nn.swish(h))
+            inner = nn.swish(inner + dense(self.channels, jnp.float32, f"block_{i}_time")(emb))
+            inner = nn.Dropout(self.dropout)(inner, deterministic=not train)
+            h += dense(self.channels, jnp.float32, f"block_{i}_2")(inner)
+
+        numbers = x[0, ..., 0].size * self.out_channels
+        out = dense(numbers, jnp.float32, "dense_out", INIT_LAST)(nn.swish(h))
+        return out.reshape(*x.shape[:-1], self.out_channels)

@@ -1,0 +1,87 @@
+"""Inpainting without training: at every step the known region is replaced by q(x_{t-1} | x_0). RePaint, Algorithm 1."""
+
+import jax
+import jax.numpy as jnp
+
+from diffusion import gaussian
+from diffusion.denoiser import Denoiser
+from diffusion.process import Process, q_sample, q_step
+from diffusion.sampling.loop import Sampler, State, descend, prior_sample, sample
+from diffusion.types import Array, Image, Keys, Mask, Time, fold, normal
+
+
+def inpainting(
+    process: Process, sampler: Sampler, x_0: Image, known: Mask, resamplings: int | Array = 1, jump: int = 1
+) -> Sampler:
+    """Any sampler of the process, kept to x_0 where `known`:  x_{t-1} <- known ? q(x_{t-1} | x_0) : the sampler's.
+
+    Lugmayr et al. 2022 (RePaint) eq. 8, Algorithm 1. The replacement alone (resamplings = 1; score SDE, appendix I.2)
+    tells the rest of the image about x_0 only through the noised x_{t-1}, so the two regions fit badly. Therefore at
+    x_s with s = 1, 1 + jump, 1 + 2 jump, ..., s + jump <= T, the chain goes back to x_{s + jump} by forward steps
+    q(x_t | x_{t-1}) and comes down again, resamplings - 1 times; these are the steps of the published code, of which
+    the paper's are jump = 10, resamplings = 10. The sampler is called about T resamplings times.
+
+    x_0 is returned exactly where it is known: noise[0] = 0. The other values of x_0 have no effect. After a jump the
+    sampler begins anew, as its memory is of another path. `resamplings` may be traced: compilation does not depend on
+    it. Where the sampler draws the exact reverse step, the law of the unknown region tends with many resamplings to
+    the exact conditional up to an error that vanishes with noise[1] and the length of the steps. Raises ValueError for
+    resamplings below 1, and for a jump outside 1..T-1 (T = 1 allows 1), with which there would be nothing to go back.
+    """
+    check(process, resamplings, jump)
+
+    def replaced(keys: Keys, state: State, x_t: Image, t: Time, denoise: Denoiser) -> tuple[Image, State]:
+        drawn, state = sampler.step(fold(keys, 0), state, x_t, t, denoise)
+        return jnp.where(known, q_sample(process, x_0, t - 1, normal(fold(keys, 1), x_0)), drawn), state
+
+    once = Sampler(sampler.init, replaced)
+
+    def step(keys: Keys, state: State, x_t: Image, t: Time, denoise: Denoiser) -> tuple[Image, State]:
+        s = t[0] - 1
+
+        def again(i: Array, carry: tuple[Image, State]) -> tuple[Image, State]:
+            own = fold(keys, 2 + i)
+            up, down = fold(own, 0), fold(own, 1)
+
+            def forward(j: Array, x: Image) -> Image:
+                at = jnp.full(x.shape[0], s + 1 + j, jnp.int32)
+                return gaussian.sample(q_step(process, x, at), normal(fold(up, s + 1 + j), x))
+
+            x = jax.lax.fori_loop(0, jump, forward, carry[0])
+            return descend(down, once, denoise, x, sampler.init(x), s + jump, s)
+
+        resampled = (s >= 1) & ((s - 1) % jump == 0) & (s + jump <= process.T)
+        times = jnp.where(resampled, resamplings - 1, 0)
+        return jax.lax.fori_loop(0, times, again, replaced(keys, state, x_t, t, denoise))
+
+    return Sampler(sampler.init, step)
+
+
+def check(process: Process, resamplings: int | Array, jump: int) -> None:
+    """Raises ValueError for what `inpainting` refuses; traced resamplings are not looked at."""
+    if isinstance(resamplings, int) and resamplings < 1:
+        raise ValueError(f"resamplings = {resamplings}: each step is taken at least once; 1 means no going back")
+    if not 1 <= jump <= max(1, process.T - 1):
+        raise ValueError(f"jump = {jump}: going back must stay within the chain, by 1..{max(1, process.T - 1)} steps")
+
+
+def inpaint(
+    keys: Keys,
+    process: Process,
+    sampler: Sampler,
+    denoise: Denoiser,
+    x_0: Image,
+    known: Mask,
+    resamplings: int | Array = 1,
+    jump: int = 1,
+) -> Image:
+    """A draw of the unknown region given the known one; x_0 where `known`. See `inpainting`.
+
+    x_T ~ p(x_T), replaced by q(x_T | x_0) where known, which counts where T leaves some signal. Row i depends on row i
+    of the arguments alone. Raises ValueError as `inpainting` does.
+    """
+    wrapped = inpainting(process, sampler, x_0, known, resamplings, jump)
+    x_T = prior_sample(keys, process, x_0.shape[1:])
+    last = jnp.full(x_0.shape[0], process.T, jnp.int32)
+    # The chain folds in its steps 1..T, prior_sample 0.
+    noised = q_sample(process, x_0, last, normal(fold(keys, process.T + 1), x_0))
+    return sample(keys, process, wrapped, denoise, jnp.where(known, noised, x_T)).x_0

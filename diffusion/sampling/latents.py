@@ -1,0 +1,39 @@
+"""Interpolation between the latents of DDIM, the x_T from which the deterministic sampler makes images. DDIM 5.3."""
+
+import jax.numpy as jnp
+
+from diffusion.denoiser import Denoiser
+from diffusion.process import Process
+from diffusion.sampling.inversion import decode, encode
+from diffusion.types import Array, Image, PerExample, expand
+
+
+def slerp(x: Image, other: Image, lam: PerExample) -> Image:
+    """sin((1 - lam) theta) / sin(theta) x + sin(lam theta) / sin(theta) other,  theta the angle between the two.
+
+    Spherical linear interpolation of each row; DDIM appendix D.5. Rows of one length keep it, as latents must: those
+    of D dimensions are about sqrt(D) long, while the middle of a straight line between two is shorter by sqrt(2).
+    Computed as lam' sinc(lam' theta / pi) / sinc(theta / pi), which tends to the straight line as theta falls to 0.
+    Rows that point in opposite directions have no shortest arc: they too are mixed on the straight line, as is a row of
+    zeros, which has no direction.
+    """
+    flat, across = x.reshape(x.shape[0], -1), other.reshape(x.shape[0], -1)
+    lengths = jnp.linalg.norm(flat, axis=1) * jnp.linalg.norm(across, axis=1)
+    cosine = jnp.sum(flat * across, axis=1) / jnp.where(lengths > 0, lengths, 1.0)
+    theta = jnp.where(lengths > 0, jnp.arccos(jnp.clip(cosine, -1.0, 1.0)), 0.0)
+    # Within 1e-3 of pi the plane of the arc is rounding, and sinc is nearly 0.
+    theta = jnp.where(theta > jnp.pi - 1e-3, 0.0, theta)
+
+    def share(part: Array) -> Array:
+        return expand(part * jnp.sinc(part * theta / jnp.pi) / jnp.sinc(theta / jnp.pi), x)
+
+    return share(1 - lam) * x + share(lam) * other
+
+
+def interpolate_latents(process: Process, denoise: Denoiser, x_0: Image, other: Image, lam: PerExample) -> Image:
+    """decode(slerp(encode(x_0), encode(other), lam)): no noise is drawn. DDIM figure 6, between given images.
+
+    lam = 0 is the round trip of x_0, lam = 1 that of `other`; see inversion.py for its error. The process may be
+    respaced.
+    """
+    return decode(process, denoise, slerp(encode(process, denoise, x_0), encode(process, denoise, other), lam))

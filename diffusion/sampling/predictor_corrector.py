@@ -1,0 +1,74 @@
+"""Predictor-corrector sampling: any sampler takes the step, Langevin dynamics mends the law before it.
+
+Score SDE Algorithms 2-5 and section 4.2.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from diffusion.denoiser import Denoiser
+from diffusion.gaussian import sum_dims
+from diffusion.process import Process
+from diffusion.sampling.langevin import climb
+from diffusion.sampling.loop import Sampler, State
+from diffusion.score import score
+from diffusion.types import Array, Image, Keys, PerExample, Time, fold, normal
+
+CORRECTOR = 2**31 - 1
+"""Folded into the keys of a step for its corrector; what a predictor folds in stays below."""
+
+Length = Callable[[Image, Image, Time], PerExample]
+"""length(score, z, t): the length h of a Langevin step at level t with this score and this noise z."""
+
+
+def by_norms(process: Process, snr: float) -> Length:
+    """h = 2 a^2 (snr |z| / |score|)^2 with a = signal[t] / signal[t-1], at most noise[t]^2; t in 1..T.
+
+    The score's part of the step has then snr a times the norm of the noise's: the signal-to-noise rule of score SDE,
+    Algorithm 4 (variance exploding, a = 1) and Algorithm 5 (variance preserving, a^2 = 1 - beta). The published code
+    takes mean norms of a batch; these are of each example, which must not depend on its company.
+
+    The length depends on x, and so the steps keep another law than q(x_t) where norms vary: hardly in images, much in a
+    few dimensions, where the score may vanish. `by_noise` does not.
+    """
+
+    def length(score: Image, z: Image, t: Time) -> PerExample:
+        a = process.signal[t] / process.signal[t - 1]
+        return jnp.minimum(2 * (a * snr) ** 2 * sum_dims(z**2) / sum_dims(score**2), process.noise[t] ** 2)
+
+    return length
+
+
+def by_noise(process: Process, snr: float) -> Length:
+    """h = 2 (a snr noise[t])^2, at most noise[t]^2: the signal-to-noise rule with expected, not measured norms.
+
+    E|z|^2 = D, and E|grad log q(x_t | x_0)|^2 = D / noise[t]^2. Where less than all of eps can be predicted, near the
+    data, the score is smaller than this and `by_norms` takes longer steps.
+    """
+
+    def length(score: Image, z: Image, t: Time) -> PerExample:  # noqa: ARG001
+        a = process.signal[t] / process.signal[t - 1]
+        return jnp.minimum(2 * (a * snr) ** 2, 1.0) * process.noise[t] ** 2
+
+    return length
+
+
+def predictor_corrector(predictor: Sampler, process: Process, n: int, length: Length) -> Sampler:
+    """At each t = T..1, n Langevin steps at the level of t, then the predictor's step to t - 1; n = 0 is the predictor.
+
+    Algorithms 2 and 3 in the order of the published code, the corrector first: it never needs a score at t = 0, and
+    what is returned is the predictor's last step. n + 1 network calls a step with a predictor of one.
+    """
+
+    def step(keys: Keys, state: State, x_t: Image, t: Time, denoise: Denoiser) -> tuple[Image, State]:
+        own = fold(keys, CORRECTOR)
+
+        def correct(j: Array, x: Image) -> Image:
+            found, z = score(process, denoise(x, process.base_t[t]), t), normal(fold(own, j), x)
+            return climb(x, found, length(found, z, t), z)
+
+        return predictor.step(keys, state, jax.lax.fori_loop(0, n, correct, x_t), t, denoise)
+
+    return Sampler(predictor.init, step)

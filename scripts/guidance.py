@@ -1,0 +1,83 @@
+"""Measures what guidance does to a run's samples, scale by scale.
+
+    python scripts/guidance.py --workdir=runs/digits_conditional --classifier=runs/digits_classifier
+    python scripts/guidance.py --workdir=runs/digits --classifier=runs/digits_classifier --scales=0,1,2,4
+    python scripts/figures.py --workdir=runs/digits_conditional --figure=guidance
+
+For each way to guide that the run allows and each scale: the share of samples that a classifier of clean images takes
+for the class asked for; their diversity, the mean distance between two samples of a class in that classifier's features
+over the same of real images; their Fréchet distance from the training images. Samples i of all rows start from the
+same noise. Written to eval/guidance_<step>.json of the run.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from absl import flags
+
+from diffusion import cli, runtime
+
+WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run to sample from (required)")
+CLASSIFIER = flags.DEFINE_string("classifier", None, "run of scripts/train_classifier.py; without, label dropout alone")
+SCALES = flags.DEFINE_list("scales", "0,0.5,1,2,4,8", "scales of guidance, separated by commas; 0 is no guidance")
+N = flags.DEFINE_integer("n", 500, "samples of each row", lower_bound=20)
+SAMPLER = flags.DEFINE_string("sampler", None, "as of scripts/sample.py, ddim without noise; by default the config's")
+GRID = flags.DEFINE_string("grid", None, "steps of the chain, such as 50; by default the config's")
+SEED = flags.DEFINE_integer("seed", 0, "seed of the images", lower_bound=0)
+STEP = flags.DEFINE_integer("step", None, "checkpoint to use; by default the newest")
+RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their moving average")
+BATCH = flags.DEFINE_integer("batch_size", 100, "images drawn at a time; does not change them", lower_bound=1)
+
+
+def main() -> None:
+    if not WORKDIR.value:
+        raise ValueError("--workdir is required: the folder of a run of scripts/train.py, such as runs/digits")
+    folder, wanted = Path(WORKDIR.value), scales()
+
+    from diffusion import workdir
+
+    run = workdir.read_run(folder)
+    runtime.configure(run.config.compilation_cache)
+
+    from diffusion import build, drawing, experiment, guide, guiding, results
+    from diffusion.evaluation import small_scores
+    from diffusion.protocol import Subject
+
+    chain = {"sampler": SAMPLER.value, "grid": GRID.value, "eta": 0.0 if SAMPLER.value else None}
+    run.config.sample.update({name: value for name, value in chain.items() if value is not None})
+    run = drawing.guided(run, scale=0.0, classifier="", first=0.0, last=1.0)
+    sources = build.source(run.config, train=True), build.source(run.config, train=False)
+    if not small_scores.fits(sources[0]):
+        raise ValueError(f"{run.config.data.name} are no small labelled grey images, which this measurement is for")
+    ours, params, step = experiment.load(folder, run, STEP.value, RAW.value)
+    learnt = None
+    if CLASSIFIER.value:
+        learnt = guide.load(Path(CLASSIFIER.value), run.config, run.shape, run.classes, ours.process)
+    subject = Subject(ours, params, folder, step, RAW.value)
+    ways = guiding.guides(ours, learnt)
+    print(f"{'guidance':26} {'scale':>5}  {'accuracy':>8}  {'diversity':>9}  {'distance':>9}")
+    found = guiding.measure(subject, ways, wanted, sources, N.value, BATCH.value, SEED.value, say)
+    print(f"a classifier of clean images is right on {found.values['held_out_accuracy']:.1%} of held-out real images")
+    print(results.write(folder, found, *(["raw"] if RAW.value else [])))
+
+
+def scales() -> list[float]:
+    """--scales. Raises ValueError for what is no scale."""
+    try:
+        found = [float(text) for text in SCALES.value]
+    except ValueError:
+        found = []
+    if not found or not all(0 <= scale < float("inf") for scale in found):
+        raise ValueError(f"--scales={','.join(SCALES.value)}: give numbers of at least 0, such as 0,1,2,4")
+    return found
+
+
+def say(line: str) -> None:
+    """A row of the table, as soon as it is known."""
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    cli.run(main)
