@@ -2,7 +2,8 @@
 
 Data: the 1,797 real digits that come with scikit-learn.
 Paper row: none; label dropout is that of Ho & Salimans 2022 (p_uncond = 0.1).
-Score: docs/guidance.md.
+Score: 4.69 bits/dim on 64 held-out images; 96.5% of samples are of the class asked for, 100% with guidance of scale
+0.5 (docs/guidance.md).
 Cost: as digits.py.
 
     python scripts/train.py --config=configs/digits_conditional.py

@@ -71,7 +71,7 @@ def config():
 def subjects(tmp_path_factory):
     """The same weights on one and on eight devices."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "UNet", OneConvolution)
+        patch.setattr("diffusion.tables.UNet", OneConvolution)
         made = []
         for n in (1, len(jax.devices())):
             ours = build.experiment(config(), (8, 8, 1), 10, make_mesh(jax.devices()[:n]))
@@ -346,7 +346,7 @@ def prepare(subject, monkeypatch, tmp_path):
     calls: list[int] = []
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(scoring.features, "inception", lambda *_, **__: toy(calls))
-    monkeypatch.setattr(build, "UNet", OneConvolution)
+    monkeypatch.setattr("diffusion.tables.UNet", OneConvolution)
     monkeypatch.setattr(experiment, "load", lambda *_: (subject.ours, subject.params, subject.step))
     run = Run(config(), (8, 8, 1), 10)
     return (lambda **asked: evaluating.prepare(subject.folder, run, evaluating.Asked(**asked))), calls

@@ -22,7 +22,7 @@ CHAIN = Chain(grid="4")
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "UNet", OneConvolution)
+        patch.setattr("diffusion.tables.UNet", OneConvolution)
         ours = build.experiment(config(), SHAPE, 10, make_mesh(jax.devices()[:1]))
         return Subject(ours, ours.init(jax.random.key(2)), tmp_path_factory.mktemp("run"), 3, False)
 

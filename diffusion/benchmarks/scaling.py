@@ -29,8 +29,9 @@ class Curve(NamedTuple):
     @property
     def exponent(self) -> float:
         """Of the power of the quantity that cost grows with, over the upper half of the range: 1 is linear."""
-        i = len(self.x) // 2 - 1 if len(self.x) > 2 else 0
-        return math.log(self.seconds[-1] / self.seconds[i]) / math.log(self.x[-1] / self.x[i])
+        x, seconds = list(self.x), list(self.seconds)
+        i = len(x) // 2 - 1 if len(x) > 2 else 0
+        return math.log(seconds[-1] / seconds[i]) / math.log(x[-1] / x[i])
 
 
 class Ranges(NamedTuple):

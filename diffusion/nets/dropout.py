@@ -5,6 +5,7 @@ seconds of compilation. Written out, it is arithmetic on the element's number an
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +50,8 @@ def random_bits(key: OneKey, shape: tuple[int, ...]) -> Bits:
 
 def kept(key: OneKey, probability: float, shape: tuple[int, ...]) -> Mask:
     """jax.random.bernoulli(key, probability, shape), element for element; by it, where the generator is another."""
-    written_out = jax.random.key_impl(key) == THREEFRY and jax.config.jax_threefry_partitionable
+    config: Any = jax.config
+    written_out = jax.random.key_impl(key) == THREEFRY and config.jax_threefry_partitionable
     if not written_out or math.prod(shape) >= 2**32:
         return jax.random.bernoulli(key, probability, shape)
     limit = math.ceil(float(np.float32(probability)) * 2**MANTISSA)

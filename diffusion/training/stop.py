@@ -13,10 +13,12 @@ that reads the signals' wake-up pipe says at once that one has come, and ends th
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 STOPPED = 75
@@ -64,9 +66,11 @@ class Stop:
         wakeup = signal.set_wakeup_fd(ends[1], warn_on_full_buffer=False)
         watcher = threading.Thread(target=stop._watch, args=(ends[0],), name="signals", daemon=True)
         watcher.start()
+        hook, sys.unraisablehook = sys.unraisablehook, partial(_unraisable, sys.unraisablehook)
         try:
             yield stop
         finally:
+            sys.unraisablehook = hook
             signal.set_wakeup_fd(wakeup)
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -175,6 +179,15 @@ class Stop:
     def _note(self, number: int) -> None:
         if not self._number:
             self._number = number
+
+
+def _unraisable(usual: Callable[[Any], object], lost: Any) -> None:
+    """What Python reports of an exception that went lost in a destructor or a callback: nothing if it is ours.
+
+    The run ends all the same, where `asked` is looked at next.
+    """
+    if not isinstance(lost.exc_value, Stopped):
+        usual(lost)
 
 
 _NOTICE = b"stopping    the step under way is finished and the state saved; a second signal ends the process at once\n"

@@ -36,8 +36,8 @@ GPU = ("eager", "max-autotune", "max-autotune-no-cudagraphs", "default")
 def torch() -> Any:
     """PyTorch, set up. Raises ValueError where it is not installed."""
     try:
-        import diffusers  # noqa: F401
-        import torch
+        import diffusers  # noqa: F401  # pyright: ignore[reportMissingImports]
+        import torch  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError(
             f"--rival=torch needs {error.name}, which is not installed: pip install -r requirements-benchmark.txt"

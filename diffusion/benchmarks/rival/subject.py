@@ -61,7 +61,7 @@ def tables(T: int, beta_1: float, beta_T: float, grid: Callable[[int], np.ndarra
 
 def subject(request: Mapping[str, Any]) -> Subject:
     """The network that ours would be exported as, with weights that count: PyTorch's own, not zeros."""
-    import diffusers
+    import diffusers  # pyright: ignore[reportMissingImports]
 
     config = config_file.load(config_file.find(request["config"]))
     config.update_from_flattened_dict(
