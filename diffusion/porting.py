@@ -18,7 +18,7 @@ from diffusion.convert import diffusers, improved, match, original
 from diffusion.convert.match import Tensors
 from diffusion.convert.weights import Weights, digest
 from diffusion.nets.net import Net
-from diffusion.tables import VE_SCHEDULES, VP_SCHEDULES
+from diffusion.tables import VP_SCHEDULES
 from diffusion.training import report
 from diffusion.training.checkpoint import Checkpoints
 from diffusion.workdir import Run
@@ -141,10 +141,10 @@ def export_run(folder: Path, out: Path, step: int | None, raw: bool, say: Callab
     """
     run = workdir.read_run(folder)
     c = run.config
-    if c.diffusion.schedule in VE_SCHEDULES:
+    if c.diffusion.schedule not in VP_SCHEDULES:
         raise ValueError(
-            f"config.diffusion.schedule: {c.diffusion.schedule!r} is variance exploding and cannot be exported: a "
-            "DDPMScheduler is variance preserving"
+            f"config.diffusion.schedule: {c.diffusion.schedule!r} is not variance preserving, as a DDPMScheduler is: "
+            "it cannot be exported"
         )
     contents = diffusers.configs(flatten(c), shapes(run), run.shape, beta(c))
     ours, params, chosen = experiment.load(folder, run, step, raw)
@@ -159,7 +159,7 @@ def export_run(folder: Path, out: Path, step: int | None, raw: bool, say: Callab
 def beta(config: ConfigDict) -> np.ndarray:
     """beta[1..T] of a variance preserving config, none for another."""
     c = config.diffusion
-    if c.schedule in VE_SCHEDULES:
+    if c.schedule not in VP_SCHEDULES:
         return np.zeros(0)
     alpha_bar = VP_SCHEDULES[c.schedule](c)
     return 1 - alpha_bar[1:] / alpha_bar[:-1]

@@ -28,7 +28,7 @@ def mu_mse(process: Process, parameterization: Parameterization, t: Time) -> Per
 def vlb(process: Process, parameterization: Parameterization, t: Time) -> PerExample:  # noqa: ARG001
     """c_x_0[t]^2 / (2 beta_tilde[t]): the KL of a fixed-small step, = (SNR[t-1] - SNR[t]) / 2. DDPM eq. 12.
 
-    For t >= 2. At t = 1 beta_tilde is replaced by that of t = 2, which makes it the density of the Gaussian decoder.
+    For t >= 2. At t = 1 the table has the decoder's variance, which makes it the density of the Gaussian decoder.
     """
     return process.c_x_0[t] ** 2 / 2.0 * jnp.exp(-process.log_beta_tilde[t])
 

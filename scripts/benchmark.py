@@ -60,7 +60,7 @@ def contest(chosen: dict[str, Any], only: list[str], pace: Any, known: dict[str,
 
     settings = Settings([name for name in only if name in MEASURES], pace, bool(RIVAL.value), MODES.value)
     if QUICK.value:
-        settings = settings._replace(modes=1, features_side=75, env=QUICK_ENV)
+        settings = settings._replace(modes=1, small={"product": 256, "features": 75}, env=QUICK_ENV)
     rows, starts, page = [], [], []
     for name, size in chosen.items() if settings.measures else ():
         rows += rows_of(name, size, settings, say)

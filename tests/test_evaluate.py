@@ -476,7 +476,7 @@ def test_a_network_that_diverged_is_not_scored(prepare, subject):
     ("asked", "line"),
     [
         ({"metrics": ("fdi",)}, r"--metrics=fdi: there is no such metric; choose from nll, .*did you mean fid"),
-        ({"metrics": ("",)}, "there is no such metric; choose from nll, inception_score, fid"),
+        ({"metrics": ("",)}, "there is no such metric; choose from nll, flow_nll, inception_score, fid"),
         ({"metrics": ("nll",), "n": 298}, "--n=298: the test split of digits has 297 images"),
         ({"metrics": ("fid",), "chain": Chain("dim")}, "--sampler=dim is not one of ancestral"),
         ({"metrics": ("fid",), "chain": Chain(eta=0.5)}, "--eta has no effect on the sampler ancestral"),

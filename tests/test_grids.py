@@ -148,9 +148,9 @@ def test_the_config_grid_and_eta_reach_the_sampler(monkeypatch):
     """By default the config's; others can be given; all steps where the config says nothing, and in training."""
     asked = []
 
-    def record(process, chosen, eta):  # noqa: ARG001
-        asked.append((process.T, eta))
-        return ddim(process, eta)
+    def record(process, chosen, options):  # noqa: ARG001
+        asked.append((process.T, options.eta))
+        return ddim(process, options.eta)
 
     monkeypatch.setitem(build.SAMPLERS, "ddim", record)
     config = default_config()

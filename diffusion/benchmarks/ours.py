@@ -154,7 +154,7 @@ def features(request: Mapping[str, Any]) -> Workload:
         for name, shape in shapes(layers).items()
     }
     dtype = DTYPES[request["changes"].get("net.dtype", "float32")]
-    extract = inception.extractor(weights, n, dtype, layers, request.get("side", SIZE)).extract
+    extract = inception.extractor(weights, n, dtype, layers, request.get("features", SIZE)).extract
     images = rng.integers(0, 256, (n, 32, 32, 3), np.uint8)
 
     def run(units: int) -> None:
@@ -166,7 +166,7 @@ def features(request: Mapping[str, Any]) -> Workload:
 
 def peak(request: Mapping[str, Any]) -> Workload:
     """The machine's matrix products, in the type of the network."""
-    made = product(DTYPES[request["changes"].get("net.dtype", "float32")], request.get("side", 0))
+    made = product(DTYPES[request["changes"].get("net.dtype", "float32")], request.get("product", 0))
     device = {"device": report.describe_devices(jax.devices()), "platform": jax.default_backend()}
     return made._replace(facts=made.facts | device)
 
