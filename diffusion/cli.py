@@ -96,10 +96,10 @@ def define_overrides() -> Overrides:
 def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> NoReturn:
     """Parses the command line, calls main, and exits: with main's status (None is 0), or with one line on stderr.
 
-    Status 2 is a mistake that its line explains: in a flag or a config, or a ValueError or OSError out of main. 130 is
-    Ctrl-C, 143 SIGTERM; 75 a run that was stopped by either and goes on when started again. A second signal ends the
-    process at once. Warnings are one line each, said once. With DIFFUSION_TRACEBACK=1 in the environment the traceback
-    is shown instead of the line.
+    Status 2 is a mistake that its line explains: in a flag or a config, or a ValueError, OSError or MemoryError out of
+    main. 130 is Ctrl-C, 143 SIGTERM; 75 a run that was stopped by either and goes on when started again. A second
+    signal ends the process at once. Warnings are one line each, said once. With DIFFUSION_TRACEBACK=1 in the
+    environment the traceback is shown instead of the line.
     """
     said: set[str] = set()
     warnings.simplefilter("always", UserWarning)
@@ -115,7 +115,7 @@ def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
         status = _fail(str(error), error.status)
     except KeyboardInterrupt:
         status = _fail("interrupted", INTERRUPTED)
-    except (ValueError, OSError, flags.Error) as error:
+    except (ValueError, OSError, MemoryError, flags.Error) as error:
         if os.environ.get(TRACEBACK, "0") != "0":
             raise
         status = _fail(_one_line(error), USER_ERROR)

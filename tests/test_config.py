@@ -411,6 +411,8 @@ def main():
         return 7
     if NUMBER.value == 6:
         open("/nonexistent/file")
+    if NUMBER.value == 7:
+        bytearray(2**62)
     print(CONFIG.name, flatten(CONFIG.value))
 
 
@@ -572,6 +574,7 @@ def test_errors_out_of_main(script):
     hint = "(DIFFUSION_TRACEBACK=1 shows where)"
     assert one_line(call(script, "--number=3")).endswith(f"invalid literal for int() with base 10: 'seven' {hint}")
     assert "FileNotFoundError" in one_line(call(script, "--number=6"))
+    assert one_line(call(script, "--number=7")).startswith("MemoryError")
     bug = call(script, "--number=4")
     assert bug.returncode == 1 and "Traceback" in bug.stderr
 
