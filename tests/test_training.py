@@ -287,6 +287,7 @@ def test_checkpoint_goes_to_other_devices(tmp_path, one_device):
 def test_checkpoint_of_another_network_is_refused(tmp_path, one_device):
     checkpoints = Checkpoints(tmp_path / "c")
     checkpoints.save(5, one_device[0])
+    checkpoints.wait()
     with pytest.raises(ValueError, match=r"cannot be restored .*steps present: \[5\]"):
         checkpoints.restore(5, experiment_on(1, **{"net.channels": 16}).create_state())
     checkpoints.close()
