@@ -57,6 +57,17 @@ def source(config: ConfigDict, train: bool) -> Source:
     return SOURCES[prefix + colon](config.data, rest, train)
 
 
+def sources(config: ConfigDict) -> tuple[Source, Source]:
+    """The training and the held-out split. Raises ValueError where their images are not of one shape."""
+    train, held_out = source(config, train=True), source(config, train=False)
+    if train.shape != held_out.shape:
+        raise ValueError(
+            f"{train.name}: training images of {'x'.join(map(str, train.shape))} and held-out ones of "
+            f"{'x'.join(map(str, held_out.shape))} are no one data set; fetch it again"
+        )
+    return train, held_out
+
+
 def network(config: ConfigDict, channels: int, classes: int) -> Net:
     """The network for data with this many channels and classes. Raises ValueError if it needs labels and has none."""
     c = config.net

@@ -36,7 +36,7 @@ def run(config: ConfigDict, folder: Path, say: Callable[[str], None], stop: Stop
     folder belongs to something else or is in use; Stopped, the state saved, when `stop` was asked for. One process.
     """
     stop = stop or Stop()
-    source, held_out = build.source(config, train=True), build.source(config, train=False)
+    source, held_out = build.sources(config)
     validate(config, size=source.shape[0])
     if not source.classes:
         raise ValueError(f"config.data.name: {source.name} has no labels for a classifier to learn; use a set that has")

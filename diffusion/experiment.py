@@ -123,7 +123,7 @@ def run(
     """
     mesh = make_mesh()
     devices = report.describe_devices(list(mesh.devices.flat))
-    source, held_out = build.source(config, train=True), build.source(config, train=False)
+    source, held_out = build.sources(config)
     validate(config, size=source.shape[0])
     ours = build.experiment(config, source.shape, source.classes, mesh)
     lead, known = jax.process_index() == 0, False

@@ -95,7 +95,7 @@ def evaluate(cell: Cell, say: Say) -> Ended:
         return Ended(None, {}, 0, f"its run, that of row {cell.row.run!r}, has diverged")
     run = workdir.read_run(cell.trained)
     ours, params, step = experiment.load(cell.trained, run._replace(config=config), config.train.steps)
-    source, held_out = build.source(config, train=True), build.source(config, train=False)
+    source, held_out = build.sources(config)
     findings = measure(ours, source, held_out, params)
     cell.folder.mkdir(parents=True, exist_ok=True)
     path = cell.folder / f"step_{step:07d}_{config.sample.sampler}.png"

@@ -48,7 +48,7 @@ def main() -> None:
     chain = {"sampler": SAMPLER.value, "grid": GRID.value, "eta": 0.0 if SAMPLER.value else None}
     run.config.sample.update({name: value for name, value in chain.items() if value is not None})
     run = drawing.guided(run, scale=0.0, classifier="", first=0.0, last=1.0)
-    sources = build.source(run.config, train=True), build.source(run.config, train=False)
+    sources = build.sources(run.config)
     if not small_scores.fits(sources[0]):
         raise ValueError(f"{run.config.data.name} are no small labelled grey images, which this measurement is for")
     ours, params, step = experiment.load(folder, run, STEP.value, RAW.value)

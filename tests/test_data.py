@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffusion import build, tables
+from diffusion.config import default_config
 from diffusion.data import pipeline
 from diffusion.data.embedded import digits
 from diffusion.data.source import Source, hold_out, in_memory, load
@@ -300,3 +302,14 @@ def test_impossible_streams_are_refused_at_once(arguments, complaint):
 def test_an_empty_set_has_no_batches():
     with pytest.raises(ValueError, match="0 examples"):
         pipeline.indices(0, 0, 4, 0)
+
+
+def test_splits_of_different_sizes_are_no_data_set(monkeypatch):
+    def read(c, rest, train):  # noqa: ARG001
+        return in_memory("digits", np.zeros((20, 8, 8 if train else 6, 1), np.uint8))
+
+    monkeypatch.setitem(tables.SOURCES, "digits", read)
+    config = default_config()
+    config.data.name = "digits"
+    with pytest.raises(ValueError, match="digits: training images of 8x8x1 and held-out ones of 8x6x1 are no one"):
+        build.sources(config)

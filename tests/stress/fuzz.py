@@ -182,7 +182,7 @@ class Fuzz:
         from diffusion.training.step import train_steps
         from diffusion.validation import doubts, validate
 
-        source, held_out = build.source(config, train=True), build.source(config, train=False)
+        source, held_out = build.sources(config)
         validate(config, size=source.shape[0])
         if self._shapes is not None and source.shape not in self._shapes:
             self._shapes.add(source.shape)
