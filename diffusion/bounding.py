@@ -14,7 +14,7 @@ from diffusion.evaluation import likelihood, rate_distortion
 from diffusion.evaluation.kept import Kept
 from diffusion.evaluation.likelihood import Likelihood
 from diffusion.protocol import Subject
-from diffusion.results import Result
+from diffusion.results import Result, plus_minus
 
 NAME = "nll"
 SPLITS = {"train": True, "test": False}
@@ -80,11 +80,12 @@ def lines(result: Result) -> list[str]:
     split, images = result.protocol["split"], result.protocol["images"]
 
     def term(name: str, digits: int) -> str:
-        return f"{v[name]:.{digits}f} +- {v[f'{name}_standard_error']:.2g}"
+        return f"{v[name]:.{digits}f}{plus_minus(v[f'{name}_standard_error'], '.2g')}"
 
+    error = plus_minus(v["standard_error"], ".4f")
     rows = rate_distortion.table(v["L_T"], result.series["terms"], result.series["x_0_rmse"])
     return [
-        f"nll         {v['bits_per_dim']:.4f} +- {v['standard_error']:.4f} bits/dim on {images} {split} images",
+        f"nll         {v['bits_per_dim']:.4f}{error} bits/dim on {images} {split} images",
         f"  L_T                {term('L_T', 6)}",
         f"  sum of L_t-1       {term('L_steps', 4)}",
         f"  L_0                {term('L_0', 4)}",

@@ -13,6 +13,7 @@ from diffusion.data.source import Source, load
 from diffusion.denoiser import Denoiser
 from diffusion.elbo import Bound
 from diffusion.guide import UNGUIDED, Guide
+from diffusion.nets.gradients import tuned
 from diffusion.nets.net import Net
 from diffusion.parameterization import Parameterization, Prediction
 from diffusion.process import Process
@@ -122,7 +123,8 @@ class Experiment(NamedTuple):
 
         def apply(params: Params, x_t: Image, time: Array, labels: Labels, key: OneKey) -> Array:
             told = hidden(key, labels, config.net.label_dropout, self.net.classes)
-            return self._apply(params, x_t, time, told, train=True, rngs={"dropout": key})
+            with tuned(self.mesh.devices.flat[0].platform):
+                return self._apply(params, x_t, time, told, train=True, rngs={"dropout": key})
 
         return Task(
             self.process,

@@ -15,7 +15,7 @@ from diffusion.evaluation.classes import Judgement, judge
 from diffusion.evaluation.likelihood import Likelihood
 from diffusion.evaluation.small_features import Score, score
 from diffusion.evaluation.small_scores import fits
-from diffusion.results import Result
+from diffusion.results import Result, plus_minus
 from diffusion.training.state import Params
 from diffusion.types import Image, Keys, Labels
 
@@ -45,8 +45,9 @@ class Findings(NamedTuple):
         """The measurements for a console report."""
         lines = list(self.cuts)
         if found := self.likelihood:
+            error = plus_minus(found.standard_error, ".3f")
             lines.append(
-                f"bound       {found.total:.3f} +- {found.standard_error:.3f} bits/dim on {found.images} held-out "
+                f"bound       {found.total:.3f}{error} bits/dim on {found.images} held-out "
                 f"images (L_T {found.prior:.5f}, sum of L_t-1 {found.steps:.3f}, L_0 {found.decoder:.3f})"
             )
         if self.broken:

@@ -15,7 +15,7 @@ from diffusion.evaluation.kept import Kept
 from diffusion.evaluation.per_image import per_image
 from diffusion.protocol import Subject
 from diffusion.respacing import Grid
-from diffusion.results import Result
+from diffusion.results import Result, plus_minus
 from diffusion.training import hosts, sharding
 from diffusion.training.state import Params
 from diffusion.types import Image, Keys, Labels, PerExample
@@ -88,5 +88,6 @@ def of(nats: np.ndarray, dims: int, facts: dict) -> Result:
 def lines(result: Result) -> list[str]:
     """The likelihood for a console report."""
     v, told = result.values, result.protocol
-    bits = f"{v['bits_per_dim']:.4f} +- {v['standard_error']:.4f} bits/dim on {told['images']} {told['split']} images"
+    error = plus_minus(v["standard_error"], ".4f")
+    bits = f"{v['bits_per_dim']:.4f}{error} bits/dim on {told['images']} {told['split']} images"
     return [f"flow_nll    {bits}, dequantised, by the probability flow of {told['steps']} steps"]

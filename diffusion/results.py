@@ -73,6 +73,11 @@ def find(root: Path) -> list[tuple[Path, Result]]:
     return found
 
 
+def plus_minus(error: float, form: str) -> str:
+    """A standard error as it follows a mean, formatted; nothing for that of a single image, which is not known."""
+    return f" +- {error:{form}}" if math.isfinite(error) else ""
+
+
 def _number(value: Any) -> float | None:
     number = float(value)
     return number if math.isfinite(number) else None

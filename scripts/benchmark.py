@@ -4,12 +4,15 @@
     python scripts/benchmark.py --rival=torch --json=bench.json  # beside diffusers' UNet2DModel; some twenty minutes
     python scripts/benchmark.py --size=digits --only=train,forward
     python scripts/benchmark.py --scaling --out=docs/images      # how cost grows, as a figure
+    python scripts/benchmark.py --convolutions --rival=torch     # the networks' convolutions, one by one
+    python scripts/benchmark.py --saving                         # what a checkpoint costs the steps beside it
 
 One table goes to stdout; progress to stderr. Windows of both sides alternate, so a drifting machine slows both alike;
 compare the last column, and figures of one run. docs/benchmarks.md says how each row is measured. Measures for --only:
 train, forward, chain, ddim, elbo, features, startup, help.
 """
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,8 @@ SECONDS = flags.DEFINE_float("seconds", None, "length of a window", lower_bound=
 MODES = flags.DEFINE_integer("modes", 0, "ways of running the rival that are tried; 0: all", lower_bound=0)
 JSON = flags.DEFINE_string("json", None, "file that everything is written to, with machine, versions and settings")
 SCALING = flags.DEFINE_bool("scaling", False, "measure how cost grows instead, and draw it")
+CONVOLUTIONS = flags.DEFINE_bool("convolutions", False, "measure the networks' 3x3 convolutions one by one instead")
+SAVING = flags.DEFINE_bool("saving", False, "measure what a checkpoint costs the steps beside it instead")
 OUT = flags.DEFINE_string("out", "runs/figures", "folder of the figure of --scaling")
 
 
@@ -47,6 +52,10 @@ def main() -> None:
     known = {"machine": machine.describe(), "settings": settings}
     if SCALING.value:
         scaling(chosen, pace, known, path)
+    elif SAVING.value:
+        saving(chosen, contest_settings([], pace), known, path)
+    elif CONVOLUTIONS.value:
+        convolutions(chosen, contest_settings([], pace), known, path)
     else:
         contest(chosen, only, pace, known, path)
 
@@ -54,13 +63,10 @@ def main() -> None:
 def contest(chosen: dict[str, Any], only: list[str], pace: Any, known: dict[str, Any], path: Path | None) -> None:
     """Measures, prints the table, writes the JSON."""
     from diffusion.benchmarks import startup, table
-    from diffusion.benchmarks.contest import Settings
     from diffusion.benchmarks.contest import contest as rows_of
-    from diffusion.benchmarks.sizes import MEASURES, QUICK_ENV
+    from diffusion.benchmarks.sizes import MEASURES
 
-    settings = Settings([name for name in only if name in MEASURES], pace, bool(RIVAL.value), MODES.value)
-    if QUICK.value:
-        settings = settings._replace(modes=1, small={"product": 256, "features": 75}, env=QUICK_ENV)
+    settings = contest_settings([name for name in only if name in MEASURES], pace)
     rows, starts, page = [], [], []
     for name, size in chosen.items() if settings.measures else ():
         rows += rows_of(name, size, settings, say)
@@ -78,8 +84,6 @@ def contest(chosen: dict[str, Any], only: list[str], pace: Any, known: dict[str,
 
 def scaling(chosen: dict[str, Any], pace: Any, known: dict[str, Any], path: Path | None) -> None:
     """Measures how the cost of the smallest network grows, prints and draws it, writes the JSON."""
-    import json
-
     from diffusion import runtime
     from diffusion.benchmarks import scaling as growth
     from diffusion.figures.scaling import scaling as draw
@@ -96,9 +100,36 @@ def scaling(chosen: dict[str, Any], pace: Any, known: dict[str, Any], path: Path
     target = Path(OUT.value) / "scaling.png"
     save(figure, target)
     print(target)
-    if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({**known, "curves": [curve._asdict() for curve in found]}, indent=1) + "\n")
+    write(path, {**known, "curves": [curve._asdict() for curve in found]})
+
+
+def convolutions(chosen: dict[str, Any], settings: Any, known: dict[str, Any], path: Path | None) -> None:
+    """Measures the convolutions of each network, prints them, writes the JSON."""
+    from diffusion.benchmarks import convolutions as alone
+
+    found = [line for name, size in chosen.items() for line in alone.lines(name, size, settings, say)]
+    print(alone.markdown(found), flush=True)
+    write(path, {**known, "convolutions": [alone.content(line) for line in found]})
+
+
+def saving(chosen: dict[str, Any], settings: Any, known: dict[str, Any], path: Path | None) -> None:
+    """Measures steps beside saves, prints them, writes the JSON."""
+    from diffusion.benchmarks import saving as beside
+
+    found = [beside.saving(name, size, settings, say) for name, size in chosen.items()]
+    print(beside.markdown(found), flush=True)
+    write(path, {**known, "saving": [one._asdict() for one in found]})
+
+
+def contest_settings(measured: list[str], pace: Any) -> Any:
+    """How both sides are measured."""
+    from diffusion.benchmarks.contest import Settings
+    from diffusion.benchmarks.sizes import QUICK_ENV
+
+    settings = Settings(measured, pace, bool(RIVAL.value), MODES.value)
+    if QUICK.value:
+        settings = settings._replace(modes=1, small={"product": 256, "features": 75}, env=QUICK_ENV)
+    return settings
 
 
 def measures(of_nets: list[str], others: list[str]) -> list[str]:
@@ -114,6 +145,13 @@ def measures(of_nets: list[str], others: list[str]) -> list[str]:
                 + (f"did you mean {best}?" if best else f"there are {', '.join(known)}")
             )
     return [name for name in known if name in ONLY.value] if ONLY.value else known
+
+
+def write(path: Path | None, content: dict[str, Any]) -> None:
+    """A measurement as JSON, where a file was asked for."""
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def say(line: str) -> None:

@@ -13,6 +13,7 @@ from diffusion.config import default_config
 from diffusion.data.embedded import digits
 from diffusion.timesteps import loss_second_moment
 from diffusion.training import accumulation, noise_scale, sharding
+from diffusion.training.optimizer import skipping
 from diffusion.training.state import step_keys
 from diffusion.training.step import gradient
 from diffusion.validation import validate
@@ -160,7 +161,7 @@ def test_the_noise_scale_is_measured_in_the_same_parts(key):
         ours = build.experiment(tiny(), (8, 8, 1), 10, sharding.make_mesh(jax.devices()[:1]))
         apply = lambda params, x, time, labels, key: params["w"] * x  # noqa: ARG005, E731
         task = ours.task()._replace(apply=apply, parts=parts)
-        update = Update(optax.sgd(0.1), 0.5)
+        update = Update(skipping(optax.sgd(0.1)), 0.5)
         state = create({"w": jnp.ones((1, 8, 8, 1))}, update.optimizer, task.timesteps, key)
         batches = tuple(jnp.stack([x[:BATCH], x[BATCH : 2 * BATCH]]) for x in digits(train=True).arrays)
         return jax.jit(lambda: noise_scale.measure(task, lambda data, batch: batch, state, key, None, batches))()  # noqa: ARG005

@@ -14,7 +14,8 @@ from flax import linen as nn
 from test_training import tiny
 
 from diffusion import build, tracing
-from diffusion.benchmarks import contest, machine, scaling, sizes, startup, table, timing, worker
+from diffusion.benchmarks import contest, convolutions, machine, scaling, sizes, startup, table, timing, worker
+from diffusion.benchmarks import ours as our_side
 from diffusion.benchmarks.timing import Timing
 from diffusion.data.embedded import digits
 from diffusion.figures.scaling import scaling as draw
@@ -181,6 +182,39 @@ def test_dry_run(tmp_path):
     assert all(r["sides"]["ours"]["seconds_per_unit"] > 0 for r in rows) and rows[0]["peak_flops"] > 0
     assert rows[2]["units_per_image"] == 50 and rows[2]["estimated"] and rows[1]["share_of_peak"] > 0
     assert "| DDIM, 50 steps" in done.stdout and "~" in done.stdout
+
+
+def test_convolutions_of_the_published_network_are_counted():
+    """Two 3x3 convolutions in each of 22 residual blocks, three after upsampling, the first and the last."""
+    request = {"config": "configs/cifar10.py", "changes": {}, "shape": (32, 32, 3), "batch": 1}
+    found = our_side.make({**request, "measure": "convolutions"}).facts["convolutions"]
+    assert sum(count for *_, count in found) == 2 * 22 + 3 + 2
+    assert [32, 32, 3, 128, 1] in found and [32, 32, 128, 3, 1] in found
+
+
+def test_table_of_convolutions_adds_them_up():
+    """The sums are over all of a network's convolutions, each as often as it occurs."""
+    timed = lambda ours, rival: {"ours": Timing((ours,), 1), "rival": Timing((rival,), 1)}  # noqa: E731
+    roles = dict.fromkeys(convolutions.ROLES, timed(0.002, 0.001))
+    first = convolutions.Line("digits", 8, convolutions.Shape(8, 8, 4, 6), 3, roles)
+    second = convolutions.Line(
+        "digits", 8, convolutions.Shape(4, 4, 6, 6), 1, dict.fromkeys(roles, timed(0.001, 0.004))
+    )
+    lines = convolutions.markdown([first, second]).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert "2 ms, 2.00" in lines[2] and "4 to 6" in lines[2] and "1 ms, 0.25" in lines[3]
+    assert "7 ms, 1.00" in lines[4] and "| 4 " in lines[4]
+    alone = first._replace(found={role: {"ours": sides["ours"]} for role, sides in roles.items()})
+    assert "2 ms, -" in convolutions.markdown([alone])
+    assert convolutions.content(first)["windows"]["input"] == {"ours": [0.002], "rival": [0.001]}
+
+
+@pytest.mark.slow
+def test_dry_run_of_convolutions(tmp_path):
+    path = tmp_path / "conv.json"
+    done = benchmark("--quick", "--convolutions", "--size=digits", f"--json={path}")
+    assert done.returncode == 0, done.stderr
+    assert all(line["windows"]["kernel"]["ours"] for line in json.loads(path.read_text())["convolutions"])
 
 
 @pytest.mark.slow

@@ -525,3 +525,8 @@ def test_the_closing_report_is_written_as_results(subject):
     measured, path = bounding.measure(subject, digits(False), "test", 16)
     assert path.name == "nll_test_7_n16.json"
     assert closing.values == pytest.approx(measured.values, rel=1e-6) and closing.protocol == measured.protocol
+
+
+def test_a_mean_of_one_image_is_given_without_an_error():
+    assert results.plus_minus(float("nan"), ".4f") == ""
+    assert f"4.7{results.plus_minus(0.04381, '.3f')} bits/dim" == "4.7 +- 0.044 bits/dim"

@@ -18,6 +18,7 @@ from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.feed import Feed
 from diffusion.training.health import Guard
 from diffusion.training.metrics import Writer
+from diffusion.training.optimizer import skipping
 from diffusion.training.state import create, step_keys
 from diffusion.training.step import HEALTH, Update, gradient, train_step, train_steps
 from diffusion.training.stop import Stop
@@ -63,7 +64,8 @@ def learnt(state):
 def unguarded(task, update, state, pixels, labels):
     """One step as it reads in the paper, without any guard."""
     found = gradient(task, state.params, state.timesteps, step_keys(state.key, state.step), pixels, labels)
-    updates, opt_state = update.optimizer.update(found.grads, state.opt_state, state.params)
+    norm = jnp.sqrt(sum(health.sum_of_squares(leaf) for leaf in jax.tree.leaves(found.grads)))
+    updates, opt_state = update.optimizer.update(found.grads, state.opt_state, state.params, norm=norm)
     params = optax.apply_updates(state.params, updates)
     average = ema.update(state.ema, params, ema.decay(state.step, update.ema_decay, update.ema_warmup))
     history = task.timesteps.update(state.timesteps, found.t, found.terms.loss)
@@ -117,7 +119,7 @@ class World:
     def __init__(self, **guard):
         ours = experiment(**{"diffusion.T": 4, "diffusion.beta_T": 0.9, "data.flip": True})
         self.task = ours.task()._replace(apply=failing, timesteps=loss_second_moment(4, history=2))
-        self.update = Update(optax.adam(0.1), ema_decay=0.5, guard=Guard(**guard))
+        self.update = Update(skipping(optax.adam(0.1)), ema_decay=0.5, guard=Guard(**guard))
         self.pixels = jnp.asarray(digits(train=True).read(np.arange(BATCH))[0])
         self.step = jax.jit(lambda s, labels: train_step(self.task, self.update, s, self.pixels, labels))
 

@@ -6,7 +6,7 @@
 3. L_vlb with t drawn by the second moment of its losses against uniform t, with the gradient noise scale of each
    (McCandlish et al. 2018) beside that of L_hybrid.
 
-digits: T = 250 (betas times 4), 600 steps of 128 images; 6 runs and 10 evaluations a seed. mnist_small: T = 100, 400
+digits: T = 250 (betas times 4), 600 steps of 128 images; 6 runs and 10 evaluations a seed. mnist_small: T = 100, 300
 steps of 64 images. mnist: 10,000 steps a run. cifar10: the paper's network, 800,000 steps a run.
 
     python scripts/ablate.py --grid=configs/ablations/claims.py --size=digits
@@ -18,7 +18,7 @@ from diffusion.ablation import Grid, Row
 
 
 def get_grid(size: str) -> Grid:
-    config = base(size, T=100, steps=400) if size == "mnist_small" else base(size)
+    config = base(size, T=100, steps=300) if size == "mnist_small" else base(size)
     config.net.rescale_time = True
     T = config.diffusion.T
     respaced = {"sample.grid": str(T // 10)}

@@ -2,8 +2,10 @@
 
 import resource
 import sys
+import tempfile
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +14,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion import build, config_file, experiment, respacing
+from diffusion.benchmarks import saving as saves
+from diffusion.benchmarks.convolutions import shapes as kinds
 from diffusion.benchmarks.peak import product
 from diffusion.benchmarks.worker import Workload
 from diffusion.build import Experiment
@@ -22,6 +26,8 @@ from diffusion.sampling import grids, loop
 from diffusion.tables import DTYPES, SAMPLERS
 from diffusion.training import loop as training
 from diffusion.training import report
+from diffusion.training.checkpoint import Checkpoints
+from diffusion.training.state import TrainState
 from diffusion.types import Array, Image, Keys
 
 SEGMENT = 10
@@ -90,6 +96,25 @@ def train(request: Mapping[str, Any]) -> Workload:
         jax.block_until_ready(held[0])
 
     return Workload(run, known)
+
+
+def saving(request: Mapping[str, Any]) -> Workload:
+    """Nothing to run: steps with and without a checkpoint being written, timed one by one, as facts."""
+    ours = subject(request)
+    feed, state = ours.feed(data(request)), ours.create_state()
+    batches = feed.batches(0)
+    program = training.compile_steps(ours.task(), ours.update(), feed, state, feed.stack([next(batches)]))
+    held = [state]
+
+    def step() -> TrainState:
+        held[0], _ = program(held[0], feed.data, feed.stack([next(batches)]))
+        return jax.block_until_ready(held[0])
+
+    with tempfile.TemporaryDirectory(prefix="saves") as folder:
+        checkpoints = Checkpoints(Path(folder), keep=1)
+        found = saves.measure(step, checkpoints)
+        checkpoints.close()
+    return Workload(lambda units: None, dict(found))  # noqa: ARG005
 
 
 def forward(request: Mapping[str, Any]) -> Workload:
@@ -164,6 +189,43 @@ def features(request: Mapping[str, Any]) -> Workload:
     return Workload(run, {"flop": INCEPTION_FLOP, "device": report.describe_devices(jax.devices())})
 
 
+def convolutions(request: Mapping[str, Any]) -> Workload:
+    """Nothing to run: the 3x3 convolutions of the network as a fact, each as height, width, channels, and how many."""
+    ours, n = subject(request), request["batch"]
+    params = jax.eval_shape(ours.init, jax.random.key(0))
+    x, t = jax.ShapeDtypeStruct((n, *ours.shape), jnp.float32), jax.ShapeDtypeStruct((n,), jnp.float32)
+    traced = jax.make_jaxpr(lambda params, x, t: ours.net.apply({"params": params}, x, t))(params, x, t)
+    known = [[*shape, count] for shape, count in kinds(traced.jaxpr).items()]
+    return Workload(lambda units: None, {"convolutions": known})  # noqa: ARG005
+
+
+def convolution(request: Mapping[str, Any]) -> Workload:
+    """One 3x3 convolution in one of its roles: forward, or a gradient of it."""
+    (height, width, inputs, outputs), n = request["convolution"], request["batch"]
+    dtype = DTYPES[request["changes"].get("net.dtype", "float32")]
+    keys = jax.random.split(jax.random.key(0), 3)
+    x, g = (
+        jax.random.normal(key, (n, height, width, c), dtype) for key, c in zip(keys[:2], (inputs, outputs), strict=True)
+    )
+    kernel = jax.random.normal(keys[2], (3, 3, inputs, outputs), dtype)
+
+    def forward(x: Image, kernel: Array) -> Image:
+        window = ((1, 1), (1, 1))
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), window, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    roles = {
+        "forward": lambda x, kernel, g: forward(x, kernel),  # noqa: ARG005
+        "input": lambda x, kernel, g: jax.vjp(lambda x: forward(x, kernel), x)[1](g)[0],
+        "kernel": lambda x, kernel, g: jax.vjp(lambda kernel: forward(x, kernel), kernel)[1](g)[0],
+    }
+    call = jax.jit(roles[request["role"]])
+
+    def run(units: int) -> None:
+        jax.block_until_ready([call(x, kernel, g) for _ in range(units)][-1])
+
+    return Workload(run, {"flop": 18.0 * height * width * inputs * outputs})
+
+
 def peak(request: Mapping[str, Any]) -> Workload:
     """The machine's matrix products, in the type of the network."""
     made = product(DTYPES[request["changes"].get("net.dtype", "float32")], request.get("product", 0))
@@ -179,4 +241,7 @@ MEASURES = {
     "elbo": elbo,
     "features": features,
     "peak": peak,
+    "saving": saving,
+    "convolutions": convolutions,
+    "convolution": convolution,
 }

@@ -48,6 +48,10 @@ def random_bits(key: OneKey, shape: tuple[int, ...]) -> Bits:
     return x ^ y
 
 
+_random_bits = jax.jit(random_bits, static_argnums=1, inline=True)
+"""Traced once for each shape, and not for each layer."""
+
+
 def kept(key: OneKey, probability: float, shape: tuple[int, ...]) -> Mask:
     """jax.random.bernoulli(key, probability, shape), element for element; by it, where the generator is another."""
     config: Any = jax.config
@@ -55,7 +59,7 @@ def kept(key: OneKey, probability: float, shape: tuple[int, ...]) -> Mask:
     if not written_out or math.prod(shape) >= 2**32:
         return jax.random.bernoulli(key, probability, shape)
     limit = math.ceil(float(np.float32(probability)) * 2**MANTISSA)
-    return (random_bits(key, shape) >> jnp.uint32(32 - MANTISSA)) < jnp.uint32(limit)
+    return (_random_bits(key, shape) >> jnp.uint32(32 - MANTISSA)) < jnp.uint32(limit)
 
 
 class Dropout(nn.Dropout):

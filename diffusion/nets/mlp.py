@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from diffusion.nets.blocks import INIT_LAST, Features, dense
+from diffusion.nets.dropout import Dropout
 from diffusion.nets.embedding import time_embedding
 from diffusion.nets.net import Net
 from diffusion.types import Labels, PerExample, Time
@@ -47,7 +48,7 @@ class MLP(Net):
         for i in range(self.blocks):
             inner = dense(self.channels, jnp.float32, f"block_{i}_1")(nn.swish(h))
             inner = nn.swish(inner + dense(self.channels, jnp.float32, f"block_{i}_time")(emb))
-            inner = nn.Dropout(self.dropout)(inner, deterministic=not train)
+            inner = Dropout(self.dropout)(inner, deterministic=not train)
             h += dense(self.channels, jnp.float32, f"block_{i}_2")(inner)
 
         numbers = x[0, ..., 0].size * self.out_channels

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from diffusion.nets.dropout import kept
 from diffusion.types import Array, OneKey
 
 
@@ -54,8 +55,8 @@ def dropout_rows(part: Array, parts: int) -> Iterator[None]:
 
     Each layer's mask is drawn for the whole batch, from the key that the layer would use without this, and the rows of
     the part are taken from it; that is exact for every generator of random numbers and every version of it. A compiler
-    that fuses computes the rows alone. Where it does not (CPUs: the generator is a loop there), `parts` times as many
-    bits are drawn as are used, for one layer at a time.
+    that fuses computes the rows alone; where it does not, `parts` times as many bits are drawn as are used, for one
+    layer at a time.
     """
 
     def instead(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
@@ -67,7 +68,7 @@ def dropout_rows(part: Array, parts: int) -> Iterator[None]:
             return call(*args, **kwargs)
         h, keep = args[0], 1.0 - layer.rate
         key = _fresh(layer.make_rng(layer.rng_collection), part)
-        mask = jax.random.bernoulli(key, keep, (h.shape[0] * parts, *h.shape[1:]))
+        mask = kept(key, keep, (h.shape[0] * parts, *h.shape[1:]))
         mine = mask.reshape(h.shape[0], parts, *h.shape[1:]).swapaxes(0, 1)[part]
         return jnp.where(mine, h / keep, jnp.zeros_like(h))
 

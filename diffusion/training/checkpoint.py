@@ -92,6 +92,10 @@ class Checkpoints:
         self._sealing = threading.Thread(target=self._seal, args=(self._writer, step, content), name="seal")
         self._sealing.start()
 
+    def writing(self) -> bool:
+        """Whether a save is still going on."""
+        return self._sealing is not None and self._sealing.is_alive()
+
     def restore(self, step: int, like: Any) -> Any:
         """The state of a step, in the structure, shapes and shardings of `like` (arrays or ShapeDtypeStructs).
 

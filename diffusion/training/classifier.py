@@ -12,6 +12,7 @@ from diffusion.denoiser import network_input, network_time
 from diffusion.nets.classifier import Logits
 from diffusion.process import Process, q_sample
 from diffusion.training import ema
+from diffusion.training.optimizer import Optimizer
 from diffusion.training.state import Params, step_keys
 from diffusion.training.step import QUARTILES, Gather
 from diffusion.types import Array, Image, Labels, OneKey, Pixels, Time
@@ -56,7 +57,7 @@ def of_labels(found: Logits, labels: Labels) -> Array:
 
 def train_step(
     problem: Problem,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     ema_decay: float,
     ema_warmup: bool,
     gather: Gather,

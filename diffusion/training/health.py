@@ -75,7 +75,7 @@ def judge(guard: Guard, health: Health, step: Array, loss: Array, grads: Any) ->
     A spike enters the running mean as the largest norm that is none, so that a lasting rise is followed: the limit
     grows with it until updates are made again. The mean is divided by 1 - DECAY^seen, as Adam's are.
     """
-    squares = [jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(grads)]
+    squares = [sum_of_squares(leaf) for leaf in jax.tree.leaves(grads)]
     norm = jnp.sqrt(sum(squares, jnp.float32(0)))
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     sound = finite & (health.streak < guard.patience)
@@ -100,13 +100,22 @@ def judge(guard: Guard, health: Health, step: Array, loss: Array, grads: Any) ->
     return Verdict(fit, finite, norm, after)
 
 
-def choose(fit: Array, new: Any, old: Any) -> Any:
+def sum_of_squares(x: Array) -> Array:
+    """The sum of x^2 in float32, as a product of x with itself: a CPU's sums over a whole array are far slower."""
+    x, axes = x.astype(jnp.float32), tuple(range(x.ndim))
+    return jax.lax.dot_general(x, x, ((axes, axes), ((), ())), precision="highest")
+
+
+def choose(fit: Array | bool, new: Any, old: Any) -> Any:
     """`new` if fit, else `old`, leaf by leaf.
 
     A select and not a conditional: it fuses into the update, which reads both trees anyway, while a conditional would
     keep both alive and stop the fusion.
     """
-    return jax.tree.map(lambda n, o: jnp.where(fit, n, o), new, old)
+    return jax.tree.map(lambda n, o: _either(fit, n, o), new, old)
+
+
+_either = jax.jit(jnp.where, inline=True)
 
 
 def names(params: Any) -> tuple[str, ...]:

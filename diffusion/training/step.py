@@ -17,6 +17,7 @@ from diffusion.timesteps import Timesteps
 from diffusion.training import ema, health
 from diffusion.training.accumulation import accumulate
 from diffusion.training.health import Guard, Verdict
+from diffusion.training.optimizer import Optimizer
 from diffusion.training.state import Params, StepKeys, TrainState, step_keys
 from diffusion.types import Array, Image, Labels, OneKey, PerExample, Pixels, Time
 from diffusion.variance import Variance
@@ -44,7 +45,7 @@ class Task(NamedTuple):
 class Update(NamedTuple):
     """How parameters follow gradients."""
 
-    optimizer: optax.GradientTransformation
+    optimizer: Optimizer
     ema_decay: float
     ema_warmup: bool = False
     guard: Guard = Guard()
@@ -119,14 +120,15 @@ def train_step(
     keys = step_keys(state.key, state.step)
     found = gradient(task, state.params, state.timesteps, keys, pixels, labels)
     verdict = health.judge(update.guard, state.health, state.step, found.value, found.grads)
-    updates, opt_state = update.optimizer.update(found.grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    fit, optimizer = verdict.fit, update.optimizer
+    updates, opt_state = optimizer.update(found.grads, state.opt_state, state.params, fit=fit, norm=verdict.norm)
+    params = health.choose(fit, optax.apply_updates(state.params, updates), state.params)
+    params = jax.lax.optimization_barrier(params)  # else the average would be fused with it: see optimizer.py
     rate = ema.decay(state.step - state.health.skipped, update.ema_decay, update.ema_warmup)
-    average = ema.update(state.ema, params, rate)
+    average = health.choose(fit, ema.update(state.ema, params, rate), state.ema)
     history = task.timesteps.update(state.timesteps, found.t, found.terms.loss)
-    made = {"params": params, "ema": average, "opt_state": opt_state, "timesteps": history}
-    learnt = health.choose(verdict.fit, made, {name: getattr(state, name) for name in made})
-    new = state._replace(step=state.step + 1, health=verdict.health, **learnt)
+    history = health.choose(fit, history, state.timesteps)
+    new = TrainState(state.step + 1, params, average, opt_state, history, state.key, verdict.health)
     return new, _metrics(task, found, verdict)
 
 

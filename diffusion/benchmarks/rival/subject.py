@@ -1,5 +1,6 @@
 """The network that ours would be exported as, and the tables of its process."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -20,10 +21,13 @@ class Subject(NamedTuple):
     device: str
     dtype: str
 
-    def autocast(self) -> Any:
-        """Of the type of the network; nothing in float32."""
-        kind = getattr(torch(), self.dtype)
-        return torch().autocast(self.device, kind, enabled=kind != torch().float32)
+    def autocast(self) -> Callable[[], Any]:
+        """What makes a context of the type of the network; nothing in float32. Called outside compiled functions, which
+        no question for settings may break in two."""
+        t, device, kind = torch(), self.device, getattr(torch(), self.dtype)
+        if kind == t.float32:
+            return contextlib.nullcontext
+        return lambda: t.autocast(device, kind)
 
     def images(self, *shape: int) -> Any:
         """Noise, NHWC in memory."""

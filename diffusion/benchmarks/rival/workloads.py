@@ -42,22 +42,23 @@ def train(request: Mapping[str, Any]) -> Workload:
     """Indices, flip, t, noise, forward, backward, clipping, Adam, average: everything that our step does."""
     t, it, n = torch(), subject(request), request["batch"]
     c = it.config
-    model, tables = it.model.train(), it.tables()
+    model, tables, autocast = it.model.train(), it.tables(), it.autocast()
     parameters = list(model.parameters())
     average = [p.detach().clone() for p in parameters]
     adam = t.optim.Adam(parameters, lr=c.optim.lr, betas=(c.optim.beta_1, c.optim.beta_2), eps=c.optim.eps, fused=True)
     height, width, channels = request["shape"]
+    device, T, flip = it.device, c.diffusion.T, c.data.flip  # a config's look-ups would break the compiled function
     pixels = t.randint(0, 256, (request["images"], channels, height, width), dtype=t.uint8, device=it.device)
 
     def loss(index: Any) -> Any:
         x_0 = (pixels[index].float() / 127.5 - 1.0).contiguous(memory_format=t.channels_last)
-        if c.data.flip:
-            mirrored = t.rand(n, 1, 1, 1, device=it.device) < 0.5
+        if flip:
+            mirrored = t.rand(n, 1, 1, 1, device=device) < 0.5
             x_0 = t.where(mirrored, x_0.flip(3), x_0)
-        step = t.randint(1, c.diffusion.T + 1, (n,), device=it.device)
+        step = t.randint(1, T + 1, (n,), device=device)
         eps = t.randn_like(x_0)
         signal, noise = (tables[k][step].view(-1, 1, 1, 1) for k in ("signal", "noise"))
-        with it.autocast():
+        with autocast():
             out = model(signal * x_0 + noise * eps, step - 1, return_dict=False)[0]
         return t.nn.functional.mse_loss(out.float(), eps)
 
@@ -88,8 +89,10 @@ def forward(request: Mapping[str, Any]) -> Workload:
     model, shape = it.model.eval(), request["shape"]
     x, step = it.images(n, shape[-1], *shape[:2]), t.arange(n, device=it.device) % it.config.diffusion.T
 
+    autocast = it.autocast()
+
     def evaluate(x: Any, step: Any) -> Any:
-        with it.autocast():
+        with autocast():
             return model(x, step, return_dict=False)[0]
 
     return inference(request, it, evaluate, lambda compiled: compiled(x, step))
@@ -132,12 +135,12 @@ def chain(request: Mapping[str, Any], grid: str, eta: float) -> Workload:
     model, shape = it.model.eval(), request["shape"]
     tables = it.tables(parse(grid) if grid else grids.full)
     T = len(tables["signal"]) - 1
-    x_T = it.images(n, shape[-1], *shape[:2])
+    x_T, autocast = it.images(n, shape[-1], *shape[:2]), it.autocast()
     held = {"x": x_T.clone(), "t": t.full((1,), T, device=it.device)}
 
     def step(x: Any, i: Any) -> Any:
         base = (tables["base_t"][i] - 1).expand(n)
-        with it.autocast():
+        with autocast():
             eps = model(x, base, return_dict=False)[0].float()
         signal, noise = tables["signal"][i], tables["noise"][i]
         x_0 = ((x - noise * eps) / signal).clamp(-1.0, 1.0)
@@ -158,9 +161,38 @@ def chain(request: Mapping[str, Any], grid: str, eta: float) -> Workload:
     return inference(request, it, step, once, facts, T if whole else 1)
 
 
+def convolution(request: Mapping[str, Any]) -> Workload:
+    """One 3x3 convolution in one of its roles, as of ours: kernels that no way of compiling changes."""
+    t = torch()
+    (height, width, inputs, outputs), n = request["convolution"], request["batch"]
+    device = "cuda" if t.cuda.is_available() else "cpu"
+    kind = getattr(t, request["changes"].get("net.dtype", "float32"))
+
+    def noise(*shape: int) -> Any:
+        return t.randn(*shape, device=device, dtype=kind).contiguous(memory_format=t.channels_last)
+
+    x, g, kernel = noise(n, inputs, height, width), noise(n, outputs, height, width), noise(outputs, inputs, 3, 3)
+    roles = {
+        "forward": lambda: t.nn.functional.conv2d(x, kernel, padding=1),
+        "input": lambda: t.nn.grad.conv2d_input(x.shape, kernel, g, padding=1),
+        "kernel": lambda: t.nn.grad.conv2d_weight(x, kernel.shape, g, padding=1),
+    }
+    call = roles[request["role"]]
+
+    def run(units: int) -> None:
+        with t.inference_mode():
+            for _ in range(units):
+                call()
+        if device == "cuda":
+            t.cuda.synchronize()
+
+    return Workload(run, {})
+
+
 MEASURES = {
     "train": train,
     "forward": forward,
     "chain": partial(chain, grid="", eta=1.0),
     "ddim": partial(chain, grid=DDIM_STEPS, eta=0.0),
+    "convolution": convolution,
 }
