@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 Maps = Float[Array, "B H W C"]
@@ -137,12 +138,12 @@ def _instead(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.modul
 
 
 def _dense(layer: nn.Dense, x: Array, params: Any) -> Array:
-    x, kernel, bias = nn.dtypes.promote_dtype(x, params["kernel"], params["bias"], dtype=layer.dtype)
+    x, kernel, bias = promote_dtype(x, params["kernel"], params["bias"], dtype=layer.dtype)
     return add_bias(affine(x, kernel), bias)
 
 
-def _conv(layer: nn.Conv, x: Array, params: Any) -> Array:
-    x, kernel, bias = nn.dtypes.promote_dtype(x, params["kernel"], params["bias"], dtype=layer.dtype)
+def _conv(layer: Any, x: Array, params: Any) -> Array:
+    x, kernel, bias = promote_dtype(x, params["kernel"], params["bias"], dtype=layer.dtype)
     strides = layer.strides if isinstance(layer.strides, tuple) else (layer.strides or 1,) * 2
     y = jax.lax.conv_general_dilated(x, kernel, strides, layer.padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
     return add_bias(y, bias)

@@ -51,10 +51,17 @@ def adam(
 def clip_by_norm(limit: float) -> Optimizer:
     """optax.clip_by_global_norm with a norm that is known already: g min(1, limit / norm)."""
 
-    def update(grads: Any, state: Any, _params: Any = None, *, norm: Array | None = None, **_: Any) -> tuple[Any, Any]:
-        length = optax.tree.norm(grads) if norm is None else norm
+    def update(
+        updates: Any,
+        state: Any,
+        params: Any = None,  # noqa: ARG001
+        *,
+        norm: Array | None = None,
+        **_: Any,
+    ) -> tuple[Any, Any]:
+        length = optax.tree.norm(updates) if norm is None else norm
         scale = jnp.where(length < limit, 1.0, limit / length)
-        return jax.tree.map(lambda g: g * scale.astype(g.dtype), grads), state
+        return jax.tree.map(lambda g: g * scale.astype(g.dtype), updates), state
 
     return Optimizer(optax.clip_by_global_norm(limit).init, update)
 
@@ -67,14 +74,19 @@ def scale_by_adam(beta_1: float, beta_2: float, eps: float) -> Optimizer:
     """
 
     def update(
-        grads: Any, state: optax.ScaleByAdamState, _params: Any = None, *, fit: Array | bool = True, **_: Any
+        updates: Any,
+        state: Any,
+        params: Any = None,  # noqa: ARG001
+        *,
+        fit: Array | bool = True,
+        **_: Any,
     ) -> tuple[Any, optax.ScaleByAdamState]:
         count = optax.safe_increment(state.count)
-        found = jax.tree.map(lambda g, m, v: _moments(beta_1, beta_2, fit, g, m, v), grads, state.mu, state.nu)
-        mu, nu = jax.lax.optimization_barrier(jax.tree.transpose(jax.tree.structure(grads), None, found))
+        found = jax.tree.map(lambda g, m, v: _moments(beta_1, beta_2, fit, g, m, v), updates, state.mu, state.nu)
+        mu, nu = jax.lax.optimization_barrier(jax.tree.transpose(jax.tree.structure(updates), None, found))
         left = 1.0 - beta_1**count, 1.0 - beta_2**count
-        updates = jax.tree.map(lambda m, v: _direction(eps, *left, m, v), mu, nu)
-        return updates, optax.ScaleByAdamState(choose(fit, count, state.count), mu, nu)
+        found = jax.tree.map(lambda m, v: _direction(eps, *left, m, v), mu, nu)
+        return found, optax.ScaleByAdamState(choose(fit, count, state.count), mu, nu)
 
     return Optimizer(optax.scale_by_adam(beta_1, beta_2, eps).init, update)
 
@@ -94,8 +106,10 @@ def skipping(optimizer: optax.GradientTransformation) -> Optimizer:
     """Any of optax's transformations as an Optimizer: its state is kept where an update is not fit to be made."""
     inner = optax.with_extra_args_support(optimizer)
 
-    def update(grads: Any, state: Any, params: Any = None, *, fit: Array | bool = True, **rest: Any) -> tuple[Any, Any]:
-        updates, new = inner.update(grads, state, params, **rest)
-        return updates, choose(fit, new, state)
+    def update(
+        updates: Any, state: Any, params: Any = None, *, fit: Array | bool = True, **rest: Any
+    ) -> tuple[Any, Any]:
+        found, new = inner.update(updates, state, params, **rest)
+        return found, choose(fit, new, state)
 
     return Optimizer(inner.init, update)
