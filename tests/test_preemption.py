@@ -406,6 +406,7 @@ def test_all_processes_stop_at_the_same_step():
 # ------------------------------------------------------------------------------------------------------- real processes
 
 
+@pytest.mark.slow
 def test_a_real_run_killed_and_stopped_ends_the_same(tmp_path):
     """One SIGKILL and one SIGTERM; `make stress` does it with 25 and 10."""
     assert kill.run(tmp_path, kills=1, terms=1, seed=2, extra=["--config.eval.final=false"]) >= 1

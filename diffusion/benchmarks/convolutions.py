@@ -17,6 +17,7 @@ from diffusion.benchmarks.worker import Worker
 
 ROLES = {"forward": "forward", "input": "gradient of the input", "kernel": "gradient of the kernel"}
 HEAD = ("net", "batch", "map", "channels", "of them", *(f"{name}, ratio" for name in ROLES.values()))
+PRIMITIVE = "conv_general_dilated"
 SHARE = 0.2
 """Of a window's length: there are many of them, and short ones."""
 
@@ -46,7 +47,7 @@ def shapes(jaxpr: Any) -> Counter[Shape]:
     """The 3x3 convolutions of stride 1 in a traced network, and how often each is met."""
     found: Counter[Shape] = Counter()
     for equation in jaxpr.eqns:
-        if equation.primitive.name == "conv_general_dilated":
+        if equation.primitive.name == PRIMITIVE:
             x, kernel = (variable.aval.shape for variable in equation.invars)
             if kernel[:2] == (3, 3) and set(equation.params["window_strides"]) == {1}:
                 found[Shape(*x[1:3], *kernel[2:])] += 1

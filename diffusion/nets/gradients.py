@@ -17,6 +17,8 @@ from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
+CALL = "__call__"
+
 Maps = Float[Array, "B H W C"]
 Rows = Float[Array, "*_B C"]
 PerMap = Float[Array, "B C"]
@@ -129,7 +131,7 @@ def tuned(platform: str) -> AbstractContextManager[None]:
 def _instead(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
     layer: Any = context.module
     form, fields = FORMS.get(type(layer), (None, {}))
-    called = context.method_name == "__call__" and len(args) == 1 and not kwargs and args[0].ndim == 4
+    called = context.method_name == CALL and len(args) == 1 and not kwargs and args[0].ndim == 4
     if form is None or not called or layer.is_initializing():
         return call(*args, **kwargs)
     if any(getattr(layer, name) != value for name, value in fields.items()):

@@ -183,7 +183,7 @@ def convolution(request: Mapping[str, Any]) -> Workload:
         with t.inference_mode():
             for _ in range(units):
                 call()
-        if device == "cuda":
+        if t.cuda.is_available():
             t.cuda.synchronize()
 
     return Workload(run, {})
