@@ -14,7 +14,7 @@ from flax import linen as nn
 from test_training import tiny
 
 from diffusion import build, tracing
-from diffusion.benchmarks import contest, convolutions, machine, scaling, sizes, startup, table, timing, worker
+from diffusion.benchmarks import contest, convolutions, machine, saving, scaling, sizes, startup, table, timing, worker
 from diffusion.benchmarks import ours as our_side
 from diffusion.benchmarks.timing import Timing
 from diffusion.data.embedded import digits
@@ -207,6 +207,41 @@ def test_table_of_convolutions_adds_them_up():
     alone = first._replace(found={role: {"ours": sides["ours"]} for role, sides in roles.items()})
     assert "2 ms, -" in convolutions.markdown([alone])
     assert convolutions.content(first)["windows"]["input"] == {"ours": [0.002], "rival": [0.001]}
+
+
+def test_steps_beside_a_save_are_told_from_those_alone():
+    """A save that takes three steps: three are counted, and the state that is written is that of the last step."""
+
+    class Slow:
+        def __init__(self):
+            self.left, self.kept = 0, []
+
+        def save(self, step, state):
+            self.left = 3
+            self.kept.append((step, state))
+
+        def writing(self):
+            return self.left > 0
+
+    checkpoints, made = Slow(), []
+
+    def step():
+        checkpoints.left -= 1
+        made.append(len(made))
+        return made[-1]
+
+    found = saving.measure(step, checkpoints)
+    assert len(found["alone"]) == saving.ROUNDS * saving.ALONE and len(found["during"]) == 3 * saving.ROUNDS
+    assert len(found["written"]) == saving.ROUNDS
+    assert checkpoints.kept == [(i + 1, saving.ALONE * (i + 1) + 3 * i) for i in range(saving.ROUNDS)]
+
+
+def test_table_of_saves():
+    one = saving.Saving("digits", 8, (0.2, 0.2), (0.3, 0.3, 0.3), (0.01,), (1.0,))
+    assert one.ratio == pytest.approx(1.5)
+    line = saving.markdown([one]).splitlines()[2]
+    assert "200 ms" in line and "300 ms" in line and "1.50" in line and "10 ms" in line
+    assert one._replace(during=()).ratio == 1.0
 
 
 @pytest.mark.slow
