@@ -154,8 +154,9 @@ class Experiment(NamedTuple):
 
         seed = jnp.uint32(self.config.seed)
         rules = SHARDINGS[self.config.train.sharding]
-        places = sharding.by_rules(jax.eval_shape(make, seed), self.mesh, rules)
-        return jax.jit(make, out_shardings=places, compiler_options=RUN_ONCE)(seed)
+        traced = jax.jit(make)  # once, for both of the next lines
+        places = sharding.by_rules(jax.eval_shape(traced, seed), self.mesh, rules)
+        return jax.jit(lambda seed: traced(seed), out_shardings=places, compiler_options=RUN_ONCE)(seed)
 
     def feed(self, data: Source) -> Feed:
         """Training batches: from the device if the set fits there, else streamed."""

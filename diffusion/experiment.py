@@ -47,12 +47,13 @@ def plan(config: ConfigDict) -> Plan:
     )
 
 
-def describe(ours: Experiment, source: Source, held_out: Source, state: TrainState, feed: Feed) -> list[str]:
-    """The start-up report: data, network, cost of a step, memory of the state."""
+def describe(
+    ours: Experiment, source: Source, held_out: Source, state: TrainState, feed: Feed, forward: float
+) -> list[str]:
+    """The start-up report: data, network, cost of a step. `forward`: operations of the network on one image."""
     c = ours.config
     height, width, channels = source.shape
     where = "on the device" if feed.data else "streamed"
-    forward = forward_flops(ours)
     return [
         f"data        {source.name}: {source.size} train and {held_out.size} held-out images of "
         f"{height}x{width}x{channels}, {where}",
@@ -77,9 +78,14 @@ def describe_memory(program: Any, state: TrainState) -> str:
     )
 
 
-def forward_flops(ours: Experiment) -> float:
-    """Floating-point operations of one network evaluation of one image, as counted by XLA before optimisation."""
-    params = jax.eval_shape(ours.init, jax.random.key(0))
+def forward_flops(ours: Experiment, params: Params | None = None) -> float:
+    """Floating-point operations of one network evaluation of one image, as counted by XLA before optimisation.
+
+    Of `params` only the shapes count; without them the network is traced once more to find those.
+    """
+    if params is None:
+        params = jax.eval_shape(ours.init, jax.random.key(0))
+    params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
     x, t = jax.ShapeDtypeStruct((1, *ours.shape), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
 
     def forward(params: Params, x: Any, t: Any) -> Any:
@@ -88,10 +94,10 @@ def forward_flops(ours: Experiment) -> float:
     return float((jax.jit(forward).lower(params, x, t).cost_analysis() or {}).get("flops", float("nan")))
 
 
-def afford(ours: Experiment) -> Budget:
-    """What one look may cost on this platform."""
+def afford(ours: Experiment, params: Params | None = None) -> Budget:
+    """What one look may cost on this platform; `params` as in forward_flops."""
     limits = {"cpu": ours.config.eval.cpu_flop or float("inf")}
-    return Budget(limits.get(jax.default_backend(), float("inf")), forward_flops(ours))
+    return Budget(limits.get(jax.default_backend(), float("inf")), forward_flops(ours, params))
 
 
 def load(folder: Path, run: workdir.Run, step: int | None = None, raw: bool = False) -> tuple[Experiment, Params, int]:
@@ -145,9 +151,9 @@ def run(
             say(f"checkpoint  goes on from step {int(state.step)}")
         first = int(state.step)
 
-        feed, budget = ours.feed(source), afford(ours)
+        feed, budget = ours.feed(source), afford(ours, state.params)
         feed = tracing.traced(feed, folder / "profile", say) if profile else feed
-        for line in describe(ours, source, held_out, state, feed):
+        for line in describe(ours, source, held_out, state, feed, budget.forward):
             say(line)
         for line in deviations(config):
             say(f"not paper's {line}")

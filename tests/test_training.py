@@ -378,10 +378,12 @@ def test_start_up_report_counts(one_device):
     state = one_device[0]
     assert report.count(state.params) == report.count(state.ema)
     assert report.size(state.params) == 4 * report.count(state.params)
-    lines = experiment.describe(ours, digits(train=True), digits(train=False), state, ours.feed(digits(train=True)))
+    forward = experiment.forward_flops(ours)
+    assert forward == experiment.forward_flops(ours, state.params) == experiment.afford(ours, state.params).forward
+    feed = ours.feed(digits(train=True))
+    lines = experiment.describe(ours, digits(train=True), digits(train=False), state, feed, forward)
     assert f"{report.count(state.params):,} parameters" in " ".join(lines)
     assert "1500 train and 297 held-out" in lines[0]
-    forward = experiment.forward_flops(ours)
     dense = 2 * 64 * 9 * 8 * 8  # one 3x3 convolution of 8 channels on 8x8 pixels
     assert 5 * dense < forward < 40 * dense
 

@@ -5,7 +5,8 @@ A step counts once its manifest is written, after everything else; nothing that 
 
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from diffusion.training import manifest
+from diffusion.training.background import copied, shares_processors, stand_back
 from diffusion.training.hosts import anyone
 from diffusion.training.manifest import Damaged, reason
 from diffusion.training.quiet import quiet
@@ -85,11 +87,17 @@ class Checkpoints:
                 options = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=self.folder.name)
                 handler = ocp.CompositeCheckpointHandler()
                 self._writer = ocp.AsyncCheckpointer(handler, multiprocessing_options=options)
-            self._writer.save(self.path(step), args=ocp.args.Composite(**{ITEM: ocp.args.StandardSave(state)}))
+            later = shares_processors(state)
+            state = copied(state) if later else state
+            args = ocp.args.Composite(**{ITEM: ocp.args.StandardSave(state)})
+            write = partial(self._writer.save, self.path(step), args=args)
+            if not later:
+                write()
         except Exception as error:
             self._failed(step, error)
             return
-        self._sealing = threading.Thread(target=self._seal, args=(self._writer, step, content), name="seal")
+        first = write if later else None
+        self._sealing = threading.Thread(target=self._seal, args=(self._writer, first, step, content), name="seal")
         self._sealing.start()
 
     def writing(self) -> bool:
@@ -183,9 +191,14 @@ class Checkpoints:
     def _finished(self, step: int) -> bool:
         return not self._sealed or manifest.finished(self.path(step))
 
-    def _seal(self, writer: ocp.AsyncCheckpointer, step: int, content: dict[str, Any]) -> None:
-        """In the background: waits for the write, hashes what was written, and makes room."""
+    def _seal(
+        self, writer: ocp.AsyncCheckpointer, write: Callable[[], Any] | None, step: int, content: dict[str, Any]
+    ) -> None:
+        """In the background: writes what was left to it, or waits for it, hashes what was written, and makes room."""
         try:
+            if write is not None:
+                stand_back()
+                write()
             writer.wait_until_finished()
             if jax.process_index() == 0:
                 manifest.write(self.path(step), content)

@@ -1,0 +1,46 @@
+"""Work behind the training loop that leaves it the processors.
+
+Where steps are computed on the same processors that write checkpoints, a write that has its equal share of them slows
+the steps beside it: by two on two cores. At the lowest priority it takes what the steps leave.
+"""
+
+import os
+import sys
+import threading
+from contextlib import suppress
+from typing import TypeVar
+
+import jax
+
+Tree = TypeVar("Tree")
+
+LOWEST = 19
+"""Linux's name for the lowest priority of a thread; the default is 0."""
+SHARED = ("cpu",)
+"""Platforms whose steps are computed on the processors of the host."""
+
+
+def shares_processors(state: object) -> bool:
+    """Whether the arrays of a state live where the host's own work is done, and all of them in this process.
+
+    With several processes, a save begins with all of them at the same step, in the thread that makes the steps.
+    """
+    if jax.process_count() > 1:
+        return False
+    return all(device.platform in SHARED for x in jax.tree.leaves(state) for device in x.devices())
+
+
+def copied(state: Tree) -> Tree:
+    """A copy, which stays when the step donates the state; by no program that would have to be compiled."""
+    return jax.device_put(state, jax.tree.map(lambda x: x.sharding, state), may_alias=False)
+
+
+def stand_back() -> None:
+    """Gives the calling thread, and those that it starts from now on, the lowest priority.
+
+    On Linux, where priority belongs to a thread; elsewhere, and where it is not allowed, nothing happens. There is no
+    way back for a process without rights.
+    """
+    if sys.platform.startswith("linux"):
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST)
