@@ -103,6 +103,11 @@ class Experiment(NamedTuple):
         x, t = jnp.zeros((1, *self.shape)), jnp.zeros(1)
         return self.net.init(key, x, t, self._label(jnp.zeros(1, jnp.int32)))["params"]
 
+    def apply(self, params: Params, x_t: Image, time: Array, labels: Labels, train: bool = False, **mode: Any) -> Array:
+        """The network's output, as its platform computes it fastest; labels are left out where it takes none."""
+        with tuned(self.mesh.devices.flat[0].platform, train):
+            return self.net.apply({"params": params}, x_t, time, self._label(labels), train=train, **mode)
+
     def denoise(self, params: Params, labels: Labels, clip: bool | None = None, guided: bool = False) -> Denoiser:
         """The denoiser of a set of parameters, in evaluation mode; clipped as config.sample.clip says unless told.
 
@@ -110,7 +115,7 @@ class Experiment(NamedTuple):
         """
 
         def labelled(x_t: Image, t: Time, labels: Labels) -> Prediction:
-            apply = lambda x, time: self._apply(params, x, time, labels)  # noqa: E731
+            apply = lambda x, time: self.apply(params, x, time, labels)  # noqa: E731
             return denoiser.from_network(apply, self.process, self.parameterization, self.time_scale)(x_t, t)
 
         denoise = (self.guide if guided else UNGUIDED).denoiser(labelled, labels)
@@ -123,8 +128,7 @@ class Experiment(NamedTuple):
 
         def apply(params: Params, x_t: Image, time: Array, labels: Labels, key: OneKey) -> Array:
             told = hidden(key, labels, config.net.label_dropout, self.net.classes)
-            with tuned(self.mesh.devices.flat[0].platform):
-                return self._apply(params, x_t, time, told, train=True, rngs={"dropout": key})
+            return self.apply(params, x_t, time, told, train=True, rngs={"dropout": key})
 
         return Task(
             self.process,
@@ -153,9 +157,8 @@ class Experiment(NamedTuple):
             return create(self.init(init_key), update.optimizer, task.timesteps, train_key)
 
         seed = jnp.uint32(self.config.seed)
-        rules = SHARDINGS[self.config.train.sharding]
         traced = jax.jit(make)  # once, for both of the next lines
-        places = sharding.by_rules(jax.eval_shape(traced, seed), self.mesh, rules)
+        places = sharding.by_rules(jax.eval_shape(traced, seed), self.mesh, SHARDINGS[self.config.train.sharding])
         return jax.jit(lambda seed: traced(seed), out_shardings=places, compiler_options=RUN_ONCE)(seed)
 
     def feed(self, data: Source) -> Feed:
@@ -177,8 +180,7 @@ class Experiment(NamedTuple):
         """
         c = self.config.sample
         process = self.sampled(grid)
-        options = c if eta is None else ConfigDict({**c, "eta": eta})
-        step = SAMPLERS[name or c.sampler](process, self.variance, options)
+        step = SAMPLERS[name or c.sampler](process, self.variance, c if eta is None else ConfigDict({**c, "eta": eta}))
 
         def run(params: Params, keys: Keys, labels: Labels) -> loop.Sample:
             x_T = loop.prior_sample(keys, process, self.shape)
@@ -222,9 +224,6 @@ class Experiment(NamedTuple):
     def sampled(self, grid: Grid | None = None) -> Process:
         """The process on a grid of its steps, by default the config's."""
         return levels(self.config, respacing.parse(self.config.sample.grid) if grid is None else grid)
-
-    def _apply(self, params: Params, x_t: Image, time: Array, labels: Labels, **mode: Any) -> Any:
-        return self.net.apply({"params": params}, x_t, time, self._label(labels), **mode)
 
     def _label(self, labels: Labels) -> Labels | None:
         return labels if self.net.classes else None

@@ -81,15 +81,17 @@ def describe_memory(program: Any, state: TrainState) -> str:
 def forward_flops(ours: Experiment, params: Params | None = None) -> float:
     """Floating-point operations of one network evaluation of one image, as counted by XLA before optimisation.
 
-    Of `params` only the shapes count; without them the network is traced once more to find those.
+    They are those of the network as it reads, however it is computed (nets/gradients.py). Of `params` only the shapes
+    count; without them the network is traced once more to find those.
     """
     if params is None:
         params = jax.eval_shape(ours.init, jax.random.key(0))
     params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
-    x, t = jax.ShapeDtypeStruct((1, *ours.shape), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
+    x, t = jax.ShapeDtypeStruct((1, *ours.shape), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32)
 
     def forward(params: Params, x: Any, t: Any) -> Any:
-        return ours.denoise(params, jnp.zeros(1, jnp.int32), clip=False)(x, t)
+        label = jnp.zeros(1, jnp.int32) if ours.net.classes else None
+        return ours.net.apply({"params": params}, x, t, label)
 
     return float((jax.jit(forward).lower(params, x, t).cost_analysis() or {}).get("flops", float("nan")))
 

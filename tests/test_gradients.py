@@ -10,6 +10,7 @@ from test_training import tiny
 
 from diffusion import build
 from diffusion.nets import gradients
+from diffusion.nets.blocks import Upsample
 from diffusion.nets.gradients import tuned, written_out
 from diffusion.nets.unet import UNet
 from diffusion.training import health, optimizer, sharding
@@ -22,6 +23,8 @@ LAYERS = {
     "3x3": (nn.Conv(6, (3, 3), padding=((1, 1), (1, 1))), (2, 5, 4, 8)),
     "3x3 SAME": (nn.Conv(6, (3, 3)), (2, 5, 4, 8)),
     "3x3 stride 2": (nn.Conv(6, (3, 3), 2, ((0, 1), (0, 1))), (2, 6, 4, 8)),
+    "3x3 of repeated pixels": (Upsample(jnp.float32), (2, 3, 5, 8)),
+    "3x3 of one repeated pixel": (Upsample(jnp.float32), (3, 1, 1, 4)),
     "norm": (nn.GroupNorm(4, epsilon=1e-5, use_fast_variance=False, dtype=jnp.float32), (3, 5, 4, 8)),
     "norm of one pixel": (nn.GroupNorm(2, epsilon=1e-3, use_fast_variance=False, dtype=jnp.float32), (3, 1, 1, 8)),
 }
@@ -69,6 +72,21 @@ def test_a_layer_and_its_gradients_are_those_of_flax(name, monkeypatch):
     assert_close(found, expected)
 
 
+@pytest.mark.parametrize("name", [name for name, (layer, _) in LAYERS.items() if isinstance(layer, Upsample)])
+def test_what_evaluates_has_derivatives_of_both_kinds(name):
+    """Values and slopes as in training, and forward-mode derivatives against those of the plain layer."""
+    layer, shape = LAYERS[name]
+    params, x, slope = world(layer, shape)
+    expected = value_and_slopes(layer, params, x, slope)
+    along = lambda: jax.jvp(lambda x: layer.apply({"params": params}, x), (x,), (jnp.cos(x),))  # noqa: E731
+    forward = along()
+    with tuned("cpu", train=False):
+        text = str(jax.make_jaxpr(lambda x: layer.apply({"params": params}, x))(x))
+        assert text.count("conv_general_dilated[") == 4 and "custom_vjp" not in text
+        assert_close(value_and_slopes(layer, params, x, slope), expected)
+        assert_close(along(), forward)
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_layers_of_other_kinds_are_left_alone(name):
     layer, shape = OTHERS[name]
@@ -81,7 +99,7 @@ def test_layers_of_other_kinds_are_left_alone(name):
 
 def test_gradients_of_a_network_are_those_of_the_plain_one():
     """Residual and attention blocks with dropout; they are traced a second time for remat."""
-    plain = UNet(channels=8, multipliers=(1,), blocks=1, attention=(), dropout=0.2)
+    plain = UNet(channels=8, multipliers=(1, 1), blocks=1, attention=(), dropout=0.2)
     x, t = jax.random.normal(jax.random.key(1), (3, 6, 6, 3)), jnp.array([1.0, 5.0, 9.0])
     params = plain.init(jax.random.key(2), x, t)["params"]
     params = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(3), p.shape), params)
@@ -93,7 +111,7 @@ def test_gradients_of_a_network_are_those_of_the_plain_one():
     expected = jax.jit(jax.value_and_grad(loss))(params)
 
     def tuned_loss(params):
-        with tuned("cpu"):
+        with tuned("cpu", train=True):
             return loss(params, plain.clone(remat=True))
 
     found = jax.jit(jax.value_and_grad(tuned_loss))(params)
@@ -111,7 +129,7 @@ def test_only_training_on_cpus_takes_them():
     train = jax.make_jaxpr(lambda p: ours.task().apply(p, x, 1.0 * t, labels, jax.random.key(1)))
     sample = jax.make_jaxpr(lambda p: jax.jvp(lambda x: ours.denoise(p, labels)(x, t).x_0, (x,), (x,)))
     assert "custom_vjp" in str(train(params)) and "custom_vjp" not in str(sample(params))
-    with tuned("gpu"):
+    with tuned("gpu", train=True):
         assert "custom_vjp" not in str(jax.make_jaxpr(lambda p: ours.net.apply({"params": p}, x, 1.0 * t))(params))
 
 

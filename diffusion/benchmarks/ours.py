@@ -121,7 +121,7 @@ def forward(request: Mapping[str, Any]) -> Workload:
     """The network in evaluation mode on one batch."""
     ours, n = subject(request), request["batch"]
     params = jax.jit(ours.init)(jax.random.key(0))
-    apply = jax.jit(lambda params, x, t: ours.net.apply({"params": params}, x, t))
+    apply = jax.jit(lambda params, x, t: ours.apply(params, x, t, jnp.zeros(n, jnp.int32)))
     x, t = jax.random.normal(jax.random.key(1), (n, *ours.shape)), jnp.arange(n) % ours.process.T
 
     def run(units: int) -> None:

@@ -1,9 +1,10 @@
-"""The layers of the networks with gradients written out, for CPUs: the same values, the same gradients up to rounding.
+"""The layers of the networks written out, for CPUs: the same values and gradients up to rounding.
 
 The networks are Flax's layers as they read, in every mode and on every device. What XLA makes of their derivatives on
 a CPU is slow in three places, by measurement: sums over pixels walk through memory across its grain, gradients of 1x1
 maps are first transposed, and sums over a batch are windows. Inside `written_out` the layers that are traced
-compute those otherwise. Gradients only (reverse mode), so this is for training.
+compute those otherwise. Those gradients are for reverse mode alone, so for training; in evaluation only Upsample is
+another one, which is differentiated like anything else.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,6 +17,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
+
+from diffusion.nets.blocks import Upsample
+from diffusion.nets.upsampling import conv_of_repeated
 
 CALL = "__call__"
 
@@ -41,10 +45,15 @@ def over_rows(x: Rows) -> PerChannel:
     return jax.lax.dot_general(ones, rows, (((0,), (0,)), ((), ())), precision="highest")
 
 
-@jax.custom_vjp
-def add_bias(x: Rows, bias: PerChannel) -> Rows:
+def plus(x: Rows, bias: PerChannel) -> Rows:
     """x + bias."""
     return x + bias.reshape(*(1,) * (x.ndim - 1), -1)
+
+
+@jax.custom_vjp
+def add_bias(x: Rows, bias: PerChannel) -> Rows:
+    """x + bias, whose gradient is summed by over_rows."""
+    return plus(x, bias)
 
 
 add_bias.defvjp(lambda x, bias: (add_bias(x, bias), None), lambda _, g: (g, over_rows(g)))
@@ -110,27 +119,29 @@ group_norm.defvjp(_group_norm, _group_norm_back)
 
 
 @contextmanager
-def written_out() -> Iterator[None]:
+def written_out(train: bool = True) -> Iterator[None]:
     """Inside, the layers of a network that is traced are those above, where they are of the kind that is written out.
 
-    The others, and layers that are being initialised, are Flax's.
+    The others, and layers that are being initialised, are Flax's. Without `train` none has a gradient of its own.
     """
-    with nn.intercept_methods(_instead):
+    with nn.intercept_methods(partial(_instead, FORMS if train else EVALUATED)):
         yield
 
 
-TUNED: dict[str, Callable[[], AbstractContextManager[None]]] = {"cpu": written_out}
-"""platform -> what its gradients are taken in."""
+TUNED: dict[str, Callable[[bool], AbstractContextManager[None]]] = {"cpu": written_out}
+"""platform -> what its networks are traced in, given whether they train."""
 
 
-def tuned(platform: str) -> AbstractContextManager[None]:
-    """What gradients of a network are taken in on devices of a platform; nothing where the plain layers are as fast."""
-    return TUNED.get(platform, nullcontext)()
+def tuned(platform: str, train: bool) -> AbstractContextManager[None]:
+    """What a network is traced in on devices of a platform; nothing where the plain layers are as fast."""
+    return TUNED[platform](train) if platform in TUNED else nullcontext()
 
 
-def _instead(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+def _instead(
+    forms: "Forms", call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
+) -> Any:
     layer: Any = context.module
-    form, fields = FORMS.get(type(layer), (None, {}))
+    form, fields = forms.get(type(layer), (None, {}))
     called = context.method_name == CALL and len(args) == 1 and not kwargs and args[0].ndim == 4
     if form is None or not called or layer.is_initializing():
         return call(*args, **kwargs)
@@ -156,9 +167,18 @@ def _norm(layer: nn.GroupNorm, h: Array, params: Any) -> Array:
     return group_norm(layer.num_groups, layer.epsilon, h.astype(jnp.float32), params["scale"], params["bias"])
 
 
-Form = tuple[Callable[[Any, Array, Any], Array], dict[str, Any]]
+def _upsample(add: Callable[[Array, Array], Array], layer: Upsample, x: Array, params: Any) -> Array:
+    x, kernel, bias = promote_dtype(x, params["conv"]["kernel"], params["conv"]["bias"], dtype=layer.dtype)
+    return add(conv_of_repeated(x, kernel), bias)
 
-FORMS: dict[type, Form] = {
+
+Forms = dict[type, tuple[Callable[[Any, Array, Any], Array], dict[str, Any]]]
+"""layer -> what stands for it, given (layer, input, its parameters), and what its fields must be."""
+
+EVALUATED: Forms = {Upsample: (partial(_upsample, plus), {})}
+
+FORMS: Forms = {
+    Upsample: (partial(_upsample, add_bias), {}),
     nn.Dense: (_dense, {"use_bias": True, "precision": None, "dot_general": None, "dot_general_cls": None}),
     nn.Conv: (
         _conv,
@@ -171,4 +191,3 @@ FORMS: dict[type, Form] = {
         | {"dtype": jnp.float32, "axis_name": None},
     ),
 }
-"""layer -> what stands for it, given (layer, input, its parameters), and what its fields must be."""
