@@ -20,6 +20,7 @@
     figures/          one figure of the papers a file
     respacing         grids of steps by their text: "50", "10,15,20", "ddim50", "quad50"
     keys, config      every key with its default; configs made, compared, saved
+    runtime           XLA's flags and its cache of programs; allocator: memory that the process keeps
     tables            the value that each name stands for: a choice is a row there
     build             from a config to an experiment
     experiment        a run from start-up to closing report; findings: what is measured on a network

@@ -4,6 +4,8 @@ import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from diffusion import allocator
+
 CPU_FLAGS = {"0.10": "--xla_cpu_experimental_ynn_fusion_type="}
 """XLA flags meant to speed up small convolutions on CPUs, by the jaxlib series that has them.
 
@@ -12,11 +14,12 @@ XLA aborts on a flag that it does not know, so a flag is passed only to series t
 
 
 def configure(compilation_cache: str = "auto") -> Path | None:
-    """Sets XLA's flags and the folder of compiled programs; returns that folder, None if there is none.
+    """Sets XLA's flags, the allocator and the folder of compiled programs; returns that folder, None if there is none.
 
     "auto" is a folder in the user's cache, "off" keeps nothing, anything else is a path. JAX_COMPILATION_CACHE_DIR and
     flags already in XLA_FLAGS take precedence.
     """
+    allocator.keep()
     flags = os.environ.get("XLA_FLAGS", "")
     for flag in _flags():
         if flag.partition("=")[0] not in flags:

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = (
-    ("types",),
+    ("types", "allocator"),
     ("gaussian", "schedules"),
     ("process",),
     ("parameterization", "variance", "timesteps"),
