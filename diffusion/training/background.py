@@ -7,8 +7,9 @@ the steps beside it: by two on two cores. At the lowest priority it takes what t
 import os
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 
@@ -18,6 +19,9 @@ LOWEST = 19
 """Linux's name for the lowest priority of a thread; the default is 0."""
 SHARED = ("cpu",)
 """Platforms whose steps are computed on the processors of the host."""
+
+
+_WRITING = threading.Lock()
 
 
 def shares_processors(state: object) -> bool:
@@ -33,6 +37,17 @@ def shares_processors(state: object) -> bool:
 def copied(state: Tree) -> Tree:
     """A copy, which stays when the step donates the state; by no program that would have to be compiled."""
     return jax.device_put(state, jax.tree.map(lambda x: x.sharding, state), may_alias=False)
+
+
+def patiently(write: Callable[[], Any], finish: Callable[[], Any]) -> None:
+    """Begins and finishes a write at the lowest priority, in the calling thread, which keeps it.
+
+    One at a time: Orbax counts what it has begun for the whole process, and takes two beginnings for one.
+    """
+    stand_back()
+    with _WRITING:
+        write()
+        finish()
 
 
 def stand_back() -> None:

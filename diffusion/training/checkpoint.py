@@ -15,7 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from diffusion.training import manifest
-from diffusion.training.background import copied, shares_processors, stand_back
+from diffusion.training.background import copied, patiently, shares_processors
 from diffusion.training.hosts import anyone
 from diffusion.training.manifest import Damaged, reason
 from diffusion.training.quiet import quiet
@@ -197,8 +197,7 @@ class Checkpoints:
         """In the background: writes what was left to it, or waits for it, hashes what was written, and makes room."""
         try:
             if write is not None:
-                stand_back()
-                write()
+                patiently(write, writer.wait_until_finished)
             writer.wait_until_finished()
             if jax.process_index() == 0:
                 manifest.write(self.path(step), content)

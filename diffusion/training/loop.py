@@ -69,8 +69,8 @@ def train(
         write = partial(_write, writer=writer, progress=progress, patience=patience, names=names)
         course = Course(plan, hooks, writer, checkpoints, kept, progress, stop, write)
         _end(jax.device_get(state.health), patience, names)  # one that had diverged when it was saved
+        begun = False
         try:
-            course.begin(step, state)
             while step < plan.steps:
                 if stop.agreed():
                     raise stop.stopped()
@@ -80,9 +80,14 @@ def train(
                     programs[k] = compile_steps(task, update, feed, state, batch)
                     if len(programs) == 1:
                         compiled(programs[k])
+                if not begun:  # not earlier: a save in the background would hold up what is traced here
+                    course.begin(step, state)
+                    begun = True
                 state, metrics = programs[k](state, feed.data, batch)
                 step += k
                 course.after(step, state, metrics)
+            if not begun:
+                course.begin(step, state)
             course.save(step, state)
             if stop.agreed(wait=True):
                 raise stop.stopped()
