@@ -6,9 +6,11 @@ the steps beside it: by two on two cores. At the lowest priority it takes what t
 
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -37,6 +39,16 @@ def shares_processors(state: object) -> bool:
 def copied(state: Tree) -> Tree:
     """A copy, which stays when the step donates the state; by no program that would have to be compiled."""
     return jax.device_put(state, jax.tree.map(lambda x: x.sharding, state), may_alias=False)
+
+
+def make_folder_in(folder: Path) -> None:
+    """Makes sure that a folder is there and that others can be made in it. Raises OSError.
+
+    Where that fails within Orbax, threads of it are left behind that keep the process from ending for five minutes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".probe"):
+        pass
 
 
 def patiently(write: Callable[[], Any], finish: Callable[[], Any]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from diffusion.training import manifest
-from diffusion.training.background import copied, patiently, shares_processors
+from diffusion.training.background import copied, make_folder_in, patiently, shares_processors
 from diffusion.training.hosts import anyone
 from diffusion.training.manifest import Damaged, reason
 from diffusion.training.quiet import quiet
@@ -87,6 +87,8 @@ class Checkpoints:
                 options = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=self.folder.name)
                 handler = ocp.CompositeCheckpointHandler()
                 self._writer = ocp.AsyncCheckpointer(handler, multiprocessing_options=options)
+            if jax.process_count() == 1:
+                make_folder_in(self.folder)
             later = shares_processors(state)
             state = copied(state) if later else state
             args = ocp.args.Composite(**{ITEM: ocp.args.StandardSave(state)})
