@@ -3,9 +3,12 @@
 import gc
 import importlib.util
 import json
+import os
 import resource
 import shutil
 import sys
+import threading
+import time
 import warnings
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -20,9 +23,10 @@ from stress.corrupt import State, bits, state_of
 
 from diffusion import workdir
 from diffusion.config import default_config
-from diffusion.training import manifest
+from diffusion.training import background, manifest
 from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.metrics import Writer
+from diffusion.training.sharding import make_mesh
 from diffusion.training.streams import Kept, Streams
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -378,6 +382,70 @@ def test_a_save_into_a_folder_that_is_gone_is_told_in_one_line_alone(tmp_path, c
     assert line.startswith("WARNING     the state of step 2 could not be saved (") and "\n" not in line
     gc.collect()
     assert "Traceback" not in capfd.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------------------- in the background
+
+
+def test_a_copy_stays_when_the_state_is_donated():
+    state = jax.device_put(state_of(3), jax.sharding.NamedSharding(make_mesh(), jax.sharding.PartitionSpec()))
+    expected = bits(state)
+    copy = background.copied(state)
+    assert all(a.sharding == b.sharding for a, b in zip(jax.tree.leaves(copy), jax.tree.leaves(state), strict=True))
+    for leaf in jax.tree.leaves(state):
+        leaf.delete()
+    assert bits(copy) == expected
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere priority belongs to a process")
+def test_a_write_leaves_others_the_processors():
+    """At the lowest priority in its thread, and in the threads that it starts, and nowhere else."""
+    found: dict[str, int] = {}
+    here = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    def write(name):
+        found[name] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        if name == "its own":
+            started = threading.Thread(target=write, args=("one that it starts",))
+            started.start()
+            started.join()
+
+    thread = threading.Thread(target=background.patiently, args=(lambda: write("its own"), lambda: write("its end")))
+    thread.start()
+    thread.join()
+    assert set(found.values()) == {background.LOWEST} and len(found) == 3
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == here < background.LOWEST
+
+
+def test_two_writes_are_made_one_after_the_other():
+    """Of both streams of a run, whichever thread comes first."""
+    said = []
+
+    def write(name):
+        def go(what):
+            said.append((name, what))
+            time.sleep(0.05)
+
+        return threading.Thread(target=background.patiently, args=(lambda: go("begins"), lambda: go("ends")))
+
+    threads = [write(name) for name in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [what for _, what in said] == ["begins", "ends"] * 4
+    assert all(said[i][0] == said[i + 1][0] for i in range(0, 8, 2))
+
+
+def test_states_elsewhere_are_written_by_the_thread_that_makes_them(monkeypatch, tmp_path):
+    """On an accelerator the state is off the device once save returns, and nothing is copied on it."""
+    monkeypatch.setattr(background, "SHARED", ())
+    monkeypatch.setattr("diffusion.training.checkpoint.copied", None)
+    monkeypatch.setattr("diffusion.training.checkpoint.patiently", None)
+    assert not background.shares_processors(state_of(1))
+    with closing(Checkpoints(tmp_path / "c")) as checkpoints:
+        checkpoints.save(1, state_of(1))
+        assert checkpoints.saved(1) and bits(checkpoints.restore(1, state_of(0))) == bits(state_of(1))
 
 
 # ---------------------------------------------------------------------------------------------------------- the script

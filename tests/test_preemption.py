@@ -239,14 +239,14 @@ def test_a_save_that_fails_is_said_and_training_goes_on(tmp_path, straight, monk
     real = loop.Checkpoints._seal
     failed = []
 
-    def seal(self, writer, step, content):
+    def seal(self, finish, step, content):
         if step == 5 and not failed:
             failed.append(step)
-            writer.wait_until_finished()
+            finish()
             self._failed(step, OSError(28, "No space left on device"))
             shutil.rmtree(self.path(step))
         else:
-            real(self, writer, step, content)
+            real(self, finish, step, content)
 
     monkeypatch.setattr(loop.Checkpoints, "_seal", seal)
     same(run, run.go(), straight)
@@ -261,13 +261,13 @@ def test_an_unsaved_last_state_is_an_error(tmp_path, monkeypatch):
     run.on_batch = lambda step: send() if step == 2 else None
     real = loop.Checkpoints._seal
 
-    def seal(self, writer, step, content):
+    def seal(self, finish, step, content):
         if step:
-            writer.wait_until_finished()
+            finish()
             self._failed(step, OSError(28, "No space left on device"))
             shutil.rmtree(self.path(step))
         else:
-            real(self, writer, step, content)
+            real(self, finish, step, content)
 
     monkeypatch.setattr(loop.Checkpoints, "_seal", seal)
     with (

@@ -168,8 +168,8 @@ def _norm(layer: nn.GroupNorm, h: Array, params: Any) -> Array:
 
 
 def _upsample(add: Callable[[Array, Array], Array], layer: Upsample, x: Array, params: Any) -> Array:
-    x, kernel, bias = promote_dtype(x, params["conv"]["kernel"], params["conv"]["bias"], dtype=layer.dtype)
-    return add(conv_of_repeated(x, kernel), bias)
+    x, bias = promote_dtype(x, params["conv"]["bias"], dtype=layer.dtype)
+    return add(conv_of_repeated(x, params["conv"]["kernel"]), bias)
 
 
 Forms = dict[type, tuple[Callable[[Any, Array, Any], Array], dict[str, Any]]]

@@ -14,7 +14,10 @@ PLACES = (0, 1)
 
 
 def conv_of_repeated(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C D"]) -> Float[Array, "B 2*H 2*W D"]:
-    """conv(repeat(x, 2x2), kernel), padded by one pixel on each side, up to rounding."""
+    """conv(repeat(x, 2x2), kernel), padded by one pixel on each side, up to rounding; in the type of x.
+
+    Weights are added up in the type of the kernel.
+    """
     B, H, W, _ = x.shape
     rows = [[_at(x, summed(summed(kernel, i, 0), j, 1), i, j) for j in PLACES] for i in PLACES]
     cells = jnp.stack([jnp.stack(row, axis=3) for row in rows], axis=2)
@@ -29,5 +32,5 @@ def summed(kernel: Float[Array, "*K"], place: int, axis: int) -> Float[Array, "*
 
 def _at(x: Array, kernel: Array, i: int, j: int) -> Array:
     """Results at the place (i, j) of each cell: an even one looks one pixel back, an odd one ahead."""
-    padding = ((1 - i, i), (1 - j, j))
+    padding, kernel = ((1 - i, i), (1 - j, j)), kernel.astype(x.dtype)
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))

@@ -5,9 +5,11 @@ the steps beside it: by two on two cores. At the lowest priority it takes what t
 """
 
 import os
+import shutil
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,10 +20,9 @@ import jax
 Tree = TypeVar("Tree")
 
 LOWEST = 19
-"""Linux's name for the lowest priority of a thread; the default is 0."""
+"""The number of the lowest priority that Linux knows; the default is 0."""
 SHARED = ("cpu",)
 """Platforms whose steps are computed on the processors of the host."""
-
 
 _WRITING = threading.Lock()
 
@@ -49,6 +50,15 @@ def make_folder_in(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".probe"):
         pass
+
+
+def remove(folder: Path) -> None:
+    """Removes a folder that a write that has failed may still be putting files into; gives up after two seconds."""
+    for _ in range(20):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.1)
 
 
 def patiently(write: Callable[[], Any], finish: Callable[[], Any]) -> None:

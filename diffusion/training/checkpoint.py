@@ -15,7 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from diffusion.training import manifest
-from diffusion.training.background import copied, make_folder_in, patiently, shares_processors
+from diffusion.training.background import copied, make_folder_in, patiently, remove, shares_processors
 from diffusion.training.hosts import anyone
 from diffusion.training.manifest import Damaged, reason
 from diffusion.training.quiet import quiet
@@ -89,17 +89,11 @@ class Checkpoints:
                 self._writer = ocp.AsyncCheckpointer(handler, multiprocessing_options=options)
             if jax.process_count() == 1:
                 make_folder_in(self.folder)
-            later = shares_processors(state)
-            state = copied(state) if later else state
-            args = ocp.args.Composite(**{ITEM: ocp.args.StandardSave(state)})
-            write = partial(self._writer.save, self.path(step), args=args)
-            if not later:
-                write()
+            finish = self._begin(step, state)
         except Exception as error:
             self._failed(step, error)
             return
-        first = write if later else None
-        self._sealing = threading.Thread(target=self._seal, args=(self._writer, first, step, content), name="seal")
+        self._sealing = threading.Thread(target=self._seal, args=(finish, step, content), name="seal")
         self._sealing.start()
 
     def writing(self) -> bool:
@@ -193,14 +187,21 @@ class Checkpoints:
     def _finished(self, step: int) -> bool:
         return not self._sealed or manifest.finished(self.path(step))
 
-    def _seal(
-        self, writer: ocp.AsyncCheckpointer, write: Callable[[], Any] | None, step: int, content: dict[str, Any]
-    ) -> None:
-        """In the background: writes what was left to it, or waits for it, hashes what was written, and makes room."""
+    def _begin(self, step: int, state: Any) -> Callable[[], None]:
+        """Begins a write, or leaves all but a copy of the state to what it returns; that ends it."""
+        assert self._writer is not None
+        later = shares_processors(state)
+        args = ocp.args.Composite(**{ITEM: ocp.args.StandardSave(copied(state) if later else state)})
+        write, finish = partial(self._writer.save, self.path(step), args=args), self._writer.wait_until_finished
+        if later:
+            return partial(patiently, write, finish)
+        write()
+        return finish
+
+    def _seal(self, finish: Callable[[], None], step: int, content: dict[str, Any]) -> None:
+        """In the background: ends the write, hashes what was written, and makes room."""
         try:
-            if write is not None:
-                patiently(write, writer.wait_until_finished)
-            writer.wait_until_finished()
+            finish()
             if jax.process_index() == 0:
                 manifest.write(self.path(step), content)
         except Exception as error:
@@ -229,7 +230,7 @@ class Checkpoints:
         self._writer = None
         if jax.process_index() == 0:
             for draft in self.folder.glob(f"{step}{DRAFT}"):
-                shutil.rmtree(draft, ignore_errors=True)
+                remove(draft)
 
     def _set_aside(self, step: int) -> None:
         """Moves what there is of a step to damaged/<step>, or <step>.1, .2, ... where there is one already."""
