@@ -106,7 +106,8 @@ class Experiment(NamedTuple):
     def apply(self, params: Params, x_t: Image, time: Array, labels: Labels, train: bool = False, **mode: Any) -> Array:
         """The network's output, as its platform computes it fastest; labels are left out where it takes none."""
         with tuned(self.mesh.devices.flat[0].platform, train):
-            return self.net.apply({"params": params}, x_t, time, self._label(labels), train=train, **mode)
+            out: Any = self.net.apply({"params": params}, x_t, time, self._label(labels), train=train, **mode)
+        return out
 
     def denoise(self, params: Params, labels: Labels, clip: bool | None = None, guided: bool = False) -> Denoiser:
         """The denoiser of a set of parameters, in evaluation mode; clipped as config.sample.clip says unless told.

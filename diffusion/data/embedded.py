@@ -3,6 +3,7 @@
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def _published() -> tuple[np.ndarray, np.ndarray]:
     if path is None or not path.is_file():
         from sklearn.datasets import load_digits
 
-        found = load_digits(return_X_y=False)
-        return found["images"], found["target"]
+        found: Any = load_digits()
+        return found.images, found.target
     table = np.loadtxt(path, delimiter=",")  # 64 levels and the label
     return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
