@@ -103,11 +103,10 @@ class Experiment(NamedTuple):
         x, t = jnp.zeros((1, *self.shape)), jnp.zeros(1)
         return self.net.init(key, x, t, self._label(jnp.zeros(1, jnp.int32)))["params"]
 
-    def apply(self, params: Params, x_t: Image, time: Array, labels: Labels, train: bool = False, **mode: Any) -> Array:
+    def apply(self, params: Params, x_t: Image, time: Array, labels: Labels, train: bool = False, **mode: Any) -> Any:
         """The network's output, as its platform computes it fastest; labels are left out where it takes none."""
         with tuned(self.mesh.devices.flat[0].platform, train):
-            out: Any = self.net.apply({"params": params}, x_t, time, self._label(labels), train=train, **mode)
-        return out
+            return self.net.apply({"params": params}, x_t, time, self._label(labels), train=train, **mode)
 
     def denoise(self, params: Params, labels: Labels, clip: bool | None = None, guided: bool = False) -> Denoiser:
         """The denoiser of a set of parameters, in evaluation mode; clipped as config.sample.clip says unless told.

@@ -89,7 +89,7 @@ class Checkpoints:
                 self._writer = ocp.AsyncCheckpointer(handler, multiprocessing_options=options)
             if jax.process_count() == 1:
                 make_folder_in(self.folder)
-            finish = self._begin(step, state)
+            finish = self._begin(self._writer, step, state)
         except Exception as error:
             self._failed(step, error)
             return
@@ -187,12 +187,11 @@ class Checkpoints:
     def _finished(self, step: int) -> bool:
         return not self._sealed or manifest.finished(self.path(step))
 
-    def _begin(self, step: int, state: Any) -> Callable[[], None]:
+    def _begin(self, writer: ocp.AsyncCheckpointer, step: int, state: Any) -> Callable[[], None]:
         """Begins a write, or leaves all but a copy of the state to what it returns; that ends it."""
-        assert self._writer is not None
         later = shares_processors(state)
         args = ocp.args.Composite(**{ITEM: ocp.args.StandardSave(copied(state) if later else state)})
-        write, finish = partial(self._writer.save, self.path(step), args=args), self._writer.wait_until_finished
+        write, finish = partial(writer.save, self.path(step), args=args), writer.wait_until_finished
         if later:
             return partial(patiently, write, finish)
         write()
