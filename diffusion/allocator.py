@@ -26,6 +26,9 @@ ACCELERATORS = ("jax_plugins", "libtpu")
 """Packages through which jax finds devices other than CPUs."""
 CPU = "cpu"
 
+OVERCOMMIT, STRICT = Path("/proc/sys/vm/overcommit_memory"), "2"
+"""Where the system says how it counts addresses, and what it says where they count as memory."""
+
 PAD = 2**26
 """Bytes by which the heap grows once what was reserved is used up."""
 
@@ -61,15 +64,24 @@ def glibc() -> ctypes.CDLL | None:
     return library if hasattr(library, "gnu_get_libc_version") and hasattr(library, "mallopt") else None
 
 
+def counted() -> bool:
+    """Whether the system counts addresses that are not used as memory, which others then would not get."""
+    try:
+        return OVERCOMMIT.read_text().strip() == STRICT
+    except OSError:
+        return False
+
+
 def _reserve(library: ctypes.CDLL) -> None:
     """Grows the heap by half of the machine's memory, in addresses alone, and asks for huge pages there.
 
-    Where addresses are limited, or so many are not to be had, the heap grows as it needs to, in ordinary pages.
+    Where addresses are limited or count as memory, or so many are not to be had, the heap grows as it needs to, in
+    ordinary pages.
     """
     import resource  # not there on every system
 
     kinds = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
-    if any(resource.getrlimit(kind)[0] != resource.RLIM_INFINITY for kind in kinds):
+    if any(resource.getrlimit(kind)[0] != resource.RLIM_INFINITY for kind in kinds) or counted():
         return
     library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
     library.free.argtypes = (ctypes.c_void_p,)

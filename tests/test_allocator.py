@@ -1,5 +1,6 @@
 """Memory that stays with the process (allocator.py): what it gains, counted in page faults, and when it stands back."""
 
+import ctypes
 import json
 import subprocess
 import sys
@@ -81,3 +82,22 @@ def test_it_stands_back_where_an_accelerator_computes(monkeypatch, told, package
 def test_other_systems_are_left_alone(monkeypatch):
     monkeypatch.setattr(allocator.sys, "platform", "darwin")
     assert allocator.glibc() is None
+
+
+class Untouched(ctypes.CDLL):
+    """A library none of whose functions may be asked for."""
+
+    def __getattr__(self, name):
+        raise AssertionError(name)
+
+
+@glibc_alone
+def test_addresses_that_count_as_memory_are_not_reserved(monkeypatch, tmp_path):
+    """The C library is not asked for anything then."""
+    for text, expected in (("0\n", False), ("1\n", False), ("2\n", True)):
+        (tmp_path / "overcommit").write_text(text)
+        monkeypatch.setattr(allocator, "OVERCOMMIT", tmp_path / "overcommit")
+        assert allocator.counted() is expected
+    allocator._reserve(Untouched(None))
+    monkeypatch.setattr(allocator, "OVERCOMMIT", tmp_path / "none")
+    assert not allocator.counted()

@@ -11,7 +11,7 @@ import pytest
 
 from diffusion import build, tables
 from diffusion.config import default_config
-from diffusion.data import pipeline
+from diffusion.data import embedded, pipeline
 from diffusion.data.embedded import digits
 from diffusion.data.source import Source, hold_out, in_memory, load
 from diffusion.data.transforms import random_flip, to_image, to_pixels
@@ -177,6 +177,18 @@ def test_the_digits_are_those_of_scikit_learn():
     np.testing.assert_array_equal(np.concatenate([train.arrays[1], test.arrays[1]]), data.target)
     for source in (train, test):
         assert source.classes == 10 and set(source.arrays[1]) == set(range(10))
+
+
+def test_without_its_table_scikit_learn_is_asked(monkeypatch):
+    expected = digits(True).arrays
+    embedded._published.cache_clear()
+    monkeypatch.setattr(embedded, "find_spec", {}.get)
+    try:
+        found = digits(True).arrays
+    finally:
+        embedded._published.cache_clear()
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 # --- batches ---
