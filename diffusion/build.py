@@ -36,13 +36,10 @@ from diffusion.training import feed, hosts, sharding
 from diffusion.training.feed import Feed
 from diffusion.training.health import Guard
 from diffusion.training.labels import hidden
-from diffusion.training.state import Params, TrainState, create
+from diffusion.training.state import Fresh, Params, TrainState, create, fresh
 from diffusion.training.step import Task, Update
 from diffusion.types import Array, Image, Keys, Labels, OneKey, PerExample, Time
 from diffusion.variance import Variance
-
-# Drawing initial weights is run once and is quick: compiling it without optimisation saves seconds at every start.
-RUN_ONCE = {"xla_backend_optimization_level": 0}
 
 
 def levels(config: ConfigDict, grid: Grid = grids.full) -> Process:
@@ -148,18 +145,19 @@ class Experiment(NamedTuple):
         patience = min(train.bad_steps, max(1, train.steps // 2))  # a run shorter than that must not end unnoticed
         return Update(adam(c), c.ema_decay, c.ema_warmup, Guard(patience, c.skip_spike))
 
-    def create_state(self) -> TrainState:
+    def fresh(self) -> Fresh:
         """The state before the first update, placed on the devices by the config's sharding rules."""
-        task, update = self.task(), self.update()
+        task, update, rules = self.task(), self.update(), SHARDINGS[self.config.train.sharding]
 
         def make(seed: Array) -> TrainState:
             init_key, train_key = jax.random.split(jax.random.key(seed))
             return create(self.init(init_key), update.optimizer, task.timesteps, train_key)
 
-        seed = jnp.uint32(self.config.seed)
-        traced = jax.jit(make)  # once, for both of the next lines
-        places = sharding.by_rules(jax.eval_shape(traced, seed), self.mesh, SHARDINGS[self.config.train.sharding])
-        return jax.jit(lambda seed: traced(seed), out_shardings=places, compiler_options=RUN_ONCE)(seed)
+        return fresh(make, jnp.uint32(self.config.seed), lambda state: sharding.by_rules(state, self.mesh, rules))
+
+    def create_state(self) -> TrainState:
+        """The arrays of `fresh`."""
+        return self.fresh().make()
 
     def feed(self, data: Source) -> Feed:
         """Training batches: from the device if the set fits there, else streamed."""

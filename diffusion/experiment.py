@@ -1,6 +1,7 @@
 """What scripts do with an experiment: a run from start-up to closing report."""
 
 import os
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -23,6 +24,7 @@ from diffusion.training.feed import Feed
 from diffusion.training.loop import Plan
 from diffusion.training.metrics import Silent, Writer
 from diffusion.training.sharding import make_mesh
+from diffusion.training.start import start
 from diffusion.training.state import Params, TrainState
 from diffusion.training.stop import Stop
 from diffusion.training.streams import Streams
@@ -50,7 +52,7 @@ def plan(config: ConfigDict) -> Plan:
 def describe(
     ours: Experiment, source: Source, held_out: Source, state: TrainState, feed: Feed, forward: float
 ) -> list[str]:
-    """The start-up report: data, network, cost of a step. `forward`: operations of the network on one image."""
+    """The start-up report: data, network, cost of a step, what is unusual. `forward`: operations on one image."""
     c = ours.config
     height, width, channels = source.shape
     where = "on the device" if feed.data else "streamed"
@@ -62,6 +64,8 @@ def describe(
         f"network     {report.count(state.params):,} parameters, {report.quantity(forward, 'FLOP')} forward per image, "
         f"about {report.quantity(3 * forward * c.train.batch_size, 'FLOP')} per step of {c.train.batch_size} images",
         f"plan        {c.train.steps:,} steps, {c.train.steps * c.train.batch_size / source.size:.3g} epochs",
+        *(f"not paper's {line}" for line in deviations(c)),
+        *(f"WARNING     {line}" for line in doubts(c)),
     ]
 
 
@@ -108,8 +112,9 @@ def load(folder: Path, run: workdir.Run, step: int | None = None, raw: bool = Fa
     Raises ValueError where the run has no checkpoint, or not that one, or it is damaged.
     """
     ours = build.experiment(run.config, run.shape, run.classes)
+    like = (lambda: ours.fresh().like) if run.sealed else ours.create_state
     with closing(Streams(folder, sealed=run.sealed)) as streams:
-        state, chosen = streams.load(ours.create_state, step, lambda line: warnings.warn(line, stacklevel=2))
+        state, chosen = streams.load(like, step, lambda line: warnings.warn(line, stacklevel=2))
     return ours, state.params if raw else state.ema, chosen
 
 
@@ -129,7 +134,7 @@ def run(
     Diverged where the loss does not stay finite; Stopped, the state saved, when `stop` was asked for. With several
     processes all call it alike, process 0 speaks and writes, and checkpoints are written together.
     """
-    mesh = make_mesh()
+    since, mesh = time.monotonic(), make_mesh()
     devices = report.describe_devices(list(mesh.devices.flat))
     source, held_out = build.sources(config)
     validate(config, size=source.shape[0])
@@ -147,36 +152,32 @@ def run(
         say(f"device      {devices}, compiled programs kept in {programs}")
         streams = Streams(folder, config.train.keep, there.sealed, there.content)
         stack.callback(streams.close)
-        state = ours.create_state()
-        if (saved := streams.resume(state, say)) is not None:
-            state = saved
-            say(f"checkpoint  goes on from step {int(state.step)}")
-        first = int(state.step)
+        fresh, stop = ours.fresh(), stop or Stop()
+        like, make = fresh
+        saved = streams.resume(like if there.sealed else make(), say)
+        if saved is not None:
+            like, make = saved, lambda: saved
+            say(f"checkpoint  goes on from step {int(saved.step)}")
+        first = int(saved.step) if saved is not None else 0
 
-        feed, budget = ours.feed(source), afford(ours, state.params)
+        feed, calendar = ours.feed(source), plan(config)
         feed = tracing.traced(feed, folder / "profile", say) if profile else feed
-        for line in describe(ours, source, held_out, state, feed, budget.forward):
-            say(line)
-        for line in deviations(config):
-            say(f"not paper's {line}")
-        for line in doubts(config):
-            say(f"WARNING     {line}")
-
         writer = stack.enter_context(closing(Writer(folder, first) if lead else Silent()))
-        with memory.advised(lambda: advice.out_of_memory(ours, state)):
+        with memory.advised(lambda: advice.out_of_memory(ours, like)):
+            with stop.deferred(), start(ours.task(), ours.update(), feed, calendar, like, make, first) as begun:
+                budget = afford(ours, like.params)
+                for line in describe(ours, source, held_out, like, feed, budget.forward):
+                    say(line)
+                hooks = looks.hooks(ours, held_out, feed, budget, folder, say)
+                programs, state = begun.programs(), begun.state()
+            for program in programs.values():
+                say(describe_memory(program, state))
             state = loop.train(
-                ours.task(),
-                ours.update(),
-                feed,
-                state,
-                plan(config),
-                looks.hooks(ours, held_out, feed, budget, folder, say),
-                writer,
-                streams.rolling,
-                say,
-                compiled=lambda program: say(describe_memory(program, state)),
+                *(ours.task(), ours.update(), feed, state, calendar, hooks, writer, streams.rolling, say),
                 stop=stop,
                 kept=streams.kept,
+                programs=programs,
+                since=since,
             )
         found = measure(ours, source, held_out, state.ema, budget)
         try:

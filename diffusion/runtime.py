@@ -1,5 +1,6 @@
 """Settings of the process that must be in place before jax is imported. Imports nothing heavy."""
 
+import gc
 import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,14 +13,18 @@ CPU_FLAGS = {"0.10": "--xla_cpu_experimental_ynn_fusion_type="}
 XLA aborts on a flag that it does not know, so a flag is passed only to series that it was tried with.
 """
 
+RARELY = (100_000, 20, 20)
+"""Thresholds of Python's garbage collector: tracing makes millions of objects, nearly all of them to stay."""
+
 
 def configure(compilation_cache: str = "auto") -> Path | None:
-    """Sets XLA's flags, the allocator and the folder of compiled programs; returns that folder, None if there is none.
+    """Sets XLA's flags, allocator, garbage collector and the folder of compiled programs; returns that, None for none.
 
     "auto" is a folder in the user's cache, "off" keeps nothing, anything else is a path. JAX_COMPILATION_CACHE_DIR and
     flags already in XLA_FLAGS take precedence.
     """
     allocator.keep()
+    gc.set_threshold(*RARELY)
     flags = os.environ.get("XLA_FLAGS", "")
     for flag in _flags():
         if flag.partition("=")[0] not in flags:

@@ -40,6 +40,10 @@ class Plan(NamedTuple):
         periods = (self.log_every, self.sample_every, self.eval_every, self.checkpoint_every, self.keep_every)
         return min([self.steps, *((step // period + 1) * period for period in periods if period)])
 
+    def together(self, step: int) -> int:
+        """How many steps the dispatch at `step` takes: steps_per_dispatch, or one where something happens sooner."""
+        return self.steps_per_dispatch if self.next_stop(step) - step >= self.steps_per_dispatch else 1
+
     def due(self, step: int, period: int) -> bool:
         """Whether an event of this period happens at `step`; everything happens at the last."""
         return step == self.steps or (period > 0 and step % period == 0)

@@ -1,9 +1,10 @@
 """The training loop: dispatch, log one interval late, sample, evaluate, save."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -27,13 +28,18 @@ class Diverged(ValueError):
 
 def compile_steps(task: Task, update: Update, feed: Feed, state: TrainState, batches: Any) -> Any:
     """train_steps compiled for the shapes of its arguments; the state is donated and stays where it is placed."""
+    return lower_steps(task, update, feed, state, batches).compile()
+
+
+def lower_steps(task: Task, update: Update, feed: Feed, state: TrainState, batches: Any) -> Any:
+    """What compile_steps compiles; of the state shapes, types and places will do (ShapeDtypeStructs)."""
 
     def run(state: TrainState, data: Any, batches: Any) -> tuple[TrainState, Metrics]:
         return train_steps(task, update, feed.gather, state, data, batches)
 
     places = jax.tree.map(lambda x: x.sharding, state)
     out = (places, sharding.replicated(feed.mesh))
-    return jax.jit(run, donate_argnums=0, out_shardings=out).lower(state, feed.data, batches).compile()
+    return jax.jit(run, donate_argnums=0, out_shardings=out).lower(state, feed.data, batches)
 
 
 def train(
@@ -46,24 +52,25 @@ def train(
     writer: Writer,
     checkpoints: Checkpoints,
     say: Callable[[str], None],
-    compiled: Callable[[Any], None] = lambda program: None,  # noqa: ARG005
     stop: Stop | None = None,
     kept: Kept | None = None,
+    programs: Mapping[int, Any] = MappingProxyType({}),
+    since: float | None = None,
 ) -> TrainState:
     """Runs from state.step to plan.steps and returns the last state; the one given is donated.
 
     Saves at step 0, every checkpoint_every steps and at the end; what is kept for good goes to `kept`. The metrics of
     an interval are read from the device after the next interval has been dispatched, so that the device does not wait
-    for the host. `compiled` is shown the compiled program of the first dispatch. What cannot be written for lack of
-    room is said, and training goes on. Raises Diverged when update.guard has lost its patience, and Stopped when `stop`
-    was asked for, the state saved either way; ValueError where that state cannot be saved.
+    for the host. `programs` are those of compile_steps that are at hand, by the steps they take; `since`, by
+    time.monotonic(), is when the run was begun. What cannot be written for lack of room is said, and training goes on.
+    Raises Diverged when update.guard has lost its patience, and Stopped when `stop` was asked for, the state saved
+    either way; ValueError where that state cannot be saved.
     """
-    step, stop = int(state.step), stop or Stop()
-    programs: dict[int, Any] = {}
+    step, stop, programs = int(state.step), stop or Stop(), dict(programs)
     with (
         stop.deferred(),
         closing(feed.batches(step)) as batches,
-        closing(Progress(step, plan.steps, plan.batch_size, say)) as progress,
+        closing(Progress(step, plan.steps, plan.batch_size, say, since)) as progress,
     ):
         names, patience = health.names(state.params), update.guard.patience
         write = partial(_write, writer=writer, progress=progress, patience=patience, names=names)
@@ -74,12 +81,10 @@ def train(
             while step < plan.steps:
                 if stop.agreed():
                     raise stop.stopped()
-                k = plan.steps_per_dispatch if plan.next_stop(step) - step >= plan.steps_per_dispatch else 1
+                k = plan.together(step)
                 batch = feed.stack([next(batches) for _ in range(k)])
                 if k not in programs:
                     programs[k] = compile_steps(task, update, feed, state, batch)
-                    if len(programs) == 1:
-                        compiled(programs[k])
                 if not begun:  # not earlier: a save in the background would hold up what is traced here
                     course.begin(step, state)
                     begun = True

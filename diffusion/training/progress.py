@@ -15,12 +15,12 @@ TIMED_DISPATCHES = 3
 
 
 class Progress:
-    """Follows a run from step `first` to step `last`; `say` prints a line."""
+    """Follows a run from step `first` to step `last`; `say` prints a line. `since`: when it was begun (monotonic)."""
 
-    def __init__(self, first: int, last: int, batch_size: int, say: Callable[[str], None]):
+    def __init__(self, first: int, last: int, batch_size: int, say: Callable[[str], None], since: float | None = None):
         self._last, self._batch_size, self._say = last, batch_size, say
         self._dispatches, self._step = 0, first
-        self._start = time.monotonic()
+        self._start = time.monotonic() if since is None else since
         self._mark = (first, self._start)
         self._bar = None
         self.images_per_second = 0.0

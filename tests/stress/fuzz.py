@@ -70,7 +70,7 @@ class Fuzz:
     """Commands of scripts/train.py, one after the other, and how they end."""
 
     def __init__(self, place: Path, runs: int, limit: float):
-        from diffusion import build, experiment
+        from diffusion import experiment
         from diffusion.data import cifar10
 
         spec = importlib.util.spec_from_file_location("train", ROOT / "scripts" / "train.py")
@@ -85,7 +85,6 @@ class Fuzz:
         self.faults, self.last = 0, ""
         experiment.run = self._run
         cifar10.fetch = offline
-        build.RUN_ONCE = None  # cannot be given while tracing, and is what XLA_FLAGS says already
 
     def command(self, given: list[str]) -> End:
         """Runs one command line of the script."""
@@ -191,7 +190,7 @@ class Fuzz:
         self._how = TRACED
         ours = build.experiment(config, source.shape, source.classes, make_mesh())
         feed = ours.feed(source)
-        state = jax.eval_shape(ours.create_state)
+        state = ours.fresh().like
         with contextlib.closing(feed.batches(0)) as stream:
             batch = feed.stack([next(stream)])
         step = lambda s, d, b: train_steps(ours.task(), ours.update(), feed.gather, s, d, b)  # noqa: E731
