@@ -4,6 +4,7 @@ CPU with eight devices, so that sharding is tested in-process (JAX_PLATFORMS=cud
 different rank never broadcast silently; compiled programs are kept from one run of the suite to the next.
 """
 
+import gc
 import os
 from pathlib import Path
 
@@ -20,6 +21,8 @@ DEVICES = "--xla_force_host_platform_device_count"
 if DEVICES not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES}=8".strip()
 
+gc.set_threshold(100_000, 50, 100)  # tracing makes millions of objects that stay; looking for garbage takes a tenth
+
 
 LONG = ("preemption", "sharding", "training", "scripts", "accumulation", "distributed", "ablate", "step_safety", "nets")
 """Files whose tests take longest. They are begun first, so that workers of `pytest -n` end at about the same time."""
@@ -28,6 +31,20 @@ LONG = ("preemption", "sharding", "training", "scripts", "accumulation", "distri
 def pytest_collection_modifyitems(items):
     names = {name: rank for rank, name in enumerate(f"test_{stem}" for stem in LONG)}
     items.sort(key=lambda item: names.get(item.path.stem, len(names)))
+
+
+@pytest.fixture(scope="module")
+def unoptimized():
+    """Programs are compiled with as little work as possible, here and by scripts that are started: for test files whose
+    programs are large and run for moments. It halves their time. What is optimised is tested by the other files.
+    """
+    import jax
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

@@ -40,6 +40,8 @@ TOY = """
 from configs.digits import get_config
 from diffusion.ablation import Grid, Row
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
 def get_grid(size):
     config = get_config()
     config.update_from_flattened_dict({

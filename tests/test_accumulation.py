@@ -18,6 +18,8 @@ from diffusion.training.state import step_keys
 from diffusion.training.step import gradient
 from diffusion.validation import validate
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
 BATCH, PARTS, T = 32, 4, 10
 
 

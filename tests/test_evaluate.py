@@ -49,6 +49,8 @@ from diffusion.training.sharding import make_mesh
 from diffusion.types import fold
 from diffusion.workdir import Run
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
 T = 20
 
 

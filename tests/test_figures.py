@@ -39,6 +39,8 @@ from diffusion.respacing import parse
 from diffusion.results import Result
 from diffusion.training.sharding import make_mesh
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
 ROOT = Path(__file__).resolve().parents[1]
 T = 12
 

@@ -16,6 +16,8 @@ from diffusion.protocol import Subject
 from diffusion.sampling.loop import image_keys
 from diffusion.types import fold
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
 N = 64
 STEPS = 480
 LEVELS = {

@@ -16,6 +16,8 @@ from diffusion.nets.unet import UNet
 from diffusion.nets.upsampling import conv_of_repeated
 from diffusion.training import health, optimizer, sharding
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
 CLOSE = 2e-6
 """Largest difference of a gradient, as a share of the largest element: float32 rounds at 6e-8, sums some times that."""
 

@@ -35,6 +35,8 @@ from diffusion.training.streams import ROLLING
 from diffusion.validation import validate
 from diffusion.variance import fixed_small
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
 ROOT = Path(__file__).resolve().parents[1]
 T = 40
 VP, VE = vp(schedules.linear(T, 0.01, 0.3)), ve(schedules.geometric(T, 0.05, 20.0))

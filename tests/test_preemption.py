@@ -25,6 +25,8 @@ from diffusion.training.metrics import Writer
 from diffusion.training.stop import STOPPED, Stop, Stopped
 from diffusion.training.streams import Streams
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {
     "data.name": "digits",

@@ -13,12 +13,16 @@ from diffusion.training import loop, sharding
 from diffusion.training.course import Plan
 from diffusion.training.start import aside, start
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
 SMALL = {"net.channels": 32, "net.multipliers": (1,), "net.blocks": 1, "net.attention": ()}
 
 
 def experiment(devices, **overrides):
     config = default_config()
-    config.update_from_flattened_dict({**SMALL, "train.batch_size": 8, "diffusion.T": 20, "diffusion.beta_T": 0.6, **overrides})
+    config.update_from_flattened_dict(
+        {**SMALL, "train.batch_size": 8, "diffusion.T": 20, "diffusion.beta_T": 0.6, **overrides}
+    )
     return build.experiment(config, (8, 8, 1), 10, sharding.make_mesh(jax.devices()[:devices]))
 
 

@@ -24,6 +24,8 @@ from diffusion.training.step import HEALTH, Update, gradient, train_step, train_
 from diffusion.training.stop import Stop
 from diffusion.validation import validate
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
 BATCH = 8
 
 

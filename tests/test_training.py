@@ -16,6 +16,8 @@ from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.metrics import Writer
 from diffusion.training.step import train_step, train_steps
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
 
 def tiny(**overrides):
     config = default_config()
