@@ -36,11 +36,11 @@ ROOT = Path(__file__).resolve().parents[1]
 GRIDS = sorted(path.stem for path in (ROOT / "configs" / "ablations").glob("[!_]*.py"))
 SIZES = ("digits", "mnist_small", "mnist", "cifar10")
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
 TOY = """
 from configs.digits import get_config
 from diffusion.ablation import Grid, Row
-
-pytestmark = pytest.mark.usefixtures("unoptimized")
 
 def get_grid(size):
     config = get_config()

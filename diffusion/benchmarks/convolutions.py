@@ -1,22 +1,26 @@
-"""The 3x3 convolutions of a network, one by one and in each of their roles, beside the rival's.
+"""The 3x3 convolutions of a network, one by one and in each of their roles, beside the rival's; and whole passes.
 
-They are the part of the time that no arrangement around them can save.
+They are the part of a pass that no arrangement around them can save.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import Any, NamedTuple
 
 from diffusion.benchmarks import timing
-from diffusion.benchmarks.contest import OURS, RIVAL, Settings
-from diffusion.benchmarks.sizes import Pace, Size
+from diffusion.benchmarks.contest import FORWARD, OURS, RIVAL, TRAIN, Row, Settings, one
+from diffusion.benchmarks.sizes import MEASURES, Pace, Size
 from diffusion.benchmarks.table import NONE, aligned, seconds
 from diffusion.benchmarks.timing import Timing
 from diffusion.benchmarks.worker import Worker
 
 ROLES = {"forward": "forward", "input": "gradient of the input", "kernel": "gradient of the kernel"}
 HEAD = ("net", "batch", "map", "channels", "of them", *(f"{name}, ratio" for name in ROLES.values()))
+PASSES = {FORWARD: ("forward",), TRAIN: tuple(ROLES)}
+"""The roles of a convolution in each pass."""
+PASS_HEAD = ("net", "pass", "batch", "ours", "convolutions", "rival", "convolutions", "ours / rival")
+LIMIT_HEAD = "our convolutions / rival"
 PRIMITIVE = "conv_general_dilated"
 SHARE = 0.2
 """Of a window's length: there are many of them, and short ones."""
@@ -57,20 +61,22 @@ def shapes(jaxpr: Any) -> Counter[Shape]:
     return found
 
 
-def lines(name: str, size: Size, settings: Settings, say: Callable[[str], None]) -> Iterator[Line]:
-    """Every kind of convolution of one network, at the batch of its training step, both sides in turn."""
+def measure(name: str, size: Size, settings: Settings, say: Callable[[str], None]) -> tuple[list[Line], list[Row]]:
+    """Every kind of convolution of one network, at the batch of its training step, both sides in turn; then PASSES."""
     with ExitStack() as stack:
         workers = {OURS: stack.enter_context(closing(Worker(OURS, settings.env)))}
         if settings.rival:
             workers[RIVAL] = stack.enter_context(closing(Worker(RIVAL, settings.env)))
         request: dict[str, Any] = {"config": size.config, "changes": dict(size.changes), "shape": size.shape}
+        request |= {"images": size.images, "modes": settings.modes}
         peak = workers[OURS].make({**request, **settings.small, "measure": "peak"})
         platform = peak.facts["platform"]
         if not platform.startswith("cpu"):
             request["changes"]["net.dtype"] = "bfloat16"
-        request["batch"] = size.batches(platform)["train"][0]
+        request["batch"] = size.batches(platform)[TRAIN][0]
         known = workers[OURS].make({**request, "measure": "convolutions"}).facts["convolutions"]
         pace = Pace(settings.pace.windows, SHARE * settings.pace.seconds)
+        lines = []
         for *numbers, count in sorted(known, reverse=True):
             shape = Shape(*numbers)
             say(f"{name}: convolution of {shape.inputs} to {shape.outputs} channels at {shape.height}x{shape.width}")
@@ -79,7 +85,12 @@ def lines(name: str, size: Size, settings: Settings, say: Callable[[str], None])
                 told = {**request, "measure": "convolution", "convolution": list(shape), "role": role}
                 sides = {side: worker.make(told) for side, worker in workers.items()}
                 found[role] = timing.alternate(sides, pace.windows, pace.seconds)
-            yield Line(name, request["batch"], shape, count, found)
+            lines.append(Line(name, request["batch"], shape, count, found))
+        rows = []
+        for kind in PASSES:
+            say(f"{name}: {MEASURES[kind]}, whole")
+            rows.append(one(name, {**request, "measure": kind}, workers[OURS], workers.get(RIVAL), settings.pace, 0.0))
+        return lines, rows
 
 
 def markdown(found: Sequence[Line]) -> str:
@@ -93,6 +104,29 @@ def markdown(found: Sequence[Line]) -> str:
         count = sum(line.count for line in mine)
         cells.append((name, f"{mine[0].batch}", "all", "", f"{count}", *(_cell(mine, role, True) for role in ROLES)))
     return aligned([HEAD, *cells])
+
+
+def passes(found: Sequence[Line], rows: Sequence[Row]) -> str:
+    """Whole passes of each network, and what their convolutions alone take of them.
+
+    The last column is the ratio that would be left if everything but convolutions took no time.
+    """
+    cells: list[tuple[str, ...]] = []
+    for row in rows:
+        mine = [line for line in found if line.net == row.net]
+        alone = {side: _sum(mine, PASSES[row.measure], side) for side in (OURS, RIVAL) if side in row.facts}
+        first = (row.net, MEASURES[row.measure], f"{row.batch}", seconds(row.ours.seconds), seconds(alone[OURS]))
+        rest = (NONE,) * 4
+        if row.rival is not None:
+            limit = alone[OURS] / row.rival.seconds
+            rest = (seconds(row.rival.seconds), seconds(alone[RIVAL]), f"{row.ratio:.2f}", f"{limit:.2f}")
+        cells.append((*first, *rest))
+    return aligned([(*PASS_HEAD, LIMIT_HEAD), *cells])
+
+
+def _sum(found: Sequence[Line], roles: Sequence[str], side: str) -> float:
+    """Seconds of all convolutions of a network in these roles."""
+    return sum(line.count * line.found[role][side].seconds for line in found for role in roles)
 
 
 def content(line: Line) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """From the command to the first step, as a user waits for it: scripts in processes of their own."""
 
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,8 @@ SIGN = "first step"
 """How the line of the start-up report begins that a run prints when its first step is done."""
 
 PICTURES = 40
+WARM = 3
+"""Starts with a full cache that are timed."""
 
 
 class Start(NamedTuple):
@@ -25,7 +28,8 @@ class Start(NamedTuple):
     cold: float
     """With no program compiled before."""
     warm: float
-    """With all programs in the compilation cache."""
+    """With all programs in the compilation cache: the median of `each`."""
+    each: tuple[float, ...] = ()
 
 
 def first_step(arguments: list[str], cache: Path, folder: Path) -> float:
@@ -48,7 +52,7 @@ def first_step(arguments: list[str], cache: Path, folder: Path) -> float:
 
 
 def starts(name: str, config: str, changes: Mapping[str, Any], batch: int, shape: tuple[int, int, int]) -> Start:
-    """A network's start, twice: with an empty compilation cache, and with the one that this left."""
+    """A network's starts: one with an empty compilation cache, and WARM with what that left."""
     with tempfile.TemporaryDirectory() as scratch:
         here = Path(scratch)
         given = {**changes, "train.batch_size": batch}
@@ -56,8 +60,9 @@ def starts(name: str, config: str, changes: Mapping[str, Any], batch: int, shape
             pictures(here / "pictures", shape)
             given["data.name"] = f"folder:{here / 'pictures'}"
         arguments = [f"--config={config}", *(f"--config.{key}={text(value)}" for key, value in given.items())]
-        cold, warm = (first_step(arguments, here / "cache", here / which) for which in ("cold", "warm"))
-    return Start(name, batch, cold, warm)
+        cold = first_step(arguments, here / "cache", here / "cold")
+        each = tuple(first_step(arguments, here / "cache", here / f"warm{i}") for i in range(WARM))
+    return Start(name, batch, cold, statistics.median(each), each)
 
 
 def help_page(times: int = 5) -> list[float]:
