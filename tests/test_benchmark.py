@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 from contextlib import closing
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from test_training import tiny
 from diffusion import build, tracing
 from diffusion.benchmarks import contest, convolutions, machine, saving, scaling, sizes, startup, table, timing, worker
 from diffusion.benchmarks import ours as our_side
+from diffusion.benchmarks.rival import modes
 from diffusion.benchmarks.timing import Timing
 from diffusion.data.embedded import digits
 from diffusion.figures.scaling import scaling as draw
@@ -226,6 +228,35 @@ def test_what_convolutions_take_of_a_pass():
     assert "18 ms" in convolutions.passes([line], [alone]) and "| - " in convolutions.passes([line], [alone])
 
 
+def test_the_rivals_mode_is_chosen_by_ratios_not_by_the_moment(monkeypatch):
+    """A machine that slows down tenfold while the faster mode is tried, and one mode that fails."""
+    clock, slow = [0.0], [1.0]
+    costs = {None: 3.0, "default": 4.0, "max-autotune": 2.0}
+    fake = types.SimpleNamespace(_dynamo=types.SimpleNamespace(reset=lambda: None))
+    fake._inductor = types.SimpleNamespace(config=types.SimpleNamespace(freezing=False))
+
+    def compiled(_, mode, dynamic):
+        assert not dynamic
+        if mode == "max-autotune-no-cudagraphs":
+            raise RuntimeError("no such mode")
+        slow[0] = 10.0 if mode == "max-autotune" else 1.0
+        return mode
+
+    fake.compile = compiled
+
+    def call(made):
+        clock[0] += slow[0] * costs[made if isinstance(made, str) else None]
+
+    monkeypatch.setattr(modes, "torch", lambda: fake)
+    monkeypatch.setattr(modes.time, "perf_counter", lambda: clock[0])
+    plain = lambda: None  # noqa: E731
+    tried = ("eager", "max-autotune", "max-autotune-no-cudagraphs", "default")
+    made, name, found = modes.fastest(plain, tried, call)
+    assert (made, name) == ("max-autotune", "max-autotune")
+    assert found["max-autotune"] == 20.0 and found["default"] == 4.0 and "no such mode" in found[tried[2]]
+    assert modes.fastest(plain, ("eager", "default"), call)[:2] == (plain, "eager")
+
+
 def test_steps_beside_a_save_are_told_from_those_alone():
     """A save that takes three steps: three are counted, and the state that is written is that of the last step."""
 
@@ -318,6 +349,9 @@ def test_the_power_of_a_curve():
     )  # a constant cost at the start does not hide it
     assert late.exponent == pytest.approx(1)
     assert draw({"n": (square.x, square.seconds, square.cost), "m": (late.x, late.seconds, late.cost)}).axes
+    panel = draw({"n": ((1_000, 20_000), (0.5, 1_000_000.0), "s")}).axes[0]
+    assert [panel.xaxis.get_major_formatter()(float(x)) for x in panel.get_xticks()] == ["1k", "20k"]
+    assert [panel.yaxis.get_major_formatter()(y) for y in (0.05, 1024.0, 3e6)] == ["0.05", "1024", "3M"]
     with pytest.raises(ValueError, match="logarithmic"):
         draw({"n": ((0, 1), (1.0, 2.0), "s")})
     with pytest.raises(ValueError, match="no cost"):

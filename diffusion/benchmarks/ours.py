@@ -190,15 +190,11 @@ def features(request: Mapping[str, Any]) -> Workload:
 
 
 def convolutions(request: Mapping[str, Any]) -> Workload:
-    """Nothing to run: the 3x3 convolutions of the network as a fact, each as height, width, channels, and how many.
-
-    As this platform computes it: those of upsampled images may be no 3x3 convolutions (nets/upsampling.py).
-    """
+    """Nothing to run: the 3x3 convolutions of the network, as this platform computes it, as [H, W, in, out, how many]."""
     ours, n = subject(request), request["batch"]
     params = jax.eval_shape(ours.init, jax.random.key(0))
     x, t = jax.ShapeDtypeStruct((n, *ours.shape), jnp.float32), jax.ShapeDtypeStruct((n,), jnp.float32)
-    labels = jax.ShapeDtypeStruct((n,), jnp.int32)
-    traced = jax.make_jaxpr(ours.apply)(params, x, t, labels)
+    traced = jax.make_jaxpr(ours.apply)(params, x, t, jax.ShapeDtypeStruct((n,), jnp.int32))
     known = [[*shape, count] for shape, count in kinds(traced.jaxpr).items()]
     return Workload(lambda units: None, {"convolutions": known})  # noqa: ARG005
 

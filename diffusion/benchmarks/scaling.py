@@ -1,4 +1,4 @@
-"""How cost grows with T, batch, image size, devices, data set and a run's folder."""
+"""How cost grows with T, batch, pixels of an image, devices, data set and a run's folder."""
 
 import json
 import math
@@ -67,7 +67,8 @@ def curves(size: Size, ranges: Ranges, pace: Pace, say: Callable[[str], None]) -
 
         yield curve("T", "a chain", ranges.T, lambda T: {**chain, "changes": {**size.changes, "diffusion.T": T}})
         yield curve("batch", "a training step", ranges.batch, lambda n: {"measure": "train", "batch": n})
-        yield curve("height and width", "a forward", ranges.side, lambda n: {**small, "shape": (n, n, size.shape[-1])})
+        square = curve("side", "a forward", ranges.side, lambda n: {**small, "shape": (n, n, size.shape[-1])})
+        yield square._replace(name="pixels of an image", x=tuple(n * n for n in square.x))
         say("scaling: devices")
         yield Curve("devices", "a training step", ranges.devices, tuple(map(_on(base, cost), ranges.devices)))
         yield curve("images of the data set", "a training step", ranges.images, lambda n: {**train, "images": n})

@@ -6,6 +6,7 @@ steps see the batches and the noise that they would have seen. The counters are 
 run counts on.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -115,7 +116,9 @@ def choose(fit: Array | bool, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda n, o: _either(fit, n, o), new, old)
 
 
-_either = jax.jit(jnp.where, inline=True)
+@partial(jax.jit, inline=True)
+def _either(fit: Array | bool, new: Array, old: Array) -> Array:
+    return jax.lax.select(jnp.asarray(fit), new, jnp.asarray(old, new.dtype))
 
 
 def names(params: Any) -> tuple[str, ...]:

@@ -1,12 +1,13 @@
 """PyTorch set up, and a function in the fastest of the ways to run it."""
 
 import os
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
-CALLS = 3
+CALLS = 7
 """By which a mode is judged, after one that compiles."""
 
 
@@ -52,28 +53,40 @@ def torch() -> Any:
 def fastest(function: Callable[..., Any], modes: tuple[str, ...], call: Callable[[Any], Any]) -> tuple[Any, str, dict]:
     """The function in the fastest of the modes, its name, and what each gave: seconds a call, or why it failed.
 
-    `call(compiled)` makes one call and waits for it.
+    `call(made)` makes one call and waits for it. Each mode's calls alternate with calls of the function as it is, and
+    their ratio is what counts, so that a machine that slows down while one mode is tried does not decide.
     """
     tried: dict[str, Any] = {}
-    ready: dict[str, Any] = {}
+    ratios: dict[str, float] = {}
+    made, last = function, ""
     for name in modes:
-        mode = MODES[name]
         try:
-            torch()._dynamo.reset()
-            torch()._inductor.config.freezing = mode.freezing
-            made = torch().compile(function, mode=mode.compiled, dynamic=False) if mode.compiled else function
-            call(made)
-            start = time.perf_counter()
-            for _ in range(CALLS):
-                call(made)
-            ready[name], tried[name] = made, round((time.perf_counter() - start) / CALLS, 6)
+            made, last = make(function, MODES[name], call), name
+            pairs = [(seconds(call, function), seconds(call, made)) for _ in range(CALLS)]
+            ratios[name] = statistics.median(own / plain for plain, own in pairs) if made is not function else 1.0
+            tried[name] = round(statistics.median(own for _, own in pairs), 6)
         except Exception as error:
             tried[name] = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:160]}"
-    times = {name: tried[name] for name in ready}
-    if not times:
+    if not ratios:
         raise ValueError(f"the rival ran in no mode: {tried}")
-    best = min(times, key=lambda name: times[name])
-    return ready[best], best, tried
+    best = min(ratios, key=lambda name: ratios[name])
+    return (made if best == last else make(function, MODES[best], call)), best, tried
+
+
+def make(function: Callable[..., Any], mode: Mode, call: Callable[[Any], Any]) -> Any:
+    """The function in a mode, compiled by a first call; what was compiled before is gone."""
+    torch()._dynamo.reset()
+    torch()._inductor.config.freezing = mode.freezing
+    made = torch().compile(function, mode=mode.compiled, dynamic=False) if mode.compiled else function
+    call(made)
+    return made
+
+
+def seconds(call: Callable[[Any], Any], made: Any) -> float:
+    """Of one call."""
+    start = time.perf_counter()
+    call(made)
+    return time.perf_counter() - start
 
 
 def chosen(request: Mapping[str, Any], modes: tuple[str, ...]) -> tuple[str, ...]:
