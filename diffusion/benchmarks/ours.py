@@ -190,7 +190,7 @@ def features(request: Mapping[str, Any]) -> Workload:
 
 
 def convolutions(request: Mapping[str, Any]) -> Workload:
-    """Nothing to run: the 3x3 convolutions of the network, as this platform computes it, as [H, W, in, out, how many]."""
+    """Nothing to run: the 3x3 convolutions of the network, as this platform computes it: [H, W, in, out, how many]."""
     ours, n = subject(request), request["batch"]
     params = jax.eval_shape(ours.init, jax.random.key(0))
     x, t = jax.ShapeDtypeStruct((n, *ours.shape), jnp.float32), jax.ShapeDtypeStruct((n,), jnp.float32)
