@@ -148,8 +148,8 @@ def run(
         known = shared(known)  # the others come after process 0
         there = workdir.read_run(folder)
         say(f"folder      {folder}" + (" (taken up again)" if known else ""))
-        programs = os.environ.get("JAX_COMPILATION_CACHE_DIR", "memory only")
-        say(f"device      {devices}, compiled programs kept in {programs}")
+        cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", "memory only")
+        say(f"device      {devices}, compiled programs kept in {cache}")
         streams = Streams(folder, config.train.keep, there.sealed, there.content)
         stack.callback(streams.close)
         fresh, stop = ours.fresh(), stop or Stop()
