@@ -230,13 +230,14 @@ def test_what_convolutions_take_of_a_pass():
 
 def test_the_rivals_mode_is_chosen_by_ratios_not_by_the_moment(monkeypatch):
     """A machine that slows down tenfold while the faster mode is tried, and one mode that fails."""
-    clock, slow = [0.0], [1.0]
+    clock, slow, compilations = [0.0], [1.0], []
     costs = {None: 3.0, "default": 4.0, "max-autotune": 2.0}
     fake = types.SimpleNamespace(_dynamo=types.SimpleNamespace(reset=lambda: None))
     fake._inductor = types.SimpleNamespace(config=types.SimpleNamespace(freezing=False))
 
     def compiled(_, mode, dynamic):
         assert not dynamic
+        compilations.append(mode)
         if mode == "max-autotune-no-cudagraphs":
             raise RuntimeError("no such mode")
         slow[0] = 10.0 if mode == "max-autotune" else 1.0
@@ -255,6 +256,9 @@ def test_the_rivals_mode_is_chosen_by_ratios_not_by_the_moment(monkeypatch):
     assert (made, name) == ("max-autotune", "max-autotune")
     assert found["max-autotune"] == 20.0 and found["default"] == 4.0 and "no such mode" in found[tried[2]]
     assert modes.fastest(plain, ("eager", "default"), call)[:2] == (plain, "eager")
+    compilations.clear()  # the best one is made anew where a failure came after it
+    assert modes.fastest(plain, tried[:3], call)[:2] == ("max-autotune", "max-autotune")
+    assert compilations == [*tried[1:3], "max-autotune"]
 
 
 def test_steps_beside_a_save_are_told_from_those_alone():

@@ -60,6 +60,7 @@ def fastest(function: Callable[..., Any], modes: tuple[str, ...], call: Callable
     ratios: dict[str, float] = {}
     made, last = function, ""
     for name in modes:
+        last = ""  # what was made before is gone, even if this one cannot be made
         try:
             made, last = make(function, MODES[name], call), name
             pairs = [(seconds(call, function), seconds(call, made)) for _ in range(CALLS)]
