@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+SPREAD := -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 .PHONY: demo test slow stress reference benchmark lint types clean
 
@@ -15,10 +16,10 @@ demo: $(VENV)/.installed
 	$(BIN)/python scripts/train.py --config=configs/digits.py $(ARGS)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
 slow: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m slow --timeout=3600 $(ARGS)
+	$(BIN)/python -m pytest -m slow --timeout=3600 $(SPREAD) $(ARGS)
 
 stress: $(VENV)/.installed-dev
 	$(BIN)/python tests/stress/kill.py $(ARGS)

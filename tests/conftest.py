@@ -1,11 +1,13 @@
 """What every test runs under. The settings are environment variables, so that processes started by tests have them too.
 
 CPU with eight devices, so that sharding is tested in-process (JAX_PLATFORMS=cuda tests on a GPU instead); arrays of
-different rank never broadcast silently; compiled programs are kept from one run of the suite to the next.
+different rank never broadcast silently; compiled programs are kept from one run of the suite to the next. Half of the
+suite's time is XLA's for thousands of small programs, so it compiles them in a hurry; `-m slow` compiles as users do.
 """
 
 import gc
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -21,11 +23,23 @@ DEVICES = "--xla_force_host_platform_device_count"
 if DEVICES not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES}=8".strip()
 
+HASTE = {"0.10": ("--xla_backend_optimization_level=1", "--xla_cpu_use_fusion_emitters=false")}
+"""By the jaxlib series that has them: XLA aborts on a flag that it does not know. A small program takes two thirds of
+the time to compile, random numbers two fifths."""
+
 gc.set_threshold(100_000, 50, 100)  # tracing makes millions of objects that stay; looking for garbage takes a tenth
 
 
 LONG = ("preemption", "sharding", "training", "scripts", "accumulation", "distributed", "ablate", "step_safety", "nets")
 """Files whose tests take longest. They are begun first, so that workers of `pytest -n` end at about the same time."""
+
+
+def pytest_configure(config):
+    if config.option.markexpr == "slow":
+        return
+    found = next((flags for series, flags in HASTE.items() if version("jaxlib").startswith(f"{series}.")), ())
+    given = os.environ["XLA_FLAGS"]
+    os.environ["XLA_FLAGS"] = " ".join([given, *(flag for flag in found if flag.split("=")[0] not in given)])
 
 
 def pytest_collection_modifyitems(items):

@@ -343,6 +343,7 @@ def results(cells) -> dict[str, dict]:
     return {cell.row.label: json.loads((cell.folder / ablation.RESULT).read_text()) for cell in cells}
 
 
+@pytest.mark.slow
 def test_an_interrupted_row_goes_on_from_its_checkpoint(swept):
     _, cells, said = swept
     again = said[said.index("--- again") :]

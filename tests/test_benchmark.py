@@ -176,6 +176,7 @@ def benchmark(*args):
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=290)
 
 
+@pytest.mark.slow
 def test_dry_run(tmp_path):
     done = benchmark("--quick", "--size=digits", "--only=forward,ddim", f"--json={tmp_path / 'bench.json'}")
     assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from diffusion import build, experiment, findings
 from diffusion.budget import UNLIMITED, Budget
@@ -16,6 +17,7 @@ def test_images_are_what_the_operations_pay_for():
     assert UNLIMITED.images(10**9, 4000) == 10**9
 
 
+@pytest.mark.slow
 def test_the_final_measurement_is_cut_and_says_so():
     """T = 4 steps of a small network; a budget for 3 images by 4 steps."""
     config = default_config()

@@ -112,6 +112,7 @@ def assert_same(found, expected, who=""):
     np.testing.assert_allclose(losses, wanted, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_processes_train_as_one_until_one_is_killed(tmp_path):
     """2 x 2 devices, in the mesh by turns; saved at step 2; process 1 is killed after step 3; one process goes on."""

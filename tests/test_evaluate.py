@@ -182,6 +182,7 @@ def test_one_image_has_no_standard_error(solved):
 # ------------------------------------------------------------------------------------------------- the bound of a run
 
 
+@pytest.mark.slow
 def test_devices_and_batch_sizes_give_the_same_bound(subjects):
     """37 images, whose last batch is short: one device and eight, batches of 8, 16 and 40."""
     test = digits(False)

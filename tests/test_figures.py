@@ -469,6 +469,7 @@ OF_POINTS = ("marginals", "trajectories", "score_field", "samplers", "animation"
 """Drawn in test_toy."""
 
 
+@pytest.mark.slow
 def test_every_figure_of_a_run_is_drawn(tmp_path, gallery):
     inputs = plates.Inputs(plates.Request(tmp_path, n=2, t=3))
     inputs.__dict__["_gallery"] = gallery._replace(grid=parse("4"))

@@ -164,6 +164,7 @@ def source():
     return in_memory("noise", pixels, np.zeros(21, np.int64), 10)
 
 
+@pytest.mark.slow
 def test_bits_of_a_run(subject, source):
     """A result file of the mean and its error, whatever the batch; the same as image by image."""
     result, path = flow_nll.measure(subject, source, "test", seed=3)

@@ -11,6 +11,7 @@ from stress import broken_data
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.mark.slow
 def test_configs_and_data_run_or_end_in_one_line():
     command = [sys.executable, "tests/stress/fuzz.py", "--configs=12", "--data=8", "--runs=0", "--seed=1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)

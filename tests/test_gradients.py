@@ -113,6 +113,7 @@ def test_layers_of_other_kinds_are_left_alone(name):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_gradients_of_a_network_are_those_of_the_plain_one():
     """Residual and attention blocks with dropout; they are traced a second time for remat."""
     plain = UNet(channels=8, multipliers=(1, 1), blocks=1, attention=(), dropout=0.2)

@@ -93,6 +93,7 @@ def close(a, b, tolerance=2e-5):
 # --------------------------------------------------------------------------------------------------------- closed forms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process", [VP, VE], ids=["vp", "ve"])
 def test_the_neutral_scale_is_the_identity(process, key):
     x_t, t, y = points(key)
@@ -278,6 +279,7 @@ def subject(tmp_path_factory):
     return Subject(ours, params, folder, 0, False)
 
 
+@pytest.mark.slow
 def test_training_hides_labels_from_the_network(subject, key):
     """The task's network is the network with hidden labels; without dropout no row is added for them."""
     ours, params = subject.ours, subject.params
@@ -293,6 +295,7 @@ def test_training_hides_labels_from_the_network(subject, key):
     assert not without.null_label and without.classes == 10
 
 
+@pytest.mark.slow
 def test_samples_are_guided_before_they_are_clipped_and_bounds_are_not(subject, key):
     ours, params = subject.ours, subject.params
     config = labelled(**{"sample.guidance": 2.0})
@@ -356,6 +359,7 @@ def judge(tmp_path_factory):
     return folder, classifying.run(tiny(**{"train.steps": 4}), folder, lambda line: None)  # noqa: ARG005
 
 
+@pytest.mark.slow
 def test_a_classifier_taken_up_again_is_the_one_trained_at_once(judge, tmp_path):
     said = []
     classifying.run(tiny(**{"train.steps": 2}), tmp_path, said.append)
@@ -382,6 +386,7 @@ def test_accuracy_is_told_by_quarter_of_t():
     np.testing.assert_allclose(jnp.exp(found).sum(axis=1), 1, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_classifier_guides_a_run_that_it_fits(judge, subject, key):
     """By the gradient of its log p(label | x_t), with networks that know no labels too; another's model is refused."""
     config = tiny(**{"sample.guidance": 3.0, "sample.classifier": str(judge[0])})
@@ -442,6 +447,7 @@ def script(*args):
     return subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_the_script_draws_the_labels_asked_for(subject, tmp_path):
     out = tmp_path / "x.npz"
     given = [f"--workdir={subject.folder}", "--n=5", "--steps=3", "--format=npz", f"--out={out}", "--guidance=1"]

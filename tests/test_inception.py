@@ -43,6 +43,7 @@ def test_the_network_has_the_published_size():
     assert shapes()["softmax/w"] == (2048, 1008) and shapes()["softmax/b"] == (1008,)
 
 
+@pytest.mark.slow
 def test_layers_have_their_widths_and_need_the_weights_of_those_before():
     for size in (SMALLEST, 299):
         x = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)

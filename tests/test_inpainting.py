@@ -211,6 +211,7 @@ def test_draws_have_the_law_of_the_published_schedule(process, sampler, step_cov
         assert_law(run(resamplings), *law(WORLD, process, KNOWN, GIVEN, resamplings, jump, step_cov))
 
 
+@pytest.mark.slow
 def test_draws_approach_the_exact_conditional():
     """KL by the moments of 8192 draws, whose own error is about 3e-4."""
     process, there, found = FINE["ve"], WORLD.conditional(KNOWN, GIVEN), []

@@ -203,6 +203,7 @@ def test_the_expected_length_is_that_of_the_norms_where_there_are_many_dimension
         np.testing.assert_array_equal(found, by_noise(process, 0.2)(2 * score, 3 * z, t))
 
 
+@pytest.mark.slow
 def test_the_corrector_mends_what_the_predictor_missed():
     """20 DDIM steps miss the mixture's law; Langevin steps at each level bring it nearer."""
     explode = ve(np.concatenate([[0.0], np.geomspace(0.02, 50.0, T)]))
@@ -365,7 +366,10 @@ SAMPLERS = {
 }
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+SLOW = ("annealed_langevin", "predictor_corrector")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in SAMPLERS])
 def test_samplers_end_in_the_law_of_the_mixture(name):
     """Sliced Wasserstein distance to draws of the world below 0.05, where its standard deviation is about 0.5 and two
     sets of draws are 0.022 apart; each component has its share."""

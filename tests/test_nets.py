@@ -460,7 +460,7 @@ def test_time_reaches_the_output_of_every_res_block(scale_shift):
 @pytest.mark.parametrize(
     ("options", "size", "channels"),
     [
-        (dict(TINY, **OPTIONS), (8, 8), 3),
+        pytest.param(dict(TINY, **OPTIONS), (8, 8), 3, marks=pytest.mark.slow),
         (dict(channels=5, multipliers=(1, 3), blocks=1, attention=(8,), out_channels=1), (8, 12), 1),
         (dict(channels=2, multipliers=(1,), blocks=1, attention=()), (7, 5), 3),
     ],
@@ -558,6 +558,7 @@ def test_gradient_reaches_every_parameter():
     assert_reaches_every_parameter(loss_and_gradient(net, made_up(net, *args), *args)[1])
 
 
+@pytest.mark.slow
 def test_remat_changes_neither_parameters_nor_loss_nor_gradient():
     options = dict(OPTIONS, channels=32, multipliers=(1,), blocks=1, attention=(8,))
     net, again = UNet(**options), UNet(**options, remat=True)

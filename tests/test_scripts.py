@@ -94,6 +94,7 @@ def test_the_start_up_report_says_what_is_run(run):
     assert "Traceback" not in said and "Warning" not in said
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_and_refuses_another_config(run):
     folder, _ = run
     other = script("train.py", *TINY, "--config.train.steps=6", "--config.optim.lr=0.5", f"--workdir={folder}")
@@ -107,6 +108,7 @@ def test_a_run_goes_on_and_refuses_another_config(run):
     assert (folder / "samples" / "step_0000006.png").exists()
 
 
+@pytest.mark.slow
 def test_samples_depend_on_seed_and_index_alone(run, tmp_path):
     folder, _ = run
     few, many = tmp_path / "few.npz", tmp_path / "many.npz"
@@ -120,6 +122,7 @@ def test_samples_depend_on_seed_and_index_alone(run, tmp_path):
     assert len({image.tobytes() for image in b}) == 7
 
 
+@pytest.mark.slow
 def test_a_set_that_is_there_is_not_drawn_again(run, tmp_path):
     folder, _ = run
     common = [f"--workdir={folder}", "--steps=3", "--n=9", "--batch_size=4", "--format=npz", "--truncate"]
@@ -161,6 +164,7 @@ def test_evaluation_mistakes_end_in_one_line(run, args, line):
     assert len(done.stderr.strip().splitlines()) == 1 and line in done.stderr
 
 
+@pytest.mark.slow
 def test_sample_formats(run, tmp_path):
     folder, _ = run
     faster = ["--sampler=ddim", "--steps=4"]

@@ -87,7 +87,7 @@ def test_a_state_is_like_what_was_said_of_it(rules):
     assert bool(split) == (rules == "fsdp")
 
 
-@pytest.mark.parametrize("together", [1, 2])
+@pytest.mark.parametrize("together", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_program_made_from_shapes_is_that_of_the_arrays(together):
     ours, calendar = experiment(1), plan(4, together)
     feed, (like, make) = ours.feed(digits(train=True)), ours.fresh()

@@ -76,6 +76,7 @@ def unguarded(task, update, state, pixels, labels):
     ), found.grads
 
 
+@pytest.mark.slow
 def test_finite_updates_are_those_of_a_step_without_guard():
     """Bit for bit, four steps of a real network. The guard costs less than 20 operations a parameter: 8e-5 of a step
     of the paper's CIFAR-10 network.

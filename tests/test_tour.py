@@ -5,10 +5,13 @@ import io
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```(python|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_tour_prints_what_it_says(monkeypatch):
     monkeypatch.chdir(ROOT)
     blocks = BLOCK.findall((ROOT / "docs" / "tour.md").read_text())

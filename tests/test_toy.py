@@ -196,6 +196,7 @@ def run(tmp_path_factory):
     return folder, experiment.run(config, folder, said.append), said
 
 
+@pytest.mark.slow
 def test_a_run_ends_in_the_law_of_its_data(run):
     """Sliced Wasserstein distance below 0.05, where a standard normal cloud has 0.5 and the ring's radius is 0.7."""
     _, outcome, _ = run
@@ -226,6 +227,7 @@ def losses_of(out: str) -> np.ndarray:
     return np.asarray(evaluate(simple, process, chosen, variance, given, None, x_0, eps, x_t, t).loss)
 
 
+@pytest.mark.slow
 def test_a_run_learns_what_there_is_to_learn(run):
     """Its last loss lies between that of the exact denoiser and a tenth of the way back to an output of 0."""
     folder, _, _ = run
@@ -301,6 +303,7 @@ def test_clouds_are_noised_by_the_process(either):
     np.testing.assert_allclose(eps, last, atol=1e-3)  # one noise for all steps
 
 
+@pytest.mark.slow
 def test_ways_end_at_the_samples(gallery):
     """Of the run's own chain; chains of any sampler start at one noise, and fewer rows are the first rows."""
     every = cloud.path(gallery, 6, [12, 7, 1, 0])
@@ -375,6 +378,7 @@ def test_an_animation_is_a_gif_of_its_frames(tmp_path):
         animation(clouds[:0])
 
 
+@pytest.mark.slow
 def test_every_figure_of_points_is_drawn(tmp_path, gallery):
     asked = inputs.Inputs(inputs.Request(tmp_path, n=20))
     asked.__dict__["_gallery"] = gallery

@@ -140,7 +140,7 @@ def test_loss_starts_at_one(one_device):
     assert abs(one_device[1][0] - 1) < 4 * 0.044
 
 
-@pytest.mark.parametrize("devices", [2, 8])
+@pytest.mark.parametrize("devices", [2, pytest.param(8, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("rules", ["replicated", "fsdp"])
 def test_devices_and_sharding_do_not_change_the_losses(one_device, devices, rules):
     state, losses = run_steps(experiment_on(devices, **{"train.sharding": rules}), 5)
@@ -193,14 +193,19 @@ def test_a_step_depends_on_seed_and_step_alone():
     assert float(first["loss"][0]) == float(again["loss"][0]) != float(other["loss"][0])
 
 
+SLOWLY = (
+    {"diffusion.variance": "learned", "objective.name": "vlb", "diffusion.parameterization": "mu"},
+    {"net.class_conditional": True, "diffusion.parameterization": "v", "objective.timesteps": "antithetic"},
+    {"diffusion.schedule": "geometric", "net.dtype": "bfloat16", "net.remat": True, "data.flip": True},
+    {"net.dropout": 0.5, "net.heads": 2, "net.scale_shift": True, "optim.weight_decay": 0.01, "optim.clip": 0.0},
+)
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
         {"diffusion.variance": "learned_range", "objective.name": "hybrid"},
-        {"diffusion.variance": "learned", "objective.name": "vlb", "diffusion.parameterization": "mu"},
-        {"net.class_conditional": True, "diffusion.parameterization": "v", "objective.timesteps": "antithetic"},
-        {"diffusion.schedule": "geometric", "net.dtype": "bfloat16", "net.remat": True, "data.flip": True},
-        {"net.dropout": 0.5, "net.heads": 2, "net.scale_shift": True, "optim.weight_decay": 0.01, "optim.clip": 0.0},
+        *(pytest.param(options, marks=pytest.mark.slow) for options in SLOWLY),
     ],
     ids=lambda o: " ".join(map(str, o.values())),
 )
@@ -390,6 +395,7 @@ def test_start_up_report_counts(one_device):
     assert 5 * dense < forward < 40 * dense
 
 
+@pytest.mark.slow
 def test_folder_of_one_image_trains():
     """A set smaller than the batch: positions run through many epochs of it."""
     source = in_memory("one", np.full((1, 8, 8, 1), 200, np.uint8))
