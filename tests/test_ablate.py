@@ -18,7 +18,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from flax import linen as nn
+from networks import OneConvolution
 
 from diffusion import ablation, build, experiment, respacing, sweep
 from diffusion.ablation import Cell, Row
@@ -26,7 +26,6 @@ from diffusion.config import differences, flatten
 from diffusion.config_file import load as load_config
 from diffusion.evaluation import tables
 from diffusion.evaluation.tables import BOUND, Line, Table
-from diffusion.nets.unet import UNet
 from diffusion.training import sharding
 from diffusion.training.loop import Hooks
 from diffusion.training.stop import STOPPED, Stop, Stopped
@@ -292,14 +291,6 @@ def test_overrides_change_the_base_but_not_what_rows_set(toy):
 
 
 # ------------------------------------------------------------------------------------------------- running and resuming
-
-
-class OneConvolution(UNet):
-    """A network that compiles at once: what is run is not what matters here."""
-
-    @nn.compact
-    def __call__(self, x, t, label=None, *, train=False):  # noqa: ARG002
-        return nn.Conv(self.out_channels, (3, 3), name="conv")(x) + 0 * t.reshape(-1, 1, 1, 1)
 
 
 @pytest.fixture(scope="module")

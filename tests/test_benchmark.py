@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 from flax import linen as nn
+from networks import TwoConvolutions, using
 from test_training import tiny
 
 from diffusion import build, tracing
@@ -450,7 +451,8 @@ def a_run(steps, log_every, feed, ours, folder, monkeypatch, events):
 def small():
     config = tiny(**{"train.batch_size": 8})
     mesh = sharding.make_mesh(jax.devices()[:1])
-    ours = build.experiment(config, (8, 8, 1), 10, mesh)
+    with using(TwoConvolutions):
+        ours = build.experiment(config, (8, 8, 1), 10, mesh)
     return ours, feeds.resident(digits(train=True), 0, 8, mesh)
 
 

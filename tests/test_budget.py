@@ -2,7 +2,7 @@
 
 import jax
 import numpy as np
-import pytest
+from networks import TwoConvolutions, using
 
 from diffusion import build, experiment, findings
 from diffusion.budget import UNLIMITED, Budget
@@ -17,7 +17,6 @@ def test_images_are_what_the_operations_pay_for():
     assert UNLIMITED.images(10**9, 4000) == 10**9
 
 
-@pytest.mark.slow
 def test_the_final_measurement_is_cut_and_says_so():
     """T = 4 steps of a small network; a budget for 3 images by 4 steps."""
     config = default_config()
@@ -33,7 +32,8 @@ def test_the_final_measurement_is_cut_and_says_so():
             "eval.n": 5,
         }
     )
-    ours = build.experiment(config, (8, 8, 1), 10, make_mesh(jax.devices()[:1]))
+    with using(TwoConvolutions):
+        ours = build.experiment(config, (8, 8, 1), 10, make_mesh(jax.devices()[:1]))
     params = ours.create_state().ema
     forward = experiment.forward_flops(ours)
     found = findings.measure(ours, digits(True), digits(False), params, Budget(12.5 * forward, forward))

@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from flax import linen as nn
+from networks import OneConvolution
 from PIL import Image
 
 from diffusion import build, edits, given, workdir
@@ -123,14 +123,6 @@ def test_masks_by_name_and_by_picture(tmp_path):
 
 
 # --------------------------------------------------------------------------------------------------------------- edits
-
-
-class OneConvolution(UNet):
-    """A network that compiles at once: what is drawn is not what matters here."""
-
-    @nn.compact
-    def __call__(self, x, t, label=None, *, train=False):  # noqa: ARG002
-        return nn.Conv(self.out_channels, (3, 3), name="conv")(x) + 0.01 * t.reshape(-1, 1, 1, 1)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
+from networks import OneConvolution
 from worlds import GAUSSIAN, standard_errors
 
 from diffusion import (
@@ -41,7 +41,6 @@ from diffusion.evaluation.features import Extractor
 from diffusion.evaluation.inception_score import inception_score
 from diffusion.evaluation.kept import Kept
 from diffusion.evaluation.likelihood import likelihood
-from diffusion.nets.unet import UNet
 from diffusion.process import vp
 from diffusion.protocol import Subject
 from diffusion.results import Result
@@ -52,14 +51,6 @@ from diffusion.workdir import Run
 pytestmark = pytest.mark.usefixtures("unoptimized")
 
 T = 20
-
-
-class OneConvolution(UNet):
-    """A network that compiles at once: what is measured is not what matters here."""
-
-    @nn.compact
-    def __call__(self, x, t, label=None, *, train=False):  # noqa: ARG002
-        return nn.Conv(self.out_channels, (3, 3), name="conv")(x) + 0 * t.reshape(-1, 1, 1, 1)
 
 
 def config():

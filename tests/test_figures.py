@@ -12,7 +12,7 @@ import matplotlib.colors
 import numpy as np
 import pytest
 import reference
-from flax import linen as nn
+from networks import OneConvolution
 from PIL import Image
 
 from diffusion import build, plates, recorded, results, schedules, tables, workdir
@@ -34,7 +34,6 @@ from diffusion.figures.steps import steps
 from diffusion.figures.terms import terms
 from diffusion.gallery import Gallery, pairs
 from diffusion.gallery import neighbours as nearest
-from diffusion.nets.unet import UNet
 from diffusion.respacing import parse
 from diffusion.results import Result
 from diffusion.training.sharding import make_mesh
@@ -304,14 +303,6 @@ def tiny(**overrides):
         }
     )
     return config
-
-
-class OneConvolution(UNet):
-    """A network that compiles at once: what is drawn is not what matters here."""
-
-    @nn.compact
-    def __call__(self, x, t, label=None, *, train=False):  # noqa: ARG002
-        return nn.Conv(self.out_channels, (3, 3), name="conv")(x) + 0.01 * t.reshape(-1, 1, 1, 1)
 
 
 @pytest.fixture(scope="module")

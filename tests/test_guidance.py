@@ -279,7 +279,6 @@ def subject(tmp_path_factory):
     return Subject(ours, params, folder, 0, False)
 
 
-@pytest.mark.slow
 def test_training_hides_labels_from_the_network(subject, key):
     """The task's network is the network with hidden labels; without dropout no row is added for them."""
     ours, params = subject.ours, subject.params
@@ -295,7 +294,6 @@ def test_training_hides_labels_from_the_network(subject, key):
     assert not without.null_label and without.classes == 10
 
 
-@pytest.mark.slow
 def test_samples_are_guided_before_they_are_clipped_and_bounds_are_not(subject, key):
     ours, params = subject.ours, subject.params
     config = labelled(**{"sample.guidance": 2.0})

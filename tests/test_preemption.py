@@ -15,6 +15,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from networks import TwoConvolutions, using
 from stress import kill
 
 from diffusion import build, experiment
@@ -109,7 +110,9 @@ class Run:
     def __init__(self, folder, **overrides):
         config = default_config()
         config.update_from_flattened_dict({**SMALL, **overrides})
-        self.folder, self.ours = folder, build.experiment(config, (8, 8, 1), 10, sharding.make_mesh(jax.devices()[:1]))
+        with using(TwoConvolutions):
+            ours = build.experiment(config, (8, 8, 1), 10, sharding.make_mesh(jax.devices()[:1]))
+        self.folder, self.ours = folder, ours
         self.said = []
         self.on_batch = self.on_evaluate = self.on_preview = nothing
 
@@ -204,7 +207,6 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(tmp_path, straight, where,
     same(run, run.go(), straight)
 
 
-@pytest.mark.slow
 def test_streamed_data_and_several_steps_a_dispatch(tmp_path):
     """A stop falls between two dispatches, at a step at which nothing else is due."""
     how = {"data.resident_mb": 0, "train.steps_per_dispatch": 2}
@@ -218,7 +220,7 @@ def test_streamed_data_and_several_steps_a_dispatch(tmp_path):
     same(run, run.go(), (alone, last))
 
 
-@pytest.mark.parametrize("at", [3, *(pytest.param(at, marks=pytest.mark.slow) for at in (6, 9))])
+@pytest.mark.parametrize("at", [3, 6, 9])
 def test_what_a_killed_process_leaves_is_enough(tmp_path, straight, at):
     """The folder as it stands in an estimate, perhaps in the middle of a save: what SIGKILL would leave."""
     run = Run(tmp_path / "run")

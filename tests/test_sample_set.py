@@ -6,7 +6,8 @@ import zipfile
 import jax
 import numpy as np
 import pytest
-from test_evaluate import OneConvolution, Stop, config, stop_after
+from networks import OneConvolution
+from test_evaluate import Stop, config, stop_after
 
 from diffusion import build, drawing
 from diffusion.drawing import Chain

@@ -5,6 +5,7 @@ import threading
 import jax
 import numpy as np
 import pytest
+from networks import TwoConvolutions, using
 
 from diffusion import build
 from diffusion.config import default_config
@@ -23,7 +24,8 @@ def experiment(devices, **overrides):
     config.update_from_flattened_dict(
         {**SMALL, "train.batch_size": 8, "diffusion.T": 20, "diffusion.beta_T": 0.6, **overrides}
     )
-    return build.experiment(config, (8, 8, 1), 10, sharding.make_mesh(jax.devices()[:devices]))
+    with using(TwoConvolutions):
+        return build.experiment(config, (8, 8, 1), 10, sharding.make_mesh(jax.devices()[:devices]))
 
 
 def plan(steps, per_dispatch=1):
@@ -87,7 +89,7 @@ def test_a_state_is_like_what_was_said_of_it(rules):
     assert bool(split) == (rules == "fsdp")
 
 
-@pytest.mark.parametrize("together", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("together", [1, 2])
 def test_the_program_made_from_shapes_is_that_of_the_arrays(together):
     ours, calendar = experiment(1), plan(4, together)
     feed, (like, make) = ours.feed(digits(train=True)), ours.fresh()

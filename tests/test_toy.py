@@ -238,6 +238,7 @@ def test_a_run_learns_what_there_is_to_learn(run):
     assert last < floor.mean() + 0.1 * (nothing - floor.mean())
 
 
+@pytest.mark.slow
 def test_a_run_reports_and_shows_points(run):
     folder, outcome, said = run
     assert any("toy:mixture: 20000 train and 2000 held-out images of 1x2x1" in line for line in said)
