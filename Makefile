@@ -1,6 +1,6 @@
 # make demo   install, then train on handwritten digits: a diffusion model in minutes on a laptop CPU
 # make test   install, then run the test suite
-# make lint, make types, make slow (tests of minutes), make stress (kills training over and over), make clean,
+# make lint, make types, make slow (the longest tests), make stress (kills training over and over), make clean,
 # make benchmark (installs PyTorch and diffusers and measures speed beside them),
 # make reference (installs PyTorch, diffusers and torch-fidelity and compares with them)
 

@@ -30,7 +30,7 @@ the time to compile, random numbers two fifths."""
 gc.set_threshold(100_000, 50, 100)  # tracing makes millions of objects that stay; looking for garbage takes a tenth
 
 
-LONG = ("preemption", "sharding", "training", "scripts", "accumulation", "distributed", "ablate", "step_safety", "nets")
+LONG = ("distributed", "sharding", "toy", "nets", "scripts", "training", "fuzz", "figures", "edit_script", "editing")
 """Files whose tests take longest. They are begun first, so that workers of `pytest -n` end at about the same time."""
 
 
