@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.mark.slow
 def test_configs_and_data_run_or_end_in_one_line():
     command = [sys.executable, "tests/stress/fuzz.py", "--configs=12", "--data=8", "--runs=0", "--seed=1"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     found = re.findall(r"^ *(\d+)  (configs|data)  (.*)$", done.stdout, re.MULTILINE)
     counts = {what: {end: int(count) for count, of, end in found if of == what} for what in ("configs", "data")}
