@@ -106,14 +106,16 @@ def scaling(chosen: dict[str, Any], pace: Any, known: dict[str, Any], path: Path
 def convolutions(chosen: dict[str, Any], settings: Any, known: dict[str, Any], path: Path | None) -> None:
     """Measures the convolutions of each network and its whole passes, prints them, writes the JSON."""
     from diffusion.benchmarks import convolutions as alone
-    from diffusion.benchmarks.table import content
 
     lines, rows = [], []
     for name, size in chosen.items():
         ours, whole = alone.measure(name, size, settings, say)
         lines, rows = [*lines, *ours], [*rows, *whole]
     print(f"{alone.markdown(lines)}\n\n{alone.passes(lines, rows)}", flush=True)
-    found = {"convolutions": [alone.content(line) for line in lines], "rows": [content(row) for row in rows]}
+    found = {
+        "convolutions": [alone.content(line) for line in lines],
+        "passes": [alone.pass_content(row) for row in rows],
+    }
     write(path, {**known, **found})
 
 

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
@@ -16,7 +17,19 @@ from networks import TwoConvolutions, using
 from test_training import tiny
 
 from diffusion import build, tracing
-from diffusion.benchmarks import contest, convolutions, machine, saving, scaling, sizes, startup, table, timing, worker
+from diffusion.benchmarks import (
+    contest,
+    convolutions,
+    machine,
+    products,
+    saving,
+    scaling,
+    sizes,
+    startup,
+    table,
+    timing,
+    worker,
+)
 from diffusion.benchmarks import ours as our_side
 from diffusion.benchmarks.rival import modes
 from diffusion.benchmarks.timing import Timing
@@ -215,19 +228,57 @@ def test_table_of_convolutions_adds_them_up():
     assert convolutions.content(first)["windows"]["input"] == {"ours": [0.002], "rival": [0.001]}
 
 
-def test_what_convolutions_take_of_a_pass():
-    """Ours take 3 x 2 ms of 10 ms forward, and 6 ms in each of three roles of 40 ms in training; the rival's half."""
+def test_what_convolutions_and_products_take_of_a_pass():
+    """Ours take 3 x 2 ms of 10 ms forward, and 6 ms in each of three roles of 40 ms in training; the rival's half.
+    All products of a pass take 7 ms, which is 7/8 of the rival's pass; over two rounds the ratio is that of rounds."""
     sides = {"ours": Timing((0.002,), 1), "rival": Timing((0.001,), 1)}
     line = convolutions.Line("digits", 8, convolutions.Shape(8, 8, 4, 6), 3, dict.fromkeys(convolutions.ROLES, sides))
-    facts = {"ours": {}, "rival": {}}
-    forward = contest.Row("digits", "forward", 8, Timing((0.010,), 1), Timing((0.008,), 1), facts)
-    train = contest.Row("digits", "train", 8, Timing((0.040,), 1), Timing((0.036,), 1), facts)
+    times = lambda **seconds: {name: Timing(found, 1) for name, found in seconds.items()}  # noqa: E731
+    found = times(ours=(0.010, 0.020), products=(0.007, 0.014), rival=(0.008, 0.016))
+    forward = convolutions.Pass("digits", "forward", 8, found, {})
+    train = convolutions.Pass("digits", "train", 8, times(ours=(0.040,), products=(0.02,), rival=(0.036,)), {})
     other = line._replace(net="cifar10")
-    first, second = convolutions.passes([line, other], [forward, train]).splitlines()[2:]
-    assert first.split("|")[4:9] == [" 10 ms ", " 6 ms         ", " 8 ms  ", " 3 ms         ", " 1.25         "]
-    assert "0.75" in first and "18 ms" in second and "9 ms" in second and "1.11" in second and "0.50" in second
-    alone = train._replace(rival=None, facts={"ours": {}})
+    first, second = (
+        [cell.strip() for cell in row.split("|")[1:-1]]
+        for row in convolutions.passes([line, other], [forward, train]).splitlines()[2:]
+    )
+    assert first == ["digits", "forward", "8", "15 ms", "6 ms", "10.5 ms", "12 ms", "3 ms", "1.25", "0.88"]
+    assert second[3:] == ["40 ms", "18 ms", "20 ms", "36 ms", "9 ms", "1.11", "0.56"]
+    alone = train._replace(found=times(ours=(0.040,), products=(0.02,)))
     assert "18 ms" in convolutions.passes([line], [alone]) and "| - " in convolutions.passes([line], [alone])
+    assert convolutions.pass_content(train)["windows"]["products"] == [0.02]
+
+
+def test_a_pass_reduced_to_its_products():
+    """Of a convolution within a jitted call, a product, and what is around them, the two remain, each computed from
+    inputs of its own."""
+
+    def function(x, kernel, w):
+        h = jax.jit(lambda x: jax.lax.conv(jnp.tanh(x), kernel, (1, 1), "SAME"))(x)
+        return jnp.exp(h.reshape(2, -1)) @ w
+
+    jaxpr = jax.make_jaxpr(function)(np.ones((2, 3, 4, 4)), np.ones((5, 3, 3, 3)), np.ones((80, 7))).jaxpr
+    call, arguments = products.alone(jaxpr)
+    assert [[a.shape for a in pair] for pair in arguments] == [[(2, 3, 4, 4), (5, 3, 3, 3)], [(2, 80), (80, 7)]]
+    first, second = jax.jit(call)(arguments)
+    np.testing.assert_allclose(first, jax.lax.conv(*arguments[0], (1, 1), "SAME"), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(second, np.asarray(arguments[1][0]) @ np.asarray(arguments[1][1]), rtol=1e-4, atol=1e-4)
+    lowered = jax.jit(call).lower(arguments).as_text()
+    assert lowered.count("stablehlo.convolution") == 1 and lowered.count("stablehlo.dot_general") == 1
+    assert "exponential" not in lowered and "tanh" not in lowered
+
+
+def test_training_takes_three_convolutions_for_each_but_the_first():
+    """Nobody asks for the gradient of the image that goes in."""
+    request = {"config": "configs/digits.py", "changes": {"net.channels": 8}, "shape": (8, 8, 1), "batch": 2}
+    ours = our_side.subject(request)
+    counts = {
+        kind: len(list(convolutions.equations(products.traced(ours, 2, kind), convolutions.CONVOLUTION)))
+        for kind in ("forward", "train")
+    }
+    assert counts["train"] == 3 * counts["forward"] - 1
+    run = our_side.make({**request, "measure": "products", "pass": "forward"}).run
+    run(1)
 
 
 def test_the_rivals_mode_is_chosen_by_ratios_not_by_the_moment(monkeypatch):

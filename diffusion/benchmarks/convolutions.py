@@ -1,15 +1,16 @@
 """The 3x3 convolutions of a network, one by one and in each of their roles, beside the rival's; and whole passes.
 
-They are the part of a pass that no arrangement around them can save.
+Beside each whole pass stands one of its convolutions and products alone (products.py): the part of it that no
+arrangement around them can save.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import Any, NamedTuple
 
 from diffusion.benchmarks import timing
-from diffusion.benchmarks.contest import FORWARD, OURS, RIVAL, TRAIN, Row, Settings, one
+from diffusion.benchmarks.contest import FORWARD, OURS, RIVAL, TRAIN, Settings, alike
 from diffusion.benchmarks.sizes import MEASURES, Pace, Size
 from diffusion.benchmarks.table import NONE, aligned, seconds
 from diffusion.benchmarks.timing import Timing
@@ -19,9 +20,11 @@ ROLES = {"forward": "forward", "input": "gradient of the input", "kernel": "grad
 HEAD = ("net", "batch", "map", "channels", "of them", *(f"{name}, ratio" for name in ROLES.values()))
 PASSES = {FORWARD: ("forward",), TRAIN: tuple(ROLES)}
 """The roles of a convolution in each pass."""
-PASS_HEAD = ("net", "pass", "batch", "ours", "convolutions", "rival", "convolutions", "ours / rival")
-LIMIT_HEAD = "our convolutions / rival"
-PRIMITIVE = "conv_general_dilated"
+PRODUCTS = "products"
+"""The measure of a pass without anything but its convolutions and products."""
+PASS_HEAD = ("net", "pass", "batch", "ours", "3x3 alone", "all products", "rival", "3x3 alone", "ours / rival")
+LIMIT_HEAD = "all our products / rival"
+CONVOLUTION, PRODUCT = "conv_general_dilated", "dot_general"
 SHARE = 0.2
 """Of a window's length: there are many of them, and short ones."""
 
@@ -47,21 +50,46 @@ class Line(NamedTuple):
     """role -> side -> seconds of one call."""
 
 
+class Pass(NamedTuple):
+    """A whole pass of a network."""
+
+    net: str
+    measure: str
+    batch: int
+    found: Mapping[str, Timing]
+    """Side, or PRODUCTS, -> seconds."""
+    facts: Mapping[str, Mapping[str, Any]]
+    """Of the same."""
+
+    def over_rival(self, side: str) -> float:
+        """The time of a side over the rival's: the median over rounds."""
+        return timing.ratio(self.found[side], self.found[RIVAL])
+
+
+def equations(jaxpr: Any, *names: str) -> Iterator[Any]:
+    """The operations of these names in a traced function, as often as each is met, calls within it included.
+
+    The body of a loop counts once.
+    """
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in names:
+            yield equation
+        for inner in equation.params.values():
+            if hasattr(inner, "jaxpr"):
+                yield from equations(inner.jaxpr, *names)
+
+
 def shapes(jaxpr: Any) -> Counter[Shape]:
     """The 3x3 convolutions of stride 1 in a traced network, and how often each is met."""
     found: Counter[Shape] = Counter()
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == PRIMITIVE:
-            x, kernel = (variable.aval.shape for variable in equation.invars)
-            if kernel[:2] == (3, 3) and set(equation.params["window_strides"]) == {1}:
-                found[Shape(*x[1:3], *kernel[2:])] += 1
-        for inner in equation.params.values():
-            if hasattr(inner, "jaxpr"):
-                found += shapes(inner.jaxpr)
+    for equation in equations(jaxpr, CONVOLUTION):
+        x, kernel = (variable.aval.shape for variable in equation.invars)
+        if kernel[:2] == (3, 3) and set(equation.params["window_strides"]) == {1}:
+            found[Shape(*x[1:3], *kernel[2:])] += 1
     return found
 
 
-def measure(name: str, size: Size, settings: Settings, say: Callable[[str], None]) -> tuple[list[Line], list[Row]]:
+def measure(name: str, size: Size, settings: Settings, say: Callable[[str], None]) -> tuple[list[Line], list[Pass]]:
     """Every kind of convolution of one network, at the batch of its training step, both sides in turn; then PASSES."""
     with ExitStack() as stack:
         workers = {OURS: stack.enter_context(closing(Worker(OURS, settings.env)))}
@@ -86,10 +114,17 @@ def measure(name: str, size: Size, settings: Settings, say: Callable[[str], None
                 sides = {side: worker.make(told) for side, worker in workers.items()}
                 found[role] = timing.alternate(sides, pace.windows, pace.seconds)
             lines.append(Line(name, request["batch"], shape, count, found))
+        workers[PRODUCTS] = stack.enter_context(closing(Worker(OURS, settings.env)))
         rows = []
         for kind in PASSES:
             say(f"{name}: {MEASURES[kind]}, whole")
-            rows.append(one(name, {**request, "measure": kind}, workers[OURS], workers.get(RIVAL), settings.pace, 0.0))
+            whole = {**request, "measure": kind}
+            told = {side: whole for side in workers} | {PRODUCTS: {**whole, "measure": PRODUCTS, "pass": kind}}
+            sides = {side: worker.make(told[side]) for side, worker in workers.items()}
+            facts = {side: made.facts for side, made in sides.items()}
+            alike(facts)
+            windows, length = settings.pace
+            rows.append(Pass(name, kind, request["batch"], timing.alternate(sides, windows, length), facts))
         return lines, rows
 
 
@@ -106,21 +141,22 @@ def markdown(found: Sequence[Line]) -> str:
     return aligned([HEAD, *cells])
 
 
-def passes(found: Sequence[Line], rows: Sequence[Row]) -> str:
-    """Whole passes of each network, and what their convolutions alone take of them.
+def passes(found: Sequence[Line], rows: Sequence[Pass]) -> str:
+    """Whole passes of each network, what their 3x3 convolutions take one by one, and what all their products do alone.
 
-    The last column is the ratio that would be left if everything but convolutions took no time.
+    The last column is the ratio that would be left if everything but convolutions and products took no time.
     """
     cells: list[tuple[str, ...]] = []
     for row in rows:
         mine = [line for line in found if line.net == row.net]
-        alone = {side: _sum(mine, PASSES[row.measure], side) for side in (OURS, RIVAL) if side in row.facts}
-        first = (row.net, MEASURES[row.measure], f"{row.batch}", seconds(row.ours.seconds), seconds(alone[OURS]))
+        told = lambda side: seconds(row.found[side].seconds)  # noqa: E731, B023
+        alone = lambda side: seconds(_sum(mine, PASSES[row.measure], side))  # noqa: E731, B023
         rest = (NONE,) * 4
-        if row.rival is not None:
-            limit = alone[OURS] / row.rival.seconds
-            rest = (seconds(row.rival.seconds), seconds(alone[RIVAL]), f"{row.ratio:.2f}", f"{limit:.2f}")
-        cells.append((*first, *rest))
+        if RIVAL in row.found:
+            ratios = (f"{row.over_rival(side):.2f}" for side in (OURS, PRODUCTS))
+            rest = (told(RIVAL), alone(RIVAL), *ratios)
+        first = (row.net, MEASURES[row.measure], f"{row.batch}")
+        cells.append((*first, told(OURS), alone(OURS), told(PRODUCTS), *rest))
     return aligned([(*PASS_HEAD, LIMIT_HEAD), *cells])
 
 
@@ -133,6 +169,12 @@ def content(line: Line) -> dict[str, Any]:
     """A line as JSON."""
     windows = {role: {side: list(t.windows) for side, t in sides.items()} for role, sides in line.found.items()}
     return {"net": line.net, "batch": line.batch, **line.shape._asdict(), "count": line.count, "windows": windows}
+
+
+def pass_content(row: Pass) -> dict[str, Any]:
+    """A pass as JSON."""
+    windows = {side: list(timed.windows) for side, timed in row.found.items()}
+    return {"net": row.net, "measure": row.measure, "batch": row.batch, "windows": windows, "facts": dict(row.facts)}
 
 
 def _cell(found: Sequence[Line], role: str, whole: bool = False) -> str:

@@ -14,7 +14,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion import build, config_file, experiment, respacing
+from diffusion.benchmarks import products
 from diffusion.benchmarks import saving as saves
+from diffusion.benchmarks.contest import FORWARD
 from diffusion.benchmarks.convolutions import shapes as kinds
 from diffusion.benchmarks.peak import product
 from diffusion.benchmarks.worker import Workload
@@ -192,38 +194,21 @@ def features(request: Mapping[str, Any]) -> Workload:
 def convolutions(request: Mapping[str, Any]) -> Workload:
     """Nothing to run: the 3x3 convolutions of the network, as this platform computes it: [H, W, in, out, how many]."""
     ours, n = subject(request), request["batch"]
-    params = jax.eval_shape(ours.init, jax.random.key(0))
-    x, t = jax.ShapeDtypeStruct((n, *ours.shape), jnp.float32), jax.ShapeDtypeStruct((n,), jnp.float32)
-    traced = jax.make_jaxpr(ours.apply)(params, x, t, jax.ShapeDtypeStruct((n,), jnp.int32))
-    known = [[*shape, count] for shape, count in kinds(traced.jaxpr).items()]
+    traced = products.traced(ours, n, FORWARD)
+    known = [[*shape, count] for shape, count in kinds(traced).items()]
     return Workload(lambda units: None, {"convolutions": known})  # noqa: ARG005
 
 
-def convolution(request: Mapping[str, Any]) -> Workload:
-    """One 3x3 convolution in one of its roles: forward, or a gradient of it."""
-    (height, width, inputs, outputs), n = request["convolution"], request["batch"]
-    dtype = DTYPES[request["changes"].get("net.dtype", "float32")]
-    keys = jax.random.split(jax.random.key(0), 3)
-    x, g = (
-        jax.random.normal(key, (n, height, width, c), dtype) for key, c in zip(keys[:2], (inputs, outputs), strict=True)
-    )
-    kernel = jax.random.normal(keys[2], (3, 3, inputs, outputs), dtype)
-
-    def forward(x: Image, kernel: Array) -> Image:
-        window = ((1, 1), (1, 1))
-        return jax.lax.conv_general_dilated(x, kernel, (1, 1), window, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-    roles = {
-        "forward": lambda x, kernel, g: forward(x, kernel),  # noqa: ARG005
-        "input": lambda x, kernel, g: jax.vjp(lambda x: forward(x, kernel), x)[1](g)[0],
-        "kernel": lambda x, kernel, g: jax.vjp(lambda kernel: forward(x, kernel), kernel)[1](g)[0],
-    }
-    call = jax.jit(roles[request["role"]])
+def skeleton(request: Mapping[str, Any]) -> Workload:
+    """The convolutions and products of a `pass`, and nothing else."""
+    call, arguments = products.alone(products.traced(subject(request), request["batch"], request["pass"]))
+    call = jax.jit(call)
 
     def run(units: int) -> None:
-        jax.block_until_ready([call(x, kernel, g) for _ in range(units)][-1])
+        for _ in range(units):
+            jax.block_until_ready(call(arguments))
 
-    return Workload(run, {"flop": 18.0 * height * width * inputs * outputs})
+    return Workload(run, {})
 
 
 def peak(request: Mapping[str, Any]) -> Workload:
@@ -243,5 +228,6 @@ MEASURES = {
     "peak": peak,
     "saving": saving,
     "convolutions": convolutions,
-    "convolution": convolution,
+    "convolution": products.convolution,
+    "products": skeleton,
 }

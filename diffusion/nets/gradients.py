@@ -1,10 +1,11 @@
 """The layers of the networks written out, for CPUs: the same values and gradients up to rounding.
 
-The networks are Flax's layers as they read, in every mode and on every device. What XLA makes of their derivatives on
-a CPU is slow in three places, by measurement: sums over pixels walk through memory across its grain, gradients of 1x1
-maps are first transposed, and sums over a batch are windows. Inside `written_out` the layers that are traced
-compute those otherwise. Those gradients are for reverse mode alone, so for training; in evaluation only Upsample is
-another one, which is differentiated like anything else.
+The networks are Flax's layers as they read, in every mode and on every device. What XLA makes of them on a CPU is slow
+in four places, by measurement: what is one number for a group of channels is looked up anew for every pixel; in
+derivatives, sums over pixels walk through memory across its grain, gradients of 1x1 maps are first transposed, and sums
+over a batch are windows. Inside `written_out` the layers that are traced compute those otherwise. Those gradients
+are for reverse mode alone, so for training; in evaluation GroupNorm and Upsample alone are others, and differentiated
+like anything else.
 """
 
 from collections.abc import Callable, Iterator
@@ -77,13 +78,24 @@ affine.defvjp(lambda x, kernel: (affine(x, kernel), (x, kernel)), _affine_back)
 
 
 def group_mean(sums: PerMap, groups: int, pixels: int) -> PerGroup:
-    """The mean over a group's pixels and channels, of sums over the pixels."""
+    """The mean over a group's pixels and channels, of sums over the pixels.
+
+    Each channel adds up a window of its neighbours that is cut off where its group ends. So the mean stands in memory
+    once for each channel, and what reads it need not look up the channel's group, pixel by pixel.
+    """
     B, C = sums.shape
-    mean = sums.reshape(B, groups, -1).sum(-1, keepdims=True) / (pixels * (C // groups))
-    return jnp.broadcast_to(mean, (B, groups, C // groups)).reshape(B, 1, 1, C)
+    n = C // groups
+    rows, reach = sums.reshape(B, groups, n), ((0, 0), (0, 0), (n - 1, n - 1))
+    found = jax.lax.reduce_window(rows, 0.0, jax.lax.add, (1, 1, 2 * n - 1), (1, 1, 1), reach)
+    return found.reshape(B, 1, 1, C) / (pixels * n)
 
 
 Kept = tuple[Maps, PerGroup, PerGroup, PerChannel]
+
+
+def plain_group_norm(groups: int, eps: float, h: Maps, scale: PerChannel, bias: PerChannel) -> Maps:
+    """group_norm with the gradients of what it is made of, in both modes."""
+    return _group_norm(groups, eps, h, scale, bias)[0]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -162,9 +174,9 @@ def _conv(layer: Any, x: Array, params: Any) -> Array:
     return add_bias(y, bias)
 
 
-def _norm(layer: nn.GroupNorm, h: Array, params: Any) -> Array:
+def _norm(norm: Callable[..., Array], layer: nn.GroupNorm, h: Array, params: Any) -> Array:
     assert layer.num_groups is not None
-    return group_norm(layer.num_groups, layer.epsilon, h.astype(jnp.float32), params["scale"], params["bias"])
+    return norm(layer.num_groups, layer.epsilon, h.astype(jnp.float32), params["scale"], params["bias"])
 
 
 def _upsample(add: Callable[[Array, Array], Array], layer: Upsample, x: Array, params: Any) -> Array:
@@ -175,7 +187,13 @@ def _upsample(add: Callable[[Array, Array], Array], layer: Upsample, x: Array, p
 Forms = dict[type, tuple[Callable[[Any, Array, Any], Array], dict[str, Any]]]
 """layer -> what stands for it, given (layer, input, its parameters), and what its fields must be."""
 
-EVALUATED: Forms = {Upsample: (partial(_upsample, plus), {})}
+NORM = {"use_bias": True, "use_scale": True, "use_fast_variance": False, "reduction_axes": None, "group_size": None}
+NORM |= {"dtype": jnp.float32, "axis_name": None}
+
+EVALUATED: Forms = {
+    Upsample: (partial(_upsample, plus), {}),
+    nn.GroupNorm: (partial(_norm, plain_group_norm), NORM),
+}
 
 FORMS: Forms = {
     Upsample: (partial(_upsample, add_bias), {}),
@@ -185,9 +203,5 @@ FORMS: Forms = {
         {"use_bias": True, "precision": None, "input_dilation": 1, "kernel_dilation": 1, "feature_group_count": 1}
         | {"mask": None, "conv_general_dilated": None, "conv_general_dilated_cls": None, "kernel_size": (3, 3)},
     ),
-    nn.GroupNorm: (
-        _norm,
-        {"use_bias": True, "use_scale": True, "use_fast_variance": False, "reduction_axes": None, "group_size": None}
-        | {"dtype": jnp.float32, "axis_name": None},
-    ),
+    nn.GroupNorm: (partial(_norm, group_norm), NORM),
 }
