@@ -211,6 +211,24 @@ def test_convolutions_of_the_published_network_are_counted():
     assert [32, 32, 3, 128, 1] in found and [32, 32, 128, 3, 1] in found
 
 
+def test_what_the_host_took_is_told(tmp_path):
+    """Of 400 ticks between two readings 100 were stolen; systems that do not tell count as undisturbed."""
+    stat = tmp_path / "stat"
+    readings = []
+    for line in ("cpu  10 0 0 80 0 0 0 10 0 0", "cpu  200 5 5 165 5 5 5 110 7 0\ncpu0 1 2 3", "cpu  1 2 3", "what"):
+        stat.write_text(line)
+        readings.append(machine.ticks(stat))
+    assert readings == [(10, 100), (110, 500), (0, 0), (0, 0)] and machine.ticks(tmp_path / "none") == (0, 0)
+    assert machine.stolen(*readings[:2]) == 0.25 and machine.stolen(*readings[2:]) == 0.0
+    row = contest.Row("digits", "train", 8, Timing((0.1,), 1), None, {"ours": {}}, stolen=0.25)
+    text = table.markdown([row, row._replace(measure="forward", stolen=0.0)], [], [])
+    assert text.endswith("took away: 12.5%, median over the rows; at most 25.0% (digits, training step, batch 8)")
+    assert "took away" not in table.markdown([row._replace(stolen=0.0)], [], [])
+    assert table.content(row)["stolen"] == 0.25
+    one = convolutions.Pass("digits", "train", 8, {"ours": row.ours, "products": row.ours}, {}, 0.25)
+    assert "at most 25.0%" in convolutions.passes([], [one]) and convolutions.pass_content(one)["stolen"] == 0.25
+
+
 def test_table_of_convolutions_adds_them_up():
     """The sums are over all of a network's convolutions, each as often as it occurs."""
     timed = lambda ours, rival: {"ours": Timing((ours,), 1), "rival": Timing((rival,), 1)}  # noqa: E731

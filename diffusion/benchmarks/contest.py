@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import Any, NamedTuple
 
-from diffusion.benchmarks import timing
+from diffusion.benchmarks import machine, timing
 from diffusion.benchmarks.sizes import MEASURES, Pace, Size
 from diffusion.benchmarks.timing import Timing
 from diffusion.benchmarks.worker import Worker
@@ -29,6 +29,8 @@ class Row(NamedTuple):
     """FLOP/s of the machine's matrix products; 0: not measured."""
     memory: Mapping[str, int] = {}
     """Peak bytes of each side, where they are of this row alone."""
+    stolen: float = 0.0
+    """Share of the processor time meanwhile that the machine's host took away."""
 
     @property
     def steps(self) -> int:
@@ -109,11 +111,13 @@ def one(name: str, request: Mapping[str, Any], ours: Worker, rival: Worker | Non
     """One row. Raises ValueError where the two networks do not have the same number of parameters."""
     sides = {OURS: ours.make(request), **({RIVAL: rival.make(request)} if rival else {})}
     alike({side: remote.facts for side, remote in sides.items()})
+    before = machine.ticks()
     found = timing.alternate(sides, pace.windows, pace.seconds)
+    taken = machine.stolen(before, machine.ticks())
     measured = {TRAIN: {side: worker.memory() for side, worker in ((OURS, ours), (RIVAL, rival)) if worker}}
     facts = {side: remote.facts for side, remote in sides.items()}
     memory = measured.get(request["measure"], {})
-    return Row(name, request["measure"], request["batch"], found[OURS], found.get(RIVAL), facts, limit, memory)
+    return Row(name, request["measure"], request["batch"], found[OURS], found.get(RIVAL), facts, limit, memory, taken)
 
 
 def alike(facts: Mapping[str, Mapping[str, Any]]) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import Any, NamedTuple
 
-from diffusion.benchmarks import timing
+from diffusion.benchmarks import machine, timing
 from diffusion.benchmarks.contest import FORWARD, OURS, RIVAL, TRAIN, Settings, alike
 from diffusion.benchmarks.sizes import MEASURES, Pace, Size
-from diffusion.benchmarks.table import NONE, aligned, seconds
+from diffusion.benchmarks.table import NONE, aligned, disturbance, seconds
 from diffusion.benchmarks.timing import Timing
 from diffusion.benchmarks.worker import Worker
 
@@ -60,6 +60,8 @@ class Pass(NamedTuple):
     """Side, or PRODUCTS, -> seconds."""
     facts: Mapping[str, Mapping[str, Any]]
     """Of the same."""
+    stolen: float = 0.0
+    """As of a row of the contest."""
 
     def over_rival(self, side: str) -> float:
         """The time of a side over the rival's: the median over rounds."""
@@ -123,8 +125,9 @@ def measure(name: str, size: Size, settings: Settings, say: Callable[[str], None
             sides = {side: worker.make(told[side]) for side, worker in workers.items()}
             facts = {side: made.facts for side, made in sides.items()}
             alike(facts)
-            windows, length = settings.pace
-            rows.append(Pass(name, kind, request["batch"], timing.alternate(sides, windows, length), facts))
+            before = machine.ticks()
+            found = timing.alternate(sides, settings.pace.windows, settings.pace.seconds)
+            rows.append(Pass(name, kind, request["batch"], found, facts, machine.stolen(before, machine.ticks())))
         return lines, rows
 
 
@@ -157,12 +160,12 @@ def passes(found: Sequence[Line], rows: Sequence[Pass]) -> str:
             rest = (told(RIVAL), alone(RIVAL), *ratios)
         first = (row.net, MEASURES[row.measure], f"{row.batch}")
         cells.append((*first, told(OURS), alone(OURS), told(PRODUCTS), *rest))
-    return aligned([(*PASS_HEAD, LIMIT_HEAD), *cells])
+    return "\n\n".join(filter(None, [aligned([(*PASS_HEAD, LIMIT_HEAD), *cells]), disturbance(rows)]))
 
 
 def _sum(found: Sequence[Line], roles: Sequence[str], side: str) -> float:
     """Seconds of all convolutions of a network in these roles."""
-    return sum(line.count * line.found[role][side].seconds for line in found for role in roles)
+    return sum((line.count * line.found[role][side].seconds for line in found for role in roles), 0.0)
 
 
 def content(line: Line) -> dict[str, Any]:
@@ -174,7 +177,8 @@ def content(line: Line) -> dict[str, Any]:
 def pass_content(row: Pass) -> dict[str, Any]:
     """A pass as JSON."""
     windows = {side: list(timed.windows) for side, timed in row.found.items()}
-    return {"net": row.net, "measure": row.measure, "batch": row.batch, "windows": windows, "facts": dict(row.facts)}
+    first = {"net": row.net, "measure": row.measure, "batch": row.batch, "stolen": row.stolen}
+    return {**first, "windows": windows, "facts": dict(row.facts)}
 
 
 def _cell(found: Sequence[Line], role: str, whole: bool = False) -> str:

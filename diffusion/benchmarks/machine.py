@@ -5,7 +5,7 @@ import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from diffusion import workdir
 
@@ -31,6 +31,28 @@ def describe() -> dict[str, Any]:
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Ticks(NamedTuple):
+    """Processor time since the system started, over all cores; zeros where the system does not tell."""
+
+    stolen: int = 0
+    """While a virtual machine wanted to run and its host let others run."""
+    all: int = 0
+
+
+def ticks(file: Path = Path("/proc/stat")) -> Ticks:
+    """Where processor time went until now."""
+    try:
+        spent = [int(field) for field in file.read_text().split("\n")[0].split()[1:9]]
+    except (OSError, ValueError):
+        return Ticks()
+    return Ticks(spent[7], sum(spent)) if len(spent) == 8 else Ticks()  # user .. softirq, steal
+
+
+def stolen(before: Ticks, after: Ticks) -> float:
+    """The share of processor time between two readings that the host took; 0 where it is not known."""
+    return (after.stolen - before.stolen) / max(after.all - before.all, 1)
 
 
 def processor(file: Path = Path("/proc/cpuinfo")) -> str:
