@@ -16,7 +16,7 @@ from flax import linen as nn
 from networks import TwoConvolutions, using
 from test_training import tiny
 
-from diffusion import build, tracing
+from diffusion import build, tracing, validation
 from diffusion.benchmarks import (
     contest,
     convolutions,
@@ -199,6 +199,14 @@ def test_dry_run(tmp_path):
     assert all(r["sides"]["ours"]["seconds_per_unit"] > 0 for r in rows) and rows[0]["peak_flops"] > 0
     assert rows[2]["units_per_image"] == 50 and rows[2]["estimated"] and rows[1]["share_of_peak"] > 0
     assert "| DDIM, 50 steps" in done.stdout and "~" in done.stdout
+
+
+@pytest.mark.parametrize("table", [sizes.SIZES, sizes.QUICK], ids=["whole", "dry run"])
+def test_what_is_measured_is_a_legal_config(table):
+    """Starts go by the command line, which refuses what is not; networks made within the process are not asked."""
+    for size in table.values():
+        request = {"config": size.config, "changes": size.changes, "batch": size.cpu["train"][0]}
+        validation.validate(our_side.settings(request), size.shape[0])
 
 
 def test_convolutions_of_the_published_network_are_counted():

@@ -30,7 +30,13 @@ LAYERS = {
     "3x3 of one repeated pixel": (Upsample(jnp.float32), (3, 1, 1, 4)),
     "norm": (nn.GroupNorm(4, epsilon=1e-5, use_fast_variance=False, dtype=jnp.float32), (3, 5, 4, 8)),
     "norm of one pixel": (nn.GroupNorm(2, epsilon=1e-3, use_fast_variance=False, dtype=jnp.float32), (3, 1, 1, 8)),
+    "norm of one group": (nn.GroupNorm(1, epsilon=1e-6, use_fast_variance=False, dtype=jnp.float32), (2, 3, 5, 7)),
 }
+EVALUATED = {"3x3 of repeated pixels": ("conv_general_dilated[", 4), "norm": ("reduce_window_sum[", 4)}
+EVALUATED |= {"3x3 of one repeated pixel": EVALUATED["3x3 of repeated pixels"]}
+EVALUATED |= dict.fromkeys(("norm of one pixel", "norm of one group"), EVALUATED["norm"])
+"""Layers that are written out in evaluation too: an operation by which that can be told, and how many there are."""
+
 OTHERS = {
     "without bias": (nn.Conv(6, (3, 3), use_bias=False), (2, 5, 4, 8)),
     "dilated": (nn.Conv(6, (3, 3), kernel_dilation=2), (2, 5, 4, 8)),
@@ -75,7 +81,7 @@ def test_a_layer_and_its_gradients_are_those_of_flax(name, monkeypatch):
     assert_close(found, expected)
 
 
-@pytest.mark.parametrize("name", [name for name, (layer, _) in LAYERS.items() if isinstance(layer, Upsample)])
+@pytest.mark.parametrize("name", [name for name, (layer, _) in LAYERS.items() if type(layer) in gradients.EVALUATED])
 def test_what_evaluates_has_derivatives_of_both_kinds(name):
     """Values and slopes as in training, and forward-mode derivatives against those of the plain layer."""
     layer, shape = LAYERS[name]
@@ -85,7 +91,8 @@ def test_what_evaluates_has_derivatives_of_both_kinds(name):
     forward = along()
     with tuned("cpu", train=False):
         text = str(jax.make_jaxpr(lambda x: layer.apply({"params": params}, x))(x))
-        assert text.count("conv_general_dilated[") == 4 and "custom_vjp" not in text
+        operation, count = EVALUATED[name]
+        assert text.count(operation) == count and "custom_vjp" not in text
         assert_close(value_and_slopes(layer, params, x, slope), expected)
         assert_close(along(), forward)
 
