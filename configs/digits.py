@@ -4,7 +4,7 @@ Data: the 1,797 real digits that come with scikit-learn.
 Paper row: none; the method is the paper's (linear schedule, T = 1000, L_simple), the network has 0.7 M parameters.
 Score: 4.73 bits/dim on 64 held-out images; most of the 64 samples read as digits and all ten classes occur
 (docs/results.md).
-Cost: 7 minutes on 2 CPU cores, installation, sampling and the exact bound included.
+Cost: 5 to 7 minutes on 2 CPU cores, installation, sampling and the exact bound included.
 
     python scripts/train.py --config=configs/digits.py
 """

@@ -174,7 +174,7 @@ def _conv(layer: Any, x: Array, params: Any) -> Array:
     return add_bias(y, bias)
 
 
-def _norm(norm: Callable[..., Array], layer: nn.GroupNorm, h: Array, params: Any) -> Array:
+def _norm(norm: Callable[..., Any], layer: nn.GroupNorm, h: Array, params: Any) -> Array:
     assert layer.num_groups is not None
     return norm(layer.num_groups, layer.epsilon, h.astype(jnp.float32), params["scale"], params["bias"])
 
