@@ -207,6 +207,9 @@ def test_what_is_measured_is_a_legal_config(table):
     for size in table.values():
         request = {"config": size.config, "changes": size.changes, "batch": size.cpu["train"][0]}
         validation.validate(our_side.settings(request), size.shape[0])
+        odd = our_side.settings({**request, "changes": {**size.changes, "net.attention": (3,)}})
+        with pytest.raises(ValueError, match="3 is no height"):
+            validation.validate(odd, size.shape[0])
 
 
 def test_convolutions_of_the_published_network_are_counted():
