@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from diffusion.benchmarks import machine, timing
 from diffusion.benchmarks.sizes import MEASURES, Pace, Size
 from diffusion.benchmarks.timing import Timing
-from diffusion.benchmarks.worker import Worker
+from diffusion.benchmarks.worker import Remote, Worker
 
 OURS, RIVAL = "ours", "rival"
 PEAK, TRAIN, FORWARD, ELBO, FEATURES = "peak", "train", "forward", "elbo", "features"
@@ -110,14 +110,19 @@ def contest(name: str, size: Size, settings: Settings, say: Callable[[str], None
 def one(name: str, request: Mapping[str, Any], ours: Worker, rival: Worker | None, pace: Pace, limit: float) -> Row:
     """One row. Raises ValueError where the two networks do not have the same number of parameters."""
     sides = {OURS: ours.make(request), **({RIVAL: rival.make(request)} if rival else {})}
-    alike({side: remote.facts for side, remote in sides.items()})
-    before = machine.ticks()
-    found = timing.alternate(sides, pace.windows, pace.seconds)
-    taken = machine.stolen(before, machine.ticks())
+    found, taken = side_by_side(sides, pace)
     measured = {TRAIN: {side: worker.memory() for side, worker in ((OURS, ours), (RIVAL, rival)) if worker}}
     facts = {side: remote.facts for side, remote in sides.items()}
     memory = measured.get(request["measure"], {})
     return Row(name, request["measure"], request["batch"], found[OURS], found.get(RIVAL), facts, limit, memory, taken)
+
+
+def side_by_side(sides: Mapping[str, Remote], pace: Pace) -> tuple[dict[str, Timing], float]:
+    """What each side took, and the share of processor time that the host took meanwhile; raises as `alike` does."""
+    alike({side: remote.facts for side, remote in sides.items()})
+    before = machine.ticks()
+    found = timing.alternate(sides, pace.windows, pace.seconds)
+    return found, machine.stolen(before, machine.ticks())
 
 
 def alike(facts: Mapping[str, Mapping[str, Any]]) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import Any, NamedTuple
 
-from diffusion.benchmarks import machine, timing
-from diffusion.benchmarks.contest import FORWARD, OURS, RIVAL, TRAIN, Settings, alike
+from diffusion.benchmarks import timing
+from diffusion.benchmarks.contest import FORWARD, OURS, RIVAL, TRAIN, Settings, side_by_side
 from diffusion.benchmarks.sizes import MEASURES, Pace, Size
 from diffusion.benchmarks.table import NONE, aligned, disturbance, seconds
 from diffusion.benchmarks.timing import Timing
@@ -123,11 +123,9 @@ def measure(name: str, size: Size, settings: Settings, say: Callable[[str], None
             whole = {**request, "measure": kind}
             told = {side: whole for side in workers} | {PRODUCTS: {**whole, "measure": PRODUCTS, "pass": kind}}
             sides = {side: worker.make(told[side]) for side, worker in workers.items()}
+            found, taken = side_by_side(sides, settings.pace)
             facts = {side: made.facts for side, made in sides.items()}
-            alike(facts)
-            before = machine.ticks()
-            found = timing.alternate(sides, settings.pace.windows, settings.pace.seconds)
-            rows.append(Pass(name, kind, request["batch"], found, facts, machine.stolen(before, machine.ticks())))
+            rows.append(Pass(name, kind, request["batch"], found, facts, taken))
         return lines, rows
 
 

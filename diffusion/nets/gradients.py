@@ -189,6 +189,7 @@ Forms = dict[type, tuple[Callable[[Any, Array, Any], Array], dict[str, Any]]]
 
 NORM = {"use_bias": True, "use_scale": True, "use_fast_variance": False, "reduction_axes": None, "group_size": None}
 NORM |= {"dtype": jnp.float32, "axis_name": None}
+"""What the fields of a norm that is written out must be."""
 
 EVALUATED: Forms = {
     Upsample: (partial(_upsample, plus), {}),
