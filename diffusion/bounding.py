@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 import diffusion
-from diffusion import protocol, respacing, results
+from diffusion import protocol, results
+from diffusion.core import respacing
 from diffusion.data.source import Source
 from diffusion.evaluation import likelihood, rate_distortion
 from diffusion.evaluation.kept import Kept

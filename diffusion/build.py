@@ -8,17 +8,20 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from diffusion import denoiser, elbo, guide, respacing
+from diffusion import guide
+from diffusion.core import denoiser, elbo, grids, respacing
+from diffusion.core.denoiser import Denoiser
+from diffusion.core.elbo import Bound
+from diffusion.core.parameterization import Parameterization, Prediction
+from diffusion.core.process import Process
+from diffusion.core.respacing import Grid
+from diffusion.core.types import Array, Image, Keys, Labels, OneKey, PerExample, Time
+from diffusion.core.variance import Variance
 from diffusion.data.source import Source, load
-from diffusion.denoiser import Denoiser
-from diffusion.elbo import Bound
 from diffusion.guide import UNGUIDED, Guide
 from diffusion.nets.gradients import tuned
 from diffusion.nets.net import Net
-from diffusion.parameterization import Parameterization, Prediction
-from diffusion.process import Process
-from diffusion.respacing import Grid
-from diffusion.sampling import grids, inversion, loop
+from diffusion.sampling import inversion, loop
 from diffusion.tables import (
     NETWORKS,
     OBJECTIVES,
@@ -38,8 +41,6 @@ from diffusion.training.health import Guard
 from diffusion.training.labels import hidden
 from diffusion.training.state import Fresh, Params, TrainState, create, fresh
 from diffusion.training.step import Task, Update
-from diffusion.types import Array, Image, Keys, Labels, OneKey, PerExample, Time
-from diffusion.variance import Variance
 
 
 def levels(config: ConfigDict, grid: Grid = grids.full) -> Process:

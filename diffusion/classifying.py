@@ -12,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion import build, guide, workdir
+from diffusion.core.types import Array
 from diffusion.data.source import Source
 from diffusion.tables import adam
 from diffusion.training import classifier, report, sharding
@@ -20,7 +21,6 @@ from diffusion.training.classifier import Problem
 from diffusion.training.progress import Progress
 from diffusion.training.state import Params
 from diffusion.training.stop import Stop
-from diffusion.types import Array
 from diffusion.validation import validate
 
 DRAWS = 8

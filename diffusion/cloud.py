@@ -10,17 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion.core.process import Process, q_sample
+from diffusion.core.respacing import Grid
+from diffusion.core.score import score
+from diffusion.core.types import Image, Keys, Labels, normal
 from diffusion.data.source import Source
 from diffusion.data.toy import to_points
 from diffusion.evaluation import samples
 from diffusion.gallery import Gallery
-from diffusion.process import Process, q_sample
-from diffusion.respacing import Grid
 from diffusion.sampling import loop
-from diffusion.score import score
 from diffusion.tables import SAMPLERS
 from diffusion.training.state import Params
-from diffusion.types import Image, Keys, Labels, normal
 
 Points = np.ndarray
 """[..., 2]."""

@@ -8,15 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import diffusion
-from diffusion import protocol, respacing
+from diffusion import protocol
 from diffusion.build import Experiment
 from diffusion.config import config_hash
+from diffusion.core import respacing
+from diffusion.core.types import Image, Keys, Labels
 from diffusion.evaluation import sample_set, samples
 from diffusion.evaluation.kept import digest
 from diffusion.evaluation.sample_set import Part, SampleSet
 from diffusion.protocol import Subject
 from diffusion.tables import SAMPLERS
-from diffusion.types import Image, Keys, Labels
 from diffusion.validation import validate
 from diffusion.workdir import Run
 

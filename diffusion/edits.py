@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion.core.types import Array, Image, Keys, Labels, Mask, PerExample
 from diffusion.data.transforms import to_image, to_pixels
 from diffusion.gallery import Gallery, Pixels
 from diffusion.given import Given
 from diffusion.sampling import editing, inpainting, inversion, latents
 from diffusion.training.state import Params
-from diffusion.types import Array, Image, Keys, Labels, Mask, PerExample
 
 SHOWN = 3.0
 """Latents are shown from -3 to 3 of their standard deviations, black to white."""

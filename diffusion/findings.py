@@ -9,6 +9,7 @@ import numpy as np
 from diffusion import bounding, protocol, results
 from diffusion.budget import UNLIMITED, Budget
 from diffusion.build import Experiment
+from diffusion.core.types import Image, Keys, Labels
 from diffusion.data.source import Source
 from diffusion.evaluation import likelihood, samples
 from diffusion.evaluation.classes import Judgement, judge
@@ -17,7 +18,6 @@ from diffusion.evaluation.small_features import Score, score
 from diffusion.evaluation.small_scores import fits
 from diffusion.results import Result, plus_minus
 from diffusion.training.state import Params
-from diffusion.types import Image, Keys, Labels
 
 
 class Findings(NamedTuple):

@@ -7,18 +7,19 @@ from pathlib import Path
 import numpy as np
 
 import diffusion
-from diffusion import bounding, flow_likelihood, protocol, respacing, results
+from diffusion import bounding, protocol, results
 from diffusion.build import Experiment
+from diffusion.core import flow_likelihood, respacing
+from diffusion.core.elbo import bits_per_dim
+from diffusion.core.respacing import Grid
+from diffusion.core.types import Image, Keys, Labels, PerExample
 from diffusion.data.source import Source
-from diffusion.elbo import bits_per_dim
 from diffusion.evaluation.kept import Kept
 from diffusion.evaluation.per_image import per_image
 from diffusion.protocol import Subject
-from diffusion.respacing import Grid
 from diffusion.results import Result, plus_minus
 from diffusion.training import hosts, sharding
 from diffusion.training.state import Params
-from diffusion.types import Image, Keys, Labels, PerExample
 
 NAME = "flow_nll"
 PROBES = 1

@@ -11,20 +11,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion.build import Experiment
+from diffusion.core.process import Process
+from diffusion.core.respacing import Grid
+from diffusion.core.types import Array, Image, Keys, Labels, PerExample
 from diffusion.data.source import SMALL, Source
 from diffusion.data.transforms import to_image, to_pixels
 from diffusion.evaluation import samples
 from diffusion.evaluation.likelihood import padded
 from diffusion.evaluation.neighbours import nearest
-from diffusion.process import Process
-from diffusion.respacing import Grid
 from diffusion.sampling import editing, loop
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.loop import Sampler
 from diffusion.tables import SAMPLERS
 from diffusion.training import sharding
 from diffusion.training.state import Params
-from diffusion.types import Array, Image, Keys, Labels, PerExample
 
 LOOKED_AT = 64
 """Images that are read for each pair, where a pair must have one class."""

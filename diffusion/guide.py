@@ -11,17 +11,17 @@ from ml_collections import ConfigDict
 
 from diffusion import workdir
 from diffusion.config import flatten
-from diffusion.denoiser import Denoiser
+from diffusion.core.denoiser import Denoiser
+from diffusion.core.process import Process
+from diffusion.core.types import Array, Image, Labels, OneKey, PerExample, Time
 from diffusion.nets.classifier import Classifier, Logits
 from diffusion.nets.net import Net
-from diffusion.process import Process
 from diffusion.sampling.guidance import Interval, Labelled, Scale, classifier_guided, label_guided
 from diffusion.tables import CONVENTIONS, DTYPES, adam, time_scale
 from diffusion.training import classifier
 from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.classifier import Problem, State
 from diffusion.training.state import Params
-from diffusion.types import Array, Image, Labels, OneKey, PerExample, Time
 
 FOLDER = "classifier"
 """Of the checkpoints, in a classifier's run."""

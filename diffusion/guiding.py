@@ -8,6 +8,7 @@ import numpy as np
 
 from diffusion import guide, protocol
 from diffusion.build import Experiment
+from diffusion.core.types import Array, Image, Keys, Labels
 from diffusion.data.source import Source
 from diffusion.evaluation import frechet, samples, small_features
 from diffusion.evaluation.small_features import CHUNK, MOST, Classifier
@@ -19,7 +20,6 @@ from diffusion.sampling import loop
 from diffusion.tables import SAMPLERS
 from diffusion.training import hosts, sharding
 from diffusion.training.state import Params
-from diffusion.types import Array, Image, Keys, Labels
 
 Guides = Mapping[str, Callable[[Array], Guide]]
 """name -> (scale) -> a guide of that scale."""

@@ -4,7 +4,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from diffusion import respacing, runtime, workdir
+from diffusion import runtime, workdir
+from diffusion.core import respacing
 from diffusion.data import toy
 
 if TYPE_CHECKING:

@@ -8,9 +8,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from diffusion import protocol, respacing, results
+from diffusion import protocol, results
 from diffusion.budget import Budget
 from diffusion.build import Experiment
+from diffusion.core import respacing
 from diffusion.data.source import Source
 from diffusion.data.toy import SHAPE, to_points
 from diffusion.evaluation import drift, likelihood, samples

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion import recorded, respacing, schedules
+from diffusion import recorded
+from diffusion.core import respacing, schedules
 from diffusion.evaluation import rate_distortion as compression
 from diffusion.figures import reverse_conditional as looking_back
 from diffusion.figures.alpha_bar import alpha_bar

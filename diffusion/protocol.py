@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from diffusion import respacing, workdir
+from diffusion import workdir
 from diffusion.build import Experiment
 from diffusion.config import config_hash
+from diffusion.core import respacing
 from diffusion.training import report
 from diffusion.training.state import Params
 

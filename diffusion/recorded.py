@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion import ablation, respacing, results
+from diffusion import ablation, results
 from diffusion.ablation import VARIANCE
 from diffusion.config import flatten, restore
+from diffusion.core import respacing
 from diffusion.figures.guidance import Curve
 from diffusion.results import Result
 from diffusion.validation import LEARNED

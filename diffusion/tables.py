@@ -1,7 +1,7 @@
 """Every name that a config may use, and the value that it stands for.
 
 Adding a schedule, parameterisation, variance, objective, timestep distribution, sampler or data set is a function in
-its own file, a row here, and its name in keys.py; tests/test_batteries.py then tests it. Grids are in respacing.py.
+its own file, a row here, and its name in keys.py; tests/test_batteries.py then tests it. Grids: core/respacing.py.
 """
 
 from collections.abc import Callable
@@ -12,25 +12,25 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion import parameterization, schedules, timesteps, variance, weighting
+from diffusion.core import parameterization, schedules, timesteps, variance, weighting
+from diffusion.core.objective import Objective
+from diffusion.core.parameterization import Parameterization
+from diffusion.core.process import Process, flow, ve, vp
+from diffusion.core.timesteps import Timesteps
+from diffusion.core.variance import Variance
 from diffusion.data import cifar10, embedded, folder, mnist, tfds, toy
 from diffusion.data.source import Source
 from diffusion.nets.convention import IMPROVED, ORIGINAL, Convention
 from diffusion.nets.mlp import MLP
 from diffusion.nets.net import Net
 from diffusion.nets.unet import UNet
-from diffusion.objective import Objective
-from diffusion.parameterization import Parameterization
-from diffusion.process import Process, flow, ve, vp
 from diffusion.sampling import ancestral, ddim, dpm_solver, heun
 from diffusion.sampling.langevin import annealed_langevin
 from diffusion.sampling.loop import Sampler
 from diffusion.sampling.predictor_corrector import by_noise, predictor_corrector
 from diffusion.sampling.probability_flow import probability_flow
 from diffusion.sampling.reverse_diffusion import reverse_diffusion
-from diffusion.timesteps import Timesteps
 from diffusion.training import optimizer, sharding
-from diffusion.variance import Variance
 
 
 def _variance_preserving(schedule: Callable[[ConfigDict], np.ndarray], c: ConfigDict, ts: np.ndarray) -> Process:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from diffusion import respacing
 from diffusion.config import flatten, lookup
+from diffusion.core import respacing
 from diffusion.keys import KEYS, VE_SCHEDULES, VP_SCHEDULES
 from diffusion.legal import nearest
 

@@ -61,7 +61,8 @@ def main() -> None:
     if folder is not None and not folder.is_dir():
         raise ValueError(f"{folder} holds no run: there is no such folder; give the --workdir of a run")
 
-    from diffusion import plates, respacing
+    from diffusion import plates
+    from diffusion.core import respacing
     from diffusion.figures.style import save
 
     if GRID.value is not None:

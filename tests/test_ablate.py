@@ -20,10 +20,11 @@ import numpy as np
 import pytest
 from networks import OneConvolution
 
-from diffusion import ablation, build, experiment, respacing, sweep
+from diffusion import ablation, build, experiment, sweep
 from diffusion.ablation import Cell, Row
 from diffusion.config import differences, flatten
 from diffusion.config_file import load as load_config
+from diffusion.core import respacing
 from diffusion.evaluation import tables
 from diffusion.evaluation.tables import BOUND, Line, Table
 from diffusion.training import sharding

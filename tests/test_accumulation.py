@@ -10,8 +10,8 @@ from flax import linen as nn
 
 from diffusion import build
 from diffusion.config import default_config
+from diffusion.core.timesteps import loss_second_moment
 from diffusion.data.embedded import digits
-from diffusion.timesteps import loss_second_moment
 from diffusion.training import accumulation, noise_scale, sharding
 from diffusion.training.optimizer import skipping
 from diffusion.training.state import step_keys

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from worlds import GAUSSIAN, cases
 
-from diffusion import respacing, schedules, tables, variance
+from diffusion import tables
 from diffusion.build import levels
 from diffusion.config import default_config
-from diffusion.denoiser import interpret
+from diffusion.core import grids, respacing, schedules, variance
+from diffusion.core.denoiser import interpret
+from diffusion.core.objective import evaluate
+from diffusion.core.process import Process, flow, q_sample, ve, vp
 from diffusion.keys import CHOICES
-from diffusion.objective import evaluate
-from diffusion.process import Process, flow, q_sample, ve, vp
-from diffusion.sampling import grids
 from diffusion.sampling.loop import image_keys, prior_sample, sample
 
 PROCESSES = {case.name: case.process for case in cases(100)}

@@ -9,9 +9,9 @@ import pytest
 from scipy import integrate
 from worlds import GAUSSIAN, MIXTURE, GaussianWorld, MixtureWorld, cases, float64
 
-from diffusion import denoiser, parameterization, schedules, variance
-from diffusion.denoiser import clip, from_network, network_time, reverse, split
-from diffusion.process import q_posterior, q_sample, vp
+from diffusion.core import denoiser, parameterization, schedules, variance
+from diffusion.core.denoiser import clip, from_network, network_time, reverse, split
+from diffusion.core.process import q_posterior, q_sample, vp
 
 ULP = 2.0**-23
 T = 20

@@ -15,6 +15,7 @@ from PIL import Image
 
 from diffusion import build, edits, given, workdir
 from diffusion.config import default_config
+from diffusion.core.respacing import parse
 from diffusion.data.embedded import digits
 from diffusion.data.source import in_memory
 from diffusion.figures.inpainting import HIDDEN, inpainting
@@ -24,7 +25,6 @@ from diffusion.figures.variations import variations
 from diffusion.gallery import Gallery
 from diffusion.given import Given
 from diffusion.nets.unet import UNet
-from diffusion.respacing import parse
 from diffusion.training.sharding import make_mesh
 from diffusion.training.streams import Streams
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from worlds import GAUSSIAN, ancestral_step, cases, float64
 
-from diffusion import variance
+from diffusion.core import variance
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.dpm_solver import dpm_solver

@@ -19,11 +19,11 @@ from worlds import (
     standard_errors,
 )
 
-from diffusion import elbo, gaussian, parameterization, schedules, variance
-from diffusion.denoiser import from_network, reverse
-from diffusion.parameterization import Prediction
-from diffusion.process import Process, prior, q_sample, q_step, vp
-from diffusion.types import fold, normal
+from diffusion.core import elbo, gaussian, parameterization, schedules, variance
+from diffusion.core.denoiser import from_network, reverse
+from diffusion.core.parameterization import Prediction
+from diffusion.core.process import Process, prior, q_sample, q_step, vp
+from diffusion.core.types import fold, normal
 
 T = 12
 CASES = cases(T)

@@ -10,15 +10,15 @@ import pytest
 from scipy import integrate
 from worlds import GAUSSIAN, MIXTURE, float64
 
-from diffusion import parameterization, schedules, variance
-from diffusion.denoiser import from_network, reverse
+from diffusion.core import parameterization, schedules, variance
+from diffusion.core.denoiser import from_network, reverse
+from diffusion.core.parameterization import Prediction, mu
+from diffusion.core.process import q_step, ve
+from diffusion.core.types import fold, normal
 from diffusion.figures.reverse_conditional import WORLD, Mixture, U, Z, conditional, reverse_conditional
-from diffusion.parameterization import Prediction, mu
-from diffusion.process import q_step, ve
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.loop import image_keys, prior_sample, sample
-from diffusion.types import fold, normal
 
 T, SIGMA_Q = 16, 3.0
 DT = 1 / T

@@ -17,22 +17,11 @@ import pytest
 from networks import OneConvolution
 from worlds import GAUSSIAN, standard_errors
 
-from diffusion import (
-    bounding,
-    build,
-    drawing,
-    elbo,
-    evaluating,
-    experiment,
-    findings,
-    gaussian,
-    protocol,
-    results,
-    schedules,
-    scoring,
-    variance,
-)
+from diffusion import bounding, build, drawing, evaluating, experiment, findings, protocol, results, scoring
 from diffusion.config import default_config
+from diffusion.core import elbo, gaussian, schedules, variance
+from diffusion.core.process import vp
+from diffusion.core.types import fold
 from diffusion.data.embedded import digits
 from diffusion.data.source import Source, in_memory
 from diffusion.drawing import Chain
@@ -41,11 +30,9 @@ from diffusion.evaluation.features import Extractor
 from diffusion.evaluation.inception_score import inception_score
 from diffusion.evaluation.kept import Kept
 from diffusion.evaluation.likelihood import likelihood
-from diffusion.process import vp
 from diffusion.protocol import Subject
 from diffusion.results import Result
 from diffusion.training.sharding import make_mesh
-from diffusion.types import fold
 from diffusion.workdir import Run
 
 pytestmark = pytest.mark.usefixtures("unoptimized")

@@ -15,8 +15,10 @@ import reference
 from networks import OneConvolution
 from PIL import Image
 
-from diffusion import build, plates, recorded, results, schedules, tables, workdir
+from diffusion import build, plates, recorded, results, tables, workdir
 from diffusion.config import default_config
+from diffusion.core import schedules
+from diffusion.core.respacing import parse
 from diffusion.data.embedded import digits
 from diffusion.data.source import in_memory
 from diffusion.figures import style
@@ -34,7 +36,6 @@ from diffusion.figures.steps import steps
 from diffusion.figures.terms import terms
 from diffusion.gallery import Gallery, pairs
 from diffusion.gallery import neighbours as nearest
-from diffusion.respacing import parse
 from diffusion.results import Result
 from diffusion.training.sharding import make_mesh
 

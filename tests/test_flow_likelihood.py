@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 from worlds import GAUSSIAN, MIXTURE, GaussianWorld
 
-from diffusion import build, flow_nll, results, schedules
+from diffusion import build, flow_nll, results
 from diffusion.config import default_config
+from diffusion.core import schedules
+from diffusion.core.elbo import bits_per_dim
+from diffusion.core.flow_likelihood import exact, hutchinson, log_prob, nll
+from diffusion.core.process import ve, vp
+from diffusion.core.types import fold
 from diffusion.data.source import in_memory
-from diffusion.elbo import bits_per_dim
-from diffusion.flow_likelihood import exact, hutchinson, log_prob, nll
-from diffusion.process import ve, vp
 from diffusion.protocol import Subject
 from diffusion.sampling.loop import image_keys
-from diffusion.types import fold
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 

@@ -9,8 +9,8 @@ import pytest
 import reference
 from scipy import integrate, stats
 
-from diffusion import gaussian
-from diffusion.gaussian import Gaussian
+from diffusion.core import gaussian
+from diffusion.core.gaussian import Gaussian
 
 GRID = np.arange(256) / 127.5 - 1
 discretized_log_prob = jax.jit(gaussian.discretized_log_prob)

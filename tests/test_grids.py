@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffusion import build, respacing, schedules
+from diffusion import build
 from diffusion.config import default_config
-from diffusion.process import vp
-from diffusion.sampling import grids
+from diffusion.core import grids, respacing, schedules
+from diffusion.core.process import vp
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.loop import image_keys
 from diffusion.validation import validate

@@ -14,15 +14,17 @@ import pytest
 from scipy.special import log_softmax
 from worlds import GaussianWorld, MixtureWorld, float64, standard_errors
 
-from diffusion import build, classifying, drawing, guide, guiding, protocol, recorded, results, schedules, workdir
+from diffusion import build, classifying, drawing, guide, guiding, protocol, recorded, results, workdir
 from diffusion.config import default_config
-from diffusion.denoiser import clip
+from diffusion.core import schedules
+from diffusion.core.denoiser import clip
+from diffusion.core.parameterization import Prediction
+from diffusion.core.process import ve, vp
+from diffusion.core.variance import fixed_small
 from diffusion.drawing import Chain
 from diffusion.evaluation import samples
 from diffusion.figures.guidance import Curve
 from diffusion.figures.guidance import guidance as figure
-from diffusion.parameterization import Prediction
-from diffusion.process import ve, vp
 from diffusion.protocol import Subject
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
@@ -33,7 +35,6 @@ from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.sharding import make_mesh
 from diffusion.training.streams import ROLLING
 from diffusion.validation import validate
-from diffusion.variance import fixed_small
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 

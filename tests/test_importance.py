@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from diffusion import timesteps
 from diffusion.config import default_config
+from diffusion.core import timesteps
+from diffusion.core.timesteps import History, loss_second_moment, probabilities
 from diffusion.keys import CHOICES
-from diffusion.timesteps import History, loss_second_moment, probabilities
 from diffusion.training import sharding
 from diffusion.training.checkpoint import Checkpoints
 from diffusion.validation import doubts, validate

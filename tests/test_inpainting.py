@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from worlds import GAUSSIAN, cases, float64
 
-from diffusion import variance
-from diffusion.parameterization import Prediction, to_eps
-from diffusion.process import q_posterior, ve, vp
+from diffusion.core import variance
+from diffusion.core.parameterization import Prediction, to_eps
+from diffusion.core.process import q_posterior, ve, vp
+from diffusion.core.schedules import geometric, linear
+from diffusion.core.types import fold, normal
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.dpm_solver import dpm_solver
 from diffusion.sampling.heun import heun
 from diffusion.sampling.inpainting import inpaint, inpainting
 from diffusion.sampling.loop import Sampler, image_keys, prior_sample, sample
-from diffusion.schedules import geometric, linear
-from diffusion.types import fold, normal
 
 T = 20
 N, D = 16, 3

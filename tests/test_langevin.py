@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from worlds import GAUSSIAN, MIXTURE, cases, float64
 
-from diffusion import schedules, variance
-from diffusion.parameterization import Prediction
-from diffusion.process import Process, q_step, ve, vp
+from diffusion.core import schedules, variance
+from diffusion.core.parameterization import Prediction
+from diffusion.core.process import Process, q_step, ve, vp
+from diffusion.core.types import normal
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.dpm_solver import dpm_solver
@@ -21,7 +22,6 @@ from diffusion.sampling.loop import image_keys, prior_sample, sample
 from diffusion.sampling.predictor_corrector import by_noise, by_norms, predictor_corrector
 from diffusion.sampling.probability_flow import probability_flow
 from diffusion.sampling.reverse_diffusion import reverse_diffusion
-from diffusion.types import normal
 
 T = 20
 CASES = {case.name: case.process for case in cases(T)}

@@ -7,12 +7,13 @@ import optax
 import pytest
 from worlds import standard_errors
 
-from diffusion import build, looks, parameterization, schedules, variance, weighting
+from diffusion import build, looks
 from diffusion.config import default_config
+from diffusion.core import parameterization, schedules, variance, weighting
+from diffusion.core.objective import Objective
+from diffusion.core.process import vp
+from diffusion.core.timesteps import History, Timesteps, loss_second_moment, probabilities, uniform
 from diffusion.data.embedded import digits
-from diffusion.objective import Objective
-from diffusion.process import vp
-from diffusion.timesteps import History, Timesteps, loss_second_moment, probabilities, uniform
 from diffusion.training import noise_scale, sharding
 from diffusion.training.state import create
 from diffusion.training.step import Task

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from worlds import GAUSSIAN, cases, one_parameterization, one_variance, stacked, standard_errors
 
-from diffusion import elbo, gaussian, parameterization, timesteps, variance, weighting
-from diffusion.denoiser import from_network, network_input, network_time
-from diffusion.objective import Objective, Terms, evaluate
-from diffusion.process import q_sample
-from diffusion.types import fold, normal
+from diffusion.core import elbo, gaussian, parameterization, timesteps, variance, weighting
+from diffusion.core.denoiser import from_network, network_input, network_time
+from diffusion.core.objective import Objective, Terms, evaluate
+from diffusion.core.process import q_sample
+from diffusion.core.types import fold, normal
 
 T = 10
 CASES = cases(T)

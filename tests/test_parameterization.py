@@ -7,9 +7,9 @@ import pytest
 import reference
 from worlds import cases
 
-from diffusion import parameterization
-from diffusion.process import q_sample, vp
-from diffusion.schedules import cosine, jsd
+from diffusion.core import parameterization
+from diffusion.core.process import q_sample, vp
+from diffusion.core.schedules import cosine, jsd
 
 ULP = 2.0**-23
 T = 20

@@ -10,10 +10,10 @@ import pytest
 import reference
 from worlds import cases, float64
 
-from diffusion import process as q
-from diffusion import schedules
-from diffusion.gaussian import Gaussian
-from diffusion.process import Process, from_tables, ve, vp
+from diffusion.core import process as q
+from diffusion.core import schedules
+from diffusion.core.gaussian import Gaussian
+from diffusion.core.process import Process, from_tables, ve, vp
 
 ULP = 2.0**-23  # of float32
 q_sample, q_marginal, q_step = jax.jit(q.q_sample), jax.jit(q.q_marginal), jax.jit(q.q_step)

@@ -7,17 +7,17 @@ import pytest
 import reference
 from worlds import GAUSSIAN, MIXTURE, ancestral_step, float64
 
-from diffusion import elbo, gaussian, parameterization, schedules, variance, weighting
-from diffusion.denoiser import from_network, reverse
-from diffusion.parameterization import velocity
-from diffusion.process import flow, q_sample, q_step, snr
+from diffusion.core import elbo, gaussian, parameterization, schedules, variance, weighting
+from diffusion.core.denoiser import from_network, reverse
+from diffusion.core.parameterization import velocity
+from diffusion.core.process import flow, q_sample, q_step, snr
+from diffusion.core.score import score
 from diffusion.sampling import inversion
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.dpm_solver import dpm_solver
 from diffusion.sampling.heun import heun
 from diffusion.sampling.loop import image_keys, prior_sample, sample
-from diffusion.score import score
 
 T = 12
 PROCESS = flow(schedules.rectified(T))

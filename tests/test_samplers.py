@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from worlds import GAUSSIAN, cases, one_variance, stacked
 
-from diffusion import schedules, variance
-from diffusion.parameterization import Prediction, to_eps
-from diffusion.process import Process, ve, vp
+from diffusion.core import schedules, variance
+from diffusion.core.parameterization import Prediction, to_eps
+from diffusion.core.process import Process, ve, vp
+from diffusion.core.types import normal
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.dpm_solver import dpm_solver
 from diffusion.sampling.heun import heun
 from diffusion.sampling.inversion import decode, encode, reconstruction_error
 from diffusion.sampling.loop import Sampler, image_keys, prior_sample, sample
-from diffusion.types import normal
 
 SOLVERS = {"ddim": ddim, "heun": heun, "dpm_solver": dpm_solver}
 ORDERS = {"ddim": (0.93, 1.05), "heun": (1.85, 2.15), "dpm_solver": (1.8, 2.15)}

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from worlds import GAUSSIAN, GaussianWorld, ancestral_step, cases, float64, intermediates, one_variance, stacked
 
-from diffusion import schedules, variance
-from diffusion.denoiser import clip, from_network
-from diffusion.parameterization import Prediction, eps
-from diffusion.process import Process, vp
+from diffusion.core import schedules, variance
+from diffusion.core.denoiser import clip, from_network
+from diffusion.core.parameterization import Prediction, eps
+from diffusion.core.process import Process, vp
+from diffusion.core.types import fold, normal
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.loop import image_keys, prior_sample, sample
-from diffusion.types import fold, normal
 
 T = 20
 CASES = cases(T)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import reference
 
-from diffusion import schedules
-from diffusion.process import vp
+from diffusion.core import schedules
+from diffusion.core.process import vp
 
 LINEAR_4000 = (1e-4 / 4, 0.02 / 4)
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from worlds import GAUSSIAN, MIXTURE, cases
 
-from diffusion.denoiser import interpret
-from diffusion.parameterization import eps
-from diffusion.process import q_sample
-from diffusion.score import from_score, score, tweedie
+from diffusion.core.denoiser import interpret
+from diffusion.core.parameterization import eps
+from diffusion.core.process import q_sample
+from diffusion.core.score import from_score, score, tweedie
 
 T = 20
 CASES = {case.name: case for case in cases(T)}

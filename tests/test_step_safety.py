@@ -12,9 +12,9 @@ from networks import TwoConvolutions, using
 
 from diffusion import build
 from diffusion.config import default_config
+from diffusion.core.timesteps import loss_second_moment
 from diffusion.data.embedded import digits
 from diffusion.nets.unet import UNet
-from diffusion.timesteps import loss_second_moment
 from diffusion.training import ema, health, loop, report, sharding
 from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.feed import Feed

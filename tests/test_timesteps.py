@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from diffusion import timesteps
+from diffusion.core import timesteps
 
 
 @pytest.fixture(autouse=True, scope="module")

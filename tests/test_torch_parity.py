@@ -14,11 +14,11 @@ from naming import made_up
 
 from diffusion.config import default_config, flatten
 from diffusion.convert import diffusers, improved, match
-from diffusion.denoiser import from_network, reverse
+from diffusion.core.denoiser import from_network, reverse
+from diffusion.core.process import vp
 from diffusion.nets.convention import IMPROVED, ORIGINAL
 from diffusion.nets.unet import UNet
 from diffusion.porting import beta
-from diffusion.process import vp
 from diffusion.tables import PARAMETERIZATIONS, VARIANCES, VP_SCHEDULES
 
 torch = pytest.importorskip("torch")

@@ -14,6 +14,9 @@ from PIL import Image
 from worlds import MixtureWorld
 
 from diffusion import build, cloud, config_file, experiment, inputs, looks, plates, tables, workdir
+from diffusion.core.objective import evaluate
+from diffusion.core.process import q_sample
+from diffusion.core.respacing import parse
 from diffusion.data import toy
 from diffusion.evaluation.small_scores import fits
 from diffusion.figures.animation import SIDE, animation
@@ -26,9 +29,6 @@ from diffusion.figures.trajectories import trajectories
 from diffusion.gallery import Gallery
 from diffusion.nets.embedding import time_embedding
 from diffusion.nets.mlp import FREQUENCIES, MLP
-from diffusion.objective import evaluate
-from diffusion.process import q_sample
-from diffusion.respacing import parse
 from diffusion.training.sharding import make_mesh
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,8 +9,8 @@ import pytest
 import reference
 from worlds import cases
 
-from diffusion import schedules, variance
-from diffusion.process import vp
+from diffusion.core import schedules, variance
+from diffusion.core.process import vp
 
 T = 20
 CASES = {case.name: case for case in cases(T)}

@@ -9,11 +9,11 @@ import pytest
 import reference
 from worlds import cases, float64, one_parameterization, stacked
 
-from diffusion import elbo, parameterization, schedules, variance, weighting
-from diffusion.denoiser import interpret
-from diffusion.gaussian import mean_dims
-from diffusion.objective import Objective, evaluate
-from diffusion.process import q_posterior, q_sample, snr, vp
+from diffusion.core import elbo, parameterization, schedules, variance, weighting
+from diffusion.core.denoiser import interpret
+from diffusion.core.gaussian import mean_dims
+from diffusion.core.objective import Objective, evaluate
+from diffusion.core.process import q_posterior, q_sample, snr, vp
 
 ULP = 2.0**-23
 T = 20

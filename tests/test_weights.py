@@ -7,11 +7,12 @@ import pytest
 import reference
 from worlds import cases
 
-from diffusion import build, parameterization, variance, weighting
+from diffusion import build
 from diffusion.config import default_config
-from diffusion.gaussian import mean_dims
-from diffusion.objective import Objective, evaluate
-from diffusion.process import q_sample
+from diffusion.core import parameterization, variance, weighting
+from diffusion.core.gaussian import mean_dims
+from diffusion.core.objective import Objective, evaluate
+from diffusion.core.process import q_sample
 
 T = 20
 CASES = {case.name: case for case in cases(T)}

@@ -14,11 +14,11 @@ import numpy as np
 import reference
 from scipy.special import logsumexp
 
-from diffusion import schedules
-from diffusion.parameterization import Parameterization, Prediction, to_eps
-from diffusion.process import Process, ve, vp
-from diffusion.types import expand
-from diffusion.variance import Variance
+from diffusion.core import schedules
+from diffusion.core.parameterization import Parameterization, Prediction, to_eps
+from diffusion.core.process import Process, ve, vp
+from diffusion.core.types import expand
+from diffusion.core.variance import Variance
 
 Step = Callable[[int], tuple[float, float, np.ndarray | float]]
 """step(t) -> (k_0, k_t, var): a sampler's x_{t-1} = k_0 x_0_hat + k_t x_t + sqrt(var) z, z standard normal."""

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion import build, config_file, experiment, respacing
+from diffusion import build, config_file, experiment
 from diffusion.benchmarks import products
 from diffusion.benchmarks import saving as saves
 from diffusion.benchmarks.contest import FORWARD
@@ -21,16 +21,17 @@ from diffusion.benchmarks.convolutions import shapes as kinds
 from diffusion.benchmarks.peak import product
 from diffusion.benchmarks.worker import Workload
 from diffusion.build import Experiment
+from diffusion.core import grids, respacing
+from diffusion.core.types import Array, Image, Keys
 from diffusion.data.source import Source, in_memory
 from diffusion.evaluation import features as inception
 from diffusion.nets.inception import SIZE, shapes
-from diffusion.sampling import grids, loop
+from diffusion.sampling import loop
 from diffusion.tables import DTYPES, SAMPLERS
 from diffusion.training import loop as training
 from diffusion.training import report
 from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.state import TrainState
-from diffusion.types import Array, Image, Keys
 
 SEGMENT = 10
 """Steps of a chain that are timed at once where a whole one takes too long."""

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from diffusion.benchmarks.contest import FORWARD
 from diffusion.benchmarks.convolutions import CONVOLUTION, PRODUCT, equations
 from diffusion.benchmarks.worker import Workload
+from diffusion.core.types import Array, Image
 from diffusion.tables import DTYPES
-from diffusion.types import Array, Image
 
 
 def traced(ours: Any, batch: int, kind: str) -> Any:

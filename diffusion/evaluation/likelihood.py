@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion.core.elbo import Bound, bits_per_dim
+from diffusion.core.types import Array, Image, Keys, Labels, PerExample
 from diffusion.data.source import Source
 from diffusion.data.transforms import to_image
-from diffusion.elbo import Bound, bits_per_dim
 from diffusion.evaluation.kept import Kept
 from diffusion.sampling.loop import image_keys
-from diffusion.types import Array, Image, Keys, Labels, PerExample
 
 
 class Likelihood(NamedTuple):

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion.core.types import Image, Keys, Labels, PerExample
 from diffusion.data.source import Source
 from diffusion.data.transforms import to_image
 from diffusion.evaluation.kept import Kept
 from diffusion.evaluation.likelihood import padded
 from diffusion.sampling.loop import image_keys
-from diffusion.types import Image, Keys, Labels, PerExample
 
 
 def per_image(

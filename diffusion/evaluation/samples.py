@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion.core.types import Array, Image, Keys, Labels, Pixels
 from diffusion.data.transforms import to_pixels
 from diffusion.evaluation.likelihood import padded
 from diffusion.sampling.loop import image_keys
-from diffusion.types import Array, Image, Keys, Labels, Pixels
 
 
 def draw(

@@ -13,7 +13,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, UInt32
 
-from diffusion.types import OneKey
+from diffusion.core.types import OneKey
 
 Activations = Float[Array, "*_D"]
 Bits = UInt32[Array, "*_D"]

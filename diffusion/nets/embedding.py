@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from diffusion.types import PerExample, Time
+from diffusion.core.types import PerExample, Time
 
 Embedding = Float[Array, "B E"]
 """What the blocks of a network are told of the time step, and of the class where there is one."""

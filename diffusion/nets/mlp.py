@@ -3,11 +3,11 @@
 import jax.numpy as jnp
 from flax import linen as nn
 
+from diffusion.core.types import Labels, PerExample, Time
 from diffusion.nets.blocks import INIT_LAST, Features, dense
 from diffusion.nets.dropout import Dropout
 from diffusion.nets.embedding import time_embedding
 from diffusion.nets.net import Net
-from diffusion.types import Labels, PerExample, Time
 
 FREQUENCIES = (2.0, 4.0, 8.0, 16.0)
 """Of the waves that the network is given beside x; the shortest is 0.4 long, the data lie in [-1, 1]."""

@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
+from diffusion.core.types import Labels, PerExample, Time
 from diffusion.nets.blocks import (
     INIT_LAST,
     AttentionBlock,
@@ -18,7 +19,6 @@ from diffusion.nets.blocks import (
 )
 from diffusion.nets.convention import ORIGINAL, Convention
 from diffusion.nets.net import Net
-from diffusion.types import Labels, PerExample, Time
 
 
 class UNet(Net):

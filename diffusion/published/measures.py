@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from diffusion import respacing
+from diffusion.core import respacing
 from diffusion.evaluation import rate_distortion
 from diffusion.published.record import Experiment, Measure
 from diffusion.results import Result

@@ -1,11 +1,11 @@
 """Ancestral sampling: DDPM Algorithm 2."""
 
-from diffusion import gaussian
-from diffusion.denoiser import Denoiser, reverse
-from diffusion.process import Process
+from diffusion.core import gaussian
+from diffusion.core.denoiser import Denoiser, reverse
+from diffusion.core.process import Process
+from diffusion.core.types import Image, Keys, Time
+from diffusion.core.variance import Variance
 from diffusion.sampling.loop import Sampler, State, noise_unless_last
-from diffusion.types import Image, Keys, Time
-from diffusion.variance import Variance
 
 
 def ancestral(process: Process, variance: Variance) -> Sampler:

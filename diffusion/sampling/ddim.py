@@ -2,10 +2,10 @@
 
 import jax.numpy as jnp
 
-from diffusion.denoiser import Denoiser
-from diffusion.process import Process, at
+from diffusion.core.denoiser import Denoiser
+from diffusion.core.process import Process, at
+from diffusion.core.types import Image, Keys, Time, expand
 from diffusion.sampling.loop import Sampler, State, noise_unless_last
-from diffusion.types import Image, Keys, Time, expand
 
 
 def ddim(process: Process, eta: float = 0.0) -> Sampler:

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from diffusion.denoiser import Denoiser
-from diffusion.process import Process, at
+from diffusion.core.denoiser import Denoiser
+from diffusion.core.process import Process, at
+from diffusion.core.types import Image, Keys, PerExample, Time, expand
 from diffusion.sampling.loop import Sampler
-from diffusion.types import Image, Keys, PerExample, Time, expand
 
 
 class Previous(NamedTuple):

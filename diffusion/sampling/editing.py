@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from diffusion.denoiser import Denoiser
-from diffusion.process import Process, q_sample
+from diffusion.core.denoiser import Denoiser
+from diffusion.core.process import Process, q_sample
+from diffusion.core.types import Array, Image, Keys, PerExample, expand, fold, normal
 from diffusion.sampling.loop import Sampler, descend
-from diffusion.types import Array, Image, Keys, PerExample, expand, fold, normal
 
 
 class Fork(NamedTuple):

@@ -11,11 +11,11 @@ signal is left (phi = pi / 2), noise / signal is infinite, and at t = 0 its loga
 
 import jax.numpy as jnp
 
-from diffusion.denoiser import Denoiser
-from diffusion.parameterization import Prediction
-from diffusion.process import Process, at
+from diffusion.core.denoiser import Denoiser
+from diffusion.core.parameterization import Prediction
+from diffusion.core.process import Process, at
+from diffusion.core.types import Image, Keys, Time, expand
 from diffusion.sampling.loop import Sampler, State
-from diffusion.types import Image, Keys, Time, expand
 
 
 def heun(process: Process) -> Sampler:

@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from diffusion import gaussian
-from diffusion.denoiser import Denoiser
-from diffusion.process import Process, q_sample, q_step
+from diffusion.core import gaussian
+from diffusion.core.denoiser import Denoiser
+from diffusion.core.process import Process, q_sample, q_step
+from diffusion.core.types import Array, Image, Keys, Mask, Time, fold, normal
 from diffusion.sampling.loop import Sampler, State, descend, prior_sample, sample
-from diffusion.types import Array, Image, Keys, Mask, Time, fold, normal
 
 
 def inpainting(

@@ -3,12 +3,12 @@
 import jax
 import jax.numpy as jnp
 
-from diffusion.denoiser import Denoiser
-from diffusion.gaussian import mean_dims
-from diffusion.process import Process, at
+from diffusion.core.denoiser import Denoiser
+from diffusion.core.gaussian import mean_dims
+from diffusion.core.process import Process, at
+from diffusion.core.types import Array, Image, PerExample
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.loop import image_keys, sample
-from diffusion.types import Array, Image, PerExample
 
 
 def encode(process: Process, denoise: Denoiser, x_0: Image) -> Image:

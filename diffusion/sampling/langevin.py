@@ -8,11 +8,11 @@ NCSN (Song and Ermon 2019) eq. 4, whose alpha is 2 h.
 import jax
 import jax.numpy as jnp
 
-from diffusion.denoiser import Denoiser
-from diffusion.process import Process
+from diffusion.core.denoiser import Denoiser
+from diffusion.core.process import Process
+from diffusion.core.score import score
+from diffusion.core.types import Array, Image, Keys, PerExample, Time, expand, fold, normal
 from diffusion.sampling.loop import Sampler, State
-from diffusion.score import score
-from diffusion.types import Array, Image, Keys, PerExample, Time, expand, fold, normal
 
 
 def climb(x: Image, score: Image, h: PerExample, z: Image) -> Image:

@@ -2,10 +2,10 @@
 
 import jax.numpy as jnp
 
-from diffusion.denoiser import Denoiser
-from diffusion.process import Process
+from diffusion.core.denoiser import Denoiser
+from diffusion.core.process import Process
+from diffusion.core.types import Array, Image, PerExample, expand
 from diffusion.sampling.inversion import decode, encode
-from diffusion.types import Array, Image, PerExample, expand
 
 
 def slerp(x: Image, other: Image, lam: PerExample) -> Image:

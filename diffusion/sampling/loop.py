@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from diffusion.denoiser import Denoiser
-from diffusion.process import Process, prior
-from diffusion.types import Array, Image, Keys, Time, expand, fold, normal
+from diffusion.core.denoiser import Denoiser
+from diffusion.core.process import Process, prior
+from diffusion.core.types import Array, Image, Keys, Time, expand, fold, normal
 
 State = Any
 

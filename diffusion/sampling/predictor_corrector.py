@@ -8,13 +8,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from diffusion.denoiser import Denoiser
-from diffusion.gaussian import sum_dims
-from diffusion.process import Process
+from diffusion.core.denoiser import Denoiser
+from diffusion.core.gaussian import sum_dims
+from diffusion.core.process import Process
+from diffusion.core.score import score
+from diffusion.core.types import Array, Image, Keys, PerExample, Time, fold, normal
 from diffusion.sampling.langevin import climb
 from diffusion.sampling.loop import Sampler, State
-from diffusion.score import score
-from diffusion.types import Array, Image, Keys, PerExample, Time, fold, normal
 
 CORRECTOR = 2**31 - 1
 """Folded into the keys of a step for its corrector; what a predictor folds in stays below."""

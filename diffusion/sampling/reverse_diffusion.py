@@ -2,11 +2,11 @@
 
 import jax.numpy as jnp
 
-from diffusion.denoiser import Denoiser
-from diffusion.process import Process, q_step
+from diffusion.core.denoiser import Denoiser
+from diffusion.core.process import Process, q_step
+from diffusion.core.score import score
+from diffusion.core.types import Image, Keys, Time
 from diffusion.sampling.loop import Sampler, State, noise_unless_last
-from diffusion.score import score
-from diffusion.types import Image, Keys, Time
 
 
 def reverse_diffusion(process: Process) -> Sampler:

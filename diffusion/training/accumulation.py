@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from diffusion.core.types import Array, OneKey
 from diffusion.nets.dropout import kept
-from diffusion.types import Array, OneKey
 
 
 def split(batch: Any, parts: int) -> Any:

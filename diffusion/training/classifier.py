@@ -7,15 +7,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from diffusion.core.denoiser import network_input, network_time
+from diffusion.core.process import Process, q_sample
+from diffusion.core.types import Array, Image, Labels, OneKey, Pixels, Time
 from diffusion.data.transforms import random_flip, to_image
-from diffusion.denoiser import network_input, network_time
 from diffusion.nets.classifier import Logits
-from diffusion.process import Process, q_sample
 from diffusion.training import ema
 from diffusion.training.optimizer import Optimizer
 from diffusion.training.state import Params, step_keys
 from diffusion.training.step import QUARTILES, Gather
-from diffusion.types import Array, Image, Labels, OneKey, Pixels, Time
 
 
 class Problem(NamedTuple):

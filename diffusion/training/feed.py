@@ -12,11 +12,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from diffusion.core.types import Array, Labels, Pixels
 from diffusion.data import pipeline
 from diffusion.data.source import Source
 from diffusion.training import hosts, sharding
 from diffusion.training.step import Gather
-from diffusion.types import Array, Labels, Pixels
 
 
 class Feed(NamedTuple):

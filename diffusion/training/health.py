@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from diffusion.types import Array
+from diffusion.core.types import Array
 
 DECAY = 0.99
 """Of the running mean of the gradient norm: it looks back some 100 updates."""

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from diffusion.types import Array
+from diffusion.core.types import Array
 
 
 def put(value: Any, place: NamedSharding) -> Array:

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from diffusion.core.types import Array
 from diffusion.training.health import choose
-from diffusion.types import Array
 
 Optimizer = optax.GradientTransformationExtraArgs
 """update(grads, state, params, fit=..., norm=...) -> updates, state. The state is the old one, bit for bit, where fit

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from diffusion.timesteps import Timesteps
+from diffusion.core.timesteps import Timesteps
+from diffusion.core.types import Array, OneKey
 from diffusion.training import health
 from diffusion.training.health import Health
-from diffusion.types import Array, OneKey
 
 Params = Any
 

@@ -7,20 +7,20 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from diffusion import objective as objectives
+from diffusion.core import objective as objectives
+from diffusion.core.denoiser import network_input, network_time, split
+from diffusion.core.objective import Objective
+from diffusion.core.parameterization import Parameterization
+from diffusion.core.process import Process, q_sample
+from diffusion.core.timesteps import Timesteps
+from diffusion.core.types import Array, Image, Labels, OneKey, PerExample, Pixels, Time
+from diffusion.core.variance import Variance
 from diffusion.data.transforms import random_flip, to_image
-from diffusion.denoiser import network_input, network_time, split
-from diffusion.objective import Objective
-from diffusion.parameterization import Parameterization
-from diffusion.process import Process, q_sample
-from diffusion.timesteps import Timesteps
 from diffusion.training import ema, health
 from diffusion.training.accumulation import accumulate
 from diffusion.training.health import Guard, Verdict
 from diffusion.training.optimizer import Optimizer
 from diffusion.training.state import Params, StepKeys, TrainState, step_keys
-from diffusion.types import Array, Image, Labels, OneKey, PerExample, Pixels, Time
-from diffusion.variance import Variance
 
 QUARTILES = 4
 HEALTH = "health"

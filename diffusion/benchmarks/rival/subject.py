@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion import config_file, schedules
+from diffusion import config_file
 from diffusion.benchmarks.rival.modes import torch
 from diffusion.config import flatten
 from diffusion.convert import diffusers_config
-from diffusion.sampling import grids
+from diffusion.core import grids, schedules
 
 
 class Subject(NamedTuple):

@@ -8,8 +8,8 @@ from typing import Any
 from diffusion.benchmarks.rival.modes import GPU, INFERENCE, TRAINING, chosen, fastest, torch
 from diffusion.benchmarks.rival.subject import Subject, subject
 from diffusion.benchmarks.worker import Workload
-from diffusion.respacing import parse
-from diffusion.sampling import grids
+from diffusion.core import grids
+from diffusion.core.respacing import parse
 
 DDIM_STEPS = "50"
 

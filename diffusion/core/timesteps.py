@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from diffusion.types import Array, OneKey, PerExample, Time
+from diffusion.core.types import Array, OneKey, PerExample, Time
 
 State = Any
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from diffusion.process import Process, at, q_posterior
-from diffusion.types import Image, PerExample, Time
+from diffusion.core.process import Process, at, q_posterior
+from diffusion.core.types import Image, PerExample, Time
 
 
 class Parameterization(NamedTuple):

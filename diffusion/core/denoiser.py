@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from diffusion.gaussian import Gaussian
-from diffusion.parameterization import Parameterization, Prediction, to_eps
-from diffusion.process import Process, at, q_posterior
-from diffusion.types import Array, Image, Time, expand
-from diffusion.variance import Variance
+from diffusion.core.gaussian import Gaussian
+from diffusion.core.parameterization import Parameterization, Prediction, to_eps
+from diffusion.core.process import Process, at, q_posterior
+from diffusion.core.types import Array, Image, Time, expand
+from diffusion.core.variance import Variance
 
 Denoiser = Callable[[Image, Time], Prediction]
 """denoise(x_t, t), t a step of the base process, the one that the network was trained on."""

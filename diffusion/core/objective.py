@@ -19,15 +19,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from diffusion import gaussian
-from diffusion.denoiser import interpret
-from diffusion.elbo import Decoder, bits_per_dim, dims, term
-from diffusion.gaussian import mean_dims
-from diffusion.parameterization import Parameterization
-from diffusion.process import Process
-from diffusion.types import Image, PerExample, Time, expand
-from diffusion.variance import Variance
-from diffusion.weighting import Weight
+from diffusion.core import gaussian
+from diffusion.core.denoiser import interpret
+from diffusion.core.elbo import Decoder, bits_per_dim, dims, term
+from diffusion.core.gaussian import mean_dims
+from diffusion.core.parameterization import Parameterization
+from diffusion.core.process import Process
+from diffusion.core.types import Image, PerExample, Time, expand
+from diffusion.core.variance import Variance
+from diffusion.core.weighting import Weight
 
 
 class Objective(NamedTuple):

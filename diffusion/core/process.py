@@ -13,9 +13,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion import gaussian
-from diffusion.gaussian import Gaussian
-from diffusion.types import Array, Image, PerExample, Time, expand
+from diffusion.core import gaussian
+from diffusion.core.gaussian import Gaussian
+from diffusion.core.types import Array, Image, PerExample, Time, expand
 
 
 class Process(NamedTuple):

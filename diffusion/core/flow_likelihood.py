@@ -15,11 +15,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from diffusion import gaussian
-from diffusion.denoiser import Denoiser
-from diffusion.gaussian import sum_dims
-from diffusion.process import Process, at, prior
-from diffusion.types import Array, Image, Keys, PerExample, expand, fold
+from diffusion.core import gaussian
+from diffusion.core.denoiser import Denoiser
+from diffusion.core.gaussian import sum_dims
+from diffusion.core.process import Process, at, prior
+from diffusion.core.types import Array, Image, Keys, PerExample, expand, fold
 
 Field = Callable[[Image], Image]
 """A function of a batch that treats each example alone."""

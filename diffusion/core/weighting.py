@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from diffusion.parameterization import Parameterization
-from diffusion.process import Process, snr
-from diffusion.types import PerExample, Time
+from diffusion.core.parameterization import Parameterization
+from diffusion.core.process import Process, snr
+from diffusion.core.types import PerExample, Time
 
 Weight = Callable[[Process, Parameterization, Time], PerExample]
 

@@ -16,13 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from diffusion import gaussian
-from diffusion.denoiser import Denoiser, reverse
-from diffusion.gaussian import Gaussian, mean_dims, sum_dims
-from diffusion.parameterization import Prediction
-from diffusion.process import Process, prior, q_marginal, q_posterior, q_sample
-from diffusion.types import Array, Image, Keys, PerExample, Time, fold, normal
-from diffusion.variance import Variance
+from diffusion.core import gaussian
+from diffusion.core.denoiser import Denoiser, reverse
+from diffusion.core.gaussian import Gaussian, mean_dims, sum_dims
+from diffusion.core.parameterization import Prediction
+from diffusion.core.process import Process, prior, q_marginal, q_posterior, q_sample
+from diffusion.core.types import Array, Image, Keys, PerExample, Time, fold, normal
+from diffusion.core.variance import Variance
 
 Decoder = Callable[[Gaussian, Image], Array]
 """Log-likelihood per element of x_0 under p(x_0 | x_1): gaussian.discretized_log_prob or gaussian.log_prob."""

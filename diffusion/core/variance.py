@@ -6,8 +6,8 @@ that is sampled: on a respaced chain the bounds are recomputed, the raw output k
 
 from collections.abc import Callable
 
-from diffusion.process import Process, at
-from diffusion.types import Image, PerExample, Time
+from diffusion.core.process import Process, at
+from diffusion.core.types import Image, PerExample, Time
 
 Variance = Callable[[Process, Time, Image | None], Image | PerExample]
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffusion.sampling import grids
+from diffusion.core import grids
 
 Grid = Callable[[int], np.ndarray]
 """T -> the steps kept, rising from 0."""
