@@ -10,7 +10,7 @@ The set has no test split: every twentieth image is held out for the bound.
     python scripts/train.py --config=configs/celebahq256.py --config.data.name=folder:PATH
 """
 
-from diffusion.config import default_config
+from diffusion.config.config import default_config
 
 
 def get_config():

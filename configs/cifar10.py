@@ -10,7 +10,7 @@ configs/cifar10_small.py is for one modest GPU, configs/digits.py for a CPU.
     python scripts/train.py --config=configs/cifar10.py
 """
 
-from diffusion.config import default_config
+from diffusion.config.config import default_config
 
 
 def get_config():

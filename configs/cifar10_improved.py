@@ -9,7 +9,7 @@ Cost: 500,000 steps of 128 images at 6.5 TFLOP, 3.2e18 FLOP.
     python scripts/train.py --config=configs/cifar10_improved.py
 """
 
-from diffusion.config import default_config
+from diffusion.config.config import default_config
 
 
 def get_config():

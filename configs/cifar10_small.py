@@ -9,7 +9,7 @@ Cost: 20,000 steps of 128 images at 1.15 TFLOP, 2.3e16 FLOP in all: an hour at a
     python scripts/train.py --config=configs/cifar10_small.py
 """
 
-from diffusion.config import default_config
+from diffusion.config.config import default_config
 
 
 def get_config():

@@ -9,7 +9,7 @@ Cost: 5 to 7 minutes on 2 CPU cores, installation, sampling and the exact bound 
     python scripts/train.py --config=configs/digits.py
 """
 
-from diffusion.config import default_config
+from diffusion.config.config import default_config
 
 
 def get_config():

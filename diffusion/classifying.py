@@ -12,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion import build, guide, workdir
+from diffusion.config.validation import validate
 from diffusion.core.types import Array
 from diffusion.data.source import Source
 from diffusion.tables import adam
@@ -21,7 +22,6 @@ from diffusion.training.classifier import Problem
 from diffusion.training.progress import Progress
 from diffusion.training.state import Params
 from diffusion.training.stop import Stop
-from diffusion.validation import validate
 
 DRAWS = 8
 """Steps t at which each held-out image is classified: two in each quarter."""

@@ -26,12 +26,12 @@ from typing import NoReturn
 from absl import flags
 from ml_collections import ConfigDict
 
-from diffusion.config import lookup
-from diffusion.config_file import ROOT, explain, find, indented, load, override
-from diffusion.keys import KEYS
-from diffusion.legal import nearest
+from diffusion.config.config import lookup
+from diffusion.config.files import ROOT, explain, find, indented, load, override
+from diffusion.config.ranges import nearest
+from diffusion.config.schema import KEYS
+from diffusion.config.validation import validate
 from diffusion.training.stop import Stop, Stopped
-from diffusion.validation import validate
 
 TRACEBACK = "DIFFUSION_TRACEBACK"
 USER_ERROR = 2

@@ -10,7 +10,8 @@ import numpy as np
 import diffusion
 from diffusion import protocol
 from diffusion.build import Experiment
-from diffusion.config import config_hash
+from diffusion.config.config import config_hash
+from diffusion.config.validation import validate
 from diffusion.core import respacing
 from diffusion.core.types import Image, Keys, Labels
 from diffusion.evaluation import sample_set, samples
@@ -18,7 +19,6 @@ from diffusion.evaluation.kept import digest
 from diffusion.evaluation.sample_set import Part, SampleSet
 from diffusion.protocol import Subject
 from diffusion.tables import SAMPLERS
-from diffusion.validation import validate
 from diffusion.workdir import Run
 
 STOCHASTIC = frozenset({"ddim"})

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from diffusion import advice, build, looks, tracing, workdir
 from diffusion.budget import Budget
 from diffusion.build import Experiment
+from diffusion.config.validation import doubts, validate
 from diffusion.data.source import Source
 from diffusion.findings import Findings, measure, write
 from diffusion.paper import deviations
@@ -28,7 +29,6 @@ from diffusion.training.start import start
 from diffusion.training.state import Params, TrainState
 from diffusion.training.stop import Stop
 from diffusion.training.streams import Streams
-from diffusion.validation import doubts, validate
 
 
 class Outcome(NamedTuple):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from diffusion import workdir
-from diffusion.config import flatten
+from diffusion.config.config import flatten
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process
 from diffusion.core.types import Array, Image, Labels, OneKey, PerExample, Time

@@ -7,7 +7,7 @@ default shows as a deviation.
 
 from typing import Any, NamedTuple
 
-from diffusion.config import Config, flatten
+from diffusion.config.config import Config, flatten
 
 
 class Published(NamedTuple):

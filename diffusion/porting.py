@@ -12,8 +12,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion import build, experiment, workdir
-from diffusion.config import flatten
-from diffusion.config_file import ROOT, load
+from diffusion.config.config import flatten
+from diffusion.config.files import ROOT, load
 from diffusion.convert import diffusers, improved, match, original
 from diffusion.convert.match import Tensors
 from diffusion.convert.weights import Weights, digest

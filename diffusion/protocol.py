@@ -10,7 +10,7 @@ import numpy as np
 
 from diffusion import workdir
 from diffusion.build import Experiment
-from diffusion.config import config_hash
+from diffusion.config.config import config_hash
 from diffusion.core import respacing
 from diffusion.training import report
 from diffusion.training.state import Params

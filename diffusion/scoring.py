@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from diffusion import results
+from diffusion.config.ranges import nearest
 from diffusion.data.source import Source
 from diffusion.evaluation import features, frechet, inception_score, kernel_distance
 from diffusion.evaluation.feature_pass import Features, Progress, Real, one_pass
@@ -19,7 +20,6 @@ from diffusion.evaluation.features import Extractor
 from diffusion.evaluation.precision_recall import precision_recall
 from diffusion.evaluation.sample_set import SampleSet
 from diffusion.evaluation.small_scores import SMALL, Material
-from diffusion.legal import nearest
 from diffusion.protocol import FULL
 from diffusion.results import Result
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import jax
 
 from diffusion import build, experiment, looks, workdir
-from diffusion.ablation import RESULT, Cell, Grid, read
-from diffusion.config import config_hash
+from diffusion.config.ablation import RESULT, Cell, Grid, read
+from diffusion.config.config import config_hash
 from diffusion.evaluation import tables
 from diffusion.evaluation.tables import BOUND, Column, Line, Table
 from diffusion.figures.grid import save

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 import diffusion
-from diffusion.config import config_hash, differences, flatten, restore
-from diffusion.keys import RESUMABLE
+from diffusion.config.config import config_hash, differences, flatten, restore
+from diffusion.config.schema import RESUMABLE
 from diffusion.training import manifest
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")

@@ -35,7 +35,7 @@ OVERRIDES = cli.define_overrides()
 
 
 def main() -> None:
-    from diffusion import ablation
+    from diffusion.config import ablation
 
     if not GRID.value:
         raise ValueError("--grid is required: a file such as configs/ablations/ho_table2.py")

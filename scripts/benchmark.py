@@ -141,7 +141,7 @@ def contest_settings(measured: list[str], pace: Any) -> Any:
 
 def measures(of_nets: list[str], others: list[str]) -> list[str]:
     """What is measured, in the order of the table. Raises ValueError for a name that is no measure."""
-    from diffusion.legal import nearest
+    from diffusion.config.ranges import nearest
 
     known = [*of_nets, *others]
     for name in ONLY.value:

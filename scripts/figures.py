@@ -92,7 +92,7 @@ def main() -> None:
 
 def chosen(known: list[str]) -> list[str]:
     """The figures asked for, each once. Raises ValueError for a name that is none."""
-    from diffusion.legal import nearest
+    from diffusion.config.ranges import nearest
 
     for name in FIGURE.value:
         if name not in known:

@@ -20,17 +20,18 @@ import numpy as np
 import pytest
 from networks import OneConvolution
 
-from diffusion import ablation, build, experiment, sweep
-from diffusion.ablation import Cell, Row
-from diffusion.config import differences, flatten
-from diffusion.config_file import load as load_config
+from diffusion import build, experiment, sweep
+from diffusion.config import ablation
+from diffusion.config.ablation import Cell, Row
+from diffusion.config.config import differences, flatten
+from diffusion.config.files import load as load_config
+from diffusion.config.validation import validate
 from diffusion.core import respacing
 from diffusion.evaluation import tables
 from diffusion.evaluation.tables import BOUND, Line, Table
 from diffusion.training import sharding
 from diffusion.training.loop import Hooks
 from diffusion.training.stop import STOPPED, Stop, Stopped
-from diffusion.validation import validate
 
 ROOT = Path(__file__).resolve().parents[1]
 GRIDS = sorted(path.stem for path in (ROOT / "configs" / "ablations").glob("[!_]*.py"))
@@ -270,7 +271,7 @@ def test_grid_files_that_are_none(toy):
     with pytest.raises(ValueError, match=r"--grid=ho_table.py: no such file; did you mean .*/ho_table2.py"):
         ablation.load("ho_table.py", "digits")
     toy.write_text("x = 1")
-    with pytest.raises(ValueError, match=r"must return a diffusion.ablation.Grid"):
+    with pytest.raises(ValueError, match=r"must return a diffusion.config.ablation.Grid"):
         ablation.load(str(toy), "digits")
     toy.write_text("def get_grid(size):\n    return 1 / 0\n")
     with pytest.raises(ValueError, match=r"toy.py, line 2: ZeroDivisionError"):

@@ -9,14 +9,14 @@ import pytest
 from flax import linen as nn
 
 from diffusion import build
-from diffusion.config import default_config
+from diffusion.config.config import default_config
+from diffusion.config.validation import validate
 from diffusion.core.timesteps import loss_second_moment
 from diffusion.data.embedded import digits
 from diffusion.training import accumulation, noise_scale, sharding
 from diffusion.training.optimizer import skipping
 from diffusion.training.state import step_keys
 from diffusion.training.step import gradient
-from diffusion.validation import validate
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 

@@ -11,12 +11,12 @@ from worlds import GAUSSIAN, cases
 
 from diffusion import tables
 from diffusion.build import levels
-from diffusion.config import default_config
+from diffusion.config.config import default_config
+from diffusion.config.schema import CHOICES
 from diffusion.core import grids, respacing, schedules, variance
 from diffusion.core.denoiser import interpret
 from diffusion.core.objective import evaluate
 from diffusion.core.process import Process, flow, q_sample, ve, vp
-from diffusion.keys import CHOICES
 from diffusion.sampling.loop import image_keys, prior_sample, sample
 
 PROCESSES = {case.name: case.process for case in cases(100)}

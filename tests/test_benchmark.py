@@ -16,7 +16,7 @@ from flax import linen as nn
 from networks import TwoConvolutions, using
 from test_training import tiny
 
-from diffusion import build, tracing, validation
+from diffusion import build, tracing
 from diffusion.benchmarks import (
     contest,
     convolutions,
@@ -33,6 +33,7 @@ from diffusion.benchmarks import (
 from diffusion.benchmarks import ours as our_side
 from diffusion.benchmarks.rival import modes
 from diffusion.benchmarks.timing import Timing
+from diffusion.config import validation
 from diffusion.data.embedded import digits
 from diffusion.figures.scaling import scaling as draw
 from diffusion.nets import dropout

@@ -6,7 +6,7 @@ from networks import TwoConvolutions, using
 
 from diffusion import build, experiment, findings
 from diffusion.budget import UNLIMITED, Budget
-from diffusion.config import default_config
+from diffusion.config.config import default_config
 from diffusion.data.embedded import digits
 from diffusion.training.sharding import make_mesh
 

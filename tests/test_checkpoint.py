@@ -22,7 +22,7 @@ from stress import corrupt
 from stress.corrupt import State, bits, state_of
 
 from diffusion import workdir
-from diffusion.config import default_config
+from diffusion.config.config import default_config
 from diffusion.training import background, manifest
 from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.metrics import Writer

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from diffusion.config import config_hash, default_config, describe, differences, flatten, lookup, restore
-from diffusion.config_file import load, override
-from diffusion.keys import CHOICES, FLOW_SCHEDULES, KEYS, RESUMABLE, VE_SCHEDULES, VP_SCHEDULES
-from diffusion.legal import nearest
+from diffusion.config.config import config_hash, default_config, describe, differences, flatten, lookup, restore
+from diffusion.config.files import load, override
+from diffusion.config.ranges import nearest
+from diffusion.config.schema import CHOICES, FLOW_SCHEDULES, KEYS, RESUMABLE, VE_SCHEDULES, VP_SCHEDULES
+from diffusion.config.validation import READ_BY, RULES, SIGNAL_ENDS, validate
 from diffusion.paper import PAPER, deviations
-from diffusion.validation import READ_BY, RULES, SIGNAL_ENDS, validate
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
@@ -500,7 +500,7 @@ FAULTY_FILES = (
 
 @pytest.mark.parametrize(("text", "expected"), FAULTY_FILES, ids=range(len(FAULTY_FILES)))
 def test_faulty_config_file_names_its_line(tmp_path, text, expected):
-    start = "from diffusion.config import default_config\ndef get_config():\n    c = default_config()\n"
+    start = "from diffusion.config.config import default_config\ndef get_config():\n    c = default_config()\n"
     path = tmp_path / "faulty.py"
     path.write_text(text.replace("{start}", start))
     with pytest.raises(ValueError) as caught:

@@ -153,8 +153,8 @@ SCHEDULER = {
 
 
 def test_published_files_say_what_the_published_configs_say():
-    from diffusion.config import flatten
-    from diffusion.config_file import ROOT, load
+    from diffusion.config.config import flatten
+    from diffusion.config.files import ROOT, load
 
     published = (("cifar10", CIFAR10, "fixed_large", 32), ("celebahq256", FACES, "fixed_small", 256))
     for file, unet, variance, size in published:
@@ -220,7 +220,7 @@ def test_a_diffusion_that_is_not_ours_is_refused(change, line):
 
 
 def base(**changes):
-    from diffusion.config import default_config, flatten
+    from diffusion.config.config import default_config, flatten
 
     return flatten(default_config()) | {key.replace("__", "."): value for key, value in changes.items()}
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from diffusion import build, tables
-from diffusion.config import default_config
+from diffusion.config.config import default_config
 from diffusion.data import embedded, pipeline
 from diffusion.data.embedded import digits
 from diffusion.data.source import Source, hold_out, in_memory, load

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from diffusion.config import default_config
-from diffusion.config_file import load
-from diffusion.validation import doubts
+from diffusion.config.config import default_config
+from diffusion.config.files import load
+from diffusion.config.validation import doubts
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.py"))
 

@@ -14,7 +14,7 @@ from networks import OneConvolution
 from PIL import Image
 
 from diffusion import build, edits, given, workdir
-from diffusion.config import default_config
+from diffusion.config.config import default_config
 from diffusion.core.respacing import parse
 from diffusion.data.embedded import digits
 from diffusion.data.source import in_memory

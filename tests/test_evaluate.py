@@ -18,7 +18,7 @@ from networks import OneConvolution
 from worlds import GAUSSIAN, standard_errors
 
 from diffusion import bounding, build, drawing, evaluating, experiment, findings, protocol, results, scoring
-from diffusion.config import default_config
+from diffusion.config.config import default_config
 from diffusion.core import elbo, gaussian, schedules, variance
 from diffusion.core.process import vp
 from diffusion.core.types import fold

@@ -16,7 +16,7 @@ from networks import OneConvolution
 from PIL import Image
 
 from diffusion import build, plates, recorded, results, tables, workdir
-from diffusion.config import default_config
+from diffusion.config.config import default_config
 from diffusion.core import schedules
 from diffusion.core.respacing import parse
 from diffusion.data.embedded import digits

@@ -7,7 +7,7 @@ import pytest
 from worlds import GAUSSIAN, MIXTURE, GaussianWorld
 
 from diffusion import build, flow_nll, results
-from diffusion.config import default_config
+from diffusion.config.config import default_config
 from diffusion.core import schedules
 from diffusion.core.elbo import bits_per_dim
 from diffusion.core.flow_likelihood import exact, hutchinson, log_prob, nll

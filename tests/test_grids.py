@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from diffusion import build
-from diffusion.config import default_config
+from diffusion.config.config import default_config
+from diffusion.config.validation import validate
 from diffusion.core import grids, respacing, schedules
 from diffusion.core.process import vp
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.loop import image_keys
-from diffusion.validation import validate
 
 PUBLISHED = (
     (1000, "ddim50", range(0, 1000, 20)),

@@ -15,7 +15,8 @@ from scipy.special import log_softmax
 from worlds import GaussianWorld, MixtureWorld, float64, standard_errors
 
 from diffusion import build, classifying, drawing, guide, guiding, protocol, recorded, results, workdir
-from diffusion.config import default_config
+from diffusion.config.config import default_config
+from diffusion.config.validation import validate
 from diffusion.core import schedules
 from diffusion.core.denoiser import clip
 from diffusion.core.parameterization import Prediction
@@ -34,7 +35,6 @@ from diffusion.training import accumulation, classifier, labels, sharding
 from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.sharding import make_mesh
 from diffusion.training.streams import ROLLING
-from diffusion.validation import validate
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 

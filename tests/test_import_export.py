@@ -12,8 +12,8 @@ from naming import foreign, made_up
 from test_tensor_bundle import write_bundle
 
 from diffusion import experiment, porting, workdir
-from diffusion.config import default_config, flatten
-from diffusion.config_file import load
+from diffusion.config.config import default_config, flatten
+from diffusion.config.files import load
 from diffusion.convert import diffusers, improved, match
 from diffusion.convert.weights import Weights
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from diffusion.config import default_config
+from diffusion.config.config import default_config
+from diffusion.config.schema import CHOICES
+from diffusion.config.validation import doubts, validate
 from diffusion.core import timesteps
 from diffusion.core.timesteps import History, loss_second_moment, probabilities
-from diffusion.keys import CHOICES
 from diffusion.training import sharding
 from diffusion.training.checkpoint import Checkpoints
-from diffusion.validation import doubts, validate
 
 T, H = 7, 4
 OURS = loss_second_moment(T, history=H, uniform_share=0.05)

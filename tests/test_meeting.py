@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from diffusion.config import default_config
+from diffusion.config.config import default_config
 from diffusion.distributed import joining, meeting
 from diffusion.distributed.link import Link
 from diffusion.distributed.meeting import Meeting, free_port, listener

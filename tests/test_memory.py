@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from diffusion import advice, build
-from diffusion.config import default_config
+from diffusion.config.config import default_config
 from diffusion.training import memory, sharding
 from diffusion.training.memory import Footprint
 

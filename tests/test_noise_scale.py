@@ -8,7 +8,7 @@ import pytest
 from worlds import standard_errors
 
 from diffusion import build, looks
-from diffusion.config import default_config
+from diffusion.config.config import default_config
 from diffusion.core import parameterization, schedules, variance, weighting
 from diffusion.core.objective import Objective
 from diffusion.core.process import vp

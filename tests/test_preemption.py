@@ -19,7 +19,7 @@ from networks import TwoConvolutions, using
 from stress import kill
 
 from diffusion import build, experiment
-from diffusion.config import default_config
+from diffusion.config.config import default_config
 from diffusion.data.embedded import digits
 from diffusion.training import loop, sharding
 from diffusion.training.metrics import Writer

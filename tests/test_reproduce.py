@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffusion import ablation, build, config_file, paper, results
-from diffusion.config import config_hash, restore
+from diffusion import build, paper, results
+from diffusion.config import ablation, files
+from diffusion.config.config import config_hash, restore
+from diffusion.config.validation import validate
 from diffusion.evaluation import rate_distortion
 from diffusion.experiment import forward_flops
 from diffusion.figures import style
@@ -28,7 +30,6 @@ from diffusion.published.matching import compare
 from diffusion.published.measures import fid, nll
 from diffusion.published.record import Cell, Experiment
 from diffusion.results import Result
-from diffusion.validation import validate
 from diffusion.workdir import Run, nested, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,9 +49,9 @@ def values(name: str, column: str) -> dict[str, float]:
 
 @pytest.mark.parametrize("experiment", sorted(EXPERIMENTS), ids=lambda e: f"{e.name}_{e.resolve().train.steps}")
 def test_every_experiment_is_a_config_that_can_be_run(experiment):
-    config = config_file.load(ROOT / experiment.config)
+    config = files.load(ROOT / experiment.config)
     for key, text in experiment.changes:
-        config_file.override(config, key, text)
+        files.override(config, key, text)
     validate(config)
     assert config_hash(config) == config_hash(experiment.resolve())
     assert config.train.steps >= 200_000 and config.paper in paper.PAPER
@@ -552,10 +553,10 @@ def test_commands_are_those_of_the_cells(tmp_path):
     trained = {}
     for line in (line for line in lines if line[1] == "scripts/train.py"):
         flags = dict(flag.removeprefix("--").split("=", 1) for flag in line[2:])
-        config = config_file.load(ROOT / flags.pop("config"))
+        config = files.load(ROOT / flags.pop("config"))
         folder = flags.pop("workdir")
         for key, value in flags.items():
-            config_file.override(config, key.removeprefix("config."), value)
+            files.override(config, key.removeprefix("config."), value)
         validate(config)
         trained.setdefault(folder, []).append((config_hash(config), config.train.steps))
     wanted = {(config_hash(e.resolve()), e.resolve().train.steps) for e in EXPERIMENTS}

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from diffusion import build
-from diffusion.config import default_config
-from diffusion.config_file import load
+from diffusion.config.config import default_config
+from diffusion.config.files import load
 from diffusion.data.embedded import digits
 from diffusion.training import loop, memory, report, sharding
 from diffusion.training.state import create

@@ -8,7 +8,7 @@ import pytest
 from networks import TwoConvolutions, using
 
 from diffusion import build
-from diffusion.config import default_config
+from diffusion.config.config import default_config
 from diffusion.data.embedded import digits
 from diffusion.training import loop, sharding
 from diffusion.training.course import Plan

@@ -11,7 +11,8 @@ import pytest
 from networks import TwoConvolutions, using
 
 from diffusion import build
-from diffusion.config import default_config
+from diffusion.config.config import default_config
+from diffusion.config.validation import validate
 from diffusion.core.timesteps import loss_second_moment
 from diffusion.data.embedded import digits
 from diffusion.nets.unet import UNet
@@ -24,7 +25,6 @@ from diffusion.training.optimizer import skipping
 from diffusion.training.state import create, step_keys
 from diffusion.training.step import HEALTH, Update, gradient, train_step, train_steps
 from diffusion.training.stop import Stop
-from diffusion.validation import validate
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from naming import made_up
 
-from diffusion.config import default_config, flatten
+from diffusion.config.config import default_config, flatten
 from diffusion.convert import diffusers, improved, match
 from diffusion.core.denoiser import from_network, reverse
 from diffusion.core.process import vp

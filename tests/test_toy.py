@@ -13,7 +13,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from PIL import Image
 from worlds import MixtureWorld
 
-from diffusion import build, cloud, config_file, experiment, inputs, looks, plates, tables, workdir
+from diffusion import build, cloud, experiment, inputs, looks, plates, tables, workdir
+from diffusion.config import files
 from diffusion.core.objective import evaluate
 from diffusion.core.process import q_sample
 from diffusion.core.respacing import parse
@@ -177,7 +178,7 @@ def test_labels_and_dropout_are_asked_for():
 
 
 def points_config(**changes):
-    config = config_file.load(ROOT / "configs" / "toy2d.py")
+    config = files.load(ROOT / "configs" / "toy2d.py")
     config.update_from_flattened_dict(
         {"data.name": "toy:mixture", "compilation_cache": "off", "sample.n": 1000, "sample.batch_size": 1000, **changes}
     )

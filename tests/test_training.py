@@ -9,7 +9,7 @@ import pytest
 from networks import TwoConvolutions, using
 
 from diffusion import build, experiment
-from diffusion.config import default_config
+from diffusion.config.config import default_config
 from diffusion.data.embedded import digits
 from diffusion.data.source import in_memory
 from diffusion.nets.unet import UNet

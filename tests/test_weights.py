@@ -8,7 +8,7 @@ import reference
 from worlds import cases
 
 from diffusion import build
-from diffusion.config import default_config
+from diffusion.config.config import default_config
 from diffusion.core import parameterization, variance, weighting
 from diffusion.core.gaussian import mean_dims
 from diffusion.core.objective import Objective, evaluate

@@ -13,7 +13,7 @@ cifar10: the paper's experiment, 800,000 steps a row. mnist: 10,000 steps a row.
 """
 
 from configs.ablations._base import base
-from diffusion.ablation import Grid, Row
+from diffusion.config.ablation import Grid, Row
 
 
 def get_grid(size: str) -> Grid:

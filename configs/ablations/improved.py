@@ -16,7 +16,7 @@ mnist: T = 250 and 1000, 10,000 steps a run.
 from configs.ablations._base import base, betas, unread
 from configs.cifar10_improved import get_config as cifar10
 from configs.imagenet64 import get_config as imagenet64
-from diffusion.ablation import Grid, Row
+from diffusion.config.ablation import Grid, Row
 
 PAPER = {
     "cifar10": (

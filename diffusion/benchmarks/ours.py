@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion import build, config_file, experiment
+from diffusion import build, experiment
 from diffusion.benchmarks import products
 from diffusion.benchmarks import saving as saves
 from diffusion.benchmarks.contest import FORWARD
@@ -21,6 +21,7 @@ from diffusion.benchmarks.convolutions import shapes as kinds
 from diffusion.benchmarks.peak import product
 from diffusion.benchmarks.worker import Workload
 from diffusion.build import Experiment
+from diffusion.config import files
 from diffusion.core import grids, respacing
 from diffusion.core.types import Array, Image, Keys
 from diffusion.data.source import Source, in_memory
@@ -57,7 +58,7 @@ def memory() -> int:
 
 def settings(request: Mapping[str, Any]) -> ConfigDict:
     """The config of a request."""
-    config = config_file.load(config_file.find(request["config"]))
+    config = files.load(files.find(request["config"]))
     changes = {key: tuple(v) if isinstance(v, list) else v for key, v in request["changes"].items()}
     config.update_from_flattened_dict({**changes, "train.batch_size": request["batch"]})
     return config

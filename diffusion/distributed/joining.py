@@ -20,7 +20,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion.config import flatten
+from diffusion.config.config import flatten
 from diffusion.distributed.link import Link
 from diffusion.distributed.place import Place
 from diffusion.distributed.roll import GONE, SILENCE

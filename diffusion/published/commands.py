@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffusion.config import flatten
+from diffusion.config.config import flatten
 from diffusion.published.matching import Comparison
 from diffusion.published.qualify import Found, count, departures
 from diffusion.published.record import Experiment, Measure, Table

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import cache
 
-from diffusion.legal import nearest
+from diffusion.config.ranges import nearest
 from diffusion.published import ddim, ddpm, improved
 from diffusion.published.record import Table
 

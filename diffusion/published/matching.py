@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from diffusion.config import flatten
+from diffusion.config.config import flatten
 from diffusion.published.qualify import Found, bare, count, departs, departures, same_data, unlike
 from diffusion.published.record import Cell, Experiment, Measure, Table
 from diffusion.results import Result

@@ -7,7 +7,7 @@ FID at five checkpoints; the paper has one FID, at the end. Its network starts w
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffusion.config import flatten
+from diffusion.config.config import flatten
 from diffusion.published.ddpm import CIFAR10
 from diffusion.published.measures import fid
 from diffusion.published.qualify import departs, departures, same_data, unlike

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffusion.config import config_hash, flatten
-from diffusion.keys import KEYS, RESUMABLE
+from diffusion.config.config import config_hash, flatten
+from diffusion.config.schema import KEYS, RESUMABLE
 from diffusion.published.record import Experiment, Measure
 from diffusion.results import Result, find
 from diffusion.workdir import read_run

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from diffusion.config import flatten
-from diffusion.config_file import find, load, override
+from diffusion.config.config import flatten
+from diffusion.config.files import find, load, override
 from diffusion.results import Result
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from diffusion.config import flatten
+from diffusion.config.config import flatten
 from diffusion.evaluation.tables import escaped
 from diffusion.published.matching import Comparison, Place, Reading
 from diffusion.published.record import BLANK, Cell, Table

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion import workdir
-from diffusion.config import default_config
+from diffusion.config.config import default_config
 from diffusion.training.metrics import Writer
 from diffusion.training.streams import Streams
 

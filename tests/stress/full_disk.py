@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from stress import kill
 
 from diffusion import runtime
-from diffusion.config_file import load, override
+from diffusion.config.files import load, override
 from diffusion.training import manifest
 
 ROOT = kill.ROOT

@@ -157,7 +157,7 @@ class Fuzz:
 
     def _run(self, config: Any, *how: Any) -> Any:
         """In place of experiment.run: that itself, or as much of it as can be had without compiling."""
-        from diffusion.config import flatten
+        from diffusion.config.config import flatten
 
         flat = flatten(config)
         small = all(flat[key] <= most for key, most in CHEAP.items()) and len(flat["net.multipliers"]) < 3
@@ -176,10 +176,10 @@ class Fuzz:
         import numpy as np
 
         from diffusion import build, experiment
+        from diffusion.config.validation import doubts, validate
         from diffusion.sampling.loop import image_keys
         from diffusion.training.sharding import make_mesh
         from diffusion.training.step import train_steps
-        from diffusion.validation import doubts, validate
 
         source, held_out = build.sources(config)
         validate(config, size=source.shape[0])

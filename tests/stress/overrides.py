@@ -2,7 +2,7 @@
 
 import random
 
-from diffusion.keys import CHOICES, KEYS
+from diffusion.config.schema import CHOICES, KEYS
 
 BASE = [
     "--config=configs/digits.py",

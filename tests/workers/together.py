@@ -33,7 +33,7 @@ LIMIT = 240.0
 
 
 def config(rules="replicated"):
-    from diffusion.config import default_config
+    from diffusion.config.config import default_config
 
     made = default_config()
     made.update_from_flattened_dict({**SMALL, "train.sharding": rules})

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion import config_file
 from diffusion.benchmarks.rival.modes import torch
-from diffusion.config import flatten
+from diffusion.config import files
+from diffusion.config.config import flatten
 from diffusion.convert import diffusers_config
 from diffusion.core import grids, schedules
 
@@ -67,7 +67,7 @@ def subject(request: Mapping[str, Any]) -> Subject:
     """The network that ours would be exported as, with weights that count: PyTorch's own, not zeros."""
     import diffusers  # pyright: ignore[reportMissingImports]
 
-    config = config_file.load(config_file.find(request["config"]))
+    config = files.load(files.find(request["config"]))
     config.update_from_flattened_dict(
         {k: tuple(v) if isinstance(v, list) else v for k, v in request["changes"].items()}
     )

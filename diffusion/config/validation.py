@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from diffusion.config import flatten, lookup
+from diffusion.config.config import flatten, lookup
+from diffusion.config.ranges import nearest
+from diffusion.config.schema import KEYS, VE_SCHEDULES, VP_SCHEDULES
 from diffusion.core import respacing
-from diffusion.keys import KEYS, VE_SCHEDULES, VP_SCHEDULES
-from diffusion.legal import nearest
 
 LEARNED = ("learned", "learned_range")
 SQUARED_ERRORS = ("simple", "mu_mse", "p2", "min_snr")

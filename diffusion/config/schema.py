@@ -6,7 +6,7 @@ short list of differences from it. `python scripts/train.py --explain` prints th
 
 from typing import Any, NamedTuple
 
-from diffusion.legal import Legal, above, even, flag, from_zero, one_of, path, share, text, whole, wholes
+from diffusion.config.ranges import Legal, above, even, flag, from_zero, one_of, path, share, text, whole, wholes
 
 
 class Key(NamedTuple):

@@ -1,4 +1,4 @@
-"""Configs: made from the table of keys.py, looked up in it, flattened, saved, compared and hashed."""
+"""Configs: made from the table of config/schema.py, looked up in it, flattened, saved, compared and hashed."""
 
 import hashlib
 import json
@@ -7,8 +7,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion.keys import KEYS, RESUMABLE, Key
-from diffusion.legal import nearest
+from diffusion.config.ranges import nearest
+from diffusion.config.schema import KEYS, RESUMABLE, Key
 
 Config = ConfigDict | Mapping[str, Any]
 """A config, or what was saved of one: nested, or flat with dotted keys."""

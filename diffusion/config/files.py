@@ -11,11 +11,11 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from diffusion.config import flatten, lookup
-from diffusion.keys import CHOICES, KEYS
-from diffusion.legal import nearest
+from diffusion.config.config import flatten, lookup
+from diffusion.config.ranges import nearest
+from diffusion.config.schema import CHOICES, KEYS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def integers(text: str) -> tuple[int, ...]:
@@ -50,14 +50,18 @@ def load(path: Path) -> ConfigDict:
     """What get_config() of a config file returns, locked; ValueError with the line of the file that went wrong."""
     config = call(path, "get_config")
     if not isinstance(config, ConfigDict):
-        raise ValueError(f"{path}: get_config() must return a config; start from diffusion.config.default_config()")
+        raise ValueError(
+            f"{path}: get_config() must return a config; start from diffusion.config.config.default_config()"
+        )
     config.lock()
     return config
 
 
 def call(path: Path, function: str, *arguments: Any) -> Any:
     """What a function of a file returns, None if it has none; ValueError with the line of the file that went wrong."""
-    if str(ROOT) not in sys.path:  # a config imports diffusion.config, and may import its neighbours as configs.NAME
+    if (
+        str(ROOT) not in sys.path
+    ):  # a config imports diffusion.config.config, and may import its neighbours as configs.NAME
         sys.path.insert(0, str(ROOT))
     try:
         found = runpy.run_path(str(path)).get(function)

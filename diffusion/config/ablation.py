@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from diffusion.config import differences, lookup, restore
-from diffusion.config_file import call, find, override
-from diffusion.keys import KEYS
-from diffusion.legal import nearest
-from diffusion.validation import LEARNED, SQUARED_ERRORS, validate
+from diffusion.config.config import differences, lookup, restore
+from diffusion.config.files import call, find, override
+from diffusion.config.ranges import nearest
+from diffusion.config.schema import KEYS
+from diffusion.config.validation import LEARNED, SQUARED_ERRORS, validate
 
 HOW = frozenset(
     {"paper", "compilation_cache", "data.dir", "data.download", "data.resident_mb", "data.threads", "net.remat"}
@@ -119,7 +119,7 @@ def load(given: str, size: str, overrides: Sequence[tuple[str, str]] = ()) -> Gr
     path = find(given, "--grid", "configs/ablations")
     grid = call(path, "get_grid", size)
     if not isinstance(grid, Grid):
-        raise ValueError(f"{path}: get_grid(size) must return a diffusion.ablation.Grid")
+        raise ValueError(f"{path}: get_grid(size) must return a diffusion.config.ablation.Grid")
     grid.base.lock()
     for key, text in overrides:
         override(grid.base, key, text)
