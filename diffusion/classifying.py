@@ -15,13 +15,14 @@ from diffusion import build, guide, workdir
 from diffusion.config.validation import validate
 from diffusion.core.types import Array
 from diffusion.data.source import Source
+from diffusion.runtime import text
+from diffusion.runtime.signals import Stop
 from diffusion.tables import adam
-from diffusion.training import classifier, report, sharding
+from diffusion.training import classifier, sharding
 from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.classifier import Problem
 from diffusion.training.progress import Progress
 from diffusion.training.state import Params
-from diffusion.training.stop import Stop
 
 DRAWS = 8
 """Steps t at which each held-out image is classified: two in each quarter."""
@@ -43,7 +44,7 @@ def run(config: ConfigDict, folder: Path, say: Callable[[str], None], stop: Stop
     if (folder / "checkpoints").exists():
         raise ValueError(f"{folder} holds a run of scripts/train.py; give the classifier another --workdir")
     ours = build.experiment(config, source.shape, source.classes)
-    devices = report.describe_devices(list(ours.mesh.devices.flat))
+    devices = text.describe_devices(list(ours.mesh.devices.flat))
     c = config.train
     with ExitStack() as stack:
         stack.enter_context(workdir.lock(folder))
@@ -56,7 +57,7 @@ def run(config: ConfigDict, folder: Path, say: Callable[[str], None], stop: Stop
         if (last := store.latest()) is not None:
             state = store.restore(last, state)
             say(f"checkpoint  goes on from step {last}")
-        say(f"network     {report.count(state.params):,} parameters, {source.classes} classes")
+        say(f"network     {text.count(state.params):,} parameters, {source.classes} classes")
 
         feed, problem = ours.feed(source), guide.problem(config, source.classes, ours.process)
         rest = (adam(config.optim), config.optim.ema_decay, config.optim.ema_warmup, feed.gather)

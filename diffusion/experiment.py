@@ -19,7 +19,9 @@ from diffusion.config.validation import doubts, validate
 from diffusion.data.source import Source
 from diffusion.findings import Findings, measure, write
 from diffusion.paper import deviations
-from diffusion.training import loop, memory, report
+from diffusion.runtime import text
+from diffusion.runtime.signals import Stop
+from diffusion.training import loop, memory
 from diffusion.training.checkpoint import shared
 from diffusion.training.feed import Feed
 from diffusion.training.loop import Plan
@@ -27,7 +29,6 @@ from diffusion.training.metrics import Silent, Writer
 from diffusion.training.sharding import make_mesh
 from diffusion.training.start import start
 from diffusion.training.state import Params, TrainState
-from diffusion.training.stop import Stop
 from diffusion.training.streams import Streams
 
 
@@ -61,8 +62,8 @@ def describe(
         f"{height}x{width}x{channels}, {where}",
         f"diffusion   {c.diffusion.schedule} schedule, T = {ours.process.T}, predicts {c.diffusion.parameterization}, "
         f"{c.diffusion.variance} variance, objective {c.objective.name}",
-        f"network     {report.count(state.params):,} parameters, {report.quantity(forward, 'FLOP')} forward per image, "
-        f"about {report.quantity(3 * forward * c.train.batch_size, 'FLOP')} per step of {c.train.batch_size} images",
+        f"network     {text.count(state.params):,} parameters, {text.quantity(forward, 'FLOP')} forward per image, "
+        f"about {text.quantity(3 * forward * c.train.batch_size, 'FLOP')} per step of {c.train.batch_size} images",
         f"plan        {c.train.steps:,} steps, {c.train.steps * c.train.batch_size / source.size:.3g} epochs",
         *(f"not paper's {line}" for line in deviations(c)),
         *(f"WARNING     {line}" for line in doubts(c)),
@@ -71,14 +72,14 @@ def describe(
 
 def describe_memory(program: Any, state: TrainState) -> str:
     """Memory of a compiled training step on one device: the state and the largest set of temporaries."""
-    held, stats = report.size(state), program.memory_analysis()
+    held, stats = text.size(state), program.memory_analysis()
     if stats is None:
-        return f"memory      {report.quantity(held, 'B')} of state"
+        return f"memory      {text.quantity(held, 'B')} of state"
     temporary = stats.temp_size_in_bytes
     return (
-        f"memory      about {report.quantity(stats.argument_size_in_bytes + temporary, 'B')} on each device "
-        f"({report.quantity(held, 'B')} of parameters, averages and moments in all, "
-        f"{report.quantity(temporary, 'B')} of activations)"
+        f"memory      about {text.quantity(stats.argument_size_in_bytes + temporary, 'B')} on each device "
+        f"({text.quantity(held, 'B')} of parameters, averages and moments in all, "
+        f"{text.quantity(temporary, 'B')} of activations)"
     )
 
 
@@ -135,7 +136,7 @@ def run(
     processes all call it alike, process 0 speaks and writes, and checkpoints are written together.
     """
     since, mesh = time.monotonic(), make_mesh()
-    devices = report.describe_devices(list(mesh.devices.flat))
+    devices = text.describe_devices(list(mesh.devices.flat))
     source, held_out = build.sources(config)
     validate(config, size=source.shape[0])
     ours = build.experiment(config, source.shape, source.classes, mesh)

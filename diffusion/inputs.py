@@ -4,9 +4,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from diffusion import runtime, workdir
+from diffusion import workdir
 from diffusion.core import respacing
 from diffusion.data import toy
+from diffusion.runtime import setup
 
 if TYPE_CHECKING:
     from diffusion.data.source import Source
@@ -49,7 +50,7 @@ class Inputs:
     def run(self) -> workdir.Run:
         """The config of the run, the compiler set up for it."""
         run = workdir.read_run(self.folder)
-        runtime.configure(run.config.compilation_cache)
+        setup.configure(run.config.compilation_cache)
         return run
 
     @property

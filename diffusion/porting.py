@@ -18,8 +18,8 @@ from diffusion.convert import diffusers, improved, match, original
 from diffusion.convert.match import Tensors
 from diffusion.convert.weights import Weights, digest
 from diffusion.nets.net import Net
+from diffusion.runtime import text
 from diffusion.tables import VP_SCHEDULES
-from diffusion.training import report
 from diffusion.training.checkpoint import Checkpoints
 from diffusion.workdir import Run
 
@@ -122,12 +122,12 @@ def import_run(path: Path, kind: str, config: ConfigDict, folder: Path, step: in
         params=_placed(raw, state.params),
         ema=_placed(ema, state.ema),
     )
-    workdir.open_run(folder, run, report.describe_devices(list(ours.mesh.devices.flat)))
+    workdir.open_run(folder, run, text.describe_devices(list(ours.mesh.devices.flat)))
     origin = {"from": kind, "file": path.name, "sha256": _digests(path), "tensors": len(weights.ema), "step": number}
     workdir.write_json(folder / "imported.json", origin)
     with closing(Checkpoints(folder / "checkpoints", about=workdir.read_run(folder).content)) as checkpoints:
         checkpoints.require(number, state)
-    say(f"weights     {path}: {len(weights.ema)} tensors, {report.count(state.ema):,} parameters, each used once")
+    say(f"weights     {path}: {len(weights.ema)} tensors, {text.count(state.ema):,} parameters, each used once")
     if weights.untold:
         say(f"note        the file does not tell {weights.untold}: with another config's these weights give noise")
     say(f"note        step {number}; averaged and raw weights are {_sets(weights)}, the optimiser starts afresh")
@@ -149,7 +149,7 @@ def export_run(folder: Path, out: Path, step: int | None, raw: bool, say: Callab
     contents = diffusers.configs(flatten(c), shapes(run), run.shape, beta(c))
     ours, params, chosen = experiment.load(folder, run, step, raw)
     diffusers.write(out, {name: np.asarray(leaf) for name, leaf in match.flatten(params).items()}, contents)
-    say(f"weights     {'raw' if raw else 'averaged'} weights of step {chosen}, {report.count(params):,} parameters")
+    say(f"weights     {'raw' if raw else 'averaged'} weights of step {chosen}, {text.count(params):,} parameters")
     say(f'use         DDPMPipeline.from_pretrained("{out}")(num_inference_steps={c.diffusion.T})')
     if ours.net.classes:
         say("note        DDPMPipeline passes no labels: call pipeline.unet(x, t, class_labels=...) yourself")

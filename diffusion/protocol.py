@@ -12,7 +12,7 @@ from diffusion import workdir
 from diffusion.build import Experiment
 from diffusion.config.config import config_hash
 from diffusion.core import respacing
-from diffusion.training import report
+from diffusion.runtime.text import describe_devices
 from diffusion.training.state import Params
 
 QUANTISATION = ("uint8 by rounding", "uint8 by truncation")
@@ -60,7 +60,7 @@ def of_run(ours: Experiment, folder: Path, step: int, raw: bool = False) -> dict
         "step": step,
         "weights": WEIGHTS[raw],
         "precision": f"{c.net.dtype}, products {products}",
-        **workdir.stamp(report.describe_devices(list(ours.mesh.devices.flat))),
+        **workdir.stamp(describe_devices(list(ours.mesh.devices.flat))),
     }
 
 

@@ -16,10 +16,10 @@ from diffusion.evaluation import tables
 from diffusion.evaluation.tables import BOUND, Column, Line, Table
 from diffusion.figures.grid import save
 from diffusion.findings import Findings, measure
-from diffusion.training import report
+from diffusion.runtime.signals import Stop
+from diffusion.runtime.text import describe_devices, duration
 from diffusion.training.loop import Diverged
 from diffusion.training.sharding import make_mesh
-from diffusion.training.stop import Stop
 
 ABSURD = 10_000.0
 """Bits/dim from which a bound is no result, even if it is finite. Less may just be little training: a learned variance
@@ -67,7 +67,7 @@ def run(
         ended = train(cell, say, stop) if cell.trains else evaluate(cell, say)
         result = record(grid, cell, ended, time.monotonic() - start)
         workdir.write_json(cell.folder / RESULT, result)
-        say(f"DIVERGED    {ended.fault}" if ended.fault else f"done        in {report.duration(result['seconds'])}")
+        say(f"DIVERGED    {ended.fault}" if ended.fault else f"done        in {duration(result['seconds'])}")
         finished()
         jax.clear_caches()  # each cell compiles programs of its own; kept, they would add up
 
@@ -137,7 +137,7 @@ def record(grid: Grid, cell: Cell, ended: Ended, seconds: float) -> dict[str, An
         "protocol": protocol(cell, found),
         "config": workdir.nested(c),
         "config_hash": config_hash(c),
-        **workdir.stamp(report.describe_devices(list(make_mesh().devices.flat))),
+        **workdir.stamp(describe_devices(list(make_mesh().devices.flat))),
     }
 
 

@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion import cli, runtime
-from diffusion.training.stop import Stop
+from diffusion.runtime import cli, setup
+from diffusion.runtime.signals import Stop
 
 GRID = flags.DEFINE_string("grid", None, "file of the grid, such as configs/ablations/ho_table2.py (required)")
 SIZE = flags.DEFINE_string("size", "digits", "data and budget: digits, mnist_small, mnist or cifar10")
@@ -51,7 +51,7 @@ def main() -> None:
             raise ValueError(f"--row={ROW.value} is not one of 0..{len(cells) - 1}; --list shows them")
         chosen = [cells[ROW.value]]
 
-    runtime.configure(grid.base.compilation_cache)
+    setup.configure(grid.base.compilation_cache)
 
     from diffusion import sweep
 

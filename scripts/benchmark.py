@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion import cli
+from diffusion.runtime import cli
 
 SIZE = flags.DEFINE_enum("size", "all", ["digits", "cifar10", "all"], "the networks: of which config")
 ONLY = flags.DEFINE_list("only", [], "what is measured, separated by commas; by default everything")
@@ -84,12 +84,12 @@ def contest(chosen: dict[str, Any], only: list[str], pace: Any, known: dict[str,
 
 def scaling(chosen: dict[str, Any], pace: Any, known: dict[str, Any], path: Path | None) -> None:
     """Measures how the cost of the smallest network grows, prints and draws it, writes the JSON."""
-    from diffusion import runtime
     from diffusion.benchmarks import scaling as growth
     from diffusion.figures.scaling import scaling as draw
     from diffusion.figures.style import save
+    from diffusion.runtime import setup
 
-    runtime.configure()
+    setup.configure()
     size = next(iter(chosen.values()))
     found = []
     for curve in growth.curves(size, growth.QUICK if QUICK.value else growth.Ranges(), pace, say):

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion import cli
+from diffusion.runtime import cli
 
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run (required)")
 VERIFY = flags.DEFINE_bool("verify", False, "read every file and compare it with its hash")

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion import cli
+from diffusion.runtime import cli
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion import cli, runtime
+from diffusion.runtime import cli, setup
 
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run (required)")
 METRICS = flags.DEFINE_string(
@@ -60,7 +60,7 @@ def main() -> None:
         raise ValueError(f"--split={SPLIT.value} is not one of train, test")
     if STEPS.value and GRID.value is not None:
         raise ValueError(f"--steps={STEPS.value} and --grid={GRID.value} contradict each other; give one of them")
-    runtime.configure(run.config.compilation_cache)
+    setup.configure(run.config.compilation_cache)
 
     from functools import partial
 

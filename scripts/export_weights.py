@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion import cli, runtime
+from diffusion.runtime import cli, setup
 
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run (required)")
 TO = flags.DEFINE_enum("to", "diffusers", ["diffusers"], "the library that is to read it")
@@ -29,7 +29,7 @@ def main() -> None:
 
     from diffusion import workdir
 
-    runtime.configure(workdir.read_run(folder).config.compilation_cache)
+    setup.configure(workdir.read_run(folder).config.compilation_cache)
 
     from diffusion import porting
 

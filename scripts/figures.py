@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion import cli
+from diffusion.runtime import cli
 
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run, or for `steps` of an ablation")
 FIGURE = flags.DEFINE_list("figure", "loss", "names from the list above, separated by commas, or all")

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion import cli, runtime
+from diffusion.runtime import cli, setup
 
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run to sample from (required)")
 CLASSIFIER = flags.DEFINE_string("classifier", None, "run of scripts/train_classifier.py; without, label dropout alone")
@@ -39,7 +39,7 @@ def main() -> None:
     from diffusion import workdir
 
     run = workdir.read_run(folder)
-    runtime.configure(run.config.compilation_cache)
+    setup.configure(run.config.compilation_cache)
 
     from diffusion import build, drawing, experiment, guide, guiding, results
     from diffusion.evaluation import small_scores

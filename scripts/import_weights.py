@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion import cli, runtime
+from diffusion.runtime import cli, setup
 
 FORMATS = ["diffusers", "improved", "original"]
 CONFIG = cli.define_config("configs/cifar10.py")
@@ -32,7 +32,7 @@ def main() -> None:
             f"--from and --file are required: whose format ({', '.join(FORMATS)}), and where the weights are"
         )
     config = CONFIG.value
-    runtime.configure(config.compilation_cache)
+    setup.configure(config.compilation_cache)
 
     from diffusion import porting
 

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion import cli
+from diffusion.runtime import cli
 
 RUNS = flags.DEFINE_string("runs", "runs", "folder of runs; results are found at any depth below it")
 TABLE = flags.DEFINE_list("table", [], "names of the tables, separated by commas; by default all")

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion import cli, runtime
+from diffusion.runtime import cli, setup
 
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run to sample from (required)")
 N = flags.DEFINE_integer("n", 64, "number of images", lower_bound=1)
@@ -56,7 +56,7 @@ def main() -> None:
     from diffusion import workdir
 
     run = workdir.read_run(folder)
-    runtime.configure(run.config.compilation_cache)
+    setup.configure(run.config.compilation_cache)
 
     import numpy as np
     from PIL import Image

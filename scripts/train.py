@@ -16,10 +16,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion import cli, runtime
 from diffusion.distributed import joining
 from diffusion.distributed.place import place
-from diffusion.training.stop import Stop
+from diffusion.runtime import cli, setup
+from diffusion.runtime.signals import Stop
 
 CONFIG = cli.define_config("configs/digits.py")
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; by default runs/<config name>")
@@ -35,7 +35,7 @@ START_TIMEOUT = flags.DEFINE_integer(
 
 def main() -> None:
     config = CONFIG.value
-    runtime.configure(config.compilation_cache)
+    setup.configure(config.compilation_cache)
 
     folder = Path(WORKDIR.value or Path("runs") / CONFIG.name)
     limit = float(START_TIMEOUT.value)

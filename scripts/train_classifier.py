@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion import cli, runtime
-from diffusion.training.stop import Stop
+from diffusion.runtime import cli, setup
+from diffusion.runtime.signals import Stop
 
 CONFIG = cli.define_config("configs/digits_classifier.py")
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; by default runs/<config name>")
@@ -24,7 +24,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; by default ru
 
 def main() -> None:
     config = CONFIG.value
-    runtime.configure(config.compilation_cache)
+    setup.configure(config.compilation_cache)
     folder = Path(WORKDIR.value or Path("runs") / CONFIG.name)
 
     with Stop.on_signals(resumable=True) as stop:

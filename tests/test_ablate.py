@@ -29,9 +29,9 @@ from diffusion.config.validation import validate
 from diffusion.core import respacing
 from diffusion.evaluation import tables
 from diffusion.evaluation.tables import BOUND, Line, Table
+from diffusion.runtime.signals import STOPPED, Stop, Stopped
 from diffusion.training import sharding
 from diffusion.training.loop import Hooks
-from diffusion.training.stop import STOPPED, Stop, Stopped
 
 ROOT = Path(__file__).resolve().parents[1]
 GRIDS = sorted(path.stem for path in (ROOT / "configs" / "ablations").glob("[!_]*.py"))

@@ -1,4 +1,4 @@
-"""Memory that stays with the process (allocator.py): what it gains, counted in page faults, and when it stands back."""
+"""Memory that stays with the process: what it gains, counted in page faults, and when it stands back."""
 
 import ctypes
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from diffusion import allocator
+from diffusion.runtime import allocator
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = 4096

@@ -21,9 +21,9 @@ from stress import kill
 from diffusion import build, experiment
 from diffusion.config.config import default_config
 from diffusion.data.embedded import digits
+from diffusion.runtime.signals import STOPPED, Stop, Stopped
 from diffusion.training import loop, sharding
 from diffusion.training.metrics import Writer
-from diffusion.training.stop import STOPPED, Stop, Stopped
 from diffusion.training.streams import Streams
 
 pytestmark = pytest.mark.usefixtures("unoptimized")

@@ -16,7 +16,9 @@ from diffusion.config.validation import validate
 from diffusion.core.timesteps import loss_second_moment
 from diffusion.data.embedded import digits
 from diffusion.nets.unet import UNet
-from diffusion.training import ema, health, loop, report, sharding
+from diffusion.runtime import text
+from diffusion.runtime.signals import Stop
+from diffusion.training import ema, health, loop, sharding
 from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.feed import Feed
 from diffusion.training.health import Guard
@@ -24,7 +26,6 @@ from diffusion.training.metrics import Writer
 from diffusion.training.optimizer import skipping
 from diffusion.training.state import create, step_keys
 from diffusion.training.step import HEALTH, Update, gradient, train_step, train_steps
-from diffusion.training.stop import Stop
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 
@@ -100,7 +101,7 @@ def test_finite_updates_are_those_of_a_step_without_guard():
         assert float(metrics["grad_norm"][0]) == pytest.approx(float(optax.tree.norm(grads)), rel=1e-6)
     assert [int(x) for x in guarded.health[:4]] == [0, -1, 0, 0] and int(guarded.health.seen) == 4
     cost, plain_cost = (program.cost_analysis() for program in programs)
-    assert cost["flops"] < plain_cost["flops"] + 20 * report.count(plain.params)
+    assert cost["flops"] < plain_cost["flops"] + 20 * text.count(plain.params)
 
 
 # ------------------------------------------------------------------------------------------------- a network that fails

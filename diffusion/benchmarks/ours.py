@@ -27,10 +27,10 @@ from diffusion.core.types import Array, Image, Keys
 from diffusion.data.source import Source, in_memory
 from diffusion.evaluation import features as inception
 from diffusion.nets.inception import SIZE, shapes
+from diffusion.runtime import text
 from diffusion.sampling import loop
 from diffusion.tables import DTYPES, SAMPLERS
 from diffusion.training import loop as training
-from diffusion.training import report
 from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.state import TrainState
 
@@ -79,9 +79,9 @@ def data(request: Mapping[str, Any]) -> Source:
 def facts(ours: Experiment, state: Any, passes: float = 1.0) -> dict[str, Any]:
     """What every row says; `passes`: network evaluations that a unit costs for each image."""
     return {
-        "parameters": report.count(state),
+        "parameters": text.count(state),
         "flop": passes * experiment.forward_flops(ours),
-        "device": report.describe_devices(jax.devices()),
+        "device": text.describe_devices(jax.devices()),
     }
 
 
@@ -190,7 +190,7 @@ def features(request: Mapping[str, Any]) -> Workload:
         for _ in range(units):
             extract(images)
 
-    return Workload(run, {"flop": INCEPTION_FLOP, "device": report.describe_devices(jax.devices())})
+    return Workload(run, {"flop": INCEPTION_FLOP, "device": text.describe_devices(jax.devices())})
 
 
 def convolutions(request: Mapping[str, Any]) -> Workload:
@@ -216,7 +216,7 @@ def skeleton(request: Mapping[str, Any]) -> Workload:
 def peak(request: Mapping[str, Any]) -> Workload:
     """The machine's matrix products, in the type of the network."""
     made = product(DTYPES[request["changes"].get("net.dtype", "float32")], request.get("product", 0))
-    device = {"device": report.describe_devices(jax.devices()), "platform": jax.default_backend()}
+    device = {"device": text.describe_devices(jax.devices()), "platform": jax.default_backend()}
     return made._replace(facts=made.facts | device)
 
 

@@ -119,11 +119,11 @@ def answer(side: Any, held: list[Workload], message: Mapping[str, Any]) -> dict[
 
 def main(name: str) -> None:
     """Answers until the other end is closed. Whatever libraries print goes to stderr."""
-    from diffusion import runtime
+    from diffusion.runtime import setup
 
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    runtime.configure()
+    setup.configure()
     side, held = importlib.import_module(SIDES[name]), []
     for line in sys.stdin:
         print(json.dumps(answer(side, held, json.loads(line))), file=out, flush=True)

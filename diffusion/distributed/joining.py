@@ -24,8 +24,8 @@ from diffusion.config.config import flatten
 from diffusion.distributed.link import Link
 from diffusion.distributed.place import Place
 from diffusion.distributed.roll import GONE, SILENCE
+from diffusion.runtime.signals import Stopped
 from diffusion.training import manifest
-from diffusion.training.stop import Stopped
 from diffusion.workdir import ROOT, stamp
 
 START_TIMEOUT = 300

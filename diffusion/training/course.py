@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from diffusion.runtime.signals import Stop
 from diffusion.training.checkpoint import Checkpoints, shared
 from diffusion.training.manifest import reason
 from diffusion.training.metrics import Writer
 from diffusion.training.progress import Progress
 from diffusion.training.state import Params, TrainState
 from diffusion.training.step import Metrics
-from diffusion.training.stop import Stop
 from diffusion.training.streams import Kept
 
 SCORE = "bits_per_dim"

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from diffusion.runtime.signals import Stop, Stopped
 from diffusion.training import health, sharding
 from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.course import Course, Hooks, Plan
@@ -18,7 +19,6 @@ from diffusion.training.metrics import Writer
 from diffusion.training.progress import Progress
 from diffusion.training.state import TrainState
 from diffusion.training.step import HEALTH, Metrics, Task, Update, train_steps
-from diffusion.training.stop import Stop, Stopped
 from diffusion.training.streams import Kept
 
 

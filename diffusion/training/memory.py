@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion.training.report import quantity
+from diffusion.runtime.text import quantity
 from diffusion.training.state import Params
 from diffusion.training.step import Task, loss
 

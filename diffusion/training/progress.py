@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from diffusion.training import report
+from diffusion.runtime import text
 
 TIMED_DISPATCHES = 3
 """Dispatches after the first (which compiles) whose duration gives the first estimate of the time to finish."""
@@ -37,13 +37,13 @@ class Progress:
         if self._dispatches == 1:
             jax.block_until_ready(result)
             now = time.monotonic()
-            self.say(f"first step  after {report.duration(now - self._start)}, compilation included")
+            self.say(f"first step  after {text.duration(now - self._start)}, compilation included")
             self._mark = (step, now)
         elif self._dispatches == 1 + TIMED_DISPATCHES:
             jax.block_until_ready(result)
             left = self._measure()
-            self.say(f"speed       {self.images_per_second:.3g} images/s, about {report.duration(left)} to go")
-            for line in report.too_long(left, jax.default_backend()):
+            self.say(f"speed       {self.images_per_second:.3g} images/s, about {text.duration(left)} to go")
+            for line in text.too_long(left, jax.default_backend()):
                 self.say(line)
 
     def show(self, step: int, loss: float) -> None:
@@ -53,7 +53,7 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix_str(f"loss {loss:.4f}, {speed}")
         else:
-            self._say(f"step {step}/{self._last}  loss {loss:.4f}  {speed}  {report.duration(left)} left")
+            self._say(f"step {step}/{self._last}  loss {loss:.4f}  {speed}  {text.duration(left)} left")
 
     def say(self, line: str) -> None:
         """Prints a line without breaking the bar."""

@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from stress import kill
 
-from diffusion import runtime
 from diffusion.config.files import load, override
+from diffusion.runtime import setup
 from diffusion.training import manifest
 
 ROOT = kill.ROOT
@@ -155,7 +155,7 @@ def main() -> None:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "xla"))
-    runtime.configure()
+    setup.configure()
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
         straight = Path(place) / "straight"

@@ -34,8 +34,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from absl import flags
 from stress import broken_data, overrides
 
-from diffusion import cli, runtime
 from diffusion.data.download import DownloadError
+from diffusion.runtime import cli, setup
 
 ROOT = Path(__file__).resolve().parents[2]
 RAN, TRACED, REFUSED, ENDED = "ran to the end", "traced", "refused in one line", "begun, ended in one line"
@@ -271,7 +271,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (args.memory * 2**30, resource.RLIM_INFINITY))
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "xla"))
     os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
-    runtime.configure()
+    setup.configure()
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
         os.environ.update(TFDS_DATA_DIR=f"{place}/tfds", XDG_CACHE_HOME=f"{place}/cache")

@@ -92,7 +92,7 @@ def main(spec):
 
 
 if __name__ == "__main__":
-    from diffusion import cli
+    from diffusion.runtime import cli
 
     given = json.loads(sys.argv[1])
     cli.run(lambda: main(given), sys.argv[:1])

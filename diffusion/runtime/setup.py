@@ -5,7 +5,7 @@ import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from diffusion import allocator
+from diffusion.runtime import allocator
 
 CPU_FLAGS = {"0.10": "--xla_cpu_experimental_ynn_fusion_type="}
 """XLA flags meant to speed up small convolutions on CPUs, by the jaxlib series that has them.

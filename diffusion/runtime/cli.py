@@ -31,7 +31,7 @@ from diffusion.config.files import ROOT, explain, find, indented, load, override
 from diffusion.config.ranges import nearest
 from diffusion.config.schema import KEYS
 from diffusion.config.validation import validate
-from diffusion.training.stop import Stop, Stopped
+from diffusion.runtime.signals import Stop, Stopped
 
 TRACEBACK = "DIFFUSION_TRACEBACK"
 USER_ERROR = 2

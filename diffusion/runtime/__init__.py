@@ -1,0 +1,1 @@
+"""The process: command line, set-up before jax, signals, memory, and the text of reports. No model knowledge."""
