@@ -18,6 +18,7 @@ from diffusion.core.respacing import Grid
 from diffusion.core.types import Array, Image, Keys, Labels, OneKey, PerExample, Time
 from diffusion.core.variance import Variance
 from diffusion.data.source import Source, load
+from diffusion.distributed import hosts, sharding
 from diffusion.guide import UNGUIDED, Guide
 from diffusion.nets.gradients import tuned
 from diffusion.nets.net import Net
@@ -35,7 +36,7 @@ from diffusion.tables import (
     adam,
     time_scale,
 )
-from diffusion.training import feed, hosts, sharding
+from diffusion.training import feed
 from diffusion.training.feed import Feed
 from diffusion.training.health import Guard
 from diffusion.training.labels import hidden

@@ -15,10 +15,11 @@ from diffusion import build, guide, workdir
 from diffusion.config.validation import validate
 from diffusion.core.types import Array
 from diffusion.data.source import Source
+from diffusion.distributed import sharding
 from diffusion.runtime import text
 from diffusion.runtime.signals import Stop
 from diffusion.tables import adam
-from diffusion.training import classifier, sharding
+from diffusion.training import classifier
 from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.classifier import Problem
 from diffusion.training.progress import Progress

@@ -17,6 +17,7 @@ from diffusion.budget import Budget
 from diffusion.build import Experiment
 from diffusion.config.validation import doubts, validate
 from diffusion.data.source import Source
+from diffusion.distributed.sharding import make_mesh
 from diffusion.findings import Findings, measure, write
 from diffusion.paper import deviations
 from diffusion.runtime import text
@@ -26,7 +27,6 @@ from diffusion.training.checkpoint import shared
 from diffusion.training.feed import Feed
 from diffusion.training.loop import Plan
 from diffusion.training.metrics import Silent, Writer
-from diffusion.training.sharding import make_mesh
 from diffusion.training.start import start
 from diffusion.training.state import Params, TrainState
 from diffusion.training.streams import Streams

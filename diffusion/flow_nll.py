@@ -14,11 +14,11 @@ from diffusion.core.elbo import bits_per_dim
 from diffusion.core.respacing import Grid
 from diffusion.core.types import Image, Keys, Labels, PerExample
 from diffusion.data.source import Source
+from diffusion.distributed import hosts, sharding
 from diffusion.evaluation.kept import Kept
 from diffusion.evaluation.per_image import per_image
 from diffusion.protocol import Subject
 from diffusion.results import Result, plus_minus
-from diffusion.training import hosts, sharding
 from diffusion.training.state import Params
 
 NAME = "flow_nll"

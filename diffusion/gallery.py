@@ -16,6 +16,7 @@ from diffusion.core.respacing import Grid
 from diffusion.core.types import Array, Image, Keys, Labels, PerExample
 from diffusion.data.source import SMALL, Source
 from diffusion.data.transforms import to_image, to_pixels
+from diffusion.distributed import sharding
 from diffusion.evaluation import samples
 from diffusion.evaluation.likelihood import padded
 from diffusion.evaluation.neighbours import nearest
@@ -23,7 +24,6 @@ from diffusion.sampling import editing, loop
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.loop import Sampler
 from diffusion.tables import SAMPLERS
-from diffusion.training import sharding
 from diffusion.training.state import Params
 
 LOOKED_AT = 64

@@ -10,6 +10,7 @@ from diffusion import guide, protocol
 from diffusion.build import Experiment
 from diffusion.core.types import Array, Image, Keys, Labels
 from diffusion.data.source import Source
+from diffusion.distributed import hosts, sharding
 from diffusion.evaluation import frechet, samples, small_features
 from diffusion.evaluation.small_features import CHUNK, MOST, Classifier
 from diffusion.guide import Guide, Learnt
@@ -18,7 +19,6 @@ from diffusion.recorded import GUIDANCE
 from diffusion.results import Result
 from diffusion.sampling import loop
 from diffusion.tables import SAMPLERS
-from diffusion.training import hosts, sharding
 from diffusion.training.state import Params
 
 Guides = Mapping[str, Callable[[Array], Guide]]

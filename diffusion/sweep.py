@@ -12,6 +12,7 @@ import jax
 from diffusion import build, experiment, looks, workdir
 from diffusion.config.ablation import RESULT, Cell, Grid, read
 from diffusion.config.config import config_hash
+from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import tables
 from diffusion.evaluation.tables import BOUND, Column, Line, Table
 from diffusion.figures.grid import save
@@ -19,7 +20,6 @@ from diffusion.findings import Findings, measure
 from diffusion.runtime.signals import Stop
 from diffusion.runtime.text import describe_devices, duration
 from diffusion.training.loop import Diverged
-from diffusion.training.sharding import make_mesh
 
 ABSURD = 10_000.0
 """Bits/dim from which a bound is no result, even if it is finite. Less may just be little training: a learned variance

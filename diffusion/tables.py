@@ -20,6 +20,7 @@ from diffusion.core.timesteps import Timesteps
 from diffusion.core.variance import Variance
 from diffusion.data import cifar10, embedded, folder, mnist, tfds, toy
 from diffusion.data.source import Source
+from diffusion.distributed import sharding
 from diffusion.nets.convention import IMPROVED, ORIGINAL, Convention
 from diffusion.nets.mlp import MLP
 from diffusion.nets.net import Net
@@ -30,7 +31,7 @@ from diffusion.sampling.loop import Sampler
 from diffusion.sampling.predictor_corrector import by_noise, predictor_corrector
 from diffusion.sampling.probability_flow import probability_flow
 from diffusion.sampling.reverse_diffusion import reverse_diffusion
-from diffusion.training import optimizer, sharding
+from diffusion.training import optimizer
 
 
 def _variance_preserving(schedule: Callable[[ConfigDict], np.ndarray], c: ConfigDict, ts: np.ndarray) -> Process:

@@ -27,10 +27,10 @@ from diffusion.config.config import differences, flatten
 from diffusion.config.files import load as load_config
 from diffusion.config.validation import validate
 from diffusion.core import respacing
+from diffusion.distributed import sharding
 from diffusion.evaluation import tables
 from diffusion.evaluation.tables import BOUND, Line, Table
 from diffusion.runtime.signals import STOPPED, Stop, Stopped
-from diffusion.training import sharding
 from diffusion.training.loop import Hooks
 
 ROOT = Path(__file__).resolve().parents[1]

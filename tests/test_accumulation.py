@@ -13,7 +13,8 @@ from diffusion.config.config import default_config
 from diffusion.config.validation import validate
 from diffusion.core.timesteps import loss_second_moment
 from diffusion.data.embedded import digits
-from diffusion.training import accumulation, noise_scale, sharding
+from diffusion.distributed import sharding
+from diffusion.training import accumulation, noise_scale
 from diffusion.training.optimizer import skipping
 from diffusion.training.state import step_keys
 from diffusion.training.step import gradient

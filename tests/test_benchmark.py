@@ -35,10 +35,11 @@ from diffusion.benchmarks.rival import modes
 from diffusion.benchmarks.timing import Timing
 from diffusion.config import validation
 from diffusion.data.embedded import digits
+from diffusion.distributed import sharding
 from diffusion.figures.scaling import scaling as draw
 from diffusion.nets import dropout
 from diffusion.training import feed as feeds
-from diffusion.training import loop, sharding
+from diffusion.training import loop
 from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.course import Hooks, Plan
 from diffusion.training.metrics import Writer

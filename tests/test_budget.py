@@ -8,7 +8,7 @@ from diffusion import build, experiment, findings
 from diffusion.budget import UNLIMITED, Budget
 from diffusion.config.config import default_config
 from diffusion.data.embedded import digits
-from diffusion.training.sharding import make_mesh
+from diffusion.distributed.sharding import make_mesh
 
 
 def test_images_are_what_the_operations_pay_for():

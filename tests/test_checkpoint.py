@@ -23,10 +23,10 @@ from stress.corrupt import State, bits, state_of
 
 from diffusion import workdir
 from diffusion.config.config import default_config
+from diffusion.distributed.sharding import make_mesh
 from diffusion.training import background, manifest
 from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.metrics import Writer
-from diffusion.training.sharding import make_mesh
 from diffusion.training.streams import Kept, Streams
 
 ROOT = Path(__file__).resolve().parents[1]

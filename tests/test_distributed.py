@@ -18,7 +18,8 @@ import pytest
 from workers import together
 
 from diffusion.data.embedded import digits
-from diffusion.training import feed, hosts, sharding
+from diffusion.distributed import hosts, sharding
+from diffusion.training import feed
 
 ROOT = Path(__file__).resolve().parents[1]
 GONE = 75

@@ -18,6 +18,7 @@ from diffusion.config.config import default_config
 from diffusion.core.respacing import parse
 from diffusion.data.embedded import digits
 from diffusion.data.source import in_memory
+from diffusion.distributed.sharding import make_mesh
 from diffusion.figures.inpainting import HIDDEN, inpainting
 from diffusion.figures.panel import layout
 from diffusion.figures.roundtrip import roundtrip
@@ -25,7 +26,6 @@ from diffusion.figures.variations import variations
 from diffusion.gallery import Gallery
 from diffusion.given import Given
 from diffusion.nets.unet import UNet
-from diffusion.training.sharding import make_mesh
 from diffusion.training.streams import Streams
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -24,6 +24,7 @@ from diffusion.core.process import vp
 from diffusion.core.types import fold
 from diffusion.data.embedded import digits
 from diffusion.data.source import Source, in_memory
+from diffusion.distributed.sharding import make_mesh
 from diffusion.drawing import Chain
 from diffusion.evaluation import feature_pass, frechet, rate_distortion
 from diffusion.evaluation.features import Extractor
@@ -32,7 +33,6 @@ from diffusion.evaluation.kept import Kept
 from diffusion.evaluation.likelihood import likelihood
 from diffusion.protocol import Subject
 from diffusion.results import Result
-from diffusion.training.sharding import make_mesh
 from diffusion.workdir import Run
 
 pytestmark = pytest.mark.usefixtures("unoptimized")

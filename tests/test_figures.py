@@ -21,6 +21,7 @@ from diffusion.core import schedules
 from diffusion.core.respacing import parse
 from diffusion.data.embedded import digits
 from diffusion.data.source import in_memory
+from diffusion.distributed.sharding import make_mesh
 from diffusion.figures import style
 from diffusion.figures.alpha_bar import alpha_bar
 from diffusion.figures.forks import forks
@@ -37,7 +38,6 @@ from diffusion.figures.terms import terms
 from diffusion.gallery import Gallery, pairs
 from diffusion.gallery import neighbours as nearest
 from diffusion.results import Result
-from diffusion.training.sharding import make_mesh
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 

@@ -9,12 +9,13 @@ from flax import linen as nn
 from test_training import tiny
 
 from diffusion import build
+from diffusion.distributed import sharding
 from diffusion.nets import gradients
 from diffusion.nets.blocks import Upsample
 from diffusion.nets.gradients import tuned, written_out
 from diffusion.nets.unet import UNet
 from diffusion.nets.upsampling import conv_of_repeated
-from diffusion.training import health, optimizer, sharding
+from diffusion.training import health, optimizer
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 

@@ -22,6 +22,8 @@ from diffusion.core.denoiser import clip
 from diffusion.core.parameterization import Prediction
 from diffusion.core.process import ve, vp
 from diffusion.core.variance import fixed_small
+from diffusion.distributed import sharding
+from diffusion.distributed.sharding import make_mesh
 from diffusion.drawing import Chain
 from diffusion.evaluation import samples
 from diffusion.figures.guidance import Curve
@@ -31,9 +33,8 @@ from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.guidance import classifier_free, classifier_guided, label_guided
 from diffusion.sampling.loop import image_keys, prior_sample, sample
-from diffusion.training import accumulation, classifier, labels, sharding
+from diffusion.training import accumulation, classifier, labels
 from diffusion.training.checkpoint import Checkpoints
-from diffusion.training.sharding import make_mesh
 from diffusion.training.streams import ROLLING
 
 pytestmark = pytest.mark.usefixtures("unoptimized")

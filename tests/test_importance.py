@@ -13,7 +13,7 @@ from diffusion.config.schema import CHOICES
 from diffusion.config.validation import doubts, validate
 from diffusion.core import timesteps
 from diffusion.core.timesteps import History, loss_second_moment, probabilities
-from diffusion.training import sharding
+from diffusion.distributed import sharding
 from diffusion.training.checkpoint import Checkpoints
 
 T, H = 7, 4

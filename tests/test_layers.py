@@ -240,7 +240,7 @@ BAD = (
     (layer_faults, "sampling/ddim.py", "from diffusion.nets.unet import x"),
     (layer_faults, "nets/unet.py", "from diffusion.core.process import Process"),
     (layer_faults, "data/folder.py", "from diffusion import config"),
-    (layer_faults, "training/loop.py", "from diffusion.experiment import load"),
+    (layer_faults, "training/loop.py", "from diffusion.figures import style"),
     (layer_faults, "utils.py", "x = 1"),
     (layer_faults, "config/files.py", "from diffusion import utils"),
     (layer_faults, "__init__.py", "from diffusion.core import types"),

@@ -6,7 +6,8 @@ import pytest
 
 from diffusion import advice, build
 from diffusion.config.config import default_config
-from diffusion.training import memory, sharding
+from diffusion.distributed import sharding
+from diffusion.training import memory
 from diffusion.training.memory import Footprint
 
 NOW = Footprint(

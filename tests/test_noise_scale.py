@@ -14,7 +14,8 @@ from diffusion.core.objective import Objective
 from diffusion.core.process import vp
 from diffusion.core.timesteps import History, Timesteps, loss_second_moment, probabilities, uniform
 from diffusion.data.embedded import digits
-from diffusion.training import noise_scale, sharding
+from diffusion.distributed import sharding
+from diffusion.training import noise_scale
 from diffusion.training.state import create
 from diffusion.training.step import Task
 

@@ -21,8 +21,9 @@ from stress import kill
 from diffusion import build, experiment
 from diffusion.config.config import default_config
 from diffusion.data.embedded import digits
+from diffusion.distributed import sharding
 from diffusion.runtime.signals import STOPPED, Stop, Stopped
-from diffusion.training import loop, sharding
+from diffusion.training import loop
 from diffusion.training.metrics import Writer
 from diffusion.training.streams import Streams
 

@@ -10,11 +10,11 @@ from networks import OneConvolution
 from test_evaluate import Stop, config, stop_after
 
 from diffusion import build, drawing
+from diffusion.distributed.sharding import make_mesh
 from diffusion.drawing import Chain
 from diffusion.evaluation import sample_set, samples
 from diffusion.evaluation.sample_set import SampleSet
 from diffusion.protocol import Subject
-from diffusion.training.sharding import make_mesh
 
 SHAPE = (8, 8, 1)
 CHAIN = Chain(grid="4")

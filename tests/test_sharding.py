@@ -11,8 +11,9 @@ from diffusion import build
 from diffusion.config.config import default_config
 from diffusion.config.files import load
 from diffusion.data.embedded import digits
+from diffusion.distributed import sharding
 from diffusion.runtime import text
-from diffusion.training import loop, memory, sharding
+from diffusion.training import loop, memory
 from diffusion.training.state import create
 
 ROOT = Path(__file__).resolve().parents[1]

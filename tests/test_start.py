@@ -10,7 +10,8 @@ from networks import TwoConvolutions, using
 from diffusion import build
 from diffusion.config.config import default_config
 from diffusion.data.embedded import digits
-from diffusion.training import loop, sharding
+from diffusion.distributed import sharding
+from diffusion.training import loop
 from diffusion.training.course import Plan
 from diffusion.training.start import aside, start
 

@@ -15,10 +15,11 @@ from diffusion.config.config import default_config
 from diffusion.config.validation import validate
 from diffusion.core.timesteps import loss_second_moment
 from diffusion.data.embedded import digits
+from diffusion.distributed import sharding
 from diffusion.nets.unet import UNet
 from diffusion.runtime import text
 from diffusion.runtime.signals import Stop
-from diffusion.training import ema, health, loop, sharding
+from diffusion.training import ema, health, loop
 from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.feed import Feed
 from diffusion.training.health import Guard

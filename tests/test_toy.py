@@ -19,6 +19,7 @@ from diffusion.core.objective import evaluate
 from diffusion.core.process import q_sample
 from diffusion.core.respacing import parse
 from diffusion.data import toy
+from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation.small_scores import fits
 from diffusion.figures.animation import SIDE, animation
 from diffusion.figures.marginals import marginals
@@ -30,7 +31,6 @@ from diffusion.figures.trajectories import trajectories
 from diffusion.gallery import Gallery
 from diffusion.nets.embedding import time_embedding
 from diffusion.nets.mlp import FREQUENCIES, MLP
-from diffusion.training.sharding import make_mesh
 
 ROOT = Path(__file__).resolve().parents[1]
 

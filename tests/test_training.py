@@ -12,9 +12,10 @@ from diffusion import build, experiment
 from diffusion.config.config import default_config
 from diffusion.data.embedded import digits
 from diffusion.data.source import in_memory
+from diffusion.distributed import sharding
 from diffusion.nets.unet import UNet
 from diffusion.runtime import text
-from diffusion.training import ema, feed, loop, optimizer, sharding
+from diffusion.training import ema, feed, loop, optimizer
 from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.metrics import Writer
 from diffusion.training.step import train_step, train_steps

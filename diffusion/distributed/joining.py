@@ -154,7 +154,7 @@ def _start(where: Place, port: int, limit: float) -> None:
     import numpy as np
     from jax.experimental import multihost_utils
 
-    from diffusion.training import sharding
+    from diffusion.distributed import sharding
 
     if jax.process_count() != where.processes:
         raise ValueError(

@@ -14,9 +14,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from diffusion.distributed.hosts import anyone
 from diffusion.training import manifest
 from diffusion.training.background import copied, make_folder_in, patiently, remove, shares_processors
-from diffusion.training.hosts import anyone
 from diffusion.training.manifest import Damaged, reason
 from diffusion.training.quiet import quiet
 from diffusion.training.structure import ITEM, arrays, difference, read

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from diffusion.core.types import Array, Labels, Pixels
 from diffusion.data import pipeline
 from diffusion.data.source import Source
-from diffusion.training import hosts, sharding
+from diffusion.distributed import hosts, sharding
 from diffusion.training.step import Gather
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from diffusion.distributed import sharding
 from diffusion.runtime.signals import Stop, Stopped
-from diffusion.training import health, sharding
+from diffusion.training import health
 from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.course import Course, Hooks, Plan
 from diffusion.training.feed import Feed

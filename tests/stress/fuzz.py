@@ -177,8 +177,8 @@ class Fuzz:
 
         from diffusion import build, experiment
         from diffusion.config.validation import doubts, validate
+        from diffusion.distributed.sharding import make_mesh
         from diffusion.sampling.loop import image_keys
-        from diffusion.training.sharding import make_mesh
         from diffusion.training.step import train_steps
 
         source, held_out = build.sources(config)

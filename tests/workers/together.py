@@ -47,7 +47,8 @@ def steps(rules, folder, first, last, order=None, save=0):
 
     from diffusion import build
     from diffusion.data.embedded import digits
-    from diffusion.training import loop, sharding
+    from diffusion.distributed import sharding
+    from diffusion.training import loop
     from diffusion.training.checkpoint import Checkpoints
 
     mesh = sharding.make_mesh([jax.devices()[i] for i in order] if order else None)
