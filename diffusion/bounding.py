@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 import diffusion
-from diffusion import protocol, results
+from diffusion import protocol
 from diffusion.core import respacing
 from diffusion.data.source import Source
 from diffusion.evaluation import likelihood, rate_distortion
 from diffusion.evaluation.kept import Kept
 from diffusion.evaluation.likelihood import Likelihood
 from diffusion.protocol import Subject
-from diffusion.results import Result, plus_minus
+from diffusion.workdir import results
+from diffusion.workdir.results import Result, plus_minus
 
 NAME = "nll"
 SPLITS = {"train": True, "test": False}

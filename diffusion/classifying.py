@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion import build, guide, workdir
+from diffusion import build, guide
 from diffusion.config.validation import validate
 from diffusion.core.types import Array
 from diffusion.data.source import Source
@@ -20,10 +20,11 @@ from diffusion.runtime import text
 from diffusion.runtime.signals import Stop
 from diffusion.tables import adam
 from diffusion.training import classifier
-from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.classifier import Problem
 from diffusion.training.progress import Progress
 from diffusion.training.state import Params
+from diffusion.workdir.checkpoint import Checkpoints
+from diffusion.workdir.run import Run, lock, open_run
 
 DRAWS = 8
 """Steps t at which each held-out image is classified: two in each quarter."""
@@ -48,9 +49,9 @@ def run(config: ConfigDict, folder: Path, say: Callable[[str], None], stop: Stop
     devices = text.describe_devices(list(ours.mesh.devices.flat))
     c = config.train
     with ExitStack() as stack:
-        stack.enter_context(workdir.lock(folder))
-        made = workdir.Run(config, source.shape, source.classes)
-        known = workdir.open_run(folder, made, devices)
+        stack.enter_context(lock(folder))
+        made = Run(config, source.shape, source.classes)
+        known = open_run(folder, made, devices)
         say(f"folder      {folder}" + (" (taken up again)" if known else ""))
         store = stack.enter_context(closing(Checkpoints(folder / guide.FOLDER, c.keep, about=made.content)))
         everywhere = sharding.replicated(ours.mesh)

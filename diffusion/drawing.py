@@ -19,7 +19,7 @@ from diffusion.evaluation.kept import digest
 from diffusion.evaluation.sample_set import Part, SampleSet
 from diffusion.protocol import Subject
 from diffusion.tables import SAMPLERS
-from diffusion.workdir import Run
+from diffusion.workdir.run import Run
 
 STOCHASTIC = frozenset({"ddim"})
 """Samplers that read eta."""

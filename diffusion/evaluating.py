@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffusion import bounding, build, drawing, experiment, flow_nll, protocol, results, scoring
+from diffusion import bounding, build, drawing, experiment, flow_nll, protocol, scoring
 from diffusion.data.source import Source
 from diffusion.drawing import Chain
 from diffusion.evaluation import sample_set, small_scores
@@ -17,9 +17,10 @@ from diffusion.evaluation.features import Extractor
 from diffusion.evaluation.sample_set import SampleSet
 from diffusion.evaluation.small_scores import SMALL
 from diffusion.protocol import FULL, Subject
-from diffusion.results import Result
 from diffusion.scoring import INCEPTION
-from diffusion.workdir import Run
+from diffusion.workdir import results
+from diffusion.workdir.results import Result
+from diffusion.workdir.run import Run
 
 FEW = 1000
 """Samples drawn unasked for scores without Inception, at most."""

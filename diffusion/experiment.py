@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from diffusion import advice, build, looks, tracing, workdir
+from diffusion import advice, build, looks, tracing
 from diffusion.budget import Budget
 from diffusion.build import Experiment
 from diffusion.config.validation import doubts, validate
@@ -23,13 +23,14 @@ from diffusion.paper import deviations
 from diffusion.runtime import text
 from diffusion.runtime.signals import Stop
 from diffusion.training import loop, memory
-from diffusion.training.checkpoint import shared
 from diffusion.training.feed import Feed
 from diffusion.training.loop import Plan
-from diffusion.training.metrics import Silent, Writer
 from diffusion.training.start import start
 from diffusion.training.state import Params, TrainState
-from diffusion.training.streams import Streams
+from diffusion.workdir.checkpoint import shared
+from diffusion.workdir.run import Run, lock, open_run, read_run
+from diffusion.workdir.streams import Streams
+from diffusion.workdir.writer import Silent, Writer
 
 
 class Outcome(NamedTuple):
@@ -107,7 +108,7 @@ def afford(ours: Experiment, params: Params | None = None) -> Budget:
     return Budget(limits.get(jax.default_backend(), float("inf")), forward_flops(ours, params))
 
 
-def load(folder: Path, run: workdir.Run, step: int | None = None, raw: bool = False) -> tuple[Experiment, Params, int]:
+def load(folder: Path, run: Run, step: int | None = None, raw: bool = False) -> tuple[Experiment, Params, int]:
     """The experiment of a run, its parameters (averaged, or raw) and their step: the newest intact one unless told.
 
     Raises ValueError where the run has no checkpoint, or not that one, or it is damaged.
@@ -144,10 +145,10 @@ def run(
     say = say if lead else lambda line: None  # noqa: ARG005
     with ExitStack() as stack:
         if lead:
-            stack.enter_context(workdir.lock(folder))
-            known = workdir.open_run(folder, workdir.Run(config, source.shape, source.classes), devices)
+            stack.enter_context(lock(folder))
+            known = open_run(folder, Run(config, source.shape, source.classes), devices)
         known = shared(known)  # the others come after process 0
-        there = workdir.read_run(folder)
+        there = read_run(folder)
         say(f"folder      {folder}" + (" (taken up again)" if known else ""))
         cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", "memory only")
         say(f"device      {devices}, compiled programs kept in {cache}")

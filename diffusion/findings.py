@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffusion import bounding, protocol, results
+from diffusion import bounding, protocol
 from diffusion.budget import UNLIMITED, Budget
 from diffusion.build import Experiment
 from diffusion.core.types import Image, Keys, Labels
@@ -16,8 +16,9 @@ from diffusion.evaluation.classes import Judgement, judge
 from diffusion.evaluation.likelihood import Likelihood
 from diffusion.evaluation.small_features import Score, score
 from diffusion.evaluation.small_scores import fits
-from diffusion.results import Result, plus_minus
 from diffusion.training.state import Params
+from diffusion.workdir import results
+from diffusion.workdir.results import Result, plus_minus
 
 
 class Findings(NamedTuple):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import diffusion
-from diffusion import bounding, protocol, results
+from diffusion import bounding, protocol
 from diffusion.build import Experiment
 from diffusion.core import flow_likelihood, respacing
 from diffusion.core.elbo import bits_per_dim
@@ -18,8 +18,9 @@ from diffusion.distributed import hosts, sharding
 from diffusion.evaluation.kept import Kept
 from diffusion.evaluation.per_image import per_image
 from diffusion.protocol import Subject
-from diffusion.results import Result, plus_minus
 from diffusion.training.state import Params
+from diffusion.workdir import results
+from diffusion.workdir.results import Result, plus_minus
 
 NAME = "flow_nll"
 PROBES = 1

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from diffusion import workdir
 from diffusion.config.config import flatten
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process
@@ -19,9 +18,10 @@ from diffusion.nets.net import Net
 from diffusion.sampling.guidance import Interval, Labelled, Scale, classifier_guided, label_guided
 from diffusion.tables import CONVENTIONS, DTYPES, adam, time_scale
 from diffusion.training import classifier
-from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.classifier import Problem, State
 from diffusion.training.state import Params
+from diffusion.workdir.checkpoint import Checkpoints
+from diffusion.workdir.run import read_run
 
 FOLDER = "classifier"
 """Of the checkpoints, in a classifier's run."""
@@ -144,7 +144,7 @@ def load(folder: Path, config: ConfigDict, shape: tuple[int, int, int], classes:
     Its parameters are constants of the programs that use them: beside the network that it guides it is small. Raises
     ValueError where there is none, and where it was trained for other images, other classes or another process.
     """
-    run = workdir.read_run(folder)
+    run = read_run(folder)
     store = Checkpoints(folder / FOLDER)
     step = store.latest()
     if step is None:

@@ -16,10 +16,10 @@ from diffusion.evaluation.small_features import CHUNK, MOST, Classifier
 from diffusion.guide import Guide, Learnt
 from diffusion.protocol import Subject
 from diffusion.recorded import GUIDANCE
-from diffusion.results import Result
 from diffusion.sampling import loop
 from diffusion.tables import SAMPLERS
 from diffusion.training.state import Params
+from diffusion.workdir.results import Result
 
 Guides = Mapping[str, Callable[[Array], Guide]]
 """name -> (scale) -> a guide of that scale."""

@@ -4,10 +4,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from diffusion import workdir
 from diffusion.core import respacing
 from diffusion.data import toy
 from diffusion.runtime import setup
+from diffusion.workdir.run import Run, read_run
 
 if TYPE_CHECKING:
     from diffusion.data.source import Source
@@ -47,9 +47,9 @@ class Inputs:
         return usual if self.request.n is None else self.request.n
 
     @cached_property
-    def run(self) -> workdir.Run:
+    def run(self) -> Run:
         """The config of the run, the compiler set up for it."""
-        run = workdir.read_run(self.folder)
+        run = read_run(self.folder)
         setup.configure(run.config.compilation_cache)
         return run
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from diffusion import protocol, results
+from diffusion import protocol
 from diffusion.budget import Budget
 from diffusion.build import Experiment
 from diffusion.core import respacing
@@ -17,11 +17,12 @@ from diffusion.data.toy import SHAPE, to_points
 from diffusion.evaluation import drift, likelihood, samples
 from diffusion.figures.grid import grid
 from diffusion.figures.points import scatter
-from diffusion.results import Result
 from diffusion.training import memory, noise_scale
 from diffusion.training.feed import Feed
 from diffusion.training.loop import Hooks
 from diffusion.training.state import Params, TrainState
+from diffusion.workdir import results
+from diffusion.workdir.results import Result
 
 NOISE_SCALE = 2**32 - 1
 """Folded into the training key for the noise scale: no step of training has this number."""

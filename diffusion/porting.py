@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion import build, experiment, workdir
+from diffusion import build, experiment
 from diffusion.config.config import flatten
 from diffusion.config.files import ROOT, load
 from diffusion.convert import diffusers, improved, match, original
@@ -20,8 +20,8 @@ from diffusion.convert.weights import Weights, digest
 from diffusion.nets.net import Net
 from diffusion.runtime import text
 from diffusion.tables import VP_SCHEDULES
-from diffusion.training.checkpoint import Checkpoints
-from diffusion.workdir import Run
+from diffusion.workdir.checkpoint import Checkpoints
+from diffusion.workdir.run import Run, open_run, read_run, write_json
 
 READERS: dict[str, Callable[[Path], Weights]] = {
     "diffusers": diffusers.read,
@@ -122,10 +122,10 @@ def import_run(path: Path, kind: str, config: ConfigDict, folder: Path, step: in
         params=_placed(raw, state.params),
         ema=_placed(ema, state.ema),
     )
-    workdir.open_run(folder, run, text.describe_devices(list(ours.mesh.devices.flat)))
+    open_run(folder, run, text.describe_devices(list(ours.mesh.devices.flat)))
     origin = {"from": kind, "file": path.name, "sha256": _digests(path), "tensors": len(weights.ema), "step": number}
-    workdir.write_json(folder / "imported.json", origin)
-    with closing(Checkpoints(folder / "checkpoints", about=workdir.read_run(folder).content)) as checkpoints:
+    write_json(folder / "imported.json", origin)
+    with closing(Checkpoints(folder / "checkpoints", about=read_run(folder).content)) as checkpoints:
         checkpoints.require(number, state)
     say(f"weights     {path}: {len(weights.ema)} tensors, {text.count(state.ema):,} parameters, each used once")
     if weights.untold:
@@ -139,7 +139,7 @@ def export_run(folder: Path, out: Path, step: int | None, raw: bool, say: Callab
 
     Raises ValueError where diffusers cannot express the run, and where `out` is not empty; nothing is written then.
     """
-    run = workdir.read_run(folder)
+    run = read_run(folder)
     c = run.config
     if c.diffusion.schedule not in VP_SCHEDULES:
         raise ValueError(

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from diffusion import workdir
 from diffusion.build import Experiment
 from diffusion.config.config import config_hash
 from diffusion.core import respacing
 from diffusion.runtime.text import describe_devices
 from diffusion.training.state import Params
+from diffusion.workdir import run
 
 QUANTISATION = ("uint8 by rounding", "uint8 by truncation")
 WEIGHTS = ("ema", "raw")
@@ -60,7 +60,7 @@ def of_run(ours: Experiment, folder: Path, step: int, raw: bool = False) -> dict
         "step": step,
         "weights": WEIGHTS[raw],
         "precision": f"{c.net.dtype}, products {products}",
-        **workdir.stamp(describe_devices(list(ours.mesh.devices.flat))),
+        **run.stamp(describe_devices(list(ours.mesh.devices.flat))),
     }
 
 

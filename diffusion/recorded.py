@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion import results
 from diffusion.config import ablation
 from diffusion.config.ablation import VARIANCE
 from diffusion.config.config import flatten, restore
 from diffusion.config.validation import LEARNED
 from diffusion.core import respacing
 from diffusion.figures.guidance import Curve
-from diffusion.results import Result
+from diffusion.workdir import results
+from diffusion.workdir.results import Result
 
 BOUND, TERMS, RMSE = "nll", "terms", "x_0_rmse"
 FID = "fid"

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from diffusion import results
 from diffusion.config.ranges import nearest
 from diffusion.data.source import Source
 from diffusion.evaluation import features, frechet, inception_score, kernel_distance
@@ -21,7 +20,8 @@ from diffusion.evaluation.precision_recall import precision_recall
 from diffusion.evaluation.sample_set import SampleSet
 from diffusion.evaluation.small_scores import SMALL, Material
 from diffusion.protocol import FULL
-from diffusion.results import Result
+from diffusion.workdir import results
+from diffusion.workdir.results import Result
 
 RESIZE = "bilinear to 299x299 as in the 2015 graph, (x - 128) / 128"
 SPLITS, SUBSETS, SUBSET, NEIGHBOURS = 10, 100, 1000, 3

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from diffusion import build, experiment, looks, workdir
+from diffusion import build, experiment, looks
 from diffusion.config.ablation import RESULT, Cell, Grid, read
 from diffusion.config.config import config_hash
 from diffusion.distributed.sharding import make_mesh
@@ -20,6 +20,7 @@ from diffusion.findings import Findings, measure
 from diffusion.runtime.signals import Stop
 from diffusion.runtime.text import describe_devices, duration
 from diffusion.training.loop import Diverged
+from diffusion.workdir.run import nested, read_run, stamp, write_json
 
 ABSURD = 10_000.0
 """Bits/dim from which a bound is no result, even if it is finite. Less may just be little training: a learned variance
@@ -66,7 +67,7 @@ def run(
         start = time.monotonic()
         ended = train(cell, say, stop) if cell.trains else evaluate(cell, say)
         result = record(grid, cell, ended, time.monotonic() - start)
-        workdir.write_json(cell.folder / RESULT, result)
+        write_json(cell.folder / RESULT, result)
         say(f"DIVERGED    {ended.fault}" if ended.fault else f"done        in {duration(result['seconds'])}")
         finished()
         jax.clear_caches()  # each cell compiles programs of its own; kept, they would add up
@@ -93,7 +94,7 @@ def evaluate(cell: Cell, say: Say) -> Ended:
         )
     if theirs["diverged"]:
         return Ended(None, {}, 0, f"its run, that of row {cell.row.run!r}, has diverged")
-    run = workdir.read_run(cell.trained)
+    run = read_run(cell.trained)
     ours, params, step = experiment.load(cell.trained, run._replace(config=config), config.train.steps)
     source, held_out = build.sources(config)
     findings = measure(ours, source, held_out, params)
@@ -135,9 +136,9 @@ def record(grid: Grid, cell: Cell, ended: Ended, seconds: float) -> dict[str, An
         "seconds": round(seconds, 1),
         "first_step": ended.first,
         "protocol": protocol(cell, found),
-        "config": workdir.nested(c),
+        "config": nested(c),
         "config_hash": config_hash(c),
-        **workdir.stamp(describe_devices(list(make_mesh().devices.flat))),
+        **stamp(describe_devices(list(make_mesh().devices.flat))),
     }
 
 

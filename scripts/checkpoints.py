@@ -34,11 +34,11 @@ def main() -> int:
         raise ValueError("--workdir is required: the folder of a run of scripts/train.py, such as runs/digits")
     folder = Path(WORKDIR.value)
 
-    from diffusion import workdir
+    from diffusion.workdir import run
 
-    sealed = workdir.read_run(folder).sealed
+    sealed = run.read_run(folder).sealed
     if PRUNE.value is not None:
-        with workdir.lock(folder):
+        with run.lock(folder):
             prune(folder, PRUNE.value, sealed)
     return listing(folder, sealed)
 
@@ -51,7 +51,7 @@ def steps(folder: Path) -> list[Path]:
 
 def state(path: Path, sealed: bool, verify: bool) -> str:
     """What is known of a step: "intact", or what is wrong with it, or that nobody looked."""
-    from diffusion.training import manifest
+    from diffusion.workdir import manifest
 
     if not sealed and not manifest.finished(path):
         return "without hashes (an earlier version's)"
@@ -66,7 +66,7 @@ def state(path: Path, sealed: bool, verify: bool) -> str:
 
 def listing(folder: Path, sealed: bool) -> int:
     """Prints a line for each step, and what lies beside them; 1 if a check found something."""
-    from diffusion.training import manifest
+    from diffusion.workdir import manifest
 
     scores = measured(folder)
     best = min(scores, key=lambda step: scores[step].get(SCORE, float("inf")), default=None)
@@ -102,7 +102,7 @@ def prune(folder: Path, keep: int, sealed: bool) -> None:
 
 def measured(folder: Path) -> dict[int, dict[str, float]]:
     """{step: {score: value}} from metrics.jsonl and the results; what cannot be read there is left out."""
-    from diffusion import results
+    from diffusion.workdir import results
 
     found: dict[int, dict[str, float]] = {}
     path = folder / "metrics.jsonl"

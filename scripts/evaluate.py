@@ -53,9 +53,9 @@ def main() -> None:
         raise ValueError("--workdir is required: the folder of a run of scripts/train.py, such as runs/digits")
     folder = Path(WORKDIR.value)
 
-    from diffusion import workdir
+    from diffusion.workdir.run import read_run
 
-    run = workdir.read_run(folder)
+    run = read_run(folder)
     if SPLIT.value not in (None, "train", "test"):
         raise ValueError(f"--split={SPLIT.value} is not one of train, test")
     if STEPS.value and GRID.value is not None:

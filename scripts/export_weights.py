@@ -27,9 +27,9 @@ def main() -> None:
         raise ValueError("--workdir and --out are required: the folder of a run, and the folder to write")
     folder = Path(WORKDIR.value)
 
-    from diffusion import workdir
+    from diffusion.workdir import run
 
-    setup.configure(workdir.read_run(folder).config.compilation_cache)
+    setup.configure(run.read_run(folder).config.compilation_cache)
 
     from diffusion import porting
 

@@ -36,14 +36,15 @@ def main() -> None:
         raise ValueError("--workdir is required: the folder of a run of scripts/train.py, such as runs/digits")
     folder, wanted = Path(WORKDIR.value), scales()
 
-    from diffusion import workdir
+    from diffusion.workdir.run import read_run
 
-    run = workdir.read_run(folder)
+    run = read_run(folder)
     setup.configure(run.config.compilation_cache)
 
-    from diffusion import build, drawing, experiment, guide, guiding, results
+    from diffusion import build, drawing, experiment, guide, guiding
     from diffusion.evaluation import small_scores
     from diffusion.protocol import Subject
+    from diffusion.workdir import results
 
     chain = {"sampler": SAMPLER.value, "grid": GRID.value, "eta": 0.0 if SAMPLER.value else None}
     run.config.sample.update({name: value for name, value in chain.items() if value is not None})

@@ -53,9 +53,9 @@ def main() -> None:
         raise ValueError("--workdir is required: the folder of a run of scripts/train.py, such as runs/digits")
     folder = Path(WORKDIR.value)
 
-    from diffusion import workdir
+    from diffusion.workdir.run import read_run
 
-    run = workdir.read_run(folder)
+    run = read_run(folder)
     setup.configure(run.config.compilation_cache)
 
     import numpy as np

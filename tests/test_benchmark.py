@@ -40,9 +40,9 @@ from diffusion.figures.scaling import scaling as draw
 from diffusion.nets import dropout
 from diffusion.training import feed as feeds
 from diffusion.training import loop
-from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.course import Hooks, Plan
-from diffusion.training.metrics import Writer
+from diffusion.workdir.checkpoint import Checkpoints
+from diffusion.workdir.writer import Writer
 
 ROOT = Path(__file__).resolve().parents[1]
 

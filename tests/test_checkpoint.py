@@ -21,13 +21,12 @@ import pytest
 from stress import corrupt
 from stress.corrupt import State, bits, state_of
 
-from diffusion import workdir
 from diffusion.config.config import default_config
 from diffusion.distributed.sharding import make_mesh
-from diffusion.training import background, manifest
-from diffusion.training.checkpoint import Checkpoints
-from diffusion.training.metrics import Writer
-from diffusion.training.streams import Kept, Streams
+from diffusion.workdir import background, manifest, run
+from diffusion.workdir.checkpoint import Checkpoints
+from diffusion.workdir.streams import Kept, Streams
+from diffusion.workdir.writer import Writer
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -297,14 +296,14 @@ def test_a_metrics_file_with_damaged_lines_is_taken_up(tmp_path):
 
 # ---------------------------------------------------------------------------------------------------------- the folder
 
-RUN = workdir.Run(default_config(), (8, 8, 1), 10)
+RUN = run.Run(default_config(), (8, 8, 1), 10)
 
 
 def test_two_processes_cannot_train_in_one_folder(tmp_path):
     line = r"is in use by process \d+ on \S+: wait .* another --workdir"
-    with workdir.lock(tmp_path / "run"), pytest.raises(ValueError, match=line), workdir.lock(tmp_path / "run"):
+    with run.lock(tmp_path / "run"), pytest.raises(ValueError, match=line), run.lock(tmp_path / "run"):
         pass
-    with workdir.lock(tmp_path / "run"):  # what a process left behind is no obstacle
+    with run.lock(tmp_path / "run"):  # what a process left behind is no obstacle
         assert "process" in (tmp_path / "run" / "lock").read_text()
 
 
@@ -312,12 +311,12 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(ValueError, match=r"cannot be written .*give another --workdir"),
-        workdir.lock(tmp_path / "file"),
+        run.lock(tmp_path / "file"),
     ):
         pass
     (tmp_path / "run").mkdir()
     with no_room(10), pytest.raises(ValueError, match=r"cannot be written .*make room"):
-        workdir.open_run(tmp_path / "run", RUN, "1 x cpu")
+        run.open_run(tmp_path / "run", RUN, "1 x cpu")
     assert not (tmp_path / "run" / "config.json").exists()
 
 
@@ -329,35 +328,35 @@ def test_a_damaged_config_is_read_from_the_checkpoints(folder, content):
     if content == "gone":
         path.unlink()
     with pytest.warns(UserWarning, match=r"config.json is .*: the copy in .*30/manifest.json is used"):
-        assert workdir.read_run(folder) == RUN
+        assert run.read_run(folder) == RUN
     with pytest.warns(UserWarning):
-        assert workdir.open_run(folder, RUN, "1 x cpu")
+        assert run.open_run(folder, RUN, "1 x cpu")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert workdir.read_run(folder) == RUN
+        assert run.read_run(folder) == RUN
     for stream in ("checkpoints", "kept"):
         shutil.rmtree(folder / stream)
     path.write_text("{")
     with pytest.raises(ValueError, match=r"config.json is damaged .*restore it, or give another --workdir"):
-        workdir.read_run(folder)
+        run.read_run(folder)
 
 
 def test_a_newer_versions_folder_is_refused(tmp_path):
-    workdir.open_run(tmp_path, RUN._replace(format=workdir.FORMAT + 1), "1 x cpu")
+    run.open_run(tmp_path, RUN._replace(format=run.FORMAT + 1), "1 x cpu")
     before = (tmp_path / "config.json").read_bytes()
     with pytest.raises(ValueError, match=r"was made by version .* whose folders this version .* update"):
-        workdir.open_run(tmp_path, RUN, "1 x cpu")
+        run.open_run(tmp_path, RUN, "1 x cpu")
     assert (tmp_path / "config.json").read_bytes() == before
 
 
 def test_an_earlier_versions_folder_stays_one(tmp_path):
-    old = {"config": workdir.nested(RUN.config), "hash": "x", "data": {"shape": [8, 8, 1], "classes": 10}}
-    workdir.write_json(tmp_path / "config.json", old)
-    assert not workdir.read_run(tmp_path).sealed
-    workdir.open_run(tmp_path, RUN, "1 x cpu")
-    assert not workdir.read_run(tmp_path).sealed
-    workdir.open_run(tmp_path / "new", RUN, "1 x cpu")
-    assert workdir.read_run(tmp_path / "new").sealed
+    old = {"config": run.nested(RUN.config), "hash": "x", "data": {"shape": [8, 8, 1], "classes": 10}}
+    run.write_json(tmp_path / "config.json", old)
+    assert not run.read_run(tmp_path).sealed
+    run.open_run(tmp_path, RUN, "1 x cpu")
+    assert not run.read_run(tmp_path).sealed
+    run.open_run(tmp_path / "new", RUN, "1 x cpu")
+    assert run.read_run(tmp_path / "new").sealed
 
 
 def test_a_systems_words_are_found_in_a_librarys():
@@ -440,8 +439,8 @@ def test_two_writes_are_made_one_after_the_other():
 def test_states_elsewhere_are_written_by_the_thread_that_makes_them(monkeypatch, tmp_path):
     """On an accelerator the state is off the device once save returns, and nothing is copied on it."""
     monkeypatch.setattr(background, "SHARED", ())
-    monkeypatch.setattr("diffusion.training.checkpoint.copied", None)
-    monkeypatch.setattr("diffusion.training.checkpoint.patiently", None)
+    monkeypatch.setattr("diffusion.workdir.checkpoint.copied", None)
+    monkeypatch.setattr("diffusion.workdir.checkpoint.patiently", None)
     assert not background.shares_processors(state_of(1))
     with closing(Checkpoints(tmp_path / "c")) as checkpoints:
         checkpoints.save(1, state_of(1))

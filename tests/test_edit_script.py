@@ -13,7 +13,7 @@ import pytest
 from networks import OneConvolution
 from PIL import Image
 
-from diffusion import build, edits, given, workdir
+from diffusion import build, edits, given
 from diffusion.config.config import default_config
 from diffusion.core.respacing import parse
 from diffusion.data.embedded import digits
@@ -26,7 +26,8 @@ from diffusion.figures.variations import variations
 from diffusion.gallery import Gallery
 from diffusion.given import Given
 from diffusion.nets.unet import UNet
-from diffusion.training.streams import Streams
+from diffusion.workdir.run import Run, open_run
+from diffusion.workdir.streams import Streams
 
 ROOT = Path(__file__).resolve().parents[1]
 T = 12
@@ -223,8 +224,8 @@ def script(name, *args):
 def run(tmp_path_factory):
     """A run of which the first state is saved, made once."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    there = workdir.Run(tiny(), SHAPE, 10)
-    workdir.open_run(folder, there, "test")
+    there = Run(tiny(), SHAPE, 10)
+    open_run(folder, there, "test")
     ours = build.experiment(there.config, SHAPE, 10, make_mesh(jax.devices()[:1]))
     with closing(Streams(folder, about=there.content)) as streams:
         streams.rolling.require(0, ours.create_state())

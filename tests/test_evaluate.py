@@ -17,7 +17,7 @@ import pytest
 from networks import OneConvolution
 from worlds import GAUSSIAN, standard_errors
 
-from diffusion import bounding, build, drawing, evaluating, experiment, findings, protocol, results, scoring
+from diffusion import bounding, build, drawing, evaluating, experiment, findings, protocol, scoring
 from diffusion.config.config import default_config
 from diffusion.core import elbo, gaussian, schedules, variance
 from diffusion.core.process import vp
@@ -32,8 +32,9 @@ from diffusion.evaluation.inception_score import inception_score
 from diffusion.evaluation.kept import Kept
 from diffusion.evaluation.likelihood import likelihood
 from diffusion.protocol import Subject
-from diffusion.results import Result
-from diffusion.workdir import Run
+from diffusion.workdir import results
+from diffusion.workdir.results import Result
+from diffusion.workdir.run import Run
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 

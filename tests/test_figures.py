@@ -15,7 +15,7 @@ import reference
 from networks import OneConvolution
 from PIL import Image
 
-from diffusion import build, plates, recorded, results, tables, workdir
+from diffusion import build, plates, recorded, tables
 from diffusion.config.config import default_config
 from diffusion.core import schedules
 from diffusion.core.respacing import parse
@@ -37,7 +37,8 @@ from diffusion.figures.steps import steps
 from diffusion.figures.terms import terms
 from diffusion.gallery import Gallery, pairs
 from diffusion.gallery import neighbours as nearest
-from diffusion.results import Result
+from diffusion.workdir import results, run
+from diffusion.workdir.results import Result
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 
@@ -419,7 +420,7 @@ def test_the_newest_bound_over_the_longest_chain_is_drawn(tmp_path):
 def cell(folder, grid, sampler, value, seed=0, eta=0.0, diverged=False, **changes):
     config = tiny(**{"sample.grid": grid, "sample.sampler": sampler, "sample.eta": eta, "seed": seed, **changes})
     content = {"grid": "samplers", "diverged": diverged, "score": "fd_digits", "results": {"fd_digits": value}}
-    workdir.write_json(folder / "result.json", {**content, "config": workdir.nested(config)})
+    run.write_json(folder / "result.json", {**content, "config": run.nested(config)})
 
 
 def test_scores_of_an_ablation_by_sampler_and_steps(tmp_path):
@@ -465,7 +466,7 @@ OF_POINTS = ("marginals", "trajectories", "score_field", "samplers", "animation"
 def test_every_figure_of_a_run_is_drawn(tmp_path, gallery):
     inputs = plates.Inputs(plates.Request(tmp_path, n=2, t=3))
     inputs.__dict__["_gallery"] = gallery._replace(grid=parse("4"))
-    inputs.__dict__["run"] = workdir.Run(gallery.ours.config, (8, 8, 1), 10)
+    inputs.__dict__["run"] = run.Run(gallery.ours.config, (8, 8, 1), 10)
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines_of_a_run())))
     results.write(tmp_path, bound("test", 10))
     for n, value in ((10, 9.0), (50, 5.0)):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from worlds import GAUSSIAN, MIXTURE, GaussianWorld
 
-from diffusion import build, flow_nll, results
+from diffusion import build, flow_nll
 from diffusion.config.config import default_config
 from diffusion.core import schedules
 from diffusion.core.elbo import bits_per_dim
@@ -16,6 +16,7 @@ from diffusion.core.types import fold
 from diffusion.data.source import in_memory
 from diffusion.protocol import Subject
 from diffusion.sampling.loop import image_keys
+from diffusion.workdir import results
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 

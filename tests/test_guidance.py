@@ -14,7 +14,7 @@ import pytest
 from scipy.special import log_softmax
 from worlds import GaussianWorld, MixtureWorld, float64, standard_errors
 
-from diffusion import build, classifying, drawing, guide, guiding, protocol, recorded, results, workdir
+from diffusion import build, classifying, drawing, guide, guiding, protocol, recorded
 from diffusion.config.config import default_config
 from diffusion.config.validation import validate
 from diffusion.core import schedules
@@ -34,8 +34,10 @@ from diffusion.sampling.ddim import ddim
 from diffusion.sampling.guidance import classifier_free, classifier_guided, label_guided
 from diffusion.sampling.loop import image_keys, prior_sample, sample
 from diffusion.training import accumulation, classifier, labels
-from diffusion.training.checkpoint import Checkpoints
-from diffusion.training.streams import ROLLING
+from diffusion.workdir import results
+from diffusion.workdir.checkpoint import Checkpoints
+from diffusion.workdir.run import Run, open_run, read_run
+from diffusion.workdir.streams import ROLLING
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 
@@ -275,7 +277,7 @@ def subject(tmp_path_factory):
     state = ours.create_state()
     params = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(x.size), x.shape), state.params)
     folder = tmp_path_factory.mktemp("run")
-    workdir.open_run(folder, workdir.Run(ours.config, SHAPE, 10), "test")
+    open_run(folder, Run(ours.config, SHAPE, 10), "test")
     with closing(Checkpoints(folder / ROLLING)) as store:
         store.require(0, state._replace(params=params, ema=params))
     return Subject(ours, params, folder, 0, False)
@@ -433,7 +435,7 @@ def test_labels_and_guidance_make_sets_of_their_own(subject):
     assert len(places) == 6
     assert "label_3-5" in drawing.stem(subject, chain._replace(labels=(3, 5)))
     assert samples.labels(np.arange(5), (3, 5)).tolist() == [3, 5, 3, 5, 3]
-    run = workdir.read_run(subject.folder)
+    run = read_run(subject.folder)
     assert drawing.guided(run) is run
     changed = drawing.guided(run, scale=2.0, first=0.1)
     assert (changed.config.sample.guidance, run.config.sample.guidance) == (2.0, 0.0)

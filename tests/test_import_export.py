@@ -11,11 +11,12 @@ import pytest
 from naming import foreign, made_up
 from test_tensor_bundle import write_bundle
 
-from diffusion import experiment, porting, workdir
+from diffusion import experiment, porting
 from diffusion.config.config import default_config, flatten
 from diffusion.config.files import load
 from diffusion.convert import diffusers, improved, match
 from diffusion.convert.weights import Weights
+from diffusion.workdir.run import open_run, read_run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -81,7 +82,7 @@ def test_a_checkpoint_becomes_a_run_that_draws_samples(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "each used once" in done.stdout and "does not tell" in done.stdout and "step 790000" in done.stdout
 
-    run = workdir.read_run(folder)
+    run = read_run(folder)
     assert run.shape == (8, 8, 1) and run.classes == 10
     for weights, expected in ((False, ema), (True, raw)):
         _, params, step = experiment.load(folder, run, raw=weights)
@@ -108,8 +109,8 @@ def test_a_run_goes_out_to_diffusers_and_comes_back_bit_by_bit(tmp_path):
     porting.export_run(tmp_path / "run", tmp_path / "out", None, False, say)
     assert any("num_inference_steps=10" in line for line in said)
     porting.import_run(tmp_path / "out", "diffusers", config, tmp_path / "back", None, say)
-    run = workdir.read_run(tmp_path / "back")
-    assert run.config == workdir.read_run(tmp_path / "run").config and run.shape == (8, 8, 1)
+    run = read_run(tmp_path / "back")
+    assert run.config == read_run(tmp_path / "run").config and run.shape == (8, 8, 1)
     _, params, step = experiment.load(tmp_path / "back", run)
     assert step == 0
     assert_same(params, ema)
@@ -196,7 +197,7 @@ def test_the_shipped_config_that_fits_is_suggested():
     ],
 )
 def test_what_cannot_be_exported_is_refused_and_nothing_written(tmp_path, changes, line):
-    workdir.open_run(tmp_path / "run", run_of(tiny(**changes)), "a test")
+    open_run(tmp_path / "run", run_of(tiny(**changes)), "a test")
     with pytest.raises(ValueError, match=line) as error:
         porting.export_run(tmp_path / "run", tmp_path / "out", None, False, print)
     assert "\n" not in str(error.value) and [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -14,7 +14,7 @@ from diffusion.config.validation import doubts, validate
 from diffusion.core import timesteps
 from diffusion.core.timesteps import History, loss_second_moment, probabilities
 from diffusion.distributed import sharding
-from diffusion.training.checkpoint import Checkpoints
+from diffusion.workdir.checkpoint import Checkpoints
 
 T, H = 7, 4
 OURS = loss_second_moment(T, history=H, uniform_share=0.05)

@@ -54,7 +54,7 @@ CONFIGS = (
         "runtime/cli",
         "build",
         "tables",
-        "workdir",
+        "workdir/run",
         "experiment",
         "config/ablation",
         "recorded",
@@ -70,13 +70,13 @@ OWNERS = {
     "jaxtyping": ("",),
     "flax": ("nets", "training", "build"),
     "optax": ("training",),
-    "orbax": ("training",),
-    "tensorboardX": ("training/metrics",),
+    "orbax": ("workdir",),
+    "tensorboardX": ("workdir/writer",),
     "tensorflow_datasets": ("data/tfds",),
     "grain": ("data/pipeline",),
     "sklearn": ("data/embedded", "evaluation"),
     "scipy": ("evaluation",),
-    "PIL": ("data", "training/metrics", "evaluation", "figures", "benchmarks/startup"),
+    "PIL": ("data", "workdir/writer", "evaluation", "figures", "benchmarks/startup"),
     "matplotlib": ("figures",),
     "tqdm": ("data", "training", "evaluation"),
     "safetensors": ("convert",),
@@ -292,7 +292,7 @@ def imported_by(statement: str) -> set[str]:
 
 
 def test_light_modules_import_nothing_heavy():
-    light = ("config.validation", "paper", "runtime.cli", "runtime.setup", "workdir")
+    light = ("config.validation", "paper", "runtime.cli", "runtime.setup", "workdir.run")
     light = "; ".join(f"import diffusion.{name}" for name in light)
     assert imported_by(light) & set(HEAVY) == set()
     assert imported_by("import diffusion") & {"numpy", "absl", "ml_collections"} == set()

@@ -24,8 +24,8 @@ from diffusion.data.embedded import digits
 from diffusion.distributed import sharding
 from diffusion.runtime.signals import STOPPED, Stop, Stopped
 from diffusion.training import loop
-from diffusion.training.metrics import Writer
-from diffusion.training.streams import Streams
+from diffusion.workdir.streams import Streams
+from diffusion.workdir.writer import Writer
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 

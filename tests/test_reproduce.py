@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffusion import build, paper, results
+from diffusion import build, paper
 from diffusion.config import ablation, files
 from diffusion.config.config import config_hash, restore
 from diffusion.config.validation import validate
@@ -29,8 +29,9 @@ from diffusion.published.commands import commands
 from diffusion.published.matching import compare
 from diffusion.published.measures import fid, nll
 from diffusion.published.record import Cell, Experiment
-from diffusion.results import Result
-from diffusion.workdir import Run, nested, write_json
+from diffusion.workdir import results
+from diffusion.workdir.results import Result
+from diffusion.workdir.run import Run, nested, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLES = {table.name: table for table in index.tables()}

@@ -20,13 +20,13 @@ from diffusion.nets.unet import UNet
 from diffusion.runtime import text
 from diffusion.runtime.signals import Stop
 from diffusion.training import ema, health, loop
-from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.feed import Feed
 from diffusion.training.health import Guard
-from diffusion.training.metrics import Writer
 from diffusion.training.optimizer import skipping
 from diffusion.training.state import create, step_keys
 from diffusion.training.step import HEALTH, Update, gradient, train_step, train_steps
+from diffusion.workdir.checkpoint import Checkpoints
+from diffusion.workdir.writer import Writer
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 

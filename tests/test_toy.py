@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from PIL import Image
 from worlds import MixtureWorld
 
-from diffusion import build, cloud, experiment, inputs, looks, plates, tables, workdir
+from diffusion import build, cloud, experiment, inputs, looks, plates, tables
 from diffusion.config import files
 from diffusion.core.objective import evaluate
 from diffusion.core.process import q_sample
@@ -31,6 +31,7 @@ from diffusion.figures.trajectories import trajectories
 from diffusion.gallery import Gallery
 from diffusion.nets.embedding import time_embedding
 from diffusion.nets.mlp import FREQUENCIES, MLP
+from diffusion.workdir.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -384,7 +385,7 @@ def test_an_animation_is_a_gif_of_its_frames(tmp_path):
 def test_every_figure_of_points_is_drawn(tmp_path, gallery):
     asked = inputs.Inputs(inputs.Request(tmp_path, n=20))
     asked.__dict__["_gallery"] = gallery
-    asked.__dict__["run"] = workdir.Run(gallery.ours.config, toy.SHAPE, 8)
+    asked.__dict__["run"] = Run(gallery.ours.config, toy.SHAPE, 8)
     for name in ("marginals", "trajectories", "score_field", "animation"):
         figure = plates.PLATES[name].draw(asked)
         save(figure, tmp_path / f"{name}{plates.PLATES[name].kinds[0]}")

@@ -16,9 +16,9 @@ from diffusion.distributed import sharding
 from diffusion.nets.unet import UNet
 from diffusion.runtime import text
 from diffusion.training import ema, feed, loop, optimizer
-from diffusion.training.checkpoint import Checkpoints
-from diffusion.training.metrics import Writer
 from diffusion.training.step import train_step, train_steps
+from diffusion.workdir.checkpoint import Checkpoints
+from diffusion.workdir.writer import Writer
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 

@@ -31,8 +31,8 @@ from diffusion.runtime import text
 from diffusion.sampling import loop
 from diffusion.tables import DTYPES, SAMPLERS
 from diffusion.training import loop as training
-from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.state import TrainState
+from diffusion.workdir.checkpoint import Checkpoints
 
 SEGMENT = 10
 """Steps of a chain that are timed at once where a whole one takes too long."""

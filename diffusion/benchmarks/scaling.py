@@ -94,7 +94,7 @@ def _on(base: Mapping[str, Any], cost: Callable[..., float]) -> Callable[[int], 
 
 def folder(lines: int) -> float:
     """Seconds in which a run's metrics of so many lines are opened to go on from the last of them."""
-    from diffusion.training.metrics import Writer
+    from diffusion.workdir.writer import Writer
 
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "metrics.jsonl"

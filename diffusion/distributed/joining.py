@@ -25,8 +25,8 @@ from diffusion.distributed.link import Link
 from diffusion.distributed.place import Place
 from diffusion.distributed.roll import GONE, SILENCE
 from diffusion.runtime.signals import Stopped
-from diffusion.training import manifest
-from diffusion.workdir import ROOT, stamp
+from diffusion.workdir import manifest
+from diffusion.workdir.run import ROOT, stamp
 
 START_TIMEOUT = 300
 """Seconds within which all processes must have come, by default."""

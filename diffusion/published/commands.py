@@ -8,7 +8,7 @@ from diffusion.config.config import flatten
 from diffusion.published.matching import Comparison
 from diffusion.published.qualify import Found, count, departures
 from diffusion.published.record import Experiment, Measure, Table
-from diffusion.workdir import read_run
+from diffusion.workdir.run import read_run
 
 
 def commands(tables: Sequence[Table], found: Comparison, known: Sequence[Found], runs: Path, flop_per_s: float) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from diffusion.config.config import flatten
 from diffusion.published.qualify import Found, bare, count, departs, departures, same_data, unlike
 from diffusion.published.record import Cell, Experiment, Measure, Table
-from diffusion.results import Result
+from diffusion.workdir.results import Result
 
 
 class Reading(NamedTuple):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from diffusion.core import respacing
 from diffusion.evaluation import rate_distortion
 from diffusion.published.record import Experiment, Measure
-from diffusion.results import Result
+from diffusion.workdir.results import Result
 
 ANCESTRAL = {"sampler": "ancestral", "grid": "full"}
 TRUNCATED = "uint8 by truncation"

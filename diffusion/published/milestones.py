@@ -11,8 +11,8 @@ from diffusion.config.config import flatten
 from diffusion.published.ddpm import CIFAR10
 from diffusion.published.measures import fid
 from diffusion.published.qualify import departs, departures, same_data, unlike
-from diffusion.results import find
-from diffusion.workdir import read_run
+from diffusion.workdir.results import find
+from diffusion.workdir.run import read_run
 
 LOSS = ((46_800, 0.0295), (93_600, 0.0293), (187_200, 0.0291), (421_200, 0.0284), (795_600, 0.0277))
 """(step, L_simple while training)."""

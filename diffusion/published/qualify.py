@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from diffusion.config.config import config_hash, flatten
 from diffusion.config.schema import KEYS, RESUMABLE
 from diffusion.published.record import Experiment, Measure
-from diffusion.results import Result, find
-from diffusion.workdir import read_run
+from diffusion.workdir.results import Result, find
+from diffusion.workdir.run import read_run
 
 MATTERS = tuple(key for key in KEYS if key not in RESUMABLE | {"seed", "data.name"})
 """Keys in which a run must equal the published experiment."""

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from diffusion.config.config import flatten
 from diffusion.config.files import find, load, override
-from diffusion.results import Result
+from diffusion.workdir.results import Result
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 BLANK = "–"

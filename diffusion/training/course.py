@@ -9,13 +9,13 @@ import jax
 import numpy as np
 
 from diffusion.runtime.signals import Stop
-from diffusion.training.checkpoint import Checkpoints, shared
-from diffusion.training.manifest import reason
-from diffusion.training.metrics import Writer
 from diffusion.training.progress import Progress
 from diffusion.training.state import Params, TrainState
 from diffusion.training.step import Metrics
-from diffusion.training.streams import Kept
+from diffusion.workdir.checkpoint import Checkpoints, shared
+from diffusion.workdir.manifest import reason
+from diffusion.workdir.streams import Kept
+from diffusion.workdir.writer import Writer
 
 SCORE = "bits_per_dim"
 """The scalar by which the best checkpoint is told; the lower the better."""

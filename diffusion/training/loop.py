@@ -13,14 +13,14 @@ import numpy as np
 from diffusion.distributed import sharding
 from diffusion.runtime.signals import Stop, Stopped
 from diffusion.training import health
-from diffusion.training.checkpoint import Checkpoints
 from diffusion.training.course import Course, Hooks, Plan
 from diffusion.training.feed import Feed
-from diffusion.training.metrics import Writer
 from diffusion.training.progress import Progress
 from diffusion.training.state import TrainState
 from diffusion.training.step import HEALTH, Metrics, Task, Update, train_steps
-from diffusion.training.streams import Kept
+from diffusion.workdir.checkpoint import Checkpoints
+from diffusion.workdir.streams import Kept
+from diffusion.workdir.writer import Writer
 
 
 class Diverged(ValueError):

@@ -21,10 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion import workdir
 from diffusion.config.config import default_config
-from diffusion.training.metrics import Writer
-from diffusion.training.streams import Streams
+from diffusion.workdir.run import Run, open_run, read_run
+from diffusion.workdir.streams import Streams
+from diffusion.workdir.writer import Writer
 
 ROLLING, KEPT = (10, 20, 30), (15,)
 
@@ -53,8 +53,8 @@ def bits(state: State) -> list[bytes]:
 
 def build(folder: Path) -> None:
     """A run's folder: config, checkpoints of both streams, metrics, a grid."""
-    run = workdir.Run(default_config(), (8, 8, 1), 10)
-    workdir.open_run(folder, run, "1 x cpu")
+    run = Run(default_config(), (8, 8, 1), 10)
+    open_run(folder, run, "1 x cpu")
     with closing(Streams(folder, 3, about=run.content)) as streams:
         for step in ROLLING:
             streams.rolling.save(step, state_of(step), {"window": [{"['loss']": ["float32", [1.0 / step, 1.0]]}]})
@@ -110,8 +110,8 @@ def check(folder: Path, done: list[str]) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            run = workdir.read_run(folder)
-            assert run == workdir.Run(default_config(), (8, 8, 1), 10), f"{done}: another config was read"
+            run = read_run(folder)
+            assert run == Run(default_config(), (8, 8, 1), 10), f"{done}: another config was read"
         except ValueError as error:
             assert not wanted, f"{done}: the config was lost though step {wanted} has a copy: {error}"
             assert "\n" not in str(error)

@@ -25,7 +25,7 @@ from stress import kill
 
 from diffusion.config.files import load, override
 from diffusion.runtime import setup
-from diffusion.training import manifest
+from diffusion.workdir import manifest
 
 ROOT = kill.ROOT
 FILLED = "step 12/"

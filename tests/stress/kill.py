@@ -122,10 +122,11 @@ def state(folder: Path) -> dict[str, bytes]:
     import jax
     import numpy as np
 
-    from diffusion import build, workdir
-    from diffusion.training.streams import Streams
+    from diffusion import build
+    from diffusion.workdir.run import read_run
+    from diffusion.workdir.streams import Streams
 
-    run = workdir.read_run(folder)
+    run = read_run(folder)
     streams = Streams(folder)
     found, step = streams.load(build.experiment(run.config, run.shape, run.classes).create_state, None, raise_)
     streams.close()

@@ -49,7 +49,7 @@ def steps(rules, folder, first, last, order=None, save=0):
     from diffusion.data.embedded import digits
     from diffusion.distributed import sharding
     from diffusion.training import loop
-    from diffusion.training.checkpoint import Checkpoints
+    from diffusion.workdir.checkpoint import Checkpoints
 
     mesh = sharding.make_mesh([jax.devices()[i] for i in order] if order else None)
     ours = build.experiment(config(rules), (8, 8, 1), 10, mesh)

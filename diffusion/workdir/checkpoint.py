@@ -15,11 +15,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from diffusion.distributed.hosts import anyone
-from diffusion.training import manifest
-from diffusion.training.background import copied, make_folder_in, patiently, remove, shares_processors
-from diffusion.training.manifest import Damaged, reason
-from diffusion.training.quiet import quiet
-from diffusion.training.structure import ITEM, arrays, difference, read
+from diffusion.workdir import manifest
+from diffusion.workdir.background import copied, make_folder_in, patiently, remove, shares_processors
+from diffusion.workdir.manifest import Damaged, reason
+from diffusion.workdir.quiet import quiet
+from diffusion.workdir.structure import ITEM, arrays, difference, read
 
 DRAFT = "*.orbax-checkpoint-tmp*"
 DAMAGED = "damaged"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffusion.workdir import write_json
+from diffusion.workdir.run import write_json
 
 FOLDER = "eval"
 

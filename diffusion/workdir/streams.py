@@ -9,8 +9,8 @@ from typing import Any
 
 import jax
 
-from diffusion.training import manifest
-from diffusion.training.checkpoint import Checkpoints, numbers, shared
+from diffusion.workdir import manifest
+from diffusion.workdir.checkpoint import Checkpoints, numbers, shared
 
 ROLLING, KEPT = "checkpoints", "kept"
 

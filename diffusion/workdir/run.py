@@ -26,10 +26,10 @@ from ml_collections import ConfigDict
 import diffusion
 from diffusion.config.config import config_hash, differences, flatten, restore
 from diffusion.config.schema import RESUMABLE
-from diffusion.training import manifest
+from diffusion.workdir import manifest
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FORMAT = 2
 """Of a run's folder. 1: checkpoints without manifests."""
 

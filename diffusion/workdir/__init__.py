@@ -1,0 +1,1 @@
+"""A run's folder: config.json, checkpoints with manifests, results, metrics."""
