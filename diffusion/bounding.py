@@ -11,9 +11,9 @@ import diffusion
 from diffusion import protocol
 from diffusion.core import respacing
 from diffusion.data.source import Source
-from diffusion.evaluation import likelihood, rate_distortion
-from diffusion.evaluation.kept import Kept
-from diffusion.evaluation.likelihood import Likelihood
+from diffusion.metrics import likelihood, rate_distortion
+from diffusion.metrics.likelihood import Likelihood
+from diffusion.metrics.partial_results import Kept
 from diffusion.protocol import Subject
 from diffusion.workdir import results
 from diffusion.workdir.results import Result, plus_minus

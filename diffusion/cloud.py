@@ -16,8 +16,8 @@ from diffusion.core.score import score
 from diffusion.core.types import Image, Keys, Labels, normal
 from diffusion.data.source import Source
 from diffusion.data.toy import to_points
-from diffusion.evaluation import samples
 from diffusion.gallery import Gallery
+from diffusion.metrics import samples
 from diffusion.sampling import loop
 from diffusion.tables import SAMPLERS
 from diffusion.training.state import Params

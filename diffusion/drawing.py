@@ -14,9 +14,9 @@ from diffusion.config.config import config_hash
 from diffusion.config.validation import validate
 from diffusion.core import respacing
 from diffusion.core.types import Image, Keys, Labels
-from diffusion.evaluation import sample_set, samples
-from diffusion.evaluation.kept import digest
-from diffusion.evaluation.sample_set import Part, SampleSet
+from diffusion.metrics import sample_set, samples
+from diffusion.metrics.partial_results import digest
+from diffusion.metrics.sample_set import Part, SampleSet
 from diffusion.protocol import Subject
 from diffusion.tables import SAMPLERS
 from diffusion.workdir.run import Run

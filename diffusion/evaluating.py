@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 from diffusion import bounding, build, drawing, experiment, flow_nll, protocol, scoring
 from diffusion.data.source import Source
 from diffusion.drawing import Chain
-from diffusion.evaluation import sample_set, small_scores
-from diffusion.evaluation.feature_pass import Progress
-from diffusion.evaluation.features import Extractor
-from diffusion.evaluation.sample_set import SampleSet
-from diffusion.evaluation.small_scores import SMALL
+from diffusion.metrics import sample_set, small_image_scores
+from diffusion.metrics.feature_pass import Progress
+from diffusion.metrics.features import Extractor
+from diffusion.metrics.sample_set import SampleSet
+from diffusion.metrics.small_image_scores import SMALL
 from diffusion.protocol import FULL, Subject
 from diffusion.scoring import INCEPTION
 from diffusion.workdir import results
@@ -80,7 +80,7 @@ def prepare(folder: Path, run: Run, asked: Asked) -> Plan:
         if source.shape != run.shape:
             raise ValueError(f"the {split} split of {source.name} has images of {source.shape}, the run of {run.shape}")
     train = sources[TRAIN]
-    usual = [bounding.NAME, *(SMALL if small_scores.fits(train) else ())]
+    usual = [bounding.NAME, *(SMALL if small_image_scores.fits(train) else ())]
     names = tuple(dict.fromkeys(asked.metrics or usual))
     scores = [name for name in names if name not in LIKELIHOODS]
     if len(scores) < len(names):
@@ -153,7 +153,7 @@ def _check_scores(names: list[str], asked: Asked, sources: dict[str, Source], n:
         raise ValueError(f"--reference_n={asked.reference_n}: {source.name} has {source.size} images in that split")
     for name in names:
         if name in SMALL:
-            small_scores.check(name, sources[TRAIN], n)
+            small_image_scores.check(name, sources[TRAIN], n)
         elif n < INCEPTION[name].least:
             raise ValueError(f"--metrics={name} needs at least {INCEPTION[name].least} samples, and there are {n}")
 

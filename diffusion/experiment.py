@@ -19,7 +19,7 @@ from diffusion.config.validation import doubts, validate
 from diffusion.data.source import Source
 from diffusion.distributed.sharding import make_mesh
 from diffusion.findings import Findings, measure, write
-from diffusion.paper import deviations
+from diffusion.published.recipes import deviations
 from diffusion.runtime import text
 from diffusion.runtime.signals import Stop
 from diffusion.training import loop, memory

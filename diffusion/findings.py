@@ -11,11 +11,11 @@ from diffusion.budget import UNLIMITED, Budget
 from diffusion.build import Experiment
 from diffusion.core.types import Image, Keys, Labels
 from diffusion.data.source import Source
-from diffusion.evaluation import likelihood, samples
-from diffusion.evaluation.classes import Judgement, judge
-from diffusion.evaluation.likelihood import Likelihood
-from diffusion.evaluation.small_features import Score, score
-from diffusion.evaluation.small_scores import fits
+from diffusion.metrics import likelihood, samples
+from diffusion.metrics.likelihood import Likelihood
+from diffusion.metrics.small_image_features import Score, score
+from diffusion.metrics.small_image_scores import fits
+from diffusion.metrics.svm_classifier import Judgement, judge
 from diffusion.training.state import Params
 from diffusion.workdir import results
 from diffusion.workdir.results import Result, plus_minus

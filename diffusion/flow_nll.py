@@ -15,8 +15,8 @@ from diffusion.core.respacing import Grid
 from diffusion.core.types import Image, Keys, Labels, PerExample
 from diffusion.data.source import Source
 from diffusion.distributed import hosts, sharding
-from diffusion.evaluation.kept import Kept
-from diffusion.evaluation.per_image import per_image
+from diffusion.metrics.partial_results import Kept
+from diffusion.metrics.per_image import per_image
 from diffusion.protocol import Subject
 from diffusion.training.state import Params
 from diffusion.workdir import results

@@ -17,9 +17,9 @@ from diffusion.core.types import Array, Image, Keys, Labels, PerExample
 from diffusion.data.source import SMALL, Source
 from diffusion.data.transforms import to_image, to_pixels
 from diffusion.distributed import sharding
-from diffusion.evaluation import samples
-from diffusion.evaluation.likelihood import padded
-from diffusion.evaluation.neighbours import nearest
+from diffusion.metrics import samples
+from diffusion.metrics.likelihood import padded
+from diffusion.metrics.neighbours import nearest
 from diffusion.sampling import editing, loop
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.loop import Sampler

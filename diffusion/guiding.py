@@ -11,9 +11,9 @@ from diffusion.build import Experiment
 from diffusion.core.types import Array, Image, Keys, Labels
 from diffusion.data.source import Source
 from diffusion.distributed import hosts, sharding
-from diffusion.evaluation import frechet, samples, small_features
-from diffusion.evaluation.small_features import CHUNK, MOST, Classifier
 from diffusion.guide import Guide, Learnt
+from diffusion.metrics import frechet, samples, small_image_features
+from diffusion.metrics.small_image_features import CHUNK, MOST, Classifier
 from diffusion.protocol import Subject
 from diffusion.recorded import GUIDANCE
 from diffusion.sampling import loop
@@ -126,7 +126,7 @@ def measure(
     Series are named "classifier-free, accuracy" and so on. Raises ValueError where the data have no labels.
     """
     train, held_out = sources
-    model = small_features.classifier(train)
+    model = small_image_features.classifier(train)
     series: dict[str, list[float]] = {"scale": [float(scale) for scale in scales]}
     for name, make in found.items():
         drawn = drawer(subject, make, batch, seed)

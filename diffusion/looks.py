@@ -14,9 +14,9 @@ from diffusion.build import Experiment
 from diffusion.core import respacing
 from diffusion.data.source import Source
 from diffusion.data.toy import SHAPE, to_points
-from diffusion.evaluation import drift, likelihood, samples
 from diffusion.figures.grid import grid
 from diffusion.figures.points import scatter
+from diffusion.metrics import colour_drift, likelihood, samples
 from diffusion.training import memory, noise_scale
 from diffusion.training.feed import Feed
 from diffusion.training.loop import Hooks
@@ -71,13 +71,13 @@ def hooks(
     some = np.arange(max(budget.images(quick, steps), min(4, quick)))
     eval_batch = ours.batch(min(c.eval.batch_size, len(some)))
 
-    levels = drift.known(held_out)
+    levels = colour_drift.known(held_out)
 
     def draw(params: Params) -> np.ndarray:
         run = lambda keys, labels: preview(params, keys, labels).x_0  # noqa: E731
         with memory.advised(lambda: BATCH.format(key="sample.batch_size", images=batch)):
             pixels = np.concatenate(list(samples.draw(run, n, batch, c.seed, ours.classes)))
-        if line := drift.warning(drift.measure(pixels), levels):
+        if line := colour_drift.warning(colour_drift.measure(pixels), levels):
             say(f"WARNING     {line}")
         return picture(pixels, ours.classes)
 

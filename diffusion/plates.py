@@ -7,7 +7,6 @@ import numpy as np
 
 from diffusion import recorded
 from diffusion.core import respacing, schedules
-from diffusion.evaluation import rate_distortion as compression
 from diffusion.figures import reverse_conditional as looking_back
 from diffusion.figures.alpha_bar import alpha_bar
 from diffusion.figures.animation import animation
@@ -29,6 +28,7 @@ from diffusion.figures.terms import terms
 from diffusion.figures.trajectories import trajectories
 from diffusion.figures.variations import variations
 from diffusion.inputs import Inputs, Request
+from diffusion.metrics import rate_distortion as compression
 
 __all__ = ["PLATES", "Inputs", "Plate", "Request"]
 

@@ -13,12 +13,12 @@ import numpy as np
 
 from diffusion.config.ranges import nearest
 from diffusion.data.source import Source
-from diffusion.evaluation import features, frechet, inception_score, kernel_distance
-from diffusion.evaluation.feature_pass import Features, Progress, Real, one_pass
-from diffusion.evaluation.features import Extractor
-from diffusion.evaluation.precision_recall import precision_recall
-from diffusion.evaluation.sample_set import SampleSet
-from diffusion.evaluation.small_scores import SMALL, Material
+from diffusion.metrics import features, frechet, inception_score, kernel_distance
+from diffusion.metrics.feature_pass import Features, Progress, Real, one_pass
+from diffusion.metrics.features import Extractor
+from diffusion.metrics.precision_recall import precision_recall
+from diffusion.metrics.sample_set import SampleSet
+from diffusion.metrics.small_image_scores import SMALL, Material
 from diffusion.protocol import FULL
 from diffusion.workdir import results
 from diffusion.workdir.results import Result

@@ -13,10 +13,10 @@ from diffusion import build, experiment, looks
 from diffusion.config.ablation import RESULT, Cell, Grid, read
 from diffusion.config.config import config_hash
 from diffusion.distributed.sharding import make_mesh
-from diffusion.evaluation import tables
-from diffusion.evaluation.tables import BOUND, Column, Line, Table
 from diffusion.figures.grid import save
 from diffusion.findings import Findings, measure
+from diffusion.published import layout
+from diffusion.published.layout import BOUND, Column, Line, Table
 from diffusion.runtime.signals import Stop
 from diffusion.runtime.text import describe_devices, duration
 from diffusion.training.loop import Diverged
@@ -180,7 +180,7 @@ def table(grid: Grid, cells: Sequence[Cell]) -> Table:
                     values.setdefault(name, []).append(value)
         lines.append(Line(row.label, values, len(done), len(ours) - len(done), row.paper))
     scores = dict.fromkeys(result["score"] for result in results.values() if result["score"])
-    columns = [*BOUND, NOISE_SCALE, *(Column(name, name, tables.escaped(name), 2) for name in scores)]
+    columns = [*BOUND, NOISE_SCALE, *(Column(name, name, layout.escaped(name), 2) for name in scores)]
     seeds = list(dict.fromkeys(cell.seed for cell in cells))
     return Table(grid.title, caption(grid, list(results.values()), seeds), lines, columns)
 
@@ -201,7 +201,7 @@ def write(made: Table, folder: Path) -> list[Path]:
     """table.md, table.csv and table.tex in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for suffix, text in (("md", tables.markdown), ("csv", tables.comma_separated), ("tex", tables.latex)):
+    for suffix, text in (("md", layout.markdown), ("csv", layout.comma_separated), ("tex", layout.latex)):
         path = folder / f"table.{suffix}"
         path.write_text(text(made))
         paths.append(path)

@@ -66,7 +66,7 @@ def main() -> None:
 
     from diffusion import evaluating, protocol
     from diffusion.drawing import Chain
-    from diffusion.evaluation.progress import counting
+    from diffusion.metrics.progress import counting
 
     grid = str(STEPS.value) if STEPS.value else GRID.value
     asked = evaluating.Asked(

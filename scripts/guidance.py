@@ -42,7 +42,7 @@ def main() -> None:
     setup.configure(run.config.compilation_cache)
 
     from diffusion import build, drawing, experiment, guide, guiding
-    from diffusion.evaluation import small_scores
+    from diffusion.metrics import small_image_scores
     from diffusion.protocol import Subject
     from diffusion.workdir import results
 
@@ -50,7 +50,7 @@ def main() -> None:
     run.config.sample.update({name: value for name, value in chain.items() if value is not None})
     run = drawing.guided(run, scale=0.0, classifier="", first=0.0, last=1.0)
     sources = build.sources(run.config)
-    if not small_scores.fits(sources[0]):
+    if not small_image_scores.fits(sources[0]):
         raise ValueError(f"{run.config.data.name} are no small labelled grey images, which this measurement is for")
     ours, params, step = experiment.load(folder, run, STEP.value, RAW.value)
     learnt = None

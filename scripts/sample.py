@@ -62,8 +62,8 @@ def main() -> None:
     from PIL import Image
 
     from diffusion import drawing, experiment, looks
-    from diffusion.evaluation import sample_set, samples
-    from diffusion.evaluation.progress import counting
+    from diffusion.metrics import sample_set, samples
+    from diffusion.metrics.progress import counting
     from diffusion.protocol import Subject
 
     if STEPS.value and GRID.value is not None:

@@ -28,8 +28,8 @@ from diffusion.config.files import load as load_config
 from diffusion.config.validation import validate
 from diffusion.core import respacing
 from diffusion.distributed import sharding
-from diffusion.evaluation import tables
-from diffusion.evaluation.tables import BOUND, Line, Table
+from diffusion.published import layout
+from diffusion.published.layout import BOUND, Line, Table
 from diffusion.runtime.signals import STOPPED, Stop, Stopped
 from diffusion.training.loop import Hooks
 
@@ -305,7 +305,7 @@ def swept(tmp_path_factory):
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
-        patch.setattr("diffusion.evaluation.small_features.EPOCHS", 2)
+        patch.setattr("diffusion.metrics.small_image_features.EPOCHS", 2)
         patch.setattr("diffusion.tables.UNet", OneConvolution)
         cheap = Hooks(lambda params: np.zeros((8, 8, 1), np.uint8), lambda state: {"zero": 0.0})  # noqa: ARG005
         patch.setattr("diffusion.looks.hooks", lambda *_: cheap)
@@ -419,8 +419,8 @@ def test_an_interrupted_run_of_another_config_is_refused(swept, tmp_path, monkey
 
 
 def test_numbers_that_are_not_finite_or_absurd_are_faults(swept):
-    from diffusion.evaluation.likelihood import Likelihood
     from diffusion.findings import Findings
+    from diffusion.metrics.likelihood import Likelihood
 
     def findings(total: float, broken: int = 0) -> Findings:
         bound = Likelihood(8, total, 0.1, 0.0, total - 1, 1.0, np.zeros(4), np.zeros(4))
@@ -456,7 +456,7 @@ TABLE = Table("Title_1", "A caption, 50%.", LINES, BOUND)
 
 
 def test_markdown_has_mean_and_spread_beside_the_papers_value():
-    lines = tables.markdown(TABLE).splitlines()
+    lines = layout.markdown(TABLE).splitlines()
     assert lines[0] == "# Title_1" and lines[-1] == "A caption, 50%."
     rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:-2]]
     assert rows[0] == ["", "seeds", "bits/dim", "L_0", "FID (paper)", "IS (paper)"]
@@ -467,7 +467,7 @@ def test_markdown_has_mean_and_spread_beside_the_papers_value():
 
 
 def test_csv_has_every_digit():
-    rows = list(csv.DictReader(io.StringIO(tables.comma_separated(TABLE))))
+    rows = list(csv.DictReader(io.StringIO(layout.comma_separated(TABLE))))
     assert [row["row"] for row in rows] == ["a & b|c", "one", "gone", "later"]
     assert float(rows[0]["bits_per_dim_std"]) == pytest.approx(math.sqrt(0.5), rel=1e-15)
     assert rows[0] | {"done": "2", "diverged": "0", "bits_per_dim_mean": "3.5", "paper_FID": "3.17"} == rows[0]
@@ -475,14 +475,14 @@ def test_csv_has_every_digit():
 
 
 def test_latex_is_balanced_and_escaped():
-    text = tables.latex(TABLE)
+    text = layout.latex(TABLE)
     assert r"a \& b|c & 2 & $3.500 \pm 0.707$ & $1.250 \pm 0.354$ & 3.17 &  \\" in text
     assert r"\caption{Title\_1. A caption, 50\%.}" in text and r"7.28 $\pm$ 0.10" in text
     assert text.count(r"\begin{") == text.count(r"\end{") == 2
     body = text[text.index(r"\toprule") :]
     columns = len(re.search(r"tabular}{(l r*|lr*)}", text)[1])
     assert all(line.replace(r"\&", "").count("&") == columns - 1 for line in body.splitlines() if line.endswith(r"\\"))
-    assert tables.escaped("x_0 ~ 5% {a}^2 \\ #1 $ ≤") == (
+    assert layout.escaped("x_0 ~ 5% {a}^2 \\ #1 $ ≤") == (
         r"x\_0 \textasciitilde{} 5\% \{a\}\textasciicircum{}2 \textbackslash{} \#1 \$ $\le$"
     )
 

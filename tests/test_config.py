@@ -20,7 +20,7 @@ from diffusion.config.files import load, override
 from diffusion.config.ranges import nearest
 from diffusion.config.schema import CHOICES, FLOW_SCHEDULES, KEYS, RESUMABLE, VE_SCHEDULES, VP_SCHEDULES
 from diffusion.config.validation import READ_BY, RULES, SIGNAL_ENDS, validate
-from diffusion.paper import PAPER, deviations
+from diffusion.published.recipes import PAPER, deviations
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))

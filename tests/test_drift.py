@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from diffusion.data.source import in_memory
-from diffusion.evaluation import drift
+from diffusion.metrics import colour_drift
 
 
 def images(rng, n, mean=(120.0, 110.0, 100.0), spread=40.0, contrast=50.0):
@@ -16,7 +16,7 @@ def images(rng, n, mean=(120.0, 110.0, 100.0), spread=40.0, contrast=50.0):
 
 def test_levels_against_numpy(rng):
     pixels = images(rng, 7)
-    found = drift.measure(pixels)
+    found = colour_drift.measure(pixels)
     per_image = [[(p[..., c].mean(), p[..., c].astype(float).std()) for c in range(3)] for p in pixels]
     np.testing.assert_allclose(found.mean, np.mean(per_image, axis=0).T)
     np.testing.assert_allclose(found.deviation, np.std(per_image, axis=0).T)
@@ -25,13 +25,13 @@ def test_levels_against_numpy(rng):
 
 def test_the_difference_is_a_two_sample_statistic(rng):
     """Over many pairs of sets from one distribution the errors have mean 0 and variance 1."""
-    data = drift.measure(images(rng, 400))
-    errors = np.stack([drift.compare(drift.measure(images(rng, 16)), data).errors for _ in range(300)])
+    data = colour_drift.measure(images(rng, 400))
+    errors = np.stack([colour_drift.compare(colour_drift.measure(images(rng, 16)), data).errors for _ in range(300)])
     assert np.abs(errors.mean(axis=0)).max() < 0.4
     assert np.abs(errors.std(axis=0) - 1).max() < 0.25
-    exact = drift.compare(
-        drift.Levels(np.full((2, 1), 90.0), np.ones((2, 1)), 4),
-        drift.Levels(np.full((2, 1), 60.0), np.full((2, 1), 20.0), 12),
+    exact = colour_drift.compare(
+        colour_drift.Levels(np.full((2, 1), 90.0), np.ones((2, 1)), 4),
+        colour_drift.Levels(np.full((2, 1), 60.0), np.full((2, 1), 20.0), 12),
     )
     np.testing.assert_allclose(exact.levels, 30.0)
     np.testing.assert_allclose(exact.errors, 30 / (20 * np.sqrt(1 / 4 + 1 / 12)))
@@ -39,8 +39,12 @@ def test_the_difference_is_a_two_sample_statistic(rng):
 
 def test_data_hardly_ever_raises_an_alarm(rng):
     """Some 0.1 of 400 grids are expected to, by chance; three would be expected once in 5000 such tests."""
-    data = drift.measure(images(rng, 1000))
-    alarms = sum(bool(drift.warning(drift.measure(images(rng, n)), data)) for n in (4, 8, 16, 64) for _ in range(100))
+    data = colour_drift.measure(images(rng, 1000))
+    alarms = sum(
+        bool(colour_drift.warning(colour_drift.measure(images(rng, n)), data))
+        for n in (4, 8, 16, 64)
+        for _ in range(100)
+    )
     assert alarms < 3
 
 
@@ -54,33 +58,35 @@ def test_data_hardly_ever_raises_an_alarm(rng):
     ],
 )
 def test_tints_grey_and_saturation_raise_it(rng, change, words):
-    data = drift.measure(images(rng, 1000))
-    line = drift.warning(drift.measure(images(rng, 64, **change)), data)
+    data = colour_drift.measure(images(rng, 1000))
+    line = colour_drift.warning(colour_drift.measure(images(rng, 64, **change)), data)
     assert words in line and "standard errors off" in line and "\n" not in line
 
 
 def test_both_limits_must_be_passed():
-    data = drift.Levels(np.full((2, 1), 100.0), np.full((2, 1), 40.0), 1000)
-    few = drift.Levels(data.mean + np.array([[50.0], [0.0]]), data.deviation, 8)
-    assert drift.warning(few, data) == "", "50 levels of 8 images are 3.5 standard errors"
-    assert drift.warning(few._replace(images=64), data).startswith("samples drift from the data: brightness is 150 and")
-    assert drift.warning(few._replace(mean=data.mean + 150, images=7), data) == "", "too few to tell"
-    slight = drift.Levels(data.mean + np.array([[5.0], [0.0]]), data.deviation, 10**6)
-    assert drift.warning(slight, data._replace(images=10**6)) == "", "5 levels are not seen"
+    data = colour_drift.Levels(np.full((2, 1), 100.0), np.full((2, 1), 40.0), 1000)
+    few = colour_drift.Levels(data.mean + np.array([[50.0], [0.0]]), data.deviation, 8)
+    assert colour_drift.warning(few, data) == "", "50 levels of 8 images are 3.5 standard errors"
+    assert colour_drift.warning(few._replace(images=64), data).startswith(
+        "samples drift from the data: brightness is 150 and"
+    )
+    assert colour_drift.warning(few._replace(mean=data.mean + 150, images=7), data) == "", "too few to tell"
+    slight = colour_drift.Levels(data.mean + np.array([[5.0], [0.0]]), data.deviation, 10**6)
+    assert colour_drift.warning(slight, data._replace(images=10**6)) == "", "5 levels are not seen"
 
 
 def test_images_that_are_all_alike():
-    black = drift.measure(np.zeros((8, 4, 4, 1), np.uint8))
-    assert drift.warning(black, black) == ""
-    grey = drift.measure(np.full((8, 4, 4, 1), 128, np.uint8))
-    assert "brightness is 128 and not 0 of 255, inf standard errors off" in drift.warning(grey, black)
+    black = colour_drift.measure(np.zeros((8, 4, 4, 1), np.uint8))
+    assert colour_drift.warning(black, black) == ""
+    grey = colour_drift.measure(np.full((8, 4, 4, 1), 128, np.uint8))
+    assert "brightness is 128 and not 0 of 255, inf standard errors off" in colour_drift.warning(grey, black)
 
 
 def test_levels_of_a_data_set_and_what_is_refused(rng):
     pixels = images(rng, 50)
     source = in_memory("some", pixels)
-    np.testing.assert_allclose(drift.known(source).mean, drift.measure(pixels).mean)
-    assert drift.known(source, 10).images == 10 and drift.known(in_memory("one", pixels[:1])).images == 1
+    np.testing.assert_allclose(colour_drift.known(source).mean, colour_drift.measure(pixels).mean)
+    assert colour_drift.known(source, 10).images == 10 and colour_drift.known(in_memory("one", pixels[:1])).images == 1
     for wrong in (pixels[:0], pixels.astype(np.float32), pixels[0]):
         with pytest.raises(ValueError, match="images uint8"):
-            drift.measure(wrong)
+            colour_drift.measure(wrong)

@@ -26,11 +26,11 @@ from diffusion.data.embedded import digits
 from diffusion.data.source import Source, in_memory
 from diffusion.distributed.sharding import make_mesh
 from diffusion.drawing import Chain
-from diffusion.evaluation import feature_pass, frechet, rate_distortion
-from diffusion.evaluation.features import Extractor
-from diffusion.evaluation.inception_score import inception_score
-from diffusion.evaluation.kept import Kept
-from diffusion.evaluation.likelihood import likelihood
+from diffusion.metrics import feature_pass, frechet, rate_distortion
+from diffusion.metrics.features import Extractor
+from diffusion.metrics.inception_score import inception_score
+from diffusion.metrics.likelihood import likelihood
+from diffusion.metrics.partial_results import Kept
 from diffusion.protocol import Subject
 from diffusion.workdir import results
 from diffusion.workdir.results import Result
@@ -436,7 +436,7 @@ def test_samples_from_a_file_are_scored_and_stay_of_unknown_origin(prepare, tmp_
 
 def test_small_data_have_scores_of_their_own(prepare, monkeypatch):
     make, _ = prepare
-    monkeypatch.setattr("diffusion.evaluation.small_features.EPOCHS", 2)
+    monkeypatch.setattr("diffusion.metrics.small_image_features.EPOCHS", 2)
     plan = make(metrics=("fd_classifier", "classes", "neighbours"), n=16, chain=Chain(grid="3"))
     found = {m.result.name: m.result for m in evaluating.run(plan, quiet)}
     assert set(found) == {"fd_digits", "classes", "neighbours"}

@@ -25,9 +25,9 @@ from diffusion.core.variance import fixed_small
 from diffusion.distributed import sharding
 from diffusion.distributed.sharding import make_mesh
 from diffusion.drawing import Chain
-from diffusion.evaluation import samples
 from diffusion.figures.guidance import Curve
 from diffusion.figures.guidance import guidance as figure
+from diffusion.metrics import samples
 from diffusion.protocol import Subject
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim

@@ -17,7 +17,7 @@ from diffusion.convert.inception import load, read, save
 from diffusion.convert.inception_names import TORCH, graph_name
 from diffusion.convert.inception_weights import fingerprint, from_graph, from_torch, offered
 from diffusion.data.download import DownloadError, Remote
-from diffusion.evaluation.features import extractor, inception
+from diffusion.metrics.features import extractor, inception
 from diffusion.nets import inception as net
 from diffusion.nets.inception import LAYERS, SMALLEST, WIDTHS, Inception, preprocess, resize, shapes, variables
 

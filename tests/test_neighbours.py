@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from diffusion.data import embedded
-from diffusion.evaluation import vectors
-from diffusion.evaluation.neighbours import Memorisation, memorisation, nearest
+from diffusion.metrics import vectors
+from diffusion.metrics.neighbours import Memorisation, memorisation, nearest
 
 
 @pytest.fixture(params=[None, 7], ids=["one block", "many blocks"])

@@ -7,8 +7,8 @@ import warnings
 import numpy as np
 import pytest
 
-from diffusion.evaluation import frechet, reference
-from diffusion.evaluation.reference import cached
+from diffusion.metrics import frechet, reference_statistics
+from diffusion.metrics.reference_statistics import cached
 
 KEY = {"data": "cifar10", "split": "train", "protocol": {"resize": "tf1", "images": 50_000}, "weights": "ab12"}
 
@@ -41,9 +41,9 @@ def test_statistics_are_computed_once_per_key(tmp_path, compute):
         assert_same(cached(key, tmp_path / "new", compute), compute.arrays)
     assert compute.calls == 1
     (file,) = (tmp_path / "new").iterdir()
-    assert file.stem == hashlib.sha256(reference.canonical(KEY).encode()).hexdigest()
+    assert file.stem == hashlib.sha256(reference_statistics.canonical(KEY).encode()).hexdigest()
     with np.load(file) as content:
-        assert json.loads(str(content[reference.KEY])) == KEY, "a file tells what it is"
+        assert json.loads(str(content[reference_statistics.KEY])) == KEY, "a file tells what it is"
 
     for change in ({"weights": "ab13"}, {"split": "test"}, {"protocol": {"resize": "tf1", "images": 10_000}}):
         cached({**KEY, **change}, tmp_path / "new", compute)
@@ -79,7 +79,7 @@ def test_damaged_files_are_computed_again_and_never_believed(tmp_path, compute, 
 def test_a_file_of_another_key_is_not_believed(tmp_path, compute):
     cached({**KEY, "split": "test"}, tmp_path, Counted({"mean": np.zeros(3)}))
     (file,) = tmp_path.iterdir()
-    file.rename(file.with_stem(hashlib.sha256(reference.canonical(KEY).encode()).hexdigest()))
+    file.rename(file.with_stem(hashlib.sha256(reference_statistics.canonical(KEY).encode()).hexdigest()))
     with pytest.warns(UserWarning, match="it holds another key"):
         assert_same(cached(KEY, tmp_path, compute), compute.arrays)
 
@@ -94,7 +94,7 @@ def test_nothing_half_done_is_left(tmp_path, compute, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(reference.np, "savez", full)
+    monkeypatch.setattr(reference_statistics.np, "savez", full)
     with pytest.warns(UserWarning, match="No space left on device"):
         assert_same(cached(KEY, tmp_path, compute), compute.arrays)
     assert list(tmp_path.iterdir()) == []
@@ -123,8 +123,11 @@ def test_default_folder_is_the_users_cache(tmp_path, compute, monkeypatch):
 def test_moments_come_back_as_they_were(tmp_path, rng):
     found = frechet.moments(rng.normal(size=(20, 5)))
     for _ in range(2):
-        again = reference.moments(KEY, tmp_path, lambda: found)
+        again = reference_statistics.moments(KEY, tmp_path, lambda: found)
         np.testing.assert_array_equal(again.covariance, found.covariance)
         np.testing.assert_array_equal(again.mean, found.mean)
         assert again.n == 20 and type(again.n) is int
-    assert frechet.distance(reference.moments(KEY, tmp_path, lambda: pytest.fail("computed again")), found) < 1e-12
+    assert (
+        frechet.distance(reference_statistics.moments(KEY, tmp_path, lambda: pytest.fail("computed again")), found)
+        < 1e-12
+    )

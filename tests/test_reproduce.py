@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffusion import build, paper
+from diffusion import build
 from diffusion.config import ablation, files
 from diffusion.config.config import config_hash, restore
 from diffusion.config.validation import validate
-from diffusion.evaluation import rate_distortion
 from diffusion.experiment import forward_flops
 from diffusion.figures import style
 from diffusion.figures.milestones import band, milestones
+from diffusion.metrics import rate_distortion
 from diffusion.protocol import QUANTISATION
-from diffusion.published import ddpm, index, qualify, tables
+from diffusion.published import ddpm, index, qualify, recipes, tables
 from diffusion.published import milestones as published
 from diffusion.published.commands import commands
 from diffusion.published.matching import compare
@@ -55,7 +55,7 @@ def test_every_experiment_is_a_config_that_can_be_run(experiment):
         files.override(config, key, text)
     validate(config)
     assert config_hash(config) == config_hash(experiment.resolve())
-    assert config.train.steps >= 200_000 and config.paper in paper.PAPER
+    assert config.train.steps >= 200_000 and config.paper in recipes.PAPER
 
 
 def test_experiments_are_told_apart():
@@ -169,10 +169,10 @@ def test_tables_agree_with_the_ablations(name):
 def test_tables_agree_with_paper_py(place, name):
     """The start-up report's scores and deviations are written down on their own."""
     cell, config = CELLS[place], CELLS[place].measure.experiment.resolve()
-    assert re.search(rf"(?<![\d.]){re.escape(f'{cell.value:.{cell.digits}f}')}(?!\d)", paper.PAPER[name].scores)
+    assert re.search(rf"(?<![\d.]){re.escape(f'{cell.value:.{cell.digits}f}')}(?!\d)", recipes.PAPER[name].scores)
     config = config.copy_and_resolve_references()
     config.paper = name
-    assert paper.deviations(config) == []
+    assert recipes.deviations(config) == []
 
 
 def test_costs():

@@ -12,8 +12,8 @@ from test_evaluate import Stop, config, stop_after
 from diffusion import build, drawing
 from diffusion.distributed.sharding import make_mesh
 from diffusion.drawing import Chain
-from diffusion.evaluation import sample_set, samples
-from diffusion.evaluation.sample_set import SampleSet
+from diffusion.metrics import sample_set, samples
+from diffusion.metrics.sample_set import SampleSet
 from diffusion.protocol import Subject
 
 SHAPE = (8, 8, 1)

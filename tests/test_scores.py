@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp, softmax
 
-from diffusion.evaluation import frechet, precision_recall, vectors
-from diffusion.evaluation.inception_score import inception_score
-from diffusion.evaluation.kernel_distance import kid, mmd2
-from diffusion.evaluation.precision_recall import covered, radii
+from diffusion.metrics import frechet, precision_recall, vectors
+from diffusion.metrics.inception_score import inception_score
+from diffusion.metrics.kernel_distance import kid, mmd2
+from diffusion.metrics.precision_recall import covered, radii
 
 
 @pytest.fixture(params=[None, 7], ids=["one block", "many blocks"])

@@ -20,7 +20,6 @@ from diffusion.core.process import q_sample
 from diffusion.core.respacing import parse
 from diffusion.data import toy
 from diffusion.distributed.sharding import make_mesh
-from diffusion.evaluation.small_scores import fits
 from diffusion.figures.animation import SIDE, animation
 from diffusion.figures.marginals import marginals
 from diffusion.figures.points import scatter
@@ -29,6 +28,7 @@ from diffusion.figures.score_field import places, score_field
 from diffusion.figures.style import save
 from diffusion.figures.trajectories import trajectories
 from diffusion.gallery import Gallery
+from diffusion.metrics.small_image_scores import fits
 from diffusion.nets.embedding import time_embedding
 from diffusion.nets.mlp import FREQUENCIES, MLP
 from diffusion.workdir.run import Run

@@ -25,7 +25,7 @@ from diffusion.config import files
 from diffusion.core import grids, respacing
 from diffusion.core.types import Array, Image, Keys
 from diffusion.data.source import Source, in_memory
-from diffusion.evaluation import features as inception
+from diffusion.metrics import features as inception
 from diffusion.nets.inception import SIZE, shapes
 from diffusion.runtime import text
 from diffusion.sampling import loop

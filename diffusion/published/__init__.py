@@ -1,1 +1,1 @@
-"""Published tables as data, and what our runs have beside each cell."""
+"""The papers' recipes and tables as data, and which of our results belong to which cell."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from diffusion.core import respacing
-from diffusion.evaluation import rate_distortion
+from diffusion.metrics import rate_distortion
 from diffusion.published.record import Experiment, Measure
 from diffusion.workdir.results import Result
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from diffusion.config.config import flatten
-from diffusion.evaluation.tables import escaped
+from diffusion.published.layout import escaped
 from diffusion.published.matching import Comparison, Place, Reading
 from diffusion.published.record import BLANK, Cell, Table
 

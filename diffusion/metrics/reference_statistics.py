@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion.evaluation.frechet import Moments
+from diffusion.metrics.frechet import Moments
 
 KEY = "__key__"
 """The array of a file that holds its key, so that a file tells what it is."""

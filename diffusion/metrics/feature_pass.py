@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffusion.data.source import Source
-from diffusion.evaluation import reference
-from diffusion.evaluation.features import Extractor
-from diffusion.evaluation.frechet import Moments, Stream
-from diffusion.evaluation.kept import Kept
-from diffusion.evaluation.sample_set import SampleSet, at_once
+from diffusion.metrics import reference_statistics
+from diffusion.metrics.features import Extractor
+from diffusion.metrics.frechet import Moments, Stream
+from diffusion.metrics.partial_results import Kept
+from diffusion.metrics.sample_set import SampleSet, at_once
 
 CHUNK = 1000
 """Images whose features are kept in one file until the pass is done."""
@@ -110,11 +110,11 @@ class Real:
 
         def mean_and_covariance(layer: str) -> Moments:
             ours = {**key, "layer": layer, "kind": "moments"}
-            return reference.moments(ours, None, lambda: features().moments[layer].moments())
+            return reference_statistics.moments(ours, None, lambda: features().moments[layer].moments())
 
         def all_vectors(layer: str) -> np.ndarray:
             ours = {**key, "layer": layer, "kind": "vectors"}
-            return reference.cached(ours, None, lambda: {"vectors": features().vectors[layer]})["vectors"]
+            return reference_statistics.cached(ours, None, lambda: {"vectors": features().vectors[layer]})["vectors"]
 
         self.moments = {layer: mean_and_covariance(layer) for layer in moments}
         self.vectors = {layer: all_vectors(layer) for layer in vectors}

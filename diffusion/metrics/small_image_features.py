@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffusion.data.source import Source
-from diffusion.evaluation import frechet
+from diffusion.metrics import frechet
 
 HIDDEN = (128, 64)
 """Widths of the hidden layers; the last one's activations are the features."""

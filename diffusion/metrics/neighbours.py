@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffusion.evaluation.vectors import Block, blocks, origin, pair, rounding, slices, squared
+from diffusion.metrics.vectors import Block, blocks, origin, pair, rounding, slices, squared
 
 SPARE = 8
 """Candidates beyond k that are kept for the exact comparison."""

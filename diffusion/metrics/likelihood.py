@@ -11,7 +11,7 @@ from diffusion.core.elbo import Bound, bits_per_dim
 from diffusion.core.types import Array, Image, Keys, Labels, PerExample
 from diffusion.data.source import Source
 from diffusion.data.transforms import to_image
-from diffusion.evaluation.kept import Kept
+from diffusion.metrics.partial_results import Kept
 from diffusion.sampling.loop import image_keys
 
 

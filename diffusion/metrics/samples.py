@@ -9,7 +9,7 @@ import numpy as np
 
 from diffusion.core.types import Array, Image, Keys, Labels, Pixels
 from diffusion.data.transforms import to_pixels
-from diffusion.evaluation.likelihood import padded
+from diffusion.metrics.likelihood import padded
 from diffusion.sampling.loop import image_keys
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from diffusion.core.types import Image, Keys, Labels, PerExample
 from diffusion.data.source import Source
 from diffusion.data.transforms import to_image
-from diffusion.evaluation.kept import Kept
-from diffusion.evaluation.likelihood import padded
+from diffusion.metrics.likelihood import padded
+from diffusion.metrics.partial_results import Kept
 from diffusion.sampling.loop import image_keys
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffusion.data.source import Source
-from diffusion.evaluation import classes, neighbours, small_features
+from diffusion.metrics import neighbours, small_image_features, svm_classifier
 
 SIDE = 32
 """Labelled grey images up to this size are judged by classifiers of their own data."""
@@ -70,14 +70,14 @@ def _reference(source: Source, images: int) -> dict[str, Any]:
 
 
 def _classifier(m: Material) -> Found:
-    score = small_features.score(m.source, m.held_out, m.samples)
-    weights = small_features.classifier(m.source).digest()
+    score = small_image_features.score(m.source, m.held_out, m.samples)
+    weights = small_image_features.classifier(m.source).digest()
     facts = {"features": f"classifier of {m.source.name} {weights}", **_reference(m.source, score.reference)}
     return Found(score.name, score.report(), {}, facts, [score.line()])
 
 
 def _classes(m: Material) -> Found:
-    found = classes.judge(m.source, m.held_out, m.samples)
+    found = svm_classifier.judge(m.source, m.held_out, m.samples)
     values = {
         "present": float((found.histogram > 0).sum()),
         "accuracy": found.accuracy,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffusion.evaluation.kept import write_npz
+from diffusion.metrics.partial_results import write_npz
 
 BLOCK = 16 * 2**20
 """Bytes of pixels held at a time, and in one part."""

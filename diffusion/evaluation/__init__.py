@@ -1,1 +1,0 @@
-"""The bound over a data set, sample sets, scores."""
