@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from diffusion.build import Experiment
 from diffusion.distributed import sharding
-from diffusion.tables import SHARDINGS
+from diffusion.experiment.build import Experiment
+from diffusion.experiment.registry import SHARDINGS
 from diffusion.training import memory
 from diffusion.training.memory import Footprint
 from diffusion.training.state import TrainState

@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion import build, guide
 from diffusion.config.validation import validate
 from diffusion.core.types import Array
 from diffusion.data.source import Source
 from diffusion.distributed import sharding
+from diffusion.experiment import build, guidance
+from diffusion.experiment.registry import adam
 from diffusion.runtime import text
 from diffusion.runtime.signals import Stop
-from diffusion.tables import adam
 from diffusion.training import classifier
 from diffusion.training.classifier import Problem
 from diffusion.training.progress import Progress
@@ -53,15 +53,15 @@ def run(config: ConfigDict, folder: Path, say: Callable[[str], None], stop: Stop
         made = Run(config, source.shape, source.classes)
         known = open_run(folder, made, devices)
         say(f"folder      {folder}" + (" (taken up again)" if known else ""))
-        store = stack.enter_context(closing(Checkpoints(folder / guide.FOLDER, c.keep, about=made.content)))
+        store = stack.enter_context(closing(Checkpoints(folder / guidance.FOLDER, c.keep, about=made.content)))
         everywhere = sharding.replicated(ours.mesh)
-        state = jax.device_put(guide.create_state(config, source.shape, source.classes), everywhere)
+        state = jax.device_put(guidance.create_state(config, source.shape, source.classes), everywhere)
         if (last := store.latest()) is not None:
             state = store.restore(last, state)
             say(f"checkpoint  goes on from step {last}")
         say(f"network     {text.count(state.params):,} parameters, {source.classes} classes")
 
-        feed, problem = ours.feed(source), guide.problem(config, source.classes, ours.process)
+        feed, problem = ours.feed(source), guidance.problem(config, source.classes, ours.process)
         rest = (adam(config.optim), config.optim.ema_decay, config.optim.ema_warmup, feed.gather)
         train = jax.jit(partial(classifier.train_step, problem, *rest), donate_argnums=0, out_shardings=everywhere)
         step, window = int(state.step), []

@@ -16,10 +16,10 @@ from diffusion.core.score import score
 from diffusion.core.types import Image, Keys, Labels, normal
 from diffusion.data.source import Source
 from diffusion.data.toy import to_points
+from diffusion.experiment.registry import SAMPLERS
 from diffusion.gallery import Gallery
 from diffusion.metrics import samples
 from diffusion.sampling import loop
-from diffusion.tables import SAMPLERS
 from diffusion.training.state import Params
 
 Points = np.ndarray

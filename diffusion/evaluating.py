@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffusion import bounding, build, drawing, experiment, flow_nll, protocol, scoring
+from diffusion import bounding, drawing, flow_nll, protocol, scoring
 from diffusion.data.source import Source
 from diffusion.drawing import Chain
+from diffusion.experiment import build, load
 from diffusion.metrics import sample_set, small_image_scores
 from diffusion.metrics.feature_pass import Progress
 from diffusion.metrics.features import Extractor
@@ -98,7 +99,7 @@ def prepare(folder: Path, run: Run, asked: Asked) -> Plan:
     if given and len(scores) == len(names):
         ours, params, step = build.experiment(run.config, run.shape, run.classes), None, 0
     else:
-        ours, params, step = experiment.load(folder, run, asked.step, asked.raw)
+        ours, params, step = load.load(folder, run, asked.step, asked.raw)
     return Plan(asked, names, Subject(ours, params, folder, step, asked.raw), sources, extractor, given, n)
 
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from diffusion import bounding, protocol
 from diffusion.budget import UNLIMITED, Budget
-from diffusion.build import Experiment
 from diffusion.core.types import Image, Keys, Labels
 from diffusion.data.source import Source
+from diffusion.experiment.build import Experiment
 from diffusion.metrics import likelihood, samples
 from diffusion.metrics.likelihood import Likelihood
 from diffusion.metrics.small_image_features import Score, score

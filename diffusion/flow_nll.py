@@ -8,13 +8,13 @@ import numpy as np
 
 import diffusion
 from diffusion import bounding, protocol
-from diffusion.build import Experiment
 from diffusion.core import flow_likelihood, respacing
 from diffusion.core.elbo import bits_per_dim
 from diffusion.core.respacing import Grid
 from diffusion.core.types import Image, Keys, Labels, PerExample
 from diffusion.data.source import Source
 from diffusion.distributed import hosts, sharding
+from diffusion.experiment.build import Experiment
 from diffusion.metrics.partial_results import Kept
 from diffusion.metrics.per_image import per_image
 from diffusion.protocol import Subject

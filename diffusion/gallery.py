@@ -10,20 +10,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion.build import Experiment
 from diffusion.core.process import Process
 from diffusion.core.respacing import Grid
 from diffusion.core.types import Array, Image, Keys, Labels, PerExample
 from diffusion.data.source import SMALL, Source
 from diffusion.data.transforms import to_image, to_pixels
 from diffusion.distributed import sharding
+from diffusion.experiment.build import Experiment
+from diffusion.experiment.registry import SAMPLERS
 from diffusion.metrics import samples
 from diffusion.metrics.likelihood import padded
 from diffusion.metrics.neighbours import nearest
 from diffusion.sampling import editing, loop
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.loop import Sampler
-from diffusion.tables import SAMPLERS
 from diffusion.training.state import Params
 
 LOOKED_AT = 64

@@ -6,18 +6,19 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion import guide, protocol
-from diffusion.build import Experiment
+from diffusion import protocol
 from diffusion.core.types import Array, Image, Keys, Labels
 from diffusion.data.source import Source
 from diffusion.distributed import hosts, sharding
-from diffusion.guide import Guide, Learnt
+from diffusion.experiment import guidance
+from diffusion.experiment.build import Experiment
+from diffusion.experiment.guidance import Guide, Learnt
+from diffusion.experiment.registry import SAMPLERS
 from diffusion.metrics import frechet, samples, small_image_features
 from diffusion.metrics.small_image_features import CHUNK, MOST, Classifier
 from diffusion.protocol import Subject
 from diffusion.recorded import GUIDANCE
 from diffusion.sampling import loop
-from diffusion.tables import SAMPLERS
 from diffusion.training.state import Params
 from diffusion.workdir.results import Result
 
@@ -44,11 +45,11 @@ def guides(ours: Experiment, learnt: Learnt | None) -> Guides:
     known, null = ours.net.classes, ours.net.null_label
     found: dict[str, Callable[[Array], Guide]] = {}
     if null:
-        found["classifier-free"] = lambda w: guide.by_labels(known, w)
+        found["classifier-free"] = lambda w: guidance.by_labels(known, w)
     if learnt and known:
-        found["classifier, labels told"] = lambda w: guide.by_classifier(learnt, w)
+        found["classifier, labels told"] = lambda w: guidance.by_classifier(learnt, w)
     if learnt and (null or not known):
-        found["classifier, no labels told"] = lambda w: guide.by_classifier(learnt, w, null=known if null else None)
+        found["classifier, no labels told"] = lambda w: guidance.by_classifier(learnt, w, null=known if null else None)
     if not found:
         raise ValueError(
             "nothing can guide this run: it was trained without net.label_dropout; give --classifier, the folder of a "
@@ -142,5 +143,5 @@ def measure(
     values = {"held_out_accuracy": float((model.classes(images) == known).mean())}
     ours = subject.ours
     facts = protocol.of_run(ours, subject.folder, subject.step, subject.raw)
-    facts |= protocol.of_samples(ours._replace(guide=guide.UNGUIDED), seed=seed) | {"images": n}
+    facts |= protocol.of_samples(ours._replace(guide=guidance.UNGUIDED), seed=seed) | {"images": n}
     return Result(GUIDANCE, values, series, {**facts, "features": model.digest()[:12]})

@@ -89,13 +89,13 @@ class Inputs:
         try:
             run = self.run
 
-            from diffusion import experiment
+            from diffusion.experiment import load
             from diffusion.gallery import Gallery
 
             grid = None if self.request.grid is None else respacing.parse(self.request.grid)
             if grid:
                 grid(run.config.diffusion.T)  # refused before anything is loaded
-            ours, params, _ = experiment.load(self.folder, run, self.request.step, self.request.raw)
+            ours, params, _ = load.load(self.folder, run, self.request.step, self.request.raw)
         except ValueError as error:
             return error
         return Gallery(ours, params, self.request.seed, grid, run.config.sample.batch_size)
@@ -104,6 +104,6 @@ class Inputs:
         """A split of the run's data."""
         run = self.run
 
-        from diffusion import build
+        from diffusion.experiment import build
 
         return build.source(run.config, train)

@@ -10,10 +10,10 @@ import numpy as np
 
 from diffusion import protocol
 from diffusion.budget import Budget
-from diffusion.build import Experiment
 from diffusion.core import respacing
 from diffusion.data.source import Source
 from diffusion.data.toy import SHAPE, to_points
+from diffusion.experiment.build import Experiment
 from diffusion.figures.grid import grid
 from diffusion.figures.points import scatter
 from diffusion.metrics import colour_drift, likelihood, samples

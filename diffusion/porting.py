@@ -11,15 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion import build, experiment
 from diffusion.config.config import flatten
 from diffusion.config.files import ROOT, load
 from diffusion.convert import diffusers, improved, match, original
 from diffusion.convert.match import Tensors
 from diffusion.convert.weights import Weights, digest
+from diffusion.experiment import build
+from diffusion.experiment import load as experiment
+from diffusion.experiment.registry import VP_SCHEDULES
 from diffusion.nets.net import Net
 from diffusion.runtime import text
-from diffusion.tables import VP_SCHEDULES
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.run import Run, open_run, read_run, write_json
 

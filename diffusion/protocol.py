@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from diffusion.build import Experiment
 from diffusion.config.config import config_hash
 from diffusion.core import respacing
+from diffusion.experiment.build import Experiment
 from diffusion.runtime.text import describe_devices
 from diffusion.training.state import Params
 from diffusion.workdir import run

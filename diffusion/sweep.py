@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from diffusion import build, experiment, looks
+from diffusion import looks
 from diffusion.config.ablation import RESULT, Cell, Grid, read
 from diffusion.config.config import config_hash
 from diffusion.distributed.sharding import make_mesh
+from diffusion.experiment import build, load
 from diffusion.figures.grid import save
 from diffusion.findings import Findings, measure
 from diffusion.published import layout
@@ -76,7 +77,7 @@ def run(
 def train(cell: Cell, say: Say, stop: Stop | None = None) -> Ended:
     """A run of its own, or the rest of one that stopped."""
     try:
-        outcome = experiment.run(cell.config, cell.folder, say, stop)
+        outcome = load.run(cell.config, cell.folder, say, stop)
     except Diverged as error:
         return Ended(None, {}, 0, str(error))
     found = outcome.findings
@@ -95,7 +96,7 @@ def evaluate(cell: Cell, say: Say) -> Ended:
     if theirs["diverged"]:
         return Ended(None, {}, 0, f"its run, that of row {cell.row.run!r}, has diverged")
     run = read_run(cell.trained)
-    ours, params, step = experiment.load(cell.trained, run._replace(config=config), config.train.steps)
+    ours, params, step = load.load(cell.trained, run._replace(config=config), config.train.steps)
     source, held_out = build.sources(config)
     findings = measure(ours, source, held_out, params)
     cell.folder.mkdir(parents=True, exist_ok=True)

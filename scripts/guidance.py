@@ -41,7 +41,8 @@ def main() -> None:
     run = read_run(folder)
     setup.configure(run.config.compilation_cache)
 
-    from diffusion import build, drawing, experiment, guide, guiding
+    from diffusion import drawing, guiding
+    from diffusion.experiment import build, guidance, load
     from diffusion.metrics import small_image_scores
     from diffusion.protocol import Subject
     from diffusion.workdir import results
@@ -52,10 +53,10 @@ def main() -> None:
     sources = build.sources(run.config)
     if not small_image_scores.fits(sources[0]):
         raise ValueError(f"{run.config.data.name} are no small labelled grey images, which this measurement is for")
-    ours, params, step = experiment.load(folder, run, STEP.value, RAW.value)
+    ours, params, step = load.load(folder, run, STEP.value, RAW.value)
     learnt = None
     if CLASSIFIER.value:
-        learnt = guide.load(Path(CLASSIFIER.value), run.config, run.shape, run.classes, ours.process)
+        learnt = guidance.load(Path(CLASSIFIER.value), run.config, run.shape, run.classes, ours.process)
     subject = Subject(ours, params, folder, step, RAW.value)
     ways = guiding.guides(ours, learnt)
     print(f"{'guidance':26} {'scale':>5}  {'accuracy':>8}  {'diversity':>9}  {'distance':>9}")

@@ -61,7 +61,8 @@ def main() -> None:
     import numpy as np
     from PIL import Image
 
-    from diffusion import drawing, experiment, looks
+    from diffusion import drawing, looks
+    from diffusion.experiment import load
     from diffusion.metrics import sample_set, samples
     from diffusion.metrics.progress import counting
     from diffusion.protocol import Subject
@@ -72,7 +73,7 @@ def main() -> None:
     chain = drawing.Chain(SAMPLER.value, grid, ETA.value, SEED.value, TRUNCATE.value, labels())
     run = drawing.guided(run, GUIDANCE.value, CLASSIFIER.value, GUIDANCE_FROM.value, GUIDANCE_TO.value)
     drawing.check(run, chain)
-    ours, params, step = experiment.load(folder, run, STEP.value, RAW.value)
+    ours, params, step = load.load(folder, run, STEP.value, RAW.value)
     drawing.check_labels(ours, chain)
     subject = Subject(ours, params, folder, step, RAW.value)
     with counting("samples", N.value, "image", say) as progress:

@@ -46,9 +46,9 @@ def main() -> None:
         Stop.on_signals(resumable=True) as stop,
         joining.joined(place(*given, limit) if several else None, config, folder, limit),
     ):
-        from diffusion import experiment
+        from diffusion.experiment import load
 
-        experiment.run(config, folder, say, stop, PROFILE.value)
+        load.run(config, folder, say, stop, PROFILE.value)
 
 
 def say(line: str) -> None:

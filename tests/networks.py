@@ -31,5 +31,5 @@ class TwoConvolutions(UNet):
 def using(network):
     """Inside, experiments are built with this network."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("diffusion.tables.UNet", network)
+        patch.setattr("diffusion.experiment.registry.UNet", network)
         yield patch

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from networks import OneConvolution
 
-from diffusion import build, experiment, sweep
+from diffusion import sweep
 from diffusion.config import ablation
 from diffusion.config.ablation import Cell, Row
 from diffusion.config.config import differences, flatten
@@ -28,6 +28,7 @@ from diffusion.config.files import load as load_config
 from diffusion.config.validation import validate
 from diffusion.core import respacing
 from diffusion.distributed import sharding
+from diffusion.experiment import build, load
 from diffusion.published import layout
 from diffusion.published.layout import BOUND, Line, Table
 from diffusion.runtime.signals import STOPPED, Stop, Stopped
@@ -306,13 +307,13 @@ def swept(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         patch.setattr("diffusion.metrics.small_image_features.EPOCHS", 2)
-        patch.setattr("diffusion.tables.UNet", OneConvolution)
+        patch.setattr("diffusion.experiment.registry.UNet", OneConvolution)
         cheap = Hooks(lambda params: np.zeros((8, 8, 1), np.uint8), lambda state: {"zero": 0.0})  # noqa: ARG005
         patch.setattr("diffusion.looks.hooks", lambda *_: cheap)
         patch.setattr("diffusion.findings.judge", lambda *_: None)
-        for module in (experiment, sweep, sharding):  # one of the eight devices: programs compile faster
+        for module in (load, sweep, sharding):  # one of the eight devices: programs compile faster
             patch.setattr(module, "make_mesh", partial(sharding.make_mesh, jax.devices()[:1]))
-        scalars = experiment.Writer.scalars
+        scalars = load.Writer.scalars
 
         def interrupted(self, step, values):
             if step == 2:  # written while step 3 is under way
@@ -320,7 +321,7 @@ def swept(tmp_path_factory):
             scalars(self, step, values)
 
         with patch.context() as inner:
-            inner.setattr(experiment.Writer, "scalars", interrupted)
+            inner.setattr(load.Writer, "scalars", interrupted)
             with Stop.on_signals(resumable=True) as stop, pytest.raises(Stopped, match="stopped by SIGTERM") as ended:
                 sweep.run(grid, cells, said.append, stop=stop)
             assert ended.value.status == STOPPED

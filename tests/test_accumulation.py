@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from diffusion import build
 from diffusion.config.config import default_config
 from diffusion.config.validation import validate
 from diffusion.core.timesteps import loss_second_moment
 from diffusion.data.embedded import digits
 from diffusion.distributed import sharding
+from diffusion.experiment import build
 from diffusion.training import accumulation, noise_scale
 from diffusion.training.optimizer import skipping
 from diffusion.training.state import step_keys

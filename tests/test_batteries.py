@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from worlds import GAUSSIAN, cases
 
-from diffusion import tables
-from diffusion.build import levels
 from diffusion.config.config import default_config
 from diffusion.config.schema import CHOICES
 from diffusion.core import grids, respacing, schedules, variance
 from diffusion.core.denoiser import interpret
 from diffusion.core.objective import evaluate
 from diffusion.core.process import Process, flow, q_sample, ve, vp
+from diffusion.experiment import registry
+from diffusion.experiment.build import levels
 from diffusion.sampling.loop import image_keys, prior_sample, sample
 
 PROCESSES = {case.name: case.process for case in cases(100)}
@@ -40,12 +40,12 @@ def diffusion_config(schedule: str, steps: int):
 @pytest.mark.parametrize(
     ("key", "rows"),
     [
-        ("diffusion.schedule", tables.PROCESSES),
-        ("diffusion.parameterization", tables.PARAMETERIZATIONS),
-        ("diffusion.variance", tables.VARIANCES),
-        ("objective.name", tables.OBJECTIVES),
-        ("objective.timesteps", tables.TIMESTEPS),
-        ("sample.sampler", tables.SAMPLERS),
+        ("diffusion.schedule", registry.PROCESSES),
+        ("diffusion.parameterization", registry.PARAMETERIZATIONS),
+        ("diffusion.variance", registry.VARIANCES),
+        ("objective.name", registry.OBJECTIVES),
+        ("objective.timesteps", registry.TIMESTEPS),
+        ("sample.sampler", registry.SAMPLERS),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -57,7 +57,7 @@ def test_rows_are_the_choices_of_the_config(key, rows):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 10, 1000])
-@pytest.mark.parametrize("name", tables.PROCESSES)
+@pytest.mark.parametrize("name", registry.PROCESSES)
 def test_schedule(name, steps):
     """From clean data strictly upwards in noise, and at 1000 steps to almost no signal, or to sigma_T."""
     config = diffusion_config(name, steps)
@@ -71,11 +71,11 @@ def test_schedule(name, steps):
     assert (signal[0], noise[0]) == (1, 0)
     with np.errstate(divide="ignore"):
         assert (np.diff(noise / np.where(signal > 0, signal, 1e-30)) > 0).all()
-    if name in tables.VE_SCHEDULES:
+    if name in registry.VE_SCHEDULES:
         assert (signal == 1).all()
         assert noise[-1] == pytest.approx(config.diffusion.sigma_T, rel=1e-6)
         assert float(process.prior_log_var) == pytest.approx(2 * np.log(config.diffusion.sigma_T), rel=1e-6)
-    elif name in tables.FLOW_SCHEDULES:
+    elif name in registry.FLOW_SCHEDULES:
         np.testing.assert_allclose(signal + noise, 1, rtol=1e-6)
         assert (signal[-1], noise[-1], process.prior_log_var) == (0, 1, 0)
     else:
@@ -108,10 +108,10 @@ def test_grid(text, schedule):
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-@pytest.mark.parametrize("name", tables.PARAMETERIZATIONS)
+@pytest.mark.parametrize("name", registry.PARAMETERIZATIONS)
 def test_parameterization(name, process):
     """The target stands for x_0; an error of the output is an error of x_0 times gain; x_0 and eps belong together."""
-    p, chosen = PROCESSES[process], tables.PARAMETERIZATIONS[name]
+    p, chosen = PROCESSES[process], registry.PARAMETERIZATIONS[name]
     x_0, eps, error = jax.random.normal(jax.random.key(0), (3, 100, 5))
     x_t = q_sample(p, x_0, EVERY_T, eps)
     target, gain = chosen.target(p, x_0, x_t, eps, EVERY_T), chosen.gain(p, EVERY_T)[:, None]
@@ -130,10 +130,10 @@ def test_parameterization(name, process):
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-@pytest.mark.parametrize("name", tables.VARIANCES)
+@pytest.mark.parametrize("name", registry.VARIANCES)
 def test_variance(name, process):
     """Finite, one number an example or an element; between beta_tilde and beta where raw channels stay in [-1, 1]."""
-    p, (chosen, channels) = PROCESSES[process], tables.VARIANCES[name]
+    p, (chosen, channels) = PROCESSES[process], registry.VARIANCES[name]
     raw = jax.random.uniform(jax.random.key(1), (100, 4), minval=-1.0) if channels == 2 else None
     assert channels in (1, 2)
     log_var = chosen(p, EVERY_T, raw)
@@ -148,17 +148,17 @@ def test_variance(name, process):
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-@pytest.mark.parametrize("name", tables.OBJECTIVES)
+@pytest.mark.parametrize("name", registry.OBJECTIVES)
 def test_objective(name, process):
     """Weights are finite and positive; losses and gradients finite; a worse output costs more wherever it may."""
-    p, objective = PROCESSES[process], tables.OBJECTIVES[name](default_config().objective)
+    p, objective = PROCESSES[process], registry.OBJECTIVES[name](default_config().objective)
     x_0, eps, error = 0.3 * jax.random.normal(jax.random.key(2), (3, 100, 4))
     x_t, raw = q_sample(p, x_0, EVERY_T, eps), jnp.zeros((100, 4))
-    for chosen in tables.PARAMETERIZATIONS.values():
+    for chosen in registry.PARAMETERIZATIONS.values():
         if objective.weight is not None:
             weight = objective.weight(p, chosen, EVERY_T)
             assert weight.shape == (100,) and (weight > 0).all() and np.isfinite(weight).all()
-    predicts = tables.PARAMETERIZATIONS["v"]
+    predicts = registry.PARAMETERIZATIONS["v"]
     target = predicts.target(p, x_0, x_t, eps, EVERY_T)
 
     @jax.jit
@@ -181,11 +181,11 @@ def test_objective(name, process):
 # ----------------------------------------------------------------------------------------------------------- timesteps
 
 
-@pytest.mark.parametrize("name", tables.TIMESTEPS)
+@pytest.mark.parametrize("name", registry.TIMESTEPS)
 def test_timesteps(name):
     """t in 1..T with unbiased weights, at first and after uneven losses; the state is a pytree of one structure."""
     steps, n = 12, 4096
-    ours = tables.TIMESTEPS[name](steps)
+    ours = registry.TIMESTEPS[name](steps)
     f = np.linspace(-1, 3, steps) ** 3
     draw, update = jax.jit(ours.sample, static_argnums=2), jax.jit(ours.update)
     fresh = state = ours.init()
@@ -230,13 +230,13 @@ def drawn(name: str, process: Process, numbers: jax.Array) -> jax.Array:
         keys = image_keys(4, numbers)
         options = default_config().sample.copy_and_resolve_references()
         options.update(eta=0.5, corrector_steps=4, corrector_snr=0.5)  # four Langevin steps keep up with the levels
-        sampler = tables.SAMPLERS[name](process, variance.fixed_small, options)
+        sampler = registry.SAMPLERS[name](process, variance.fixed_small, options)
         return sample(keys, process, sampler, GAUSSIAN.denoiser(process), prior_sample(keys, process, (3,))).x_0
 
     return jax.vmap(chain)(process)
 
 
-@pytest.mark.parametrize("name", tables.SAMPLERS)
+@pytest.mark.parametrize("name", registry.SAMPLERS)
 def test_sampler(name):
     """Ends in the law of the data; the same images again; image i the same in whatever company."""
     whole = np.float64(drawn(name, CHAINS, jnp.arange(N)))

@@ -16,7 +16,7 @@ from flax import linen as nn
 from networks import TwoConvolutions, using
 from test_training import tiny
 
-from diffusion import build, tracing
+from diffusion import tracing
 from diffusion.benchmarks import (
     contest,
     convolutions,
@@ -36,6 +36,7 @@ from diffusion.benchmarks.timing import Timing
 from diffusion.config import validation
 from diffusion.data.embedded import digits
 from diffusion.distributed import sharding
+from diffusion.experiment import build
 from diffusion.figures.scaling import scaling as draw
 from diffusion.nets import dropout
 from diffusion.training import feed as feeds

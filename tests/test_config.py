@@ -65,24 +65,24 @@ def test_no_key_is_dead():
 
 
 def test_choices_are_the_rows_of_build():
-    from diffusion import tables
+    from diffusion.experiment import registry
 
-    assert tuple(tables.VP_SCHEDULES) == VP_SCHEDULES
-    assert tuple(tables.VE_SCHEDULES) == VE_SCHEDULES
-    assert tuple(tables.FLOW_SCHEDULES) == FLOW_SCHEDULES
+    assert tuple(registry.VP_SCHEDULES) == VP_SCHEDULES
+    assert tuple(registry.VE_SCHEDULES) == VE_SCHEDULES
+    assert tuple(registry.FLOW_SCHEDULES) == FLOW_SCHEDULES
     tables = {
         "paper": PAPER,
-        "data.name": tables.SOURCES,
-        "diffusion.schedule": tables.PROCESSES,
-        "diffusion.parameterization": tables.PARAMETERIZATIONS,
-        "diffusion.variance": tables.VARIANCES,
-        "objective.name": tables.OBJECTIVES,
-        "objective.timesteps": tables.TIMESTEPS,
-        "net.name": tables.NETWORKS,
-        "net.convention": tables.CONVENTIONS,
-        "net.dtype": tables.DTYPES,
-        "train.sharding": tables.SHARDINGS,
-        "sample.sampler": tables.SAMPLERS,
+        "data.name": registry.SOURCES,
+        "diffusion.schedule": registry.PROCESSES,
+        "diffusion.parameterization": registry.PARAMETERIZATIONS,
+        "diffusion.variance": registry.VARIANCES,
+        "objective.name": registry.OBJECTIVES,
+        "objective.timesteps": registry.TIMESTEPS,
+        "net.name": registry.NETWORKS,
+        "net.convention": registry.CONVENTIONS,
+        "net.dtype": registry.DTYPES,
+        "train.sharding": registry.SHARDINGS,
+        "sample.sampler": registry.SAMPLERS,
     }
     assert {key: set(names) for key, names in CHOICES.items()} == {key: set(table) for key, table in tables.items()}
 

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffusion import build, tables
 from diffusion.config.config import default_config
 from diffusion.data import embedded, pipeline
 from diffusion.data.embedded import digits
 from diffusion.data.source import Source, hold_out, in_memory, load
 from diffusion.data.transforms import random_flip, to_image, to_pixels
+from diffusion.experiment import build, registry
 
 LEVELS = jnp.arange(256, dtype=jnp.uint8).reshape(4, 8, 8, 1)
 
@@ -320,7 +320,7 @@ def test_splits_of_different_sizes_are_no_data_set(monkeypatch):
     def read(c, rest, train):  # noqa: ARG001
         return in_memory("digits", np.zeros((20, 8, 8 if train else 6, 1), np.uint8))
 
-    monkeypatch.setitem(tables.SOURCES, "digits", read)
+    monkeypatch.setitem(registry.SOURCES, "digits", read)
     config = default_config()
     config.data.name = "digits"
     with pytest.raises(ValueError, match="digits: training images of 8x8x1 and held-out ones of 8x6x1 are no one"):

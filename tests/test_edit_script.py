@@ -13,12 +13,13 @@ import pytest
 from networks import OneConvolution
 from PIL import Image
 
-from diffusion import build, edits, given
+from diffusion import edits, given
 from diffusion.config.config import default_config
 from diffusion.core.respacing import parse
 from diffusion.data.embedded import digits
 from diffusion.data.source import in_memory
 from diffusion.distributed.sharding import make_mesh
+from diffusion.experiment import build
 from diffusion.figures.inpainting import HIDDEN, inpainting
 from diffusion.figures.panel import layout
 from diffusion.figures.roundtrip import roundtrip

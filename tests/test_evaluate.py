@@ -17,7 +17,7 @@ import pytest
 from networks import OneConvolution
 from worlds import GAUSSIAN, standard_errors
 
-from diffusion import bounding, build, drawing, evaluating, experiment, findings, protocol, scoring
+from diffusion import bounding, drawing, evaluating, findings, protocol, scoring
 from diffusion.config.config import default_config
 from diffusion.core import elbo, gaussian, schedules, variance
 from diffusion.core.process import vp
@@ -26,6 +26,7 @@ from diffusion.data.embedded import digits
 from diffusion.data.source import Source, in_memory
 from diffusion.distributed.sharding import make_mesh
 from diffusion.drawing import Chain
+from diffusion.experiment import build, load
 from diffusion.metrics import feature_pass, frechet, rate_distortion
 from diffusion.metrics.features import Extractor
 from diffusion.metrics.inception_score import inception_score
@@ -52,7 +53,7 @@ def config():
 def subjects(tmp_path_factory):
     """The same weights on one and on eight devices."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("diffusion.tables.UNet", OneConvolution)
+        patch.setattr("diffusion.experiment.registry.UNet", OneConvolution)
         made = []
         for n in (1, len(jax.devices())):
             ours = build.experiment(config(), (8, 8, 1), 10, make_mesh(jax.devices()[:n]))
@@ -328,8 +329,8 @@ def prepare(subject, monkeypatch, tmp_path):
     calls: list[int] = []
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(scoring.features, "inception", lambda *_, **__: toy(calls))
-    monkeypatch.setattr("diffusion.tables.UNet", OneConvolution)
-    monkeypatch.setattr(experiment, "load", lambda *_: (subject.ours, subject.params, subject.step))
+    monkeypatch.setattr("diffusion.experiment.registry.UNet", OneConvolution)
+    monkeypatch.setattr(load, "load", lambda *_: (subject.ours, subject.params, subject.step))
     run = Run(config(), (8, 8, 1), 10)
     return (lambda **asked: evaluating.prepare(subject.folder, run, evaluating.Asked(**asked))), calls
 

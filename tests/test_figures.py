@@ -15,13 +15,14 @@ import reference
 from networks import OneConvolution
 from PIL import Image
 
-from diffusion import build, plates, recorded, tables
+from diffusion import plates, recorded
 from diffusion.config.config import default_config
 from diffusion.core import schedules
 from diffusion.core.respacing import parse
 from diffusion.data.embedded import digits
 from diffusion.data.source import in_memory
 from diffusion.distributed.sharding import make_mesh
+from diffusion.experiment import build, registry
 from diffusion.figures import style
 from diffusion.figures.alpha_bar import alpha_bar
 from diffusion.figures.forks import forks
@@ -311,7 +312,7 @@ def tiny(**overrides):
 def gallery():
     """A network that knows nothing, on two of the eight devices."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "UNet", OneConvolution)
+        patch.setattr(registry, "UNet", OneConvolution)
         ours = build.experiment(tiny(), (8, 8, 1), 10, make_mesh(jax.devices()[:2]))
     return Gallery(ours, jax.jit(ours.init)(jax.random.key(0)), seed=3)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from worlds import GAUSSIAN, MIXTURE, GaussianWorld
 
-from diffusion import build, flow_nll
+from diffusion import flow_nll
 from diffusion.config.config import default_config
 from diffusion.core import schedules
 from diffusion.core.elbo import bits_per_dim
@@ -14,6 +14,7 @@ from diffusion.core.flow_likelihood import exact, hutchinson, log_prob, nll
 from diffusion.core.process import ve, vp
 from diffusion.core.types import fold
 from diffusion.data.source import in_memory
+from diffusion.experiment import build
 from diffusion.protocol import Subject
 from diffusion.sampling.loop import image_keys
 from diffusion.workdir import results

@@ -8,8 +8,8 @@ import pytest
 from flax import linen as nn
 from test_training import tiny
 
-from diffusion import build
 from diffusion.distributed import sharding
+from diffusion.experiment import build
 from diffusion.nets import gradients
 from diffusion.nets.blocks import Upsample
 from diffusion.nets.gradients import tuned, written_out

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffusion import build
 from diffusion.config.config import default_config
 from diffusion.config.validation import validate
 from diffusion.core import grids, respacing, schedules
 from diffusion.core.process import vp
+from diffusion.experiment import build
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.loop import image_keys
 

@@ -14,7 +14,7 @@ import pytest
 from scipy.special import log_softmax
 from worlds import GaussianWorld, MixtureWorld, float64, standard_errors
 
-from diffusion import build, classifying, drawing, guide, guiding, protocol, recorded
+from diffusion import classifying, drawing, guiding, protocol, recorded
 from diffusion.config.config import default_config
 from diffusion.config.validation import validate
 from diffusion.core import schedules
@@ -25,6 +25,7 @@ from diffusion.core.variance import fixed_small
 from diffusion.distributed import sharding
 from diffusion.distributed.sharding import make_mesh
 from diffusion.drawing import Chain
+from diffusion.experiment import build, guidance
 from diffusion.figures.guidance import Curve
 from diffusion.figures.guidance import guidance as figure
 from diffusion.metrics import samples
@@ -314,7 +315,7 @@ def test_samples_are_guided_before_they_are_clipped_and_bounds_are_not(subject, 
     def refuse(*_):
         raise AssertionError("a bound was guided")
 
-    refusing = ours._replace(guide=guide.Guide(10, refuse, 1.0))
+    refusing = ours._replace(guide=guidance.Guide(10, refuse, 1.0))
     assert np.isfinite(refusing.estimate(2)(params, image_keys(0, jnp.arange(2)), x[:2], y[:2])).all()
     with pytest.raises(AssertionError, match="guided"):
         refusing.sampler()(params, image_keys(0, jnp.arange(2)), y[:2])
@@ -345,10 +346,10 @@ def test_what_cannot_be_guided_is_refused_in_one_line(changes, line):
 
 
 def test_an_interval_is_a_share_of_the_steps():
-    assert guide.steps(labelled(**{"sample.guidance": 1.0})) is None
+    assert guidance.steps(labelled(**{"sample.guidance": 1.0})) is None
     config = labelled(**{"sample.guidance": 1.0, "sample.guidance_from": 0.29, "sample.guidance_to": 0.57})
     config.diffusion.T = 1000
-    assert guide.steps(config) == (290, 570)
+    assert guidance.steps(config) == (290, 570)
 
 
 # ---------------------------------------------------------------------------------------------------------- classifiers
@@ -367,7 +368,7 @@ def test_a_classifier_taken_up_again_is_the_one_trained_at_once(judge, tmp_path)
     classifying.run(tiny(**{"train.steps": 2}), tmp_path, said.append)
     classifying.run(tiny(**{"train.steps": 4}), tmp_path, said.append)
     assert any("goes on from step 2" in line for line in said)
-    learnt = [guide.load(folder, tiny(), SHAPE, 10, VP).params for folder in (tmp_path, judge[0])]
+    learnt = [guidance.load(folder, tiny(), SHAPE, 10, VP).params for folder in (tmp_path, judge[0])]
     for a, b in zip(*map(jax.tree.leaves, learnt), strict=True):
         np.testing.assert_array_equal(a, b)
     assert len(judge[1]) == 4 and all(0 <= share <= 1 for share in judge[1])
@@ -396,7 +397,7 @@ def test_a_classifier_guides_a_run_that_it_fits(judge, subject, key):
     assert ours.net.classes == 0 and ours.classes == 10
     params, y = ours.init(key), jnp.arange(4)
     x, t = jax.random.normal(key, (4, *SHAPE)), jnp.array([1, 7, 13, 20])
-    learnt = guide.load(judge[0], config, SHAPE, 10, ours.process)
+    learnt = guidance.load(judge[0], config, SHAPE, 10, ours.process)
     plain = jax.jit(ours.denoise(params, y, clip=False))(x, t)
     gradient = jax.jit(jax.grad(lambda x: learnt.log_prob(y, x, t).sum()))(x)
     assert np.abs(gradient).max() > 1e-3
@@ -415,9 +416,9 @@ def test_a_classifier_guides_a_run_that_it_fits(judge, subject, key):
         ({}, (16, 16, 1), "shape of the data"),
     ):
         with pytest.raises(ValueError, match=line):
-            guide.load(judge[0], tiny(**changes), shape, 10, ours.process)
+            guidance.load(judge[0], tiny(**changes), shape, 10, ours.process)
     with pytest.raises(ValueError, match="holds no classifier"):
-        guide.load(subject.folder, tiny(), SHAPE, 10, ours.process)
+        guidance.load(subject.folder, tiny(), SHAPE, 10, ours.process)
     with pytest.raises(ValueError, match=r"holds a run of scripts/train\.py"):
         classifying.run(labelled(), subject.folder, print)
 
@@ -430,7 +431,7 @@ def test_labels_and_guidance_make_sets_of_their_own(subject):
     places = {
         drawing.place(subject, one) for one in (chain, chain._replace(labels=(3,)), chain._replace(labels=(3, 5)))
     }
-    for make in (guide.by_labels(10, 1.0), guide.by_labels(10, 2.0), guide.by_labels(10, 1.0, (2, 9))):
+    for make in (guidance.by_labels(10, 1.0), guidance.by_labels(10, 2.0), guidance.by_labels(10, 1.0, (2, 9))):
         places.add(drawing.place(subject._replace(ours=subject.ours._replace(guide=make)), chain))
     assert len(places) == 6
     assert "label_3-5" in drawing.stem(subject, chain._replace(labels=(3, 5)))
@@ -486,7 +487,7 @@ def test_spread_is_the_mean_distance_within_a_class():
 
 
 def test_a_run_is_guided_in_every_way_that_it_allows(subject):
-    fit = guide.Learnt(classifier.Problem(VP, lambda *args: args[1]), {}, 10)
+    fit = guidance.Learnt(classifier.Problem(VP, lambda *args: args[1]), {}, 10)
     assert list(guiding.guides(subject.ours, fit)) == [
         "classifier-free",
         "classifier, labels told",

@@ -11,11 +11,12 @@ import pytest
 from naming import foreign, made_up
 from test_tensor_bundle import write_bundle
 
-from diffusion import experiment, porting
+from diffusion import porting
 from diffusion.config.config import default_config, flatten
 from diffusion.config.files import load
 from diffusion.convert import diffusers, improved, match
 from diffusion.convert.weights import Weights
+from diffusion.experiment import load as experiment
 from diffusion.workdir.run import open_run, read_run
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -40,7 +40,7 @@ NAMES = (
     "config/validation",
     "published/recipes",
     "config/files",
-    "build",
+    "experiment/build",
     "runtime/cli",
     "runtime/setup",
 )
@@ -52,14 +52,14 @@ CONFIGS = (
         "config/files",
         "config/validation",
         "runtime/cli",
-        "build",
-        "tables",
+        "experiment/build",
+        "experiment/registry",
         "workdir/run",
-        "experiment",
+        "experiment/load",
         "config/ablation",
         "recorded",
     ),
-    *("published/record", "porting", "distributed", "guide", "classifying", "benchmarks"),
+    *("published/record", "porting", "distributed", "experiment/guidance", "classifying", "benchmarks"),
 )
 """What handles whole configs."""
 
@@ -68,7 +68,7 @@ OWNERS = {
     "jaxlib": ("distributed",),
     "numpy": ("",),
     "jaxtyping": ("",),
-    "flax": ("nets", "training", "build"),
+    "flax": ("nets", "training", "experiment/build"),
     "optax": ("training",),
     "orbax": ("workdir",),
     "tensorboardX": ("workdir/writer",),

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from diffusion import advice, build
+from diffusion import advice
 from diffusion.config.config import default_config
 from diffusion.distributed import sharding
+from diffusion.experiment import build
 from diffusion.training import memory
 from diffusion.training.memory import Footprint
 

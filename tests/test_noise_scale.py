@@ -7,7 +7,7 @@ import optax
 import pytest
 from worlds import standard_errors
 
-from diffusion import build, looks
+from diffusion import looks
 from diffusion.config.config import default_config
 from diffusion.core import parameterization, schedules, variance, weighting
 from diffusion.core.objective import Objective
@@ -15,6 +15,7 @@ from diffusion.core.process import vp
 from diffusion.core.timesteps import History, Timesteps, loss_second_moment, probabilities, uniform
 from diffusion.data.embedded import digits
 from diffusion.distributed import sharding
+from diffusion.experiment import build
 from diffusion.training import noise_scale
 from diffusion.training.state import create
 from diffusion.training.step import Task

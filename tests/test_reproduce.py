@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffusion import build
 from diffusion.config import ablation, files
 from diffusion.config.config import config_hash, restore
 from diffusion.config.validation import validate
-from diffusion.experiment import forward_flops
+from diffusion.experiment import build
+from diffusion.experiment.load import forward_flops
 from diffusion.figures import style
 from diffusion.figures.milestones import band, milestones
 from diffusion.metrics import rate_distortion

@@ -9,9 +9,10 @@ import pytest
 from networks import OneConvolution
 from test_evaluate import Stop, config, stop_after
 
-from diffusion import build, drawing
+from diffusion import drawing
 from diffusion.distributed.sharding import make_mesh
 from diffusion.drawing import Chain
+from diffusion.experiment import build
 from diffusion.metrics import sample_set, samples
 from diffusion.metrics.sample_set import SampleSet
 from diffusion.protocol import Subject
@@ -23,7 +24,7 @@ CHAIN = Chain(grid="4")
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("diffusion.tables.UNet", OneConvolution)
+        patch.setattr("diffusion.experiment.registry.UNet", OneConvolution)
         ours = build.experiment(config(), SHAPE, 10, make_mesh(jax.devices()[:1]))
         return Subject(ours, ours.init(jax.random.key(2)), tmp_path_factory.mktemp("run"), 3, False)
 

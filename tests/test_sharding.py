@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffusion import build
 from diffusion.config.config import default_config
 from diffusion.config.files import load
 from diffusion.data.embedded import digits
 from diffusion.distributed import sharding
+from diffusion.experiment import build
 from diffusion.runtime import text
 from diffusion.training import loop, memory
 from diffusion.training.state import create

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from networks import TwoConvolutions, using
 
-from diffusion import build
 from diffusion.config.config import default_config
 from diffusion.data.embedded import digits
 from diffusion.distributed import sharding
+from diffusion.experiment import build
 from diffusion.training import loop
 from diffusion.training.course import Plan
 from diffusion.training.start import aside, start

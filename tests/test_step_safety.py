@@ -10,12 +10,12 @@ import optax
 import pytest
 from networks import TwoConvolutions, using
 
-from diffusion import build
 from diffusion.config.config import default_config
 from diffusion.config.validation import validate
 from diffusion.core.timesteps import loss_second_moment
 from diffusion.data.embedded import digits
 from diffusion.distributed import sharding
+from diffusion.experiment import build
 from diffusion.nets.unet import UNet
 from diffusion.runtime import text
 from diffusion.runtime.signals import Stop

@@ -16,10 +16,10 @@ from diffusion.config.config import default_config, flatten
 from diffusion.convert import diffusers, improved, match
 from diffusion.core.denoiser import from_network, reverse
 from diffusion.core.process import vp
+from diffusion.experiment.registry import PARAMETERIZATIONS, VARIANCES, VP_SCHEDULES
 from diffusion.nets.convention import IMPROVED, ORIGINAL
 from diffusion.nets.unet import UNet
 from diffusion.porting import beta
-from diffusion.tables import PARAMETERIZATIONS, VARIANCES, VP_SCHEDULES
 
 torch = pytest.importorskip("torch")
 nn, F = torch.nn, torch.nn.functional

@@ -13,13 +13,14 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from PIL import Image
 from worlds import MixtureWorld
 
-from diffusion import build, cloud, experiment, inputs, looks, plates, tables
+from diffusion import cloud, inputs, looks, plates
 from diffusion.config import files
 from diffusion.core.objective import evaluate
 from diffusion.core.process import q_sample
 from diffusion.core.respacing import parse
 from diffusion.data import toy
 from diffusion.distributed.sharding import make_mesh
+from diffusion.experiment import build, load, registry
 from diffusion.figures.animation import SIDE, animation
 from diffusion.figures.marginals import marginals
 from diffusion.figures.points import scatter
@@ -48,7 +49,7 @@ def sliced_wasserstein(a: np.ndarray, b: np.ndarray, directions: int = 32) -> fl
 
 @pytest.mark.parametrize("name", toy.TOYS)
 def test_a_world_is_a_source_like_any_other(name):
-    train, test = (tables.SOURCES["toy:"](None, name, split) for split in (True, False))
+    train, test = (registry.SOURCES["toy:"](None, name, split) for split in (True, False))
     assert (train.name, train.size, test.size) == (f"toy:{name}", 20_000, 2_000)
     for source in (train, test):
         pixels, labels = source.arrays
@@ -195,7 +196,7 @@ def run(tmp_path_factory):
         **{"optim.ema_decay": 0.99, "eval.n": 200, "eval.batch_size": 200, "eval.quick_n": 200, "net.channels": 64},
     )
     said: list[str] = []
-    return folder, experiment.run(config, folder, said.append), said
+    return folder, load.run(config, folder, said.append), said
 
 
 @pytest.mark.slow
@@ -222,10 +223,10 @@ def losses_of(out: str) -> np.ndarray:
     t = jax.random.randint(keys[2], (n,), 1, process.T + 1)
     x_t = q_sample(process, x_0, t, eps)
     known = world.denoiser(process)(x_t, t)
-    chosen = tables.PARAMETERIZATIONS[config.diffusion.parameterization]
+    chosen = registry.PARAMETERIZATIONS[config.diffusion.parameterization]
     given = {"exact": chosen.target(process, known.x_0, x_t, known.eps, t), "none": jnp.zeros_like(x_t)}[out]
-    simple = tables.OBJECTIVES[config.objective.name](config.objective)
-    variance = tables.VARIANCES[config.diffusion.variance][0]
+    simple = registry.OBJECTIVES[config.objective.name](config.objective)
+    variance = registry.VARIANCES[config.diffusion.variance][0]
     return np.asarray(evaluate(simple, process, chosen, variance, given, None, x_0, eps, x_t, t).loss)
 
 

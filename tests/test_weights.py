@@ -7,12 +7,12 @@ import pytest
 import reference
 from worlds import cases
 
-from diffusion import build
 from diffusion.config.config import default_config
 from diffusion.core import parameterization, variance, weighting
 from diffusion.core.gaussian import mean_dims
 from diffusion.core.objective import Objective, evaluate
 from diffusion.core.process import q_sample
+from diffusion.experiment import build
 
 T = 20
 CASES = {case.name: case for case in cases(T)}

@@ -13,23 +13,23 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion import build, experiment
 from diffusion.benchmarks import products
 from diffusion.benchmarks import saving as saves
 from diffusion.benchmarks.contest import FORWARD
 from diffusion.benchmarks.convolutions import shapes as kinds
 from diffusion.benchmarks.peak import product
 from diffusion.benchmarks.worker import Workload
-from diffusion.build import Experiment
 from diffusion.config import files
 from diffusion.core import grids, respacing
 from diffusion.core.types import Array, Image, Keys
 from diffusion.data.source import Source, in_memory
+from diffusion.experiment import build, load
+from diffusion.experiment.build import Experiment
+from diffusion.experiment.registry import DTYPES, SAMPLERS
 from diffusion.metrics import features as inception
 from diffusion.nets.inception import SIZE, shapes
 from diffusion.runtime import text
 from diffusion.sampling import loop
-from diffusion.tables import DTYPES, SAMPLERS
 from diffusion.training import loop as training
 from diffusion.training.state import TrainState
 from diffusion.workdir.checkpoint import Checkpoints
@@ -80,7 +80,7 @@ def facts(ours: Experiment, state: Any, passes: float = 1.0) -> dict[str, Any]:
     """What every row says; `passes`: network evaluations that a unit costs for each image."""
     return {
         "parameters": text.count(state),
-        "flop": passes * experiment.forward_flops(ours),
+        "flop": passes * load.forward_flops(ours),
         "device": text.describe_devices(jax.devices()),
     }
 

@@ -10,7 +10,7 @@ from diffusion.benchmarks.contest import FORWARD
 from diffusion.benchmarks.convolutions import CONVOLUTION, PRODUCT, equations
 from diffusion.benchmarks.worker import Workload
 from diffusion.core.types import Array, Image
-from diffusion.tables import DTYPES
+from diffusion.experiment.registry import DTYPES
 
 
 def traced(ours: Any, batch: int, kind: str) -> Any:

@@ -215,7 +215,7 @@ KEYS: dict[str, Key] = {
 }
 
 CHOICES: dict[str, tuple[str, ...]] = {key: row.legal.names for key, row in KEYS.items() if row.legal.names}
-"""The names that a key may take; build.py has a value for each."""
+"""The names that a key may take; experiment/build.py has a value for each."""
 
 RESUMABLE = frozenset(
     {"paper", "compilation_cache", "data.dir", "data.download", "data.resident_mb", "data.threads", "net.remat"}

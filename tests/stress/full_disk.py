@@ -83,7 +83,7 @@ def train(disk: Path, full: bool, relieved: bool) -> tuple[str, list[str]]:
     full: the disk is filled on the way; relieved: until a save has failed. The checkpoints that there were are looked
     at when it fails.
     """
-    from diffusion import experiment
+    from diffusion.experiment.load import run
 
     config = load(ROOT / "configs" / "digits.py")
     for argument in kill.SMALL[1:]:
@@ -102,7 +102,7 @@ def train(disk: Path, full: bool, relieved: bool) -> tuple[str, list[str]]:
                 (disk / FILLER).unlink(missing_ok=True)
 
     try:
-        experiment.run(config, disk / "run", say)
+        run(config, disk / "run", say)
     except (ValueError, OSError) as error:
         return str(error), said
     return "", said

@@ -122,7 +122,7 @@ def state(folder: Path) -> dict[str, bytes]:
     import jax
     import numpy as np
 
-    from diffusion import build
+    from diffusion.experiment import build
     from diffusion.workdir.run import read_run
     from diffusion.workdir.streams import Streams
 

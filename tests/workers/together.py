@@ -45,9 +45,9 @@ def steps(rules, folder, first, last, order=None, save=0):
     import jax
     import numpy as np
 
-    from diffusion import build
     from diffusion.data.embedded import digits
     from diffusion.distributed import sharding
+    from diffusion.experiment import build
     from diffusion.training import loop
     from diffusion.workdir.checkpoint import Checkpoints
 

@@ -12,12 +12,13 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from diffusion import advice, build, looks, tracing
+from diffusion import advice, looks, tracing
 from diffusion.budget import Budget
-from diffusion.build import Experiment
 from diffusion.config.validation import doubts, validate
 from diffusion.data.source import Source
 from diffusion.distributed.sharding import make_mesh
+from diffusion.experiment import build
+from diffusion.experiment.build import Experiment
 from diffusion.findings import Findings, measure, write
 from diffusion.published.recipes import deviations
 from diffusion.runtime import text

@@ -13,10 +13,10 @@ from diffusion.config.config import flatten
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process
 from diffusion.core.types import Array, Image, Labels, OneKey, PerExample, Time
+from diffusion.experiment.registry import CONVENTIONS, DTYPES, adam, time_scale
 from diffusion.nets.classifier import Classifier, Logits
 from diffusion.nets.net import Net
 from diffusion.sampling.guidance import Interval, Labelled, Scale, classifier_guided, label_guided
-from diffusion.tables import CONVENTIONS, DTYPES, adam, time_scale
 from diffusion.training import classifier
 from diffusion.training.classifier import Problem, State
 from diffusion.training.state import Params

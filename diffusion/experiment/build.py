@@ -1,4 +1,4 @@
-"""From names to values, by the tables of tables.py: the only place where a config becomes an experiment."""
+"""From names to values, by the tables of the registry: the only place where a config becomes an experiment."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from diffusion import guide
 from diffusion.core import denoiser, elbo, grids, respacing
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.elbo import Bound
@@ -19,11 +18,9 @@ from diffusion.core.types import Array, Image, Keys, Labels, OneKey, PerExample,
 from diffusion.core.variance import Variance
 from diffusion.data.source import Source, load
 from diffusion.distributed import hosts, sharding
-from diffusion.guide import UNGUIDED, Guide
-from diffusion.nets.gradients import tuned
-from diffusion.nets.net import Net
-from diffusion.sampling import inversion, loop
-from diffusion.tables import (
+from diffusion.experiment import guidance
+from diffusion.experiment.guidance import UNGUIDED, Guide
+from diffusion.experiment.registry import (
     NETWORKS,
     OBJECTIVES,
     PARAMETERIZATIONS,
@@ -36,6 +33,9 @@ from diffusion.tables import (
     adam,
     time_scale,
 )
+from diffusion.nets.gradients import tuned
+from diffusion.nets.net import Net
+from diffusion.sampling import inversion, loop
 from diffusion.training import feed
 from diffusion.training.feed import Feed
 from diffusion.training.health import Guard
@@ -245,5 +245,5 @@ def experiment(config: ConfigDict, shape: tuple[int, int, int], classes: int, me
         VARIANCES[config.diffusion.variance][0],
         time_scale(config),
         mesh or sharding.make_mesh(),
-        guide.of(config, shape, classes, net, process),
+        guidance.of(config, shape, classes, net, process),
     )
