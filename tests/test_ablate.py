@@ -42,7 +42,7 @@ pytestmark = pytest.mark.usefixtures("unoptimized")
 
 TOY = """
 from configs.digits import get_config
-from diffusion.ablation import Grid, Row
+from diffusion.config.ablation import Grid, Row
 
 def get_grid(size):
     config = get_config()

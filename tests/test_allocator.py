@@ -16,7 +16,7 @@ PAGE = 4096
 COUNT = """
 import ctypes, json, resource, sys
 sys.path.insert(0, sys.argv[1])
-from diffusion import allocator
+from diffusion.runtime import allocator
 limit, size, times = int(sys.argv[2]), 100 * 2**20, 5
 if limit:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

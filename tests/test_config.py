@@ -393,7 +393,7 @@ sys.path.insert(0, {root!r})
 
 from absl import flags
 
-from diffusion import cli
+from diffusion.runtime import cli
 from diffusion.config import flatten
 
 CONFIG = cli.define_config("configs/digits.py")

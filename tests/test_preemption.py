@@ -339,7 +339,7 @@ def process(code, *args):
 
 BUSY = """
 import hashlib
-from diffusion.training.stop import Stop
+from diffusion.runtime.signals import Stop
 with Stop.on_signals(resumable=True) as stop, stop.deferred():
     print("ready", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"a", b"b", 2 * 10**9)  # no bytecode for a long time, as in a compilation
@@ -361,7 +361,7 @@ def test_the_second_signal_ends_the_process_at_once(number, status):
 
 SCRIPT = """
 import time
-from diffusion import cli
+from diffusion.runtime import cli
 def main():
     print("ready", flush=True)
     time.sleep(60)
@@ -386,7 +386,7 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 import jax
 index = int(sys.argv[2])
 jax.distributed.initialize(f"localhost:{sys.argv[1]}", 2, index)
-from diffusion.training.stop import Stop
+from diffusion.runtime.signals import Stop
 with Stop.on_signals(resumable=True) as stop, stop.deferred():
     for step in range(500):
         if stop.agreed():
