@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffusion import bounding, drawing, flow_nll, protocol, scoring
 from diffusion.data.source import Source
-from diffusion.drawing import Chain
+from diffusion.evaluation import bound, flow, protocol, sample_sets
+from diffusion.evaluation.protocol import FULL, Subject
+from diffusion.evaluation.sample_sets import Chain
+from diffusion.evaluation.scores import INCEPTION, check_names, in_inception, in_small, network
 from diffusion.experiment import build, load
 from diffusion.metrics import sample_set, small_image_scores
 from diffusion.metrics.feature_pass import Progress
 from diffusion.metrics.features import Extractor
 from diffusion.metrics.sample_set import SampleSet
 from diffusion.metrics.small_image_scores import SMALL
-from diffusion.protocol import FULL, Subject
-from diffusion.scoring import INCEPTION
 from diffusion.workdir import results
 from diffusion.workdir.results import Result
 from diffusion.workdir.run import Run
@@ -29,8 +29,8 @@ FEW = 1000
 TEST, TRAIN = "test", "train"
 
 LIKELIHOODS = {
-    bounding.NAME: (bounding.measure, bounding.lines),
-    flow_nll.NAME: (flow_nll.measure, flow_nll.lines),
+    bound.NAME: (bound.measure, bound.lines),
+    flow.NAME: (flow.measure, flow.lines),
 }
 """Metrics of the network on images, without samples: how each is measured, and told."""
 
@@ -74,19 +74,19 @@ class Plan(NamedTuple):
 
 def prepare(folder: Path, run: Run, asked: Asked) -> Plan:
     """Raises ValueError, before anything is computed, where something that was asked for cannot be had."""
-    scoring.check_names(asked.metrics, [*LIKELIHOODS])
-    drawing.check(run, asked.chain)
-    sources = {split: build.source(run.config, train=train) for split, train in bounding.SPLITS.items()}
+    check_names(asked.metrics, [*LIKELIHOODS])
+    sample_sets.check(run, asked.chain)
+    sources = {split: build.source(run.config, train=train) for split, train in bound.SPLITS.items()}
     for split, source in sources.items():
         if source.shape != run.shape:
             raise ValueError(f"the {split} split of {source.name} has images of {source.shape}, the run of {run.shape}")
     train = sources[TRAIN]
-    usual = [bounding.NAME, *(SMALL if small_image_scores.fits(train) else ())]
+    usual = [bound.NAME, *(SMALL if small_image_scores.fits(train) else ())]
     names = tuple(dict.fromkeys(asked.metrics or usual))
     scores = [name for name in names if name not in LIKELIHOODS]
     if len(scores) < len(names):
         split = asked.split or TEST
-        bounding.check(sources[split], split, asked.n)
+        bound.check(sources[split], split, asked.n)
     if asked.samples and not scores:
         raise ValueError(
             f"--samples={asked.samples}: {names[0]} is not measured on samples; ask for --metrics=fid, kid, ..."
@@ -95,7 +95,7 @@ def prepare(folder: Path, run: Run, asked: Asked) -> Plan:
     inception = any(name in INCEPTION for name in scores)
     n = given.n if given else asked.n or (FULL if inception else min(sources[TEST].size, FEW))
     _check_scores(scores, asked, sources, n)
-    extractor = scoring.network(scores, asked.inception)
+    extractor = network(scores, asked.inception)
     if given and len(scores) == len(names):
         ours, params, step = build.experiment(run.config, run.shape, run.classes), None, 0
     else:
@@ -126,8 +126,8 @@ def _scores(plan: Plan, progress: Progress) -> Iterator[Measured]:
     else:
         with progress("samples", plan.n) as told:
             batch = asked.batch_size or subject.ours.config.sample.batch_size
-            samples = drawing.draw(subject, asked.chain, plan.n, batch, told)
-        facts = drawing.facts(subject, asked.chain)
+            samples = sample_sets.draw(subject, asked.chain, plan.n, batch, told)
+        facts = sample_sets.facts(subject, asked.chain)
     given = [asked.samples.stem] if asked.samples else []
     train, test = plan.sources[TRAIN], plan.sources[TEST]
 
@@ -139,12 +139,12 @@ def _scores(plan: Plan, progress: Progress) -> Iterator[Measured]:
         split = asked.split or TRAIN
         source = plan.sources[split]
         real = asked.reference_n or source.size
-        found = scoring.in_inception(
+        found = in_inception(
             plan.names, plan.extractor, samples, source, split, real, asked.chain.seed, facts, subject.folder, progress
         )
         for result, lines in found:
             yield written(result, lines, *[f"of{real}"] * (real < source.size))
-    for result, lines in scoring.in_small(plan.names, samples, train, test, facts):
+    for result, lines in in_small(plan.names, samples, train, test, facts):
         yield written(result, lines)
 
 

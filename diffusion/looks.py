@@ -8,11 +8,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from diffusion import protocol
-from diffusion.budget import Budget
 from diffusion.core import respacing
 from diffusion.data.source import Source
 from diffusion.data.toy import SHAPE, to_points
+from diffusion.evaluation import protocol
+from diffusion.evaluation.budget import Budget
 from diffusion.experiment.build import Experiment
 from diffusion.figures.grid import grid
 from diffusion.figures.points import scatter

@@ -13,9 +13,9 @@ from diffusion import looks
 from diffusion.config.ablation import RESULT, Cell, Grid, read
 from diffusion.config.config import config_hash
 from diffusion.distributed.sharding import make_mesh
+from diffusion.evaluation.summary import Findings, measure
 from diffusion.experiment import build, load
 from diffusion.figures.grid import save
-from diffusion.findings import Findings, measure
 from diffusion.published import layout
 from diffusion.published.layout import BOUND, Column, Line, Table
 from diffusion.runtime.signals import Stop

@@ -64,8 +64,9 @@ def main() -> None:
 
     from functools import partial
 
-    from diffusion import evaluating, protocol
-    from diffusion.drawing import Chain
+    from diffusion import evaluating
+    from diffusion.evaluation import protocol
+    from diffusion.evaluation.sample_sets import Chain
     from diffusion.metrics.progress import counting
 
     grid = str(STEPS.value) if STEPS.value else GRID.value

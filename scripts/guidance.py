@@ -41,15 +41,15 @@ def main() -> None:
     run = read_run(folder)
     setup.configure(run.config.compilation_cache)
 
-    from diffusion import drawing, guiding
+    from diffusion.evaluation import guidance_effect, sample_sets
+    from diffusion.evaluation.protocol import Subject
     from diffusion.experiment import build, guidance, load
     from diffusion.metrics import small_image_scores
-    from diffusion.protocol import Subject
     from diffusion.workdir import results
 
     chain = {"sampler": SAMPLER.value, "grid": GRID.value, "eta": 0.0 if SAMPLER.value else None}
     run.config.sample.update({name: value for name, value in chain.items() if value is not None})
-    run = drawing.guided(run, scale=0.0, classifier="", first=0.0, last=1.0)
+    run = sample_sets.guided(run, scale=0.0, classifier="", first=0.0, last=1.0)
     sources = build.sources(run.config)
     if not small_image_scores.fits(sources[0]):
         raise ValueError(f"{run.config.data.name} are no small labelled grey images, which this measurement is for")
@@ -58,9 +58,9 @@ def main() -> None:
     if CLASSIFIER.value:
         learnt = guidance.load(Path(CLASSIFIER.value), run.config, run.shape, run.classes, ours.process)
     subject = Subject(ours, params, folder, step, RAW.value)
-    ways = guiding.guides(ours, learnt)
+    ways = guidance_effect.guides(ours, learnt)
     print(f"{'guidance':26} {'scale':>5}  {'accuracy':>8}  {'diversity':>9}  {'distance':>9}")
-    found = guiding.measure(subject, ways, wanted, sources, N.value, BATCH.value, SEED.value, say)
+    found = guidance_effect.measure(subject, ways, wanted, sources, N.value, BATCH.value, SEED.value, say)
     print(f"a classifier of clean images is right on {found.values['held_out_accuracy']:.1%} of held-out real images")
     print(results.write(folder, found, *(["raw"] if RAW.value else [])))
 

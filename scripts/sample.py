@@ -61,28 +61,29 @@ def main() -> None:
     import numpy as np
     from PIL import Image
 
-    from diffusion import drawing, looks
+    from diffusion import looks
+    from diffusion.evaluation import sample_sets
+    from diffusion.evaluation.protocol import Subject
     from diffusion.experiment import load
     from diffusion.metrics import sample_set, samples
     from diffusion.metrics.progress import counting
-    from diffusion.protocol import Subject
 
     if STEPS.value and GRID.value is not None:
         raise ValueError(f"--steps={STEPS.value} and --grid={GRID.value} contradict each other; give one of them")
     grid = str(STEPS.value) if STEPS.value else GRID.value
-    chain = drawing.Chain(SAMPLER.value, grid, ETA.value, SEED.value, TRUNCATE.value, labels())
-    run = drawing.guided(run, GUIDANCE.value, CLASSIFIER.value, GUIDANCE_FROM.value, GUIDANCE_TO.value)
-    drawing.check(run, chain)
+    chain = sample_sets.Chain(SAMPLER.value, grid, ETA.value, SEED.value, TRUNCATE.value, labels())
+    run = sample_sets.guided(run, GUIDANCE.value, CLASSIFIER.value, GUIDANCE_FROM.value, GUIDANCE_TO.value)
+    sample_sets.check(run, chain)
     ours, params, step = load.load(folder, run, STEP.value, RAW.value)
-    drawing.check_labels(ours, chain)
+    sample_sets.check_labels(ours, chain)
     subject = Subject(ours, params, folder, step, RAW.value)
     with counting("samples", N.value, "image", say) as progress:
-        found = drawing.draw(subject, chain, N.value, BATCH.value, progress)
+        found = sample_sets.draw(subject, chain, N.value, BATCH.value, progress)
     if found.broken:
         warnings.warn(f"{found.broken} of {found.n} samples hold numbers that are not finite", stacklevel=1)
 
     suffix = {"grid": ".png", "png": "", "npz": ".npz"}[FORMAT.value]
-    path = folder / "samples" / f"{drawing.stem(subject, chain)}_n_{N.value}{suffix}"
+    path = folder / "samples" / f"{sample_sets.stem(subject, chain)}_n_{N.value}{suffix}"
     path = Path(OUT.value) if OUT.value else path
     path.parent.mkdir(parents=True, exist_ok=True)
     told = chain.labels or tuple(range(ours.classes))

@@ -310,7 +310,7 @@ def swept(tmp_path_factory):
         patch.setattr("diffusion.experiment.registry.UNet", OneConvolution)
         cheap = Hooks(lambda params: np.zeros((8, 8, 1), np.uint8), lambda state: {"zero": 0.0})  # noqa: ARG005
         patch.setattr("diffusion.looks.hooks", lambda *_: cheap)
-        patch.setattr("diffusion.findings.judge", lambda *_: None)
+        patch.setattr("diffusion.evaluation.summary.judge", lambda *_: None)
         for module in (load, sweep, sharding):  # one of the eight devices: programs compile faster
             patch.setattr(module, "make_mesh", partial(sharding.make_mesh, jax.devices()[:1]))
         scalars = load.Writer.scalars
@@ -420,7 +420,7 @@ def test_an_interrupted_run_of_another_config_is_refused(swept, tmp_path, monkey
 
 
 def test_numbers_that_are_not_finite_or_absurd_are_faults(swept):
-    from diffusion.findings import Findings
+    from diffusion.evaluation.summary import Findings
     from diffusion.metrics.likelihood import Likelihood
 
     def findings(total: float, broken: int = 0) -> Findings:

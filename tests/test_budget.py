@@ -4,11 +4,11 @@ import jax
 import numpy as np
 from networks import TwoConvolutions, using
 
-from diffusion import findings
-from diffusion.budget import UNLIMITED, Budget
 from diffusion.config.config import default_config
 from diffusion.data.embedded import digits
 from diffusion.distributed.sharding import make_mesh
+from diffusion.evaluation import summary
+from diffusion.evaluation.budget import UNLIMITED, Budget
 from diffusion.experiment import build, load
 
 
@@ -37,10 +37,10 @@ def test_the_final_measurement_is_cut_and_says_so():
         ours = build.experiment(config, (8, 8, 1), 10, make_mesh(jax.devices()[:1]))
     params = ours.create_state().ema
     forward = load.forward_flops(ours)
-    found = findings.measure(ours, digits(True), digits(False), params, Budget(12.5 * forward, forward))
+    found = summary.measure(ours, digits(True), digits(False), params, Budget(12.5 * forward, forward))
     assert found.drawn.shape == (3, 8, 8, 1) and found.likelihood is not None and found.likelihood.images == 3
     assert [line.split()[1:3] for line in found.lines()[:2]] == [["3", "samples"], ["3", "held-out"]]
-    nothing = findings.measure(ours, digits(True), digits(False), params, Budget(forward, forward))
+    nothing = summary.measure(ours, digits(True), digits(False), params, Budget(forward, forward))
     assert nothing.drawn.shape == (0, 8, 8, 1) and nothing.likelihood is None and nothing.score is None
     assert [line.split()[:2] for line in nothing.cuts] == [["left", "out"]] * 2
 

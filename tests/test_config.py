@@ -394,7 +394,7 @@ sys.path.insert(0, {root!r})
 from absl import flags
 
 from diffusion.runtime import cli
-from diffusion.config import flatten
+from diffusion.config.config import flatten
 
 CONFIG = cli.define_config("configs/digits.py")
 NUMBER = flags.DEFINE_integer("number", 1, "which way to end")

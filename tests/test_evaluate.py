@@ -17,7 +17,7 @@ import pytest
 from networks import OneConvolution
 from worlds import GAUSSIAN, standard_errors
 
-from diffusion import bounding, drawing, evaluating, findings, protocol, scoring
+from diffusion import evaluating
 from diffusion.config.config import default_config
 from diffusion.core import elbo, gaussian, schedules, variance
 from diffusion.core.process import vp
@@ -25,14 +25,16 @@ from diffusion.core.types import fold
 from diffusion.data.embedded import digits
 from diffusion.data.source import Source, in_memory
 from diffusion.distributed.sharding import make_mesh
-from diffusion.drawing import Chain
+from diffusion.evaluation import bound as bounding
+from diffusion.evaluation import protocol, sample_sets, scores, summary
+from diffusion.evaluation.protocol import Subject
+from diffusion.evaluation.sample_sets import Chain
 from diffusion.experiment import build, load
 from diffusion.metrics import feature_pass, frechet, rate_distortion
 from diffusion.metrics.features import Extractor
 from diffusion.metrics.inception_score import inception_score
 from diffusion.metrics.likelihood import likelihood
 from diffusion.metrics.partial_results import Kept
-from diffusion.protocol import Subject
 from diffusion.workdir import results
 from diffusion.workdir.results import Result
 from diffusion.workdir.run import Run
@@ -328,7 +330,7 @@ def prepare(subject, monkeypatch, tmp_path):
     """prepare(asked fields) for a run of `subject`, with the toy as Inception; the list of its calls."""
     calls: list[int] = []
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(scoring.features, "inception", lambda *_, **__: toy(calls))
+    monkeypatch.setattr(scores.features, "inception", lambda *_, **__: toy(calls))
     monkeypatch.setattr("diffusion.experiment.registry.UNet", OneConvolution)
     monkeypatch.setattr(load, "load", lambda *_: (subject.ours, subject.params, subject.step))
     run = Run(config(), (8, 8, 1), 10)
@@ -362,7 +364,7 @@ def test_scores_are_those_of_the_drawn_samples(prepare, subject):
     plan = make(metrics=names, n=40, chain=Chain(grid="5"), reference_n=100)
     found = {m.result.name: m for m in evaluating.run(plan, quiet)}
     assert set(found) == set(names) and sum(calls) == 140  # each image once, for all metrics
-    pixels = drawing.draw(subject, Chain(grid="5"), 40, 8).pixels()
+    pixels = sample_sets.draw(subject, Chain(grid="5"), 40, 8).pixels()
     fake, real = (toy([]).extract(images) for images in (pixels, digits(True).read(np.arange(100))[0]))
 
     def distance(layer):
@@ -392,11 +394,11 @@ def test_scores_are_those_of_the_drawn_samples(prepare, subject):
 
 def test_a_full_set_is_called_fid(subject, monkeypatch, tmp_path):
     """The name is that of the protocol: 50,000 samples, here 12."""
-    for module in (scoring, protocol):
+    for module in (scores, protocol):
         monkeypatch.setattr(module, "FULL", 12)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    samples = drawing.draw(subject, Chain(grid="2"), 12, 8)
-    ((result, lines),) = scoring.in_inception(
+    samples = sample_sets.draw(subject, Chain(grid="2"), 12, 8)
+    ((result, lines),) = scores.in_inception(
         ["fid"], toy([]), samples, digits(True), "train", 50, 0, {}, tmp_path, quiet
     )
     assert list(result.values) == ["fid"] and lines[0].startswith("FID ") and "biased" not in lines[0]
@@ -501,9 +503,9 @@ def test_scores_of_small_grey_images_are_not_for_others():
 
 def test_the_closing_report_is_written_as_results(subject):
     """What training writes at its end has the name, the keys and the protocol of what scripts/evaluate.py writes."""
-    bound = findings.bound(subject.ours._replace(config=config()), digits(False), subject.params, 16)
-    found = findings.Findings(np.zeros((0, 8, 8, 1), np.uint8), 0, bound, None, None)
-    findings.write(found, subject.ours, digits(False), subject.folder, 7)
+    bound = summary.bound(subject.ours._replace(config=config()), digits(False), subject.params, 16)
+    found = summary.Findings(np.zeros((0, 8, 8, 1), np.uint8), 0, bound, None, None)
+    summary.write(found, subject.ours, digits(False), subject.folder, 7)
     closing = results.read(subject.folder / "eval" / "nll_test_7_n16.json")
     measured, path = bounding.measure(subject, digits(False), "test", 16)
     assert path.name == "nll_test_7_n16.json"

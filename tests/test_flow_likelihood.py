@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from worlds import GAUSSIAN, MIXTURE, GaussianWorld
 
-from diffusion import flow_nll
 from diffusion.config.config import default_config
 from diffusion.core import schedules
 from diffusion.core.elbo import bits_per_dim
@@ -14,8 +13,9 @@ from diffusion.core.flow_likelihood import exact, hutchinson, log_prob, nll
 from diffusion.core.process import ve, vp
 from diffusion.core.types import fold
 from diffusion.data.source import in_memory
+from diffusion.evaluation import flow
+from diffusion.evaluation.protocol import Subject
 from diffusion.experiment import build
-from diffusion.protocol import Subject
 from diffusion.sampling.loop import image_keys
 from diffusion.workdir import results
 
@@ -170,15 +170,15 @@ def source():
 @pytest.mark.slow
 def test_bits_of_a_run(subject, source):
     """A result file of the mean and its error, whatever the batch; the same as image by image."""
-    result, path = flow_nll.measure(subject, source, "test", seed=3)
-    again, _ = flow_nll.measure(subject, source, "test", seed=3, batch_size=21)
+    result, path = flow.measure(subject, source, "test", seed=3)
+    again, _ = flow.measure(subject, source, "test", seed=3, batch_size=21)
     assert results.read(path) == again and path.name == "flow_nll_test_7_seed3.json"
     values = result.values
     assert values["bits_per_dim"] == pytest.approx(again.values["bits_per_dim"], rel=1e-5)
     assert values["images"] == 21 and result.protocol["clip"] is False and result.protocol["steps"] == 12
-    assert "21 test images" in flow_nll.lines(result)[0]
+    assert "21 test images" in flow.lines(result)[0]
     assert not list(subject.folder.rglob("*.npz"))
-    measured = flow_nll.likelihood(subject.ours, build.grids.full)
+    measured = flow.likelihood(subject.ours, build.grids.full)
     batch = 24  # a multiple of the devices
     index = np.minimum(np.arange(batch), 20)
     pixels, labels = source.read(index)
@@ -190,23 +190,23 @@ def test_bits_of_a_run(subject, source):
 
 
 def test_a_stopped_measurement_goes_on(subject, source):
-    whole, _ = flow_nll.measure(subject, source, "test", seed=4)
+    whole, _ = flow.measure(subject, source, "test", seed=4)
 
     def stop(done):
         if done >= 8:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        flow_nll.measure(subject, source, "test", seed=4, progress=stop)
+        flow.measure(subject, source, "test", seed=4, progress=stop)
     told = []
-    resumed, _ = flow_nll.measure(subject, source, "test", seed=4, progress=told.append)
+    resumed, _ = flow.measure(subject, source, "test", seed=4, progress=told.append)
     assert told[0] == 8 and told[-1] == 21
     assert resumed.values["bits_per_dim"] == pytest.approx(whole.values["bits_per_dim"], rel=1e-6)
 
 
 def test_more_images_than_there_are(subject, source):
     with pytest.raises(ValueError, match="has 21 images; give at most that many"):
-        flow_nll.measure(subject, source, "test", n=22)
+        flow.measure(subject, source, "test", n=22)
 
 
 def test_the_network_is_not_clipped(subject, source):
@@ -214,5 +214,5 @@ def test_the_network_is_not_clipped(subject, source):
     config = subject.ours.config.copy_and_resolve_references()
     config.sample.clip = not config.sample.clip
     other = subject._replace(ours=subject.ours._replace(config=config))
-    values = [flow_nll.measure(one, source, "test", n=8, seed=5)[0].values for one in (subject, other)]
+    values = [flow.measure(one, source, "test", n=8, seed=5)[0].values for one in (subject, other)]
     assert values[0] == values[1]

@@ -14,7 +14,7 @@ import pytest
 from scipy.special import log_softmax
 from worlds import GaussianWorld, MixtureWorld, float64, standard_errors
 
-from diffusion import classifying, drawing, guiding, protocol, recorded
+from diffusion import classifying, recorded
 from diffusion.config.config import default_config
 from diffusion.config.validation import validate
 from diffusion.core import schedules
@@ -24,12 +24,13 @@ from diffusion.core.process import ve, vp
 from diffusion.core.variance import fixed_small
 from diffusion.distributed import sharding
 from diffusion.distributed.sharding import make_mesh
-from diffusion.drawing import Chain
+from diffusion.evaluation import guidance_effect, protocol, sample_sets
+from diffusion.evaluation.protocol import Subject
+from diffusion.evaluation.sample_sets import Chain
 from diffusion.experiment import build, guidance
 from diffusion.figures.guidance import Curve
 from diffusion.figures.guidance import guidance as figure
 from diffusion.metrics import samples
-from diffusion.protocol import Subject
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.guidance import classifier_free, classifier_guided, label_guided
@@ -429,19 +430,19 @@ def test_a_classifier_guides_a_run_that_it_fits(judge, subject, key):
 def test_labels_and_guidance_make_sets_of_their_own(subject):
     chain = Chain(grid="4")
     places = {
-        drawing.place(subject, one) for one in (chain, chain._replace(labels=(3,)), chain._replace(labels=(3, 5)))
+        sample_sets.place(subject, one) for one in (chain, chain._replace(labels=(3,)), chain._replace(labels=(3, 5)))
     }
     for make in (guidance.by_labels(10, 1.0), guidance.by_labels(10, 2.0), guidance.by_labels(10, 1.0, (2, 9))):
-        places.add(drawing.place(subject._replace(ours=subject.ours._replace(guide=make)), chain))
+        places.add(sample_sets.place(subject._replace(ours=subject.ours._replace(guide=make)), chain))
     assert len(places) == 6
-    assert "label_3-5" in drawing.stem(subject, chain._replace(labels=(3, 5)))
+    assert "label_3-5" in sample_sets.stem(subject, chain._replace(labels=(3, 5)))
     assert samples.labels(np.arange(5), (3, 5)).tolist() == [3, 5, 3, 5, 3]
     run = read_run(subject.folder)
-    assert drawing.guided(run) is run
-    changed = drawing.guided(run, scale=2.0, first=0.1)
+    assert sample_sets.guided(run) is run
+    changed = sample_sets.guided(run, scale=2.0, first=0.1)
     assert (changed.config.sample.guidance, run.config.sample.guidance) == (2.0, 0.0)
     with pytest.raises(ValueError, match="at least 0"):
-        drawing.guided(run, scale=-2.0)
+        sample_sets.guided(run, scale=-2.0)
 
 
 def script(*args):
@@ -471,10 +472,10 @@ def test_the_script_refuses_in_one_line(subject):
 def test_labels_are_refused_where_nothing_knows_them(subject):
     without = build.experiment(tiny(), SHAPE, 10, subject.ours.mesh)
     with pytest.raises(ValueError, match="--label=3: this run draws without labels"):
-        drawing.check_labels(without, Chain(labels=(3,)))
+        sample_sets.check_labels(without, Chain(labels=(3,)))
     with pytest.raises(ValueError, match="--label=12: the labels of this run are 0 to 9"):
-        drawing.check_labels(subject.ours, Chain(labels=(3, 12)))
-    drawing.check_labels(subject.ours, Chain(labels=(0, 9)))
+        sample_sets.check_labels(subject.ours, Chain(labels=(3, 12)))
+    sample_sets.check_labels(subject.ours, Chain(labels=(0, 9)))
 
 
 # ------------------------------------------------------------------------------------------------------ its measurement
@@ -482,21 +483,21 @@ def test_labels_are_refused_where_nothing_knows_them(subject):
 
 def test_spread_is_the_mean_distance_within_a_class():
     features = np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0], [0.0, 1.0], [0.0, 2.0], [9.0, 9.0]])
-    found = guiding.spread(features, np.array([0, 0, 1, 1, 1, 2]))
+    found = guidance_effect.spread(features, np.array([0, 0, 1, 1, 1, 2]))
     assert found == pytest.approx((5 + (1 + 2 + 1) / 3) / 2)
 
 
 def test_a_run_is_guided_in_every_way_that_it_allows(subject):
     fit = guidance.Learnt(classifier.Problem(VP, lambda *args: args[1]), {}, 10)
-    assert list(guiding.guides(subject.ours, fit)) == [
+    assert list(guidance_effect.guides(subject.ours, fit)) == [
         "classifier-free",
         "classifier, labels told",
         "classifier, no labels told",
     ]
     without = build.experiment(tiny(), SHAPE, 10, subject.ours.mesh)
-    assert list(guiding.guides(without, fit)) == ["classifier, no labels told"]
+    assert list(guidance_effect.guides(without, fit)) == ["classifier, no labels told"]
     with pytest.raises(ValueError, match="--classifier"):
-        guiding.guides(without, None)
+        guidance_effect.guides(without, None)
 
 
 def test_measurements_are_found_and_drawn(tmp_path):

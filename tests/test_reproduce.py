@@ -17,12 +17,12 @@ import pytest
 from diffusion.config import ablation, files
 from diffusion.config.config import config_hash, restore
 from diffusion.config.validation import validate
+from diffusion.evaluation.protocol import QUANTISATION
 from diffusion.experiment import build
 from diffusion.experiment.load import forward_flops
 from diffusion.figures import style
 from diffusion.figures.milestones import band, milestones
 from diffusion.metrics import rate_distortion
-from diffusion.protocol import QUANTISATION
 from diffusion.published import ddpm, index, qualify, recipes, tables
 from diffusion.published import milestones as published
 from diffusion.published.commands import commands

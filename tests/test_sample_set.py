@@ -9,13 +9,13 @@ import pytest
 from networks import OneConvolution
 from test_evaluate import Stop, config, stop_after
 
-from diffusion import drawing
 from diffusion.distributed.sharding import make_mesh
-from diffusion.drawing import Chain
+from diffusion.evaluation import sample_sets
+from diffusion.evaluation.protocol import Subject
+from diffusion.evaluation.sample_sets import Chain
 from diffusion.experiment import build
 from diffusion.metrics import sample_set, samples
 from diffusion.metrics.sample_set import SampleSet
-from diffusion.protocol import Subject
 
 SHAPE = (8, 8, 1)
 CHAIN = Chain(grid="4")
@@ -35,7 +35,7 @@ def subject(made, tmp_path):
 
 
 def parts_of(subject):
-    return sorted(path.name for path in drawing.place(subject, CHAIN).glob("*"))
+    return sorted(path.name for path in sample_sets.place(subject, CHAIN).glob("*"))
 
 
 def in_memory(pixels, size=3):
@@ -46,12 +46,12 @@ def in_memory(pixels, size=3):
 def test_an_interrupted_set_goes_on_to_the_same_bytes(subject, tmp_path, monkeypatch):
     """37 images in batches of 8, in parts of 8: stopped after 16, it draws 21 more and no image again."""
     monkeypatch.setattr(sample_set, "BLOCK", 64)
-    whole = drawing.draw(subject._replace(folder=tmp_path / "whole"), CHAIN, 37, 8)
+    whole = sample_sets.draw(subject._replace(folder=tmp_path / "whole"), CHAIN, 37, 8)
     with pytest.raises(Stop):
-        drawing.draw(subject, CHAIN, 37, 8, stop_after(20))
+        sample_sets.draw(subject, CHAIN, 37, 8, stop_after(20))
     assert parts_of(subject) == ["images_0000000.npz", "images_0000008.npz", "images_0000016.npz"]
     told = []
-    again = drawing.draw(subject, CHAIN, 37, 8, told.append)
+    again = sample_sets.draw(subject, CHAIN, 37, 8, told.append)
     assert told == [24, 32, 37]
     for name, one in (("a.npz", whole), ("b.npz", again)):
         sample_set.write_archive(tmp_path / name, one)
@@ -60,24 +60,24 @@ def test_an_interrupted_set_goes_on_to_the_same_bytes(subject, tmp_path, monkeyp
 
 
 def test_a_set_that_is_complete_is_not_drawn_again(subject, monkeypatch):
-    first = drawing.draw(subject, CHAIN, 20, 8).pixels()
+    first = sample_sets.draw(subject, CHAIN, 20, 8).pixels()
     monkeypatch.setattr(samples, "checked", None)
-    assert (drawing.draw(subject, CHAIN, 20, 8).pixels() == first).all()
-    assert (drawing.draw(subject, CHAIN, 13, 4).pixels() == first[:13]).all()
+    assert (sample_sets.draw(subject, CHAIN, 20, 8).pixels() == first).all()
+    assert (sample_sets.draw(subject, CHAIN, 13, 4).pixels() == first[:13]).all()
 
 
 def test_a_larger_set_takes_up_a_smaller_one(subject):
-    first, told = drawing.draw(subject, CHAIN, 20, 8).pixels(), []
-    more = drawing.draw(subject, CHAIN, 30, 8, told.append)
+    first, told = sample_sets.draw(subject, CHAIN, 20, 8).pixels(), []
+    more = sample_sets.draw(subject, CHAIN, 30, 8, told.append)
     assert told[0] == 20 and more.n == 30 and (more.pixels()[:20] == first).all()
 
 
 def test_images_depend_on_seed_and_index_alone(subject, tmp_path):
-    a = drawing.draw(subject, CHAIN, 20, 8).pixels()
-    b = drawing.draw(subject._replace(folder=tmp_path / "b"), CHAIN, 20, 5).pixels()
+    a = sample_sets.draw(subject, CHAIN, 20, 8).pixels()
+    b = sample_sets.draw(subject._replace(folder=tmp_path / "b"), CHAIN, 20, 5).pixels()
     # the compiler may order sums otherwise for another batch size: at most a rounding of the last level
     assert np.abs(a.astype(int) - b.astype(int)).max() <= 1
-    c = drawing.draw(subject, CHAIN._replace(seed=1), 20, 8).pixels()
+    c = sample_sets.draw(subject, CHAIN._replace(seed=1), 20, 8).pixels()
     assert (a != c).any(axis=(1, 2, 3)).all()
 
 
@@ -85,29 +85,29 @@ def test_sets_that_differ_in_anything_lie_apart(subject):
     other = jax.tree.map(lambda x: x * 1.01, subject.params)
     chains = [CHAIN, Chain(grid="5"), Chain("ddim", "4"), Chain("ddim", "4", 0.5)]
     chains += [CHAIN._replace(seed=1), CHAIN._replace(truncate=True)]
-    places = {drawing.place(subject, chain) for chain in chains}
-    assert len(places | {drawing.place(subject._replace(params=other), CHAIN)}) == len(chains) + 1
+    places = {sample_sets.place(subject, chain) for chain in chains}
+    assert len(places | {sample_sets.place(subject._replace(params=other), CHAIN)}) == len(chains) + 1
 
 
 def test_truncation_cuts_levels(subject):
-    rounded = drawing.draw(subject, CHAIN, 16, 8).pixels().astype(int)
-    cut = drawing.draw(subject, CHAIN._replace(truncate=True), 16, 8).pixels().astype(int)
+    rounded = sample_sets.draw(subject, CHAIN, 16, 8).pixels().astype(int)
+    cut = sample_sets.draw(subject, CHAIN._replace(truncate=True), 16, 8).pixels().astype(int)
     assert set(np.unique(rounded - cut)) == {0, 1}
 
 
 def test_a_damaged_part_is_drawn_again(subject, monkeypatch):
     monkeypatch.setattr(sample_set, "BLOCK", 64)
-    first = drawing.draw(subject, CHAIN, 24, 8).pixels()
-    damaged = drawing.place(subject, CHAIN) / "images_0000008.npz"
+    first = sample_sets.draw(subject, CHAIN, 24, 8).pixels()
+    damaged = sample_sets.place(subject, CHAIN) / "images_0000008.npz"
     damaged.write_bytes(damaged.read_bytes()[:-50])
     told = []
-    assert (drawing.draw(subject, CHAIN, 24, 8, told.append).pixels() == first).all() and told[0] == 8
+    assert (sample_sets.draw(subject, CHAIN, 24, 8, told.append).pixels() == first).all() and told[0] == 8
 
 
 def test_images_that_are_not_finite_are_counted(subject):
     broken = subject._replace(params=jax.tree.map(lambda x: x * np.nan, subject.params))
-    assert drawing.draw(broken, CHAIN, 10, 8).broken == 10 and drawing.draw(broken, CHAIN, 3, 8).broken == 3
-    assert drawing.draw(subject, CHAIN, 10, 8).broken == 0
+    assert sample_sets.draw(broken, CHAIN, 10, 8).broken == 10 and sample_sets.draw(broken, CHAIN, 3, 8).broken == 3
+    assert sample_sets.draw(subject, CHAIN, 10, 8).broken == 0
 
 
 def test_labels_go_round():

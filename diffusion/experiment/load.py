@@ -13,13 +13,13 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from diffusion import advice, looks, tracing
-from diffusion.budget import Budget
 from diffusion.config.validation import doubts, validate
 from diffusion.data.source import Source
 from diffusion.distributed.sharding import make_mesh
+from diffusion.evaluation.budget import Budget
+from diffusion.evaluation.summary import Findings, measure, write
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
-from diffusion.findings import Findings, measure, write
 from diffusion.published.recipes import deviations
 from diffusion.runtime import text
 from diffusion.runtime.signals import Stop

@@ -25,7 +25,7 @@ class Result(NamedTuple):
     series: dict[str, list[float]]
     """Values along an axis, such as one per step of the chain."""
     protocol: dict[str, Any]
-    """What the numbers depend on: `split` and `step` name the file; see bounding.py and scoring.py for the rest."""
+    """What the numbers depend on: `split` and `step` name the file; see evaluation/ for the rest."""
 
 
 def write(folder: Path, result: Result, *suffixes: str) -> Path:

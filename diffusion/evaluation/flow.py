@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 
 import diffusion
-from diffusion import bounding, protocol
 from diffusion.core import flow_likelihood, respacing
 from diffusion.core.elbo import bits_per_dim
 from diffusion.core.respacing import Grid
 from diffusion.core.types import Image, Keys, Labels, PerExample
 from diffusion.data.source import Source
 from diffusion.distributed import hosts, sharding
+from diffusion.evaluation import bound, protocol
+from diffusion.evaluation.protocol import Subject
 from diffusion.experiment.build import Experiment
 from diffusion.metrics.partial_results import Kept
 from diffusion.metrics.per_image import per_image
-from diffusion.protocol import Subject
 from diffusion.training.state import Params
 from diffusion.workdir import results
 from diffusion.workdir.results import Result, plus_minus
@@ -46,7 +46,7 @@ def measure(
     the result is there, bound to everything that they depend on. Raises ValueError where there are not n images.
     """
     ours, c = subject.ours, subject.ours.config
-    n = bounding.check(source, split, n)
+    n = bound.check(source, split, n)
     text = c.sample.grid if grid is None else grid
     chosen = respacing.parse(text)
     batch = ours.batch(min(batch_size or c.eval.batch_size, n))

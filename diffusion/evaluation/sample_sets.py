@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import diffusion
-from diffusion import protocol
 from diffusion.config.config import config_hash
 from diffusion.config.validation import validate
 from diffusion.core import respacing
 from diffusion.core.types import Image, Keys, Labels
+from diffusion.evaluation import protocol
+from diffusion.evaluation.protocol import Subject
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import SAMPLERS
 from diffusion.metrics import sample_set, samples
 from diffusion.metrics.partial_results import digest
 from diffusion.metrics.sample_set import Part, SampleSet
-from diffusion.protocol import Subject
 from diffusion.workdir.run import Run
 
 STOCHASTIC = frozenset({"ddim"})

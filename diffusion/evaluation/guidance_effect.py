@@ -6,17 +6,17 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion import protocol
 from diffusion.core.types import Array, Image, Keys, Labels
 from diffusion.data.source import Source
 from diffusion.distributed import hosts, sharding
+from diffusion.evaluation import protocol
+from diffusion.evaluation.protocol import Subject
 from diffusion.experiment import guidance
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.guidance import Guide, Learnt
 from diffusion.experiment.registry import SAMPLERS
 from diffusion.metrics import frechet, samples, small_image_features
 from diffusion.metrics.small_image_features import CHUNK, MOST, Classifier
-from diffusion.protocol import Subject
 from diffusion.recorded import GUIDANCE
 from diffusion.sampling import loop
 from diffusion.training.state import Params

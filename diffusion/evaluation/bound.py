@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 import diffusion
-from diffusion import protocol
 from diffusion.core import respacing
 from diffusion.data.source import Source
+from diffusion.evaluation import protocol
+from diffusion.evaluation.protocol import Subject
 from diffusion.metrics import likelihood, rate_distortion
 from diffusion.metrics.likelihood import Likelihood
 from diffusion.metrics.partial_results import Kept
-from diffusion.protocol import Subject
 from diffusion.workdir import results
 from diffusion.workdir.results import Result, plus_minus
 

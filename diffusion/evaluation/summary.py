@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffusion import bounding, protocol
-from diffusion.budget import UNLIMITED, Budget
 from diffusion.core.types import Image, Keys, Labels
 from diffusion.data.source import Source
+from diffusion.evaluation import protocol
+from diffusion.evaluation.bound import of
+from diffusion.evaluation.budget import UNLIMITED, Budget
 from diffusion.experiment.build import Experiment
 from diffusion.metrics import likelihood, samples
 from diffusion.metrics.likelihood import Likelihood
@@ -103,7 +104,7 @@ def write(found: Findings, ours: Experiment, held_out: Source, folder: Path, ste
     run, seed = protocol.of_run(ours, folder, step), ours.config.seed
     if found.likelihood:
         facts = {**run, **protocol.of_chain(ours), "split": "test", "images": found.likelihood.images, "seed": seed}
-        result = bounding.of(found.likelihood, facts)
+        result = of(found.likelihood, facts)
         results.write(folder, result, *protocol.departures(ours, facts, held_out.size))
     if found.score:
         s = found.score

@@ -13,13 +13,13 @@ import numpy as np
 
 from diffusion.config.ranges import nearest
 from diffusion.data.source import Source
+from diffusion.evaluation.protocol import FULL
 from diffusion.metrics import features, frechet, inception_score, kernel_distance
 from diffusion.metrics.feature_pass import Features, Progress, Real, one_pass
 from diffusion.metrics.features import Extractor
 from diffusion.metrics.precision_recall import precision_recall
 from diffusion.metrics.sample_set import SampleSet
 from diffusion.metrics.small_image_scores import SMALL, Material
-from diffusion.protocol import FULL
 from diffusion.workdir import results
 from diffusion.workdir.results import Result
 
