@@ -29,8 +29,8 @@ from diffusion.runtime import cli
 if TYPE_CHECKING:
     import numpy as np
 
-    from diffusion.given import Given
-    from diffusion.inputs import Inputs
+    from diffusion.figures.arrays.user_images import Given
+    from diffusion.figures.inputs import Inputs
 
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run whose network is used (required)")
 EDIT = flags.DEFINE_enum(
@@ -84,8 +84,8 @@ def main() -> None:
     refuse_unused(edit)
     out = target(folder)
 
+    from diffusion.figures.inputs import Inputs, Request
     from diffusion.figures.style import save
-    from diffusion.inputs import Inputs, Request
 
     request = Request(folder, N.value, SEED.value, STEP.value, RAW.value, None, GRID.value)
     inputs = Inputs(request)
@@ -121,7 +121,7 @@ def read(inputs: "Inputs", pairs: bool) -> list["Given"]:
     """The given images, and for edits of two the others. Raises ValueError where they are missing or do not fit."""
     run = inputs.run
 
-    from diffusion import given
+    from diffusion.figures.arrays import user_images
 
     if bool(IMAGE.value) == bool(HELD_OUT.value):
         raise ValueError(
@@ -137,7 +137,7 @@ def read(inputs: "Inputs", pairs: bool) -> list["Given"]:
             raise ValueError(f"--edit={EDIT.value} needs two images for each picture: --held_out=0,1")
         source = inputs.source(train=False)
         parts = [numbers[::2], numbers[1::2]] if pairs else [numbers]
-        return [given.held_out(source, part) for part in parts]
+        return [user_images.held_out(source, part) for part in parts]
     if pairs and len(IMAGE.value) != len(OTHER.value):
         raise ValueError(f"--edit={EDIT.value} needs as many --other as --image: --image=a.png --other=b.png")
     if told and LABEL.value is None:
@@ -148,7 +148,7 @@ def read(inputs: "Inputs", pairs: bool) -> list["Given"]:
     if told and label >= run.classes:
         raise ValueError(f"--label={label}: the classes of this run are 0..{run.classes - 1}")
     files = [IMAGE.value, OTHER.value] if pairs else [IMAGE.value]
-    return [given.files(paths, run.shape, label, FIT.value) for paths in files]
+    return [user_images.files(paths, run.shape, label, FIT.value) for paths in files]
 
 
 def steps(inputs: "Inputs") -> list[float]:
@@ -194,7 +194,7 @@ def latent(inputs: "Inputs", first: "Given", second: "Given") -> Result:
 
     lam, gallery = mixtures(), inputs.gallery
 
-    from diffusion import edits
+    from diffusion.figures.arrays import edits
 
     found = edits.interpolate_latents(gallery, first, second, lam)
     return Result(interpolation(first.pixels, second.pixels, found, lam), found)
@@ -203,14 +203,16 @@ def latent(inputs: "Inputs", first: "Given", second: "Given") -> Result:
 def inpaint(inputs: "Inputs", images: "Given") -> Result:
     import numpy as np
 
-    from diffusion import given
+    from diffusion.figures.arrays import user_images
     from diffusion.figures.inpainting import inpainting
 
     if MASK.value is None:
-        raise ValueError(f"--mask is required: a picture, white where to paint, or one of {', '.join(given.MASKS)}")
-    known, gallery = given.mask(MASK.value, inputs.run.shape), inputs.gallery
+        raise ValueError(
+            f"--mask is required: a picture, white where to paint, or one of {', '.join(user_images.MASKS)}"
+        )
+    known, gallery = user_images.mask(MASK.value, inputs.run.shape), inputs.gallery
 
-    from diffusion import edits
+    from diffusion.figures.arrays import edits
 
     found = edits.inpaint(gallery, images, known, N.value or DRAWS, RESAMPLINGS.value, JUMP.value)
     return Result(inpainting(images.pixels, np.broadcast_to(known, images.pixels.shape[:3]), found), found)
@@ -221,7 +223,7 @@ def vary(inputs: "Inputs", images: "Given") -> Result:
 
     at, gallery = steps(inputs), inputs.gallery
 
-    from diffusion import edits
+    from diffusion.figures.arrays import edits
 
     found, ts = edits.vary(gallery, images, N.value or DRAWS, at)
     return Result(variations(images.pixels, found, ts), found.reshape(len(found), -1, *found.shape[3:]))
@@ -232,7 +234,7 @@ def roundtrip(inputs: "Inputs", images: "Given") -> Result:
 
     gallery = inputs.gallery
 
-    from diffusion import edits
+    from diffusion.figures.arrays import edits
 
     latents, decoded, errors = edits.roundtrip(gallery, images)
     lines = [f"image {i}     root mean squared error {error:.3g} levels of 255" for i, error in enumerate(errors)]

@@ -61,23 +61,23 @@ def main() -> None:
     if folder is not None and not folder.is_dir():
         raise ValueError(f"{folder} holds no run: there is no such folder; give the --workdir of a run")
 
-    from diffusion import plates
     from diffusion.core import respacing
+    from diffusion.figures import catalogue
     from diffusion.figures.style import save
 
     if GRID.value is not None:
         respacing.parse(GRID.value)
-    request = plates.Request(folder, N.value, SEED.value, STEP.value, RAW.value, T.value, GRID.value)
-    inputs = plates.Inputs(request)
+    request = catalogue.Request(folder, N.value, SEED.value, STEP.value, RAW.value, T.value, GRID.value)
+    inputs = catalogue.Inputs(request)
     everything = ALL in FIGURE.value
-    names = list(plates.PLATES) if everything else chosen(list(plates.PLATES))
+    names = list(catalogue.PLATES) if everything else chosen(list(catalogue.PLATES))
     if everything:
         inputs.folder  # noqa: B018  all of a run: it must be given
     files = targets(names, everything, folder)
     missing: dict[str, list[str]] = {}
     for name in names:
         try:
-            figure = plates.PLATES[name].draw(inputs)
+            figure = catalogue.PLATES[name].draw(inputs)
         except ValueError as error:
             if not everything:
                 raise
@@ -106,7 +106,7 @@ def chosen(known: list[str]) -> list[str]:
 
 def targets(names: list[str], everything: bool, folder: Path | None) -> dict[str, list[Path]]:
     """The files of each figure. Raises ValueError for a file that cannot be written or cannot hold several figures."""
-    from diffusion.plates import PLATES
+    from diffusion.figures.catalogue import PLATES
 
     out = Path(OUT.value) if OUT.value else (folder or Path("runs")) / "figures"
     if not out.suffix or out.is_dir():

@@ -13,19 +13,19 @@ import pytest
 from networks import OneConvolution
 from PIL import Image
 
-from diffusion import edits, given
 from diffusion.config.config import default_config
 from diffusion.core.respacing import parse
 from diffusion.data.embedded import digits
 from diffusion.data.source import in_memory
 from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build
+from diffusion.figures.arrays import edits, user_images
+from diffusion.figures.arrays.network import Gallery
+from diffusion.figures.arrays.user_images import Given
 from diffusion.figures.inpainting import HIDDEN, inpainting
 from diffusion.figures.panel import layout
 from diffusion.figures.roundtrip import roundtrip
 from diffusion.figures.variations import variations
-from diffusion.gallery import Gallery
-from diffusion.given import Given
 from diffusion.nets.unet import UNet
 from diffusion.workdir.run import Run, open_run
 from diffusion.workdir.streams import Streams
@@ -59,13 +59,13 @@ def write(path, pixels, mode=None):
 def test_image_files_come_in_as_they_are(tmp_path):
     grey, colour = random_images(8, 8, 1), random_images(8, 8, 3)
     paths = [write(tmp_path / "a.png", grey), write(tmp_path / "b.png", grey, "RGB")]
-    found = given.files(paths, SHAPE, label=3)
+    found = user_images.files(paths, SHAPE, label=3)
     np.testing.assert_array_equal(found.pixels, np.stack([grey, grey]))
     np.testing.assert_array_equal(found.labels, [3, 3])
     paths = [write(tmp_path / "c.png", colour), paths[0]]
-    found = given.files(paths, (8, 8, 3))
+    found = user_images.files(paths, (8, 8, 3))
     np.testing.assert_array_equal(found.pixels, np.stack([colour, grey.repeat(3, axis=2)]))
-    assert given.files([write(tmp_path / "d.png", random_images(20, 16, 3))], SHAPE, fit=True).pixels.shape == (
+    assert user_images.files([write(tmp_path / "d.png", random_images(20, 16, 3))], SHAPE, fit=True).pixels.shape == (
         1,
         *SHAPE,
     )
@@ -81,23 +81,23 @@ def test_image_files_that_do_not_fit_are_refused(tmp_path):
         (str(tmp_path / "t.png"), "t.png: not a readable image"),
     ):
         with pytest.raises(ValueError, match=line) as caught:
-            given.files([path], SHAPE)
+            user_images.files([path], SHAPE)
         assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="--fit makes squares"):
-        given.files([small], (8, 6, 1), fit=True)
+        user_images.files([small], (8, 6, 1), fit=True)
 
 
 def test_held_out_images_come_by_their_number():
     source = digits(train=False)
-    found = given.held_out(source, [5, 0])
+    found = user_images.held_out(source, [5, 0])
     np.testing.assert_array_equal(found.pixels, source.read(np.array([5, 0]))[0])
     np.testing.assert_array_equal(found.labels, source.read(np.array([5, 0]))[1])
     with pytest.raises(ValueError, match=r"the held-out set of digits has images 0\.\.296, not 297"):
-        given.held_out(source, [297])
+        user_images.held_out(source, [297])
     few = in_memory("few", random_images(3, 4, 4, 1))
-    assert len(given.some(few, 3, seed=0).pixels) == 3
+    assert len(user_images.some(few, 3, seed=0).pixels) == 3
     with pytest.raises(ValueError, match="has 3 images here, not 4; ask for fewer"):
-        given.some(few, 4, seed=0)
+        user_images.some(few, 4, seed=0)
 
 
 def test_masks_by_name_and_by_picture(tmp_path):
@@ -110,18 +110,18 @@ def test_masks_by_name_and_by_picture(tmp_path):
     ):
         expected = np.ones((8, 8), bool)
         expected[slice(*rows), slice(*columns)] = False
-        np.testing.assert_array_equal(given.mask(name, SHAPE), expected)
+        np.testing.assert_array_equal(user_images.mask(name, SHAPE), expected)
     picture = random_images(8, 8, 1)
-    np.testing.assert_array_equal(given.mask(write(tmp_path / "m.png", picture), SHAPE), picture[..., 0] < 128)
+    np.testing.assert_array_equal(user_images.mask(write(tmp_path / "m.png", picture), SHAPE), picture[..., 0] < 128)
     for pixels, line in (
         (np.zeros((8, 8), np.uint8), "nothing is white, so there is nothing to paint"),
         (np.full((8, 8), 255, np.uint8), "all is white, so nothing of the image counts"),
         (random_images(9, 8, 1), "8x9 pixels, but the mask of 8x8 images must have their size; or name"),
     ):
         with pytest.raises(ValueError, match=line):
-            given.mask(write(tmp_path / "m.png", pixels), SHAPE)
+            user_images.mask(write(tmp_path / "m.png", pixels), SHAPE)
     with pytest.raises(ValueError, match=r"--mask=centre: there is no such file; .* or name .* left, right"):
-        given.mask("centre", SHAPE)
+        user_images.mask("centre", SHAPE)
 
 
 # --------------------------------------------------------------------------------------------------------------- edits
@@ -138,7 +138,7 @@ def gallery():
 
 @pytest.fixture(scope="module")
 def three():
-    return given.held_out(digits(train=False), [0, 1, 2])
+    return user_images.held_out(digits(train=False), [0, 1, 2])
 
 
 def close(a, b):
@@ -147,7 +147,7 @@ def close(a, b):
 
 
 def test_completions_keep_what_is_known_and_differ_elsewhere(gallery, three):
-    known = given.named_mask("left", SHAPE)
+    known = user_images.named_mask("left", SHAPE)
     found = edits.inpaint(gallery, three, known, 4, resamplings=3, jump=2)
     assert found.shape == (3, 4, *SHAPE)
     kept = np.broadcast_to(three.pixels[:, None], found.shape)

@@ -15,7 +15,6 @@ import reference
 from networks import OneConvolution
 from PIL import Image
 
-from diffusion import plates, recorded
 from diffusion.config.config import default_config
 from diffusion.core import schedules
 from diffusion.core.respacing import parse
@@ -23,8 +22,11 @@ from diffusion.data.embedded import digits
 from diffusion.data.source import in_memory
 from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build, registry
-from diffusion.figures import style
+from diffusion.figures import catalogue, style
 from diffusion.figures.alpha_bar import alpha_bar
+from diffusion.figures.arrays import recorded
+from diffusion.figures.arrays.network import Gallery, pairs
+from diffusion.figures.arrays.network import neighbours as nearest
 from diffusion.figures.forks import forks
 from diffusion.figures.interpolation import interpolation
 from diffusion.figures.loss import QUARTILES, loss
@@ -36,8 +38,6 @@ from diffusion.figures.rate_distortion import rate_distortion
 from diffusion.figures.reverse_conditional import WORLD, reverse_conditional
 from diffusion.figures.steps import steps
 from diffusion.figures.terms import terms
-from diffusion.gallery import Gallery, pairs
-from diffusion.gallery import neighbours as nearest
 from diffusion.workdir import results, run
 from diffusion.workdir.results import Result
 
@@ -465,7 +465,7 @@ OF_POINTS = ("marginals", "trajectories", "score_field", "samplers", "animation"
 
 @pytest.mark.slow
 def test_every_figure_of_a_run_is_drawn(tmp_path, gallery):
-    inputs = plates.Inputs(plates.Request(tmp_path, n=2, t=3))
+    inputs = catalogue.Inputs(catalogue.Request(tmp_path, n=2, t=3))
     inputs.__dict__["_gallery"] = gallery._replace(grid=parse("4"))
     inputs.__dict__["run"] = run.Run(gallery.ours.config, (8, 8, 1), 10)
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines_of_a_run())))
@@ -476,25 +476,25 @@ def test_every_figure_of_a_run_is_drawn(tmp_path, gallery):
     results.write(tmp_path, results.Result(recorded.GUIDANCE, {"held_out_accuracy": 0.97}, effect, {"step": 10}))
     for name in OF_POINTS:
         with pytest.raises(ValueError, match="points of the plane, and the run's data are images"):
-            plates.PLATES[name].draw(inputs)
-    for name, plate in plates.PLATES.items():
+            catalogue.PLATES[name].draw(inputs)
+    for name, plate in catalogue.PLATES.items():
         if name in OF_POINTS:
             continue
         axes = plate.draw(inputs).axes
         assert axes and all(ax.get_lines() or ax.images for ax in axes), name
-    axes = plates.PLATES["rate_distortion"].draw(inputs).axes
+    axes = catalogue.PLATES["rate_distortion"].draw(inputs).axes
     rate = axes[1].get_lines()[0].get_ydata()
     np.testing.assert_allclose(rate[-1], 0.5)  # L_T
     np.testing.assert_allclose(rate[0], 0.5 + sum(1 / t for t in range(2, T + 1)))  # all but L_0
 
 
-@pytest.mark.parametrize("name", [name for name, plate in plates.PLATES.items() if plate.of_run])
+@pytest.mark.parametrize("name", [name for name, plate in catalogue.PLATES.items() if plate.of_run])
 def test_a_figure_of_nothing_says_in_one_line_what_is_missing(tmp_path, name):
     with pytest.raises(ValueError, match=r"scripts/|--workdir") as caught:
-        plates.PLATES[name].draw(plates.Inputs(plates.Request(tmp_path)))
+        catalogue.PLATES[name].draw(catalogue.Inputs(catalogue.Request(tmp_path)))
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="--workdir is required"):
-        plates.PLATES[name].draw(plates.Inputs(plates.Request()))
+        catalogue.PLATES[name].draw(catalogue.Inputs(catalogue.Request()))
 
 
 def script(*args):
@@ -506,7 +506,7 @@ def script(*args):
 def test_help_lists_every_figure():
     done = script("--help")
     listed = [line.partition(" ")[0] for line in done.stdout.partition("Flags:")[0].splitlines()]
-    assert done.returncode == 0 and [name for name in listed if name in plates.PLATES] == list(plates.PLATES)
+    assert done.returncode == 0 and [name for name in listed if name in catalogue.PLATES] == list(catalogue.PLATES)
 
 
 def test_all_draws_what_it_can_and_says_what_is_missing(tmp_path):
@@ -520,7 +520,7 @@ def test_all_draws_what_it_can_and_says_what_is_missing(tmp_path):
     for line in done.stderr.splitlines():
         left, _, why = line.removeprefix("left out    ").partition(": ")
         missing |= dict.fromkeys(left.split(", "), why)
-    assert set(missing) == set(plates.PLATES) - set(drawn)
+    assert set(missing) == set(catalogue.PLATES) - set(drawn)
     assert "scripts/evaluate.py" in missing["terms"] and "scripts/ablate.py" in missing["steps"]
     alone = script(f"--workdir={tmp_path}", f"--out={tmp_path / 'one.svg'}")
     assert alone.returncode == 0 and (tmp_path / "one.svg").read_text().startswith("<?xml")

@@ -14,7 +14,7 @@ import pytest
 from scipy.special import log_softmax
 from worlds import GaussianWorld, MixtureWorld, float64, standard_errors
 
-from diffusion import classifying, recorded
+from diffusion import classifying
 from diffusion.config.config import default_config
 from diffusion.config.validation import validate
 from diffusion.core import schedules
@@ -28,6 +28,7 @@ from diffusion.evaluation import guidance_effect, protocol, sample_sets
 from diffusion.evaluation.protocol import Subject
 from diffusion.evaluation.sample_sets import Chain
 from diffusion.experiment import build, guidance
+from diffusion.figures.arrays import recorded
 from diffusion.figures.guidance import Curve
 from diffusion.figures.guidance import guidance as figure
 from diffusion.metrics import samples

@@ -57,7 +57,7 @@ CONFIGS = (
         "workdir/run",
         "experiment/load",
         "config/ablation",
-        "recorded",
+        "figures/arrays/recorded",
     ),
     *("published/record", "porting", "distributed", "experiment/guidance", "classifying", "benchmarks"),
 )

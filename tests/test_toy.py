@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from PIL import Image
 from worlds import MixtureWorld
 
-from diffusion import cloud, inputs, looks, plates
+from diffusion import looks
 from diffusion.config import files
 from diffusion.core.objective import evaluate
 from diffusion.core.process import q_sample
@@ -21,14 +21,16 @@ from diffusion.core.respacing import parse
 from diffusion.data import toy
 from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build, load, registry
+from diffusion.figures import catalogue, inputs
 from diffusion.figures.animation import SIDE, animation
+from diffusion.figures.arrays import plane
+from diffusion.figures.arrays.network import Gallery
 from diffusion.figures.marginals import marginals
 from diffusion.figures.points import scatter
 from diffusion.figures.samplers import samplers
 from diffusion.figures.score_field import places, score_field
 from diffusion.figures.style import save
 from diffusion.figures.trajectories import trajectories
-from diffusion.gallery import Gallery
 from diffusion.metrics.small_image_scores import fits
 from diffusion.nets.embedding import time_embedding
 from diffusion.nets.mlp import FREQUENCIES, MLP
@@ -294,7 +296,7 @@ def either(request):
 
 def test_clouds_are_noised_by_the_process(either):
     points = toy.TOYS["mixture"].draw(np.random.default_rng(0), 4000)[0]
-    clouds = cloud.noised(either, points, [0, 3, 12])
+    clouds = plane.noised(either, points, [0, 3, 12])
     np.testing.assert_allclose(clouds[0], points, rtol=1e-6, atol=1e-7)
     p = either.process
     for found, t in zip(clouds, (0, 3, 12), strict=True):
@@ -310,14 +312,14 @@ def test_clouds_are_noised_by_the_process(either):
 @pytest.mark.slow
 def test_ways_end_at_the_samples(gallery):
     """Of the run's own chain; chains of any sampler start at one noise, and fewer rows are the first rows."""
-    every = cloud.path(gallery, 6, [12, 7, 1, 0])
+    every = plane.path(gallery, 6, [12, 7, 1, 0])
     drawn = toy.to_points(gallery.samples(6))
     np.testing.assert_allclose(np.clip(every[-1], -1, 1), drawn, atol=1 / 255 + 1e-5)
-    ddim = cloud.path(gallery, 3, [12, 0], "ddim")
+    ddim = plane.path(gallery, 3, [12, 0], "ddim")
     np.testing.assert_allclose(ddim[0], every[0, :3], rtol=1e-6)
     assert np.abs(ddim[1] - every[-1, :3]).max() > 1e-3
-    np.testing.assert_allclose(cloud.path(gallery, 3, [12, 7, 1, 0]), every[:, :3], rtol=1e-4, atol=1e-4)
-    few = cloud.path(gallery, 3, [0], "ddim", parse("4"))
+    np.testing.assert_allclose(plane.path(gallery, 3, [12, 7, 1, 0]), every[:, :3], rtol=1e-4, atol=1e-4)
+    few = plane.path(gallery, 3, [0], "ddim", parse("4"))
     assert few.shape == (1, 3, 2) and np.abs(few[0] - ddim[1]).max() > 1e-6
 
 
@@ -330,7 +332,7 @@ def test_the_field_is_the_score_of_the_network(either):
         x_0 = np.float64(denoise(x, ts).x_0).reshape(-1, 2)
         signal, noise = float(p.signal[t]), float(p.noise[t])
         expected = -(points / float(p.scale[t]) - signal * x_0) / noise
-        np.testing.assert_allclose(cloud.field(either, points, [t])[0], expected, rtol=2e-3, atol=2e-3)
+        np.testing.assert_allclose(plane.field(either, points, [t])[0], expected, rtol=2e-3, atol=2e-3)
 
 
 def offsets(ax):
@@ -388,7 +390,7 @@ def test_every_figure_of_points_is_drawn(tmp_path, gallery):
     asked.__dict__["_gallery"] = gallery
     asked.__dict__["run"] = Run(gallery.ours.config, toy.SHAPE, 8)
     for name in ("marginals", "trajectories", "score_field", "animation"):
-        figure = plates.PLATES[name].draw(asked)
-        save(figure, tmp_path / f"{name}{plates.PLATES[name].kinds[0]}")
+        figure = catalogue.PLATES[name].draw(asked)
+        save(figure, tmp_path / f"{name}{catalogue.PLATES[name].kinds[0]}")
     with pytest.raises(ValueError, match="shows images, and the run's data are points"):
-        plates.PLATES["samples"].draw(asked)
+        catalogue.PLATES["samples"].draw(asked)

@@ -1,1 +1,1 @@
-"""A run measured: bound, probability flow, sample sets, scores, guidance; and the protocol that numbers are quoted with."""
+"""A run measured: bound, probability flow, sample sets, scores, guidance; and the protocol that goes with a number."""

@@ -17,13 +17,15 @@ from diffusion.experiment.guidance import Guide, Learnt
 from diffusion.experiment.registry import SAMPLERS
 from diffusion.metrics import frechet, samples, small_image_features
 from diffusion.metrics.small_image_features import CHUNK, MOST, Classifier
-from diffusion.recorded import GUIDANCE
 from diffusion.sampling import loop
 from diffusion.training.state import Params
 from diffusion.workdir.results import Result
 
 Guides = Mapping[str, Callable[[Array], Guide]]
 """name -> (scale) -> a guide of that scale."""
+
+GUIDANCE = "guidance"
+"""Name of the result."""
 
 MOST_OF_A_CLASS = 200
 """Images of a class that are compared with each other."""

@@ -14,6 +14,7 @@ from diffusion.config.ablation import VARIANCE
 from diffusion.config.config import flatten, restore
 from diffusion.config.validation import LEARNED
 from diffusion.core import respacing
+from diffusion.evaluation.guidance_effect import GUIDANCE
 from diffusion.figures.guidance import Curve
 from diffusion.workdir import results
 from diffusion.workdir.results import Result
@@ -23,7 +24,6 @@ FID = "fid"
 SCORES = (FID, "fd_")
 """How the names of Fréchet distances begin."""
 TEST = "test"
-GUIDANCE = "guidance"
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from diffusion.workdir.run import Run, read_run
 
 if TYPE_CHECKING:
     from diffusion.data.source import Source
-    from diffusion.gallery import Gallery
+    from diffusion.figures.arrays.network import Gallery
 
 
 class Request(NamedTuple):
@@ -90,7 +90,7 @@ class Inputs:
             run = self.run
 
             from diffusion.experiment import load
-            from diffusion.gallery import Gallery
+            from diffusion.figures.arrays.network import Gallery
 
             grid = None if self.request.grid is None else respacing.parse(self.request.grid)
             if grid:

@@ -5,14 +5,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion import recorded
 from diffusion.core import respacing, schedules
 from diffusion.figures import reverse_conditional as looking_back
 from diffusion.figures.alpha_bar import alpha_bar
 from diffusion.figures.animation import animation
+from diffusion.figures.arrays import recorded
 from diffusion.figures.forks import forks
 from diffusion.figures.guidance import guidance
 from diffusion.figures.inpainting import inpainting
+from diffusion.figures.inputs import Inputs, Request
 from diffusion.figures.interpolation import interpolation
 from diffusion.figures.loss import loss
 from diffusion.figures.marginals import marginals
@@ -27,7 +28,6 @@ from diffusion.figures.steps import steps
 from diffusion.figures.terms import terms
 from diffusion.figures.trajectories import trajectories
 from diffusion.figures.variations import variations
-from diffusion.inputs import Inputs, Request
 from diffusion.metrics import rate_distortion as compression
 
 __all__ = ["PLATES", "Inputs", "Plate", "Request"]
@@ -76,7 +76,7 @@ def _forks(inputs: Inputs) -> Any:
 def _pairs(inputs: Inputs, n: int) -> Any:
     gallery = inputs.gallery
 
-    from diffusion.gallery import pairs
+    from diffusion.figures.arrays.network import pairs
 
     return pairs(inputs.source(train=False), n, inputs.request.seed, same_class=gallery.ours.classes > 0)
 
@@ -101,10 +101,10 @@ def _coarse_to_fine(inputs: Inputs) -> Any:
 def _inpainting(inputs: Inputs) -> Any:
     gallery = inputs.gallery
 
-    from diffusion import edits, given
+    from diffusion.figures.arrays import edits, user_images
 
-    some = given.some(inputs.source(train=False), inputs.count(6), inputs.request.seed)
-    known = given.named_mask(HIDDEN, gallery.ours.shape)
+    some = user_images.some(inputs.source(train=False), inputs.count(6), inputs.request.seed)
+    known = user_images.named_mask(HIDDEN, gallery.ours.shape)
     found = edits.inpaint(gallery, some, known, DRAWS, RESAMPLINGS)
     return inpainting(some.pixels, np.broadcast_to(known, (len(found), *known.shape)), found)
 
@@ -112,16 +112,16 @@ def _inpainting(inputs: Inputs) -> Any:
 def _variations(inputs: Inputs) -> Any:
     gallery = inputs.gallery
 
-    from diffusion import edits, given
+    from diffusion.figures.arrays import edits, user_images
 
-    some = given.some(inputs.source(train=False), inputs.count(3), inputs.request.seed)
+    some = user_images.some(inputs.source(train=False), inputs.count(3), inputs.request.seed)
     return variations(some.pixels, *edits.vary(gallery, some, DRAWS, VARIED))
 
 
 def _neighbours(inputs: Inputs) -> Any:
     drawn = inputs.gallery.samples(inputs.count(8))
 
-    from diffusion.gallery import neighbours as nearest
+    from diffusion.figures.arrays.network import neighbours as nearest
 
     return neighbours(drawn, nearest(inputs.source(train=True), drawn, NEAREST))
 
@@ -160,45 +160,45 @@ def _clouds(inputs: Inputs) -> tuple[Any, Any, np.ndarray]:
     """The module that draws clouds, the network of a run of points, and held-out points."""
     gallery = inputs.of_points
 
-    from diffusion import cloud
+    from diffusion.figures.arrays import plane
 
-    return cloud, gallery, cloud.known(inputs.source(train=False), inputs.count(CLOUD))
+    return plane, gallery, plane.known(inputs.source(train=False), inputs.count(CLOUD))
 
 
 def _marginals(inputs: Inputs) -> Any:
-    cloud, gallery, data = _clouds(inputs)
+    plane, gallery, data = _clouds(inputs)
     ts = gallery.steps(LEVELS)
-    reverse = cloud.path(gallery, len(data), ts[::-1])[::-1]
-    return marginals(cloud.noised(gallery, data, ts), reverse, gallery.base(ts))
+    reverse = plane.path(gallery, len(data), ts[::-1])[::-1]
+    return marginals(plane.noised(gallery, data, ts), reverse, gallery.base(ts))
 
 
 def _trajectories(inputs: Inputs) -> Any:
-    cloud, gallery, data = _clouds(inputs)
+    plane, gallery, data = _clouds(inputs)
     every = range(gallery.process.T, -1, -1)
     names = ("ancestral", "ddim")
-    return trajectories({COMPARED[name]: cloud.path(gallery, inputs.count(WAYS), every, name) for name in names}, data)
+    return trajectories({COMPARED[name]: plane.path(gallery, inputs.count(WAYS), every, name) for name in names}, data)
 
 
 def _score_field(inputs: Inputs) -> Any:
-    cloud, gallery, data = _clouds(inputs)
+    plane, gallery, data = _clouds(inputs)
     ts = gallery.steps(NOISY, lowest=1)
-    return score_field(cloud.field(gallery, places(), ts), cloud.noised(gallery, data, ts), gallery.base(ts))
+    return score_field(plane.field(gallery, places(), ts), plane.noised(gallery, data, ts), gallery.base(ts))
 
 
 def _samplers(inputs: Inputs) -> Any:
-    cloud, gallery, data = _clouds(inputs)
+    plane, gallery, data = _clouds(inputs)
     grids = [respacing.parse(str(n)) for n in FEW]
     found = {
-        label: [cloud.path(gallery, len(data), [0], name, grid)[0] for grid in grids]
+        label: [plane.path(gallery, len(data), [0], name, grid)[0] for grid in grids]
         for name, label in COMPARED.items()
     }
     return samplers(found, FEW, data)
 
 
 def _animation(inputs: Inputs) -> Any:
-    cloud, gallery, data = _clouds(inputs)
+    plane, gallery, data = _clouds(inputs)
     ts = gallery.steps([1 - i / (FRAMES - 1) for i in range(FRAMES)])
-    return animation(cloud.path(gallery, len(data), ts))
+    return animation(plane.path(gallery, len(data), ts))
 
 
 def _reverse_conditional(inputs: Inputs) -> Any:  # noqa: ARG001

@@ -17,7 +17,7 @@ from diffusion.core.types import Image, Keys, Labels, normal
 from diffusion.data.source import Source
 from diffusion.data.toy import to_points
 from diffusion.experiment.registry import SAMPLERS
-from diffusion.gallery import Gallery
+from diffusion.figures.arrays.network import Gallery
 from diffusion.metrics import samples
 from diffusion.sampling import loop
 from diffusion.training.state import Params

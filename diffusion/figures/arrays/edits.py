@@ -1,6 +1,6 @@
 """Given images edited by the network of a run: arrays for diffusion/figures/.
 
-Draw j of image i depends on the seed, the image, i and j alone. Steps are given as fractions of T, as in gallery.py.
+Draw j of image i depends on the seed, the image, i and j alone. Steps are given as fractions of T.
 What is drawn is guided as samples are; latents are those of the model as it is.
 """
 
@@ -13,8 +13,8 @@ import numpy as np
 
 from diffusion.core.types import Array, Image, Keys, Labels, Mask, PerExample
 from diffusion.data.transforms import to_image, to_pixels
-from diffusion.gallery import Gallery, Pixels
-from diffusion.given import Given
+from diffusion.figures.arrays.network import Gallery, Pixels
+from diffusion.figures.arrays.user_images import Given
 from diffusion.sampling import editing, inpainting, inversion, latents
 from diffusion.training.state import Params
 
