@@ -53,15 +53,15 @@ def main() -> None:
 
     setup.configure(grid.base.compilation_cache)
 
-    from diffusion import sweep
+    from diffusion.commands import ablate
 
     def write() -> list[Path]:
-        return sweep.write(sweep.table(grid, cells), out)
+        return ablate.write(ablate.table(grid, cells), out)
 
     if not TABLE.value:
         # Jobs that run one cell each would write the tables at the same time: --table does it when they are done.
         with Stop.on_signals(resumable=True) as stop:
-            sweep.run(grid, chosen, say, write if ROW.value is None else lambda: None, stop)
+            ablate.run(grid, chosen, say, write if ROW.value is None else lambda: None, stop)
     if ROW.value is None:
         for path in write():
             print(path)

@@ -64,13 +64,13 @@ def main() -> None:
 
     from functools import partial
 
-    from diffusion import evaluating
+    from diffusion.commands import evaluate
     from diffusion.evaluation import protocol
     from diffusion.evaluation.sample_sets import Chain
     from diffusion.metrics.progress import counting
 
     grid = str(STEPS.value) if STEPS.value else GRID.value
-    asked = evaluating.Asked(
+    asked = evaluate.Asked(
         metrics=tuple(METRICS.value.split(",")) if METRICS.value is not None else (),
         split=SPLIT.value,
         n=N.value,
@@ -82,9 +82,9 @@ def main() -> None:
         raw=RAW.value,
         batch_size=BATCH.value,
     )
-    plan = evaluating.prepare(folder, run, asked)
+    plan = evaluate.prepare(folder, run, asked)
     measured = []
-    for found in evaluating.run(plan, partial(counting, unit="image", say=say)):
+    for found in evaluate.run(plan, partial(counting, unit="image", say=say)):
         print("\n".join(found.lines), flush=True)
         measured.append(found)
     print("\n".join(protocol.lines({found.result.name: found.result.protocol for found in measured})))

@@ -34,10 +34,10 @@ def main() -> None:
     config = CONFIG.value
     setup.configure(config.compilation_cache)
 
-    from diffusion import porting
+    from diffusion.commands import import_weights
 
     folder = Path(WORKDIR.value or f"runs/{CONFIG.name}_imported")
-    porting.import_run(Path(FILE.value).expanduser(), FROM.value, config, folder, STEP.value, print)
+    import_weights.import_run(Path(FILE.value).expanduser(), FROM.value, config, folder, STEP.value, print)
 
 
 if __name__ == "__main__":

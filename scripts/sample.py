@@ -61,7 +61,7 @@ def main() -> None:
     import numpy as np
     from PIL import Image
 
-    from diffusion import looks
+    from diffusion.commands import previews
     from diffusion.evaluation import sample_sets
     from diffusion.evaluation.protocol import Subject
     from diffusion.experiment import load
@@ -88,7 +88,7 @@ def main() -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     told = chain.labels or tuple(range(ours.classes))
     if FORMAT.value == "grid":
-        Image.fromarray(looks.picture(found.pixels(), len(told)).squeeze()).save(path, format="PNG")
+        Image.fromarray(previews.picture(found.pixels(), len(told)).squeeze()).save(path, format="PNG")
     elif FORMAT.value == "npz":
         sample_set.write_archive(path, found, samples.labels(np.arange(found.n), told) if told else None)
     else:

@@ -28,9 +28,9 @@ def main() -> None:
     folder = Path(WORKDIR.value or Path("runs") / CONFIG.name)
 
     with Stop.on_signals(resumable=True) as stop:
-        from diffusion import classifying
+        from diffusion.commands import train_classifier
 
-        shares = classifying.run(config, folder, say, stop)
+        shares = train_classifier.run(config, folder, say, stop)
     T = config.diffusion.T
     for i, share in enumerate(shares):
         first, last = i * T // len(shares) + 1, (i + 1) * T // len(shares)

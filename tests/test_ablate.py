@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from networks import OneConvolution
 
-from diffusion import sweep
+from diffusion.commands import ablate
 from diffusion.config import ablation
 from diffusion.config.ablation import Cell, Row
 from diffusion.config.config import differences, flatten
@@ -309,9 +309,9 @@ def swept(tmp_path_factory):
         patch.setattr("diffusion.metrics.small_image_features.EPOCHS", 2)
         patch.setattr("diffusion.experiment.registry.UNet", OneConvolution)
         cheap = Hooks(lambda params: np.zeros((8, 8, 1), np.uint8), lambda state: {"zero": 0.0})  # noqa: ARG005
-        patch.setattr("diffusion.looks.hooks", lambda *_: cheap)
+        patch.setattr("diffusion.commands.previews.hooks", lambda *_: cheap)
         patch.setattr("diffusion.evaluation.summary.judge", lambda *_: None)
-        for module in (load, sweep, sharding):  # one of the eight devices: programs compile faster
+        for module in (load, ablate, sharding):  # one of the eight devices: programs compile faster
             patch.setattr(module, "make_mesh", partial(sharding.make_mesh, jax.devices()[:1]))
         scalars = load.Writer.scalars
 
@@ -323,12 +323,12 @@ def swept(tmp_path_factory):
         with patch.context() as inner:
             inner.setattr(load.Writer, "scalars", interrupted)
             with Stop.on_signals(resumable=True) as stop, pytest.raises(Stopped, match="stopped by SIGTERM") as ended:
-                sweep.run(grid, cells, said.append, stop=stop)
+                ablate.run(grid, cells, said.append, stop=stop)
             assert ended.value.status == STOPPED
         assert not any((cell.folder / ablation.RESULT).exists() for cell in cells)
         said.append("--- again")
         tables_written = []
-        sweep.run(grid, cells, said.append, lambda: tables_written.append(sweep.table(grid, cells)))
+        ablate.run(grid, cells, said.append, lambda: tables_written.append(ablate.table(grid, cells)))
     assert len(tables_written) == 4
     return grid, cells, said
 
@@ -381,9 +381,9 @@ def test_a_row_that_diverges_is_reported_and_does_not_stop_the_sweep(swept):
 def test_finished_rows_are_not_run_again_and_a_changed_config_is_refused(swept, monkeypatch):
     grid, cells, _ = swept
     for name in ("train", "evaluate"):
-        monkeypatch.setattr(sweep, name, None)
+        monkeypatch.setattr(ablate, name, None)
     said = []
-    sweep.run(grid, cells, said.append)
+    ablate.run(grid, cells, said.append)
     assert len(said) == 4 and all(line.endswith("(done before)") for line in said)
 
     def changed(key, value) -> Cell:
@@ -391,21 +391,21 @@ def test_finished_rows_are_not_run_again_and_a_changed_config_is_refused(swept, 
         config.update_from_flattened_dict({key: value})
         return cells[1]._replace(config=config)
 
-    sweep.run(grid, [changed("train.log_every", 3), changed("data.dir", "elsewhere")], said.append)
+    ablate.run(grid, [changed("train.log_every", 3), changed("data.dir", "elsewhere")], said.append)
     for key, value in (("train.steps", 5), ("optim.lr", 0.5), ("sample.n", 9), ("eval.n", 9), ("sample.grid", "4")):
         with pytest.raises(ValueError, match=rf"holds a result of another config: {key} is .* there and .* here"):
-            sweep.run(grid, [changed(key, value)], said.append)
+            ablate.run(grid, [changed(key, value)], said.append)
 
 
 def test_unfinished_and_damaged_runs_are_named(swept, tmp_path):
     grid, cells, _ = swept
     with pytest.raises(ValueError, match=r"row 0 .* evaluates the run in .* not finished; run the row 'plain'"):
-        sweep.run(grid, [cells[0]._replace(folder=tmp_path / "x", trained=tmp_path / "y")], lambda line: None)  # noqa: ARG005
+        ablate.run(grid, [cells[0]._replace(folder=tmp_path / "x", trained=tmp_path / "y")], lambda line: None)  # noqa: ARG005
     for text in ("", "{}", '{"config": {"optim": {"lrr": 1}}}'):
         (tmp_path / "z").mkdir(exist_ok=True)
         (tmp_path / "z" / ablation.RESULT).write_text(text)
         with pytest.raises(ValueError, match=r"result.json is damaged .*; delete it"):
-            sweep.run(grid, [cells[1]._replace(folder=tmp_path / "z", trained=tmp_path / "z")], print)
+            ablate.run(grid, [cells[1]._replace(folder=tmp_path / "z", trained=tmp_path / "z")], print)
 
 
 def test_an_interrupted_run_of_another_config_is_refused(swept, tmp_path, monkeypatch):
@@ -413,10 +413,10 @@ def test_an_interrupted_run_of_another_config_is_refused(swept, tmp_path, monkey
     other = cells[1].config.copy_and_resolve_references()
     other.optim.lr = 0.5
     (tmp_path / "config.json").write_bytes((cells[1].folder / "config.json").read_bytes())
-    monkeypatch.setattr(sweep.experiment.build, "experiment", lambda *_: None)
+    monkeypatch.setattr(ablate.experiment.build, "experiment", lambda *_: None)
     cell = cells[1]._replace(folder=tmp_path, trained=tmp_path, config=other)
     with pytest.raises(ValueError, match=r"holds a run with another config: optim.lr is 0.001 there and 0.5 here"):
-        sweep.run(grid, [cell], print)
+        ablate.run(grid, [cell], print)
 
 
 def test_numbers_that_are_not_finite_or_absurd_are_faults(swept):
@@ -427,21 +427,21 @@ def test_numbers_that_are_not_finite_or_absurd_are_faults(swept):
         bound = Likelihood(8, total, 0.1, 0.0, total - 1, 1.0, np.zeros(4), np.zeros(4))
         return Findings(np.zeros((8, 4, 4, 1), np.uint8), broken, bound, None, None)
 
-    assert [sweep.fault(findings(x)) for x in (0.1, 3.5, 9999.0)] == ["", "", ""]
+    assert [ablate.fault(findings(x)) for x in (0.1, 3.5, 9999.0)] == ["", "", ""]
     for x in (math.nan, math.inf, -math.inf, 1e5):
-        assert sweep.fault(findings(x)) == f"the bound is {x:.3g} bits/dim"
-    assert sweep.fault(findings(3.5, broken=2)) == "2 of 8 samples are not finite"
+        assert ablate.fault(findings(x)) == f"the bound is {x:.3g} bits/dim"
+    assert ablate.fault(findings(3.5, broken=2)) == "2 of 8 samples are not finite"
     grid, cells, _ = swept
-    ended = sweep.Ended(findings(math.nan), findings(math.nan).report(), 0, "x")
-    assert json.loads(json.dumps(sweep.record(grid, cells[1], ended, 1.0), allow_nan=False))["results"]["L_0"] == 1.0
+    ended = ablate.Ended(findings(math.nan), findings(math.nan).report(), 0, "x")
+    assert json.loads(json.dumps(ablate.record(grid, cells[1], ended, 1.0), allow_nan=False))["results"]["L_0"] == 1.0
 
 
 def test_the_noise_scale_of_a_run_is_its_last(tmp_path):
     lines = [{"step": 1, "eval/noise_scale": 5.0}, {"step": 2, "eval/noise_scale": 7.0}, {"step": 3, "train/loss": 1.0}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert sweep.noise_scale(tmp_path) == {"noise_scale": 7.0}
+    assert ablate.noise_scale(tmp_path) == {"noise_scale": 7.0}
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "eval/noise_scale": null}\n')
-    assert sweep.noise_scale(tmp_path) == {}
+    assert ablate.noise_scale(tmp_path) == {}
 
 
 # --------------------------------------------------------------------------------------------------------------- tables
@@ -491,7 +491,7 @@ def test_latex_is_balanced_and_escaped():
 def test_the_sweeps_table_is_that_of_its_results(swept, tmp_path):
     grid, cells, _ = swept
     found = results(cells)
-    made = sweep.table(grid, cells)
+    made = ablate.table(grid, cells)
     lines = {line.label: line for line in made.lines}
     assert lines["plain"].values["bits_per_dim"] == [found["plain"]["results"]["bits_per_dim"]]
     assert [(line.done, line.diverged) for line in made.lines] == [(1, 0), (1, 0), (0, 1), (0, 1)]
@@ -505,15 +505,15 @@ def test_the_sweeps_table_is_that_of_its_results(swept, tmp_path):
     ):
         assert words in made.caption
     assert "weights: moving average" in made.caption and made.caption.endswith("A note.")
-    assert [path.name for path in sweep.write(made, tmp_path)] == ["table.md", "table.csv", "table.tex"]
+    assert [path.name for path in ablate.write(made, tmp_path)] == ["table.md", "table.csv", "table.tex"]
     assert "| wild | diverged |" in (tmp_path / "table.md").read_text()
 
 
 def test_the_caption_tells_what_differs_between_rows(toy):
     grid = ablation.load(str(toy), "small")
     one, two = ({"protocol": {"data": "digits", "T": T}} for T in (125, 500))
-    assert "data: digits; T: 125 or 500." in sweep.caption(grid, [one, two], [0, 1])
-    assert "over seeds 0, 1 (n = 2)" in sweep.caption(grid, [one, two], [0, 1])
+    assert "data: digits; T: 125 or 500." in ablate.caption(grid, [one, two], [0, 1])
+    assert "over seeds 0, 1 (n = 2)" in ablate.caption(grid, [one, two], [0, 1])
 
 
 # --------------------------------------------------------------------------------------------------------- the script

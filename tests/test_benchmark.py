@@ -16,7 +16,6 @@ from flax import linen as nn
 from networks import TwoConvolutions, using
 from test_training import tiny
 
-from diffusion import tracing
 from diffusion.benchmarks import (
     contest,
     convolutions,
@@ -40,7 +39,7 @@ from diffusion.experiment import build
 from diffusion.figures.scaling import scaling as draw
 from diffusion.nets import dropout
 from diffusion.training import feed as feeds
-from diffusion.training import loop
+from diffusion.training import loop, profiling
 from diffusion.training.course import Hooks, Plan
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.writer import Writer
@@ -553,11 +552,11 @@ def test_no_step_waits_for_the_host(small, tmp_path, monkeypatch):
 def test_a_trace_of_a_few_steps(small, tmp_path, monkeypatch):
     ours, feed = small
     said = []
-    traced = tracing.traced(feed, tmp_path / "profile", said.append, first=2, steps=2)
+    traced = profiling.traced(feed, tmp_path / "profile", said.append, first=2, steps=2)
     state = a_run(6, 3, traced, ours, tmp_path, monkeypatch, [])
     assert int(state.step) == 6 and len(said) == 1
     assert list((tmp_path / "profile").rglob("perfetto_trace.json.gz")) and list(tmp_path.rglob("*.xplane.pb"))
-    batches = tracing.traced(feed, tmp_path / "short", said.append, first=1, steps=9).batches(0)
+    batches = profiling.traced(feed, tmp_path / "short", said.append, first=1, steps=9).batches(0)
     same = feed.batches(0)
     for _ in range(3):
         np.testing.assert_array_equal(next(batches), next(same))

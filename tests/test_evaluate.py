@@ -17,7 +17,7 @@ import pytest
 from networks import OneConvolution
 from worlds import GAUSSIAN, standard_errors
 
-from diffusion import evaluating
+from diffusion.commands import evaluate
 from diffusion.config.config import default_config
 from diffusion.core import elbo, gaussian, schedules, variance
 from diffusion.core.process import vp
@@ -334,7 +334,7 @@ def prepare(subject, monkeypatch, tmp_path):
     monkeypatch.setattr("diffusion.experiment.registry.UNet", OneConvolution)
     monkeypatch.setattr(load, "load", lambda *_: (subject.ours, subject.params, subject.step))
     run = Run(config(), (8, 8, 1), 10)
-    return (lambda **asked: evaluating.prepare(subject.folder, run, evaluating.Asked(**asked))), calls
+    return (lambda **asked: evaluate.prepare(subject.folder, run, evaluate.Asked(**asked))), calls
 
 
 def quiet(what, total):  # noqa: ARG001
@@ -362,7 +362,7 @@ def test_scores_are_those_of_the_drawn_samples(prepare, subject):
     make, calls = prepare
     names = ("fid", "fd_768", "inception_score", "kid", "precision_recall")
     plan = make(metrics=names, n=40, chain=Chain(grid="5"), reference_n=100)
-    found = {m.result.name: m for m in evaluating.run(plan, quiet)}
+    found = {m.result.name: m for m in evaluate.run(plan, quiet)}
     assert set(found) == set(names) and sum(calls) == 140  # each image once, for all metrics
     pixels = sample_sets.draw(subject, Chain(grid="5"), 40, 8).pixels()
     fake, real = (toy([]).extract(images) for images in (pixels, digits(True).read(np.arange(100))[0]))
@@ -387,7 +387,7 @@ def test_scores_are_those_of_the_drawn_samples(prepare, subject):
     assert "FID-40" in found["fid"].lines[0] and "biased" in found["fid"].lines[0]
     assert found["fid"].path.name == "fid_train_7_of100_5_n40.json"
 
-    again = {m.result.name: m.result.values for m in evaluating.run(plan, quiet)}
+    again = {m.result.name: m.result.values for m in evaluate.run(plan, quiet)}
     assert again == {name: one.result.values for name, one in found.items()}
     assert sum(calls) == 180  # the reference came from its cache
 
@@ -416,11 +416,11 @@ def test_an_interrupted_feature_pass_goes_on(prepare, monkeypatch):
         return extract(images)
 
     with pytest.raises(Stop):
-        list(evaluating.run(plan._replace(extractor=plan.extractor._replace(extract=failing)), quiet))
+        list(evaluate.run(plan._replace(extractor=plan.extractor._replace(extract=failing)), quiet))
     assert calls == [16, 16, 16, 16]
-    (found,) = evaluating.run(plan, quiet)
+    (found,) = evaluate.run(plan, quiet)
     assert calls == [16, 16, 16, 16, 16, 8]  # what was done is not done again
-    (direct,) = evaluating.run(plan, quiet)
+    (direct,) = evaluate.run(plan, quiet)
     assert found.result.values == direct.result.values
     assert not list((plan.subject.folder / "eval" / "parts").iterdir())
 
@@ -429,11 +429,11 @@ def test_samples_from_a_file_are_scored_and_stay_of_unknown_origin(prepare, tmp_
     make, _ = prepare
     pixels = digits(True).read(np.arange(30))[0]
     np.savez(tmp_path / "mine.npz", arr_0=pixels)
-    (found,) = evaluating.run(make(metrics=("fid",), samples=tmp_path / "mine.npz", reference_n=30), quiet)
+    (found,) = evaluate.run(make(metrics=("fid",), samples=tmp_path / "mine.npz", reference_n=30), quiet)
     assert found.result.values["fid_30"] == pytest.approx(0.0, abs=1e-4)
     assert found.result.protocol["sampler"] is None and found.result.protocol["step"] is None
     assert found.result.protocol["samples"].endswith("mine.npz") and found.path.name == "fid_train_mine_of30_n30.json"
-    (part,) = evaluating.run(make(metrics=("fid",), samples=tmp_path / "mine.npz", n=20, reference_n=30), quiet)
+    (part,) = evaluate.run(make(metrics=("fid",), samples=tmp_path / "mine.npz", n=20, reference_n=30), quiet)
     assert list(part.result.values) == ["fid_20"]
 
 
@@ -441,7 +441,7 @@ def test_small_data_have_scores_of_their_own(prepare, monkeypatch):
     make, _ = prepare
     monkeypatch.setattr("diffusion.metrics.small_image_features.EPOCHS", 2)
     plan = make(metrics=("fd_classifier", "classes", "neighbours"), n=16, chain=Chain(grid="3"))
-    found = {m.result.name: m.result for m in evaluating.run(plan, quiet)}
+    found = {m.result.name: m.result for m in evaluate.run(plan, quiet)}
     assert set(found) == {"fd_digits", "classes", "neighbours"}
     assert sum(found["classes"].series["histogram"]) == 16 and found["fd_digits"].values["fd_digits_samples"] == 16
     assert found["neighbours"].values["samples"] == 16 and found["neighbours"].values["train"] == 1500
@@ -453,7 +453,7 @@ def test_a_network_that_diverged_is_not_scored(prepare, subject):
     broken = subject._replace(params=jax.tree.map(lambda x: x * np.nan, subject.params))
     plan = make(metrics=("fid",), n=16, chain=Chain(grid="2"))._replace(subject=broken)
     with pytest.raises(ValueError, match="16 of 16 samples hold numbers that are not finite"):
-        list(evaluating.run(plan, quiet))
+        list(evaluate.run(plan, quiet))
     assert not calls
 
 
@@ -497,8 +497,8 @@ def test_scores_of_small_grey_images_are_not_for_others():
     colour = in_memory("colour", np.zeros((20, 8, 8, 3), np.uint8), np.zeros(20, np.int64), 2)
     for name in ("fd_classifier", "classes"):
         with pytest.raises(ValueError, match=f"--metrics={name} needs labelled grey images of at most 32x32"):
-            evaluating.small_scores.check(name, colour, 20)
-    evaluating.small_scores.check("neighbours", colour, 20)
+            evaluate.small_scores.check(name, colour, 20)
+    evaluate.small_scores.check("neighbours", colour, 20)
 
 
 def test_the_closing_report_is_written_as_results(subject):

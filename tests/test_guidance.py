@@ -14,7 +14,7 @@ import pytest
 from scipy.special import log_softmax
 from worlds import GaussianWorld, MixtureWorld, float64, standard_errors
 
-from diffusion import classifying
+from diffusion.commands import train_classifier
 from diffusion.config.config import default_config
 from diffusion.config.validation import validate
 from diffusion.core import schedules
@@ -361,14 +361,14 @@ def test_an_interval_is_a_share_of_the_steps():
 def judge(tmp_path_factory):
     """The folder of a classifier of four steps, and the accuracy that it told."""
     folder = tmp_path_factory.mktemp("classifier")
-    return folder, classifying.run(tiny(**{"train.steps": 4}), folder, lambda line: None)  # noqa: ARG005
+    return folder, train_classifier.run(tiny(**{"train.steps": 4}), folder, lambda line: None)  # noqa: ARG005
 
 
 @pytest.mark.slow
 def test_a_classifier_taken_up_again_is_the_one_trained_at_once(judge, tmp_path):
     said = []
-    classifying.run(tiny(**{"train.steps": 2}), tmp_path, said.append)
-    classifying.run(tiny(**{"train.steps": 4}), tmp_path, said.append)
+    train_classifier.run(tiny(**{"train.steps": 2}), tmp_path, said.append)
+    train_classifier.run(tiny(**{"train.steps": 4}), tmp_path, said.append)
     assert any("goes on from step 2" in line for line in said)
     learnt = [guidance.load(folder, tiny(), SHAPE, 10, VP).params for folder in (tmp_path, judge[0])]
     for a, b in zip(*map(jax.tree.leaves, learnt), strict=True):
@@ -422,7 +422,7 @@ def test_a_classifier_guides_a_run_that_it_fits(judge, subject, key):
     with pytest.raises(ValueError, match="holds no classifier"):
         guidance.load(subject.folder, tiny(), SHAPE, 10, ours.process)
     with pytest.raises(ValueError, match=r"holds a run of scripts/train\.py"):
-        classifying.run(labelled(), subject.folder, print)
+        train_classifier.run(labelled(), subject.folder, print)
 
 
 # -------------------------------------------------------------------------------------------------- sets and the script

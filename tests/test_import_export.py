@@ -11,7 +11,7 @@ import pytest
 from naming import foreign, made_up
 from test_tensor_bundle import write_bundle
 
-from diffusion import porting
+from diffusion.commands import import_weights
 from diffusion.config.config import default_config, flatten
 from diffusion.config.files import load
 from diffusion.convert import diffusers, improved, match
@@ -37,12 +37,12 @@ SMALL = {"net__channels": 8, "net__multipliers": (1, 2)}
 
 
 def run_of(config, channels=1):
-    return porting.Run(config, (8, 8, channels), 10)
+    return import_weights.Run(config, (8, 8, channels), 10)
 
 
 def checkpoint(tmp_path, config):
     """A checkpoint of the original code for a config, its averaged and its raw parameters."""
-    shapes = porting.shapes(run_of(config))
+    shapes = import_weights.shapes(run_of(config))
     ema, raw = made_up(shapes, 0), made_up(shapes, 1)
     levels = len(config.net.multipliers)
     theirs = foreign("original", raw, levels, config.net.blocks, [], 1)
@@ -70,7 +70,7 @@ def script(name, *args):
     return subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=300)
 
 
-FLAGS = [f"--config.{key}={porting._text(value)}" for key, value in flatten(tiny(**SMALL)).items()
+FLAGS = [f"--config.{key}={import_weights._text(value)}" for key, value in flatten(tiny(**SMALL)).items()
          if value != flatten(default_config())[key] and key != "compilation_cache"]  # fmt: skip
 
 
@@ -103,21 +103,21 @@ def test_a_run_goes_out_to_diffusers_and_comes_back_bit_by_bit(tmp_path):
     config = tiny(diffusion__schedule="const", diffusion__variance="fixed_small")
     path, ema, raw = checkpoint(tmp_path, config)
     said, say = lines()
-    porting.import_run(path, "original", config, tmp_path / "run", 5, say)
+    import_weights.import_run(path, "original", config, tmp_path / "run", 5, say)
     with pytest.raises(ValueError, match="holds a run already"):
-        porting.import_run(path, "original", config, tmp_path / "run", 5, say)
+        import_weights.import_run(path, "original", config, tmp_path / "run", 5, say)
 
-    porting.export_run(tmp_path / "run", tmp_path / "out", None, False, say)
+    import_weights.export_run(tmp_path / "run", tmp_path / "out", None, False, say)
     assert any("num_inference_steps=10" in line for line in said)
-    porting.import_run(tmp_path / "out", "diffusers", config, tmp_path / "back", None, say)
+    import_weights.import_run(tmp_path / "out", "diffusers", config, tmp_path / "back", None, say)
     run = read_run(tmp_path / "back")
     assert run.config == read_run(tmp_path / "run").config and run.shape == (8, 8, 1)
     _, params, step = experiment.load(tmp_path / "back", run)
     assert step == 0
     assert_same(params, ema)
 
-    porting.export_run(tmp_path / "run", tmp_path / "raw", 5, True, say)
-    shapes = porting.shapes(run)
+    import_weights.export_run(tmp_path / "run", tmp_path / "raw", 5, True, say)
+    shapes = import_weights.shapes(run)
     weights = diffusers.read(tmp_path / "raw")
     assert_same(match.nest(match.read(weights.rules(shapes, 1), weights.ema, shapes)), raw)
 
@@ -128,7 +128,7 @@ def test_a_config_that_does_not_fit_is_told_how_it_would_and_nothing_is_written(
 
     def refusal(config, kind="original", file=path):
         with pytest.raises(ValueError) as error:
-            porting.import_run(file, kind, config, folder, None, print)
+            import_weights.import_run(file, kind, config, folder, None, print)
         assert "\n" not in str(error.value) and not folder.exists()
         return str(error.value)
 
@@ -147,14 +147,14 @@ def test_a_config_that_does_not_fit_is_told_how_it_would_and_nothing_is_written(
 
 def test_what_a_pipeline_says_is_held_against_the_config(tmp_path):
     config = tiny(diffusion__schedule="warmup10")
-    shapes = porting.shapes(run_of(config))
-    contents = diffusers.configs(flatten(config), shapes, (8, 8, 1), porting.beta(config))
+    shapes = import_weights.shapes(run_of(config))
+    contents = diffusers.configs(flatten(config), shapes, (8, 8, 1), import_weights.beta(config))
     diffusers.write(tmp_path / "out", made_up(shapes), contents)
 
     def refusal(**changes):
         with pytest.raises(ValueError) as error:
             config = tiny(**{"diffusion__schedule": "warmup10"} | changes)
-            porting.import_run(tmp_path / "out", "diffusers", config, tmp_path / "new", None, print)
+            import_weights.import_run(tmp_path / "out", "diffusers", config, tmp_path / "new", None, print)
         assert not (tmp_path / "new").exists()
         return str(error.value)
 
@@ -168,8 +168,8 @@ def test_what_a_pipeline_says_is_held_against_the_config(tmp_path):
 
 def published(config):
     """Weights with the shapes and the settings of a config, without any numbers behind them."""
-    run = porting.data(config, Weights({}, {}, improved.rules, dict, None, 3, 0, None, 0, ""))  # pyright: ignore
-    shapes = porting.shapes(run)
+    run = import_weights.data(config, Weights({}, {}, improved.rules, dict, None, 3, 0, None, 0, ""))  # pyright: ignore
+    shapes = import_weights.shapes(run)
     params = {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
     flat = flatten(config)
     told = {key: flat[key] for key in ("net.convention", "diffusion.variance", "net.attention")}
@@ -180,10 +180,10 @@ def published(config):
 def test_the_shipped_config_that_fits_is_suggested():
     right = load(ROOT / "configs" / "cifar10_improved.py")
     _, weights = published(right)
-    wrong = porting.data(load(ROOT / "configs" / "cifar10.py"), weights)
-    found = porting.faults(wrong, weights)
+    wrong = import_weights.data(load(ROOT / "configs" / "cifar10.py"), weights)
+    found = import_weights.faults(wrong, weights)
     assert any("net.attention is (16,) in the config and (16, 8) in the file" in line for line in found)
-    assert porting.remedy(wrong, weights) == (
+    assert import_weights.remedy(wrong, weights) == (
         "what fits: --config=configs/cifar10_improved.py or --config=configs/cifar10_improved_vlb.py"
     )
 
@@ -200,7 +200,7 @@ def test_the_shipped_config_that_fits_is_suggested():
 def test_what_cannot_be_exported_is_refused_and_nothing_written(tmp_path, changes, line):
     open_run(tmp_path / "run", run_of(tiny(**changes)), "a test")
     with pytest.raises(ValueError, match=line) as error:
-        porting.export_run(tmp_path / "run", tmp_path / "out", None, False, print)
+        import_weights.export_run(tmp_path / "run", tmp_path / "out", None, False, print)
     assert "\n" not in str(error.value) and [path.name for path in tmp_path.iterdir()] == ["run"]
 
 

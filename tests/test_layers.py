@@ -59,7 +59,14 @@ CONFIGS = (
         "config/ablation",
         "figures/arrays/recorded",
     ),
-    *("published/record", "porting", "distributed", "experiment/guidance", "classifying", "benchmarks"),
+    *(
+        "published/record",
+        "commands/import_weights",
+        "distributed",
+        "experiment/guidance",
+        "commands/train_classifier",
+        "benchmarks",
+    ),
 )
 """What handles whole configs."""
 

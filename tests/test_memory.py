@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from diffusion import advice
+from diffusion.commands import out_of_memory
 from diffusion.config.config import default_config
 from diffusion.distributed import sharding
 from diffusion.experiment import build
@@ -107,7 +107,7 @@ def test_the_line_of_an_experiment():
     ours = experiment(8, **{"train.accumulate": 2, "train.batch_size": 32})
     state = ours.create_state()
     jax.tree.map(lambda x: x.delete(), state)
-    now = advice.footprint(ours, state)
+    now = out_of_memory.footprint(ours, state)
     assert 0 < now.remat_image < now.image and now.state > 2 * now.split_state
     assert (now.batch_size, now.devices, now.parts, now.remat, now.split) == (32, 8, 2, False, False)
     line = memory.advise(now)

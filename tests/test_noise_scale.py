@@ -7,7 +7,7 @@ import optax
 import pytest
 from worlds import standard_errors
 
-from diffusion import looks
+from diffusion.commands import previews
 from diffusion.config.config import default_config
 from diffusion.core import parameterization, schedules, variance, weighting
 from diffusion.core.objective import Objective
@@ -120,7 +120,7 @@ def test_a_training_run_measures_it_on_any_number_of_devices():
     for devices in (1, 8):
         mesh = sharding.make_mesh(jax.devices()[:devices])
         ours = build.experiment(config, (8, 8, 1), 10, mesh)._replace(net=Constant())
-        noise = looks.gradient_noise(ours, ours.feed(digits(train=True)))
+        noise = previews.gradient_noise(ours, ours.feed(digits(train=True)))
         found.append(noise(ours.create_state()))
     for name, value in found[0].items():
         assert found[1][name] == pytest.approx(value, rel=1e-4)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from naming import made_up
 
+from diffusion.commands.import_weights import beta
 from diffusion.config.config import default_config, flatten
 from diffusion.convert import diffusers, improved, match
 from diffusion.core.denoiser import from_network, reverse
@@ -19,7 +20,6 @@ from diffusion.core.process import vp
 from diffusion.experiment.registry import PARAMETERIZATIONS, VARIANCES, VP_SCHEDULES
 from diffusion.nets.convention import IMPROVED, ORIGINAL
 from diffusion.nets.unet import UNet
-from diffusion.porting import beta
 
 torch = pytest.importorskip("torch")
 nn, F = torch.nn, torch.nn.functional

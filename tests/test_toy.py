@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from PIL import Image
 from worlds import MixtureWorld
 
-from diffusion import looks
+from diffusion.commands import previews as looks
 from diffusion.config import files
 from diffusion.core.objective import evaluate
 from diffusion.core.process import q_sample

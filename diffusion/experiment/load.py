@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from diffusion import advice, looks, tracing
+from diffusion.commands import out_of_memory, previews
 from diffusion.config.validation import doubts, validate
 from diffusion.data.source import Source
 from diffusion.distributed.sharding import make_mesh
@@ -23,7 +23,7 @@ from diffusion.experiment.build import Experiment
 from diffusion.published.recipes import deviations
 from diffusion.runtime import text
 from diffusion.runtime.signals import Stop
-from diffusion.training import loop, memory
+from diffusion.training import loop, memory, profiling
 from diffusion.training.feed import Feed
 from diffusion.training.loop import Plan
 from diffusion.training.start import start
@@ -130,7 +130,7 @@ def run(
 ) -> Outcome:
     """Trains in a folder, or goes on with what stopped there, and closes with the report; `say` prints a line.
 
-    With `profile` a few steps are traced into the folder (tracing.py).
+    With `profile` a few steps are traced into the folder (training/profiling.py).
 
     The compiler's settings must be in place (runtime.configure). Raises ValueError where the folder belongs to another
     config or is in use, where config, data and devices do not go together, and where the last state cannot be saved;
@@ -164,14 +164,14 @@ def run(
         first = int(saved.step) if saved is not None else 0
 
         feed, calendar = ours.feed(source), plan(config)
-        feed = tracing.traced(feed, folder / "profile", say) if profile else feed
+        feed = profiling.traced(feed, folder / "profile", say) if profile else feed
         writer = stack.enter_context(closing(Writer(folder, first) if lead else Silent()))
-        with memory.advised(lambda: advice.out_of_memory(ours, like)):
+        with memory.advised(lambda: out_of_memory.out_of_memory(ours, like)):
             with stop.deferred(), start(ours.task(), ours.update(), feed, calendar, like, make, first) as begun:
                 budget = afford(ours, like.params)
                 for line in describe(ours, source, held_out, like, feed, budget.forward):
                     say(line)
-                hooks = looks.hooks(ours, held_out, feed, budget, folder, say)
+                hooks = previews.hooks(ours, held_out, feed, budget, folder, say)
                 programs, state = begun.programs(), begun.state()
             for program in programs.values():
                 say(describe_memory(program, state))
@@ -199,7 +199,7 @@ def finish(
     c = ours.config
     path = folder / "samples" / f"step_{step:07d}.png"
     if len(found.drawn):
-        path = writer.grid(step, f"step_{step:07d}_{c.sample.sampler}", looks.picture(found.drawn, ours.classes))
+        path = writer.grid(step, f"step_{step:07d}_{c.sample.sampler}", previews.picture(found.drawn, ours.classes))
     if found.likelihood:
         writer.scalars(step, {f"test/{name}": value for name, value in found.likelihood.report().items()})
     if found.score:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from diffusion import looks
+from diffusion.commands import previews
 from diffusion.config.ablation import RESULT, Cell, Grid, read
 from diffusion.config.config import config_hash
 from diffusion.distributed.sharding import make_mesh
@@ -101,7 +101,7 @@ def evaluate(cell: Cell, say: Say) -> Ended:
     findings = measure(ours, source, held_out, params)
     cell.folder.mkdir(parents=True, exist_ok=True)
     path = cell.folder / f"step_{step:07d}_{config.sample.sampler}.png"
-    save(looks.picture(findings.drawn), path)
+    save(previews.picture(findings.drawn), path)
     for line in [*findings.lines(), f"samples     {path}"]:
         say(line)
     return Ended(findings, findings.report(), step, fault(findings))

@@ -1,0 +1,1 @@
+"""What each script runs, under the script's name; scripts/ holds flags and help alone."""
