@@ -63,7 +63,7 @@ def main() -> None:
 def contest(chosen: dict[str, Any], only: list[str], pace: Any, known: dict[str, Any], path: Path | None) -> None:
     """Measures, prints the table, writes the JSON."""
     from diffusion.benchmarks import startup, table
-    from diffusion.benchmarks.contest import contest as rows_of
+    from diffusion.benchmarks.comparison import contest as rows_of
     from diffusion.benchmarks.sizes import MEASURES
 
     settings = contest_settings([name for name in only if name in MEASURES], pace)
@@ -130,7 +130,7 @@ def saving(chosen: dict[str, Any], settings: Any, known: dict[str, Any], path: P
 
 def contest_settings(measured: list[str], pace: Any) -> Any:
     """How both sides are measured."""
-    from diffusion.benchmarks.contest import Settings
+    from diffusion.benchmarks.comparison import Settings
     from diffusion.benchmarks.sizes import QUICK_ENV
 
     settings = Settings(measured, pace, bool(RIVAL.value), MODES.value)

@@ -40,22 +40,22 @@ def main() -> None:
         draw(Path(MILESTONES.value))
         return
 
-    from diffusion.published import index, matching, qualify, tables
+    from diffusion.published import all_tables, eligibility, filling, render
     from diffusion.published.commands import commands
 
-    chosen = index.choose(TABLE.value)
+    chosen = all_tables.choose(TABLE.value)
     if TFLOPS.value <= 0:
         raise ValueError(f"--tflops={TFLOPS.value:g}: give a number above 0, such as --tflops=100")
     root = Path(RUNS.value)
     if not root.is_dir() and flags.FLAGS["runs"].present:
         raise ValueError(f"--runs={root}: no such folder; give the one that holds the folders of runs")
-    found = qualify.survey(root)
-    comparison = matching.compare(index.tables(), found)
+    found = eligibility.survey(root)
+    comparison = filling.compare(all_tables.tables(), found)
     if COMMANDS.value:
         text = commands(chosen, comparison, found, root, TFLOPS.value * 1e12)
     else:
-        text = tables.FORMATS[FORMAT.value](chosen, comparison)
-        if tables.FORMATS[FORMAT.value] is tables.comma_separated:
+        text = render.FORMATS[FORMAT.value](chosen, comparison)
+        if render.FORMATS[FORMAT.value] is render.comma_separated:
             for line in comparison.left:  # a CSV file has no place for them
                 print(f"left out    {line}", file=sys.stderr)
     if OUT.value:

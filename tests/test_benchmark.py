@@ -17,7 +17,7 @@ from networks import TwoConvolutions, using
 from test_training import tiny
 
 from diffusion.benchmarks import (
-    contest,
+    comparison,
     convolutions,
     machine,
     products,
@@ -29,9 +29,9 @@ from diffusion.benchmarks import (
     timing,
     worker,
 )
-from diffusion.benchmarks import ours as our_side
-from diffusion.benchmarks.rival import modes
+from diffusion.benchmarks import jax_workloads as our_side
 from diffusion.benchmarks.timing import Timing
+from diffusion.benchmarks.torch_baseline import modes
 from diffusion.config import validation
 from diffusion.data.embedded import digits
 from diffusion.distributed import sharding
@@ -103,7 +103,7 @@ def row(measure="train", batch=8, ours=0.5, rival=1.0, **facts):
     sides = {"ours": {"parameters": 7, "flop": 3e9, **facts}, "rival": {"parameters": 7, "mode": "eager"}}
     other = Timing((rival,) * 3, 2) if rival else None
     memory = {"ours": 2e9, "rival": 3e9} if measure == "train" else {}
-    return contest.Row("digits", measure, batch, Timing((ours,) * 3, 2), other, sides, 96e9, memory)
+    return comparison.Row("digits", measure, batch, Timing((ours,) * 3, 2), other, sides, 96e9, memory)
 
 
 def test_a_row_counts_images_steps_and_share_of_peak():
@@ -133,10 +133,10 @@ def test_table_and_json_hold_every_row(tmp_path):
 
 
 def test_networks_with_other_parameters_are_not_compared():
-    contest.alike({"ours": {"parameters": 7}, "rival": {"parameters": 7}})
-    contest.alike({"ours": {"parameters": 7}})
+    comparison.alike({"ours": {"parameters": 7}, "rival": {"parameters": 7}})
+    comparison.alike({"ours": {"parameters": 7}})
     with pytest.raises(ValueError, match="differ"):
-        contest.alike({"ours": {"parameters": 7}, "rival": {"parameters": 8}})
+        comparison.alike({"ours": {"parameters": 7}, "rival": {"parameters": 8}})
 
 
 def test_the_processor_is_named_or_its_kind(tmp_path):
@@ -216,7 +216,7 @@ def test_what_is_measured_is_a_legal_config(table):
 
 def test_convolutions_of_the_published_network_are_counted():
     """Two 3x3 convolutions in each of 22 residual blocks, the first and the last; the three after upsampling are none
-    where CPUs compute (nets/upsampling.py)."""
+    where CPUs compute (nets/cpu/upsampling.py)."""
     request = {"config": "configs/cifar10.py", "changes": {}, "shape": (32, 32, 3), "batch": 1}
     found = our_side.make({**request, "measure": "convolutions"}).facts["convolutions"]
     upsampled = 0 if jax.default_backend() == "cpu" else 3
@@ -233,7 +233,7 @@ def test_what_the_host_took_is_told(tmp_path):
         readings.append(machine.ticks(stat))
     assert readings == [(10, 100), (110, 500), (0, 0), (0, 0)] and machine.ticks(tmp_path / "none") == (0, 0)
     assert machine.stolen(*readings[:2]) == 0.25 and machine.stolen(*readings[2:]) == 0.0
-    row = contest.Row("digits", "train", 8, Timing((0.1,), 1), None, {"ours": {}}, stolen=0.25)
+    row = comparison.Row("digits", "train", 8, Timing((0.1,), 1), None, {"ours": {}}, stolen=0.25)
     text = table.markdown([row, row._replace(measure="forward", stolen=0.0)], [], [])
     assert text.endswith("took away: 12.5%, median over the rows; at most 25.0% (digits, training step, batch 8)")
     assert "took away" not in table.markdown([row._replace(stolen=0.0)], [], [])

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from naming import FORMATS, foreign, made_up
 
-from diffusion.convert import diffusers, diffusers_config, improved, match, original
+from diffusion.convert import ddpm_tf, diffusers, diffusers_config, improved_diffusion, name_mapping
 from diffusion.nets.unet import UNet
 
-MODULES = {"diffusers": diffusers, "improved": improved, "original": original}
+MODULES = {"diffusers": diffusers, "improved": improved_diffusion, "original": ddpm_tf}
 NETS = {
     "ddpm": (UNet(channels=4, multipliers=(1, 2, 2), blocks=2, attention=(8,)), 16),
     "options": (
@@ -28,7 +28,7 @@ CASES = [(kind, name) for kind in FORMATS for name in NETS if (kind, name) != ("
 def shapes_of(net, size):
     x, t = jax.ShapeDtypeStruct((1, size, size, 3), np.float32), jax.ShapeDtypeStruct((1,), np.int32)
     params = jax.eval_shape(net.init, jax.random.key(0), x, t, *((t,) if net.classes else ()))["params"]
-    return {name: leaf.shape for name, leaf in match.flatten(params).items()}
+    return {name: leaf.shape for name, leaf in name_mapping.flatten(params).items()}
 
 
 def case(kind, name):
@@ -51,14 +51,14 @@ def assert_same(a, b):
 def test_both_directions_are_exact_and_name_what_an_independent_walk_names(kind, name):
     params, theirs, rules, shapes = case(kind, name)
     assert sum(x.size for x in theirs.values()) == sum(x.size for x in params.values())
-    assert_same(match.write(rules, params), theirs)
-    assert_same(match.read(rules, theirs, shapes), params)
+    assert_same(name_mapping.write(rules, params), theirs)
+    assert_same(name_mapping.read(rules, theirs, shapes), params)
 
 
 def test_every_kind_of_layer_is_among_the_cases():
-    found = [match.parse(name, ()) for net in NETS.values() for name in shapes_of(*net)]
-    assert {param.part for param in found} == set(diffusers.NAMING.modules) == set(improved.NAMING.modules)
-    assert {param.layer for param in found} == set(diffusers.NAMING.layers) == set(original.NAMING.layers)
+    found = [name_mapping.parse(name, ()) for net in NETS.values() for name in shapes_of(*net)]
+    assert {param.part for param in found} == set(diffusers.NAMING.modules) == set(improved_diffusion.NAMING.modules)
+    assert {param.layer for param in found} == set(diffusers.NAMING.layers) == set(ddpm_tf.NAMING.layers)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -67,20 +67,20 @@ def test_what_does_not_fit_is_listed_in_one_line_and_nothing_is_read(kind):
     names = sorted(theirs)
     cut = {name: value for name, value in theirs.items() if name not in names[:5]}
     with pytest.raises(ValueError, match=f"5 missing .*{names[0]}.* and 2 more") as error:
-        match.read(rules, cut, shapes)
+        name_mapping.read(rules, cut, shapes)
     assert "\n" not in str(error.value) and "unexpected" not in str(error.value)
 
     with pytest.raises(ValueError, match=r"1 unexpected .stranger"):
-        match.read(rules, theirs | {"stranger": np.zeros(3, np.float32)}, shapes)
+        name_mapping.read(rules, theirs | {"stranger": np.zeros(3, np.float32)}, shapes)
     with pytest.raises(ValueError, match=r"1 of another shape .*\(7, 7\) instead of"):
-        match.read(rules, theirs | {names[3]: np.zeros((7, 7), np.float32)}, shapes)
+        name_mapping.read(rules, theirs | {names[3]: np.zeros((7, 7), np.float32)}, shapes)
     with pytest.raises(ValueError, match=r"1 missing .*, 1 unexpected .*, 1 of another shape"):
         renamed = {("renamed" if name == names[0] else name): value for name, value in theirs.items()}
-        match.read(rules, renamed | {names[3]: np.zeros(1, np.float32)}, shapes)
+        name_mapping.read(rules, renamed | {names[3]: np.zeros(1, np.float32)}, shapes)
     with pytest.raises(ValueError, match="1 not of floating point"):
-        match.read(rules, theirs | {names[3]: theirs[names[3]].astype(np.int32)}, shapes)
+        name_mapping.read(rules, theirs | {names[3]: theirs[names[3]].astype(np.int32)}, shapes)
     with pytest.raises(ValueError, match=f"1 not finite .{names[3]}"):
-        match.read(rules, theirs | {names[3]: np.full_like(theirs[names[3]], np.nan)}, shapes)
+        name_mapping.read(rules, theirs | {names[3]: np.full_like(theirs[names[3]], np.nan)}, shapes)
 
 
 def test_a_transposed_square_matrix_would_show():
@@ -89,26 +89,29 @@ def test_a_transposed_square_matrix_would_show():
     name = "mid_block.attentions.0.to_q.weight"
     assert theirs[name].shape[0] == theirs[name].shape[1]
     assert np.array_equal(theirs[name], params["middle_attention.q.kernel"].T)
-    assert not np.array_equal(match.write(rules, params)[name], params["middle_attention.q.kernel"])
+    assert not np.array_equal(name_mapping.write(rules, params)[name], params["middle_attention.q.kernel"])
 
 
 def test_heads_decide_where_a_fused_row_goes():
     params, theirs, _, shapes = case("improved", "options")
-    read = match.read(improved.rules(shapes, 2), theirs, shapes)
+    read = name_mapping.read(improved_diffusion.rules(shapes, 2), theirs, shapes)
     assert read["middle_attention.q.bias"].shape == params["middle_attention.q.bias"].shape
     assert not np.array_equal(read["middle_attention.q.bias"], params["middle_attention.q.bias"])
 
 
 def test_half_precision_and_float64_become_float32():
     params, theirs, rules, shapes = case("diffusers", "one level")
-    half = match.read(rules, {name: x.astype(np.float16) for name, x in theirs.items()}, shapes)
+    half = name_mapping.read(rules, {name: x.astype(np.float16) for name, x in theirs.items()}, shapes)
     assert all(x.dtype == np.float32 for x in half.values())
-    assert_same(match.read(rules, {name: x.astype(np.float64) for name, x in theirs.items()}, shapes), params)
+    assert_same(name_mapping.read(rules, {name: x.astype(np.float64) for name, x in theirs.items()}, shapes), params)
 
 
 def test_flatten_and_nest_are_inverse():
     tree = {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
-    assert match.flatten(tree) == {"a.b": 1, "a.c.d": 2, "e": 3} and match.nest(match.flatten(tree)) == tree
+    assert (
+        name_mapping.flatten(tree) == {"a.b": 1, "a.c.d": 2, "e": 3}
+        and name_mapping.nest(name_mapping.flatten(tree)) == tree
+    )
 
 
 # ------------------------------------------------------------------------------------------- configs of diffusers
@@ -300,7 +303,7 @@ def test_a_folder_is_read_as_it_was_written_and_under_the_old_names(tmp_path):
     assert index["unet"] == ["diffusers", "UNet2DModel"]
     weights = diffusers.read(out)
     assert weights.size == (16, 16) and weights.channels == 3 and weights.beta is None and not weights.untold
-    assert_same(match.read(weights.rules(shapes, 1), weights.ema, shapes), params)
+    assert_same(name_mapping.read(weights.rules(shapes, 1), weights.ema, shapes), params)
 
     from safetensors.numpy import load_file, save_file
 
@@ -314,7 +317,7 @@ def test_a_folder_is_read_as_it_was_written_and_under_the_old_names(tmp_path):
     save_file(tensors, flat / "diffusion_pytorch_model.safetensors")
     (flat / "config.json").write_text((out / "unet" / "config.json").read_text())
     weights = diffusers.read(flat / "diffusion_pytorch_model.safetensors")
-    assert_same(match.read(weights.rules(shapes, 1), weights.ema, shapes), params)
+    assert_same(name_mapping.read(weights.rules(shapes, 1), weights.ema, shapes), params)
     assert "scheduler_config.json" in weights.untold
 
 
@@ -385,7 +388,7 @@ def test_bin_files_are_read_where_there_are_no_safetensors(tmp_path, monkeypatch
     (out / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"")
     monkeypatch.setattr(diffusers.torch_file, "read", lambda path: tensors if path.suffix == ".bin" else {})
     weights = diffusers.read(out)
-    assert_same(match.read(weights.rules(shapes, 1), weights.ema, shapes), params)
+    assert_same(name_mapping.read(weights.rules(shapes, 1), weights.ema, shapes), params)
 
 
 # ------------------------------------------------------------------------------------------- improved-diffusion
@@ -394,19 +397,19 @@ def test_bin_files_are_read_where_there_are_no_safetensors(tmp_path, monkeypatch
 @pytest.mark.parametrize(("name", "learned", "classes"), [("options", True, 0), ("classes", False, 10)])
 def test_what_a_state_dict_tells(tmp_path, monkeypatch, name, learned, classes):
     params, theirs, _, shapes = case("improved", name)
-    monkeypatch.setattr(improved.torch_file, "read", lambda path: theirs)  # noqa: ARG005
-    weights = improved.read(tmp_path / "ema_0.9999_500000.pt")
+    monkeypatch.setattr(improved_diffusion.torch_file, "read", lambda path: theirs)  # noqa: ARG005
+    weights = improved_diffusion.read(tmp_path / "ema_0.9999_500000.pt")
     assert weights.step == 500_000 and weights.channels == 3 and weights.classes == classes
     assert weights.settings(32)["net.convention"] == "improved"
     assert ("diffusion.variance" in weights.settings(32)) == learned
     assert ("variance" in weights.untold) == (not learned) and "heads" in weights.untold
-    assert_same(match.read(weights.rules(shapes, NETS[name][0].heads), weights.ema, shapes), params)
+    assert_same(name_mapping.read(weights.rules(shapes, NETS[name][0].heads), weights.ema, shapes), params)
 
 
 def test_a_state_dict_of_something_else_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(improved.torch_file, "read", lambda path: {"layer1.weight": np.zeros((3, 3))})  # noqa: ARG005
+    monkeypatch.setattr(improved_diffusion.torch_file, "read", lambda path: {"layer1.weight": np.zeros((3, 3))})  # noqa: ARG005
     with pytest.raises(ValueError, match=r"no tensor input_blocks.0.0.weight .*it holds layer1.weight"):
-        improved.read(tmp_path / "resnet.pt")
+        improved_diffusion.read(tmp_path / "resnet.pt")
 
 
 def test_a_pickle_with_code_is_refused_and_not_executed(tmp_path):
@@ -419,5 +422,5 @@ def test_a_pickle_with_code_is_refused_and_not_executed(tmp_path):
     path = tmp_path / "model.pt"
     path.write_bytes(pickle.dumps({"input_blocks.0.0.weight": Hostile()}))
     with pytest.raises(ValueError) as error:
-        improved.read(path)
+        improved_diffusion.read(path)
     assert "\n" not in str(error.value) and not (tmp_path / "executed").exists()

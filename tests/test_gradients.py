@@ -1,4 +1,4 @@
-"""Gradients that are written out (nets/gradients.py) against those that jax derives, by layer and in a network."""
+"""Gradients that are written out (nets/cpu/layers.py) against those that jax derives, by layer and in a network."""
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +10,11 @@ from test_training import tiny
 
 from diffusion.distributed import sharding
 from diffusion.experiment import build
-from diffusion.nets import gradients
 from diffusion.nets.blocks import Upsample
-from diffusion.nets.gradients import tuned, written_out
+from diffusion.nets.cpu import layers
+from diffusion.nets.cpu.layers import tuned, written_out
+from diffusion.nets.cpu.upsampling import conv_of_repeated
 from diffusion.nets.unet import UNet
-from diffusion.nets.upsampling import conv_of_repeated
 from diffusion.training import health, optimizer
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
@@ -72,17 +72,17 @@ def test_a_layer_and_its_gradients_are_those_of_flax(name, monkeypatch):
     layer, shape = LAYERS[name]
     told = world(layer, shape)
     expected = value_and_slopes(layer, *told)
-    form, fields = gradients.FORMS[type(layer)]
+    form, fields = layers.FORMS[type(layer)]
     calls = []
     spy = lambda *args: calls.append(1) or form(*args)  # noqa: E731
-    monkeypatch.setitem(gradients.FORMS, type(layer), (spy, fields))
+    monkeypatch.setitem(layers.FORMS, type(layer), (spy, fields))
     with written_out():
         found = value_and_slopes(layer, *told)
     assert calls, "the layer was not written out"
     assert_close(found, expected)
 
 
-@pytest.mark.parametrize("name", [name for name, (layer, _) in LAYERS.items() if type(layer) in gradients.EVALUATED])
+@pytest.mark.parametrize("name", [name for name, (layer, _) in LAYERS.items() if type(layer) in layers.EVALUATED])
 def test_what_evaluates_has_derivatives_of_both_kinds(name):
     """Values and slopes as in training, and forward-mode derivatives against those of the plain layer."""
     layer, shape = LAYERS[name]

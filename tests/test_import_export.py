@@ -14,8 +14,8 @@ from test_tensor_bundle import write_bundle
 from diffusion.commands import import_weights
 from diffusion.config.config import default_config, flatten
 from diffusion.config.files import load
-from diffusion.convert import diffusers, improved, match
-from diffusion.convert.weights import Weights
+from diffusion.convert import diffusers, improved_diffusion, name_mapping
+from diffusion.convert.foreign_weights import Weights
 from diffusion.experiment import load as experiment
 from diffusion.workdir.run import open_run, read_run
 
@@ -53,7 +53,7 @@ def checkpoint(tmp_path, config):
 
 
 def assert_same(params, expected):
-    flat = match.flatten(params)
+    flat = name_mapping.flatten(params)
     assert flat.keys() == expected.keys()
     for name, value in expected.items():
         assert np.array_equal(np.asarray(flat[name]), value), name
@@ -119,7 +119,7 @@ def test_a_run_goes_out_to_diffusers_and_comes_back_bit_by_bit(tmp_path):
     import_weights.export_run(tmp_path / "run", tmp_path / "raw", 5, True, say)
     shapes = import_weights.shapes(run)
     weights = diffusers.read(tmp_path / "raw")
-    assert_same(match.nest(match.read(weights.rules(shapes, 1), weights.ema, shapes)), raw)
+    assert_same(name_mapping.nest(name_mapping.read(weights.rules(shapes, 1), weights.ema, shapes)), raw)
 
 
 def test_a_config_that_does_not_fit_is_told_how_it_would_and_nothing_is_written(tmp_path):
@@ -168,13 +168,13 @@ def test_what_a_pipeline_says_is_held_against_the_config(tmp_path):
 
 def published(config):
     """Weights with the shapes and the settings of a config, without any numbers behind them."""
-    run = import_weights.data(config, Weights({}, {}, improved.rules, dict, None, 3, 0, None, 0, ""))  # pyright: ignore
+    run = import_weights.data(config, Weights({}, {}, improved_diffusion.rules, dict, None, 3, 0, None, 0, ""))  # pyright: ignore
     shapes = import_weights.shapes(run)
     params = {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
     flat = flatten(config)
     told = {key: flat[key] for key in ("net.convention", "diffusion.variance", "net.attention")}
-    tensors = match.write(improved.rules(shapes, config.net.heads), params)
-    return run, Weights(tensors, tensors, improved.rules, lambda height: told, None, 3, 0, None, 0, "")  # noqa: ARG005
+    tensors = name_mapping.write(improved_diffusion.rules(shapes, config.net.heads), params)
+    return run, Weights(tensors, tensors, improved_diffusion.rules, lambda height: told, None, 3, 0, None, 0, "")  # noqa: ARG005
 
 
 def test_the_shipped_config_that_fits_is_suggested():

@@ -60,7 +60,7 @@ CONFIGS = (
         "figures/arrays/recorded",
     ),
     *(
-        "published/record",
+        "published/cells",
         "commands/import_weights",
         "distributed",
         "experiment/guidance",
@@ -88,8 +88,8 @@ OWNERS = {
     "tqdm": ("data", "training", "metrics"),
     "safetensors": ("convert",),
     "ml_collections": CONFIGS,
-    "torch": ("benchmarks/rival",),
-    "diffusers": ("benchmarks/rival",),
+    "torch": ("benchmarks/torch_baseline",),
+    "diffusers": ("benchmarks/torch_baseline",),
     "absl": ("runtime/cli", "config/files"),
 }
 """Every library, and the modules or folders that may import it ("": all of them)."""

@@ -23,18 +23,18 @@ from diffusion.experiment.load import forward_flops
 from diffusion.figures import style
 from diffusion.figures.milestones import band, milestones
 from diffusion.metrics import rate_distortion
-from diffusion.published import ddpm, index, qualify, recipes, tables
+from diffusion.published import all_tables, ddpm, eligibility, recipes, render
 from diffusion.published import milestones as published
+from diffusion.published.cell_metrics import fid, nll
+from diffusion.published.cells import Cell, Experiment
 from diffusion.published.commands import commands
-from diffusion.published.matching import compare
-from diffusion.published.measures import fid, nll
-from diffusion.published.record import Cell, Experiment
+from diffusion.published.filling import compare
 from diffusion.workdir import results
 from diffusion.workdir.results import Result
 from diffusion.workdir.run import Run, nested, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
-TABLES = {table.name: table for table in index.tables()}
+TABLES = {table.name: table for table in all_tables.tables()}
 CELLS = {(t.name, row.label, column): cell for t in TABLES.values() for row, column, cell in t.cells()}
 MEASURED = {place: cell for place, cell in CELLS.items() if cell.measure}
 EXPERIMENTS = {cell.measure.experiment for cell in MEASURED.values()}
@@ -63,7 +63,7 @@ def test_experiments_are_told_apart():
     keys = {(config_hash(e.resolve()), e.resolve().train.steps) for e in EXPERIMENTS}
     assert len(keys) == len(EXPERIMENTS)
     for e in EXPERIMENTS:
-        matching = [o for o in EXPERIMENTS if not qualify.departures(o, e.values(), e.values()["train.steps"])]
+        matching = [o for o in EXPERIMENTS if not eligibility.departures(o, e.values(), e.values()["train.steps"])]
         assert matching == [e]
 
 
@@ -243,8 +243,8 @@ def result_of(cell: Cell, value: float = 3.21, **changes) -> Result:
 
 
 def found_in(root: Path):
-    found = qualify.survey(root)
-    return found, compare(index.tables(), found)
+    found = eligibility.survey(root)
+    return found, compare(all_tables.tables(), found)
 
 
 def same_measurement(a: Cell, b: Cell) -> bool:
@@ -265,7 +265,7 @@ def test_a_result_as_published_fills_its_cells_alone(place, tmp_path):
     assert not reading.departs and not reading.notes
     if cell.value is not None and "bits_per_dim" in result_of(cell).values and place[0] != "ddpm_split":
         assert reading.value == 3.21
-        assert tables.difference(cell, [reading]) == pytest.approx(3.21 - cell.value)
+        assert render.difference(cell, [reading]) == pytest.approx(3.21 - cell.value)
 
 
 def test_table_4_is_read_from_the_terms_of_the_bound(tmp_path):
@@ -360,10 +360,10 @@ def test_another_protocol_is_shown_but_fills_nothing(place, changes, word, tmp_p
     assert not any(map(comparison.fills, MEASURED)) and not comparison.left
     (reading,) = comparison.cells[place]
     assert word in "; ".join(reading.departs)
-    assert tables.difference(cell, [reading]) is None
-    text = tables.shown(cell, [reading], tables.Notes())
+    assert render.difference(cell, [reading]) is None
+    text = render.shown(cell, [reading], render.Notes())
     assert text.startswith(f"{25.0:.{cell.digits}f}") and "*" in text and "(" not in text
-    assert word in tables.markdown([TABLES[place[0]]], comparison)
+    assert word in render.markdown([TABLES[place[0]]], comparison)
 
 
 def test_another_reference_has_its_own_cell_and_is_no_stand_in(tmp_path):
@@ -406,8 +406,8 @@ def test_several_runs_give_mean_and_spread(tmp_path):
     _, comparison = found_in(tmp_path)
     readings = comparison.cells[BEST]
     assert [reading.value for reading in readings] == [3.1, 3.2, 3.6]
-    assert tables.difference(CELLS[BEST], readings) == pytest.approx(3.3 - 3.17)
-    text = tables.shown(CELLS[BEST], readings, tables.Notes())
+    assert render.difference(CELLS[BEST], readings) == pytest.approx(3.3 - 3.17)
+    text = render.shown(CELLS[BEST], readings, render.Notes())
     assert text == f"3.30 ± {np.std([3.1, 3.2, 3.6], ddof=1):.2f} (+0.13, 3 runs) [1, 2, 3]"
     assert len(comparison.left) == 3
 
@@ -417,8 +417,8 @@ def test_a_diverged_result_is_shown_as_such(tmp_path):
     cell = CELLS[place]
     results.write(run_of(tmp_path, cell.measure.experiment), result_of(cell, float("nan")))
     _, comparison = found_in(tmp_path)
-    assert comparison.fills(place) and tables.difference(cell, comparison.cells[place]) is None
-    assert tables.shown(cell, comparison.cells[place], tables.Notes()) == "not finite [1]"
+    assert comparison.fills(place) and render.difference(cell, comparison.cells[place]) is None
+    assert render.shown(cell, comparison.cells[place], render.Notes()) == "not finite [1]"
 
 
 def test_results_of_a_lost_or_foreign_config_fill_nothing(tmp_path):
@@ -464,9 +464,9 @@ def some(tmp_path):
 
 def test_markdown(some):
     _, comparison = found_in(some)
-    text = tables.markdown(index.tables(), comparison)
+    text = render.markdown(all_tables.tables(), comparison)
     blocks = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
-    assert [block.splitlines()[0] for block in blocks] == [*(t.title for t in TABLES.values()), tables.LEFT]
+    assert [block.splitlines()[0] for block in blocks] == [*(t.title for t in TABLES.values()), render.LEFT]
     for block, table in zip(blocks, TABLES.values(), strict=False):
         rows = [line for line in block.splitlines() if line.startswith("|")]
         assert len({line.count("|") for line in rows}) == 1 and len(rows) == len(table.rows) + 2
@@ -484,17 +484,17 @@ def test_markdown(some):
 def test_nothing_measured_is_a_dash_in_every_cell(tmp_path):
     _, comparison = found_in(tmp_path)
     for table in TABLES.values():
-        text = tables.markdown([table], comparison)
+        text = render.markdown([table], comparison)
         wanted = [cell for _, _, cell in table.cells() if cell.measure]
         blank = [cell for _, _, cell in table.cells() if cell.printed == "–"]
         rows = "\n".join(line for line in text.splitlines() if line.startswith("|"))
         assert rows.count("| – ") == len(wanted) + len(blank)
-        assert "[1]" not in text and tables.LEFT not in text
+        assert "[1]" not in text and render.LEFT not in text
 
 
 def test_csv_parses_back(some):
     _, comparison = found_in(some)
-    rows = list(csv.DictReader(io.StringIO(tables.comma_separated(index.tables(), comparison))))
+    rows = list(csv.DictReader(io.StringIO(render.comma_separated(all_tables.tables(), comparison))))
     assert [(row["table"], row["row"], row["column"]) for row in rows] == list(CELLS)
     for row, cell in zip(rows, CELLS.values(), strict=True):
         assert row["published"] == cell.printed
@@ -509,9 +509,9 @@ def test_csv_parses_back(some):
 
 def test_latex(some):
     _, comparison = found_in(some)
-    text = tables.latex(index.tables(), comparison)
+    text = render.latex(all_tables.tables(), comparison)
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == len(TABLES)
-    body, _, left = text.partition(f"% {tables.LEFT}")
+    body, _, left = text.partition(f"% {render.LEFT}")
     assert left and all(line.startswith("%") for line in left.splitlines()[1:])
     assert not re.search(r"(?<!\\)[_%#$^~]", body.replace(r"$\pm$", "").replace(r"$\le$", ""))
     assert "–" not in body and "≤" not in body and "±" not in body
@@ -532,7 +532,7 @@ def blocks_of(text: str) -> dict[tuple[str, str], list[str]]:
 
 def test_one_block_for_each_cell_that_is_not_filled(some):
     found, comparison = found_in(some)
-    blocks = blocks_of(commands(index.tables(), comparison, found, some, 1e14))
+    blocks = blocks_of(commands(all_tables.tables(), comparison, found, some, 1e14))
     expected = [
         f"# {name}: {row}, {column}, published {cell.printed}"
         for (name, row, column), cell in MEASURED.items()
@@ -547,7 +547,7 @@ def test_one_block_for_each_cell_that_is_not_filled(some):
 def test_commands_are_those_of_the_cells(tmp_path):
     """Trains every experiment once, evaluates each measurement once, with flags that the scripts have."""
     found, comparison = found_in(tmp_path)
-    text = commands(index.tables(), comparison, found, tmp_path, 1e14)
+    text = commands(all_tables.tables(), comparison, found, tmp_path, 1e14)
     lines = [shlex.split(line) for line in text.splitlines() if line and not line.startswith("#")]
     assert all(line[0] == "python" and (ROOT / line[1]).is_file() for line in lines)
     assert len({tuple(line) for line in lines}) == len(lines)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from naming import foreign, made_up
 
-from diffusion.convert import match, original, tensor_bundle
+from diffusion.convert import ddpm_tf, name_mapping, tensor_bundle
 from diffusion.convert.crc32c import crc32c, masked
 from diffusion.convert.tensor_bundle import open_bundle
 from diffusion.nets.unet import UNet
@@ -233,7 +233,7 @@ def network():
     net = UNet(channels=4, multipliers=(1, 2), blocks=1, attention=(2,))
     x, t = jax.ShapeDtypeStruct((1, 4, 4, 3), np.float32), jax.ShapeDtypeStruct((1,), np.int32)
     params = jax.eval_shape(net.init, jax.random.key(0), x, t)["params"]
-    shapes = {name: leaf.shape for name, leaf in match.flatten(params).items()}
+    shapes = {name: leaf.shape for name, leaf in name_mapping.flatten(params).items()}
     ema, raw = made_up(shapes, 0), made_up(shapes, 1)
     theirs = foreign("original", raw, 2, 1, [1], 1)
     average = foreign("original", ema, 2, 1, [1], 1)
@@ -246,19 +246,19 @@ def network():
 
 def test_averages_and_raw_weights_are_taken_and_the_optimiser_left(tmp_path, network):
     shapes, ema, raw, variables = network
-    weights = original.read(write_bundle(tmp_path / "model.ckpt-790000", variables))
+    weights = ddpm_tf.read(write_bundle(tmp_path / "model.ckpt-790000", variables))
     assert weights.step == 790_000 and weights.channels == 3 and weights.classes == 0
     rules = weights.rules(shapes, 1)
     for found, expected in ((weights.ema, ema), (weights.raw, raw)):
-        read = match.read(rules, found, shapes)
+        read = name_mapping.read(rules, found, shapes)
         assert read.keys() == expected.keys() and all(np.array_equal(read[name], expected[name]) for name in read)
 
 
 def test_the_scope_may_have_any_name_and_others_stand_beside_it(tmp_path, network):
     shapes, ema, _, variables = network
     moved = {name.replace("model/", "tower/net/"): value for name, value in variables.items()}
-    weights = original.read(write_bundle(tmp_path / "c", moved | {"tower/counter": np.int64(3)}))
-    read = match.read(weights.rules(shapes, 1), weights.ema, shapes)
+    weights = ddpm_tf.read(write_bundle(tmp_path / "c", moved | {"tower/counter": np.int64(3)}))
+    read = name_mapping.read(weights.rules(shapes, 1), weights.ema, shapes)
     assert all(np.array_equal(read[name], ema[name]) for name in ema)
 
 
@@ -266,13 +266,13 @@ def test_a_variable_too_few_or_too_many_is_listed(tmp_path, network):
     shapes, _, _, variables = network
     lost = "mid/attn_1/k/W"
     cut = {name: value for name, value in variables.items() if lost not in name}
-    weights = original.read(write_bundle(tmp_path / "c", cut | {"model/stranger/W": np.zeros(2, np.float32)}))
-    assert match.faults(weights.rules(shapes, 1), weights.ema, shapes) == [f"1 missing ({lost})"]
-    found = match.faults(weights.rules(shapes, 1), weights.raw, shapes)
+    weights = ddpm_tf.read(write_bundle(tmp_path / "c", cut | {"model/stranger/W": np.zeros(2, np.float32)}))
+    assert name_mapping.faults(weights.rules(shapes, 1), weights.ema, shapes) == [f"1 missing ({lost})"]
+    found = name_mapping.faults(weights.rules(shapes, 1), weights.raw, shapes)
     assert found == [f"1 missing ({lost})", "1 unexpected (stranger/W)"]
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path, rng):
     with pytest.raises(ValueError, match=r"0 variables are named .*conv_in/W") as error:
-        original.read(write_bundle(tmp_path / "c", some(rng)))
+        ddpm_tf.read(write_bundle(tmp_path / "c", some(rng)))
     assert one_line(error)

@@ -14,7 +14,7 @@ from naming import made_up
 
 from diffusion.commands.import_weights import beta
 from diffusion.config.config import default_config, flatten
-from diffusion.convert import diffusers, improved, match
+from diffusion.convert import diffusers, improved_diffusion, name_mapping
 from diffusion.core.denoiser import from_network, reverse
 from diffusion.core.process import vp
 from diffusion.experiment.registry import PARAMETERIZATIONS, VARIANCES, VP_SCHEDULES
@@ -55,7 +55,7 @@ def network(name):
 def shapes_of(net, size):
     x, t = jax.ShapeDtypeStruct((1, size, size, 3), np.float32), jax.ShapeDtypeStruct((1,), np.int32)
     params = jax.eval_shape(net.init, jax.random.key(0), x, t, *((t,) if net.classes else ()))["params"]
-    return {name: leaf.shape for name, leaf in match.flatten(params).items()}
+    return {name: leaf.shape for name, leaf in name_mapping.flatten(params).items()}
 
 
 def images(size):
@@ -64,7 +64,9 @@ def images(size):
 
 def ours(net, params, x, label=None):
     run = jax.jit(lambda p, *args: net.apply({"params": p}, *args), compiler_options=QUICK)
-    return np.asarray(run(match.nest(params), jnp.asarray(x), jnp.asarray(TIMES), *([] if label is None else [label])))
+    return np.asarray(
+        run(name_mapping.nest(params), jnp.asarray(x), jnp.asarray(TIMES), *([] if label is None else [label]))
+    )
 
 
 def theirs(model, x, **kwargs):
@@ -138,7 +140,7 @@ def test_weights_of_diffusers_give_their_output_here(tmp_path, name):
     weights = diffusers.read(tmp_path)
     found = weights.settings(size)
     assert found == {key: config[key] for key in found} | {"net.class_conditional": net.classes > 0}
-    params = match.read(weights.rules(shapes, net.heads), weights.ema, shapes)
+    params = name_mapping.read(weights.rules(shapes, net.heads), weights.ema, shapes)
     label, kwargs = labels(net)
     x = images(size)
     assert_close(ours(net, params, x, label), theirs(model, x, **kwargs))
@@ -353,7 +355,7 @@ def test_weights_of_improved_diffusion_give_their_output_here(
     params = made_up(shapes, scale=3e-3)
 
     # there
-    tensors = match.write(improved.rules(shapes, heads), params)
+    tensors = name_mapping.write(improved_diffusion.rules(shapes, heads), params)
     model.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
     label = np.array([0, 3, 9, 5]) if classes else None
     x = images(size)
@@ -362,7 +364,7 @@ def test_weights_of_improved_diffusion_give_their_output_here(
 
     # and back, through a file as torch writes it
     torch.save(model.state_dict(), tmp_path / "ema_0.9999_500000.pt")
-    weights = improved.read(tmp_path / "ema_0.9999_500000.pt")
+    weights = improved_diffusion.read(tmp_path / "ema_0.9999_500000.pt")
     assert (weights.classes, weights.step) == (classes, 500_000)
-    back = match.read(weights.rules(shapes, heads), weights.ema, shapes)
+    back = name_mapping.read(weights.rules(shapes, heads), weights.ema, shapes)
     assert all(np.array_equal(back[name], params[name]) for name in params)

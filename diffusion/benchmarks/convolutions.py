@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 from typing import Any, NamedTuple
 
 from diffusion.benchmarks import timing
-from diffusion.benchmarks.contest import FORWARD, OURS, RIVAL, TRAIN, Settings, side_by_side
+from diffusion.benchmarks.comparison import FORWARD, OURS, RIVAL, TRAIN, Settings, side_by_side
 from diffusion.benchmarks.sizes import MEASURES, Pace, Size
 from diffusion.benchmarks.table import NONE, aligned, disturbance, seconds
 from diffusion.benchmarks.timing import Timing

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from diffusion.benchmarks.contest import FORWARD
+from diffusion.benchmarks.comparison import FORWARD
 from diffusion.benchmarks.convolutions import CONVOLUTION, PRODUCT, equations
 from diffusion.benchmarks.worker import Workload
 from diffusion.core.types import Array, Image

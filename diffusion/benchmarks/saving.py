@@ -6,7 +6,7 @@ from contextlib import closing
 from statistics import median
 from typing import Any, NamedTuple
 
-from diffusion.benchmarks.contest import OURS, Settings
+from diffusion.benchmarks.comparison import OURS, Settings
 from diffusion.benchmarks.sizes import Size
 from diffusion.benchmarks.table import aligned, seconds
 from diffusion.benchmarks.worker import Worker

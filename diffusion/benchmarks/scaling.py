@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffusion.benchmarks import timing
-from diffusion.benchmarks.contest import OURS
+from diffusion.benchmarks.comparison import OURS
 from diffusion.benchmarks.sizes import Pace, Size
 from diffusion.benchmarks.startup import timed
 from diffusion.benchmarks.worker import Worker

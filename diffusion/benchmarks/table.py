@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from diffusion.benchmarks.contest import Row, best
+from diffusion.benchmarks.comparison import Row, best
 from diffusion.benchmarks.sizes import MEASURES, OTHERS
 from diffusion.benchmarks.startup import Start
 from diffusion.benchmarks.timing import Timing

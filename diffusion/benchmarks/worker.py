@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-SIDES = {"ours": "diffusion.benchmarks.ours", "rival": "diffusion.benchmarks.rival.workloads"}
+SIDES = {"ours": "diffusion.benchmarks.jax_workloads", "rival": "diffusion.benchmarks.torch_baseline.workloads"}
 
 
 class Workload(NamedTuple):

@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 
 from diffusion.config.config import flatten
 from diffusion.config.files import ROOT, load
-from diffusion.convert import diffusers, improved, match, original
-from diffusion.convert.match import Tensors
-from diffusion.convert.weights import Weights, digest
+from diffusion.convert import ddpm_tf, diffusers, improved_diffusion, name_mapping
+from diffusion.convert.foreign_weights import Weights, digest
+from diffusion.convert.name_mapping import Tensors
 from diffusion.experiment import build
 from diffusion.experiment import load as experiment
 from diffusion.experiment.registry import VP_SCHEDULES
@@ -26,8 +26,8 @@ from diffusion.workdir.run import Run, open_run, read_run, write_json
 
 READERS: dict[str, Callable[[Path], Weights]] = {
     "diffusers": diffusers.read,
-    "improved": improved.read,
-    "original": original.read,
+    "improved": improved_diffusion.read,
+    "original": ddpm_tf.read,
 }
 
 KNOWN = {"digits": (8, 8, 1, 10), "mnist": (28, 28, 1, 10), "cifar10": (32, 32, 3, 10)}
@@ -81,7 +81,7 @@ def faults(run: Run, weights: Weights) -> list[str]:
         ]
     found = shapes(run)
     rules = weights.rules(found, run.config.net.heads)
-    return match.faults(rules, weights.ema, found) or match.faults(rules, weights.raw, found)
+    return name_mapping.faults(rules, weights.ema, found) or name_mapping.faults(rules, weights.raw, found)
 
 
 def remedy(run: Run, weights: Weights) -> str:
@@ -115,7 +115,7 @@ def import_run(path: Path, kind: str, config: ConfigDict, folder: Path, step: in
     ours = build.experiment(config, run.shape, run.classes)
     found = shapes(run)
     rules = weights.rules(found, config.net.heads)
-    ema, raw = (match.read(rules, tensors, found) for tensors in (weights.ema, weights.raw))
+    ema, raw = (name_mapping.read(rules, tensors, found) for tensors in (weights.ema, weights.raw))
     state = ours.create_state()
     number = weights.step if step is None else step
     state = state._replace(
@@ -149,7 +149,7 @@ def export_run(folder: Path, out: Path, step: int | None, raw: bool, say: Callab
         )
     contents = diffusers.configs(flatten(c), shapes(run), run.shape, beta(c))
     ours, params, chosen = experiment.load(folder, run, step, raw)
-    diffusers.write(out, {name: np.asarray(leaf) for name, leaf in match.flatten(params).items()}, contents)
+    diffusers.write(out, {name: np.asarray(leaf) for name, leaf in name_mapping.flatten(params).items()}, contents)
     say(f"weights     {'raw' if raw else 'averaged'} weights of step {chosen}, {text.count(params):,} parameters")
     say(f'use         DDPMPipeline.from_pretrained("{out}")(num_inference_steps={c.diffusion.T})')
     if ours.net.classes:
@@ -171,7 +171,7 @@ def _shapes(net: Net, shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]
     x, t = jax.ShapeDtypeStruct((1, *shape), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
     label = (t,) if net.classes else ()
     params = jax.eval_shape(net.init, jax.random.key(0), x, t, *label)["params"]
-    return {name: leaf.shape for name, leaf in match.flatten(params).items()}
+    return {name: leaf.shape for name, leaf in name_mapping.flatten(params).items()}
 
 
 def _fits(config: ConfigDict, weights: Weights) -> bool:
@@ -187,7 +187,7 @@ def _configs() -> list[tuple[str, ConfigDict]]:
 
 
 def _placed(params: Tensors, like: Any) -> Any:
-    return jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), match.nest(params), like)
+    return jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), name_mapping.nest(params), like)
 
 
 def _digests(path: Path) -> dict[str, str]:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from diffusion.convert import diffusers_config, match, torch_file
-from diffusion.convert.match import (
+from diffusion.convert import diffusers_config, name_mapping, torch_file
+from diffusion.convert.foreign_weights import Weights
+from diffusion.convert.name_mapping import (
     CONVOLUTION,
     SAME,
     TRANSPOSED,
@@ -22,7 +23,6 @@ from diffusion.convert.match import (
     Tensors,
     pointwise,
 )
-from diffusion.convert.weights import Weights
 from diffusion.nets.blocks import groups
 
 STEM = "diffusion_pytorch_model"
@@ -76,7 +76,7 @@ def _by_axes(p: Param) -> Form:
 
 def rules(shapes: Shapes, heads: int) -> tuple[Rule, ...]:  # noqa: ARG001
     """The table for a network of these shapes."""
-    return match.rules(NAMING, shapes)
+    return name_mapping.rules(NAMING, shapes)
 
 
 def read(path: Path) -> Weights:
@@ -141,7 +141,7 @@ def write(folder: Path, params: Tensors, contents: Configs) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists already: give an --out that does not")
-    tensors = match.write(rules({name: value.shape for name, value in params.items()}, 1), params)
+    tensors = name_mapping.write(rules({name: value.shape for name, value in params.items()}, 1), params)
 
     from safetensors.numpy import save_file
 
@@ -164,7 +164,7 @@ INDEX = {
 
 def _widths(shapes: Shapes, heads: int) -> dict[str, Any]:
     """Groups and width of heads, which are the same everywhere there. Raises ValueError where ours are not."""
-    norms = {shape[0] for name, shape in shapes.items() if match.parse(name, shape).norm}
+    norms = {shape[0] for name, shape in shapes.items() if name_mapping.parse(name, shape).norm}
     numbers = {groups(width) for width in norms}
     if len(numbers) > 1:
         raise ValueError(

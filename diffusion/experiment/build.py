@@ -33,7 +33,7 @@ from diffusion.experiment.registry import (
     adam,
     time_scale,
 )
-from diffusion.nets.gradients import tuned
+from diffusion.nets.cpu.layers import tuned
 from diffusion.nets.net import Net
 from diffusion.sampling import inversion, loop
 from diffusion.training import feed

@@ -88,7 +88,7 @@ def describe_memory(program: Any, state: TrainState) -> str:
 def forward_flops(ours: Experiment, params: Params | None = None) -> float:
     """Floating-point operations of one network evaluation of one image, as counted by XLA before optimisation.
 
-    They are those of the network as it reads, however it is computed (nets/gradients.py). Of `params` only the shapes
+    They are those of the network as it reads, however it is computed (nets/cpu/layers.py). Of `params` only the shapes
     count; without them the network is traced once more to find those.
     """
     if params is None:

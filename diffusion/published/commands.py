@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diffusion.config.config import flatten
-from diffusion.published.matching import Comparison
-from diffusion.published.qualify import Found, count, departures
-from diffusion.published.record import Experiment, Measure, Table
+from diffusion.published.cells import Experiment, Measure, Table
+from diffusion.published.eligibility import Found, count, departures
+from diffusion.published.filling import Comparison
 from diffusion.workdir.run import read_run
 
 

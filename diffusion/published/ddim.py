@@ -1,8 +1,8 @@
 """Table 1 of Song, Meng and Ermon 2021 (DDIM): FID against the number of steps and the noise of the chain."""
 
+from diffusion.published.cell_metrics import fid
+from diffusion.published.cells import Measure, Table, line
 from diffusion.published.ddpm import CIFAR10
-from diffusion.published.measures import fid
-from diffusion.published.record import Measure, Table, line
 
 STEPS = (10, 20, 50, 100, 1000)
 COLUMNS = tuple(f"S = {steps}" for steps in STEPS)

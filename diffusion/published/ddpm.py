@@ -1,7 +1,7 @@
 """Tables 1 to 4 of Ho, Jain and Abbeel 2020 (DDPM), and the split of section 4.3."""
 
-from diffusion.published.measures import fid, inception_score, nll, rate, rmse, value
-from diffusion.published.record import Experiment, Table, line
+from diffusion.published.cell_metrics import fid, inception_score, nll, rate, rmse, value
+from diffusion.published.cells import Experiment, Table, line
 
 CIFAR10 = Experiment("cifar10", "configs/cifar10.py", 12.4e9, released=790_000)
 """Also the network that DDIM's table 1 samples."""

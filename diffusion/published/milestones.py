@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diffusion.config.config import flatten
+from diffusion.published.cell_metrics import fid
 from diffusion.published.ddpm import CIFAR10
-from diffusion.published.measures import fid
-from diffusion.published.qualify import departs, departures, same_data, unlike
+from diffusion.published.eligibility import departs, departures, same_data, unlike
 from diffusion.workdir.results import find
 from diffusion.workdir.run import read_run
 

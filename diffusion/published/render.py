@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from diffusion.config.config import flatten
+from diffusion.published.cells import BLANK, Cell, Table
+from diffusion.published.filling import Comparison, Place, Reading
 from diffusion.published.layout import escaped
-from diffusion.published.matching import Comparison, Place, Reading
-from diffusion.published.record import BLANK, Cell, Table
 
 LEGEND = (
     f"{BLANK} in a column of ours: not measured. In parentheses: ours minus published. *: measured under a protocol "

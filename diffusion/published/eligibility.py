@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from diffusion.config.config import config_hash, flatten
 from diffusion.config.schema import KEYS, RESUMABLE
-from diffusion.published.record import Experiment, Measure
+from diffusion.published.cells import Experiment, Measure
 from diffusion.workdir.results import Result, find
 from diffusion.workdir.run import read_run
 

@@ -12,9 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from diffusion.convert import match, torch_file
-from diffusion.convert.match import CONVOLUTION, SAME, TRANSPOSED, Form, Layout, Naming, Param, Rule, Shapes, pointwise
-from diffusion.convert.weights import Weights, axis
+from diffusion.convert import name_mapping, torch_file
+from diffusion.convert.foreign_weights import Weights, axis
+from diffusion.convert.name_mapping import (
+    CONVOLUTION,
+    SAME,
+    TRANSPOSED,
+    Form,
+    Layout,
+    Naming,
+    Param,
+    Rule,
+    Shapes,
+    pointwise,
+)
 
 WHAT = "a U-Net of improved-diffusion"
 LABELS = "label_emb.weight"
@@ -95,7 +106,7 @@ def _which(name: str) -> int:
 
 def rules(shapes: Shapes, heads: int) -> tuple[Rule, ...]:
     """The table for a network of these shapes; the three maps of an attention block share a tensor."""
-    alone = sorted(match.rules(NAMING, shapes), key=lambda rule: rule.theirs)
+    alone = sorted(name_mapping.rules(NAMING, shapes), key=lambda rule: rule.theirs)
     merged = []
     for theirs, group in groupby(alone, key=lambda rule: rule.theirs):
         found = list(group)

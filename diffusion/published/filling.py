@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from diffusion.config.config import flatten
-from diffusion.published.qualify import Found, bare, count, departs, departures, same_data, unlike
-from diffusion.published.record import Cell, Experiment, Measure, Table
+from diffusion.published.cells import Cell, Experiment, Measure, Table
+from diffusion.published.eligibility import Found, bare, count, departs, departures, same_data, unlike
 from diffusion.workdir.results import Result
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from functools import cache
 
 from diffusion.config.ranges import nearest
-from diffusion.published import ddim, ddpm, improved
-from diffusion.published.record import Table
+from diffusion.published import ddim, ddpm, improved_ddpm
+from diffusion.published.cells import Table
 
 
 @cache
@@ -17,8 +17,8 @@ def tables() -> tuple[Table, ...]:
         ddpm.table_3(),
         ddpm.table_4(),
         ddpm.split(),
-        improved.cifar10(),
-        improved.imagenet64(),
+        improved_ddpm.cifar10(),
+        improved_ddpm.imagenet64(),
         ddim.cifar10(),
         ddim.celeba64(),
     )

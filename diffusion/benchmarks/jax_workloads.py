@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from diffusion.benchmarks import products
 from diffusion.benchmarks import saving as saves
-from diffusion.benchmarks.contest import FORWARD
+from diffusion.benchmarks.comparison import FORWARD
 from diffusion.benchmarks.convolutions import shapes as kinds
 from diffusion.benchmarks.peak import product
 from diffusion.benchmarks.worker import Workload

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion.convert.match import Rule, Shapes, Tensors
+from diffusion.convert.name_mapping import Rule, Shapes, Tensors
 
 
 class Weights(NamedTuple):

@@ -1,7 +1,7 @@
 """The ablations of Nichol and Dhariwal 2021 (Improved DDPM): T, schedule and objective."""
 
-from diffusion.published.measures import fid, nll
-from diffusion.published.record import Experiment, Row, Table, line
+from diffusion.published.cell_metrics import fid, nll
+from diffusion.published.cells import Experiment, Row, Table, line
 
 COLUMNS = ("bits/dim", "FID")
 

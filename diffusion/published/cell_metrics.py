@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from diffusion.core import respacing
 from diffusion.metrics import rate_distortion
-from diffusion.published.record import Experiment, Measure
+from diffusion.published.cells import Experiment, Measure
 from diffusion.workdir.results import Result
 
 ANCESTRAL = {"sampler": "ancestral", "grid": "full"}

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from diffusion.convert import match, tensor_bundle
-from diffusion.convert.match import SAME, Layout, Naming, Param, Rule, Shapes
-from diffusion.convert.weights import Weights, axis
+from diffusion.convert import name_mapping, tensor_bundle
+from diffusion.convert.foreign_weights import Weights, axis
+from diffusion.convert.name_mapping import SAME, Layout, Naming, Param, Rule, Shapes
 
 STEP = "global_step"
 AVERAGE = "/ExponentialMovingAverage"
@@ -61,7 +61,7 @@ LEAVES = {
 
 def rules(shapes: Shapes, heads: int) -> tuple[Rule, ...]:  # noqa: ARG001
     """The table for a network of these shapes."""
-    return match.rules(NAMING, shapes)
+    return name_mapping.rules(NAMING, shapes)
 
 
 def read(path: Path) -> Weights:

@@ -20,7 +20,7 @@ from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from diffusion.nets.blocks import Upsample
-from diffusion.nets.upsampling import conv_of_repeated
+from diffusion.nets.cpu.upsampling import conv_of_repeated
 
 CALL = "__call__"
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion.benchmarks.rival.modes import torch
+from diffusion.benchmarks.torch_baseline.modes import torch
 from diffusion.config import files
 from diffusion.config.config import flatten
 from diffusion.convert import diffusers_config

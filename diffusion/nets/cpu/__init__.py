@@ -1,0 +1,1 @@
+"""What is written out for CPUs: layers with their gradients, upsampling, random bits."""
