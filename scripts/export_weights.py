@@ -31,9 +31,9 @@ def main() -> None:
 
     setup.configure(run.read_run(folder).config.compilation_cache)
 
-    from diffusion.commands import import_weights
+    from diffusion.commands import export_weights
 
-    import_weights.export_run(folder, Path(OUT.value), STEP.value, RAW.value, print)
+    export_weights.export_run(folder, Path(OUT.value), STEP.value, RAW.value, print)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from diffusion.distributed import joining
 from diffusion.distributed.place import place
 from diffusion.runtime import cli, setup
 from diffusion.runtime.signals import Stop
+from diffusion.workdir.manifest import newest
 
 CONFIG = cli.define_config("configs/digits.py")
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; by default runs/<config name>")
@@ -44,11 +45,11 @@ def main() -> None:
 
     with (
         Stop.on_signals(resumable=True) as stop,
-        joining.joined(place(*given, limit) if several else None, config, folder, limit),
+        joining.joined(place(*given, limit) if several else None, config, folder, limit, lambda: newest(folder)),
     ):
-        from diffusion.experiment import load
+        from diffusion.commands import train
 
-        load.run(config, folder, say, stop, PROFILE.value)
+        train.run(config, folder, say, stop, PROFILE.value)
 
 
 def say(line: str) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from networks import OneConvolution
 
-from diffusion.commands import ablate
+from diffusion.commands import ablate, train
 from diffusion.config import ablation
 from diffusion.config.ablation import Cell, Row
 from diffusion.config.config import differences, flatten
@@ -313,7 +313,7 @@ def swept(tmp_path_factory):
         patch.setattr("diffusion.evaluation.summary.judge", lambda *_: None)
         for module in (load, ablate, sharding):  # one of the eight devices: programs compile faster
             patch.setattr(module, "make_mesh", partial(sharding.make_mesh, jax.devices()[:1]))
-        scalars = load.Writer.scalars
+        scalars = train.Writer.scalars
 
         def interrupted(self, step, values):
             if step == 2:  # written while step 3 is under way
@@ -321,7 +321,7 @@ def swept(tmp_path_factory):
             scalars(self, step, values)
 
         with patch.context() as inner:
-            inner.setattr(load.Writer, "scalars", interrupted)
+            inner.setattr(train.Writer, "scalars", interrupted)
             with Stop.on_signals(resumable=True) as stop, pytest.raises(Stopped, match="stopped by SIGTERM") as ended:
                 ablate.run(grid, cells, said.append, stop=stop)
             assert ended.value.status == STOPPED

@@ -11,7 +11,7 @@ from worlds import GAUSSIAN, cases
 
 from diffusion.config.config import default_config
 from diffusion.config.schema import CHOICES
-from diffusion.core import grids, respacing, schedules, variance
+from diffusion.core import respacing, schedules, variance
 from diffusion.core.denoiser import interpret
 from diffusion.core.objective import evaluate
 from diffusion.core.process import Process, flow, q_sample, ve, vp
@@ -97,7 +97,7 @@ def test_grid(text, schedule):
     ts = grid(1000)
     assert ts[0] == 0 and ts[-1] > 500 and ts[-1] <= 1000
     assert (np.diff(ts) > 0).all()
-    whole, some = levels(config, grids.full), levels(config, grid)
+    whole, some = levels(config, respacing.full), levels(config, grid)
     np.testing.assert_array_equal(some.base_t, ts)
     for table in ("signal", "noise"):
         np.testing.assert_array_equal(getattr(some, table), getattr(whole, table)[ts])

@@ -38,6 +38,7 @@ from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.figures.scaling import scaling as draw
 from diffusion.nets import dropout
+from diffusion.nets.cpu import random_bits
 from diffusion.training import feed as feeds
 from diffusion.training import loop, profiling
 from diffusion.training.course import Hooks, Plan
@@ -455,7 +456,7 @@ def test_opening_a_folder_is_timed():
 
 @pytest.mark.parametrize("shape", [(), (7,), (2, 3, 5, 4), (128, 64)])
 def test_random_bits_are_those_of_jax(shape):
-    both = jax.jit(lambda key: (dropout.random_bits(key, shape), jax.random.bits(key, shape)))
+    both = jax.jit(lambda key: (random_bits.random_bits(key, shape), jax.random.bits(key, shape)))
     for seed in (0, 7, 2**31):
         for key in (jax.random.key(seed), jax.random.split(jax.random.key(seed))[1]):
             np.testing.assert_array_equal(*both(key))
@@ -464,7 +465,7 @@ def test_random_bits_are_those_of_jax(shape):
 def test_masks_are_those_of_bernoulli():
     shares = [0.0, 1e-7, 0.1, 0.5, 0.7, 0.9, 1.0 - 2**-24, 1.0]
     masks = jax.jit(
-        lambda key: [(dropout.kept(key, p, (64, 8)), jax.random.bernoulli(key, p, (64, 8))) for p in shares]
+        lambda key: [(random_bits.kept(key, p, (64, 8)), jax.random.bernoulli(key, p, (64, 8))) for p in shares]
     )
     for key in (jax.random.key(3), jax.random.key(3, impl="rbg")):
         for ours, plain in masks(key):

@@ -4,12 +4,13 @@ import jax
 import numpy as np
 from networks import TwoConvolutions, using
 
+from diffusion.commands import train
 from diffusion.config.config import default_config
 from diffusion.data.embedded import digits
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import summary
 from diffusion.evaluation.budget import UNLIMITED, Budget
-from diffusion.experiment import build, load
+from diffusion.experiment import build
 
 
 def test_images_are_what_the_operations_pay_for():
@@ -36,7 +37,7 @@ def test_the_final_measurement_is_cut_and_says_so():
     with using(TwoConvolutions):
         ours = build.experiment(config, (8, 8, 1), 10, make_mesh(jax.devices()[:1]))
     params = ours.create_state().ema
-    forward = load.forward_flops(ours)
+    forward = train.forward_flops(ours)
     found = summary.measure(ours, digits(True), digits(False), params, Budget(12.5 * forward, forward))
     assert found.drawn.shape == (3, 8, 8, 1) and found.likelihood is not None and found.likelihood.images == 3
     assert [line.split()[1:3] for line in found.lines()[:2]] == [["3", "samples"], ["3", "held-out"]]
@@ -49,7 +50,7 @@ def test_a_cpu_has_a_limit_and_zero_lifts_it():
     config = default_config()
     config.net.channels, config.net.multipliers, config.net.attention = 8, (1,), ()
     ours = build.experiment(config, (8, 8, 3), 10, make_mesh(jax.devices()[:1]))
-    budget = load.afford(ours)
+    budget = train.afford(ours)
     assert budget.flop == (config.eval.cpu_flop if jax.default_backend() == "cpu" else np.inf)
     config.eval.cpu_flop = 0.0
-    assert load.afford(ours).flop == np.inf
+    assert train.afford(ours).flop == np.inf

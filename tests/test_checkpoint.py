@@ -23,6 +23,7 @@ from stress.corrupt import State, bits, state_of
 
 from diffusion.config.config import default_config
 from diffusion.distributed.sharding import make_mesh
+from diffusion.runtime.errors import reason
 from diffusion.workdir import background, manifest, run
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.streams import Kept, Streams
@@ -362,10 +363,10 @@ def test_an_earlier_versions_folder_stays_one(tmp_path):
 def test_a_systems_words_are_found_in_a_librarys():
     """What a full disk makes of a save is told as such, wherever a library has put it."""
     long = f"RESOURCE_EXHAUSTED: {'x' * 300}: Failed to write 201 bytes: No space left on device [os_error_code='28']"
-    assert manifest.reason(ValueError(long)) == "No space left on device"
-    assert manifest.reason(OSError(28, "No space left on device", "f")) == "No space left on device"
-    assert manifest.reason(ValueError("a\nb" + "c" * 300)) == "a b" + "c" * 197
-    assert manifest.reason(KeyError()) == "KeyError"
+    assert reason(ValueError(long)) == "No space left on device"
+    assert reason(OSError(28, "No space left on device", "f")) == "No space left on device"
+    assert reason(ValueError("a\nb" + "c" * 300)) == "a b" + "c" * 197
+    assert reason(KeyError()) == "KeyError"
 
 
 def test_a_save_into_a_folder_that_is_gone_is_told_in_one_line_alone(tmp_path, capfd):

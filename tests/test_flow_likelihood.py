@@ -178,7 +178,7 @@ def test_bits_of_a_run(subject, source):
     assert values["images"] == 21 and result.protocol["clip"] is False and result.protocol["steps"] == 12
     assert "21 test images" in flow.lines(result)[0]
     assert not list(subject.folder.rglob("*.npz"))
-    measured = flow.likelihood(subject.ours, build.grids.full)
+    measured = flow.likelihood(subject.ours, build.respacing.full)
     batch = 24  # a multiple of the devices
     index = np.minimum(np.arange(batch), 20)
     pixels, labels = source.read(index)

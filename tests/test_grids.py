@@ -7,7 +7,7 @@ import pytest
 
 from diffusion.config.config import default_config
 from diffusion.config.validation import validate
-from diffusion.core import grids, respacing, schedules
+from diffusion.core import respacing, schedules
 from diffusion.core.process import vp
 from diffusion.experiment import build
 from diffusion.sampling.ddim import ddim
@@ -82,17 +82,17 @@ def test_strides_everywhere():
             by_trial.setdefault(len(range(0, T, stride)), stride)
         for n in range(1, T + 5):
             if n in by_trial:
-                assert grids.strided(T, n).tolist() == [0, *range(1, T + 1, by_trial[n])]
+                assert respacing.strided(T, n).tolist() == [0, *range(1, T + 1, by_trial[n])]
             else:
                 with pytest.raises(ValueError, match="no whole stride"):
-                    grids.strided(T, n)
+                    respacing.strided(T, n)
 
 
 @pytest.mark.parametrize("n", [1, 2, 10, 50, 400, 1000])
 def test_quadratic_as_published(n):
     """int(s) of linspace(0, sqrt(0.8 T), n)^2, a step that occurs twice being taken once."""
     published = [int(s) for s in np.linspace(0, np.sqrt(0.8 * 1000), n) ** 2]
-    assert [int(t) - 1 for t in grids.quadratic(1000, n)[1:]] == sorted(set(published))
+    assert [int(t) - 1 for t in respacing.quadratic(1000, n)[1:]] == sorted(set(published))
 
 
 @pytest.mark.parametrize(
@@ -177,5 +177,5 @@ def test_the_config_grid_reaches_bound_and_reconstruction():
     labels, x_0 = jax.ShapeDtypeStruct((8,), jnp.int32), jax.ShapeDtypeStruct((8, 8, 8, 1), jnp.float32)
     assert jax.eval_shape(ours.bound(), params, keys, x_0, labels).terms.shape == (8, 50)
     assert jax.eval_shape(ours.bound(respacing.parse("ddim10")), params, keys, x_0, labels).terms.shape == (8, 10)
-    assert jax.eval_shape(ours.bound(grids.full), params, keys, x_0, labels).terms.shape == (8, 1000)
+    assert jax.eval_shape(ours.bound(respacing.full), params, keys, x_0, labels).terms.shape == (8, 1000)
     assert jax.eval_shape(ours.reconstruction(), params, x_0, labels).shape == (8,)

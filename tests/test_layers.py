@@ -4,7 +4,7 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,46 +27,23 @@ LAYERS = (
 )
 """A module imports only from lines above its own; files of one folder import each other freely."""
 
-UNSETTLED = {"distributed", "experiment"}
-"""Folders whose files are still to be moved."""
-
 TYPES_ONLY = ("nets", "data")
 """A network knows no process, a data source no config."""
 
 MATHS = ("core", "sampling")
-NAMES = (
-    "config/ranges",
-    "config/config",
-    "config/validation",
-    "published/recipes",
-    "config/files",
-    "experiment/build",
-    "runtime/cli",
-    "runtime/setup",
-)
+NAMES = ("config", "experiment", "commands", "runtime/cli", "runtime/setup", "published/recipes")
 """Where a string may be compared with a literal: everywhere else a choice arrives as a value."""
 
 CONFIGS = (
-    *(
-        "config/config",
-        "config/files",
-        "config/validation",
-        "runtime/cli",
-        "experiment/build",
-        "experiment/registry",
-        "workdir/run",
-        "experiment/load",
-        "config/ablation",
-        "figures/arrays/recorded",
-    ),
-    *(
-        "published/cells",
-        "commands/import_weights",
-        "distributed",
-        "experiment/guidance",
-        "commands/train_classifier",
-        "benchmarks",
-    ),
+    "config",
+    "runtime/cli",
+    "distributed",
+    "workdir",
+    "published",
+    "experiment",
+    "figures",
+    "commands",
+    "benchmarks",
 )
 """What handles whole configs."""
 
@@ -136,31 +113,25 @@ def imports(tree: ast.Module, name: str) -> Iterator[Import]:
                 yield Import(f"{source}.{alias.name}", node.lineno, id(node) in lazy)
 
 
-def rank(name: str) -> int | None:
-    """The line of LAYERS on which a module stands, by its own name or its folder's."""
-    parts = name.split("/")
-    prefixes = ["/".join(parts[:k]) for k in range(len(parts), 0, -1)]
-    return next((i for prefix in prefixes for i, line in enumerate(LAYERS) if prefix in line), None)
+def rank(folder: str) -> int | None:
+    """The line of LAYERS on which a folder stands."""
+    return next((i for i, line in enumerate(LAYERS) if folder in line), None)
 
 
 def layer_faults(package: Path) -> list[str]:
     """Imports that do not come from above, and modules that no layer knows."""
     faults = []
-    loose = {path.stem for path in (ROOT / "diffusion").glob("*.py")} - {"__init__"} | UNSETTLED
     for name, tree in modules(package):
-        if name.split("/")[0] in loose:
-            continue
-        here, top = rank(name), name.split("/")[0]
-        if name and here is None and not (package / name / "__init__.py").exists():
+        top = name.split("/")[0]
+        here = rank(top)
+        if name and here is None:
             faults.append(f"{name}: stands on no line of LAYERS; give it one")
             continue
         for found in imports(tree, name):
             parts = found.name.split(".")
             if parts[0] != "diffusion" or len(parts) == 1 or parts[1] == top:
                 continue
-            if parts[1] in loose:
-                continue
-            there = rank("/".join(parts[1:]))
+            there = rank(parts[1])
             if there is None:
                 if len(parts) > 2 or not parts[1].startswith("__"):
                     faults.append(f"{name}:{found.line}: imports {found.name}, which stands on no line of LAYERS")
@@ -168,9 +139,14 @@ def layer_faults(package: Path) -> list[str]:
                 faults.append(f"__init__:{found.line}: imports {found.name}, but importing the package imports nothing")
             elif there >= (here or 0):
                 faults.append(f"{name}:{found.line}: imports {found.name}, which is not above it")
-            elif top in TYPES_ONLY and parts[1:3] != ["core", "types"] and parts[1] != "types":
+            elif top in TYPES_ONLY and parts[1:3] != ["core", "types"]:
                 faults.append(f"{name}:{found.line}: imports {found.name}, but {top} may import types alone")
     return faults
+
+
+def belongs(name: str, places: Iterable[str]) -> bool:
+    """Whether a module is one of these, or in one of these folders; "" is every place."""
+    return any(not place or name == place or name.startswith(place + "/") for place in places)
 
 
 def library_faults(package: Path) -> list[str]:
@@ -182,7 +158,7 @@ def library_faults(package: Path) -> list[str]:
             if library == "diffusion" or library in sys.stdlib_module_names:
                 continue
             owners = OWNERS.get(library, ())
-            owned = any(not owner or name == owner or name.startswith(owner + "/") for owner in owners)
+            owned = belongs(name, owners)
             if not owned or (name.split("/")[0] in MATHS and library not in MATHS_LIBRARIES):
                 faults.append(f"{name}:{found.line}: {library} does not belong here")
             if library in LAZY and not found.lazy:
@@ -201,7 +177,7 @@ def name_faults(package: Path) -> list[str]:
     """Comparisons of something with a string literal, by ==, !=, in, not in or match."""
     faults = []
     for name, tree in modules(package):
-        if name in NAMES:
+        if belongs(name, NAMES):
             continue
         for node in ast.walk(tree):
             by_match = isinstance(node, ast.MatchValue) and is_text(node.value)

@@ -18,10 +18,11 @@ import pytest
 from networks import TwoConvolutions, using
 from stress import kill
 
+from diffusion.commands import train
 from diffusion.config.config import default_config
 from diffusion.data.embedded import digits
 from diffusion.distributed import sharding
-from diffusion.experiment import build, load
+from diffusion.experiment import build
 from diffusion.runtime.signals import STOPPED, Stop, Stopped
 from diffusion.training import loop
 from diffusion.workdir.streams import Streams
@@ -142,7 +143,7 @@ class Run:
     def go(self, stop=None):
         """From the newest checkpoint on; the last state."""
         self.drawn = 0
-        ours, plan = self.ours, load.plan(self.ours.config)
+        ours, plan = self.ours, train.plan(self.ours.config)
         with closing(Streams(self.folder, plan.steps)) as streams:
             state = jax.tree.map(lambda x: x.copy(), first_state())
             state = streams.resume(state, self.said.append) or state

@@ -14,13 +14,14 @@ from PIL import Image
 from worlds import MixtureWorld
 
 from diffusion.commands import previews as looks
+from diffusion.commands.train import run as train_run
 from diffusion.config import files
 from diffusion.core.objective import evaluate
 from diffusion.core.process import q_sample
 from diffusion.core.respacing import parse
 from diffusion.data import toy
 from diffusion.distributed.sharding import make_mesh
-from diffusion.experiment import build, load, registry
+from diffusion.experiment import build, registry
 from diffusion.figures import catalogue, inputs
 from diffusion.figures.animation import SIDE, animation
 from diffusion.figures.arrays import plane
@@ -198,7 +199,7 @@ def run(tmp_path_factory):
         **{"optim.ema_decay": 0.99, "eval.n": 200, "eval.batch_size": 200, "eval.quick_n": 200, "net.channels": 64},
     )
     said: list[str] = []
-    return folder, load.run(config, folder, said.append), said
+    return folder, train_run(config, folder, said.append), said
 
 
 @pytest.mark.slow

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from networks import TwoConvolutions, using
 
+from diffusion.commands import train
 from diffusion.config.config import default_config
 from diffusion.data.embedded import digits
 from diffusion.data.source import in_memory
 from diffusion.distributed import sharding
-from diffusion.experiment import build, load
+from diffusion.experiment import build
 from diffusion.nets.unet import UNet
 from diffusion.runtime import text
 from diffusion.training import ema, feed, loop, optimizer
@@ -339,7 +340,7 @@ def run_loop(folder, steps, **overrides):
     )
     said = []
     feeds = ours.feed(digits(train=True))
-    plan = load.plan(ours.config)
+    plan = train.plan(ours.config)
     state = loop.train(ours.task(), ours.update(), feeds, state, plan, hooks, writer, checkpoints, said.append)
     writer.close()
     checkpoints.close()
@@ -390,10 +391,10 @@ def test_start_up_report_counts(one_device):
     state = one_device[0]
     assert text.count(state.params) == text.count(state.ema)
     assert text.size(state.params) == 4 * text.count(state.params)
-    forward = load.forward_flops(ours)
-    assert forward == load.forward_flops(ours, state.params) == load.afford(ours, state.params).forward
+    forward = train.forward_flops(ours)
+    assert forward == train.forward_flops(ours, state.params) == train.afford(ours, state.params).forward
     feed = ours.feed(digits(train=True))
-    lines = load.describe(ours, digits(train=True), digits(train=False), state, feed, forward)
+    lines = train.describe(ours, digits(train=True), digits(train=False), state, feed, forward)
     assert f"{text.count(state.params):,} parameters" in " ".join(lines)
     assert "1500 train and 297 held-out" in lines[0]
     taps = 22 * 22  # of 3 rows and 3 columns at each of 8 x 8 pixels, those within the image

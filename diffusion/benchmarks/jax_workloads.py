@@ -19,11 +19,12 @@ from diffusion.benchmarks.comparison import FORWARD
 from diffusion.benchmarks.convolutions import shapes as kinds
 from diffusion.benchmarks.peak import product
 from diffusion.benchmarks.worker import Workload
+from diffusion.commands.train import forward_flops
 from diffusion.config import files
-from diffusion.core import grids, respacing
+from diffusion.core import respacing
 from diffusion.core.types import Array, Image, Keys
 from diffusion.data.source import Source, in_memory
-from diffusion.experiment import build, load
+from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import DTYPES, SAMPLERS
 from diffusion.metrics import features as inception
@@ -80,7 +81,7 @@ def facts(ours: Experiment, state: Any, passes: float = 1.0) -> dict[str, Any]:
     """What every row says; `passes`: network evaluations that a unit costs for each image."""
     return {
         "parameters": text.count(state),
-        "flop": passes * load.forward_flops(ours),
+        "flop": passes * forward_flops(ours),
         "device": text.describe_devices(jax.devices()),
     }
 
@@ -137,7 +138,7 @@ def forward(request: Mapping[str, Any]) -> Workload:
 def chain(request: Mapping[str, Any], sampler: str, grid: str) -> Workload:
     """A reverse chain; a unit is a step of it. Where it is not `whole`, the first steps of it are taken over again."""
     ours, n = subject(request), request["batch"]
-    process = ours.sampled(respacing.parse(grid) if grid else grids.full)
+    process = ours.sampled(respacing.parse(grid) if grid else respacing.full)
     step = SAMPLERS[sampler](process, ours.variance, ours.config.sample)
     params = jax.jit(ours.init)(jax.random.key(0))
     keys = loop.image_keys(0, jnp.arange(n))
@@ -160,7 +161,7 @@ def chain(request: Mapping[str, Any], sampler: str, grid: str) -> Workload:
 def elbo(request: Mapping[str, Any]) -> Workload:
     """Every term of the bound; a unit is a term. Where it is not `whole`, terms spread over the chain are taken."""
     ours, n = subject(request), request["batch"]
-    grid = grids.full if request["whole"] else respacing.parse(str(min(SEGMENT, ours.process.T)))
+    grid = respacing.full if request["whole"] else respacing.parse(str(min(SEGMENT, ours.process.T)))
     some = ours.sampled(grid).T
     bound = ours.bound(grid)
     params = jax.jit(ours.init)(jax.random.key(0))

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffusion.workdir import run
+from diffusion.runtime import provenance
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "diffusers")
 
@@ -22,7 +22,7 @@ def describe() -> dict[str, Any]:
         "load_before": [round(load, 2) for load in os.getloadavg()],
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
-        "revision": run.revision(),
+        "revision": provenance.revision(),
         "libraries": {name: found for name in LIBRARIES if (found := installed(name))},
         "environment": {name: os.environ[name] for name in ("XLA_FLAGS", "JAX_PLATFORMS") if name in os.environ},
     }

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from diffusion.commands import previews
+from diffusion.commands import train as training
 from diffusion.config.ablation import RESULT, Cell, Grid, read
 from diffusion.config.config import config_hash
 from diffusion.distributed.sharding import make_mesh
@@ -77,7 +78,7 @@ def run(
 def train(cell: Cell, say: Say, stop: Stop | None = None) -> Ended:
     """A run of its own, or the rest of one that stopped."""
     try:
-        outcome = load.run(cell.config, cell.folder, say, stop)
+        outcome = training.run(cell.config, cell.folder, say, stop)
     except Diverged as error:
         return Ended(None, {}, 0, str(error))
     found = outcome.findings

@@ -17,7 +17,6 @@ from diffusion.convert import ddpm_tf, diffusers, improved_diffusion, name_mappi
 from diffusion.convert.foreign_weights import Weights, digest
 from diffusion.convert.name_mapping import Tensors
 from diffusion.experiment import build
-from diffusion.experiment import load as experiment
 from diffusion.experiment.registry import VP_SCHEDULES
 from diffusion.nets.net import Net
 from diffusion.runtime import text
@@ -133,28 +132,6 @@ def import_run(path: Path, kind: str, config: ConfigDict, folder: Path, step: in
         say(f"note        the file does not tell {weights.untold}: with another config's these weights give noise")
     say(f"note        step {number}; averaged and raw weights are {_sets(weights)}, the optimiser starts afresh")
     say(f"folder      {folder}")
-
-
-def export_run(folder: Path, out: Path, step: int | None, raw: bool, say: Callable[[str], None]):
-    """Writes a run's weights, averaged or raw, as a diffusers pipeline.
-
-    Raises ValueError where diffusers cannot express the run, and where `out` is not empty; nothing is written then.
-    """
-    run = read_run(folder)
-    c = run.config
-    if c.diffusion.schedule not in VP_SCHEDULES:
-        raise ValueError(
-            f"config.diffusion.schedule: {c.diffusion.schedule!r} is not variance preserving, as a DDPMScheduler is: "
-            "it cannot be exported"
-        )
-    contents = diffusers.configs(flatten(c), shapes(run), run.shape, beta(c))
-    ours, params, chosen = experiment.load(folder, run, step, raw)
-    diffusers.write(out, {name: np.asarray(leaf) for name, leaf in name_mapping.flatten(params).items()}, contents)
-    say(f"weights     {'raw' if raw else 'averaged'} weights of step {chosen}, {text.count(params):,} parameters")
-    say(f'use         DDPMPipeline.from_pretrained("{out}")(num_inference_steps={c.diffusion.T})')
-    if ours.net.classes:
-        say("note        DDPMPipeline passes no labels: call pipeline.unet(x, t, class_labels=...) yourself")
-    say(f"folder      {out}")
 
 
 def beta(config: ConfigDict) -> np.ndarray:

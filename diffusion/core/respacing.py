@@ -5,19 +5,77 @@
 "10,15,20"     so many in each of as many equal sections          Improved DDPM
 "ddim50"       the smallest whole stride that gives 50            DDIM, Improved DDPM
 "quad50"       squares of evenly spaced numbers up to 0.8 T       DDIM
+
+A grid starts at 0, rises strictly, and gives the process vp(alpha_bar[grid]): an ordinary process with fewer steps. The
+published selections are stated for steps 0..T-1; here t = 1..T, so each is shifted by one and 0 put before it.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from diffusion.core import grids
-
 Grid = Callable[[int], np.ndarray]
 """T -> the steps kept, rising from 0."""
+
+
+def full(T: int) -> np.ndarray:
+    """Every step."""
+    return np.arange(T + 1)
+
+
+def sections(T: int, counts: Sequence[int]) -> np.ndarray:
+    """counts[i] steps in the i-th of len(counts) sections of nearly equal length. Improved DDPM, "10,15,20".
+
+    The first T mod k sections are one longer. Within a section steps are evenly spaced, first and last included, and
+    rounded half to even; a single step is the section's first. The stride is added up in floating point, as published:
+    multiplying it would round some halves the other way. Raises ValueError where a section is shorter than its count.
+    """
+    if not 1 <= len(counts) <= T:
+        raise ValueError(f"{len(counts)} sections do not fit {T} steps; take 1..{T}")
+    size, extra = divmod(T, len(counts))
+    steps, start = [], 0
+    for i, count in enumerate(counts):
+        length = size + (i < extra)
+        if not 1 <= count <= length:
+            which = f"section {i + 1}, which has {length} of the {T}" if len(counts) > 1 else f"a process of {T}"
+            raise ValueError(f"cannot take {count} steps from {which}; take 1..{length}")
+        position, stride = 0.0, (length - 1) / max(count - 1, 1)
+        for _ in range(count):
+            steps.append(start + round(position))
+            position += stride
+        start += length
+    return _with_zero(steps)
+
+
+def strided(T: int, n: int) -> np.ndarray:
+    """n steps with the smallest whole stride that gives exactly n, from the first: 1, 1 + stride, ... "ddimN".
+
+    Raises ValueError where no whole stride gives n.
+    """
+    stride = -(-T // n) if n > 0 else T  # the smallest that gives n or fewer
+    steps = range(0, T, stride)
+    if len(steps) == n:
+        return _with_zero(steps)
+    near = dict.fromkeys([len(steps), len(range(0, T, max(stride - 1, 1)))])
+    raise ValueError(f"no whole stride over {T} steps gives exactly {n}; use {' or '.join(map(str, near))}")
+
+
+def quadratic(T: int, n: int) -> np.ndarray:
+    """Squares of n evenly spaced numbers from 0 to sqrt(0.8 T), truncated. DDIM section D.2, used for CIFAR-10.
+
+    Near 0 several truncate to one step, which is taken once: large n give fewer steps than asked for. The chain starts
+    at 0.8 T. Raises ValueError for n outside 1..T.
+    """
+    if not 1 <= n <= T:
+        raise ValueError(f"cannot take {n} steps from a process of {T}; take 1..{T}")
+    return _with_zero(np.unique((np.linspace(0, np.sqrt(0.8 * T), n) ** 2).astype(int)))
+
+
+def _with_zero(steps) -> np.ndarray:
+    return np.concatenate([[0], np.asarray(steps, np.int64) + 1])
 
 
 class Form(NamedTuple):
@@ -29,10 +87,10 @@ class Form(NamedTuple):
 
 
 GRIDS: dict[str, Form] = {
-    "full": Form("(?:full)?", lambda T, counts: grids.full(T)),  # noqa: ARG005
-    "10,15,20": Form(r"\d{1,9}(?:,\d{1,9})*", grids.sections),
-    "ddim50": Form(r"ddim\d{1,9}", lambda T, counts: grids.strided(T, *counts)),
-    "quad50": Form(r"quad\d{1,9}", lambda T, counts: grids.quadratic(T, *counts)),
+    "full": Form("(?:full)?", lambda T, counts: full(T)),  # noqa: ARG005
+    "10,15,20": Form(r"\d{1,9}(?:,\d{1,9})*", sections),
+    "ddim50": Form(r"ddim\d{1,9}", lambda T, counts: strided(T, *counts)),
+    "quad50": Form(r"quad\d{1,9}", lambda T, counts: quadratic(T, *counts)),
 }
 """An example of each form, and how it is read."""
 

@@ -24,9 +24,9 @@ from diffusion.config.config import flatten
 from diffusion.distributed.link import Link
 from diffusion.distributed.place import Place
 from diffusion.distributed.roll import GONE, SILENCE
+from diffusion.runtime.errors import reason
+from diffusion.runtime.provenance import ROOT, stamp
 from diffusion.runtime.signals import Stopped
-from diffusion.workdir import manifest
-from diffusion.workdir.run import ROOT, stamp
 
 START_TIMEOUT = 300
 """Seconds within which all processes must have come, by default."""
@@ -42,13 +42,15 @@ FAILED = 2
 
 
 @contextmanager
-def joined(where: Place | None, config: ConfigDict, folder: Path, limit: float) -> Iterator[bool]:
+def joined(
+    where: Place | None, config: ConfigDict, folder: Path, limit: float, newest: Callable[[], int | None]
+) -> Iterator[bool]:
     """Starts jax.distributed with all processes and ends it with them; whether this process is the one that speaks.
 
     One process (None, or a place among one) needs nothing of it. When another process ends before its time, this one
     says so in a line, and since when the run is saved, and exits with status 75, or the other's if it ended with a
     message. Raises ValueError, in one line, where within `limit` seconds a process has not come, differs from process 0
-    in config, seed, versions or revision, or does not see the same folder.
+    in config, seed, versions or revision, or does not see the same folder. `newest()`: the newest checkpoint.
     """
     if where is None or where.processes == 1:
         yield True
@@ -58,7 +60,7 @@ def joined(where: Place | None, config: ConfigDict, folder: Path, limit: float) 
     with _meeting(where, limit, folder / token) if lead else nullcontext():
         link = Link((where.host, where.port), where.process, where.processes, limit)
         port = link.join(_facts(config), folder, token)
-    link.watch(lambda line, status: _leave(line, status, folder))
+    link.watch(lambda line, status: _leave(line, status, newest))
     try:
         with _deadline(limit, f"process {where.process} of {where.processes}: {_SLOW.format(limit=limit)}", link):
             _start(where, port, limit)
@@ -102,7 +104,7 @@ def _meeting(where: Place, limit: float, token: Path) -> Iterator[None]:
         token.touch()
     except OSError as error:
         raise ValueError(
-            f"{token.parent} cannot be written ({manifest.reason(error)}): make it writable, make room, or give "
+            f"{token.parent} cannot be written ({reason(error)}): make it writable, make room, or give "
             "another --workdir"
         ) from error
     statement = f"from {__package__} import meeting; meeting.main({where.port}, {where.processes}, {limit!r})"
@@ -200,16 +202,10 @@ def _deadline(seconds: float, line: str, link: Link) -> Iterator[None]:
         timer.cancel()
 
 
-def newest(folder: Path) -> int | None:
-    """The newest finished checkpoint in a run's folder, whatever it is worth."""
-    names = [path.parent.name for path in folder.glob(f"*/*/{manifest.NAME}")]
-    return max((int(name) for name in names if name.isascii() and name.isdigit()), default=None)
-
-
-def _leave(line: str, status: int, folder: Path | None = None) -> None:
+def _leave(line: str, status: int, newest: Callable[[], int | None] | None = None) -> None:
     """Says a line and ends this process at once: the main thread waits for a device that will not answer."""
-    if folder is not None and status not in (0, FAILED):
-        step = newest(folder)
+    if newest is not None and status not in (0, FAILED):
+        step = newest()
         line += "; start again: it begins anew" if step is None else f"; start again: it goes on from checkpoint {step}"
     with suppress(OSError):
         os.write(2, f"\n{Path(sys.argv[0]).name}: {line}\n".encode())

@@ -11,9 +11,9 @@ import numpy as np
 from diffusion.config.config import config_hash
 from diffusion.core import respacing
 from diffusion.experiment.build import Experiment
+from diffusion.runtime import provenance
 from diffusion.runtime.text import describe_devices
 from diffusion.training.state import Params
-from diffusion.workdir import run
 
 QUANTISATION = ("uint8 by rounding", "uint8 by truncation")
 WEIGHTS = ("ema", "raw")
@@ -60,7 +60,7 @@ def of_run(ours: Experiment, folder: Path, step: int, raw: bool = False) -> dict
         "step": step,
         "weights": WEIGHTS[raw],
         "precision": f"{c.net.dtype}, products {products}",
-        **run.stamp(describe_devices(list(ours.mesh.devices.flat))),
+        **provenance.stamp(describe_devices(list(ours.mesh.devices.flat))),
     }
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from diffusion.core import denoiser, elbo, grids, respacing
+from diffusion.core import denoiser, elbo, respacing
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.elbo import Bound
 from diffusion.core.parameterization import Parameterization, Prediction
@@ -44,8 +44,8 @@ from diffusion.training.state import Fresh, Params, TrainState, create, fresh
 from diffusion.training.step import Task, Update
 
 
-def levels(config: ConfigDict, grid: Grid = grids.full) -> Process:
-    """The process of a config on a grid of its steps; grids.full gives the one that the network is trained on."""
+def levels(config: ConfigDict, grid: Grid = respacing.full) -> Process:
+    """The process of a config on a grid of its steps; respacing.full gives the one that the network is trained on."""
     c = config.diffusion
     return PROCESSES[c.schedule](c, grid(c.T))
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from diffusion.core.types import Array, OneKey
-from diffusion.nets.dropout import kept
+from diffusion.nets.cpu.random_bits import kept
 
 
 def split(batch: Any, parts: int) -> Any:

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from diffusion.runtime.errors import reason
 from diffusion.runtime.signals import Stop
 from diffusion.training.progress import Progress
 from diffusion.training.state import Params, TrainState
 from diffusion.training.step import Metrics
 from diffusion.workdir.checkpoint import Checkpoints, shared
-from diffusion.workdir.manifest import reason
 from diffusion.workdir.streams import Kept
 from diffusion.workdir.writer import Writer
 

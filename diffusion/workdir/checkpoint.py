@@ -15,9 +15,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from diffusion.distributed.hosts import anyone
+from diffusion.runtime.errors import reason
 from diffusion.workdir import manifest
 from diffusion.workdir.background import copied, make_folder_in, patiently, remove, shares_processors
-from diffusion.workdir.manifest import Damaged, reason
+from diffusion.workdir.manifest import Damaged
 from diffusion.workdir.quiet import quiet
 from diffusion.workdir.structure import ITEM, arrays, difference, read
 

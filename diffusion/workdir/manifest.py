@@ -6,20 +6,19 @@ A folder without its manifest was not finished; one whose files differ from it i
 covered by its own last entry. Imports nothing heavy, so that checkpoints can be listed and checked without jax.
 """
 
-import errno
 import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+from diffusion.runtime.errors import reason
+
 NAME = "manifest.json"
 FORMAT = 1
 HASH = "sha256"
 UNFINISHED = "it was not finished"
 CHUNK = 2**22
-SYSTEM = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES))
-"""What the system calls a disk that cannot be written."""
 
 
 class Damaged(ValueError):
@@ -104,13 +103,11 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def reason(error: BaseException) -> str:
-    """An error in a few words: what the system calls it, also deep in a library's message, or the message's start."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = " ".join(str(error).split())
-    return next((name for name in SYSTEM if name in text), text[:200]) or type(error).__name__
-
-
 def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def newest(folder: Path) -> int | None:
+    """The newest finished checkpoint in a run's folder, whatever it is worth."""
+    names = [path.parent.name for path in folder.glob(f"*/*/{NAME}")]
+    return max((int(name) for name in names if name.isascii() and name.isdigit()), default=None)

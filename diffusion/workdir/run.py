@@ -13,11 +13,9 @@ lock                 the process that trains in the folder, or was the last to
 import json
 import os
 import socket
-import subprocess
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,10 +24,10 @@ from ml_collections import ConfigDict
 import diffusion
 from diffusion.config.config import config_hash, differences, flatten, restore
 from diffusion.config.schema import RESUMABLE
+from diffusion.runtime.errors import reason
+from diffusion.runtime.provenance import stamp
 from diffusion.workdir import manifest
 
-LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-ROOT = Path(__file__).resolve().parents[2]
 FORMAT = 2
 """Of a run's folder. 1: checkpoints without manifests."""
 
@@ -128,7 +126,7 @@ def read_run(workdir: Path) -> Run:
                 f"{workdir} holds no run (no config.json in it); give the --workdir of a run of scripts/train.py"
             ) from None
     except (manifest.Damaged, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, RecursionError) as error:
-        wrong = f"is damaged ({manifest.reason(error)})"
+        wrong = f"is damaged ({reason(error)})"
     for copy in sorted(workdir.glob(f"*/*/{manifest.NAME}"), key=_step, reverse=True):
         try:
             run = _parsed(workdir, manifest.read(copy.parent), sealed=False)
@@ -171,8 +169,7 @@ def _writable(workdir: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ValueError(
-            f"{workdir} cannot be written ({manifest.reason(error)}): make it writable, make room, or give another "
-            "--workdir"
+            f"{workdir} cannot be written ({reason(error)}): make it writable, make room, or give another --workdir"
         ) from error
 
 
@@ -184,25 +181,6 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     draft.replace(path)
 
 
-def stamp(devices: str) -> dict[str, Any]:
-    """With what a result was made: project version and revision, library versions, devices."""
-    return {
-        "version": diffusion.__version__,
-        "revision": revision(),
-        "libraries": {name: _version(name) for name in LIBRARIES},
-        "devices": devices,
-    }
-
-
-def revision() -> str:
-    """The git revision of the project, with "+" where files were changed since; "unknown" outside a checkout."""
-    try:
-        commit = _git("rev-parse", "--short=12", "HEAD")
-        return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-
-
 def nested(config: ConfigDict) -> dict[str, Any]:
     """A config as plain dictionaries, sections within."""
     result: dict[str, Any] = {}
@@ -210,15 +188,3 @@ def nested(config: ConfigDict) -> dict[str, Any]:
         section, _, name = key.rpartition(".")
         (result.setdefault(section, {}) if section else result)[name] = value
     return result
-
-
-def _git(*command: str) -> str:
-    done = subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10)
-    return done.stdout.strip()
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "unknown"

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from diffusion.runtime.errors import reason
 from diffusion.workdir import manifest
 from diffusion.workdir.checkpoint import Checkpoints, numbers, shared
 
@@ -55,7 +56,7 @@ class Streams:
             try:
                 return stream.restore(step, like)
             except ValueError as error:
-                stream.reject(step, manifest.reason(error.__cause__ or error))
+                stream.reject(step, reason(error.__cause__ or error))
         return None
 
     def load(self, make: Callable[[], Any], step: int | None, say: Callable[[str], None]) -> tuple[Any, int]:

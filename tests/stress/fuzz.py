@@ -70,8 +70,8 @@ class Fuzz:
     """Commands of scripts/train.py, one after the other, and how they end."""
 
     def __init__(self, place: Path, runs: int, limit: float):
+        from diffusion.commands import train
         from diffusion.data import cifar10
-        from diffusion.experiment import load
 
         spec = importlib.util.spec_from_file_location("train", ROOT / "scripts" / "train.py")
         assert spec and spec.loader
@@ -79,11 +79,11 @@ class Fuzz:
         spec.loader.exec_module(self.train)
         self.train.say = lambda line: print(line, file=sys.stderr)
         self.place, self.limit = place, limit
-        self._left, self._count, self._real = runs, 0, load.run
+        self._left, self._count, self._real = runs, 0, train.run
         self._shapes: set[Any] | None = None
         self._how = ""
         self.faults, self.last = 0, ""
-        load.run = self._run
+        train.run = self._run
         cifar10.fetch = offline
 
     def command(self, given: list[str]) -> End:
@@ -156,7 +156,7 @@ class Fuzz:
         self._shapes = set()
 
     def _run(self, config: Any, *how: Any) -> Any:
-        """In place of experiment.run: that itself, or as much of it as can be had without compiling."""
+        """In place of commands.train.run: that itself, or as much of it as can be had without compiling."""
         from diffusion.config.config import flatten
 
         flat = flatten(config)
@@ -175,9 +175,10 @@ class Fuzz:
         import jax.numpy as jnp
         import numpy as np
 
+        from diffusion.commands import train
         from diffusion.config.validation import doubts, validate
         from diffusion.distributed.sharding import make_mesh
-        from diffusion.experiment import build, load
+        from diffusion.experiment import build
         from diffusion.sampling.loop import image_keys
         from diffusion.training.step import train_steps
 
@@ -200,7 +201,7 @@ class Fuzz:
         drawn = jax.eval_shape(lambda params: ours.sampler()(params, keys, labels).x_0, state.params)
         assert drawn.shape == (2, *source.shape)
         held_out.read(np.arange(1))
-        load.plan(config)
+        train.plan(config)
         doubts(config)
         return None
 

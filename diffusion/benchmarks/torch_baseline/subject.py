@@ -10,7 +10,7 @@ from diffusion.benchmarks.torch_baseline.modes import torch
 from diffusion.config import files
 from diffusion.config.config import flatten
 from diffusion.convert import diffusers_config
-from diffusion.core import grids, schedules
+from diffusion.core import respacing, schedules
 
 
 class Subject(NamedTuple):
@@ -34,7 +34,7 @@ class Subject(NamedTuple):
         x = torch().randn(*shape, device=self.device)
         return x.contiguous(memory_format=torch().channels_last)
 
-    def tables(self, grid: Callable[[int], np.ndarray] = grids.full) -> dict[str, Any]:
+    def tables(self, grid: Callable[[int], np.ndarray] = respacing.full) -> dict[str, Any]:
         """The linear schedule's tables on the device, on a grid of its steps."""
         c = self.config.diffusion
         return {k: torch().tensor(v, device=self.device) for k, v in tables(c.T, c.beta_1, c.beta_T, grid).items()}

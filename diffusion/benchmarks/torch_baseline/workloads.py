@@ -8,7 +8,7 @@ from typing import Any
 from diffusion.benchmarks.torch_baseline.modes import GPU, INFERENCE, TRAINING, chosen, fastest, torch
 from diffusion.benchmarks.torch_baseline.subject import Subject, subject
 from diffusion.benchmarks.worker import Workload
-from diffusion.core import grids
+from diffusion.core import respacing
 from diffusion.core.respacing import parse
 
 DDIM_STEPS = "50"
@@ -133,7 +133,7 @@ def chain(request: Mapping[str, Any], grid: str, eta: float) -> Workload:
     """
     t, it, n = torch(), subject(request), request["batch"]
     model, shape = it.model.eval(), request["shape"]
-    tables = it.tables(parse(grid) if grid else grids.full)
+    tables = it.tables(parse(grid) if grid else respacing.full)
     T = len(tables["signal"]) - 1
     x_T, autocast = it.images(n, shape[-1], *shape[:2]), it.autocast()
     held = {"x": x_T.clone(), "t": t.full((1,), T, device=it.device)}

@@ -1,0 +1,36 @@
+"""Runs written as the folders of other projects."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from diffusion.commands.import_weights import beta, shapes
+from diffusion.config.config import flatten
+from diffusion.convert import diffusers, name_mapping
+from diffusion.experiment import load as experiment
+from diffusion.experiment.registry import VP_SCHEDULES
+from diffusion.runtime import text
+from diffusion.workdir.run import read_run
+
+
+def export_run(folder: Path, out: Path, step: int | None, raw: bool, say: Callable[[str], None]):
+    """Writes a run's weights, averaged or raw, as a diffusers pipeline.
+
+    Raises ValueError where diffusers cannot express the run, and where `out` is not empty; nothing is written then.
+    """
+    run = read_run(folder)
+    c = run.config
+    if c.diffusion.schedule not in VP_SCHEDULES:
+        raise ValueError(
+            f"config.diffusion.schedule: {c.diffusion.schedule!r} is not variance preserving, as a DDPMScheduler is: "
+            "it cannot be exported"
+        )
+    contents = diffusers.configs(flatten(c), shapes(run), run.shape, beta(c))
+    ours, params, chosen = experiment.load(folder, run, step, raw)
+    diffusers.write(out, {name: np.asarray(leaf) for name, leaf in name_mapping.flatten(params).items()}, contents)
+    say(f"weights     {'raw' if raw else 'averaged'} weights of step {chosen}, {text.count(params):,} parameters")
+    say(f'use         DDPMPipeline.from_pretrained("{out}")(num_inference_steps={c.diffusion.T})')
+    if ours.net.classes:
+        say("note        DDPMPipeline passes no labels: call pipeline.unet(x, t, class_labels=...) yourself")
+    say(f"folder      {out}")
