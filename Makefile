@@ -31,8 +31,8 @@ benchmark: $(VENV)/.installed-benchmark
 	$(BIN)/python scripts/benchmark.py --rival=torch $(ARGS)
 
 reference: $(VENV)/.installed-reference
-	$(BIN)/python -m pytest tests/test_torch_parity.py tests/test_inception.py tests/test_torch_file.py tests/test_scores.py \
-	  tests/test_frechet.py --timeout=1200 $(ARGS)
+	$(BIN)/python -m pytest tests/nets/test_torch_parity.py tests/nets/test_inception.py tests/convert/test_torch_file.py tests/metrics/test_scores.py \
+	  tests/metrics/test_frechet.py --timeout=1200 $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -193,6 +194,15 @@ def length_faults(package: Path) -> list[str]:
     return [
         f"{path.relative_to(package)}: {n} lines, more than {MAX_LINES}" for path, n in counts.items() if n > MAX_LINES
     ]
+
+
+def test_the_root_holds_the_map_alone():
+    """A line a folder, and no module beside it."""
+    package = ROOT / "diffusion"
+    assert [path.name for path in package.glob("*.py")] == ["__init__.py"]
+    folders = {path.name for path in package.iterdir() if (path / "__init__.py").exists()}
+    named = set(re.findall(r"^    (\w+)  ", (package / "__init__.py").read_text(), re.MULTILINE))
+    assert named == folders == {name for line in LAYERS for name in line}
 
 
 CHECKS = (layer_faults, library_faults, name_faults, length_faults)

@@ -1,7 +1,7 @@
 """Every name that a config may use, and the value that it stands for.
 
 Adding a schedule, parameterisation, variance, objective, timestep distribution, sampler or data set is a function in
-its own file, a row here, and its name in config/schema.py; tests/test_batteries.py then tests it.
+its own file, a row here, and its name in config/schema.py; tests/experiment/test_registry.py then tests it.
 """
 
 from collections.abc import Callable

@@ -19,13 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from stress import kill
 
 from diffusion.config.files import load, override
 from diffusion.runtime import setup
 from diffusion.workdir import manifest
+from tests.stress import kill
 
 ROOT = kill.ROOT
 FILLED = "step 12/"

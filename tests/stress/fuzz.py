@@ -29,13 +29,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
-from stress import broken_data, overrides
 
 from diffusion.data.download import DownloadError
 from diffusion.runtime import cli, setup
+from tests.stress import broken_data, overrides
 
 ROOT = Path(__file__).resolve().parents[2]
 RAN, TRACED, REFUSED, ENDED = "ran to the end", "traced", "refused in one line", "begun, ended in one line"

@@ -1,0 +1,216 @@
+"""Runs made of foreign weights and pipelines made of runs, as the scripts do it, and what they refuse."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffusion.commands import import_weights
+from diffusion.config.config import default_config, flatten
+from diffusion.config.files import load
+from diffusion.convert import diffusers, improved_diffusion, name_mapping
+from diffusion.convert.foreign_weights import Weights
+from diffusion.experiment import load as experiment
+from diffusion.workdir.run import open_run, read_run
+from tests.convert.test_tensor_bundle import write_bundle
+from tests.support.naming import foreign, made_up
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def tiny(**changes):
+    """Digits, with a width whose norms all have 32 groups."""
+    config = default_config()
+    given = {
+        "data.name": "digits", "data.flip": False, "diffusion.T": 10, "diffusion.beta_T": 0.9, "net.channels": 64,
+        "net.multipliers": (1,), "net.blocks": 1, "net.attention": (), "compilation_cache": "off",
+    }  # fmt: skip
+    config.update_from_flattened_dict(given | {key.replace("__", "."): value for key, value in changes.items()})
+    return config
+
+
+SMALL = {"net__channels": 8, "net__multipliers": (1, 2)}
+
+
+def run_of(config, channels=1):
+    return import_weights.Run(config, (8, 8, channels), 10)
+
+
+def checkpoint(tmp_path, config):
+    """A checkpoint of the original code for a config, its averaged and its raw parameters."""
+    shapes = import_weights.shapes(run_of(config))
+    ema, raw = made_up(shapes, 0), made_up(shapes, 1)
+    levels = len(config.net.multipliers)
+    theirs = foreign("original", raw, levels, config.net.blocks, [], 1)
+    average = foreign("original", ema, levels, config.net.blocks, [], 1)
+    variables = {f"model/{name}": value for name, value in theirs.items()}
+    variables |= {f"model/{name}/ExponentialMovingAverage": value for name, value in average.items()}
+    return write_bundle(tmp_path / "model.ckpt-790000", variables | {"global_step": np.int64(790_000)}), ema, raw
+
+
+def assert_same(params, expected):
+    flat = name_mapping.flatten(params)
+    assert flat.keys() == expected.keys()
+    for name, value in expected.items():
+        assert np.array_equal(np.asarray(flat[name]), value), name
+
+
+def lines():
+    said = []
+    return said, said.append
+
+
+def script(name, *args):
+    settings = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    command = [sys.executable, str(ROOT / "scripts" / name), *map(str, args)]
+    return subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=300)
+
+
+FLAGS = [f"--config.{key}={import_weights._text(value)}" for key, value in flatten(tiny(**SMALL)).items()
+         if value != flatten(default_config())[key] and key != "compilation_cache"]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_checkpoint_becomes_a_run_that_draws_samples(tmp_path):
+    path, ema, raw = checkpoint(tmp_path, tiny(**SMALL))
+    folder = tmp_path / "run"
+    flags = ["--from=original", f"--file={path}", "--config=configs/cifar10.py", *FLAGS, f"--workdir={folder}"]
+    done = script("import_weights.py", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "each used once" in done.stdout and "does not tell" in done.stdout and "step 790000" in done.stdout
+
+    run = read_run(folder)
+    assert run.shape == (8, 8, 1) and run.classes == 10
+    for weights, expected in ((False, ema), (True, raw)):
+        _, params, step = experiment.load(folder, run, raw=weights)
+        assert step == 790_000
+        assert_same(params, expected)
+    origin = json.loads((folder / "imported.json").read_text())
+    assert origin["from"] == "original" and origin["step"] == 790_000
+    assert set(origin["sha256"]) == {"model.ckpt-790000.index", "model.ckpt-790000.data-00000-of-00001"}
+
+    done = script("sample.py", f"--workdir={folder}", "--n=2", "--format=npz", f"--out={tmp_path / 'drawn.npz'}")
+    assert done.returncode == 0, done.stderr
+    assert np.load(tmp_path / "drawn.npz")["arr_0"].shape == (2, 8, 8, 1)
+
+
+@pytest.mark.slow
+def test_a_run_goes_out_to_diffusers_and_comes_back_bit_by_bit(tmp_path):
+    config = tiny(diffusion__schedule="const", diffusion__variance="fixed_small")
+    path, ema, raw = checkpoint(tmp_path, config)
+    said, say = lines()
+    import_weights.import_run(path, "original", config, tmp_path / "run", 5, say)
+    with pytest.raises(ValueError, match="holds a run already"):
+        import_weights.import_run(path, "original", config, tmp_path / "run", 5, say)
+
+    import_weights.export_run(tmp_path / "run", tmp_path / "out", None, False, say)
+    assert any("num_inference_steps=10" in line for line in said)
+    import_weights.import_run(tmp_path / "out", "diffusers", config, tmp_path / "back", None, say)
+    run = read_run(tmp_path / "back")
+    assert run.config == read_run(tmp_path / "run").config and run.shape == (8, 8, 1)
+    _, params, step = experiment.load(tmp_path / "back", run)
+    assert step == 0
+    assert_same(params, ema)
+
+    import_weights.export_run(tmp_path / "run", tmp_path / "raw", 5, True, say)
+    shapes = import_weights.shapes(run)
+    weights = diffusers.read(tmp_path / "raw")
+    assert_same(name_mapping.nest(name_mapping.read(weights.rules(shapes, 1), weights.ema, shapes)), raw)
+
+
+def test_a_config_that_does_not_fit_is_told_how_it_would_and_nothing_is_written(tmp_path):
+    path, _, _ = checkpoint(tmp_path, tiny(**SMALL))
+    folder = tmp_path / "run"
+
+    def refusal(config, kind="original", file=path):
+        with pytest.raises(ValueError) as error:
+            import_weights.import_run(file, kind, config, folder, None, print)
+        assert "\n" not in str(error.value) and not folder.exists()
+        return str(error.value)
+
+    assert "of another shape" in refusal(tiny(**SMALL | {"net__channels": 16}))
+    assert "missing (down_0/block_1/" in refusal(tiny(**SMALL, net__blocks=2))
+    assert "net.convention is 'improved' in the config and 'original' in the file" in refusal(
+        tiny(**SMALL, net__convention="improved")
+    )
+    assert "--config.net.convention=original" in refusal(tiny(**SMALL, net__convention="improved"))
+    assert "those of 'cifar10' have 3" in refusal(tiny(**SMALL, data__name="cifar10"))
+    assert "add --config.data.size" in refusal(tiny(**SMALL, data__name="folder:x"))
+    assert "no such file" in refusal(tiny(**SMALL), file=tmp_path / "absent")
+    for kind in ("diffusers", "improved"):
+        assert refusal(tiny(**SMALL), kind, tmp_path / "model.ckpt-790000.index")
+
+
+def test_what_a_pipeline_says_is_held_against_the_config(tmp_path):
+    config = tiny(diffusion__schedule="warmup10")
+    shapes = import_weights.shapes(run_of(config))
+    contents = diffusers.configs(flatten(config), shapes, (8, 8, 1), import_weights.beta(config))
+    diffusers.write(tmp_path / "out", made_up(shapes), contents)
+
+    def refusal(**changes):
+        with pytest.raises(ValueError) as error:
+            config = tiny(**{"diffusion__schedule": "warmup10"} | changes)
+            import_weights.import_run(tmp_path / "out", "diffusers", config, tmp_path / "new", None, print)
+        assert not (tmp_path / "new").exists()
+        return str(error.value)
+
+    line = refusal(diffusion__variance="fixed_small", diffusion__T=20, sample__clip=False)
+    for key, ours, there in (("T", 20, 10), ("variance", "'fixed_small'", "'fixed_large'")):
+        assert f"diffusion.{key} is {ours} in the config and {there} in the file" in line
+    assert "add --config.diffusion.T=10 --config.diffusion.variance=fixed_large --config.sample.clip=true" in line
+    assert "lists its own betas, from 0.0001 to 0.9 in 10 steps" in refusal(diffusion__schedule="linear")
+    assert "for images of 8x8, the config's 'folder:x' for 16x16" in refusal(data__name="folder:x", data__size=16)
+
+
+def published(config):
+    """Weights with the shapes and the settings of a config, without any numbers behind them."""
+    run = import_weights.data(config, Weights({}, {}, improved_diffusion.rules, dict, None, 3, 0, None, 0, ""))  # pyright: ignore
+    shapes = import_weights.shapes(run)
+    params = {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
+    flat = flatten(config)
+    told = {key: flat[key] for key in ("net.convention", "diffusion.variance", "net.attention")}
+    tensors = name_mapping.write(improved_diffusion.rules(shapes, config.net.heads), params)
+    return run, Weights(tensors, tensors, improved_diffusion.rules, lambda height: told, None, 3, 0, None, 0, "")  # noqa: ARG005
+
+
+def test_the_shipped_config_that_fits_is_suggested():
+    right = load(ROOT / "configs" / "cifar10_improved.py")
+    _, weights = published(right)
+    wrong = import_weights.data(load(ROOT / "configs" / "cifar10.py"), weights)
+    found = import_weights.faults(wrong, weights)
+    assert any("net.attention is (16,) in the config and (16, 8) in the file" in line for line in found)
+    assert import_weights.remedy(wrong, weights) == (
+        "what fits: --config=configs/cifar10_improved.py or --config=configs/cifar10_improved_vlb.py"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"diffusion__schedule": "geometric", "diffusion__beta_T": 0.02}, "'geometric' is not variance preserving"),
+        ({"diffusion__parameterization": "mu"}, "'mu' cannot be exported"),
+        ({"net__rescale_time": True}, "rescale_time: true with T = 10 cannot be exported"),
+        ({"net__channels": 8}, "norms of 8 to 16 channels have 4 to 8 groups"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_and_nothing_written(tmp_path, changes, line):
+    open_run(tmp_path / "run", run_of(tiny(**changes)), "a test")
+    with pytest.raises(ValueError, match=line) as error:
+        import_weights.export_run(tmp_path / "run", tmp_path / "out", None, False, print)
+    assert "\n" not in str(error.value) and [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_scripts_explain_mistakes_in_one_line(tmp_path):
+    hostile = tmp_path / "model.pt"
+    hostile.write_bytes(b"cos\nsystem\n(S'touch " + str(tmp_path / "executed").encode() + b"'\ntR.")
+    for name, flags, line in (
+        ("import_weights.py", ["--from=improved", f"--file={hostile}"], "model.pt"),
+        ("export_weights.py", [f"--workdir={tmp_path}", f"--out={tmp_path / 'o'}"], "holds no run"),
+    ):
+        done = script(name, *flags)
+        assert done.returncode == 2 and line in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert not (tmp_path / "executed").exists()

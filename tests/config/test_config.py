@@ -1,0 +1,617 @@
+"""Every key, every config file, every mistake: what is documented, what is refused, and in which words."""
+
+import ast
+import itertools
+import json
+import math
+import os
+import random
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from diffusion.config.config import config_hash, default_config, describe, differences, flatten, lookup, restore
+from diffusion.config.files import load, override
+from diffusion.config.ranges import nearest
+from diffusion.config.schema import CHOICES, FLOW_SCHEDULES, KEYS, RESUMABLE, VE_SCHEDULES, VP_SCHEDULES
+from diffusion.config.validation import READ_BY, RULES, SIGNAL_ENDS, validate
+from diffusion.published.recipes import PAPER, deviations
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+FAITHFUL = (
+    *("cifar10", "celebahq256", "lsun_bedroom", "lsun_church", "lsun_cat"),
+    *("cifar10_improved", "cifar10_improved_vlb", "imagenet64"),
+)
+
+
+def changed(**values) -> ConfigDict:
+    """The default config with keys set; a key's dots are written as two underscores."""
+    config = default_config()
+    config.update_from_flattened_dict({key.replace("__", "."): value for key, value in values.items()})
+    return config
+
+
+def refused(config: ConfigDict, size: int | None = None) -> str:
+    """The one line with which a config is refused."""
+    with pytest.raises(ValueError) as caught:
+        validate(config, size)
+    line = str(caught.value)
+    assert "\n" not in line and line.startswith("config.")
+    return line
+
+
+# ---------------------------------------------------------------------------------------------------------- the table
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_key_is_documented_and_its_default_legal(key):
+    doc = describe(key)
+    assert doc[0].isupper() and doc.endswith(".") and "\n" not in doc and len(doc) >= 20
+    assert KEYS[key].legal.accepts(KEYS[key].default)
+    assert flatten(default_config())[key] == KEYS[key].default
+
+
+def test_no_key_is_dead():
+    files = [*(ROOT / "diffusion").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]
+    trees = [ast.parse(f.read_text()) for f in files if f.stem not in ("config", "validation", "paper")]
+    read = {node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert {key for key in KEYS if key.rpartition(".")[2] not in read} <= {"paper"}
+
+
+def test_choices_are_the_rows_of_build():
+    from diffusion.experiment import registry
+
+    assert tuple(registry.VP_SCHEDULES) == VP_SCHEDULES
+    assert tuple(registry.VE_SCHEDULES) == VE_SCHEDULES
+    assert tuple(registry.FLOW_SCHEDULES) == FLOW_SCHEDULES
+    tables = {
+        "paper": PAPER,
+        "data.name": registry.SOURCES,
+        "diffusion.schedule": registry.PROCESSES,
+        "diffusion.parameterization": registry.PARAMETERIZATIONS,
+        "diffusion.variance": registry.VARIANCES,
+        "objective.name": registry.OBJECTIVES,
+        "objective.timesteps": registry.TIMESTEPS,
+        "net.name": registry.NETWORKS,
+        "net.convention": registry.CONVENTIONS,
+        "net.dtype": registry.DTYPES,
+        "train.sharding": registry.SHARDINGS,
+        "sample.sampler": registry.SAMPLERS,
+    }
+    assert {key: set(names) for key, names in CHOICES.items()} == {key: set(table) for key, table in tables.items()}
+
+
+def test_default_config_is_locked():
+    with pytest.raises(AttributeError):
+        default_config().optim.learnin_rate = 1.0
+    with pytest.raises(TypeError):
+        default_config().optim.lr = "fast"
+
+
+# --------------------------------------------------------------------------------------------------- saving, comparing
+
+
+def other(key: str):
+    """Another value for a key, of its type."""
+    value = KEYS[key].default
+    if key in CHOICES:
+        return next(name for name in CHOICES[key] if name != value)
+    if isinstance(value, bool):
+        return not value
+    return {int: lambda v: v + 2, float: lambda v: v / 2 + 0.001, str: lambda v: v + "x", tuple: lambda v: (*v, 1)}[
+        type(value)
+    ](value)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_hash_changes_with_what_is_computed_alone(key):
+    config = default_config()
+    config.update_from_flattened_dict({key: other(key)})
+    assert (config_hash(config) == config_hash(default_config())) == (key in RESUMABLE)
+    assert differences(default_config(), config) == [(key, KEYS[key].default, other(key))]
+
+
+def test_hash_is_stable_under_order_and_saving():
+    flat = flatten(default_config())
+    assert config_hash(dict(reversed(flat.items()))) == config_hash(default_config())
+    assert config_hash(json.loads(json.dumps(flat))) == config_hash(default_config())
+
+
+def test_resumable_keys_exist_and_leave_out_what_is_computed():
+    assert KEYS.keys() >= RESUMABLE
+    assert {"train.steps", "sample.n", "compilation_cache", "data.threads"} <= RESUMABLE
+    assert not RESUMABLE & {"seed", "train.batch_size", "optim.lr", "data.name", "net.dtype", "diffusion.T"}
+
+
+@pytest.mark.parametrize("form", ["nested", "flat"])
+def test_saved_config_is_restored(form):
+    config = changed(optim__lr=3e-4, net__attention=(16, 8), paper="cifar10", optim__clip=2.0)
+    saved = json.loads(json.dumps(config.to_dict() if form == "nested" else flatten(config)))
+    assert flatten(restore(saved)) == flatten(config)
+    assert all(
+        type(a) is type(b) for a, b in zip(flatten(restore(saved)).values(), flatten(config).values(), strict=True)
+    )
+
+
+def test_restore_keeps_defaults_and_refuses_what_it_does_not_know():
+    assert flatten(restore({"optim": {"lr": 1e-3}})) == flatten(changed(optim__lr=1e-3))
+    with pytest.raises(ValueError, match=r"config\.optim\.lrate: no such key"):
+        restore({"optim": {"lrate": 1e-3}})
+    with pytest.raises(ValueError, match=r"config\.optim\.lr: 'fast' is not of the type float"):
+        restore({"optim.lr": "fast"})
+
+
+def test_differences_name_missing_keys():
+    assert differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1}, "d": 3}) == [("a.c", 2, None), ("d", None, 3)]
+
+
+# --------------------------------------------------------------------------------------------------- ranges and rules
+
+
+@pytest.mark.parametrize("key", [key for key, row in KEYS.items() if type(row.default) is float])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1.0])
+def test_numbers_are_finite_and_not_negative(key, value):
+    line = refused(changed(**{key: value}))
+    assert line.startswith(f"config.{key}: {value!r} is not a number ") and "the default is" in line
+
+
+@pytest.mark.parametrize("key", [key for key, row in KEYS.items() if type(row.default) is int])
+@pytest.mark.parametrize("value", [-1, True, 2**32])
+def test_integers_are_in_range_and_no_flags(key, value):
+    assert f"config.{key}: {value!r} is not an " in refused(changed(**{key: value}))
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_no_key_is_empty(key):
+    assert f"config.{key}: None is not " in refused(changed(**{key: None}))
+
+
+@pytest.mark.parametrize("key", CHOICES)
+def test_misspelt_choice_names_the_legal_ones_and_the_nearest(key):
+    for name in CHOICES[key]:
+        if name.endswith(":"):
+            assert "is not one of" in refused(changed(**{key: name}))
+            validate(changed(**{key: name + "x", "data.flip": False}))
+            continue
+        misspelt = name[:-1] + "_" + name[-1]
+        line = refused(changed(**{key: misspelt}))
+        assert f"config.{key}: {misspelt!r} is not one of " in line
+        assert all(choice in line for choice in CHOICES[key])
+        if len(name) > 2:
+            assert line.endswith(f"did you mean {name!r}?")
+
+
+OUT_OF_RANGE = (
+    ("optim.lr", 0.0, "a number above 0"),
+    ("optim.ema_decay", 1.0, "a number of at least 0 and below 1"),
+    ("net.dropout", 1.0, "a number of at least 0 and below 1"),
+    ("diffusion.beta_1", 0.0, "a number above 0 and below 1"),
+    ("diffusion.beta_T", 1.0, "a number above 0 and below 1"),
+    ("diffusion.T", 0, "an integer from 1 to 1000000"),
+    ("train.batch_size", 0, "an integer from 1 to 1000000"),
+    ("train.steps_per_dispatch", 0, "an integer from 1 to 10000"),
+    ("net.channels", 33, "an even integer from 4 to 65536"),
+    ("net.multipliers", (), "a list of integers from 1 to 256"),
+    ("net.multipliers", (1, 0), "a list of integers from 1 to 256"),
+    ("net.attention", (16.0,), "a list of integers from 1 to 8192"),
+    ("data.dir", "a\0b", "a path"),
+)
+
+
+@pytest.mark.parametrize(("key", "value", "legal"), OUT_OF_RANGE)
+def test_ends_of_ranges(key, value, legal):
+    assert refused(changed(**{key: value})).startswith(f"config.{key}: {value!r} is not {legal}")
+
+
+GUIDED = {"net.class_conditional": True, "net.label_dropout": 0.1, "sample.guidance": 1.0}
+
+IMPOSSIBLE = (
+    (
+        {"diffusion.variance": "learned"},
+        "'learned' would never be trained, since objective 'simple' has no term for it",
+    ),
+    ({"diffusion.variance": "learned_range", "objective.name": "mu_mse"}, "use objective hybrid or vlb"),
+    ({"objective.name": "hybrid"}, "variance 'fixed_large' has nothing to train; use variance learned_range"),
+    ({"diffusion.schedule": "jsd"}, "without signal, where x_0 cannot be read from eps; use velocity, x_0, mu or v"),
+    ({"diffusion.schedule": "rectified"}, "'eps' does not go with schedule 'rectified'"),
+    (
+        {"diffusion.schedule": "rectified", "diffusion.parameterization": "velocity", "objective.name": "min_snr"},
+        "ends with one, at which the network would never be trained; use objective simple, mu_mse or vlb",
+    ),
+    ({"diffusion.schedule": "geometric", "diffusion.sigma_1": 60.0}, "60.0 must be below sigma_T = 50.0"),
+    ({"data.size": 64}, "64 does not apply to 'cifar10'"),
+    ({"data.name": "toy:moons"}, "set data.flip to false and leave data.size at 0"),
+    ({"train.accumulate": 3}, "3 parts do not divide train.batch_size = 128"),
+    ({"optim.skip_spike": 0.5}, "most updates would be skipped"),
+    ({"net.label_dropout": 0.1}, "0.1 of no labels cannot be hidden; set net.class_conditional to true"),
+    ({"sample.guidance": 1.0}, "needs a network that was trained with labels and without"),
+    ({"sample.classifier": "runs/classifier"}, "has no effect where sample.guidance is 0.0"),
+    ({"sample.guidance_to": 0.5}, "guidance from 0.0 to 0.5 of T has no effect"),
+    (GUIDED | {"sample.guidance_from": 0.5, "sample.guidance_to": 0.5}, "0.5 must be below sample.guidance_to = 0.5"),
+    (
+        {"diffusion.schedule": "jsd", "diffusion.parameterization": "v"}
+        | {"sample.guidance": 1.0, "sample.classifier": "runs/classifier"},
+        "schedule 'jsd' ends without signal, where x_0 moves infinitely with a gradient",
+    ),
+)
+
+
+@pytest.mark.parametrize(("values", "reason"), IMPOSSIBLE)
+def test_impossible_combinations(values, reason):
+    config = changed(**values)
+    assert reason in refused(config)
+    assert sum(rule.broken(config) for rule in RULES) == 1
+
+
+def test_every_rule_has_its_case():
+    assert all(any(rule.broken(changed(**values)) for values, _ in IMPOSSIBLE) for rule in RULES)
+
+
+def test_exactly_the_trainable_methods_are_accepted():
+    axes = ("diffusion.schedule", "diffusion.parameterization", "diffusion.variance", "objective.name")
+    accepted = 0
+    for schedule, parameterization, variance, objective in itertools.product(*(CHOICES[axis] for axis in axes)):
+        config = changed(**dict(zip(axes, (schedule, parameterization, variance, objective), strict=True)))
+        fixed = variance.startswith("fixed")
+        possible = objective == "vlb" or (objective == "hybrid") != fixed
+        if schedule in SIGNAL_ENDS:
+            possible &= parameterization != "eps" and objective not in ("p2", "min_snr")
+        if possible:
+            validate(config)
+            accepted += 1
+        else:
+            refused(config)
+    # vlb, hybrid, four squared errors; without signal at T one parameterisation and two squared errors less
+    assert accepted == 9 * 5 * (4 + 2 + 4 * 2) + 2 * 4 * (4 + 2 + 2 * 2)
+
+
+FITTING = {"net.heads": 2, "net.attention": (16, 8)}
+"""Other values that suit the default U-Net."""
+
+
+@pytest.mark.parametrize("key", READ_BY)
+def test_key_that_nothing_reads_cannot_be_changed(key):
+    reader, values = READ_BY[key]
+    for choice in CHOICES[reader]:
+        config = changed(**{reader: choice, key: FITTING.get(key, other(key))})
+        if choice not in values:
+            assert f"has no effect where {reader} is {choice!r}" in refused(config)
+        elif choice == "hybrid":
+            config.diffusion.variance = "learned_range"
+            validate(config)
+        elif choice not in SIGNAL_ENDS:
+            validate(config)
+
+
+def test_levels_suit_the_size_of_the_images():
+    assert "use at most 3 levels" in refused(changed(data__name="mnist"))
+    assert "multiple of 8, and the images have 100 pixels" in refused(changed(data__name="folder:x"), size=100)
+    validate(changed(data__name="folder:x"))
+    validate(changed(data__name="folder:x"), size=64)
+
+
+def test_attention_is_reached():
+    assert "use some of 28, 14, 7, or ()" in refused(changed(data__name="mnist", net__multipliers=(1, 2, 2)))
+    validate(changed(data__name="mnist", net__multipliers=(1, 2, 2), net__attention=(14, 7)))
+    validate(changed(net__attention=()))
+    assert "24 is no height" in refused(changed(net__attention=(16, 24)))
+    assert "16 is no height" in refused(changed(data__name="folder:x"), size=8)
+
+
+def test_heads_divide_the_channels_of_attention_blocks():
+    assert "3 heads do not divide the 256 channels" in refused(changed(net__heads=3))
+    validate(changed(net__heads=4))
+    # At 16 pixels the width is 32 * 2, in the middle 32 * 3; the widths without attention do not count.
+    widths = {"net.channels": 32, "net.multipliers": (1, 2, 3)}
+    validate(changed(**widths, net__heads=32))
+    assert "64 heads do not divide the 96 channels" in refused(changed(**widths, net__heads=64))
+    assert "3 heads do not divide the 64 channels" in refused(changed(**widths, net__heads=3))
+    validate(changed(**widths, net__heads=3, net__attention=()))
+
+
+@pytest.mark.parametrize(
+    ("name", "choices", "best"),
+    [
+        ("cosin", VP_SCHEDULES, "cosine"),
+        ("lr", KEYS, "optim.lr"),
+        ("optim.lrr", KEYS, "optim.lr"),
+        ("otpim.lr", KEYS, "optim.lr"),
+        ("train.ema_decay", KEYS, "optim.ema_decay"),
+        ("net.DROPOUT", KEYS, "net.dropout"),
+        ("xyzzy", KEYS, None),
+        ("a", (), None),
+    ],
+)
+def test_nearest(name, choices, best):
+    assert nearest(name, choices) == best
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_key_is_found_from_a_slip(key):
+    section, dot, name = key.rpartition(".")
+    slipped = f"{section}{dot}{name[0]}{name}"
+    with pytest.raises(ValueError, match=rf"config\.{slipped}: no such key; .*did you mean config\.{key}\?"):
+        lookup(slipped)
+
+
+# -------------------------------------------------------------------------------------------------- files and the paper
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_config_file_is_a_documented_difference(path):
+    config = load(path)
+    validate(config)
+    tree = ast.parse(path.read_text())
+    doc = ast.get_docstring(tree) or ""
+    assert all(word in doc for word in ("Paper row:", "Score:", "Cost:"))
+    assert re.search(rf"python scripts/train(_classifier)?\.py --config=configs/{path.name}", doc)
+    assert len(doc.splitlines()[0]) <= 100 and doc.splitlines()[0].endswith(".")
+
+    bases = [n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module and "configs" in n.module]
+    base = load(ROOT / f"{bases[0].replace('.', '/')}.py") if bases else default_config()
+    targets = [target for node in ast.walk(tree) if isinstance(node, ast.Assign) for target in node.targets]
+    named = {ast.unparse(target).removeprefix("config.") for target in targets} - {"config"}
+    assert named == {key for key, _, _ in differences(base, config)}
+
+
+@pytest.mark.parametrize("name", FAITHFUL)
+def test_paper_configs_are_the_papers(name):
+    config = load(ROOT / "configs" / f"{name}.py")
+    assert config.paper == name
+    assert deviations(config) == []
+
+
+def test_papers_values_are_keys():
+    for published in PAPER.values():
+        assert published.values.keys() <= KEYS.keys() - {"seed"}
+        validate(restore(published.values | {"data.name": published.values.get("data.name", "folder:x")}))
+
+
+def test_deviations_name_key_value_and_the_papers():
+    config = changed(paper="cifar10", optim__lr=1e-3, data__flip=False)
+    assert deviations(config) == ["data.flip = False (paper: True)", "optim.lr = 0.001 (paper: 0.0002)"]
+    assert deviations(changed(optim__lr=1e-3)) == []
+    small = deviations(load(ROOT / "configs" / "cifar10_small.py"))
+    assert "net.channels = 64 (paper: 128)" in small and "train.steps = 20000 (paper: 800000)" in small
+    with pytest.raises(ValueError, match=r"config\.paper: 'nips' is not one of cifar10"):
+        deviations(changed(paper="nips"))
+
+
+# ----------------------------------------------------------------------------------------------------- the command line
+
+SCRIPT = '''"""A script for tests: prints its config."""
+
+import sys
+
+sys.path.insert(0, {root!r})
+
+from absl import flags
+
+from diffusion.runtime import cli
+from diffusion.config.config import flatten
+
+CONFIG = cli.define_config("configs/digits.py")
+NUMBER = flags.DEFINE_integer("number", 1, "which way to end")
+
+
+def main():
+    if NUMBER.value == 2:
+        raise KeyboardInterrupt
+    if NUMBER.value == 3:
+        int("seven")
+    if NUMBER.value == 4:
+        raise RuntimeError("a bug")
+    if NUMBER.value == 5:
+        return 7
+    if NUMBER.value == 6:
+        open("/nonexistent/file")
+    if NUMBER.value == 7:
+        bytearray(2**62)
+    print(CONFIG.name, flatten(CONFIG.value))
+
+
+if __name__ == "__main__":
+    cli.run(main)
+'''
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    path = tmp_path_factory.mktemp("script") / "script.py"
+    path.write_text(SCRIPT.format(root=str(ROOT)))
+    return path
+
+
+def call(script: Path, *args: str, **environment: str) -> subprocess.CompletedProcess:
+    """Runs the script from its own folder, where no config file lies."""
+    env = os.environ | environment
+    command = [sys.executable, str(script), *args]
+    return subprocess.run(command, cwd=script.parent, capture_output=True, text=True, env=env, timeout=60)
+
+
+def one_line(done: subprocess.CompletedProcess, status: int = 2) -> str:
+    """The single line on stderr of a run that failed without a traceback."""
+    assert (done.returncode, done.stdout) == (status, ""), done.stderr
+    assert done.stderr.startswith("script.py: ") and done.stderr.count("\n") == 1
+    return done.stderr.removeprefix("script.py: ").strip()
+
+
+MISTAKES = (
+    (["--config.optim.learnin_rate=1"], "config.optim.learnin_rate: no such key; config.optim has lr, warmup_steps, "),
+    (["--config.optim.lrr=1"], "did you mean config.optim.lr?"),
+    (["--config.lr=1"], "did you mean config.optim.lr?"),
+    (["--config.optim=1"], "config.optim is a section, not a key; set one of optim.lr,"),
+    (["--config.optim.lr.x=1"], "config.optim.lr.x: no such key"),
+    (["--config.=1"], "config.: no such key"),
+    (["--config.optim.lr=fast"], "config.optim.lr: 'fast' is not a number; the default is 0.0002"),
+    (["--config.optim.lr=nan"], "config.optim.lr: nan is not a number above 0"),
+    (["--config.train.steps=1e5"], "config.train.steps: '1e5' is not an integer"),
+    (["--config.train.steps=99999999999999999999"], "is not an integer of at least 1"),
+    (["--config.data.flip=maybe"], "config.data.flip: 'maybe' is not true or false"),
+    (["--config.net.attention=four"], "config.net.attention: 'four' is not a list of integers, such as 16 or 16,8"),
+    (["--config.optim.lr"], "--config.optim.lr needs a value"),
+    (["--noconfig.optim.lr"], "turns off a true-or-false key"),
+    (["--config.diffusion.schedule=cosin"], "did you mean 'cosine'?"),
+    (["--config.diffusion.variance=learned"], "would never be trained"),
+    (["--config.net.attention=16"], "use some of 8, 4, or ()"),
+    (["--config=configs/cifar11.py"], "--config=configs/cifar11.py: no such file; did you mean configs/cifar10.py?"),
+    (["--config=xyz"], "--config=xyz: no such file; there are configs/"),
+    (["--config="], "--config=: no such file"),
+    (["--config"], "Missing value for flag --config"),
+    (["--numbr=1"], "--numbr: no such flag; did you mean --number?"),
+    (["--batch_size=1"], "--batch_size: no such flag; did you mean --config.train.batch_size?"),
+    (["--zzzzzz"], "--zzzzzz: no such flag; --help lists the flags"),
+    (["--number=one"], "flag --number=one: invalid literal"),
+    (["configs/digits.py"], "'configs/digits.py' is not a flag"),
+    (["--flagfile=/nonexistent"], "/nonexistent"),
+)
+
+
+@pytest.mark.parametrize(("args", "expected"), MISTAKES, ids=lambda v: str(v)[:40])
+def test_mistake_ends_in_one_line(script, args, expected):
+    assert expected in one_line(call(script, *args))
+
+
+FAULTY_FILES = (
+    ("def get_config(:\n", "line 1: invalid syntax"),
+    ("x = 1\nimport nonesuch\n", "line 2: ModuleNotFoundError: No module named 'nonesuch'"),
+    ("x = 1\n", "get_config() must return a config"),
+    ("def get_config():\n    return {'optim': {'lr': 1}}\n", "get_config() must return a config"),
+    ("get_config = 3\n", "TypeError: 'int' object is not callable"),
+    ("def get_config():\n    raise ValueError('two\\nlines')\n", "line 2: ValueError: two lines"),
+    ("{start}    c.optim.learn_rate = 1.0\n    return c\n", "line 4: 'learn_rate' is not a config key"),
+    (
+        "{start}    c.optim.lrr = 1.0\n    return c\n",
+        "line 4: 'lrr' is not a config key; did you mean config.optim.lr?",
+    ),
+    ("{start}    c.optim.lr = 2 * c.optim.lrr\n    return c\n", "line 4: 'lrr' is not a config key"),
+    ("{start}    c.optim.lr = 'fast'\n    return c\n", "line 4: TypeError: Could not override field 'lr'"),
+    ("{start}    c.optim.lr = -1.0\n    return c\n", "config.optim.lr: -1.0 is not a number above 0"),
+    ("{start}    with c.unlocked():\n        c.optim.lrr = 1.0\n    return c\n", "did you mean config.optim.lr?"),
+    ("{start}    with c.unlocked():\n        del c.optim.lr\n    return c\n", "config.optim.lr is missing"),
+)
+
+
+@pytest.mark.parametrize(("text", "expected"), FAULTY_FILES, ids=range(len(FAULTY_FILES)))
+def test_faulty_config_file_names_its_line(tmp_path, text, expected):
+    start = "from diffusion.config.config import default_config\ndef get_config():\n    c = default_config()\n"
+    path = tmp_path / "faulty.py"
+    path.write_text(text.replace("{start}", start))
+    with pytest.raises(ValueError) as caught:
+        validate(load(path))
+    line = str(caught.value)
+    assert expected in line and "\n" not in line
+    assert line.startswith((str(path), "config."))
+
+
+def test_faulty_config_file_ends_in_one_line(script):
+    (script.parent / "faulty.py").write_text("def get_config():\n    return 1 / 0\n")
+    assert one_line(call(script, "--config=faulty.py")) == "faulty.py, line 2: ZeroDivisionError: division by zero"
+
+
+def test_overrides_in_every_spelling(script):
+    (script.parent / "flags").write_text("--config.optim.clip=0.5\n")
+    args = ["--config.optim.lr", "5e-4", "-config.net.blocks=3", "--config=configs/cifar10.py", "--noconfig.data.flip"]
+    args += ["--config.net.remat", "--config.net.attention=(16, 8)", "--config.seed=1", "--config.seed=2"]
+    args += ["--config.optim.ema_warmup=true", "--flagfile=flags", "--config.data.dir=a=b"]
+    done = call(script, *args)
+    assert (done.returncode, done.stderr) == (0, "")
+    name, _, printed = done.stdout.partition(" ")
+    set_here = {
+        "optim.lr": 5e-4,
+        "net.blocks": 3,
+        "data.flip": False,
+        "net.remat": True,
+        "net.attention": (16, 8),
+        "seed": 2,
+        "optim.ema_warmup": True,
+        "optim.clip": 0.5,
+        "data.dir": "a=b",
+    }
+    assert name == "cifar10"
+    assert ast.literal_eval(printed) == flatten(load(ROOT / "configs" / "cifar10.py")) | set_here
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("16", (16,)), ("16,8", (16, 8)), ("(16,)", (16,)), ("[16, 8]", (16, 8)), ("()", ()), ("", ())]
+)
+def test_lists_in_every_spelling(text, value):
+    config = default_config()
+    override(config, "net.attention", text)
+    assert config.net.attention == value
+
+
+def test_random_overrides_are_accepted_or_refused_in_one_line():
+    numbers = ["0", "1", "-1", "2", "1e9", "nan", "inf", "9" * 99]
+    words = [*numbers, "", "true", "none", "1,2", "(1,2,2)", "((", "eps", "é", "a\nb"]
+    draw, outcomes = random.Random(0), [0, 0]
+    for _ in range(1000):
+        config = default_config()
+        key = draw.choice([*KEYS, *KEYS, "optim", "optim.lrr", ""])
+        try:
+            override(config, key, draw.choice([*words, *CHOICES.get(key, ())]))
+            validate(config)
+            outcomes[0] += 1
+        except ValueError as error:
+            assert "\n" not in str(error) and str(error).startswith("config.")
+            outcomes[1] += 1
+    assert min(outcomes) > 100
+
+
+def test_main_ends_the_script_with_its_status(script):
+    assert call(script).returncode == 0
+    assert call(script, "--number=5").returncode == 7
+    assert one_line(call(script, "--number=2"), status=130) == "interrupted"
+
+
+def test_errors_out_of_main(script):
+    hint = "(DIFFUSION_TRACEBACK=1 shows where)"
+    assert one_line(call(script, "--number=3")).endswith(f"invalid literal for int() with base 10: 'seven' {hint}")
+    assert "FileNotFoundError" in one_line(call(script, "--number=6"))
+    assert one_line(call(script, "--number=7")).startswith("MemoryError")
+    bug = call(script, "--number=4")
+    assert bug.returncode == 1 and "Traceback" in bug.stderr
+
+
+def test_traceback_on_request(script):
+    done = call(script, "--config.optim.lr=fast", DIFFUSION_TRACEBACK="1")
+    assert done.returncode == 1 and "Traceback" in done.stderr and "'fast' is not a number" in done.stderr
+
+
+def test_explain_prints_every_key(script):
+    done = call(script, "--explain", "--config.optim.lr=0.125")
+    assert (done.returncode, done.stderr) == (0, "")
+    page = " ".join(done.stdout.split())
+    assert "optim.lr = 0.125 * default 0.0002" in page
+    for key, row in KEYS.items():
+        assert f" {key} = " in page and row.doc in page
+
+
+def test_a_closed_pipe_is_no_error(script):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, str(script), "--explain"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("name", ["script.py", "train.py", "sample.py"])
+def test_help_is_a_page_and_immediate(script, name):
+    path = script if name == script.name else ROOT / "scripts" / name
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, str(path), "--help"], capture_output=True, text=True, timeout=60)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert (done.returncode, done.stderr) == (0, "")
+    doc = ast.get_docstring(ast.parse(path.read_text())) or ""
+    assert " ".join(done.stdout.split()).startswith(" ".join(doc.split())) and "Flags:" in done.stdout
+    if "define_config" in path.read_text():
+        assert all(word in done.stdout for word in ("--explain", "configs/cifar10.py", "--config.optim.lr=1e-4"))
+    # Processor time, which does not grow when other programs run beside.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5

@@ -1,0 +1,39 @@
+"""Configs that are legal but hardly meant: each gets a line, published ones get none."""
+
+from pathlib import Path
+
+import pytest
+
+from diffusion.config.config import default_config
+from diffusion.config.files import load
+from diffusion.config.validation import doubts
+
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configs_raise_no_doubt(path):
+    assert doubts(load(path)) == []
+
+
+def test_an_average_that_keeps_untrained_weights_is_doubted():
+    """0.999^1000 = 0.37 of the first weights are left; 0.05 is reached at 2995 steps."""
+    config = default_config()
+    config.optim.ema_decay = 0.999
+    config.train.steps = 1000
+    assert len(doubts(config)) == 1 and "0.999" in doubts(config)[0] and "ema_warmup" in doubts(config)[0]
+    config.train.steps = 2994
+    assert len(doubts(config)) == 1
+    config.train.steps = 2995
+    assert doubts(config) == []
+    config.train.steps = 1000
+    config.optim.ema_warmup = True
+    assert doubts(config) == []
+
+
+def test_importance_sampling_without_the_bound_is_doubted():
+    config = default_config()
+    config.objective.timesteps = "loss_second_moment"
+    assert len(doubts(config)) == 1
+    config.objective.name = "vlb"
+    assert doubts(config) == []

@@ -1,0 +1,247 @@
+"""Several processes as one run: they see the same batches and draws, save together, and none outlives another.
+
+All is real but the hosts, which are one: processes, the meeting, jax.distributed, collectives by gloo.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from diffusion.data.embedded import digits
+from diffusion.distributed import hosts, sharding
+from diffusion.training import feed
+from tests.support import together
+
+ROOT = Path(__file__).resolve().parents[2]
+GONE = 75
+
+
+def a_port():
+    with socket.create_server(("", 0)) as found:
+        return found.getsockname()[1]
+
+
+@pytest.mark.parametrize("owners", [[0] * 4 + [1] * 4, [0, 1] * 4, [0, 0, 0, 0, 0, 1, 2, 2], [2, 0, 1, 1, 0, 0, 0, 2]])
+@pytest.mark.parametrize("order", [range(8), [3, 1, 0, 2, 7, 6, 5, 4]])
+def test_shares_of_a_batch_are_disjoint_and_whole(owners, order):
+    """Whatever devices a process has, and in whatever order the mesh has them."""
+    place = sharding.split_axis(sharding.make_mesh([jax.devices()[i] for i in order]))
+    held = place.devices_indices_map((24,))
+    shares = [
+        hosts.rows([index for device, index in held.items() if owners[device.id] == process], 24)
+        for process in sorted(set(owners))
+    ]
+    assert sorted(np.concatenate(shares)) == list(range(24))
+    for process, share in enumerate(shares):
+        assert len(share) == 3 * owners.count(process) and np.all(np.diff(share) > 0)
+
+
+def test_other_data_than_those_of_process_0_are_refused(monkeypatch):
+    def others(own):
+        return np.stack([own, own, own + np.array([1, 0, 0, 0, 0, 0], np.uint32)])
+
+    monkeypatch.setattr(hosts, "everyones", others)
+    with pytest.raises(ValueError, match="process 2 of 3 reads other data than process 0: 1501 images of 8x8x1"):
+        feed.streamed(digits(train=True), 0, 16, sharding.make_mesh(), 0)
+
+
+def test_a_batch_that_does_not_divide():
+    with pytest.raises(ValueError, match="batch_size = 12 does not divide over 8 devices; use 8 or 16"):
+        feed.streamed(digits(train=True), 0, 12, sharding.make_mesh(), 0)
+
+
+class Group:
+    """Processes that are started together; on one machine, with `devices` CPU devices each.
+
+    Compiled without optimisation: compiled programs are kept for process 0 alone, and the nets are tiny.
+    """
+
+    def __init__(self, folder, commands, devices):
+        flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+        settings = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+        settings.pop("DIFFUSION_TRACEBACK", None)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.logs = [folder / f"log.{i}" for i in range(len(commands))]
+        self.processes = []
+        for command, log in zip(commands, self.logs, strict=True):
+            with log.open("wb") as console:
+                self.processes.append(
+                    subprocess.Popen([sys.executable, *command], cwd=ROOT, env=settings, stdout=console, stderr=console)
+                )
+
+    def text(self, process):
+        return self.logs[process].read_text()
+
+    def last(self, process):
+        return self.text(process).strip().splitlines()[-1]
+
+    def statuses(self, limit=800):
+        deadline = time.monotonic() + limit
+        try:
+            return [process.wait(max(1, deadline - time.monotonic())) for process in self.processes]
+        finally:
+            for process in self.processes:
+                process.kill()
+
+
+def workers(folder, processes, devices, **spec):
+    worker = str(ROOT / "tests" / "support" / "together.py")
+    spec |= {"port": a_port(), "processes": processes, "folder": str(folder)}
+    return Group(folder, [[worker, json.dumps({**spec, "process": i})] for i in range(processes)], devices)
+
+
+def alone(folder, first, last, rules="replicated", devices=4):
+    return list(together.steps(rules, folder, first, last, list(range(devices))))
+
+
+def assert_same(found, expected, who=""):
+    """Batches and draws exactly, losses to 1e-5; says by how much losses differ (`pytest -s` shows it)."""
+    assert [row[0] for row in found] == [row[0] for row in expected]
+    assert [row[2] for row in found] == [row[2] for row in expected]
+    losses, wanted = np.array([row[1] for row in found]), np.array([row[1] for row in expected])
+    if who:
+        print(f"\n{who}: losses of {len(losses)} steps differ by {np.max(np.abs(losses / wanted - 1)):.1e} at most")
+    np.testing.assert_allclose(losses, wanted, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_processes_train_as_one_until_one_is_killed(tmp_path):
+    """2 x 2 devices, in the mesh by turns; saved at step 2; process 1 is killed after step 3; one process goes on."""
+    group = workers(tmp_path, 2, 2, steps=4, save=2, die=[1, 3], order=[0, 2, 3, 1])
+    expected = alone(tmp_path, 0, 4)
+    assert group.statuses() == [GONE, -signal.SIGKILL], group.text(0)
+    assert_same(json.loads((tmp_path / "seen.1.json").read_text()), expected[:3])
+    assert group.last(0).startswith("together.py: process 1 of 2 has gone (")
+    assert group.last(0).endswith("; start again: it goes on from checkpoint 2")
+    assert not list(tmp_path.glob(".start*"))
+    assert_same(alone(tmp_path, 2, 4), expected[2:])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "devices"), [(1, 4), (2, 2), (4, 1)])
+@pytest.mark.parametrize("rules", ["replicated", "fsdp"])
+def test_processes_and_rules_change_neither_draws_nor_losses(tmp_path, processes, devices, rules):
+    """50 steps, against one device; then 5 from a checkpoint of step 25, by another number of processes."""
+    group = workers(tmp_path, processes, devices, steps=50, save=25, rules=rules)
+    expected = alone(tmp_path, 0, 50, devices=1)
+    assert group.statuses() == [0] * processes, group.text(0)
+    for process in range(processes):
+        who = f"processes {processes} of {devices} devices, {rules}, process {process}"
+        assert_same(json.loads((tmp_path / f"seen.{process}.json").read_text()), expected, who)
+    others = {1: 2, 2: 4, 4: 2}[processes]
+    other = workers(tmp_path, others, 1, steps=30, first=25)
+    assert other.statuses() == [0] * others, other.text(0)
+    assert_same(json.loads((tmp_path / "seen.0.json").read_text()), expected[25:30])
+    assert_same(alone(tmp_path, 25, 30, devices=1), expected[25:30])
+
+
+@pytest.mark.slow
+def test_the_end_of_process_0_ends_the_others(tmp_path):
+    group = workers(tmp_path, 4, 1, steps=10**6, save=2, die=[0, 3])
+    assert group.statuses() == [-signal.SIGKILL, GONE, GONE, GONE], group.text(1)
+    for process in (1, 2, 3):
+        assert "process 0 of 4 has gone (" in group.last(process) and "checkpoint 2" in group.last(process)
+        assert "Check failure stack trace" not in group.text(process)
+
+
+@pytest.mark.slow
+def test_an_error_in_one_process_is_the_last_line_of_all(tmp_path):
+    group = workers(tmp_path, 2, 1, steps=10, fail=1)
+    assert group.statuses() == [2, 2]
+    assert group.last(1) == "together.py: the data of this host are gone"
+    assert group.last(0).endswith(") has ended: the data of this host are gone")
+    assert "process 1 of 2 (" in group.last(0)
+
+
+SCRIPT = [
+    str(ROOT / "scripts" / "train.py"),
+    "--config=configs/digits.py",
+    "--config.diffusion.T=20",
+    "--config.diffusion.beta_T=0.7",
+    "--config.net.channels=8",
+    "--config.net.multipliers=1",
+    "--config.net.attention=()",
+    "--config.train.batch_size=16",
+    "--config.train.steps_per_dispatch=1",
+    "--config.train.log_every=1",
+    "--config.train.sample_every=4",
+    "--config.train.eval_every=4",
+    "--config.train.checkpoint_every=2",
+    "--config.eval.noise_scale=true",
+    "--config.sample.n=4",
+    "--config.sample.preview_steps=5",
+    "--config.eval.n=4",
+    "--config.eval.quick_n=4",
+    "--config.eval.quick_steps=5",
+]
+
+
+def scripts(folder, logs, processes, devices, *more, missing=()):
+    flags = [f"--workdir={folder}", "--distributed", f"--coordinator=localhost:{a_port()}", f"--processes={processes}"]
+    present = [i for i in range(processes) if i not in missing]
+    return Group(logs, [[*SCRIPT, *flags, f"--process={i}", *more] for i in present], devices)
+
+
+def curve(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line["train/loss"] for line in lines if "train/loss" in line}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rules", ["replicated", "fsdp"])
+def test_a_run_on_other_numbers_of_processes(tmp_path, rules):
+    """The whole script: 8 steps by 2 processes and by 1; the one of 2, stopped by a signal to one of them, by 4."""
+    rule, run = f"--config.train.sharding={rules}", tmp_path / "run"
+    one = scripts(tmp_path / "one", tmp_path / "a", 1, 4, rule, "--config.train.steps=8")
+    two = scripts(run, tmp_path / "b", 2, 2, rule, "--config.train.steps=100000")
+    while "step 2/" not in two.text(0):
+        assert two.processes[0].poll() is None, two.text(0)
+        time.sleep(0.1)
+    two.processes[1].send_signal(signal.SIGTERM)
+    assert two.statuses() == [GONE, GONE], two.text(0)
+    assert "stopped" in two.last(0) and "start it again" in two.last(0)
+    before = curve(run)
+    four = scripts(run, tmp_path / "c", 4, 1, rule, f"--config.train.steps={max(before) + 8}")
+    assert four.statuses() == [0] * 4, four.text(0)
+    assert "goes on from step" in four.text(0)
+    for process in (1, 2, 3):
+        assert "step " not in four.text(process) and "folder  " not in four.text(process)
+    assert one.statuses() == [0], one.text(0)
+    alone, together = curve(tmp_path / "one"), curve(run)
+    assert sorted(together) == list(range(1, max(before) + 9))
+    shared = sorted(alone.keys() & together.keys())
+    np.testing.assert_allclose([together[s] for s in shared], [alone[s] for s in shared], rtol=1e-5)
+    assert (run / "samples" / "step_0000004.png").exists() and list((run / "eval").glob("estimate_test_4*.json"))
+
+
+@pytest.mark.slow
+def test_the_script_names_who_does_not_come(tmp_path):
+    started = time.monotonic()
+    group = scripts(tmp_path / "run", tmp_path / "logs", 3, 1, "--start_timeout=20", missing=(1,))
+    assert group.statuses() == [2, 2]
+    assert time.monotonic() - started < 60
+    for process in (0, 1):
+        (line,) = group.text(process).strip().splitlines()
+        assert line.startswith("train.py: process 1 has not come within 20 s, of 3; there are 2, on ")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_the_script_names_who_was_started_otherwise(tmp_path):
+    flags = [f"--workdir={tmp_path / 'run'}", f"--coordinator=localhost:{a_port()}", "--processes=2"]
+    commands = [[*SCRIPT, *flags, f"--process={i}", f"--config.optim.lr=0.00{i + 1}"] for i in range(2)]
+    group = Group(tmp_path / "logs", commands, 1)
+    assert group.statuses() == [2, 2]
+    for process in (0, 1):
+        (line,) = group.text(process).strip().splitlines()
+        assert "process 1 (" in line and "config.optim.lr is 0.002 there and 0.001 here" in line

@@ -1,0 +1,56 @@
+"""What a CPU does not do unasked: previews, estimates and closing reports within a stated number of operations."""
+
+import jax
+import numpy as np
+
+from diffusion.commands import train
+from diffusion.config.config import default_config
+from diffusion.data.embedded import digits
+from diffusion.distributed.sharding import make_mesh
+from diffusion.evaluation import summary
+from diffusion.evaluation.budget import UNLIMITED, Budget
+from diffusion.experiment import build
+from tests.support.networks import TwoConvolutions, using
+
+
+def test_images_are_what_the_operations_pay_for():
+    budget = Budget(1e6, 1e3)
+    assert budget.images(64, 10) == 64 and budget.images(64, 50) == 20 and budget.images(64, 1001) == 0
+    assert UNLIMITED.images(10**9, 4000) == 10**9
+
+
+def test_the_final_measurement_is_cut_and_says_so():
+    """T = 4 steps of a small network; a budget for 3 images by 4 steps."""
+    config = default_config()
+    config.update_from_flattened_dict(
+        {
+            "data.name": "digits",
+            "diffusion.T": 4,
+            "diffusion.beta_T": 0.9999,
+            "net.channels": 8,
+            "net.multipliers": (1,),
+            "net.blocks": 1,
+            "net.attention": (),
+            "eval.n": 5,
+        }
+    )
+    with using(TwoConvolutions):
+        ours = build.experiment(config, (8, 8, 1), 10, make_mesh(jax.devices()[:1]))
+    params = ours.create_state().ema
+    forward = train.forward_flops(ours)
+    found = summary.measure(ours, digits(True), digits(False), params, Budget(12.5 * forward, forward))
+    assert found.drawn.shape == (3, 8, 8, 1) and found.likelihood is not None and found.likelihood.images == 3
+    assert [line.split()[1:3] for line in found.lines()[:2]] == [["3", "samples"], ["3", "held-out"]]
+    nothing = summary.measure(ours, digits(True), digits(False), params, Budget(forward, forward))
+    assert nothing.drawn.shape == (0, 8, 8, 1) and nothing.likelihood is None and nothing.score is None
+    assert [line.split()[:2] for line in nothing.cuts] == [["left", "out"]] * 2
+
+
+def test_a_cpu_has_a_limit_and_zero_lifts_it():
+    config = default_config()
+    config.net.channels, config.net.multipliers, config.net.attention = 8, (1,), ()
+    ours = build.experiment(config, (8, 8, 3), 10, make_mesh(jax.devices()[:1]))
+    budget = train.afford(ours)
+    assert budget.flop == (config.eval.cpu_flop if jax.default_backend() == "cpu" else np.inf)
+    config.eval.cpu_flop = 0.0
+    assert train.afford(ours).flop == np.inf

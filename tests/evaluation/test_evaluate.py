@@ -1,0 +1,517 @@
+"""The bound over a data set and scores of sample sets.
+
+Right in a solved world, the same however they are cut up, taken up where they stopped, quoted with their protocol, and
+refused in one line where they cannot be had.
+"""
+
+import json
+import math
+from contextlib import nullcontext
+from functools import partial
+from itertools import count
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffusion.commands import evaluate
+from diffusion.config.config import default_config
+from diffusion.core import elbo, gaussian, schedules, variance
+from diffusion.core.process import vp
+from diffusion.core.types import fold
+from diffusion.data.embedded import digits
+from diffusion.data.source import Source, in_memory
+from diffusion.distributed.sharding import make_mesh
+from diffusion.evaluation import bound as bounding
+from diffusion.evaluation import protocol, sample_sets, scores, summary
+from diffusion.evaluation.protocol import Subject
+from diffusion.evaluation.sample_sets import Chain
+from diffusion.experiment import build, load
+from diffusion.metrics import feature_pass, frechet, rate_distortion
+from diffusion.metrics.features import Extractor
+from diffusion.metrics.inception_score import inception_score
+from diffusion.metrics.likelihood import likelihood
+from diffusion.metrics.partial_results import Kept
+from diffusion.workdir import results
+from diffusion.workdir.results import Result
+from diffusion.workdir.run import Run
+from tests.support.networks import OneConvolution
+from tests.support.worlds import GAUSSIAN, standard_errors
+
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
+T = 20
+
+
+def config():
+    made = default_config()
+    changes = {"data.name": "digits", "diffusion.T": T, "diffusion.beta_T": 0.7, "net.multipliers": (1,)}
+    made.update_from_flattened_dict({**changes, "net.attention": (), "sample.batch_size": 8, "eval.batch_size": 8})
+    return made
+
+
+@pytest.fixture(scope="module")
+def subjects(tmp_path_factory):
+    """The same weights on one and on eight devices."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("diffusion.experiment.registry.UNet", OneConvolution)
+        made = []
+        for n in (1, len(jax.devices())):
+            ours = build.experiment(config(), (8, 8, 1), 10, make_mesh(jax.devices()[:n]))
+            made.append(Subject(ours, ours.init(jax.random.key(1)), tmp_path_factory.mktemp("run"), 7, False))
+        return made
+
+
+@pytest.fixture
+def subject(subjects, tmp_path):
+    return subjects[0]._replace(folder=tmp_path)
+
+
+class Stop(Exception):
+    """What interrupts an evaluation."""
+
+
+def stop_after(n):
+    """A progress that raises as soon as n images are done."""
+
+    def told(done):
+        if done >= n:
+            raise Stop
+
+    return told
+
+
+# --------------------------------------------------------------------------------------------------- the bound itself
+
+N = 3000
+
+
+@pytest.fixture(scope="module")
+def solved():
+    """The bound over N images of the Gaussian world, its per-image totals, and the exact terms in nats."""
+    process = vp(schedules.linear(T, 0.01, 0.75))
+    denoise = GAUSSIAN.denoiser(process, True)
+
+    @jax.jit
+    def bound(keys, images, labels):  # noqa: ARG001
+        draw = jax.vmap(lambda key: GAUSSIAN.draw(key, 1)[0])
+        return elbo.bound(keys, process, variance.learned, denoise, draw(fold(keys, 999)), gaussian.log_prob)
+
+    source = in_memory("world", np.zeros((N, 1, 3, 1), np.uint8))
+    found = likelihood(bound, source, np.arange(N), 500, 5)
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(5), i))(jnp.arange(N))
+    direct = bound(keys, jnp.zeros((N, 1, 3, 1)), jnp.zeros(N, jnp.int32))
+    log_var = np.log([GAUSSIAN.reverse_var(process, t) for t in range(1, T + 1)])
+    exact = GAUSSIAN.terms(process, np.concatenate([log_var[:1], log_var]))
+    return found, direct, exact, GAUSSIAN.prior_kl(process), source, bound
+
+
+def test_the_bound_of_a_solved_world_is_right(solved):
+    found, _, exact, prior, _, _ = solved
+    bits = elbo.bits_per_dim(1.0, 3)
+    assert abs(found.total - (exact.sum() + prior) * bits) < 4.5 * found.standard_error
+    assert (np.abs(found.terms - exact * bits) < 4.5 * found.terms_error).all()
+    assert abs(found.prior - prior * bits) < 4.5 * found.prior_error
+    # it is tight: nothing but the end of the chain is lost over the entropy
+    assert exact.sum() + prior == pytest.approx(GAUSSIAN.entropy(), abs=0.01)
+
+
+def test_means_and_standard_errors_are_those_of_the_images(solved):
+    found, direct, *_ = solved
+    bits = elbo.bits_per_dim(1.0, 3)
+    columns = {
+        "total": np.float64(direct.prior) + np.float64(direct.terms).sum(axis=1),
+        "prior": np.float64(direct.prior),
+        "steps": np.float64(direct.terms)[:, 1:].sum(axis=1),
+        "decoder": np.float64(direct.terms)[:, 0],
+    }
+    errors = {"total": found.standard_error, "prior": found.prior_error}
+    errors |= {"steps": found.steps_error, "decoder": found.decoder_error}
+    for name, values in columns.items():
+        assert getattr(found, name) == pytest.approx(values.mean() * bits, rel=1e-5, abs=1e-7), name
+        assert errors[name] == pytest.approx(values.std(ddof=1) / math.sqrt(N) * bits, rel=1e-4), name
+    rmse = 127.5 * np.sqrt(np.float64(direct.x_0_mse).mean(axis=0))
+    np.testing.assert_allclose(found.x_0_rmse, rmse, rtol=1e-5)
+    assert standard_errors(np.float64(direct.terms), found.terms / bits).max() < 1e-3
+
+
+def test_parts_add_up(solved):
+    found = solved[0]
+    assert found.total == pytest.approx(found.prior + found.terms.sum(), rel=1e-12)
+    assert found.total == pytest.approx(found.prior + found.steps + found.decoder, rel=1e-12)
+    assert found.rate + found.distortion == pytest.approx(found.total, rel=1e-12)
+
+
+@pytest.mark.parametrize("batch", [7, 64])
+def test_the_batch_size_changes_nothing_and_padding_does_not_count(solved, batch):
+    *_, source, bound = solved
+    some = np.arange(100, 150)
+    a, b = likelihood(bound, source, some, 50, 5), likelihood(bound, source, some, batch, 5)
+    for name, value in a.report().items():
+        assert b.report()[name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
+    np.testing.assert_allclose(a.terms, b.terms, rtol=1e-5, atol=1e-6)
+
+
+def test_one_image_has_no_standard_error(solved):
+    *_, source, bound = solved
+    found = likelihood(bound, source, [3], 7, 5)
+    assert found.images == 1 and math.isfinite(found.total) and math.isnan(found.standard_error)
+    with pytest.raises(ValueError, match="at least one image"):
+        likelihood(bound, source, [], 7, 5)
+
+
+# ------------------------------------------------------------------------------------------------- the bound of a run
+
+
+@pytest.mark.slow
+def test_devices_and_batch_sizes_give_the_same_bound(subjects):
+    """37 images, whose last batch is short: one device and eight, batches of 8, 16 and 40."""
+    test = digits(False)
+    found = [
+        bounding.measure(one, test, "test", 37, None, batch, 3)[0]
+        for one, batch in [(subjects[0], 8), (subjects[0], 40), (subjects[-1], 16)]
+    ]
+    for other in found[1:]:
+        for name, value in found[0].values.items():
+            assert other.values[name] == pytest.approx(value, rel=1e-5), name
+        for name, values in found[0].series.items():
+            np.testing.assert_allclose(other.series[name], values, rtol=1e-5)
+
+
+def test_an_interrupted_bound_goes_on_and_ends_in_the_same_bits(subject):
+    test = digits(False)
+    measure = partial(bounding.measure, subject, test, "test", 37, "10", 8)
+    whole, path = measure()
+    path.unlink()
+    with pytest.raises(Stop):
+        measure(progress=stop_after(16))
+    (kept,) = (subject.folder / "eval" / "parts").iterdir()
+    told = []
+    again, path = measure(progress=told.append)
+    assert told == [16, 24, 32, 37]
+    assert (again.values, again.series) == (whole.values, whole.series)
+    assert results.read(path) == again and not kept.exists()
+
+
+def test_parts_of_another_protocol_are_not_used(subject):
+    test = digits(False)
+    measure = partial(bounding.measure, subject, test, "test", batch_size=8)
+    with pytest.raises(Stop):
+        measure(n=24, grid="5", progress=stop_after(16))
+    other = jax.tree.map(lambda x: x + 0.01, subject.params)
+    changes = [{"seed": 1}, {"n": 25}, {"grid": "4"}]
+    for changed in changes:
+        told = []
+        measure(**{"n": 24, "grid": "5", **changed}, progress=told.append)
+        assert told[0] == 0, changed
+    told = []
+    bounding.measure(subject._replace(params=other), test, "test", 24, "5", 8, progress=told.append)
+    assert told[0] == 0
+    told = []
+    measure(n=24, grid="5", batch_size=5, progress=told.append)  # the batch size is no part of it
+    assert told[0] == 16
+
+
+def test_damaged_parts_are_begun_anew(tmp_path):
+    kept = Kept(tmp_path, "nll", {"a": 1})
+    kept.save({"x": np.arange(3)})
+    assert kept.load()["x"].tolist() == [0, 1, 2] and Kept(tmp_path, "nll", {"a": 2}).load() == {}
+    kept.path.write_bytes(kept.path.read_bytes()[:60])
+    with pytest.warns(UserWarning, match="is damaged and is begun anew"):
+        assert kept.load() == {}
+
+
+def test_parts_are_written_from_time_to_time(tmp_path):
+    eager, lazy = Kept(tmp_path, "a", {}, 0.0), Kept(tmp_path, "b", {}, 1e9)
+    for kept in (eager, lazy):
+        kept.offer({"x": np.zeros(1)})
+    assert eager.path.exists() and not lazy.path.exists()
+
+
+def test_memory_of_a_bound_does_not_grow_with_the_images(subject):
+    with pytest.raises(Stop):
+        bounding.measure(subject, digits(False), "test", 200, "10", 8, progress=stop_after(160))
+    (kept,) = (subject.folder / "eval" / "parts").iterdir()
+    with np.load(kept) as file:
+        assert sum(file[name].size for name in file.files) == 2 * (2 * 10 + 3) + 2
+
+
+# -------------------------------------------------------------------------------------------------- rate and distortion
+
+
+def test_rate_distortion_by_hand():
+    """T = 10: row r = 1000 is t = 1, r = 100 is t = 10, at which only L_T was sent."""
+    terms, rmse = [5.0, 4.0, 3.0, 2.0, 1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125], np.arange(10.0)
+    rows = rate_distortion.table(0.01, terms, rmse)
+    assert [(p.reverse_time, p.t) for p in rows] == [(1000 - 100 * i, i + 1) for i in range(10)]
+    assert rows[-1].rate == 0.01 and rows[-1].distortion == 9
+    assert rows[-2].rate == pytest.approx(0.01 + 0.03125) and rows[0].rate == pytest.approx(0.01 + sum(terms[1:]))
+    assert rows[0].rate + terms[0] == pytest.approx(0.01 + sum(terms))
+
+
+def test_the_published_rows_are_steps_1_to_901():
+    """Table 4's index: reverse time r is 0-based step 1000 - r of the original code, t = 1001 - r here."""
+    terms = np.random.default_rng(0).exponential(size=1000) / 1000
+    rows = rate_distortion.table(1e-5, terms, np.linspace(1, 70, 1000))
+    assert [p.t for p in rows] == [1001 - r for r in rate_distortion.REVERSE_TIMES]
+    for p in rows:
+        assert p.rate == pytest.approx(1e-5 + sum(terms[s] for s in range(1000) if s > 1000 - p.reverse_time))
+    assert rows[0].rate + terms[0] == pytest.approx(1e-5 + terms.sum())
+
+
+def test_curves_of_other_chains():
+    assert [p.t for p in rate_distortion.table(0.0, [1.0], [2.0])] == [1]
+    rows = rate_distortion.table(0.0, np.ones(4), np.ones(4))
+    assert [p.t for p in rows] == [1, 2, 3, 4] and [p.rate for p in rows] == [3, 2, 1, 0]
+    for terms, rmse in [([], []), ([1.0], [1.0, 2.0])]:
+        with pytest.raises(ValueError, match="one term and one error a step"):
+            rate_distortion.curve(0.0, terms, rmse)
+
+
+# ------------------------------------------------------------------------------------------------------- result files
+
+
+def test_results_are_read_as_they_were_written(tmp_path):
+    made = Result("nll", {"a": 1.5, "b": math.nan}, {"s": [1.0, math.inf]}, {"split": "test", "step": 10, "n": None})
+    path = results.write(tmp_path / "runs" / "x", made, "ddim50")
+    assert path == tmp_path / "runs" / "x" / "eval" / "nll_test_10_ddim50.json"
+    assert "NaN" not in path.read_text() and "Infinity" not in path.read_text()
+    again = results.read(path)
+    assert again.values["a"] == 1.5 and math.isnan(again.values["b"]) and math.isnan(again.series["s"][1])
+    assert again.protocol == made.protocol and results.find(tmp_path)[0][0] == path
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", "3", '{"name": "a"}', '{"name": 1, "values": {}, "series": {}, "protocol": {}}'),
+        '{"name": "a", "values": {"x": "1"}, "series": {}, "protocol": {}}',
+        '{"name": "a", "values": {}, "series": {"x": 1}, "protocol": {}}',
+    ],
+)
+def test_what_is_no_result_is_left_out_with_a_line(tmp_path, text):
+    good = results.write(tmp_path, Result("fid", {"fid": 3.0}, {}, {}))
+    bad = tmp_path / "eval" / "bad.json"
+    bad.write_text(text)
+    with pytest.raises(ValueError, match=r"bad\.json is no result file or is damaged") as error:
+        results.read(bad)
+    assert "\n" not in str(error.value)
+    with pytest.warns(UserWarning, match=r"left out: .*bad\.json"):
+        assert [path for path, _ in results.find(tmp_path)] == [good]
+
+
+def test_suffixes_tell_departures_from_the_usual(subject):
+    ours = subject.ours
+    usual = protocol.of_samples(ours) | {"weights": "ema", "images": 50_000}
+    assert protocol.departures(ours, usual) == []
+    chain = protocol.of_samples(ours, "ddim", "4,2", 0.5, 3, True) | {"weights": "raw", "images": 10}
+    assert protocol.departures(ours, chain) == ["ddim", "4-2", "eta0.5", "seed3", "raw", "truncated", "n10"]
+
+
+# ------------------------------------------------------------------------------------------------- scores of samples
+
+
+def toy(calls):
+    """An extractor of random projections, which counts the images that it is given."""
+    widths = {"768": 5, "1280": 6, "2048": 8, "logits_unbiased": 10}
+    matrices = {layer: np.random.default_rng(d).normal(size=(64, d)) for layer, d in widths.items()}
+
+    def extract(images):
+        calls.append(len(images))
+        x = images.reshape(len(images), -1) / 127.5 - 1
+        return {layer: (x @ m).astype(np.float32) for layer, m in matrices.items()}
+
+    return Extractor("toy", "w" * 64, tuple(widths), extract)
+
+
+@pytest.fixture
+def prepare(subject, monkeypatch, tmp_path):
+    """prepare(asked fields) for a run of `subject`, with the toy as Inception; the list of its calls."""
+    calls: list[int] = []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(scores.features, "inception", lambda *_, **__: toy(calls))
+    monkeypatch.setattr("diffusion.experiment.registry.UNet", OneConvolution)
+    monkeypatch.setattr(load, "load", lambda *_: (subject.ours, subject.params, subject.step))
+    run = Run(config(), (8, 8, 1), 10)
+    return (lambda **asked: evaluate.prepare(subject.folder, run, evaluate.Asked(**asked))), calls
+
+
+def quiet(what, total):  # noqa: ARG001
+    return nullcontext(lambda done: None)  # noqa: ARG005
+
+
+STAMP = {
+    "config",
+    "config_hash",
+    "paper",
+    "step",
+    "weights",
+    "split",
+    "images",
+    "sampler",
+    "grid",
+    "steps",
+    "eta",
+    "clip",
+}
+STAMP |= {"seed", "quantisation", "resize", "features", "reference", "precision", "devices", "version", "revision"}
+
+
+def test_scores_are_those_of_the_drawn_samples(prepare, subject):
+    make, calls = prepare
+    names = ("fid", "fd_768", "inception_score", "kid", "precision_recall")
+    plan = make(metrics=names, n=40, chain=Chain(grid="5"), reference_n=100)
+    found = {m.result.name: m for m in evaluate.run(plan, quiet)}
+    assert set(found) == set(names) and sum(calls) == 140  # each image once, for all metrics
+    pixels = sample_sets.draw(subject, Chain(grid="5"), 40, 8).pixels()
+    fake, real = (toy([]).extract(images) for images in (pixels, digits(True).read(np.arange(100))[0]))
+
+    def distance(layer):
+        return frechet.distance(frechet.moments(fake[layer]), frechet.moments(real[layer]))
+
+    assert found["fid"].result.values == {"fid_40": pytest.approx(distance("2048"))}
+    assert found["fd_768"].result.values == {"fd_768": pytest.approx(distance("768"))}
+    mean, std = inception_score(fake["logits_unbiased"], 10)
+    whole = inception_score(fake["logits_unbiased"], 1)[0]
+    expected = {"mean": mean, "std": std, "mean_1": whole}
+    assert found["inception_score"].result.values == pytest.approx(expected)
+    assert found["kid"].result.values.keys() == {"mean", "std"}
+    assert found["precision_recall"].result.values.keys() == {"precision", "recall"}
+    for name, one in found.items():
+        stamp = one.result.protocol
+        assert stamp.keys() >= STAMP, name
+        assert stamp["images"] == 40 and stamp["steps"] == 5 and stamp["sampler"] == "ancestral"
+        assert results.read(one.path).protocol == json.loads(json.dumps(stamp))
+    assert found["fid"].result.protocol["reference"] == {"data": "digits", "split": "train", "images": 100}
+    assert "FID-40" in found["fid"].lines[0] and "biased" in found["fid"].lines[0]
+    assert found["fid"].path.name == "fid_train_7_of100_5_n40.json"
+
+    again = {m.result.name: m.result.values for m in evaluate.run(plan, quiet)}
+    assert again == {name: one.result.values for name, one in found.items()}
+    assert sum(calls) == 180  # the reference came from its cache
+
+
+def test_a_full_set_is_called_fid(subject, monkeypatch, tmp_path):
+    """The name is that of the protocol: 50,000 samples, here 12."""
+    for module in (scores, protocol):
+        monkeypatch.setattr(module, "FULL", 12)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    samples = sample_sets.draw(subject, Chain(grid="2"), 12, 8)
+    ((result, lines),) = scores.in_inception(
+        ["fid"], toy([]), samples, digits(True), "train", 50, 0, {}, tmp_path, quiet
+    )
+    assert list(result.values) == ["fid"] and lines[0].startswith("FID ") and "biased" not in lines[0]
+
+
+def test_an_interrupted_feature_pass_goes_on(prepare, monkeypatch):
+    make, calls = prepare
+    monkeypatch.setattr(feature_pass, "CHUNK", 16)
+    plan = make(metrics=("fid",), n=40, chain=Chain(grid="5"), reference_n=48)
+    extract, seen = plan.extractor.extract, count()
+
+    def failing(images):
+        if next(seen) == 4:
+            raise Stop
+        return extract(images)
+
+    with pytest.raises(Stop):
+        list(evaluate.run(plan._replace(extractor=plan.extractor._replace(extract=failing)), quiet))
+    assert calls == [16, 16, 16, 16]
+    (found,) = evaluate.run(plan, quiet)
+    assert calls == [16, 16, 16, 16, 16, 8]  # what was done is not done again
+    (direct,) = evaluate.run(plan, quiet)
+    assert found.result.values == direct.result.values
+    assert not list((plan.subject.folder / "eval" / "parts").iterdir())
+
+
+def test_samples_from_a_file_are_scored_and_stay_of_unknown_origin(prepare, tmp_path):
+    make, _ = prepare
+    pixels = digits(True).read(np.arange(30))[0]
+    np.savez(tmp_path / "mine.npz", arr_0=pixels)
+    (found,) = evaluate.run(make(metrics=("fid",), samples=tmp_path / "mine.npz", reference_n=30), quiet)
+    assert found.result.values["fid_30"] == pytest.approx(0.0, abs=1e-4)
+    assert found.result.protocol["sampler"] is None and found.result.protocol["step"] is None
+    assert found.result.protocol["samples"].endswith("mine.npz") and found.path.name == "fid_train_mine_of30_n30.json"
+    (part,) = evaluate.run(make(metrics=("fid",), samples=tmp_path / "mine.npz", n=20, reference_n=30), quiet)
+    assert list(part.result.values) == ["fid_20"]
+
+
+def test_small_data_have_scores_of_their_own(prepare, monkeypatch):
+    make, _ = prepare
+    monkeypatch.setattr("diffusion.metrics.small_image_features.EPOCHS", 2)
+    plan = make(metrics=("fd_classifier", "classes", "neighbours"), n=16, chain=Chain(grid="3"))
+    found = {m.result.name: m.result for m in evaluate.run(plan, quiet)}
+    assert set(found) == {"fd_digits", "classes", "neighbours"}
+    assert sum(found["classes"].series["histogram"]) == 16 and found["fd_digits"].values["fd_digits_samples"] == 16
+    assert found["neighbours"].values["samples"] == 16 and found["neighbours"].values["train"] == 1500
+    assert make(n=20).names == ("nll", "fd_classifier", "classes", "neighbours")
+
+
+def test_a_network_that_diverged_is_not_scored(prepare, subject):
+    make, calls = prepare
+    broken = subject._replace(params=jax.tree.map(lambda x: x * np.nan, subject.params))
+    plan = make(metrics=("fid",), n=16, chain=Chain(grid="2"))._replace(subject=broken)
+    with pytest.raises(ValueError, match="16 of 16 samples hold numbers that are not finite"):
+        list(evaluate.run(plan, quiet))
+    assert not calls
+
+
+@pytest.mark.parametrize(
+    ("asked", "line"),
+    [
+        ({"metrics": ("fdi",)}, r"--metrics=fdi: there is no such metric; choose from nll, .*did you mean fid"),
+        ({"metrics": ("",)}, "there is no such metric; choose from nll, flow_nll, inception_score, fid"),
+        ({"metrics": ("nll",), "n": 298}, "--n=298: the test split of digits has 297 images"),
+        ({"metrics": ("fid",), "chain": Chain("dim")}, "--sampler=dim is not one of ancestral"),
+        ({"metrics": ("fid",), "chain": Chain(eta=0.5)}, "--eta has no effect on the sampler ancestral"),
+        ({"metrics": ("nll",), "chain": Chain(grid="21")}, "cannot take 21 steps from a process of 20"),
+        ({"metrics": ("inception_score",), "n": 9}, "inception_score needs at least 10 samples"),
+        ({"metrics": ("fid",), "n": 50, "reference_n": 1501}, "digits has 1500 images in that split"),
+        ({"metrics": ("nll",), "samples": "a.npz"}, "nll is not measured on samples"),
+        ({"metrics": ("fid",), "samples": "nowhere.npz"}, "there is no such file or folder"),
+        ({"metrics": ("fid",), "samples": "text.npz"}, "no .npz file with an array arr_0"),
+        ({"metrics": ("fid",), "samples": "other.npz"}, "no .npz file with an array arr_0"),
+        ({"metrics": ("fid",), "samples": "float.npz"}, r"arr_0 is float32 \[4, 8, 8, 1\]"),
+        ({"metrics": ("fid",), "samples": "large.npz"}, r"arr_0 is uint8 \[4, 9, 9, 1\], .* uint8 \[n, 8, 8, 1\]"),
+        ({"metrics": ("fid",), "samples": "good.npz", "n": 5}, "--n=5: .*good.npz has 4 images"),
+        ({"metrics": ("fid",), "samples": "."}, "there are no PNG files"),
+    ],
+)
+def test_what_cannot_be_had_is_said_before_anything_is_computed(prepare, tmp_path, monkeypatch, asked, line):
+    make, _ = prepare
+    monkeypatch.setattr(Source, "read", None, raising=False)
+    arrays = {"float": np.zeros((4, 8, 8, 1), np.float32), "large": np.zeros((4, 9, 9, 1), np.uint8)}
+    for name, array in {**arrays, "good": np.zeros((4, 8, 8, 1), np.uint8)}.items():
+        np.savez(tmp_path / f"{name}.npz", arr_0=array)
+    np.savez(tmp_path / "other.npz", x=np.zeros(3))
+    (tmp_path / "text.npz").write_text("no archive")
+    if "samples" in asked:
+        asked = {**asked, "samples": tmp_path / asked["samples"]}
+    with pytest.raises(ValueError, match=line) as error:
+        make(**asked)
+    assert "\n" not in str(error.value)
+
+
+def test_scores_of_small_grey_images_are_not_for_others():
+    colour = in_memory("colour", np.zeros((20, 8, 8, 3), np.uint8), np.zeros(20, np.int64), 2)
+    for name in ("fd_classifier", "classes"):
+        with pytest.raises(ValueError, match=f"--metrics={name} needs labelled grey images of at most 32x32"):
+            evaluate.small_scores.check(name, colour, 20)
+    evaluate.small_scores.check("neighbours", colour, 20)
+
+
+def test_the_closing_report_is_written_as_results(subject):
+    """What training writes at its end has the name, the keys and the protocol of what scripts/evaluate.py writes."""
+    bound = summary.bound(subject.ours._replace(config=config()), digits(False), subject.params, 16)
+    found = summary.Findings(np.zeros((0, 8, 8, 1), np.uint8), 0, bound, None, None)
+    summary.write(found, subject.ours, digits(False), subject.folder, 7)
+    closing = results.read(subject.folder / "eval" / "nll_test_7_n16.json")
+    measured, path = bounding.measure(subject, digits(False), "test", 16)
+    assert path.name == "nll_test_7_n16.json"
+    assert closing.values == pytest.approx(measured.values, rel=1e-6) and closing.protocol == measured.protocol
+
+
+def test_a_mean_of_one_image_is_given_without_an_error():
+    assert results.plus_minus(float("nan"), ".4f") == ""
+    assert f"4.7{results.plus_minus(0.04381, '.3f')} bits/dim" == "4.7 +- 0.044 bits/dim"

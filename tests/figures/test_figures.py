@@ -1,0 +1,543 @@
+"""Figures: what is drawn is what was given; where it comes from; what a missing input says; files fit for print."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import matplotlib.colors
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffusion.config.config import default_config
+from diffusion.core import schedules
+from diffusion.core.respacing import parse
+from diffusion.data.embedded import digits
+from diffusion.data.source import in_memory
+from diffusion.distributed.sharding import make_mesh
+from diffusion.experiment import build, registry
+from diffusion.figures import catalogue, style
+from diffusion.figures.alpha_bar import alpha_bar
+from diffusion.figures.arrays import recorded
+from diffusion.figures.arrays.network import Gallery, pairs
+from diffusion.figures.arrays.network import neighbours as nearest
+from diffusion.figures.forks import forks
+from diffusion.figures.interpolation import interpolation
+from diffusion.figures.loss import QUARTILES, loss
+from diffusion.figures.neighbours import neighbours
+from diffusion.figures.panel import layout, panel, square
+from diffusion.figures.posterior_variance import posterior_variance, ratio
+from diffusion.figures.progressive import progressive
+from diffusion.figures.rate_distortion import rate_distortion
+from diffusion.figures.reverse_conditional import WORLD, reverse_conditional
+from diffusion.figures.steps import steps
+from diffusion.figures.terms import terms
+from diffusion.workdir import results, run
+from diffusion.workdir.results import Result
+from tests.support import reference
+from tests.support.networks import OneConvolution
+
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
+ROOT = Path(__file__).resolve().parents[2]
+T = 12
+
+
+def curves(ax):
+    """(label, x, y) of each line with a label of its own."""
+    return {line.get_label(): (line.get_xdata(), line.get_ydata()) for line in ax.get_lines()}
+
+
+def random_images(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+# -------------------------------------------------------------------------------------------------------------- curves
+
+
+def test_rate_distortion_draws_what_it_is_given():
+    rate, rmse = np.linspace(1.8, 0, T), np.linspace(1, 80, T)
+    left, middle, right = rate_distortion(rate, rmse).axes
+    np.testing.assert_array_equal(left.get_lines()[0].get_xydata(), np.stack([T - np.arange(1, T + 1), rmse], axis=1))
+    np.testing.assert_array_equal(middle.get_lines()[0].get_xydata()[:, 1], rate)
+    np.testing.assert_array_equal(right.get_lines()[0].get_xydata(), np.stack([rate, rmse], axis=1))
+    assert "RMSE, 0–255" in left.get_ylabel() and "bits/dim" in middle.get_ylabel() == right.get_xlabel()
+    assert "T - t" in left.get_xlabel() and "RMSE" in right.get_ylabel()
+    for wrong in (rmse[:-1], rmse[None]):
+        with pytest.raises(ValueError, match="one entry a step"):
+            rate_distortion(rate, wrong)
+
+
+def test_terms_on_logarithmic_axes_leave_out_what_has_no_logarithm():
+    values = np.geomspace(1, 1e-6, T)
+    values[5], values[7] = 0.0, -1e-9
+    (ax,) = terms({"train images": values, "test images": values / 2}).axes
+    x, y = curves(ax)["train images"]
+    np.testing.assert_array_equal(x, np.arange(1, T + 1))
+    np.testing.assert_array_equal(np.isnan(y), values <= 0)
+    np.testing.assert_array_equal(y[values > 0], values[values > 0])
+    assert ax.get_yscale() == ax.get_xscale() == "log" and "bits/dim" in ax.get_ylabel()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["train images", "test images"]
+    with pytest.raises(ValueError, match="no terms"):
+        terms({})
+
+
+def test_ratio_of_variances_is_that_of_conditioning():
+    """beta_tilde as the variance of x_{t-1} given x_t and x_0, from the dense covariance of the two."""
+    beta = reference.linear(T, 0.01, 0.98)
+    chain = reference.vp_chain(beta)
+    var = [0.0]
+    for a, b in zip(chain.a[1:], chain.beta[1:], strict=True):
+        var.append(a**2 * var[-1] + b)  # Var[x_t | x_0]
+    expected = [(var[t - 1] - (chain.a[t] * var[t - 1]) ** 2 / var[t]) / chain.beta[t] for t in range(1, T + 1)]
+    table = schedules.linear(T, 0.01, 0.98)
+    np.testing.assert_allclose(ratio(table), expected, rtol=1e-12, atol=1e-14)
+    (ax,) = posterior_variance({"T = 12": table}).axes
+    x, y = curves(ax)["T = 12"]
+    np.testing.assert_allclose(x * T, np.arange(1, T + 1))
+    np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-14)
+    assert ax.get_xlabel() and ax.get_ylabel()
+
+
+def test_alpha_bar_draws_each_schedule():
+    given = {"linear": schedules.linear(50, 1e-3, 0.3), "cosine": schedules.cosine(20)}
+    (ax,) = alpha_bar(given).axes
+    for label, (x, y) in curves(ax).items():
+        np.testing.assert_array_equal(y, given[label])
+        np.testing.assert_allclose(x, np.arange(len(y)) / (len(y) - 1))
+    assert ax.get_xlabel() and "alpha" in ax.get_ylabel()
+
+
+def test_scores_by_steps_are_means_with_their_spread():
+    given = {"DDIM, η = 0": {50: [4.0, 6.0], 10: [13.0, 15.0]}, "Heun": {10: [8.0]}}
+    (ax,) = steps(given, "FID").axes
+    bars = {container.get_label(): container for container in ax.containers}
+    line, _, (spread,) = bars["DDIM, η = 0"]
+    np.testing.assert_array_equal(line.get_xydata(), [[10, 14], [50, 5]])
+    heights = [segment[1, 1] - segment[0, 1] for segment in spread.get_segments()]
+    np.testing.assert_allclose(heights, 2 * np.sqrt(2))  # one sample standard deviation up and down
+    assert not bars["Heun"].has_yerr
+    assert ax.get_ylabel() == "FID" and ax.get_xlabel() == "sampling steps"
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["10", "50"]
+    for nothing in ({}, {"Heun": {}}):
+        with pytest.raises(ValueError, match="no scores"):
+            steps(nothing, "FID")
+    with pytest.raises(ValueError, match="logarithmic"):
+        steps({"Heun": {10: [-0.1]}}, "FID")
+    with pytest.raises(ValueError, match="at most 7 curves"):
+        steps({str(i): {10: [1.0]} for i in range(8)}, "FID")
+
+
+def lines_of_a_run():
+    training = [{"step": i, "train/mse": 1 / i, **{f"train/{q}": 2 / i for q in QUARTILES}} for i in (1, 2, 4)]
+    return [*training, {"step": 4, "eval/bits_per_dim": 5.0}, {"step": 4, "test/bits_per_dim": None}]
+
+
+def test_loss_draws_the_metrics():
+    left, right = loss(lines_of_a_run(), "a run").axes
+    np.testing.assert_array_equal(curves(left)["all t"], [[1, 2, 4], [1, 0.5, 0.25]])
+    np.testing.assert_array_equal(curves(right)["estimate while training"], [[4], [5]])
+    assert left.get_xlabel() == "step" and left.get_ylabel() == "squared error" and right.get_ylabel() == "bits/dim"
+    with pytest.raises(ValueError, match="nothing yet"):
+        loss([{"step": 1}], "")
+
+
+def luma(color):
+    return np.dot(matplotlib.colors.to_rgb(color), (0.299, 0.587, 0.114))
+
+
+def test_lines_can_be_told_apart_without_colour():
+    for one, two in itertools.combinations(style.LINES, 2):
+        assert one.linestyle != two.linestyle and one.marker != two.marker and one.color != two.color
+    for one, two in itertools.combinations(style.LINES[:4], 2):
+        assert abs(luma(one.color) - luma(two.color)) > 0.1
+    assert max(luma(line.color) for line in style.LINES) < 0.7  # on white paper
+
+
+CURVES = {
+    "loss": lambda: loss(lines_of_a_run(), "a run"),
+    "rate_distortion": lambda: rate_distortion(np.linspace(1, 0, T), np.linspace(1, 80, T)),
+    "terms": lambda: terms({"test": np.geomspace(1, 1e-6, T), "train": np.geomspace(1, 1e-5, T)}),
+    "steps": lambda: steps({"Heun": {10: [2.0, 3.0], 20: [1.0, 1.5]}, "DDIM": {10: [4.0]}}, "FID"),
+    "posterior_variance": lambda: posterior_variance({"T = 12": schedules.cosine(T)}),
+    "alpha_bar": lambda: alpha_bar({"cosine": schedules.cosine(T)}),
+    "reverse_conditional": lambda: reverse_conditional(WORLD, 0.1, 0.25, (0.2, 0.1), (0.1, 0.05)),
+}
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_curves_are_vectors_with_their_fonts_in_them(tmp_path, name):
+    figure = CURVES[name]()
+    drawn = [line for ax in figure.axes for line in ax.get_lines()]
+    assert all(ax.get_xlabel() and ax.get_ylabel() for ax in figure.axes)
+    looks = {(str(line.get_color()), line.get_linestyle(), line.get_marker()) for line in drawn if line.get_label()}
+    assert len(looks) >= min(2, len({line.get_label() for line in drawn}))
+    for i, same in enumerate((figure, CURVES[name]())):
+        style.save(same, tmp_path / str(i) / "figure.pdf")
+    written = (tmp_path / "0" / "figure.pdf").read_bytes()
+    assert b"/Subtype /Image" not in written and b"/FontFile2" in written and b"/Type3" not in written
+    assert written == (tmp_path / "1" / "figure.pdf").read_bytes()
+    assert figure.get_size_inches()[0] <= style.PAGE
+    sizes = [text.get_fontsize() for text in figure.findobj(matplotlib.text.Text) if text.get_text()]
+    assert min(sizes) >= 6.5
+
+
+# -------------------------------------------------------------------------------------------------------------- panels
+
+
+@pytest.mark.parametrize(
+    ("shape", "columns", "rows"), [((2, 5, 8, 8, 1), "abcde", ["t = 1000", "t = 500"]), ((1, 3, 7, 5, 3), "", ["all"])]
+)
+def test_a_png_holds_exactly_the_pixels_enlarged_by_a_whole_factor(tmp_path, shape, columns, rows):
+    cells = random_images(*shape)
+    picture, xs, ys = layout(cells, gaps=[1])
+    figure = panel(cells, list(columns), rows, gaps=[1])
+    style.save(figure, tmp_path / "panel.png")
+    found = np.asarray(Image.open(tmp_path / "panel.png").convert("RGB"))
+    height, width = picture.shape[:2]
+    np.testing.assert_array_equal(found[-height:, -width:], np.broadcast_to(picture, (height, width, 3)))
+    factor = -(-1200 // (shape[1] * shape[3]))
+    for (r, y), (c, x) in itertools.product(enumerate(ys), enumerate(xs)):
+        tall, wide = shape[2] * factor, shape[3] * factor
+        top, left = round(y - (tall - 1) / 2), round(x - (wide - 1) / 2)
+        cell = picture[top : top + tall, left : left + wide]
+        np.testing.assert_array_equal(cell[::factor, ::factor], cells[r, c])
+        np.testing.assert_array_equal(cell, cell[::factor, ::factor].repeat(factor, 0).repeat(factor, 1))
+    assert np.diff(xs)[0] - np.diff(xs)[-1] == 24  # the gap
+    for margin, headings in ((found[:, :-width], rows), (found[:-height], columns)):
+        assert bool((margin < 255).any()) == bool(len(headings))
+
+
+def test_a_pdf_panel_is_as_wide_as_the_page_at_most(tmp_path):
+    figure = panel(random_images(1, 13, 256, 256, 3))
+    assert figure.get_size_inches()[0] <= style.PAGE + 1e-6
+    style.save(figure, tmp_path / "panel.pdf")
+    assert b"/Subtype /Image" in (tmp_path / "panel.pdf").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("cells", "columns", "line"),
+    [
+        (random_images(2, 2, 8, 8, 1).astype(np.float32), [], "uint8"),
+        (random_images(2, 8, 8, 1), [], "rows, columns, H, W"),
+        (random_images(2, 2, 8, 8, 2), [], "1 or 3"),
+        (random_images(0, 2, 8, 8, 1), [], "rows, columns"),
+        (random_images(2, 2, 8, 8, 1), ["a"], "1 headings for 2 columns"),
+    ],
+)
+def test_wrong_cells_and_headings_are_refused(cells, columns, line):
+    with pytest.raises(ValueError, match=line):
+        panel(cells, columns)
+
+
+def test_a_square_is_filled_up_with_white():
+    cells = square(images := random_images(7, 4, 4, 1))
+    assert cells.shape == (3, 3, 4, 4, 1)
+    np.testing.assert_array_equal(cells.reshape(9, 4, 4, 1)[:7], images)
+    assert (cells.reshape(9, 4, 4, 1)[7:] == 255).all()
+
+
+def shown(figure):
+    """The picture of a panel and its headings."""
+    (ax,) = figure.axes
+    return ax.images[0].get_array()[..., :1], [text.get_text() for text in ax.texts]
+
+
+def test_progressive_and_neighbours_keep_order():
+    hats = random_images(2, 4, 8, 8, 1)
+    picture, texts = shown(progressive(hats, [1000, 600, 200]))
+    np.testing.assert_array_equal(picture, layout(hats, gaps=[3])[0])
+    assert texts == ["t = 1000", "600", "200", "sample"]
+    picture, texts = shown(neighbours(hats[:, 0], hats[:, 1:]))
+    np.testing.assert_array_equal(picture, layout(hats, gaps=[1])[0])
+    assert texts == ["sample", "nearest", "2", "3"]
+    with pytest.raises(ValueError, match="headings"):
+        progressive(hats, [1000, 200])
+
+
+def test_a_block_of_forks_has_x_t_bottom_right():
+    ends, x_t = random_images(2, 3, 3, 8, 8, 1), random_images(2, 3, 8, 8, 1, seed=1)
+    picture, texts = shown(forks(ends, x_t, [1000, 500, 250]))
+    _, xs, ys = layout(np.zeros((4, 6, 8, 8, 1), np.uint8), gaps=[2, 4], row_gaps=[2])
+    factor = -(-1200 // 48)
+    offset = np.arange(8) * factor + factor // 2 - (8 * factor - 1) / 2
+
+    def cell(row, column):
+        at = [np.round(centre + offset).astype(int) for centre in (ys[row], xs[column])]
+        return picture[np.ix_(*at)]
+
+    for g, s in itertools.product(range(2), range(3)):
+        found = [cell(2 * g + i, 2 * s + j) for i, j in itertools.product(range(2), range(2))]
+        np.testing.assert_array_equal(found, [*ends[g, s], x_t[g, s]])
+    assert texts == ["t = 1000", "500", "250"]
+    with pytest.raises(ValueError, match="square block"):
+        forks(ends[:, :, :2], x_t, [1000, 500, 250])
+    with pytest.raises(ValueError, match="shape"):
+        forks(ends, x_t[:1], [1000, 500, 250])
+
+
+def test_interpolation_stands_between_its_images():
+    first, second, between = random_images(2, 8, 8, 1), random_images(2, 8, 8, 1, seed=1), random_images(2, 3, 8, 8, 1)
+    picture, texts = shown(interpolation(first, second, between, [0.0, 0.5, 1.0], ["t = 500"]))
+    cells = np.concatenate([first[:, None], between, second[:, None]], axis=1)
+    np.testing.assert_array_equal(picture, layout(cells, gaps=[1, 4])[0])
+    assert texts == ["given", "λ = 0", "0.5", "1", "given", "t = 500"]
+
+
+# --------------------------------------------------------------------------------------------------- drawn by a network
+
+
+def tiny(**overrides):
+    config = default_config()
+    config.update_from_flattened_dict(
+        {
+            "data.name": "digits",
+            "diffusion.T": T,
+            "diffusion.beta_T": 0.8,
+            "net.channels": 8,
+            "net.multipliers": (1,),
+            "net.blocks": 1,
+            "net.attention": (),
+            **overrides,
+        }
+    )
+    return config
+
+
+@pytest.fixture(scope="module")
+def gallery():
+    """A network that knows nothing, on two of the eight devices."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "UNet", OneConvolution)
+        ours = build.experiment(tiny(), (8, 8, 1), 10, make_mesh(jax.devices()[:2]))
+    return Gallery(ours, jax.jit(ours.init)(jax.random.key(0)), seed=3)
+
+
+def close(a, b):
+    """The compiler may order sums otherwise in another program: at most a rounding of the last level."""
+    return a.shape == b.shape and np.abs(a.astype(int) - b.astype(int)).max() <= 1
+
+
+def test_progressive_generation_ends_at_the_samples(gallery):
+    drawn, stops = gallery.progressive(3, columns=5)
+    assert drawn.shape == (3, 5, 8, 8, 1) and drawn.dtype == np.uint8 and stops == [12, 9, 6, 3]
+    assert close(drawn[:, -1], gallery.samples(3))
+    assert (drawn[:, 0] != drawn[:, -1]).any()
+
+
+def test_forked_chains_share_x_t_and_their_start(gallery):
+    ends, x_t, stops = gallery.forks(2, 3, [1.0, 0.5, 1 / T])
+    assert ends.shape == (2, 3, 3, 8, 8, 1) and x_t.shape == (2, 3, 8, 8, 1) and stops == [12, 6, 1]
+    assert all((ends[0, 0, 0] != ends[0, 0, i]).any() for i in (1, 2))
+    assert close(ends[:, 2, 0], ends[:, 2, 1])  # the last step draws no noise
+    small = gallery._replace(batch_size=2).forks(2, 3, [1.0, 0.5])
+    assert close(small[0], ends[:, :2]) and close(small[1], x_t[:, :2])
+
+
+def test_interpolation_starts_from_the_given_images(gallery):
+    first, second, labels = pairs(digits(train=False), 2, seed=0, same_class=False)
+    drawn, stops = gallery.interpolate((first, second, labels), [0.0, 0.25, 1.0], [0.5, 0.0])
+    assert drawn.shape == (2, 2, 3, 8, 8, 1) and stops == [6, 0]
+    np.testing.assert_array_equal(drawn[1, :, 0], first)
+    np.testing.assert_array_equal(drawn[1, :, 2], second)
+    mixed = np.float64(first) * 0.75 + np.float64(second) * 0.25
+    assert np.abs(drawn[1, :, 1] - mixed).max() <= 0.51
+    other, _ = gallery.interpolate((first, first, labels), [0.0, 0.25, 1.0], [0.5])
+    assert close(other[0, :, 0], drawn[0, :, 0]) and not close(other[0, :, 2], drawn[0, :, 2])
+
+
+def test_steps_are_those_of_the_full_chain_nearest_to_fractions(gallery):
+    short = gallery._replace(grid=parse("4"))
+    base = np.asarray(short.process.base_t)
+    for fraction in (1.0, 0.7, 0.5, 0.2, 0.0):
+        (t,) = short.steps([fraction])
+        assert abs(base[t] - fraction * T) == np.abs(base - fraction * T).min()
+    assert short.steps([1.0, 0.99, 0.0], lowest=1) == [4, 1]  # each once
+    drawn, stops = short.progressive(2, columns=3)
+    assert stops == [12, int(base[short.steps([0.5])[0]])] and drawn.shape[1] == 3
+
+
+def test_pairs_follow_from_the_seed_and_have_one_class_where_asked():
+    source = digits(train=False)
+    first, second, labels = pairs(source, 5, seed=1, same_class=True)
+    images, classes = source.read(np.arange(source.size))
+    lookup = {image.tobytes(): label for image, label in zip(images, classes, strict=True)}
+    for one, two, label in zip(first, second, labels, strict=True):
+        assert lookup[one.tobytes()] == lookup[two.tobytes()] == label and one.tobytes() != two.tobytes()
+    again, other = pairs(source, 5, seed=1, same_class=True), pairs(source, 5, seed=2, same_class=True)
+    np.testing.assert_array_equal(first, again[0])
+    assert (first != other[0]).any()
+    mixed = pairs(source, 20, seed=1, same_class=False)
+    assert len({image.tobytes() for side in mixed[:2] for image in side}) == 40
+    with pytest.raises(ValueError, match="give 1 pairs, not 2; ask for fewer"):
+        pairs(in_memory("few", random_images(3, 4, 4, 1)), 2, seed=0, same_class=False)
+
+
+def test_the_nearest_training_image_of_a_training_image_is_itself():
+    source = digits(train=True)
+    images, _ = source.read(np.array([7, 100]))
+    found = nearest(source, images, 3)
+    assert found.shape == (2, 3, 8, 8, 1)
+    np.testing.assert_array_equal(found[:, 0], images)
+    huge = source._replace(size=10**9)
+    with pytest.raises(ValueError, match="do not fit in memory"):
+        nearest(huge, images, 3)
+
+
+# ----------------------------------------------------------------------------------------------------- read from files
+
+
+def bound(split, step, n=T, first=1.0):
+    values = {"bits_per_dim": 2.0, "L_T": 0.5, "L_0": first}
+    series = {"terms": [first / t for t in range(1, n + 1)], "x_0_rmse": [float(t) for t in range(1, n + 1)]}
+    return Result("nll", values, series, {"split": split, "step": step, "steps": n})
+
+
+def score(name, value, steps, **chain):
+    protocol = {"config": "a", "step": 10, "split": "train", "sampler": "ddim", "eta": 0.0, "steps": steps, **chain}
+    return Result(name, {name: value}, {}, protocol)
+
+
+def test_the_newest_bound_over_the_longest_chain_is_drawn(tmp_path):
+    with pytest.raises(ValueError, match=r"python scripts/evaluate\.py --workdir=.* --metrics=nll"):
+        recorded.bounds(tmp_path)
+    for split, step, n in (("test", 5, T), ("train", 10, T), ("test", 10, T), ("test", 10, 4)):
+        results.write(tmp_path, bound(split, step, n), str(n))
+    results.write(tmp_path, Result("fid", {"fid": 3.0}, {}, {"step": 20}))
+    found = recorded.bounds(tmp_path)
+    assert [(r.protocol["split"], len(r.series["terms"])) for r in found] == [("test", T), ("test", 4), ("train", T)]
+    drawn = recorded.terms(found)
+    assert list(drawn) == ["train images", "test images"]
+    np.testing.assert_array_equal(drawn["test images"], bound("test", 10).series["terms"])
+    assert len(recorded.bounds(tmp_path, step=5)) == 1
+    with pytest.raises(ValueError, match="at step 6"):
+        recorded.bounds(tmp_path, step=6)
+
+
+def cell(folder, grid, sampler, value, seed=0, eta=0.0, diverged=False, **changes):
+    config = tiny(**{"sample.grid": grid, "sample.sampler": sampler, "sample.eta": eta, "seed": seed, **changes})
+    content = {"grid": "samplers", "diverged": diverged, "score": "fd_digits", "results": {"fd_digits": value}}
+    run.write_json(folder / "result.json", {**content, "config": run.nested(config)})
+
+
+def test_scores_of_an_ablation_by_sampler_and_steps(tmp_path):
+    for seed in (0, 1):
+        cell(tmp_path / f"a{seed}", "3", "ddim", 9.0 + seed, seed)
+        cell(tmp_path / f"b{seed}", "", "ddim", 4.0 + seed, seed)
+    cell(tmp_path / "c", "3", "ddim", 20.0, eta=1.0)
+    cell(tmp_path / "d", "", "ancestral", 5.0, **{"diffusion.variance": "fixed_small"})
+    cell(tmp_path / "e", "4", "ddim", None, diverged=True)
+    cell(tmp_path / "f", "4", "ddim", 1.0, **{"optim.lr": 0.5})  # another network
+    curves, name = recorded.scores(tmp_path)
+    assert name == "fd_digits"
+    assert curves == {
+        "DDIM, η = 0": {3: [9.0, 10.0], T: [4.0, 5.0]},
+        "DDIM, η = 1": {3: [20.0]},
+        "ancestral, fixed-small variance": {T: [5.0]},
+    }
+
+
+def test_scores_of_runs_by_sampler_and_steps(tmp_path):
+    for n, value in ((10, 9.0), (50, 5.0)):
+        results.write(tmp_path / "a", score("fid_10000", value, n), str(n))
+    results.write(tmp_path / "a", score("fid", 4.0, 10))
+    results.write(tmp_path / "a", score("fid_10000", float("nan"), 100), "broken")
+    results.write(tmp_path / "b", score("fid_10000", 8.0, 10, config="b"))
+    assert recorded.scores(tmp_path) == ({"DDIM, η = 0": {10: [9.0], 50: [5.0]}}, "FID-10000")
+    results.write(tmp_path / "b", score("fid_10000", 3.0, 50, config="b", sampler="heun", eta=None), "heun")
+    assert list(recorded.scores(tmp_path)[0]) == ["DDIM, η = 0"]  # b: two samplers, at one number of steps each
+    results.write(tmp_path / "b", score("fid_10000", 3.0, 50, config="b"), "more")
+    assert "b at 10: DDIM, η = 0" in recorded.scores(tmp_path)[0]
+    with pytest.raises(ValueError, match=r"two numbers of steps; python scripts/ablate\.py"):
+        recorded.scores(tmp_path / "nothing")
+
+
+# --------------------------------------------------------------------------------------------------------- every figure
+
+
+OF_POINTS = ("marginals", "trajectories", "score_field", "samplers", "animation")
+"""Drawn in test_toy."""
+
+
+@pytest.mark.slow
+def test_every_figure_of_a_run_is_drawn(tmp_path, gallery):
+    inputs = catalogue.Inputs(catalogue.Request(tmp_path, n=2, t=3))
+    inputs.__dict__["_gallery"] = gallery._replace(grid=parse("4"))
+    inputs.__dict__["run"] = run.Run(gallery.ours.config, (8, 8, 1), 10)
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines_of_a_run())))
+    results.write(tmp_path, bound("test", 10))
+    for n, value in ((10, 9.0), (50, 5.0)):
+        results.write(tmp_path, score("fid", value, n), str(n))
+    effect = {"scale": [0.0, 1.0], "free, accuracy": [0.8, 0.9], "free, diversity": [1.0, 0.7]}
+    results.write(tmp_path, results.Result(recorded.GUIDANCE, {"held_out_accuracy": 0.97}, effect, {"step": 10}))
+    for name in OF_POINTS:
+        with pytest.raises(ValueError, match="points of the plane, and the run's data are images"):
+            catalogue.PLATES[name].draw(inputs)
+    for name, plate in catalogue.PLATES.items():
+        if name in OF_POINTS:
+            continue
+        axes = plate.draw(inputs).axes
+        assert axes and all(ax.get_lines() or ax.images for ax in axes), name
+    axes = catalogue.PLATES["rate_distortion"].draw(inputs).axes
+    rate = axes[1].get_lines()[0].get_ydata()
+    np.testing.assert_allclose(rate[-1], 0.5)  # L_T
+    np.testing.assert_allclose(rate[0], 0.5 + sum(1 / t for t in range(2, T + 1)))  # all but L_0
+
+
+@pytest.mark.parametrize("name", [name for name, plate in catalogue.PLATES.items() if plate.of_run])
+def test_a_figure_of_nothing_says_in_one_line_what_is_missing(tmp_path, name):
+    with pytest.raises(ValueError, match=r"scripts/|--workdir") as caught:
+        catalogue.PLATES[name].draw(catalogue.Inputs(catalogue.Request(tmp_path)))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="--workdir is required"):
+        catalogue.PLATES[name].draw(catalogue.Inputs(catalogue.Request()))
+
+
+def script(*args):
+    settings = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    command = [sys.executable, str(ROOT / "scripts" / "figures.py"), *map(str, args)]
+    return subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=300)
+
+
+def test_help_lists_every_figure():
+    done = script("--help")
+    listed = [line.partition(" ")[0] for line in done.stdout.partition("Flags:")[0].splitlines()]
+    assert done.returncode == 0 and [name for name in listed if name in catalogue.PLATES] == list(catalogue.PLATES)
+
+
+def test_all_draws_what_it_can_and_says_what_is_missing(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines_of_a_run())))
+    done = script(f"--workdir={tmp_path}", "--figure=all")
+    assert done.returncode == 0, done.stderr
+    names = {Path(line).name for line in done.stdout.split()}
+    drawn = ("loss", "posterior_variance", "schedules", "reverse_conditional")
+    assert names == {f"{name}.{kind}" for name in drawn for kind in ("png", "pdf")}
+    missing = {}
+    for line in done.stderr.splitlines():
+        left, _, why = line.removeprefix("left out    ").partition(": ")
+        missing |= dict.fromkeys(left.split(", "), why)
+    assert set(missing) == set(catalogue.PLATES) - set(drawn)
+    assert "scripts/evaluate.py" in missing["terms"] and "scripts/ablate.py" in missing["steps"]
+    alone = script(f"--workdir={tmp_path}", f"--out={tmp_path / 'one.svg'}")
+    assert alone.returncode == 0 and (tmp_path / "one.svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        ([], "--workdir is required"),
+        (["--figure=all"], "--workdir is required"),
+        (["--figure=los"], "did you mean loss?"),
+        (["--figure=schedules,terms", "--out=a.png"], "several figures: give a folder"),
+        (["--figure=schedules", "--out=a.jpg"], "written as .png, .pdf, .svg"),
+        (["--figure=schedules", "--grid=ten"], "is not a grid of steps"),
+    ],
+)
+def test_mistakes_end_in_one_line(args, line):
+    done = script(*args)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1 and line in done.stderr

@@ -1,0 +1,429 @@
+"""The FID's Inception network: against numbers of the PyTorch port, and its weights from files right and wrong."""
+
+import functools
+import importlib.util
+import re
+import sys
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffusion.convert import inception as files
+from diffusion.convert.inception import load, read, save
+from diffusion.convert.inception_names import TORCH, graph_name
+from diffusion.convert.inception_weights import fingerprint, from_graph, from_torch, offered
+from diffusion.data.download import DownloadError, Remote
+from diffusion.metrics.features import extractor, inception
+from diffusion.nets import inception as net
+from diffusion.nets.inception import LAYERS, SMALLEST, WIDTHS, Inception, preprocess, resize, shapes, variables
+from tests.support.torch_files import write_legacy, write_zip
+
+UP_TO_MIXED_7 = LAYERS[:1]
+
+
+@functools.cache
+def random_weights(layers=LAYERS):
+    """Weights under which activations stay of order 1 in every layer, by a stream of numbers that NumPy has frozen."""
+    stream, weights = np.random.RandomState(0), {}
+    for name, shape in sorted(shapes(layers).items()):
+        spread = (6 / np.prod(shape[:-1])) ** 0.5 if len(shape) > 1 else 0.1
+        weights[name] = stream.uniform(-spread, spread, shape).astype(np.float32)
+    return weights
+
+
+def test_the_network_has_the_published_size():
+    """Below the classifier 21,785,568 parameters with batch norm, which has twice a folded bias: 23,834,568 with 1000
+    classes, as other libraries count Inception v3 without its auxiliary head."""
+    counts = {name: int(np.prod(shape)) for name, shape in shapes().items() if "softmax" not in name}
+    biases = sum(n for name, n in counts.items() if name.endswith("/b"))
+    assert len(counts) == 2 * 94 and sum(counts.values()) + biases == 23_834_568 - 2048 * 1000 - 1000
+    assert shapes()["softmax/w"] == (2048, 1008) and shapes()["softmax/b"] == (1008,)
+
+
+@pytest.mark.slow
+def test_layers_have_their_widths_and_need_the_weights_of_those_before():
+    for size in (SMALLEST, 299):
+        x = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+        out = jax.eval_shape(Inception().apply, variables(random_weights()), x)
+        assert {layer: a.shape for layer, a in out.items()} == {layer: (2, n) for layer, n in WIDTHS.items()}
+    needs = [shapes((layer,)).keys() for layer in LAYERS]
+    assert needs[0] < needs[1] < needs[2] < needs[3] == needs[4] == shapes().keys()
+    assert len(needs[0]) == 2 * (94 - 6 - 18) and len(needs[1]) == 2 * (94 - 18)
+    for name, shape in shapes(LAYERS[1:2]).items():
+        assert shapes()[name] == shape
+    with pytest.raises(ValueError, match="no layer 64: choose from 768"):
+        jax.eval_shape(Inception(("64",)).init, jax.random.key(0), x)
+
+
+RECORDED = {
+    "768": (0.357107, 0.453681, 13.932054, 3.154981, 0.697076, 0.000000),
+    "1280": (0.501477, 0.574359, -22.670349, 14.494775, 0.064561, 0.000000),
+    "2048": (0.305599, 0.399000, -5.624817, 9.074776, 0.169069, 0.952434),
+    "logits": (-0.014852, 0.724557, 16.195928, 15.503061, -0.854222, -1.080240),
+    "logits_unbiased": (-0.015247, 0.722619, 16.056937, 14.398244, -0.939764, -1.097398),
+}
+"""Of the PyTorch port with `random_weights`: what `summary` makes of the features of the image below."""
+
+
+def summary(values):
+    """Mean, deviation, two numbers that change with the order of the values, the first and the last value."""
+    i = np.arange(len(values))
+    return [values.mean(), values.std(), values @ np.cos(i), values @ np.sin(i), values[0], values[-1]]
+
+
+def test_features_are_those_of_the_pytorch_port():
+    """The numbers were written down from torch-fidelity's network; an image that is not square tells 1x7 from 7x1, and
+    at 2x3 pixels in the last block its pools differ."""
+    x = np.random.RandomState(1).uniform(-1, 1, (1, 107, 139, 3)).astype(np.float32)
+    features = jax.jit(Inception().apply)(variables(random_weights()), x)
+    assert features.keys() == RECORDED.keys()
+    for layer, expected in RECORDED.items():
+        found = summary(np.asarray(features[layer][0], np.float64))
+        np.testing.assert_allclose(found, expected, atol=1e-4, err_msg=layer)
+    difference = features["logits"] - features["logits_unbiased"]
+    np.testing.assert_allclose(difference[0], random_weights()["softmax/b"], atol=1e-5)
+
+
+def windows(x):
+    """Pixels of each 3x3 window that lie in the image, in float64."""
+    height, width = x.shape[:2]
+    for i in range(height):
+        for j in range(width):
+            yield i, j, x[max(0, i - 1) : i + 2, max(0, j - 1) : j + 2].reshape(-1, x.shape[-1]).astype(np.float64)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 4)])
+def test_pools_leave_out_the_padding(rng, size):
+    x = rng.standard_normal((2, *size, 3)).astype(np.float32) - 3  # far from 0, which padding must not bring in
+    averages, maxima = net.average(jnp.asarray(x)), net.maximum(jnp.asarray(x))
+    for k in range(2):
+        for i, j, window in windows(x[k]):
+            np.testing.assert_allclose(averages[k, i, j], window.mean(axis=0), rtol=1e-6)
+            np.testing.assert_allclose(maxima[k, i, j], window.max(axis=0), rtol=1e-6)
+
+
+def test_the_last_block_pools_by_the_maximum(rng):
+    """Of blocks mixed_9 and mixed_10 the last 192 channels come from the pool."""
+    x = jnp.asarray(rng.standard_normal((1, 4, 4, 1280)), jnp.float32)
+
+    def conv(h, *arguments):
+        return jnp.broadcast_to(h[..., :1], (*h.shape[:3], arguments[1]))
+
+    blocks = []
+    for block, pool in ((net.average, net.average), (net.maximum, net.maximum)):
+        out = net.block_8(conv, x, "mixed_9", block)
+        assert out.shape[-1] == 2048
+        np.testing.assert_array_equal(out[..., -192:], jnp.broadcast_to(pool(x)[..., :1], (1, 4, 4, 192)))
+        blocks.append(net.block_8(conv, x, "mixed_10", block))
+    whole = net.to_mixed_10(conv, x)
+    np.testing.assert_array_equal(whole[..., -192:], net.maximum(net.block_8(conv, x, "b", net.average))[..., :192])
+
+
+@pytest.mark.parametrize("old", [(1, 1), (3, 5), (8, 8), (32, 32), (37, 20), (64, 48)])
+@pytest.mark.parametrize("new", [7, 37])
+def test_resizing_is_tensorflows(rng, old, new):
+    x = rng.uniform(0, 255, (2, *old, 2)).astype(np.float32)
+    expected = np.empty((2, new, new, 2))
+    for i in range(new):
+        for j in range(new):
+            y, z = i * old[0] / new, j * old[1] / new
+            a, b = int(y), int(z)
+            c, d = min(a + 1, old[0] - 1), min(b + 1, old[1] - 1)
+            top = x[:, a, b] * (1 - (z - b)) + x[:, a, d] * (z - b)
+            bottom = x[:, c, b] * (1 - (z - b)) + x[:, c, d] * (z - b)
+            expected[:, i, j] = top * (1 - (y - a)) + bottom * (y - a)
+    np.testing.assert_allclose(resize(jnp.asarray(x), new), expected, atol=2e-3)
+
+
+def test_preprocessing(rng):
+    pixels = rng.integers(0, 256, (2, 9, 9, 3), np.uint8)
+    same = preprocess(jnp.asarray(pixels), 9)
+    np.testing.assert_array_equal(same, (pixels.astype(np.float32) - 128) / 128)
+    grey = preprocess(jnp.asarray(pixels[..., :1]), 20)
+    assert grey.shape == (2, 20, 20, 3)
+    np.testing.assert_array_equal(grey, preprocess(jnp.asarray(pixels[..., :1].repeat(3, axis=-1)), 20))
+    assert jax.eval_shape(preprocess, pixels).shape == (2, 299, 299, 3)
+
+
+# Weights
+
+
+@functools.cache
+def port():
+    """A state dict as the PyTorch port has it, with batch norms that change everything, and the same for the graph."""
+    stream, torch, graph = np.random.default_rng(0), {}, {}
+    for name, other in TORCH.items():
+        kernel, n = random_weights()[f"{name}/w"], shapes()[f"{name}/b"][0]
+        vectors = {
+            "weight": ("gamma", stream.uniform(0.5, 1.5, n)),
+            "bias": ("beta", stream.normal(0, 0.2, n)),
+            "running_mean": ("moving_mean", stream.normal(0, 0.2, n)),
+            "running_var": ("moving_variance", stream.uniform(0.5, 2, n)),
+        }
+        torch[f"{other}.conv.weight"] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
+        graph[f"{graph_name(name)}/conv2d_params"] = kernel
+        for vector, (graphs, values) in vectors.items():
+            torch[f"{other}.bn.{vector}"] = graph[f"{graph_name(name)}/batchnorm/{graphs}"] = np.float32(values)
+        torch[f"{other}.bn.num_batches_tracked"] = np.array(7)
+    graph["softmax/weights"], graph["softmax/biases"] = (random_weights()[f"softmax/{p}"] for p in "wb")
+    torch["fc.weight"], torch["fc.bias"] = np.ascontiguousarray(graph["softmax/weights"].T), graph["softmax/biases"]
+    graph["ExpandDims/dim"] = np.array(0)
+    return torch, graph
+
+
+def test_both_published_forms_hold_the_same_weights(tmp_path):
+    torch, graph = port()
+    a, b = from_torch(torch, tmp_path), from_graph(graph, tmp_path)
+    assert {name: array.shape for name, array in a.items()} == shapes()
+    assert fingerprint(a) == fingerprint(b) and {array.dtype for array in a.values()} == {np.dtype(np.float32)}
+    assert "mixed_9/tower_1/mixed/conv_1/conv2d_params" in graph and "conv_4/conv2d_params" in graph
+    changed = a | {"conv/b": a["conv/b"] + np.float32(1e-6)}
+    assert fingerprint(changed) != fingerprint(a) == fingerprint(dict(reversed(a.items())))
+
+
+def test_folding_is_batch_norm_after_convolution(tmp_path, rng):
+    torch, _ = port()
+    weights = from_torch(torch, tmp_path)
+    x = rng.standard_normal((50, 64))
+    c = x @ torch["Conv2d_3b_1x1.conv.weight"][:, :, 0, 0].T.astype(np.float64)
+    bn = {vector: torch[f"Conv2d_3b_1x1.bn.{vector}"] for vector in ("weight", "bias", "running_mean", "running_var")}
+    expected = bn["weight"] * (c - bn["running_mean"]) / np.sqrt(bn["running_var"] + 0.001) + bn["bias"]
+    np.testing.assert_allclose(x @ weights["conv_3/w"][0, 0] + weights["conv_3/b"], expected, atol=1e-5)
+
+
+def refusal(call, *arguments) -> str:
+    with pytest.raises(ValueError) as error:
+        call(*arguments)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 1500
+    return str(error.value)
+
+
+def test_names_and_shapes_that_do_not_match_are_listed(tmp_path):
+    torch, graph = port()
+    path = tmp_path / "a.pth"
+    wrong = {name: array for name, array in torch.items() if name not in ("fc.bias", "Mixed_5b.branch1x1.bn.bias")}
+    wrong |= {"AuxLogits.fc.weight": np.ones(3), "fc.weight": torch["fc.weight"][:1000]}
+    message = refusal(from_torch, wrong, path)
+    assert str(path) in message
+    assert all(n in message for n in ("2 missing", "fc.bias", "Mixed_5b.branch1x1.bn.bias", "1 unknown (AuxLogits.fc"))
+    assert "1 of another shape or type (fc.weight [1000, 2048])" in message
+    message = refusal(from_graph, {name: a for name, a in graph.items() if "mixed_10" not in name}, path)
+    assert "45 missing (mixed_10/" in message and "and 41 more" in message
+    integer = torch | {"fc.bias": np.arange(1008)}
+    assert "fc.bias [1008]" in refusal(from_torch, integer, path)
+    for value in (np.nan, np.inf, -1.0):
+        broken = torch["Conv2d_1a_3x3.bn.running_var"].copy()
+        broken[3] = value
+        if np.isfinite(value) or np.isnan(value):
+            assert "conv/" in refusal(from_torch, torch | {"Conv2d_1a_3x3.bn.running_var": broken}, path)
+
+
+def test_weights_come_from_every_kind_of_file(tmp_path):
+    """A small file of each kind arrives at its own reader, which finds weights missing; whole ones are read."""
+    tensors = {"fc.bias": np.ones(1008, np.float32), "x": np.ones(3, np.float32)}
+    for write in (write_legacy, write_zip):
+        message = refusal(read, write(tmp_path / "a", tensors))
+        assert "471 missing" in message and "1 unknown (x)" in message
+    from tensorboardX.proto.graph_pb2 import GraphDef
+
+    graph = GraphDef()
+    tensor = graph.node.add(name="softmax/biases", op="Const").attr["value"].tensor
+    tensor.dtype = 1
+    tensor.tensor_shape.dim.add(size=1008)
+    tensor.tensor_content = bytes(4 * 1008)
+    (tmp_path / "b").write_bytes(graph.SerializeToString())
+    assert "471 missing" in refusal(read, tmp_path / "b")
+
+    weights = random_weights(UP_TO_MIXED_7)
+    save(tmp_path / "c", weights)
+    np.savez(tmp_path / "d.npz", **weights)
+    half = {name: a.astype(np.float16) if name.endswith("/w") else a for name, a in weights.items()}
+    np.savez(tmp_path / "e.npz", **half)
+    assert fingerprint(read(tmp_path / "c")) == fingerprint(read(tmp_path / "d.npz")) == fingerprint(weights)
+    found = read(tmp_path / "e.npz")
+    assert found["conv/w"].dtype == np.float32
+    np.testing.assert_array_equal(found["conv/w"], half["conv/w"].astype(np.float32))
+    assert offered(found) == ("768",) and offered(random_weights()) == LAYERS
+    assert [p.name for p in tmp_path.glob("*.draft")] == []
+
+
+def test_broken_files_are_refused_in_one_line(tmp_path):
+    weights = random_weights(UP_TO_MIXED_7)
+    path = tmp_path / "w"
+    save(path, weights)
+    content = path.read_bytes()
+    for damaged in (content[:-9], content[:2000], content[:-4] + b"abcd", content[:9] + b"\xff" + content[10:]):
+        path.write_bytes(damaged)
+        refusal(read, path)
+    path = tmp_path / "w.npz"
+    np.savez(path, **weights)
+    content = path.read_bytes()
+    for damaged in (content[:-9], content[:2000], content[:100] + b"abcd" + content[104:]):
+        path.write_bytes(damaged)
+        refusal(read, path)
+    small = {name: weights[name] for name in ("conv/w", "conv/b")}
+    for change, words in (
+        ({}, "missing (conv_1"),
+        ({"conv/w": np.ones((3, 3, 3, 31))}, "conv/w [3, 3, 3, 31]"),
+        ({"conv/w": np.full((3, 3, 3, 32), "x")}, "conv/w"),
+        ({"conv/w": np.ones((100, 100, 100))}, "conv/w is unknown or too large"),
+        ({"other/w": np.ones(3)}, "other/w is unknown or too large"),
+        ({"conv/b": np.array([print] * 32, object)}, "pickle"),
+    ):
+        np.savez(path, **small | change)
+        assert words in refusal(read, path)
+    np.savez(path, **weights | {"conv/b": np.full(32, np.nan)})
+    assert "not finite: conv/b" in refusal(read, path)
+    for data in (b"", b"x", b"PK\x03\x04", b"\x80\x02\x8a\x0a", b"\x0a\x02", bytes(40), b"\x1f\x8b" * 20):
+        path.write_bytes(data)
+        refusal(read, path)
+    assert "no such file" in refusal(read, tmp_path / "nowhere")
+    for name in files.PUBLISHED:
+        (tmp_path / name).write_bytes(content)
+        message = refusal(read, tmp_path / name)
+        assert files.PUBLISHED[name].sha256 in message and "not the official file" in message
+
+
+def test_published_files_are_pinned():
+    port, graph = files.PUBLISHED.items()
+    assert port[1].sha256.startswith(re.search(r"-([0-9a-f]{8})\.pth$", port[0])[1])  # part of its name
+    for name, remote in (port, graph):
+        assert remote.url.startswith("https://") and remote.url.endswith(name)
+        assert re.fullmatch("[0-9a-f]{64}", remote.sha256) and 95e6 < remote.size < 96e6
+
+
+def test_weights_are_fetched_once_and_kept(tmp_path, monkeypatch):
+    weights = random_weights(UP_TO_MIXED_7)
+    np.savez(tmp_path / "w.npz", **weights)
+    remote = Remote("https://example.org/w.npz", 1, files._sha256(tmp_path / "w.npz"))
+    monkeypatch.setattr(files, "PUBLISHED", {"w.npz": remote})
+    calls = []
+
+    def fetch(remote, path, **_):
+        calls.append(remote)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes((tmp_path / "w.npz").read_bytes())
+        return path
+
+    monkeypatch.setattr(files, "fetch", fetch)
+    cache = tmp_path / "cache"
+    for _ in range(2):
+        assert fingerprint(load(None, cache)) == fingerprint(weights)
+        assert calls == [remote] and [p.name for p in cache.iterdir()] == [files.KEPT]
+    (cache / files.KEPT).write_bytes(b"damaged")
+    (cache / "w.npz").write_bytes((tmp_path / "w.npz").read_bytes())  # put there by hand
+    assert fingerprint(load(None, cache)) == fingerprint(weights)
+    assert len(calls) == 1 and fingerprint(read(cache / files.KEPT)) == fingerprint(weights)
+    own = tmp_path / "own.npz"
+    np.savez(own, **weights | {"conv/b": weights["conv/b"] + 1})
+    assert fingerprint(load(own, tmp_path / "other")) != fingerprint(weights)
+    assert not (tmp_path / "other").exists()  # what is not published is not kept
+    load(tmp_path / "w.npz", tmp_path / "other")
+    assert (tmp_path / "other" / files.KEPT).exists()
+
+
+def test_one_line_says_what_to_fetch_and_where_to_put_it(tmp_path, monkeypatch):
+    def fetch(remote, *_, **__):
+        raise DownloadError(f"{remote.url} did not arrive: no network")
+
+    monkeypatch.setattr(files, "fetch", fetch)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    message = refusal(inception)
+    assert all(remote.url in message for remote in files.PUBLISHED.values())
+    assert str(tmp_path / "diffusion" / "inception") in message and "no network" in message
+    assert str(tmp_path / "here") in refusal(inception, None, tmp_path / "here")
+
+
+# Features
+
+
+@functools.cache
+def extract(batch_size=8):
+    return extractor(random_weights(UP_TO_MIXED_7), batch_size, size=SMALLEST)
+
+
+def test_features_of_an_image_depend_on_it_alone(rng):
+    images = (rng.integers(0, 256, (11, 20, 30, 3)) * np.linspace(0, 1, 11)[:, None, None, None]).astype(np.uint8)
+    one, other = extract(), extract(16)
+    assert one.layers == ("768",) and one.weights == fingerprint(random_weights(UP_TO_MIXED_7)) == other.weights
+    features = one.extract(images)["768"]
+    assert features.shape == (11, 768) and features.dtype == np.float32
+    assert 0.005 < features.std(axis=0).mean() < 10  # they tell images apart
+    np.testing.assert_array_equal(features, one.extract(images)["768"])
+    np.testing.assert_array_equal(features[3:5], one.extract(images[3:5])["768"][:2])
+    np.testing.assert_allclose(features, other.extract(images)["768"], atol=1e-5)
+    assert one.extract(images[:0])["768"].shape == (0, 768)
+    weights = variables(random_weights(UP_TO_MIXED_7), UP_TO_MIXED_7)
+    direct = jax.jit(Inception(UP_TO_MIXED_7).apply)(weights, preprocess(jnp.asarray(images[:1]), SMALLEST))
+    np.testing.assert_allclose(features[:1], direct["768"], atol=1e-5)
+
+
+def test_other_arrays_are_refused():
+    for images in (
+        np.zeros((2, 8, 8, 3), np.float32),
+        np.zeros((8, 8, 3), np.uint8),
+        np.zeros((2, 8, 8, 4), np.uint8),
+        np.zeros((2, 0, 8, 3), np.uint8),
+    ):
+        assert "uint8 images" in refusal(extract().extract, images)
+
+
+def test_layers_without_weights_are_not_offered(tmp_path):
+    weights = random_weights(UP_TO_MIXED_7)
+    np.savez(tmp_path / "w.npz", **weights)
+    assert inception(tmp_path / "w.npz").layers == ("768",)
+    message = refusal(inception, tmp_path / "w.npz", None, 8, jnp.float32, ("768", "2048"))
+    assert "layer 2048 needs 48 weights" in message and message.endswith("choose from 768")
+    assert "no Inception layer 64" in refusal(extractor, weights, 8, jnp.float32, ("64",))
+
+
+def test_the_type_of_the_computation_is_in_the_name():
+    half = extractor(random_weights(UP_TO_MIXED_7), 8, jnp.bfloat16, size=SMALLEST)
+    assert (extract().name, half.name) == ("inception-2015-12-05", "inception-2015-12-05-bfloat16")
+
+
+# The reference
+
+
+def reference(path, layers):
+    """torch-fidelity's network with the weights in a file, without the rest of the package, which needs torchvision."""
+    pytest.importorskip("torch")
+    found = importlib.util.find_spec("torch_fidelity")
+    if found is None:
+        pytest.skip("torch-fidelity is not installed")
+    package = types.ModuleType("torch_fidelity")
+    package.__path__ = list(found.submodule_search_locations)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "torch_fidelity", package)
+        name = "torch_fidelity.feature_extractor_inceptionv3"
+        patch.delitem(sys.modules, name, raising=False)
+        return importlib.import_module(name).FeatureExtractorInceptionV3("x", layers, str(path))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (100, 80), (320, 299)])
+def test_all_layers_agree_with_the_pytorch_port(tmp_path_factory, rng, size):
+    torch = pytest.importorskip("torch")
+    path = tmp_path_factory.getbasetemp() / "port.pth"
+    if not path.exists():
+        arrays = {name: torch.tensor(array) for name, array in port()[0].items()}
+        torch.save(arrays, path, _use_new_zipfile_serialization=False)
+    names = [layer for layer in LAYERS if layer != "1280"]
+    network, mixed_8 = reference(path, names), []
+    network.Mixed_7a.register_forward_hook(lambda *arguments: mixed_8.append(arguments[2].mean(dim=(2, 3))))
+    images = rng.integers(0, 256, (2, *size, 3), np.uint8)
+    with torch.no_grad():
+        out = network(torch.tensor(images.transpose(0, 3, 1, 2).copy()))
+    expected = {name: a.numpy() for name, a in zip(names, out, strict=True)} | {"1280": mixed_8[0].numpy()}
+    found = both(path).extract(images)
+    assert found.keys() == expected.keys()
+    for name in LAYERS:
+        assert 0.1 < expected[name].std() < 10  # of order 1, so that the tolerance means something
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-4, err_msg=name)
+
+
+@functools.cache
+def both(path):
+    return extractor(read(path), 8)

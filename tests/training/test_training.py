@@ -1,0 +1,419 @@
+"""Optimiser, moving average, step, sharding, feeds, checkpoints, writer and loop, on a network that compiles fast."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffusion.commands import train
+from diffusion.config.config import default_config
+from diffusion.data.embedded import digits
+from diffusion.data.source import in_memory
+from diffusion.distributed import sharding
+from diffusion.experiment import build
+from diffusion.nets.unet import UNet
+from diffusion.runtime import text
+from diffusion.training import ema, feed, loop, optimizer
+from diffusion.training.step import train_step, train_steps
+from diffusion.workdir.checkpoint import Checkpoints
+from diffusion.workdir.writer import Writer
+from tests.support.networks import TwoConvolutions, using
+
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
+
+def tiny(**overrides):
+    config = default_config()
+    config.update_from_flattened_dict(
+        {
+            "data.name": "digits",
+            "data.flip": False,
+            "diffusion.T": 50,
+            "diffusion.beta_T": 0.3,
+            "net.channels": 8,
+            "net.multipliers": (1,),
+            "net.blocks": 1,
+            "net.attention": (),
+            "optim.lr": 1e-3,
+            "optim.warmup_steps": 2,
+            "train.batch_size": 16,
+            **overrides,
+        }
+    )
+    return config
+
+
+def mesh_of(n):
+    return sharding.make_mesh(jax.devices()[:n])
+
+
+def experiment_on(devices=1, network=TwoConvolutions, **overrides):
+    with using(network):
+        return build.experiment(tiny(**overrides), (8, 8, 1), 10, mesh_of(devices))
+
+
+def run_steps(ours, steps, k=1, data=None):
+    """The state and the loss of each dispatch after `steps` updates, k at a time."""
+    source = data or digits(train=True)
+    batches = ours.feed(source)
+    stream = batches.batches(0)
+    state, losses = ours.create_state(), []
+    step = None
+    for _ in range(steps // k):
+        batch = batches.stack([next(stream) for _ in range(k)])
+        step = step or loop.compile_steps(ours.task(), ours.update(), batches, state, batch)
+        state, metrics = step(state, batches.data, batch)
+        losses.append(float(metrics["loss"][0] / metrics["loss"][1]))
+    return state, np.array(losses)
+
+
+def leaves(tree):
+    return [
+        np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
+        for x in jax.tree.leaves(tree)
+    ]
+
+
+# ---------------------------------------------------------------------------------------------- optimiser and average
+
+
+def test_learning_rate_rises_from_zero_and_stays():
+    rate = optimizer.learning_rate(2e-4, 5000)
+    assert rate(0) == 0
+    np.testing.assert_allclose([rate(1), rate(2500), rate(5000), rate(10**6)], [4e-8, 1e-4, 2e-4, 2e-4], rtol=1e-6)
+    assert optimizer.learning_rate(1e-3, 0)(0) == 1e-3
+
+
+def test_adam_with_clipping_is_the_published_recursion(rng):
+    """Three updates against Kingma and Ba's recursion in float64, gradients scaled down to global norm 1."""
+    lr, b1, b2, eps = 0.01, 0.9, 0.999, 1e-8
+    params = {"a": rng.normal(size=(3, 2)), "b": rng.normal(size=4)}
+    grads = [{k: 5 * rng.normal(size=v.shape) for k, v in params.items()} for _ in range(2)]
+    grads.append({k: 1e-3 * rng.normal(size=v.shape) for k, v in params.items()})  # below the limit: left as it is
+    adam = optimizer.adam(lr, warmup_steps=2, clip=1.0, beta_1=b1, beta_2=b2, eps=eps)
+    ours = jax.tree.map(jnp.float32, params)
+    state = adam.init(ours)
+    m, v = ({k: np.zeros_like(p) for k, p in params.items()} for _ in range(2))
+    for i, g in enumerate(grads):
+        updates, state = adam.update(jax.tree.map(jnp.float32, g), state, ours)
+        ours = jax.tree.map(jnp.add, ours, updates)
+        norm = np.sqrt(sum((x**2).sum() for x in g.values()))
+        for k in params:
+            scaled = g[k] / max(norm, 1.0)
+            m[k] = b1 * m[k] + (1 - b1) * scaled
+            v[k] = b2 * v[k] + (1 - b2) * scaled**2
+            m_hat, v_hat = m[k] / (1 - b1 ** (i + 1)), v[k] / (1 - b2 ** (i + 1))
+            params[k] = params[k] - lr * min(i / 2, 1) * m_hat / (np.sqrt(v_hat) + eps)
+    for k in params:
+        np.testing.assert_allclose(ours[k], params[k], rtol=1e-5, atol=1e-7)
+
+
+def test_moving_average_closed_form(rng):
+    """After n updates: sum_k (1 - d) d^(n-k) p_k + d^(n-1) p_1, the first update having decay 0."""
+    d, n = 0.9, 12
+    params = rng.normal(size=(n, 5))
+    average = jnp.zeros(5)
+    for step, p in enumerate(params):
+        average = ema.update(average, jnp.float32(p), ema.decay(jnp.int32(step), d, warmup=False))
+    weights = np.array([(1 - d) * d ** (n - 1 - k) for k in range(n)])
+    weights[0] = d ** (n - 1)
+    np.testing.assert_allclose(weights.sum(), 1)
+    np.testing.assert_allclose(average, weights @ params, rtol=1e-5, atol=1e-6)
+
+
+def test_moving_average_warm_up_and_precision():
+    decays = [float(ema.decay(jnp.int32(s), 0.9999, warmup=True)) for s in (0, 1, 90, 10**7)]
+    np.testing.assert_allclose(decays, [0, 2 / 11, 91 / 100, 0.9999], rtol=1e-6)
+    assert ema.update(jnp.zeros(2), jnp.ones(2, jnp.bfloat16), jnp.float32(0.5)).dtype == jnp.float32
+    assert float(ema.distance({"a": jnp.ones(4)}, {"a": jnp.zeros(4)})) == 2.0
+
+
+# ---------------------------------------------------------------------------------------------------------- the step
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    return run_steps(experiment_on(1), 5)
+
+
+def test_loss_starts_at_one(one_device):
+    """A fresh network outputs 0 and the target is standard normal noise: the squared error is 1 up to sampling error.
+
+    16 images of 64 pixels: a mean of 1024 squared normals, with standard deviation sqrt(2 / 1024) = 0.044.
+    """
+    assert abs(one_device[1][0] - 1) < 4 * 0.044
+
+
+@pytest.mark.parametrize("devices", [2, 8])
+@pytest.mark.parametrize("rules", ["replicated", "fsdp"])
+def test_devices_and_sharding_do_not_change_the_losses(one_device, devices, rules):
+    state, losses = run_steps(experiment_on(devices, **{"train.sharding": rules}), 5)
+    np.testing.assert_allclose(losses, one_device[1], rtol=1e-5)
+    for a, b in zip(leaves(state), leaves(one_device[0]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)  # Adam divides by tiny second moments
+    split = [x for x in jax.tree.leaves(state.opt_state) if not x.sharding.is_fully_replicated]
+    assert bool(split) == (rules == "fsdp")
+
+
+def test_sharded_kernels_take_less_memory():
+    state = experiment_on(8, **{"train.sharding": "fsdp"}).create_state()
+    kernel = state.params["conv_in"]["kernel"]
+    assert kernel.addressable_shards[0].data.size == kernel.size // 8
+    assert state.ema["conv_in"]["kernel"].sharding == kernel.sharding
+
+
+def test_several_steps_in_one_dispatch_are_the_same_steps(one_device):
+    state, losses = run_steps(experiment_on(1), 4, k=2)
+    np.testing.assert_allclose(losses, one_device[1][:4].reshape(2, 2).mean(axis=1), rtol=1e-5)
+    assert int(state.step) == 4
+
+
+def test_batch_that_does_not_divide_is_refused():
+    with pytest.raises(ValueError, match=r"train.batch_size = 12 does not divide over 8 devices; use 8 or 16"):
+        experiment_on(8, **{"train.batch_size": 12}).feed(digits(train=True))
+    with pytest.raises(ValueError, match=r"use 8$"):
+        sharding.check_batch(3, mesh_of(8))
+
+
+def test_quartile_metrics_partition_the_batch():
+    ours = experiment_on(1)
+    pixels, labels = map(jnp.asarray, digits(train=True).read(np.arange(16)))
+    _, metrics = jax.jit(lambda s, p, y: train_step(ours.task(), ours.update(), s, p, y))(
+        ours.create_state(), pixels, labels
+    )
+    parts = np.array([metrics[f"mse_t_quartile_{q}"] for q in (1, 2, 3, 4)])
+    assert parts[:, 1].sum() == 16
+    np.testing.assert_allclose(parts[:, 0].sum() / 16, metrics["mse"][0], rtol=1e-5)
+
+
+def test_a_step_depends_on_seed_and_step_alone():
+    """The same state and batch give the same result; another step number, other noise."""
+    ours = experiment_on(1)
+    pixels, labels = map(jnp.asarray, digits(train=True).read(np.arange(16)))
+    step = jax.jit(lambda s: train_step(ours.task(), ours.update(), s, pixels, labels))
+    state = ours.create_state()
+    first, again = step(state)[1], step(state)[1]
+    other = step(state._replace(step=jnp.int32(1)))[1]
+    assert float(first["loss"][0]) == float(again["loss"][0]) != float(other["loss"][0])
+
+
+SLOWLY = (
+    {"diffusion.variance": "learned", "objective.name": "vlb", "diffusion.parameterization": "mu"},
+    {"net.class_conditional": True, "diffusion.parameterization": "v", "objective.timesteps": "antithetic"},
+    {"diffusion.schedule": "geometric", "net.dtype": "bfloat16", "net.remat": True, "data.flip": True},
+    {"net.dropout": 0.5, "net.heads": 2, "net.scale_shift": True, "optim.weight_decay": 0.01, "optim.clip": 0.0},
+)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"diffusion.variance": "learned_range", "objective.name": "hybrid"},
+        *(pytest.param(options, marks=pytest.mark.slow) for options in SLOWLY),
+    ],
+    ids=lambda o: " ".join(map(str, o.values())),
+)
+def test_options_train(overrides):
+    """Losses stay finite, and after some steps every kind of parameter has moved."""
+    ours = experiment_on(1, UNet, **overrides)
+    start = leaves(ours.create_state().params)
+    state, losses = run_steps(ours, 4)
+    assert np.isfinite(losses).all()
+    assert all(np.isfinite(x).all() for x in leaves(state))
+    moved = [not np.array_equal(a, b) for a, b in zip(start, leaves(state.params), strict=True)]
+    assert np.mean(moved) > 0.9
+
+
+def test_dropout_uses_the_step_key():
+    """With dropout on, the loss of the same batch changes with the step key once last layers are not zero."""
+    ours = experiment_on(1, UNet, **{"net.dropout": 0.5})
+    task = ours.task()
+    params = jax.tree.map(lambda p: p + 0.05, ours.create_state().params)
+    x, time, labels = jnp.ones((2, 8, 8, 1)), jnp.zeros(2), jnp.zeros(2, jnp.int32)
+    apply = jax.jit(task.apply)
+    a, b = (apply(params, x, time, labels, jax.random.key(i)) for i in (0, 1))
+    assert not np.allclose(a, b)
+    np.testing.assert_array_equal(a, apply(params, x, time, labels, jax.random.key(0)))
+
+
+# --------------------------------------------------------------------------------------------------------------- feeds
+
+
+def test_streamed_and_resident_batches_are_the_same():
+    source = digits(train=True)
+    mesh = mesh_of(2)
+    feeds = [feed.resident(source, 3, 16, mesh), feed.streamed(source, 3, 16, mesh, threads=2)]
+    streams = [f.batches(92) for f in feeds]  # step 93 straddles the first epoch's end at 1500 / 16
+    for _ in range(4):
+        pixels = []
+        for f, stream in zip(feeds, streams, strict=True):
+            batch = f.stack([next(stream)])
+            row = jax.tree.map(lambda x: x[0], batch)
+            pixels.append([np.asarray(a) for a in f.gather(f.data, row)])
+        np.testing.assert_array_equal(pixels[0][0], pixels[1][0])
+        np.testing.assert_array_equal(pixels[0][1], pixels[1][1])
+
+
+def test_what_lives_on_the_device():
+    source = digits(train=True)
+    assert feed.fits(source, 1) and not feed.fits(source, 0)
+    assert not feed.fits(source._replace(arrays=None), 1000)
+
+
+def test_streamed_training_equals_resident_training(one_device):
+    _, losses = run_steps(experiment_on(1, **{"data.resident_mb": 0}), 5)
+    np.testing.assert_allclose(losses, one_device[1], rtol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------- checkpoints, writer, loop
+
+
+def test_checkpoint_round_trip(tmp_path, one_device):
+    checkpoints = Checkpoints(tmp_path / "c", keep=2)
+    state = one_device[0]
+    for step in (1, 2, 3):
+        checkpoints.save(step, state._replace(step=jnp.int32(step)))
+    checkpoints.close()
+    again = Checkpoints(tmp_path / "c", keep=2)
+    assert again.steps() == [2, 3] and again.latest() == 3
+    restored = again.restore(3, experiment_on(1).create_state())
+    assert type(restored) is type(state) and int(restored.step) == 3
+    for a, b in zip(leaves(restored), leaves(state._replace(step=jnp.int32(3))), strict=True):
+        np.testing.assert_array_equal(a, b)
+    again.close()
+
+
+def test_checkpoint_goes_to_other_devices(tmp_path, one_device):
+    checkpoints = Checkpoints(tmp_path / "c")
+    checkpoints.save(5, one_device[0])
+    checkpoints.close()
+    again = Checkpoints(tmp_path / "c")
+    restored = again.restore(5, experiment_on(8, **{"train.sharding": "fsdp"}).create_state())
+    assert len(restored.params["conv_in"]["kernel"].sharding.device_set) == 8
+    for a, b in zip(leaves(restored), leaves(one_device[0]), strict=True):
+        np.testing.assert_array_equal(a, b)
+    again.close()
+
+
+def test_checkpoint_of_another_network_is_refused(tmp_path, one_device):
+    checkpoints = Checkpoints(tmp_path / "c")
+    checkpoints.save(5, one_device[0])
+    checkpoints.wait()
+    with pytest.raises(ValueError, match=r"cannot be restored .*steps present: \[5\]"):
+        checkpoints.restore(5, experiment_on(1, **{"net.channels": 16}).create_state())
+    checkpoints.close()
+
+
+def test_writer_drops_what_a_resumed_run_will_write_again(tmp_path):
+    writer = Writer(tmp_path, 0)
+    for step in (1, 2, 3):
+        writer.scalars(step, {"train/loss": 1.0 / step, "bad": float("nan")})
+    writer.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "train')  # a line cut short by a crash
+    Writer(tmp_path, 2).close()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2]
+    assert lines[0]["bad"] is None and lines[1]["train/loss"] == 0.5
+
+
+def test_plan_stops_where_something_happens():
+    plan = loop.Plan(100, 8, 10, log_every=30, sample_every=0, eval_every=45, checkpoint_every=50)
+    assert [plan.next_stop(s) for s in (0, 30, 45, 50, 90, 99)] == [30, 45, 50, 60, 100, 100]
+    assert plan.due(100, 0) and plan.due(90, 45) and not plan.due(90, 0) and not plan.due(91, 45)
+
+
+def run_loop(folder, steps, **overrides):
+    """The loop with previews and estimates that cost nothing, in a folder that may hold an earlier run."""
+    periods = {"train.log_every": 2, "train.checkpoint_every": 3, "train.eval_every": 2, "train.sample_every": 4}
+    ours = experiment_on(1, **{"train.steps": steps, **periods, **overrides})
+    checkpoints = Checkpoints(folder / "checkpoints", keep=10)
+    state = ours.create_state()
+    if checkpoints.latest() is not None:
+        state = checkpoints.restore(checkpoints.latest(), state)
+    writer = Writer(folder, int(state.step))
+    hooks = loop.Hooks(
+        lambda params: np.full((4, 4, 1), 100 * bool(params), np.uint8),
+        lambda state: {"norm": float(sum(np.abs(x).sum() for x in leaves(state.ema)))},
+    )
+    said = []
+    feeds = ours.feed(digits(train=True))
+    plan = train.plan(ours.config)
+    state = loop.train(ours.task(), ours.update(), feeds, state, plan, hooks, writer, checkpoints, said.append)
+    writer.close()
+    checkpoints.close()
+    return state, said
+
+
+def deterministic_lines(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if not k.startswith("perf/")} for line in lines]
+
+
+def test_interrupted_and_uninterrupted_runs_are_the_same(tmp_path):
+    """4 steps, a new start, 4 more, against 8 in one go: the same state bit for bit and the same metrics file."""
+    straight, said = run_loop(tmp_path / "a", 8)
+    run_loop(tmp_path / "b", 4)
+    resumed, _ = run_loop(tmp_path / "b", 8)
+    for a, b in zip(leaves(straight), leaves(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert deterministic_lines(tmp_path / "a") == deterministic_lines(tmp_path / "b")
+    steps = [line["step"] for line in deterministic_lines(tmp_path / "a") if "train/loss" in line]
+    assert steps == [2, 4, 6, 8]
+    names = sorted(p.name for p in (tmp_path / "a" / "samples").iterdir())
+    assert names == [f"step_000000{s}{raw}.png" for s in (4, 8) for raw in ("", "_raw")]
+    assert sorted(int(p.name) for p in (tmp_path / "a" / "checkpoints").iterdir()) == [0, 3, 6, 8]
+    assert any("compilation included" in line for line in said)
+    assert any("to go" in line for line in said)
+
+
+# -------------------------------------------------------------------------------------------------------------- report
+
+
+def test_durations_and_quantities():
+    assert [text.duration(s) for s in (0.4, 59.0, 200.0, 3 * 3600 + 301.0, 86400 * 3.0)] == [
+        "0 s",
+        "59 s",
+        "3 min 20 s",
+        "3 h 5 min",
+        "3 d",
+    ]
+    assert text.quantity(12.4e9, "FLOP") == "12.4 GFLOP"
+    assert text.too_long(3600.0, "cpu") == []
+    advice = " ".join(text.too_long(90 * 86400.0, "cpu"))
+    assert "90 d" in advice and "GPU" in advice and "configs/digits.py" in advice
+
+
+def test_start_up_report_counts(one_device):
+    ours = experiment_on(1)
+    state = one_device[0]
+    assert text.count(state.params) == text.count(state.ema)
+    assert text.size(state.params) == 4 * text.count(state.params)
+    forward = train.forward_flops(ours)
+    assert forward == train.forward_flops(ours, state.params) == train.afford(ours, state.params).forward
+    feed = ours.feed(digits(train=True))
+    lines = train.describe(ours, digits(train=True), digits(train=False), state, feed, forward)
+    assert f"{text.count(state.params):,} parameters" in " ".join(lines)
+    assert "1500 train and 297 held-out" in lines[0]
+    taps = 22 * 22  # of 3 rows and 3 columns at each of 8 x 8 pixels, those within the image
+    assert 2 * 2 * taps * 8 < forward < 1.3 * 2 * 2 * taps * 8  # a product and a sum, two convolutions, 8 channels
+
+
+def test_folder_of_one_image_trains():
+    """A set smaller than the batch: positions run through many epochs of it."""
+    source = in_memory("one", np.full((1, 8, 8, 1), 200, np.uint8))
+    _, losses = run_steps(experiment_on(1), 2, data=source)
+    assert np.isfinite(losses).all()
+
+
+def test_train_steps_sums_metrics():
+    ours = experiment_on(1)
+    f = ours.feed(digits(train=True))
+    stream = f.batches(0)
+    batch = f.stack([next(stream), next(stream)])
+    _, metrics = jax.jit(lambda s, d, b: train_steps(ours.task(), ours.update(), f.gather, s, d, b))(
+        ours.create_state(), f.data, batch
+    )
+    assert float(metrics["loss"][1]) == 2.0

@@ -1,0 +1,483 @@
+"""Checkpoints under every fault: damaged, unfinished, of another state, on a full disk; and the folder they lie in."""
+
+import gc
+import importlib.util
+import json
+import os
+import resource
+import shutil
+import sys
+import threading
+import time
+import warnings
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffusion.config.config import default_config
+from diffusion.distributed.sharding import make_mesh
+from diffusion.runtime.errors import reason
+from diffusion.workdir import background, manifest, run
+from diffusion.workdir.checkpoint import Checkpoints
+from diffusion.workdir.streams import Kept, Streams
+from diffusion.workdir.writer import Writer
+from tests.stress import corrupt
+from tests.stress.corrupt import State, bits, state_of
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    """A run's folder with steps 10, 20, 30 and a kept 15."""
+    folder = tmp_path_factory.mktemp("good") / "run"
+    corrupt.build(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(good, tmp_path):
+    """A copy of it."""
+    return Path(shutil.copytree(good, tmp_path / "run"))
+
+
+def silent(line):
+    """Says nothing."""
+    assert line
+
+
+def resumed(folder):
+    """The state that a run would go on from, and what it says before."""
+    said = []
+    with closing(Streams(folder)) as streams:
+        return streams.resume(state_of(0), said.append), said
+
+
+def script():
+    """scripts/checkpoints.py as a module, its flags defined once."""
+    if "checkpoints_script" not in sys.modules:
+        spec = importlib.util.spec_from_file_location("checkpoints_script", ROOT / "scripts" / "checkpoints.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["checkpoints_script"] = module
+        spec.loader.exec_module(module)
+    return sys.modules["checkpoints_script"]
+
+
+@contextmanager
+def no_room(size=2000):
+    """Writes beyond `size` bytes a file fail, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+# ------------------------------------------------------------------------------------------------------------ manifest
+
+
+def test_every_file_is_in_the_manifest_and_the_newest_are_kept(tmp_path):
+    with closing(Checkpoints(tmp_path / "c", keep=2, about={"hash": "abc"})) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, state_of(step), {"window": [step]})
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["2", "3"]
+    content = manifest.read(tmp_path / "c" / "3")
+    there = {p.relative_to(tmp_path / "c" / "3").as_posix() for p in (tmp_path / "c" / "3").rglob("*") if p.is_file()}
+    assert set(content["files"]) == there - {"manifest.json"} and len(there) > 5
+    assert content["step"] == 3 and content["note"] == {"window": [3]} and content["hash"] == "abc"
+    assert content["arrays"]["params/kernel"] == ["float32", [40, 50]]
+    with closing(Checkpoints(tmp_path / "c")) as again:
+        assert again.note(3) == {"window": [3]} and again.note(7) == {}
+        assert bits(again.restore(3, state_of(0))) == bits(state_of(3))
+
+
+def test_every_single_file_counts(folder):
+    """A bit flipped anywhere, any file cut or gone: the step is skipped for it, in one line that names the file."""
+    newest = folder / "checkpoints" / "30"
+    paths = [path for path in sorted(newest.rglob("*")) if path.is_file()]
+    assert len(paths) > 8
+    for path in paths:
+        content = path.read_bytes()
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 16]) + content[middle + 1 :] if content else b"x"
+        for change in (None, content[:middle] if content else None, flipped):
+            path.unlink() if change is None else path.write_bytes(change)
+            fault = manifest.fault(newest)
+            assert path.name in fault and "\n" not in fault
+            path.write_bytes(content)
+    assert manifest.fault(newest) == ""
+
+
+def test_a_flipped_bit_in_the_weights_is_skipped_and_said(folder):
+    data = max((folder / "checkpoints" / "30").rglob("*"), key=lambda path: path.stat().st_size)
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    data.write_bytes(content)
+    state, said = resumed(folder)
+    assert bits(state) == bits(state_of(20))
+    assert said == [
+        f"skipped     checkpoints/30: {data.relative_to(folder / 'checkpoints' / '30').as_posix()} has other bytes "
+        "than were written"
+    ]
+
+
+def test_random_damage_never_gives_another_state():
+    ends = corrupt.run(12, seed=3)
+    assert sum(ends.values()) == 12 and len(ends) > 2
+
+
+def test_a_step_without_manifest_was_not_finished(folder):
+    (folder / "checkpoints" / "30" / "manifest.json").unlink()
+    state, said = resumed(folder)
+    assert int(state.step) == 20 and "30: it was not finished" in said[0]
+    with closing(Checkpoints(folder / "checkpoints")) as checkpoints:
+        assert checkpoints.steps() == [10, 20] and checkpoints.latest() == 20
+
+
+def test_a_run_of_an_earlier_version_is_read_without_hashes(folder):
+    for path in folder.glob("checkpoints/*/manifest.json"):
+        path.unlink()
+    with closing(Streams(folder, sealed=False)) as streams:
+        assert bits(streams.resume(state_of(0), print)) == bits(state_of(30))
+    damaged = next((folder / "checkpoints" / "30" / "default").glob("manifest.ocdbt"))
+    damaged.write_bytes(b"nothing")
+    said = []
+    with closing(Streams(folder, sealed=False)) as streams:
+        assert bits(streams.resume(state_of(0), said.append)) == bits(state_of(20))
+    assert len(said) == 1 and "\n" not in said[0]
+
+
+class Later(NamedTuple):
+    """A state that has got another field."""
+
+    step: Any
+    params: Any
+    key: Any
+    health: Any
+
+
+def test_what_an_earlier_versions_state_lacks_starts_afresh(folder):
+    """Only where there is no manifest: with one, another structure is another state."""
+    like = Later(*state_of(0), {"skipped": jnp.arange(3)})
+    with closing(Streams(folder)) as streams, pytest.raises(ValueError, match="health/skipped is absent there"):
+        streams.resume(like, silent)
+    (folder / "checkpoints" / "30" / "manifest.json").unlink()
+    with closing(Streams(folder, sealed=False)) as streams:
+        state = streams.resume(like, silent)
+    assert isinstance(state, Later) and bits(State(*state[:3])) == bits(state_of(30))
+    np.testing.assert_array_equal(state.health["skipped"], [0, 1, 2])
+
+
+def test_a_step_under_another_name_is_not_that_step(folder):
+    (folder / "checkpoints" / "30").rename(folder / "checkpoints" / "40")
+    state, said = resumed(folder)
+    assert int(state.step) == 20 and "40: it is step 30 under another name" in said[0]
+
+
+def test_another_versions_state_is_one_line(folder):
+    like = state_of(0)._replace(params={"kernel": jnp.zeros((40, 60)), "bias": jnp.zeros(7)})
+    with closing(Streams(folder)) as streams, pytest.raises(ValueError) as error:
+        streams.resume(like, silent)
+    assert "kernel is float32 [40, 50] there and float32 [40, 60] here" in str(error.value)
+    more = state_of(0)._replace(params={**state_of(0).params, "scale": jnp.zeros(3)})
+    absent = r"scale is absent there and float32 \[3\] here.*steps present: \[10, 20, 30\]"
+    with closing(Checkpoints(folder / "checkpoints")) as checkpoints, pytest.raises(ValueError, match=absent):
+        checkpoints.restore(30, more)
+
+
+def test_kept_steps_are_gone_on_from_when_no_other_is_left(folder):
+    shutil.rmtree(folder / "checkpoints")
+    assert bits(resumed(folder)[0]) == bits(state_of(15))
+    with closing(Streams(folder)) as streams:
+        assert streams.load(lambda: state_of(0), 15, print)[1] == 15
+        with pytest.raises(ValueError, match="no checkpoint of step 30; it has 15"):
+            streams.load(lambda: state_of(0), 30, print)
+
+
+def test_a_run_does_not_start_over_unasked(tmp_path):
+    with closing(Checkpoints(tmp_path / "checkpoints")) as checkpoints:
+        checkpoints.save(0, state_of(0))
+    (tmp_path / "checkpoints" / "0" / "manifest.json").unlink()
+    assert resumed(tmp_path)[0] is None  # killed in its first save: nothing was lost
+    (tmp_path / "checkpoints" / "0").rename(tmp_path / "checkpoints" / "5")
+    with pytest.raises(ValueError, match=r"holds no intact checkpoint \(checkpoints/5: it was not finished"):
+        resumed(tmp_path)
+
+
+def test_evidence_is_moved_aside_and_never_overwritten(folder):
+    for text in ("first", "second"):
+        (folder / "checkpoints" / "30" / "default" / "manifest.ocdbt").write_text(text)
+        with closing(Streams(folder, 3)) as streams:
+            assert int(streams.resume(state_of(0), silent).step) == 20
+            assert (folder / "checkpoints" / "30").exists()  # nothing is touched before its number is needed
+            streams.rolling.save(30, state_of(30))
+    aside = folder / "checkpoints" / "damaged"
+    assert sorted(path.name for path in aside.iterdir()) == ["30", "30.1"]
+    assert [(aside / name / "default" / "manifest.ocdbt").read_text() for name in ("30", "30.1")] == ["first", "second"]
+    assert bits(resumed(folder)[0]) == bits(state_of(30))
+
+
+def test_damaged_steps_are_not_counted_among_the_kept(folder):
+    for step in (20, 30):
+        (folder / "checkpoints" / str(step) / "default" / "manifest.ocdbt").unlink()
+    with closing(Streams(folder, 2)) as streams:
+        assert int(streams.resume(state_of(0), silent).step) == 15
+        streams.rolling.save(35, state_of(35))
+    assert sorted(int(p.name) for p in (folder / "checkpoints").iterdir()) == [10, 20, 30, 35]
+
+
+def test_what_is_kept_for_good(tmp_path):
+    """Every 20th step, and the best of all."""
+    scores = {10: 5.0, 20: 4.8, 30: 4.5, 40: 4.6, 50: 4.4, 60: 4.7}
+    with closing(Kept(tmp_path / "kept")) as kept:
+        for step, score in scores.items():
+            if step % 20 == 0 or score < kept.best():
+                kept.save(step, state_of(step), {"every": step % 20 == 0, "score": score})
+                kept.wait()
+        assert kept.steps() == [20, 40, 50, 60] and kept.best() == 4.4
+
+
+# ------------------------------------------------------------------------------------------------------------ full disk
+
+
+def test_a_full_disk_costs_no_earlier_checkpoint_and_is_tried_again(tmp_path, capfd):
+    with closing(Checkpoints(tmp_path / "c", keep=1)) as checkpoints:
+        checkpoints.save(1, state_of(1))
+        checkpoints.wait()
+        with no_room():
+            checkpoints.save(2, state_of(2))
+            checkpoints.wait()
+        (line,) = checkpoints.news()
+        assert line.startswith("WARNING     the state of step 2 could not be saved (") and "\n" not in line
+        assert line.endswith("the newest one is that of step 1") and checkpoints.news() == []
+        assert checkpoints.steps() == [1] and not checkpoints.saved(2)
+        assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["1"]  # no half of it takes room
+        with no_room(), pytest.raises(ValueError, match=r"step 2 could not be saved .*; make room and start again"):
+            checkpoints.require(2, state_of(2))
+        checkpoints.require(2, state_of(2))
+        assert checkpoints.steps() == [2]
+        assert bits(checkpoints.restore(2, state_of(0))) == bits(state_of(2))
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_metrics_that_find_no_room_are_written_later(tmp_path):
+    with closing(Writer(tmp_path, 0)) as writer:
+        writer.scalars(1, {"train/loss": 1.0})
+        with no_room((tmp_path / "metrics.jsonl").stat().st_size), pytest.raises(OSError):
+            writer.scalars(2, {"train/loss": 0.5})
+        writer.scalars(3, {"train/loss": 0.25})
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3]
+
+
+# ------------------------------------------------------------------------------------------------------------- metrics
+
+
+def test_a_metrics_file_with_damaged_lines_is_taken_up(tmp_path):
+    good = [json.dumps({"step": step, "train/loss": 0.5}).encode() for step in (1, 2, 3)]
+    bad = [
+        b"\xff\xfe{",
+        b"[1]",
+        b'{"step": null}',
+        b'{"step": 1' + b"0" * 400 + b"}",
+        b"{",
+        b'{"step": 3, "test/x": 1}',
+    ]
+    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join([good[0], *bad, good[1], good[2]]))
+    with closing(Writer(tmp_path, 2)) as writer:
+        assert writer.found(2, "train/") == {"loss": 0.5} and writer.found(1, "train/") == {}
+    assert (tmp_path / "metrics.jsonl").read_bytes().splitlines() == good[:2]
+
+
+# ---------------------------------------------------------------------------------------------------------- the folder
+
+RUN = run.Run(default_config(), (8, 8, 1), 10)
+
+
+def test_two_processes_cannot_train_in_one_folder(tmp_path):
+    line = r"is in use by process \d+ on \S+: wait .* another --workdir"
+    with run.lock(tmp_path / "run"), pytest.raises(ValueError, match=line), run.lock(tmp_path / "run"):
+        pass
+    with run.lock(tmp_path / "run"):  # what a process left behind is no obstacle
+        assert "process" in (tmp_path / "run" / "lock").read_text()
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(ValueError, match=r"cannot be written .*give another --workdir"),
+        run.lock(tmp_path / "file"),
+    ):
+        pass
+    (tmp_path / "run").mkdir()
+    with no_room(10), pytest.raises(ValueError, match=r"cannot be written .*make room"):
+        run.open_run(tmp_path / "run", RUN, "1 x cpu")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"config": {}}', "flip", "gone"])
+def test_a_damaged_config_is_read_from_the_checkpoints(folder, content):
+    path = folder / "config.json"
+    text = path.read_text()
+    path.write_text(text.replace('"beta_T": 0.02', '"beta_T": 0.03') if content == "flip" else content)
+    if content == "gone":
+        path.unlink()
+    with pytest.warns(UserWarning, match=r"config.json is .*: the copy in .*30/manifest.json is used"):
+        assert run.read_run(folder) == RUN
+    with pytest.warns(UserWarning):
+        assert run.open_run(folder, RUN, "1 x cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert run.read_run(folder) == RUN
+    for stream in ("checkpoints", "kept"):
+        shutil.rmtree(folder / stream)
+    path.write_text("{")
+    with pytest.raises(ValueError, match=r"config.json is damaged .*restore it, or give another --workdir"):
+        run.read_run(folder)
+
+
+def test_a_newer_versions_folder_is_refused(tmp_path):
+    run.open_run(tmp_path, RUN._replace(format=run.FORMAT + 1), "1 x cpu")
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(ValueError, match=r"was made by version .* whose folders this version .* update"):
+        run.open_run(tmp_path, RUN, "1 x cpu")
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_an_earlier_versions_folder_stays_one(tmp_path):
+    old = {"config": run.nested(RUN.config), "hash": "x", "data": {"shape": [8, 8, 1], "classes": 10}}
+    run.write_json(tmp_path / "config.json", old)
+    assert not run.read_run(tmp_path).sealed
+    run.open_run(tmp_path, RUN, "1 x cpu")
+    assert not run.read_run(tmp_path).sealed
+    run.open_run(tmp_path / "new", RUN, "1 x cpu")
+    assert run.read_run(tmp_path / "new").sealed
+
+
+def test_a_systems_words_are_found_in_a_librarys():
+    """What a full disk makes of a save is told as such, wherever a library has put it."""
+    long = f"RESOURCE_EXHAUSTED: {'x' * 300}: Failed to write 201 bytes: No space left on device [os_error_code='28']"
+    assert reason(ValueError(long)) == "No space left on device"
+    assert reason(OSError(28, "No space left on device", "f")) == "No space left on device"
+    assert reason(ValueError("a\nb" + "c" * 300)) == "a b" + "c" * 197
+    assert reason(KeyError()) == "KeyError"
+
+
+def test_a_save_into_a_folder_that_is_gone_is_told_in_one_line_alone(tmp_path, capfd):
+    """Orbax and what it leaves unfinished print tracebacks otherwise."""
+    with closing(Checkpoints(tmp_path / "run" / "checkpoints")) as checkpoints:
+        checkpoints.save(1, state_of(1))
+        checkpoints.wait()
+        shutil.rmtree(tmp_path / "run")
+        (tmp_path / "run").write_text("no folder")
+        checkpoints.save(2, state_of(2))
+        checkpoints.wait()
+        (line,) = checkpoints.news()
+    assert line.startswith("WARNING     the state of step 2 could not be saved (") and "\n" not in line
+    gc.collect()
+    assert "Traceback" not in capfd.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------------------- in the background
+
+
+def test_a_copy_stays_when_the_state_is_donated():
+    state = jax.device_put(state_of(3), jax.sharding.NamedSharding(make_mesh(), jax.sharding.PartitionSpec()))
+    expected = bits(state)
+    copy = background.copied(state)
+    assert all(a.sharding == b.sharding for a, b in zip(jax.tree.leaves(copy), jax.tree.leaves(state), strict=True))
+    for leaf in jax.tree.leaves(state):
+        leaf.delete()
+    assert bits(copy) == expected
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere priority belongs to a process")
+def test_a_write_leaves_others_the_processors():
+    """At the lowest priority in its thread, and in the threads that it starts, and nowhere else."""
+    found: dict[str, int] = {}
+    here = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    def write(name):
+        found[name] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        if name == "its own":
+            started = threading.Thread(target=write, args=("one that it starts",))
+            started.start()
+            started.join()
+
+    thread = threading.Thread(target=background.patiently, args=(lambda: write("its own"), lambda: write("its end")))
+    thread.start()
+    thread.join()
+    assert set(found.values()) == {background.LOWEST} and len(found) == 3
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == here < background.LOWEST
+
+
+def test_two_writes_are_made_one_after_the_other():
+    """Of both streams of a run, whichever thread comes first."""
+    said = []
+
+    def write(name):
+        def go(what):
+            said.append((name, what))
+            time.sleep(0.05)
+
+        return threading.Thread(target=background.patiently, args=(lambda: go("begins"), lambda: go("ends")))
+
+    threads = [write(name) for name in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [what for _, what in said] == ["begins", "ends"] * 4
+    assert all(said[i][0] == said[i + 1][0] for i in range(0, 8, 2))
+
+
+def test_states_elsewhere_are_written_by_the_thread_that_makes_them(monkeypatch, tmp_path):
+    """On an accelerator the state is off the device once save returns, and nothing is copied on it."""
+    monkeypatch.setattr(background, "SHARED", ())
+    monkeypatch.setattr("diffusion.workdir.checkpoint.copied", None)
+    monkeypatch.setattr("diffusion.workdir.checkpoint.patiently", None)
+    assert not background.shares_processors(state_of(1))
+    with closing(Checkpoints(tmp_path / "c")) as checkpoints:
+        checkpoints.save(1, state_of(1))
+        assert checkpoints.saved(1) and bits(checkpoints.restore(1, state_of(0))) == bits(state_of(1))
+
+
+# ---------------------------------------------------------------------------------------------------------- the script
+
+
+def test_pruning_never_takes_the_last_intact_step(folder, capsys):
+    prune = script().prune
+    (folder / "checkpoints" / "30" / "default" / "manifest.ocdbt").write_text("damaged")
+    prune(folder, 1, True)
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["20", "30"]
+    said = capsys.readouterr().out
+    assert "removed" in said and "checkpoints/10" in said and "left" in said and "30: default/manifest.ocdbt" in said
+    prune(folder, 1, True)
+    assert bits(resumed(folder)[0]) == bits(state_of(20)) and (folder / "kept" / "15").exists()
+
+
+def test_scores_beside_the_steps(folder):
+    measured = script().measured
+    with (folder / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"step": 20, "eval/bits_per_dim": 4.5}\n[2]\n\xff\n')
+    (folder / "eval").mkdir()
+    (folder / "eval" / "bad.json").write_text("{")
+    result = {"name": "fid", "values": {"fid": 3.2}, "series": {}, "protocol": {"step": 30, "images": 50000}}
+    (folder / "eval" / "fid_30.json").write_text(json.dumps(result))
+    assert measured(folder) == {20: {"bits_per_dim": 4.5}, 30: {"fid on 50000 images": 3.2}}
+    assert script().state(folder / "kept" / "15", True, True) == "intact"
+
+
+def test_states_compare_to_the_bit():
+    """What these tests compare by tells one bit, a key and a step apart."""
+    one = state_of(1)
+    assert isinstance(one, State) and bits(one) == bits(state_of(1))
+    nudged = one._replace(params={**one.params, "kernel": one.params["kernel"].at[3, 4].multiply(1 + 2**-23)})
+    assert bits(nudged) != bits(one) != bits(one._replace(key=jax.random.key(2)))
+    assert np.asarray(nudged.params["kernel"]).nbytes == 8000
