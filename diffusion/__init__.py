@@ -1,4 +1,4 @@
-"""Denoising diffusion probabilistic models in JAX. A map of the package; a folder imports only from lines above its own.
+"""Denoising diffusion probabilistic models in JAX. The map: a folder imports only from lines above its own.
 
     core         the mathematics of the papers: schedules, q and its posterior, parameterisations, the bound, objectives
     data         data sets, and which examples make up which batch
