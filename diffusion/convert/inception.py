@@ -1,4 +1,4 @@
-"""Files of weights of the FID's Inception network: either published file, our own, and where they are kept."""
+"""Files of weights of the Inception network that FID is defined by: the published one, our own, and the cache."""
 
 import hashlib
 import os
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from diffusion.convert import graph_def, torch_file
-from diffusion.convert.inception_weights import Weights, fingerprint, from_graph, from_torch, partial, some
+from diffusion.convert import torch_file
+from diffusion.convert.inception_weights import Weights, fingerprint, from_torch, partial, some
 from diffusion.data.download import DownloadError, Remote, cache_dir, fetch
 from diffusion.nets.inception import shapes
 
@@ -22,13 +22,8 @@ PUBLISHED = {
         95_628_359,
         "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
     ),
-    "classify_image_graph_def.pb": Remote(
-        "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/classify_image_graph_def.pb",
-        95_673_916,
-        "009d6814d1bc560d4e7b236e170e9b2d5ca6f4b57bd8037f6db05776204415c6",
-    ),
 }
-"""The PyTorch port and the original graph, with their sizes and SHA-256; the weights in them are the same."""
+"""The PyTorch port of the TensorFlow graph of 2015-12-05, with its size and SHA-256."""
 
 KEPT = "inception-2015-12-05.safetensors"
 
@@ -138,9 +133,8 @@ READERS: tuple[tuple[bytes, Callable[[Path], Weights]], ...] = (
     (rb"PK\x03\x04", _from_zip),
     (rb"\x80.\x8a\x0a", lambda path: from_torch(torch_file.read(path), path)),
     (rb".{4}\x00{4}\{", _from_safetensors),
-    (rb"\x0a", lambda path: from_graph(graph_def.read(path), path)),
 )
-"""How files begin (a GraphDef with the tag of its first node), and what reads them."""
+"""First bytes of a file -> its reader."""
 
 
 def _sha256(path: Path) -> str:
@@ -149,12 +143,12 @@ def _sha256(path: Path) -> str:
 
 
 def _download(folder: Path) -> Path:
-    """One of the published files, fetched."""
-    reasons = []
-    for name, remote in PUBLISHED.items():
-        try:
-            return fetch(remote, folder / name, patience=12.0)
-        except DownloadError as error:
-            reasons.append(str(error).removeprefix(f"{remote.url} "))
-    urls = " or ".join(remote.url for remote in PUBLISHED.values())
-    raise ValueError(f"no Inception weights: fetch {urls} and put the file into {folder} (it {reasons[0]})")
+    """The published file, downloaded."""
+    ((name, remote),) = PUBLISHED.items()
+    try:
+        return fetch(remote, folder / name, patience=12.0)
+    except DownloadError as error:
+        reason = str(error).removeprefix(f"{remote.url} ")
+        raise ValueError(
+            f"no Inception weights: fetch {remote.url} and put the file into {folder} (it {reason})"
+        ) from error

@@ -1,6 +1,7 @@
-"""The names of the Inception network's convolutions in the PyTorch port and in the graph; ours have "_" for "/"."""
+"""The names of the Inception network's convolutions in the PyTorch port.
 
-import re
+Ours are those of the TensorFlow graph with "_" for "/".
+"""
 
 LONG = {f"tower_1_conv{end}": f"branch3x3dbl_{i}" for i, end in enumerate(("", "_1", "_2"), 1)}
 
@@ -42,8 +43,3 @@ TORCH = {
     },
 }
 """Our names of all 94 convolutions -> the PyTorch port's."""
-
-
-def graph_name(name: str) -> str:
-    """The graph's name of a convolution: mixed_9/tower_1/mixed/conv_1 for mixed_9_tower_1_mixed_conv_1."""
-    return re.sub("_(?=tower|conv|mixed)", "/", name)

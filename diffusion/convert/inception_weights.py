@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffusion.convert.inception_names import TORCH, graph_name
+from diffusion.convert.inception_names import TORCH
 from diffusion.nets.inception import LAYERS, shapes
 
 Weights = dict[str, np.ndarray]
@@ -19,8 +19,8 @@ Weights = dict[str, np.ndarray]
 Shapes = Mapping[str, tuple[int, ...]]
 
 EPSILON = 0.001
-BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
-"""Its four vectors in PyTorch -> in the graph."""
+BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
+"""PyTorch's names of gamma, beta, mean and var."""
 
 FLOATS = frozenset({"f"})
 
@@ -53,24 +53,6 @@ def from_torch(arrays: Mapping[str, np.ndarray], path: Path) -> Weights:
     for name, torch in TORCH.items():
         kernel = arrays[f"{torch}.conv.weight"].transpose(2, 3, 1, 0)
         weights |= _folded(name, kernel, [arrays[f"{torch}.bn.{vector}"] for vector in BATCH_NORM])
-    return _finite(path, weights)
-
-
-def from_graph(arrays: Mapping[str, np.ndarray], path: Path) -> Weights:
-    """Folded weights from the constants of the original graph; those that are no weights are left."""
-    expected: dict[str, tuple[int, ...]] = {
-        "softmax/weights": shapes()["softmax/w"],
-        "softmax/biases": shapes()["softmax/b"],
-    }
-    for name in TORCH:
-        kernel = shapes()[f"{name}/w"]
-        expected[f"{graph_name(name)}/conv2d_params"] = kernel
-        expected |= {f"{graph_name(name)}/batchnorm/{vector}": kernel[-1:] for vector in BATCH_NORM.values()}
-    _check(path, {name: array for name, array in arrays.items() if name in expected}, expected)
-    weights = {"softmax/w": arrays["softmax/weights"], "softmax/b": arrays["softmax/biases"]}
-    for name in TORCH:
-        vectors = [arrays[f"{graph_name(name)}/batchnorm/{vector}"] for vector in BATCH_NORM.values()]
-        weights |= _folded(name, arrays[f"{graph_name(name)}/conv2d_params"], vectors)
     return _finite(path, weights)
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from diffusion.convert import inception as files
 from diffusion.convert.inception import load, read, save
-from diffusion.convert.inception_names import TORCH, graph_name
-from diffusion.convert.inception_weights import fingerprint, from_graph, from_torch, offered
+from diffusion.convert.inception_names import TORCH
+from diffusion.convert.inception_weights import fingerprint, from_torch, offered
 from diffusion.data.download import DownloadError, Remote
 from diffusion.metrics.features import extractor, inception
 from diffusion.nets import inception as net
@@ -153,39 +153,34 @@ def test_preprocessing(rng):
 
 @functools.cache
 def port():
-    """A state dict as the PyTorch port has it, with batch norms that change everything, and the same for the graph."""
-    stream, torch, graph = np.random.default_rng(0), {}, {}
+    """A state dict as the PyTorch port has it, with batch norms that change everything."""
+    stream, torch = np.random.default_rng(0), {}
     for name, other in TORCH.items():
         kernel, n = random_weights()[f"{name}/w"], shapes()[f"{name}/b"][0]
         vectors = {
-            "weight": ("gamma", stream.uniform(0.5, 1.5, n)),
-            "bias": ("beta", stream.normal(0, 0.2, n)),
-            "running_mean": ("moving_mean", stream.normal(0, 0.2, n)),
-            "running_var": ("moving_variance", stream.uniform(0.5, 2, n)),
+            "weight": stream.uniform(0.5, 1.5, n),
+            "bias": stream.normal(0, 0.2, n),
+            "running_mean": stream.normal(0, 0.2, n),
+            "running_var": stream.uniform(0.5, 2, n),
         }
         torch[f"{other}.conv.weight"] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
-        graph[f"{graph_name(name)}/conv2d_params"] = kernel
-        for vector, (graphs, values) in vectors.items():
-            torch[f"{other}.bn.{vector}"] = graph[f"{graph_name(name)}/batchnorm/{graphs}"] = np.float32(values)
+        torch |= {f"{other}.bn.{vector}": np.float32(values) for vector, values in vectors.items()}
         torch[f"{other}.bn.num_batches_tracked"] = np.array(7)
-    graph["softmax/weights"], graph["softmax/biases"] = (random_weights()[f"softmax/{p}"] for p in "wb")
-    torch["fc.weight"], torch["fc.bias"] = np.ascontiguousarray(graph["softmax/weights"].T), graph["softmax/biases"]
-    graph["ExpandDims/dim"] = np.array(0)
-    return torch, graph
+    torch["fc.weight"] = np.ascontiguousarray(random_weights()["softmax/w"].T)
+    torch["fc.bias"] = random_weights()["softmax/b"]
+    return torch
 
 
-def test_both_published_forms_hold_the_same_weights(tmp_path):
-    torch, graph = port()
-    a, b = from_torch(torch, tmp_path), from_graph(graph, tmp_path)
+def test_the_published_file_gives_every_weight_and_any_change_another_fingerprint(tmp_path):
+    a = from_torch(port(), tmp_path)
     assert {name: array.shape for name, array in a.items()} == shapes()
-    assert fingerprint(a) == fingerprint(b) and {array.dtype for array in a.values()} == {np.dtype(np.float32)}
-    assert "mixed_9/tower_1/mixed/conv_1/conv2d_params" in graph and "conv_4/conv2d_params" in graph
+    assert {array.dtype for array in a.values()} == {np.dtype(np.float32)}
     changed = a | {"conv/b": a["conv/b"] + np.float32(1e-6)}
     assert fingerprint(changed) != fingerprint(a) == fingerprint(dict(reversed(a.items())))
 
 
 def test_folding_is_batch_norm_after_convolution(tmp_path, rng):
-    torch, _ = port()
+    torch = port()
     weights = from_torch(torch, tmp_path)
     x = rng.standard_normal((50, 64))
     c = x @ torch["Conv2d_3b_1x1.conv.weight"][:, :, 0, 0].T.astype(np.float64)
@@ -202,7 +197,7 @@ def refusal(call, *arguments) -> str:
 
 
 def test_names_and_shapes_that_do_not_match_are_listed(tmp_path):
-    torch, graph = port()
+    torch = port()
     path = tmp_path / "a.pth"
     wrong = {name: array for name, array in torch.items() if name not in ("fc.bias", "Mixed_5b.branch1x1.bn.bias")}
     wrong |= {"AuxLogits.fc.weight": np.ones(3), "fc.weight": torch["fc.weight"][:1000]}
@@ -210,8 +205,8 @@ def test_names_and_shapes_that_do_not_match_are_listed(tmp_path):
     assert str(path) in message
     assert all(n in message for n in ("2 missing", "fc.bias", "Mixed_5b.branch1x1.bn.bias", "1 unknown (AuxLogits.fc"))
     assert "1 of another shape or type (fc.weight [1000, 2048])" in message
-    message = refusal(from_graph, {name: a for name, a in graph.items() if "mixed_10" not in name}, path)
-    assert "45 missing (mixed_10/" in message and "and 41 more" in message
+    message = refusal(from_torch, {name: a for name, a in torch.items() if "Mixed_7c" not in name}, path)
+    assert "45 missing (Mixed_7c." in message and "and 41 more" in message
     integer = torch | {"fc.bias": np.arange(1008)}
     assert "fc.bias [1008]" in refusal(from_torch, integer, path)
     for value in (np.nan, np.inf, -1.0):
@@ -227,16 +222,6 @@ def test_weights_come_from_every_kind_of_file(tmp_path):
     for write in (write_legacy, write_zip):
         message = refusal(read, write(tmp_path / "a", tensors))
         assert "471 missing" in message and "1 unknown (x)" in message
-    from tensorboardX.proto.graph_pb2 import GraphDef
-
-    graph = GraphDef()
-    tensor = graph.node.add(name="softmax/biases", op="Const").attr["value"].tensor
-    tensor.dtype = 1
-    tensor.tensor_shape.dim.add(size=1008)
-    tensor.tensor_content = bytes(4 * 1008)
-    (tmp_path / "b").write_bytes(graph.SerializeToString())
-    assert "471 missing" in refusal(read, tmp_path / "b")
-
     weights = random_weights(UP_TO_MIXED_7)
     save(tmp_path / "c", weights)
     np.savez(tmp_path / "d.npz", **weights)
@@ -287,12 +272,11 @@ def test_broken_files_are_refused_in_one_line(tmp_path):
         assert files.PUBLISHED[name].sha256 in message and "not the official file" in message
 
 
-def test_published_files_are_pinned():
-    port, graph = files.PUBLISHED.items()
-    assert port[1].sha256.startswith(re.search(r"-([0-9a-f]{8})\.pth$", port[0])[1])  # part of its name
-    for name, remote in (port, graph):
-        assert remote.url.startswith("https://") and remote.url.endswith(name)
-        assert re.fullmatch("[0-9a-f]{64}", remote.sha256) and 95e6 < remote.size < 96e6
+def test_the_published_file_is_pinned():
+    ((name, remote),) = files.PUBLISHED.items()
+    assert remote.sha256.startswith(re.search(r"-([0-9a-f]{8})\.pth$", name)[1])  # part of its name
+    assert remote.url.startswith("https://") and remote.url.endswith(name)
+    assert re.fullmatch("[0-9a-f]{64}", remote.sha256) and 95e6 < remote.size < 96e6
 
 
 def test_weights_are_fetched_once_and_kept(tmp_path, monkeypatch):
@@ -408,7 +392,7 @@ def test_all_layers_agree_with_the_pytorch_port(tmp_path_factory, rng, size):
     torch = pytest.importorskip("torch")
     path = tmp_path_factory.getbasetemp() / "port.pth"
     if not path.exists():
-        arrays = {name: torch.tensor(array) for name, array in port()[0].items()}
+        arrays = {name: torch.tensor(array) for name, array in port().items()}
         torch.save(arrays, path, _use_new_zipfile_serialization=False)
     names = [layer for layer in LAYERS if layer != "1280"]
     network, mixed_8 = reference(path, names), []
