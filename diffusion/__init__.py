@@ -1,11 +1,11 @@
 """Denoising diffusion probabilistic models in JAX. The map: a folder imports only from lines above its own.
 
     core         the mathematics of the papers: schedules, q and its posterior, parameterisations, the bound, objectives
-    data         data sets, and which examples make up which batch
     nets         the U-Net and other Flax modules; cpu/ holds what is written out for CPUs
     sampling     one sampler a file; guidance, editing, inpainting, latents
     config       every key of a config, config files, checks, grids of ablations
-    runtime      the process: command line, set-up before jax, signals, provenance, text of reports
+    runtime      the process: command line, set-up before jax, signals, files, provenance, text of reports
+    data         data sets, and which examples make up which batch
     convert      weights of other projects, in and out
     distributed  mesh and sharding rules, several processes as one run
     metrics      numbers from arrays: FID, IS, KID, precision and recall, likelihood, neighbours

@@ -19,10 +19,11 @@ from diffusion.experiment import build, load
 from diffusion.figures.grid import save
 from diffusion.published import layout
 from diffusion.published.layout import BOUND, Column, Line, Table
+from diffusion.runtime.files import write_json
 from diffusion.runtime.signals import Stop
 from diffusion.runtime.text import describe_devices, duration
 from diffusion.training.loop import Diverged
-from diffusion.workdir.run import nested, read_run, stamp, write_json
+from diffusion.workdir.run import nested, read_run, stamp
 
 ABSURD = 10_000.0
 """Bits/dim from which a bound is no result, even if it is finite. Less may just be little training: a learned variance

@@ -20,8 +20,9 @@ from diffusion.experiment import build
 from diffusion.experiment.registry import VP_SCHEDULES
 from diffusion.nets.net import Net
 from diffusion.runtime import text
+from diffusion.runtime.files import write_json
 from diffusion.workdir.checkpoint import Checkpoints
-from diffusion.workdir.run import Run, open_run, read_run, write_json
+from diffusion.workdir.run import Run, open_run, read_run
 
 READERS: dict[str, Callable[[Path], Weights]] = {
     "diffusers": diffusers.read,

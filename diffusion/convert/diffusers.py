@@ -24,6 +24,7 @@ from diffusion.convert.name_mapping import (
     pointwise,
 )
 from diffusion.nets.blocks import groups
+from diffusion.runtime.files import atomic_path, write_json
 
 STEM = "diffusion_pytorch_model"
 OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -145,14 +146,10 @@ def write(folder: Path, params: Tensors, contents: Configs) -> None:
 
     from safetensors.numpy import save_file
 
-    draft = folder.with_name(folder.name + ".draft")
-    for name, content in contents.items():
-        (draft / name).parent.mkdir(parents=True, exist_ok=True)
-        (draft / name).write_text(json.dumps(content, indent=2) + "\n")
-    save_file(tensors, draft / "unet" / f"{STEM}.safetensors", metadata={"format": "pt"})
-    if folder.exists():
-        folder.rmdir()
-    draft.rename(folder)
+    with atomic_path(folder) as temporary:
+        for name, content in contents.items():
+            write_json(temporary / name, content)
+        save_file(tensors, temporary / "unet" / f"{STEM}.safetensors", metadata={"format": "pt"})
 
 
 INDEX = {

@@ -1,7 +1,6 @@
 """Files of weights of the Inception network that FID is defined by: the published one, our own, and the cache."""
 
 import hashlib
-import os
 import re
 import warnings
 import zipfile
@@ -13,8 +12,9 @@ import numpy as np
 
 from diffusion.convert import torch_file
 from diffusion.convert.inception_weights import Weights, fingerprint, from_torch, partial, some
-from diffusion.data.download import DownloadError, Remote, cache_dir, fetch
+from diffusion.data.download import DownloadError, Remote, fetch
 from diffusion.nets.inception import shapes
+from diffusion.runtime.files import atomic_path, cache_folder
 
 PUBLISHED = {
     "pt_inception-2015-12-05-6726825d.pth": Remote(
@@ -28,11 +28,6 @@ PUBLISHED = {
 KEPT = "inception-2015-12-05.safetensors"
 
 
-def default_cache() -> Path:
-    """diffusion/inception in $XDG_CACHE_HOME or ~/.cache."""
-    return cache_dir().parent / "inception"
-
-
 def load(path: Path | None = None, cache: Path | None = None) -> Weights:
     """The weights in a file; without one those kept in the folder `cache`, or a published file in it or downloaded.
 
@@ -40,7 +35,7 @@ def load(path: Path | None = None, cache: Path | None = None) -> Weights:
     Raises ValueError, in one line, for a file that is not what `read` takes, and where there is none and the download
     fails: it says what to fetch and where to put it.
     """
-    folder = cache or default_cache()
+    folder = cache or cache_folder("inception")
     if path is None:
         with suppress(OSError, ValueError):
             return read(folder / KEPT)
@@ -81,14 +76,9 @@ def save(path: Path, weights: Mapping[str, np.ndarray]) -> None:
     """Writes safetensors with the fingerprint among its metadata; the file appears whole or not at all."""
     from safetensors.numpy import save_file
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.stem}.{os.getpid()}.draft")
-    try:
-        arrays = {name: np.ascontiguousarray(values, np.float32) for name, values in weights.items()}
-        save_file(arrays, draft, {"sha256": fingerprint(weights)})
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    arrays = {name: np.ascontiguousarray(values, np.float32) for name, values in weights.items()}
+    with atomic_path(path) as temporary:
+        save_file(arrays, temporary, {"sha256": fingerprint(weights)})
 
 
 def _from_npz(path: Path) -> Weights:

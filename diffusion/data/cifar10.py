@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 from diffusion.data import cifar10_layout, tfds
-from diffusion.data.download import DownloadError, Remote, cache_dir, fetch
+from diffusion.data.download import DownloadError, Remote, fetch
 from diffusion.data.source import Source, in_memory, load
+from diffusion.runtime.files import cache_folder
 
 OFFICIAL = Remote(
     "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
@@ -38,10 +39,10 @@ def cifar10(
     given = Path(data_dir).expanduser() if data_dir else None
     if given and not given.exists() and given.name.endswith((".gz", ".tar", ".tgz")):
         raise ValueError(f"{given}: no such archive")
-    for place in (given, tfds.default_dir(), cache_dir()):
+    for place in (given, tfds.default_dir(), cache_folder("data")):
         if place and (source := _at(place, train, per_file)):
             return source
-    archive = (given or cache_dir()) / cifar10_layout.ARCHIVES[0]
+    archive = (given or cache_folder("data")) / cifar10_layout.ARCHIVES[0]
     try:
         if not download:
             raise DownloadError("downloads are switched off (--config.data.download)")

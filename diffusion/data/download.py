@@ -1,20 +1,20 @@
 """One file over HTTP, checked against its published size and SHA-256, within limits of time that always hold."""
 
 import hashlib
-import os
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 from urllib.error import HTTPError
 from urllib.request import Request, build_opener
+
+from diffusion.runtime.files import atomic_file
 
 BLOCK = 1 << 16
 TRY_AGAIN = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
@@ -31,11 +31,6 @@ class Remote(NamedTuple):
 
 class DownloadError(ValueError):
     """The file did not arrive; the message says why in one line."""
-
-
-def cache_dir() -> Path:
-    """Where downloads are kept unless the user names a folder: diffusion/data in $XDG_CACHE_HOME or ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffusion" / "data"
 
 
 def fetch(
@@ -56,23 +51,13 @@ def fetch(
     `path` appears whole and checked or not at all: the bytes go to a file of a name of its own beside it, which is
     renamed at the end, so processes that download the same file at once do not meet. Raises DownloadError.
     """
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.part")
     print(f"downloading {remote.url} ({remote.size / 2**20:.0f} MiB) to {path}", file=sys.stderr)
-    try:
-        with _writing(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(part, "w+b") as file:
-                _receive(remote, file, attempts, pause, patience, timeout)
-                file.seek(0)
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            if digest != remote.sha256:
-                raise DownloadError(
-                    f"{remote.url} has SHA-256 {digest}, not {remote.sha256}: it is not the official file"
-                )
-            os.replace(part, path)
-    finally:
-        with suppress(OSError):
-            part.unlink()
+    with _writing(path.parent), atomic_file(path) as file:
+        _receive(remote, file, attempts, pause, patience, timeout)
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != remote.sha256:
+            raise DownloadError(f"{remote.url} has SHA-256 {digest}, not {remote.sha256}: it is not the official file")
     return path
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import time
 import warnings
 import zipfile
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from diffusion.runtime.files import write_npz
 
 SECONDS = 10.0
 """Time between two writes: what a killed evaluation has to do again, at most, beside its current batch."""
@@ -57,12 +58,3 @@ class Kept:
     def remove(self) -> None:
         """Forgets the file: the evaluation is done."""
         self.path.unlink(missing_ok=True)
-
-
-def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """An .npz file, written beside its place and then moved there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
-    with draft.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-    draft.replace(path)

@@ -3,17 +3,16 @@
 import hashlib
 import io
 import json
-import os
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diffusion.metrics.frechet import Moments
+from diffusion.runtime.files import cache_folder, write_npz
 
 KEY = "__key__"
 """The array of a file that holds its key, so that a file tells what it is."""
@@ -31,7 +30,7 @@ def cached(
     cannot hold.
     """
     text = canonical(key)
-    path = (folder or default_cache()) / f"{hashlib.sha256(text.encode()).hexdigest()}.npz"
+    path = (folder or cache_folder("reference")) / f"{hashlib.sha256(text.encode()).hexdigest()}.npz"
     try:
         return _read(path, text)
     except (FileNotFoundError, NotADirectoryError):
@@ -41,7 +40,7 @@ def cached(
         warnings.warn(f"reference statistics in {path} cannot be read and are computed again ({reason})", stacklevel=2)
     arrays = {name: np.asarray(array) for name, array in compute().items()}
     try:
-        _write(path, {KEY: np.asarray(text), **arrays})
+        write_npz(path, {KEY: np.asarray(text), **arrays})
     except OSError as error:
         warnings.warn(f"reference statistics could not be kept in {path.parent} ({error})", stacklevel=2)
     return arrays
@@ -65,11 +64,6 @@ def canonical(key: Mapping[str, Any]) -> str:
         raise ValueError(f"the key of reference statistics must be plain JSON: {error}") from error
 
 
-def default_cache() -> Path:
-    """diffusion/reference in $XDG_CACHE_HOME or ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffusion" / "reference"
-
-
 def _read(path: Path, text: str) -> dict[str, np.ndarray]:
     """The arrays of a file. Members are read whole, so that each is held against its checksum."""
     with zipfile.ZipFile(path) as archive:
@@ -77,15 +71,3 @@ def _read(path: Path, text: str) -> dict[str, np.ndarray]:
     if str(arrays.pop(KEY)) != text:
         raise ValueError("it holds another key")
     return arrays
-
-
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.stem}.{os.getpid()}.draft")
-    try:
-        with draft.open("wb") as file:
-            np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
-        draft.replace(path)
-    finally:
-        with suppress(OSError):
-            draft.unlink()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffusion.metrics.partial_results import write_npz
+from diffusion.runtime.files import atomic_file, write_npz
 
 BLOCK = 16 * 2**20
 """Bytes of pixels held at a time, and in one part."""
@@ -123,9 +123,7 @@ def write_archive(path: Path, images: SampleSet, labels: np.ndarray | None = Non
 
     The layout that the evaluator of guided-diffusion reads. Images go into it block by block.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".draft")
-    with zipfile.ZipFile(draft, "w") as archive:
+    with atomic_file(path) as file, zipfile.ZipFile(file, "w") as archive:
         with archive.open(zipfile.ZipInfo("arr_0.npy", EPOCH), "w", force_zip64=True) as member:
             head = {"descr": "|u1", "fortran_order": False, "shape": (images.n, *images.shape)}
             np.lib.format.write_array_header_1_0(member, head)
@@ -134,7 +132,6 @@ def write_archive(path: Path, images: SampleSet, labels: np.ndarray | None = Non
         if labels is not None:
             with archive.open(zipfile.ZipInfo("arr_1.npy", EPOCH), "w") as member:
                 np.lib.format.write_array(member, np.asarray(labels, np.int64), allow_pickle=False)
-    draft.replace(path)
 
 
 def write_folder(folder: Path, images: SampleSet) -> None:

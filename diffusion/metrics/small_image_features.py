@@ -6,7 +6,6 @@ classifier, and with the distance of as many held-out real images, given beside 
 """
 
 import hashlib
-import os
 import re
 import warnings
 import zipfile
@@ -17,6 +16,7 @@ import numpy as np
 
 from diffusion.data.source import Source
 from diffusion.metrics import frechet
+from diffusion.runtime.files import cache_folder, write_npz
 
 HIDDEN = (128, 64)
 """Widths of the hidden layers; the last one's activations are the features."""
@@ -123,7 +123,7 @@ def classifier(train: Source, cache: Path | None = None) -> Classifier:
         raise ValueError(f"{train.name} has no labels to train a classifier on")
     index = np.sort(np.random.default_rng(SEED).permutation(train.size)[:MOST])
     pixels, labels = train.read(index)
-    path = (cache or default_cache()) / f"{_name(train, pixels, labels)}.npz"
+    path = (cache or cache_folder("classifiers")) / f"{_name(train, pixels, labels)}.npz"
     try:
         with np.load(path) as file:
             layers = len(file.files) // 2
@@ -135,11 +135,6 @@ def classifier(train: Source, cache: Path | None = None) -> Classifier:
     except OSError as error:
         warnings.warn(f"the classifier of {train.name} could not be kept in {path.parent} ({error})", stacklevel=2)
     return model
-
-
-def default_cache() -> Path:
-    """diffusion/classifiers in $XDG_CACHE_HOME or ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffusion" / "classifiers"
 
 
 def _train(pixels: np.ndarray, labels: np.ndarray) -> Classifier:
@@ -167,9 +162,4 @@ def _slug(train: Source) -> str:
 
 
 def _save(path: Path, model: Classifier) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {f"{kind}_{i}": a for kind, layers in model._asdict().items() for i, a in enumerate(layers)}
-    draft = path.with_name(f"{path.stem}.{os.getpid()}.draft")
-    with draft.open("wb") as file:
-        np.savez(file, **arrays)
-    draft.replace(path)
+    write_npz(path, {f"{kind}_{i}": a for kind, layers in model._asdict().items() for i, a in enumerate(layers)})

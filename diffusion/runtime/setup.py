@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from diffusion.runtime import allocator
+from diffusion.runtime.files import cache_folder
 
 CPU_FLAGS = {"0.10": "--xla_cpu_experimental_ynn_fusion_type="}
 """XLA flags meant to speed up small convolutions on CPUs, by the jaxlib series that has them.
@@ -34,7 +35,7 @@ def configure(compilation_cache: str = "auto") -> Path | None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if compilation_cache == "off":
         return None
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "diffusion" / "xla"
+    default = cache_folder("xla")
     folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", default)).expanduser()
     if compilation_cache != "auto":
         folder = Path(compilation_cache).expanduser()

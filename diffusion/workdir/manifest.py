@@ -8,11 +8,11 @@ covered by its own last entry. Imports nothing heavy, so that checkpoints can be
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from diffusion.runtime.errors import reason
+from diffusion.runtime.files import write_json
 
 NAME = "manifest.json"
 FORMAT = 1
@@ -44,12 +44,7 @@ def write(folder: Path, content: dict[str, Any]) -> None:
     """Seals a folder: hashes every file in it and writes the manifest, at once and last. Raises OSError."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.parent / path.name != folder / NAME)
     files = {path.relative_to(folder).as_posix(): [path.stat().st_size, hash_file(path)] for path in paths}
-    draft = folder / f"{NAME}.draft"
-    with draft.open("w") as file:
-        json.dump(sealed({"format": FORMAT, **content, "files": files}), file)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(folder / NAME)
+    write_json(folder / NAME, sealed({"format": FORMAT, **content, "files": files}), indent=None, fsync=True)
 
 
 def finished(folder: Path) -> bool:

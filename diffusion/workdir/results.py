@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffusion.workdir.run import write_json
+from diffusion.runtime.files import write_json
 
 FOLDER = "eval"
 

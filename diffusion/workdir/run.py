@@ -25,6 +25,7 @@ import diffusion
 from diffusion.config.config import config_hash, differences, flatten, restore
 from diffusion.config.schema import RESUMABLE
 from diffusion.runtime.errors import reason
+from diffusion.runtime.files import write_json
 from diffusion.runtime.provenance import stamp
 from diffusion.workdir import manifest
 
@@ -171,14 +172,6 @@ def _writable(workdir: Path) -> Iterator[None]:
         raise ValueError(
             f"{workdir} cannot be written ({reason(error)}): make it writable, make room, or give another --workdir"
         ) from error
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a JSON file at once: a reader sees the old content or the new, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".draft")
-    draft.write_text(json.dumps(content, indent=2) + "\n")
-    draft.replace(path)
 
 
 def nested(config: ConfigDict) -> dict[str, Any]:

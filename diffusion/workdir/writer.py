@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from diffusion.runtime.files import atomic_file, write_bytes
+
 FINAL = b'"test/'
 """What the names of scalars begin with that are measured when a run ends."""
 
@@ -39,9 +41,7 @@ class Writer:
         lines = self._path.read_bytes().splitlines()
         kept = [line for line in lines if _step_of(line) <= step and FINAL not in line]
         self._last = [json.loads(line) for line in kept if _step_of(line) == step]
-        draft = self._path.with_suffix(".draft")
-        draft.write_bytes(b"".join(line + b"\n" for line in kept))
-        draft.replace(self._path)
+        write_bytes(self._path, b"".join(line + b"\n" for line in kept))
 
     def found(self, step: int, prefix: str) -> dict[str, float]:
         """The scalars of this prefix, without it, that the file had of a step when it was opened at that step."""
@@ -65,10 +65,8 @@ class Writer:
         from PIL import Image
 
         path = self._grid(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".draft")
-        Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(draft, format="PNG")
-        draft.replace(path)
+        with atomic_file(path) as file:
+            Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(file, format="PNG")
         self._board.image(step, "samples", pixels)
         return path
 

@@ -298,7 +298,7 @@ def uniform(monkeypatch):
 @pytest.mark.usefixtures("uniform")
 def test_a_folder_is_read_as_it_was_written_and_under_the_old_names(tmp_path):
     out, params, shapes = folder(tmp_path)
-    assert not list(tmp_path.glob("*.draft"))
+    assert not list(tmp_path.glob("*.tmp"))
     index = json.loads((out / "model_index.json").read_text())
     assert index["unet"] == ["diffusers", "UNet2DModel"]
     weights = diffusers.read(out)

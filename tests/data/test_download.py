@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import itertools
+import pathlib
 import socket
 import threading
 import time
@@ -12,8 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from diffusion.data import download
-from diffusion.data.download import DownloadError, Remote, cache_dir, fetch
+from diffusion.data.download import DownloadError, Remote, fetch
 
 BODY = bytes(range(256)) * 1200  # several blocks
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -266,14 +266,6 @@ def test_a_full_disk_is_no_reason_to_try_again(tmp_path):
             return super().write(block)
 
     with serving(send()) as (url, requests), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(download, "open", Full, raising=False)
+        patch.setattr(pathlib.Path, "open", lambda path, mode: Full(path, mode))
         assert "No space left" in failure(url, tmp_path / "file")
     assert len(requests) == 1
-
-
-def test_the_cache_follows_the_convention(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_dir() == tmp_path / "diffusion" / "data"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_dir() == tmp_path / ".cache" / "diffusion" / "data"

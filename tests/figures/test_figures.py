@@ -36,6 +36,7 @@ from diffusion.figures.rate_distortion import rate_distortion
 from diffusion.figures.reverse_conditional import WORLD, reverse_conditional
 from diffusion.figures.steps import steps
 from diffusion.figures.terms import terms
+from diffusion.runtime import files
 from diffusion.workdir import results, run
 from diffusion.workdir.results import Result
 from tests.support import reference
@@ -421,7 +422,7 @@ def test_the_newest_bound_over_the_longest_chain_is_drawn(tmp_path):
 def cell(folder, grid, sampler, value, seed=0, eta=0.0, diverged=False, **changes):
     config = tiny(**{"sample.grid": grid, "sample.sampler": sampler, "sample.eta": eta, "seed": seed, **changes})
     content = {"grid": "samplers", "diverged": diverged, "score": "fd_digits", "results": {"fd_digits": value}}
-    run.write_json(folder / "result.json", {**content, "config": run.nested(config)})
+    files.write_json(folder / "result.json", {**content, "config": run.nested(config)})
 
 
 def test_scores_of_an_ablation_by_sampler_and_steps(tmp_path):

@@ -302,11 +302,6 @@ def test_a_folder_that_cannot_be_written_costs_no_result(digits, tmp_path):
     assert np.isfinite(model.features(digits[1].arrays[0])).all()
 
 
-def test_default_folder_is_the_users_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert small_image_features.default_cache() == tmp_path / "diffusion" / "classifiers"
-
-
 # ----------------------------------------------------------------------------------------------------------- the score
 
 

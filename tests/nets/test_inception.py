@@ -232,7 +232,7 @@ def test_weights_come_from_every_kind_of_file(tmp_path):
     assert found["conv/w"].dtype == np.float32
     np.testing.assert_array_equal(found["conv/w"], half["conv/w"].astype(np.float32))
     assert offered(found) == ("768",) and offered(random_weights()) == LAYERS
-    assert [p.name for p in tmp_path.glob("*.draft")] == []
+    assert [p.name for p in tmp_path.glob("*.tmp")] == []
 
 
 def test_broken_files_are_refused_in_one_line(tmp_path):

@@ -29,9 +29,10 @@ from diffusion.published.cell_metrics import fid, nll
 from diffusion.published.cells import Cell, Experiment
 from diffusion.published.commands import commands
 from diffusion.published.filling import compare
+from diffusion.runtime.files import write_json
 from diffusion.workdir import results
 from diffusion.workdir.results import Result
-from diffusion.workdir.run import Run, nested, write_json
+from diffusion.workdir.run import Run, nested
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = {table.name: table for table in all_tables.tables()}

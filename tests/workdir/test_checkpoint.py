@@ -21,6 +21,7 @@ import pytest
 
 from diffusion.config.config import default_config
 from diffusion.distributed.sharding import make_mesh
+from diffusion.runtime import files
 from diffusion.runtime.errors import reason
 from diffusion.workdir import background, manifest, run
 from diffusion.workdir.checkpoint import Checkpoints
@@ -352,7 +353,7 @@ def test_a_newer_versions_folder_is_refused(tmp_path):
 
 def test_an_earlier_versions_folder_stays_one(tmp_path):
     old = {"config": run.nested(RUN.config), "hash": "x", "data": {"shape": [8, 8, 1], "classes": 10}}
-    run.write_json(tmp_path / "config.json", old)
+    files.write_json(tmp_path / "config.json", old)
     assert not run.read_run(tmp_path).sealed
     run.open_run(tmp_path, RUN, "1 x cpu")
     assert not run.read_run(tmp_path).sealed
