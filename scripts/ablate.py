@@ -1,13 +1,13 @@
-"""Runs an ablation: every row of a grid with every seed, and one table of what they gave beside the paper's values.
+"""Runs an ablation: every row of a grid with every seed, and one table of the results beside the paper's values.
 
     python scripts/ablate.py --grid=configs/ablations/ho_table2.py                     # table 2 of DDPM on 8x8 digits
     python scripts/ablate.py --grid=configs/ablations/ho_table2.py --size=cifar10 --seeds=0 --list > jobs.sh
     python scripts/ablate.py --grid=configs/ablations/improved.py --size=mnist --config.data.dir=PATH
 
-Started again, it goes on where it stopped: finished rows are kept, an interrupted one goes on from its checkpoint. On
-SIGTERM or Ctrl-C it finishes the step, saves and ends with status 75; a second one ends it at once. A row that diverges
-is reported as diverged, and the others are run. On a cluster, start the commands of --list, each of which runs one row
-with one seed, and at the end the same command with --table.
+Started again, it resumes: finished rows are skipped, and an interrupted row continues from its checkpoint. On SIGTERM
+or Ctrl-C it finishes the step, saves and ends with status 75; a second one ends it at once. A row that diverges is
+reported as diverged, and the others run. On a cluster, start the commands of --list, each of which runs one row with
+one seed, and at the end the same command with --table.
 """
 
 import sys
@@ -30,7 +30,7 @@ ROW = flags.DEFINE_integer(
     "run this cell alone: row number times number of seeds plus seed number, both from 0, as --list has them",
 )
 LIST = flags.DEFINE_bool("list", False, "print the command of each cell, and stop")
-TABLE = flags.DEFINE_bool("table", False, "write the tables of what is finished, and stop")
+TABLE = flags.DEFINE_bool("table", False, "write the tables of the finished cells, and stop")
 OVERRIDES = cli.define_overrides()
 
 
@@ -41,51 +41,31 @@ def main() -> None:
         raise ValueError("--grid is required: a file such as configs/ablations/ho_table2.py")
     grid = ablation.load(GRID.value, SIZE.value, OVERRIDES.value)
     out = Path(OUT.value or Path("runs") / "ablations" / f"{grid.name}_{SIZE.value}")
-    cells = ablation.cells(grid, seeds(), out)
+    cells = ablation.cells(grid, ablation.parse_seeds(SEEDS.value), out)
     if LIST.value:
-        print("\n".join(ablation.commands(cells, arguments(out))))
+        arguments = [f"--grid={GRID.value}", f"--size={SIZE.value}", f"--seeds={SEEDS.value}", f"--out={out}"]
+        arguments += [f"--config.{key}={text}" for key, text in OVERRIDES.value]
+        print("\n".join(ablation.commands(cells, ["scripts/ablate.py", *arguments])))
         return
-    chosen = cells
-    if ROW.value is not None:
-        if not 0 <= ROW.value < len(cells):
-            raise ValueError(f"--row={ROW.value} is not one of 0..{len(cells) - 1}; --list shows them")
-        chosen = [cells[ROW.value]]
-
+    chosen = ablation.choose(cells, ROW.value)
     setup.configure(grid.base.compilation_cache)
 
-    from diffusion.commands import ablate
+    from diffusion.commands import ablate, ablation_table
 
-    def write() -> list[Path]:
-        return ablate.write(ablate.table(grid, cells), out)
+    def write_tables() -> list[Path]:
+        return ablation_table.write(ablation_table.table(grid, cells), out)
 
     if not TABLE.value:
-        # Jobs that run one cell each would write the tables at the same time: --table does it when they are done.
+        # Jobs of one cell each would write the tables at the same time: --table writes them at the end.
         with Stop.on_signals(resumable=True) as stop:
-            ablate.run(grid, chosen, say, write if ROW.value is None else lambda: None, stop)
+            ablate.run_cells(grid, chosen, report, write_tables if ROW.value is None else lambda: None, stop)
     if ROW.value is None:
-        for path in write():
+        for path in write_tables():
             print(path)
 
 
-def seeds() -> list[int]:
-    """The seeds asked for, each once."""
-    try:
-        found = [int(text) for text in SEEDS.value.split(",")]
-    except ValueError as error:
-        raise ValueError(f"--seeds={SEEDS.value}: give whole numbers, such as --seeds=0,1,2") from error
-    if len(set(found)) < len(found) or not all(0 <= seed < 2**32 for seed in found):
-        raise ValueError(f"--seeds={SEEDS.value}: give different numbers from 0 to 4294967295")
-    return found
-
-
-def arguments(out: Path) -> list[str]:
-    """The command line of this call without what selects a cell."""
-    given = [f"--grid={GRID.value}", f"--size={SIZE.value}", f"--seeds={SEEDS.value}", f"--out={out}"]
-    return ["scripts/ablate.py", *given, *(f"--config.{key}={text}" for key, text in OVERRIDES.value)]
-
-
-def say(line: str) -> None:
-    """The console report goes to stderr, so that it appears at once and does not mix with results."""
+def report(line: str) -> None:
+    """Prints a line of the report to stderr: it appears at once and does not mix with results."""
     print(line, file=sys.stderr, flush=True)
 
 

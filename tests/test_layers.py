@@ -65,6 +65,7 @@ OWNERS = {
     "scipy": ("metrics",),
     "PIL": ("data", "workdir/writer", "metrics", "figures", "benchmarks/startup"),
     "matplotlib": ("figures",),
+    "tabulate": ("published/text_tables",),
     "tqdm": ("data", "training", "metrics"),
     "safetensors": ("convert",),
     "ml_collections": CONFIGS,

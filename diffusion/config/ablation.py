@@ -183,6 +183,26 @@ def cells(grid: Grid, seeds: Sequence[int], out: Path) -> list[Cell]:
     return made
 
 
+def parse_seeds(text: str) -> list[int]:
+    """The seeds of --seeds, such as 0,1. Raises ValueError for a text that is no list of different seeds."""
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ValueError(f"--seeds={text}: give whole numbers, such as --seeds=0,1,2") from error
+    if len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**32 for seed in seeds):
+        raise ValueError(f"--seeds={text}: give different numbers from 0 to 4294967295")
+    return seeds
+
+
+def choose(cells: Sequence[Cell], row: int | None) -> Sequence[Cell]:
+    """All cells, or the one of --row. Raises ValueError for a number that no cell has."""
+    if row is None:
+        return cells
+    if not 0 <= row < len(cells):
+        raise ValueError(f"--row={row} is not one of 0..{len(cells) - 1}; --list shows them")
+    return [cells[row]]
+
+
 def commands(made: Sequence[Cell], arguments: Sequence[str]) -> list[str]:
     """A shell command for each cell; those that evaluate the run of another come last, after a comment that says so."""
     line = {cell.index: shlex.join(["python", *arguments, f"--row={cell.index}"]) for cell in made}

@@ -1,8 +1,7 @@
-"""The ways in which cells of published tables are measured."""
+"""How the cells of published tables are measured: FID, inception score, bits/dim, rate and distortion."""
 
 from collections.abc import Callable
 
-from diffusion.core import respacing
 from diffusion.metrics import rate_distortion
 from diffusion.published.cells import Experiment, Measure
 from diffusion.workdir.results import Result
@@ -13,22 +12,22 @@ TRUNCATED = "uint8 by truncation"
 
 
 def value(key: str) -> Callable[[Result], float | None]:
-    """Reads one of a result's values."""
+    """Reads one value of a result."""
     return lambda result: result.values.get(key)
 
 
 def frechet(result: Result) -> float | None:
-    """The distance in a result: "fid", or "fid_<n>" where it is that of fewer than 50,000 samples."""
-    return next((found for key, found in result.values.items() if key.partition("_")[0] == result.name), None)
+    """The distance in a result: "fid", or "fid_<n>" from n < 50,000 samples."""
+    return next((number for key, number in result.values.items() if key.partition("_")[0] == result.name), None)
 
 
 def rate(reverse_time: int) -> Callable[[Result], float | None]:
-    """Bits/dim sent when the chain has come to the step t of which `reverse_time` is T - t + 1. DDPM table 4."""
+    """Bits/dim sent until reverse step `reverse_time` = T - t + 1. DDPM table 4."""
     return lambda result: _on_curve(result, reverse_time, 0)
 
 
 def rmse(reverse_time: int) -> Callable[[Result], float | None]:
-    """Root mean squared error of x_0_hat in pixel levels at that step. DDPM table 4."""
+    """Root mean squared error of x_0_hat in pixel levels at that reverse step. DDPM table 4."""
     return lambda result: _on_curve(result, reverse_time, 1)
 
 
@@ -49,22 +48,45 @@ def fid(
     clip: bool | None = None,
     truncated: bool = False,
 ) -> Measure:
-    """FID of samples against a split of the data; chain and clipping are the config's unless told.
+    """FID of samples against a split of the data; chain and clipping default to the config's.
 
-    truncated: whether levels of samples are cut instead of rounded, as where the authors say so.
+    truncated: the authors cut pixel levels instead of rounding them.
     """
-    loose = {"quantisation": TRUNCATED} if truncated else {}
-    truncating = ("--truncate",) if truncated else ()
-    return _samples(experiment, "fid", frechet, images, chain, clip, loose, exact=True)._replace(
+    flags = [
+        f"--{key}={text:g}" if isinstance(text, float) else f"--{key}={text}" for key, text in (chain or {}).items()
+    ]
+    return Measure(
+        experiment,
+        "fid",
+        frechet,
+        images,
+        exact=True,
+        chain=chain or ANCESTRAL,
         binding={"weights": "ema", "reference.split": reference},
-        flags=("--metrics=fid", f"--n={images}", f"--split={reference}", *_chain_flags(chain), *truncating),
+        loose={
+            "clip": experiment.resolve().sample.clip if clip is None else clip,
+            **({"quantisation": TRUNCATED} if truncated else {}),
+        },
+        flags=(
+            *("--metrics=fid", f"--n={images}", f"--split={reference}", *flags),
+            *(["--truncate"] if truncated else []),
+        ),
     )
 
 
 def inception_score(experiment: Experiment, images: int = 50_000) -> Measure:
     """Inception score over 10 splits."""
-    return _samples(experiment, "inception_score", value("mean"), images, None, None, {}, exact=False)._replace(
-        binding={"weights": "ema"}, error="std", flags=("--metrics=inception_score", f"--n={images}")
+    return Measure(
+        experiment,
+        "inception_score",
+        value("mean"),
+        images,
+        exact=False,
+        chain=ANCESTRAL,
+        binding={"weights": "ema"},
+        loose={"clip": experiment.resolve().sample.clip},
+        error="std",
+        flags=("--metrics=inception_score", f"--n={images}"),
     )
 
 
@@ -74,8 +96,7 @@ def nll(
     images: int = 10_000,
     read: Callable[[Result], float | None] | None = None,
 ) -> Measure:
-    """The whole bound in bits/dim, or another number of the same result; over at least so many images of a split."""
-    config = experiment.resolve()
+    """The bound in bits/dim, or another number of the same result, over at least `images` images of a split."""
     return Measure(
         experiment,
         "nll",
@@ -84,39 +105,7 @@ def nll(
         exact=False,
         chain={"grid": "full"},
         binding={"weights": "ema", "split": split},
-        loose={"clip": config.sample.clip},
+        loose={"clip": experiment.resolve().sample.clip},
         error="" if read else "standard_error",
-        evaluations=config.diffusion.T,
         flags=("--metrics=nll", f"--split={split}"),
     )
-
-
-def _samples(
-    experiment: Experiment,
-    metric: str,
-    read: Callable[[Result], float | None],
-    images: int,
-    chain: dict | None,
-    clip: bool | None,
-    loose: dict[str, str],
-    exact: bool,
-) -> Measure:
-    config = experiment.resolve()
-    walked = chain or ANCESTRAL
-    return Measure(
-        experiment,
-        metric,
-        read,
-        images,
-        exact,
-        chain=walked,
-        binding={},
-        loose={"clip": config.sample.clip if clip is None else clip, **loose},
-        evaluations=len(respacing.parse(walked["grid"])(config.diffusion.T)) - 1,
-    )
-
-
-def _chain_flags(chain: dict | None) -> list[str]:
-    return [
-        f"--{key}={text:g}" if isinstance(text, float) else f"--{key}={text}" for key, text in (chain or {}).items()
-    ]

@@ -1,4 +1,4 @@
-"""What a published table is made of: cells, each with the value as printed, the run that gives it and the protocol."""
+"""A published table as data: its cells, each with the value as printed and how it is measured."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -12,24 +12,19 @@ from diffusion.config.config import flatten
 from diffusion.config.files import find, load, override
 from diffusion.workdir.results import Result
 
-NOTHING: Mapping[str, Any] = MappingProxyType({})
-BLANK = "–"
-"""What a table prints where it has no number."""
-
+EMPTY: Mapping[str, Any] = MappingProxyType({})
 NUMBER = re.compile(r"\d+(?:\.(\d+))?")
 
 
 class Experiment(NamedTuple):
-    """A training run as published: a config file and what is set over it."""
+    """A training run as published: a config file and the keys that differ from it."""
 
     name: str
-    """Of its folder below runs/."""
+    """Name of its folder below runs/."""
     config: str
-    """The file, from the project's root."""
-    forward: float
-    """Floating-point operations of one network evaluation of one image."""
+    """Path of the config file, from the project's root."""
     changes: tuple[tuple[str, str], ...] = ()
-    """(key, text), as --config.KEY=TEXT sets them over the file."""
+    """(key, text), as --config.KEY=TEXT sets them."""
     released: int = 0
     """Step of the checkpoint that the authors released; 0: none, or the last step."""
 
@@ -40,11 +35,6 @@ class Experiment(NamedTuple):
     def values(self) -> dict[str, Any]:
         """Its config, flat."""
         return _values(self)
-
-    def train_flop(self) -> float:
-        """Floating-point operations of its training: a step is three forward passes of a batch."""
-        train = self.resolve().train
-        return 3 * self.forward * train.batch_size * train.steps
 
 
 @cache
@@ -67,27 +57,21 @@ class Measure(NamedTuple):
     metric: str
     """Name of the result, such as "fid"."""
     read: Callable[[Result], float | None]
-    """The number in it; None where it has none."""
+    """The number in a result; None where it has none."""
     images: int
-    """Samples scored, or images of the bound."""
+    """Number of samples scored, or of images of the bound."""
     exact: bool
-    """Whether more images than those are another measurement, as with FID, whose bias depends on their number."""
+    """Whether another number of images is another metric, as with FID, whose bias depends on it."""
     chain: Mapping[str, Any]
-    """Protocol keys that say which chain is measured: a result with another value is of another cell."""
+    """Protocol keys of the sampled chain: a result with another value belongs to another cell."""
     binding: Mapping[str, Any]
-    """Protocol keys without whose values the number does not compare with the published one."""
-    loose: Mapping[str, Any] = NOTHING
-    """Protocol keys whose other values are noted beside the number."""
+    """Protocol keys that must agree for the number to compare with the published one."""
+    loose: Mapping[str, Any] = EMPTY
+    """Protocol keys whose other values are only noted beside the number."""
     error: str = ""
-    """Key of the value that is its spread or standard error."""
-    evaluations: int = 0
-    """Network evaluations per image."""
+    """Key of the result's spread or standard error."""
     flags: tuple[str, ...] = ()
-    """What scripts/evaluate.py is told beside --workdir."""
-
-    def flop(self) -> float:
-        """Floating-point operations of measuring it: those of the network alone."""
-        return self.images * self.evaluations * self.experiment.forward
+    """Flags of scripts/evaluate.py beside --workdir and --step."""
 
 
 class Cell(NamedTuple):
@@ -95,19 +79,19 @@ class Cell(NamedTuple):
 
     printed: str
     measure: Measure | None = None
-    """None where it is another model's."""
+    """None for models that this project does not implement."""
 
     @property
     def value(self) -> float | None:
-        """The number that is printed, without bound and spread; None where the cell is blank."""
-        found = NUMBER.search(self.printed)
-        return float(found[0]) if found else None
+        """The printed number without bound and spread; None for a blank cell."""
+        match = NUMBER.search(self.printed)
+        return float(match[0]) if match else None
 
     @property
     def digits(self) -> int:
         """Decimal places printed; 2 for a blank cell."""
-        found = NUMBER.search(self.printed)
-        return len(found[1] or "") if found else 2
+        match = NUMBER.search(self.printed)
+        return len(match[1] or "") if match else 2
 
 
 class Row(NamedTuple):
@@ -115,7 +99,7 @@ class Row(NamedTuple):
 
     label: str
     cells: Mapping[str, Cell]
-    """Column -> cell; a column that is not there is empty in print."""
+    """Column -> cell; columns that are empty in print are absent."""
 
 
 class Table(NamedTuple):
@@ -127,15 +111,15 @@ class Table(NamedTuple):
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     protocol: str
-    """How the authors measured, as far as they say."""
+    """How the authors measured, as far as they state it."""
 
     def cells(self) -> list[tuple[Row, str, Cell]]:
-        """(row, column, cell) of every cell, in the order of reading."""
+        """(row, column, cell) of every cell, in reading order."""
         return [(row, column, row.cells[column]) for row in self.rows for column in self.columns if column in row.cells]
 
 
 def line(label: str, columns: tuple[str, ...], printed: str, *measures: Measure | None) -> Row:
-    """A row from values separated by "|", empty ones left out, and one measure for each column or none at all."""
+    """A row from values separated by "|", where empty ones are left out, and one measure a column or none at all."""
     texts = [text.strip() for text in printed.split("|")]
-    ways = measures or (None,) * len(columns)
-    return Row(label, {c: Cell(text, way) for c, text, way in zip(columns, texts, ways, strict=True) if text})
+    cells = zip(columns, texts, measures or (None,) * len(columns), strict=True)
+    return Row(label, {column: Cell(text, measure) for column, text, measure in cells if text})

@@ -1,7 +1,7 @@
-"""Which results of our runs stand in which published cell, and why others stand in none.
+"""Which stored results fill which published cell, and why others fill none.
 
-A result of a qualified run belongs to a cell if it is of the cell's chain. Where its protocol departs from the
-published one beyond that, the number does not reproduce the cell and is only shown.
+A result of a qualified run belongs to a cell if it has the cell's chain. Where its protocol differs from the published
+one beyond that, the number does not reproduce the cell and is only shown.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,15 +9,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 from diffusion.config.config import flatten
-from diffusion.published.cells import Cell, Experiment, Measure, Table
-from diffusion.published.eligibility import Found, bare, count, departs, departures, same_data, unlike
-from diffusion.workdir.results import Result
+from diffusion.published.cells import Measure, Table
+from diffusion.published.eligibility import (
+    StoredResult,
+    bare_name,
+    count,
+    protocol_differences,
+    run_differences,
+    same_data,
+    value_differences,
+)
 
 
 class Reading(NamedTuple):
     """A number that was measured for a cell."""
 
-    found: Found
+    stored: StoredResult
     value: float
     error: float | None
     """Its spread or standard error, where the result has one."""
@@ -32,106 +39,96 @@ Place = tuple[str, str, str]
 
 
 class Comparison(NamedTuple):
-    """What was found for tables."""
+    """Tables beside stored results."""
 
     cells: dict[Place, tuple[Reading, ...]]
-    """Those of one cell agree in whether they depart; a cell for which there is nothing is not there."""
-    left: list[str]
-    """The runs and results that are in no cell, a line each with the reason."""
+    """All readings of one cell compare with the published value, or none does; cells without a reading are absent."""
+    unused: list[str]
+    """Runs and results that fill no cell, a line each with the reason."""
 
     def fills(self, place: Place) -> bool:
         """Whether a cell was measured as published."""
         return place in self.cells and not any(reading.departs for reading in self.cells[place])
 
 
-def compare(tables: Sequence[Table], found: Sequence[Found]) -> Comparison:
-    """The readings of every cell, and what is left over.
+def compare(tables: Sequence[Table], results: Sequence[StoredResult]) -> Comparison:
+    """The readings of every cell, and the results that fill none.
 
-    Of several runs of one experiment each has its say. A result that reproduces no cell is shown in those from whose
-    protocol it departs least.
+    Every run of an experiment gives a reading of its own. A result that reproduces no cell is shown in those cells
+    from whose protocol it differs least.
     """
-    every = {(t.name, r.label, column): cell for t in tables for r, column, cell in t.cells() if cell.measure}
-    candidates = {place: list(_readings(cell, found)) for place, cell in every.items()}
-    exact = {place: [r for r in readings if not r.departs] for place, readings in candidates.items()}
-    least: dict[Path, int] = {}
+    measures = {
+        (t.name, r.label, column): cell.measure for t in tables for r, column, cell in t.cells() if cell.measure
+    }
+    candidates = {place: list(_readings(measure, results)) for place, measure in measures.items()}
+    fewest: dict[Path, int] = {}
     for reading in (r for readings in candidates.values() for r in readings):
-        least[reading.found.path] = min(len(reading.departs), least.get(reading.found.path, len(reading.departs)))
+        path, differences = reading.stored.path, len(reading.departs)
+        fewest[path] = min(differences, fewest.get(path, differences))
     cells: dict[Place, tuple[Reading, ...]] = {}
     for place, readings in candidates.items():
-        others = [r for r in readings if len(r.departs) == least[r.found.path]]
-        if chosen := _latest(exact[place]) or sorted(others, key=_distance)[:1]:
+        comparable = [r for r in readings if not r.departs]
+        closest = [r for r in readings if len(r.departs) == fewest[r.stored.path]]
+        if chosen := _latest(comparable) or sorted(closest, key=lambda r: (len(r.departs), *_recency(r)))[:1]:
             cells[place] = tuple(chosen)
-    shown = {reading.found.path for readings in cells.values() for reading in readings}
-    experiments = list(dict.fromkeys(cell.measure.experiment for cell in every.values() if cell.measure))
-    metrics = {(cell.measure.experiment, cell.measure.metric) for cell in every.values() if cell.measure}
-    return Comparison(cells, _left([f for f in found if f.path not in shown], experiments, metrics))
+    shown = {reading.stored.path for readings in cells.values() for reading in readings}
+    return Comparison(cells, _unused([r for r in results if r.path not in shown], list(measures.values())))
 
 
-def _readings(cell: Cell, found: Iterable[Found]) -> Iterable[Reading]:
-    """The results of the cell's experiment, metric and chain."""
-    measure = cell.measure
-    for f in found if measure else ():
-        assert measure is not None
-        if f.result.name != measure.metric or f.config is None:
+def _readings(measure: Measure, results: Iterable[StoredResult]) -> Iterable[Reading]:
+    """Readings from the results of the measure's experiment, metric and chain."""
+    for stored in results:
+        if stored.result.name != measure.metric or stored.config is None:
             continue
-        protocol = flatten(f.result.protocol)
-        if unlike(measure.chain, protocol) or departures(measure.experiment, f.config, protocol.get("step")):
+        protocol = flatten(stored.result.protocol)
+        if value_differences(measure.chain, protocol):
             continue
-        if (value := measure.read(f.result)) is not None:
-            error = f.result.values.get(measure.error)
-            notes = (*unlike(measure.loose, protocol), *_source(measure, f))
-            yield Reading(f, value, error, tuple(departs(measure, protocol)), notes)
-
-
-def _source(measure: Measure, found: Found) -> list[str]:
-    """A remark where the images were taken from a folder of the user's."""
-    name, published = (found.config or {}).get("data.name", ""), measure.experiment.values()["data.name"]
-    return [] if bare(name) == bare(published) else [f"images from {name}, taken to be {published}"]
+        if run_differences(measure.experiment, stored.config, protocol.get("step")):
+            continue
+        if (value := measure.read(stored.result)) is not None:
+            error = stored.result.values.get(measure.error)
+            notes = value_differences(measure.loose, protocol)
+            name, published = stored.config["data.name"], measure.experiment.values()["data.name"]
+            if bare_name(name) != bare_name(published):
+                notes.append(f"images from {name}, taken to be {published}")
+            yield Reading(stored, value, error, tuple(protocol_differences(measure, protocol)), tuple(notes))
 
 
 def _latest(readings: Sequence[Reading]) -> list[Reading]:
-    """One reading a run, the first in the order of recency."""
-    kept: dict[Path, Reading] = {}
+    """One reading a run: its most recent."""
+    latest: dict[Path, Reading] = {}
     for reading in sorted(readings, key=_recency):
-        kept.setdefault(reading.found.folder, reading)
-    return [kept[folder] for folder in sorted(kept)]
+        latest.setdefault(reading.stored.folder, reading)
+    return [latest[folder] for folder in sorted(latest)]
 
 
 def _recency(reading: Reading) -> tuple[int, int, str]:
-    """The last checkpoint first, of its results those with the fewest notes, then by name."""
-    return -count(reading.found.result.protocol.get("step")), len(reading.notes), str(reading.found.path)
+    """Sorts the last checkpoint first, of its results the one with the fewest notes, then by name."""
+    return -count(reading.stored.result.protocol.get("step")), len(reading.notes), str(reading.stored.path)
 
 
-def _distance(reading: Reading) -> tuple:
-    """Fewest departures first, then most images."""
-    return len(reading.departs), -count(reading.found.result.protocol.get("images")), str(reading.found.path)
-
-
-def _left(found: Sequence[Found], experiments: Sequence[Experiment], metrics: set[tuple[Experiment, str]]) -> list[str]:
+def _unused(results: Sequence[StoredResult], measures: Sequence[Measure]) -> list[str]:
     """A line for each run and reason."""
     lines: dict[tuple[Path, str], list[str]] = {}
-    for f in found:
-        lines.setdefault((f.folder, _reason(f, experiments, metrics)), []).append(_headline(f.result))
+    for stored in results:
+        key, value = next(iter(stored.result.values.items()), ("", float("nan")))
+        headline = f"{stored.result.name} {key} = {value:.4g}" if key else stored.result.name
+        lines.setdefault((stored.folder, _reason(stored, measures)), []).append(headline)
     return [f"{folder}: {reason} [{'; '.join(values)}]" for (folder, reason), values in lines.items()]
 
 
-def _reason(found: Found, experiments: Sequence[Experiment], metrics: set[tuple[Experiment, str]]) -> str:
-    """Why a result is in no cell: its run is none of the published ones, or no cell asks for it."""
-    config, step = found.config, found.result.protocol.get("step")
+def _reason(stored: StoredResult, measures: Sequence[Measure]) -> str:
+    """Why a result fills no cell: its run is no published experiment, or no cell has its metric and chain."""
+    config, step = stored.config, stored.result.protocol.get("step")
     if config is None:
-        return found.fault
-    near = [e for e in experiments if same_data(config, e.values())]
-    if not near:
+        return stored.fault
+    experiments = dict.fromkeys(measure.experiment for measure in measures)
+    same = [experiment for experiment in experiments if same_data(config, experiment.values())]
+    if not same:
         return f"none of these tables is about the data {config['data.name']!r}"
-    best = min(near, key=lambda e: len(departures(e, config, step)))
-    if lines := departures(best, config, step):
-        return f"not the published experiment; nearest is {best.name}, from which it departs in {'; '.join(lines)}"
-    if (best, found.result.name) in metrics:
-        return f"a {best.name} as published, but no cell is of this chain, or another of its results stands there"
-    return f"a {best.name} as published, but no table has this metric of it"
-
-
-def _headline(result: Result) -> str:
-    """A result in a word: its name and first value."""
-    key, value = next(iter(result.values.items()), ("", float("nan")))
-    return f"{result.name} {key} = {value:.4g}" if key else result.name
+    nearest = min(same, key=lambda experiment: len(run_differences(experiment, config, step)))
+    if lines := run_differences(nearest, config, step):
+        return f"not the published experiment; nearest is {nearest.name}, which differs in {'; '.join(lines)}"
+    if any((m.experiment, m.metric) == (nearest, stored.result.name) for m in measures):
+        return f"a {nearest.name} as published, but no cell has this chain, or another of its results fills it"
+    return f"a {nearest.name} as published, but no table has this metric of it"

@@ -38,7 +38,7 @@ def cifar10() -> Table:
 
     def row(label: str, name: str, schedule: Changes, objective: Changes, text: str) -> Row:
         dropout = (("net.dropout", "0.1"),) if schedule else ()
-        run = Experiment(f"cifar10_{name}", "configs/cifar10_improved.py", 16.8e9, schedule + dropout + objective)
+        run = Experiment(f"cifar10_{name}", "configs/cifar10_improved.py", schedule + dropout + objective)
         return line(label, COLUMNS, text, nll(run, images=1000), fid(run, truncated=True))
 
     return Table(
@@ -57,7 +57,7 @@ def imagenet64() -> Table:
 
     def row(label: str, name: str, schedule: Changes, objective: Changes, text: str, steps: int = 200_000) -> Row:
         changes = (*schedule, *objective, ("train.steps", str(steps)))
-        run = Experiment(f"imagenet64_{name}", "configs/imagenet64.py", 79.4e9, changes)
+        run = Experiment(f"imagenet64_{name}", "configs/imagenet64.py", changes)
         score = fid(run, images=10_000, truncated=True)
         return line(f"{label}, {steps:,} steps", COLUMNS, text, nll(run, images=1000), score)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from diffusion.config.config import flatten
 from diffusion.published.cell_metrics import fid
 from diffusion.published.ddpm import CIFAR10
-from diffusion.published.eligibility import departs, departures, same_data, unlike
+from diffusion.published.eligibility import protocol_differences, run_differences, same_data, value_differences
 from diffusion.workdir.results import find
 from diffusion.workdir.run import read_run
 
@@ -31,7 +31,13 @@ def scores(folder: Path) -> list[tuple[int, float, str]]:
         value, step = measure.read(result), result.protocol.get("step")
         if result.name == measure.metric and value is not None and isinstance(step, int):
             protocol = flatten(result.protocol)
-            rows.append((step, value, "; ".join([*unlike(measure.chain, protocol), *departs(measure, protocol)])))
+            rows.append(
+                (
+                    step,
+                    value,
+                    "; ".join([*value_differences(measure.chain, protocol), *protocol_differences(measure, protocol)]),
+                )
+            )
     return sorted(rows)
 
 
@@ -46,4 +52,4 @@ def faults(folder: Path) -> Sequence[str]:
             f"--milestones={folder}: the run is of {config['data.name']!r}, and the milestones are those of CIFAR-10; "
             "give the folder of a run of configs/cifar10.py"
         )
-    return departures(CIFAR10, config, published["train.steps"])
+    return run_differences(CIFAR10, config, published["train.steps"])

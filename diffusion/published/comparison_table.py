@@ -1,0 +1,145 @@
+"""Published tables with the measured values beside the printed ones, as Markdown, CSV and LaTeX."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from diffusion.config.config import flatten
+from diffusion.published import text_tables
+from diffusion.published.cells import Cell, Table
+from diffusion.published.filling import Comparison, Reading
+from diffusion.published.text_tables import BLANK, TextTable
+
+LEGEND = (
+    f'{BLANK} under "measured": no result. In parentheses: measured minus published. *: the protocol differs from the '
+    "published one as the note says, so the number does not reproduce the cell and has no difference."
+)
+UNUSED = "Runs and results that fill no cell"
+
+NOTED = ("weights", "images", "split", "sampler", "grid", "eta", "clip", "seed", "quantisation", "resize")
+ALSO_NOTED = ("reference.data", "reference.split", "reference.images", "features", "precision", "devices", "revision")
+"""The protocol keys that a note lists, in this order, where the protocol has them."""
+
+
+def difference(cell: Cell, readings: Sequence[Reading]) -> float | None:
+    """Mean over the runs minus the published value; None without a published number or a comparable measurement."""
+    value = cell.value
+    if not readings or value is None or any(reading.departs for reading in readings):
+        return None
+    result = mean(readings) - value
+    return result if math.isfinite(result) else None
+
+
+def mean(readings: Sequence[Reading]) -> float:
+    """Mean value over runs."""
+    return sum(reading.value for reading in readings) / len(readings)
+
+
+def note(reading: Reading) -> str:
+    """The file of a number, its protocol, and how that differs from the published one."""
+    protocol = flatten(reading.stored.result.protocol)
+    step = protocol.get("step")
+    parts = [f"step {step:,}"] if isinstance(step, int) else []
+    for key in (*NOTED, *ALSO_NOTED):
+        value = protocol.get(key)
+        if value is not None and str(value):
+            parts.append(f"{key.replace('.', ' ')} {_with_commas(value)}")
+    text = f"{reading.stored.path}: {', '.join(parts)}"
+    for title, remarks in (("Departs in", reading.departs), ("Not as published", reading.notes)):
+        text += f". {title}: {'; '.join(remarks)}" if remarks else ""
+    return text
+
+
+def _with_commas(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def measured(cell: Cell, readings: Sequence[Reading], notes: list[str]) -> str:
+    """The text of a measured value: value ± spread (difference, number of runs) [notes]; a dash without a measurement.
+
+    For one run the spread is that of its result, for several their sample standard deviation. New notes are appended.
+    """
+    if not readings:
+        return BLANK
+    texts = [note(reading) for reading in readings]
+    notes += [text for text in dict.fromkeys(texts) if text not in notes]
+    numbers = ", ".join(str(notes.index(text) + 1) for text in texts)
+    value, spread = mean(readings), readings[0].error
+    if not math.isfinite(value):
+        return f"not finite [{numbers}]"
+    if len(readings) > 1:
+        spread = math.sqrt(sum((reading.value - value) ** 2 for reading in readings) / (len(readings) - 1))
+    text = f"{value:.{cell.digits}f}"
+    if spread is not None and math.isfinite(spread):
+        text += f" ± {spread:.{max(cell.digits, 2)}f}"
+    text += "*" if readings[0].departs else ""
+    change = difference(cell, readings)
+    inside = [f"{change:+.{cell.digits}f}"] if change is not None else []
+    inside += [f"{len(readings)} runs"] if len(readings) > 1 else []
+    return text + (f" ({', '.join(inside)})" if inside else "") + f" [{numbers}]"
+
+
+def text_table(table: Table, comparison: Comparison) -> TextTable:
+    """The table as text; a column "measured" follows each published one in which some cell can be measured."""
+    both = [column for column in table.columns if any(c.measure for _, name, c in table.cells() if name == column)]
+    head = ["", *(text for column in table.columns for text in [column, *(["measured"] if column in both else [])])]
+    rows, notes = [], []
+    for row in table.rows:
+        texts = [row.label]
+        for column in table.columns:
+            cell = row.cells.get(column)
+            texts.append(cell.printed if cell else "")
+            if column in both:
+                readings = comparison.cells.get((table.name, row.label, column), ())
+                texts.append(measured(cell, readings, notes) if cell and cell.measure else "")
+        rows.append(texts)
+    return TextTable(table.title, table.protocol, head, rows, notes)
+
+
+def markdown(tables: Sequence[Table], comparison: Comparison) -> str:
+    """All tables, each with its protocol and notes, then the results that fill no cell."""
+    parts = [text_tables.markdown(text_table(table, comparison), level=2) for table in tables]
+    parts.append(LEGEND + "\n")
+    if comparison.unused:
+        parts.append(f"## {UNUSED}\n\n" + "".join(f"- {text}\n" for text in comparison.unused))
+    return "\n".join(parts)
+
+
+CSV_HEAD = (
+    *("table", "row", "column", "published", "value", "measured", "difference", "runs", "fills"),
+    *("departs", "notes", "results"),
+)
+
+
+def comma_separated(tables: Sequence[Table], comparison: Comparison) -> str:
+    """One line a cell, with every digit; empty where there is no value."""
+    rows = []
+    for table in tables:
+        for row, column, cell in table.cells():
+            place = (table.name, row.label, column)
+            readings = comparison.cells.get(place, ())
+            fills = "yes" if comparison.fills(place) else "no"
+            numbers = (mean(readings) if readings else "", difference(cell, readings), len(readings), fills)
+            texts = (
+                [r.departs for r in readings],
+                [r.notes for r in readings],
+                [[str(r.stored.path)] for r in readings],
+            )
+            joined = ("; ".join(dict.fromkeys(text for part in parts for text in part)) for parts in texts)
+            rows.append((*place, cell.printed, cell.value, *numbers, *joined))
+    return text_tables.comma_separated(CSV_HEAD, rows)
+
+
+def latex(tables: Sequence[Table], comparison: Comparison) -> str:
+    """A table environment for each table; results that fill no cell are comments at the end."""
+    parts = [text_tables.latex(text_table(table, comparison), LEGEND) for table in tables]
+    if comparison.unused:
+        parts.append("".join(f"% {text}\n" for text in (f"{UNUSED}:", *comparison.unused)))
+    return "\n".join(parts)
+
+
+FORMATS: dict[str, Callable[[Sequence[Table], Comparison], str]] = {
+    "markdown": markdown,
+    "csv": comma_separated,
+    "latex": latex,
+}
