@@ -2,7 +2,8 @@
 # make test   install, then run the test suite
 # make lint, make types, make slow (the longest tests), make stress (kills training over and over), make clean,
 # make benchmark (installs PyTorch and diffusers and measures speed beside them),
-# make reference (installs PyTorch, diffusers and torch-fidelity and compares with them)
+# make reference (installs PyTorch, diffusers and torch-fidelity and compares with them), make mutants (breaks the code
+# on purpose and checks that a test fails), make newest PYTHON=python3.13 (another interpreter, in a folder of its own)
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SPREAD := -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
-.PHONY: demo test slow stress reference benchmark lint types clean
+.PHONY: demo test slow stress reference benchmark mutants newest lint types notebook clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python scripts/train.py --config=configs/digits.py $(ARGS)
@@ -34,6 +35,17 @@ reference: $(VENV)/.installed-reference
 	$(BIN)/python -m pytest tests/nets/test_torch_parity.py tests/nets/test_inception.py tests/convert/test_torch_file.py tests/metrics/test_scores.py \
 	  tests/metrics/test_frechet.py --timeout=1200 $(ARGS)
 
+mutants: $(VENV)/.installed-dev
+	$(BIN)/python tests/mutants/run.py $(ARGS)
+
+newest:
+	$(MAKE) VENV=.venv-newest test ARGS="tests/core tests/sampling tests/nets"
+	$(MAKE) VENV=.venv-newest demo ARGS="--config.train.steps=20 --config.train.sample_every=0 --config.train.eval_every=0 \
+	  --config.eval.n=8 --config.sample.grid=20 --workdir=$$(mktemp -d)"
+
+notebook: $(VENV)/.installed
+	$(BIN)/python docs/notebook.py
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -42,7 +54,7 @@ types: $(VENV)/.installed-dev
 	$(BIN)/basedpyright
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) .venv-newest .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
