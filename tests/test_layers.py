@@ -52,7 +52,6 @@ CONFIGS = (
 
 OWNERS = {
     "jax": ("",),
-    "jaxlib": ("distributed",),
     "numpy": ("",),
     "jaxtyping": ("",),
     "flax": ("nets", "training", "experiment/build"),

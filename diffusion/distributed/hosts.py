@@ -1,7 +1,7 @@
-"""Arrays and decisions among several processes. With one process all of this is nothing.
+"""Arrays and decisions that several processes share. In a single-process run these functions change nothing.
 
-Programs for global arrays must be run by every process, in the same order. What a process alone knows, such as what
-lies in a folder or whether its disk is full, must therefore not decide what is run: process 0 decides, or all together.
+Every process must run the same programs for global arrays in the same order. So what one process alone observes, such
+as the contents of a folder or a full disk, must not decide what is run: process 0 decides, or all together.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,34 +15,29 @@ from jax.sharding import NamedSharding, PartitionSpec
 from diffusion.core.types import Array
 
 
-def put(value: Any, place: NamedSharding) -> Array:
-    """A global array of a value that every process has whole; each hands its devices their part."""
-    if place.is_fully_addressable:
-        return jax.device_put(value, place)
+def put(value: Any, sharding: NamedSharding) -> Array:
+    """A global array of a value that every process holds in full; each process fills the part of its own devices."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(value, sharding)
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         impl = jax.random.key_impl(value)
-        return jax.random.wrap_key_data(put(jax.random.key_data(value), place), impl=impl)
-    whole = np.asarray(value)
-    return jax.make_array_from_callback(whole.shape, place, lambda index: whole[index])
+        return jax.random.wrap_key_data(put(jax.random.key_data(value), sharding), impl=impl)
+    full = np.asarray(value)
+    return jax.make_array_from_callback(full.shape, sharding, lambda index: full[index])
 
 
-def mine(tree: Any) -> Any:
-    """Arrays that are the same on all devices, as this process's own: what is computed with them concerns no other."""
-    return jax.tree.map(lambda x: x if x.is_fully_addressable else x.addressable_data(0), tree)
+def local_rows(indices: Iterable[tuple[slice, ...]], batch_size: int) -> np.ndarray:
+    """The rows of a batch that a process holds, ascending. `indices`: the index of each of its devices in the batch."""
+    return np.unique(np.concatenate([np.arange(batch_size)[index] for index in indices]))
 
 
-def rows(held: Iterable[tuple[slice, ...]], batch_size: int) -> np.ndarray:
-    """The rows of a batch that a process holds, ascending, from the index that each of its devices has in it."""
-    return np.unique(np.concatenate([np.arange(batch_size)[index] for index in held]))
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set in any process. All processes must call it."""
+    return bool(np.any(all_gather(np.int32(flag))))
 
 
-def anyone(flag: bool) -> bool:
-    """Whether the flag is up in any process; to be asked by all of them."""
-    return bool(np.any(everyones(np.int32(flag))))
-
-
-def everyones(value: np.ndarray | np.generic) -> np.ndarray:
-    """[processes, ...]: the value of each; to be asked by all of them."""
+def all_gather(value: np.ndarray | np.generic) -> np.ndarray:
+    """[processes, ...]: the value of each process. All processes must call it."""
     if jax.process_count() == 1:
         return np.asarray(value)[None]
     from jax.experimental import multihost_utils
@@ -50,17 +45,17 @@ def everyones(value: np.ndarray | np.generic) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(value))
 
 
-def by_rows(run: Callable[..., Any], place: NamedSharding) -> Callable[..., Any]:
-    """`run` jitted, its arguments after the first split over the devices by rows.
+def by_rows(function: Callable[..., Any], sharding: NamedSharding) -> Callable[..., Any]:
+    """`function` jitted, with its arguments after the first split over the devices by rows.
 
-    With several processes they must be the same in all, and every process has the whole result.
+    With several processes the arguments must be equal in all, and every process receives the whole result as its own
+    array: computing with it involves no other process.
     """
-    everywhere = NamedSharding(place.mesh, PartitionSpec())
-    alone = place.is_fully_addressable
-    jitted = jax.jit(run) if alone else jax.jit(run, out_shardings=everywhere)
+    single = sharding.is_fully_addressable
+    jitted = jax.jit(function, out_shardings=None if single else NamedSharding(sharding.mesh, PartitionSpec()))
 
     def call(first: Any, *batch: Any) -> Any:
-        found = jitted(first, *(put(b, place) for b in batch))
-        return found if alone else mine(found)
+        result = jitted(first, *(put(b, sharding) for b in batch))
+        return result if single else jax.tree.map(lambda x: x.addressable_data(0), result)
 
     return call

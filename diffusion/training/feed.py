@@ -87,13 +87,13 @@ def _rows(mesh: Mesh, batch_size: int) -> np.ndarray:
     """
     sharding.check_batch(batch_size, mesh)
     held = sharding.split_axis(mesh).addressable_devices_indices_map((batch_size,))
-    return hosts.rows([index for index in held.values() if index is not None], batch_size)
+    return hosts.local_rows([index for index in held.values() if index is not None], batch_size)
 
 
 def _alike(source: Source, digest: int = 0) -> None:
     """Raises ValueError, in every process, where one of them reads another data set than process 0."""
     own = np.array([source.size, *source.shape, source.classes, digest], np.uint32)
-    found = hosts.everyones(own)
+    found = hosts.all_gather(own)
     others = np.flatnonzero((found != found[:1]).any(axis=1)).tolist()
     if others:
         raise ValueError(

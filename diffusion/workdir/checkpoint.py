@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from diffusion.distributed.hosts import anyone
+from diffusion.distributed.hosts import any_process
 from diffusion.runtime.errors import reason
 from diffusion.workdir import manifest
 from diffusion.workdir.background import copied, make_folder_in, patiently, remove, shares_processors
@@ -107,12 +107,12 @@ class Checkpoints:
         Raises ValueError, naming the folder and the reason, where the checkpoint is damaged or does not fit.
         """
         wrong = self.fault(step, like)
-        if not anyone(bool(wrong)):
+        if not any_process(bool(wrong)):
             try:
                 state = read(self.path(step), like, older=not manifest.finished(self.path(step)))
             except Exception as error:
                 state, wrong = None, reason(error)
-            if not anyone(bool(wrong)):
+            if not any_process(bool(wrong)):
                 self._good.add(step)
                 return state
         self._bad[step] = wrong = wrong or "another process could not read it"
@@ -153,7 +153,7 @@ class Checkpoints:
     def saved(self, step: int) -> bool:
         """Whether the state of a step is known to be there, intact, to all processes; waits for a write under way."""
         self.wait()
-        return not anyone(step not in self._good)
+        return not any_process(step not in self._good)
 
     def require(self, step: int, state: Any, note: Mapping[str, Any] | None = None) -> None:
         """Returns once the state of a step is saved, trying once more if need be. Raises ValueError where it cannot."""

@@ -1,6 +1,6 @@
-"""Several processes as one run: they see the same batches and draws, save together, and none outlives another.
+"""Several processes as one run: the same batches and draws, common checkpoints, and an end for all when one ends.
 
-All is real but the hosts, which are one: processes, the meeting, jax.distributed, collectives by gloo.
+Processes, jax.distributed and gloo's collectives are real; the hosts are one.
 """
 
 import json
@@ -22,12 +22,14 @@ from diffusion.training import feed
 from tests.support import together
 
 ROOT = Path(__file__).resolve().parents[2]
-GONE = 75
+RESUMABLE = 75
+ABORTED = -signal.SIGABRT
+"""Statuses when another process is gone: of a collective that fails, and of jax, which aborts without process 0."""
 
 
-def a_port():
-    with socket.create_server(("", 0)) as found:
-        return found.getsockname()[1]
+def free_port():
+    with socket.create_server(("", 0)) as server:
+        return server.getsockname()[1]
 
 
 @pytest.mark.parametrize("owners", [[0] * 4 + [1] * 4, [0, 1] * 4, [0, 0, 0, 0, 0, 1, 2, 2], [2, 0, 1, 1, 0, 0, 0, 2]])
@@ -37,7 +39,7 @@ def test_shares_of_a_batch_are_disjoint_and_whole(owners, order):
     place = sharding.split_axis(sharding.make_mesh([jax.devices()[i] for i in order]))
     held = place.devices_indices_map((24,))
     shares = [
-        hosts.rows([index for device, index in held.items() if owners[device.id] == process], 24)
+        hosts.local_rows([index for device, index in held.items() if owners[device.id] == process], 24)
         for process in sorted(set(owners))
     ]
     assert sorted(np.concatenate(shares)) == list(range(24))
@@ -49,7 +51,7 @@ def test_other_data_than_those_of_process_0_are_refused(monkeypatch):
     def others(own):
         return np.stack([own, own, own + np.array([1, 0, 0, 0, 0, 0], np.uint32)])
 
-    monkeypatch.setattr(hosts, "everyones", others)
+    monkeypatch.setattr(hosts, "all_gather", others)
     with pytest.raises(ValueError, match="process 2 of 3 reads other data than process 0: 1501 images of 8x8x1"):
         feed.streamed(digits(train=True), 0, 16, sharding.make_mesh(), 0)
 
@@ -65,17 +67,19 @@ class Group:
     Compiled without optimisation: compiled programs are kept for process 0 alone, and the nets are tiny.
     """
 
-    def __init__(self, folder, commands, devices):
+    def __init__(self, folder, commands, devices, environments=None):
         flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
         settings = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
         settings.pop("DIFFUSION_TRACEBACK", None)
         folder.mkdir(parents=True, exist_ok=True)
         self.logs = [folder / f"log.{i}" for i in range(len(commands))]
         self.processes = []
-        for command, log in zip(commands, self.logs, strict=True):
+        for command, log, more in zip(commands, self.logs, environments or [{}] * len(commands), strict=True):
             with log.open("wb") as console:
                 self.processes.append(
-                    subprocess.Popen([sys.executable, *command], cwd=ROOT, env=settings, stdout=console, stderr=console)
+                    subprocess.Popen(
+                        [sys.executable, *command], cwd=ROOT, env=settings | more, stdout=console, stderr=console
+                    )
                 )
 
     def text(self, process):
@@ -95,7 +99,7 @@ class Group:
 
 def workers(folder, processes, devices, **spec):
     worker = str(ROOT / "tests" / "support" / "together.py")
-    spec |= {"port": a_port(), "processes": processes, "folder": str(folder)}
+    spec |= {"port": free_port(), "processes": processes, "folder": str(folder)}
     return Group(folder, [[worker, json.dumps({**spec, "process": i})] for i in range(processes)], devices)
 
 
@@ -119,11 +123,11 @@ def test_two_processes_train_as_one_until_one_is_killed(tmp_path):
     """2 x 2 devices, in the mesh by turns; saved at step 2; process 1 is killed after step 3; one process goes on."""
     group = workers(tmp_path, 2, 2, steps=4, save=2, die=[1, 3], order=[0, 2, 3, 1])
     expected = alone(tmp_path, 0, 4)
-    assert group.statuses() == [GONE, -signal.SIGKILL], group.text(0)
+    assert group.statuses() == [RESUMABLE, -signal.SIGKILL], group.text(0)
     assert_same(json.loads((tmp_path / "seen.1.json").read_text()), expected[:3])
-    assert group.last(0).startswith("together.py: process 1 of 2 has gone (")
-    assert group.last(0).endswith("; start again: it goes on from checkpoint 2")
-    assert not list(tmp_path.glob(".start*"))
+    assert group.last(0).startswith("together.py: another process or the network failed (")
+    assert group.last(0).endswith("): start all again to resume")
+    assert not (tmp_path / ".start").exists()
     assert_same(alone(tmp_path, 2, 4), expected[2:])
 
 
@@ -147,20 +151,40 @@ def test_processes_and_rules_change_neither_draws_nor_losses(tmp_path, processes
 
 @pytest.mark.slow
 def test_the_end_of_process_0_ends_the_others(tmp_path):
+    """It hosts jax's service: the others end by a failed collective or by jax's abort, whichever is first."""
     group = workers(tmp_path, 4, 1, steps=10**6, save=2, die=[0, 3])
-    assert group.statuses() == [-signal.SIGKILL, GONE, GONE, GONE], group.text(1)
+    while group.processes[0].poll() is None:
+        time.sleep(0.1)
+    died = time.monotonic()
+    first, *others = group.statuses()
+    assert time.monotonic() - died < 60
+    assert first == -signal.SIGKILL and set(others) <= {RESUMABLE, ABORTED}, others
     for process in (1, 2, 3):
-        assert "process 0 of 4 has gone (" in group.last(process) and "checkpoint 2" in group.last(process)
-        assert "Check failure stack trace" not in group.text(process)
+        text = group.text(process)
+        assert "another process or the network failed" in text or "leader task was preempted/died" in text
 
 
 @pytest.mark.slow
-def test_an_error_in_one_process_is_the_last_line_of_all(tmp_path):
+def test_an_error_in_one_process_ends_all(tmp_path):
     group = workers(tmp_path, 2, 1, steps=10, fail=1)
-    assert group.statuses() == [2, 2]
+    assert group.statuses() == [RESUMABLE, 2]
     assert group.last(1) == "together.py: the data of this host are gone"
-    assert group.last(0).endswith(") has ended: the data of this host are gone")
-    assert "process 1 of 2 (" in group.last(0)
+    assert group.last(0).startswith("together.py: another process or the network failed (")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_process_without_a_heartbeat_ends_the_others(tmp_path):
+    """A host that is suspended or without network: its connections stay open, and jax's heartbeats end the others."""
+    group = workers(tmp_path, 2, 1, steps=10**6, save=2, suspend=[1, 3])
+    try:
+        started = time.monotonic()
+        status = group.processes[0].wait(240)
+    finally:
+        for process in group.processes:
+            process.kill()
+    assert status in (RESUMABLE, ABORTED) and time.monotonic() - started < 200
+    assert "heartbeat" in group.text(0)
 
 
 SCRIPT = [
@@ -187,7 +211,12 @@ SCRIPT = [
 
 
 def scripts(folder, logs, processes, devices, *more, missing=()):
-    flags = [f"--workdir={folder}", "--distributed", f"--coordinator=localhost:{a_port()}", f"--processes={processes}"]
+    flags = [
+        f"--workdir={folder}",
+        "--distributed",
+        f"--coordinator=localhost:{free_port()}",
+        f"--processes={processes}",
+    ]
     present = [i for i in range(processes) if i not in missing]
     return Group(logs, [[*SCRIPT, *flags, f"--process={i}", *more] for i in present], devices)
 
@@ -208,7 +237,7 @@ def test_a_run_on_other_numbers_of_processes(tmp_path, rules):
         assert two.processes[0].poll() is None, two.text(0)
         time.sleep(0.1)
     two.processes[1].send_signal(signal.SIGTERM)
-    assert two.statuses() == [GONE, GONE], two.text(0)
+    assert two.statuses() == [RESUMABLE, RESUMABLE], two.text(0)
     assert "stopped" in two.last(0) and "start it again" in two.last(0)
     before = curve(run)
     four = scripts(run, tmp_path / "c", 4, 1, rule, f"--config.train.steps={max(before) + 8}")
@@ -225,23 +254,49 @@ def test_a_run_on_other_numbers_of_processes(tmp_path, rules):
 
 
 @pytest.mark.slow
-def test_the_script_names_who_does_not_come(tmp_path):
+def test_the_script_names_the_process_that_does_not_start(tmp_path):
+    """A file that process 1 left behind when it failed to start earlier does not hide it."""
+    (tmp_path / "run" / ".start").mkdir(parents=True)
+    (tmp_path / "run" / ".start" / "1").touch()
+    os.utime(tmp_path / "run" / ".start" / "1", (time.time() - 60,) * 2)
     started = time.monotonic()
     group = scripts(tmp_path / "run", tmp_path / "logs", 3, 1, "--start_timeout=20", missing=(1,))
     assert group.statuses() == [2, 2]
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 90
     for process in (0, 1):
         (line,) = group.text(process).strip().splitlines()
-        assert line.startswith("train.py: process 1 has not come within 20 s, of 3; there are 2, on ")
-    assert not (tmp_path / "run").exists()
+        assert line.startswith("train.py: process 1 has not started within 20 s (3 processes)")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".start"]
 
 
 @pytest.mark.slow
-def test_the_script_names_who_was_started_otherwise(tmp_path):
-    flags = [f"--workdir={tmp_path / 'run'}", f"--coordinator=localhost:{a_port()}", "--processes=2"]
-    commands = [[*SCRIPT, *flags, f"--process={i}", f"--config.optim.lr=0.00{i + 1}"] for i in range(2)]
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ("--config.optim.lr=0.003", "config.optim.lr is 0.003 there and 0.001 here"),
+        ("--workdir={other}", "--workdir on a file system shared with process 0 is False there and True here"),
+    ],
+)
+def test_the_script_names_the_process_that_differs(tmp_path, change, line):
+    flags = [f"--workdir={tmp_path / 'run'}", f"--coordinator=localhost:{free_port()}", "--processes=2"]
+    commands = [[*SCRIPT, *flags, f"--process={i}"] for i in range(2)]
+    commands[1].append(change.format(other=tmp_path / "other"))
     group = Group(tmp_path / "logs", commands, 1)
     assert group.statuses() == [2, 2]
     for process in (0, 1):
-        (line,) = group.text(process).strip().splitlines()
-        assert "process 1 (" in line and "config.optim.lr is 0.002 there and 0.001 here" in line
+        (last,) = [row for row in group.text(process).strip().splitlines() if "[Gloo]" not in row]
+        assert last.startswith("train.py: process 1 (") and line in last
+    assert not (tmp_path / "run").exists() and not (tmp_path / "other").exists()
+
+
+@pytest.mark.slow
+def test_slurm_sets_address_and_numbers(tmp_path):
+    """jax reads SLURM's variables, and derives the port from the number of the job."""
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+    environments = [{**job, "SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)} for i in range(2)]
+    steps = ["--config.train.steps=2", "--noconfig.eval.final"]
+    command = [*SCRIPT, f"--workdir={tmp_path / 'run'}", "--distributed", *steps]
+    group = Group(tmp_path / "logs", [command] * 2, 1, environments)
+    assert group.statuses() == [0, 0], group.text(0)
+    assert "step 2/2" in group.text(0) and "step " not in group.text(1)
+    assert "2 x cpu" in group.text(0)

@@ -1,10 +1,10 @@
-"""One of several processes that train a small network together: what test_distributed.py runs and compares.
+"""One of several processes that train a small network together; test_distributed.py runs and compares them.
 
     python tests/support/together.py '{"port": ..., "processes": 2, "process": 0, "folder": ..., "steps": 4}'
 
 More entries: "rules", of config.train.sharding; "order", of the devices in the mesh; "first", the checkpoint to go on
-from; "save", the step to save at; "die", [process, step]; "fail", the process that raises an error of its own. What it
-saw goes to seen.<process>.json.
+from; "save", the step to save at; "die" and "suspend", [process, step]; "fail", the process that raises an error of its
+own. What it saw goes to seen.<process>.json.
 """
 
 import json
@@ -29,7 +29,7 @@ SMALL = {
     "optim.warmup_steps": 2,
     "train.batch_size": 16,
 }
-LIMIT = 240.0
+LIMIT = 240
 
 
 def config(rules="replicated"):
@@ -73,14 +73,15 @@ def steps(rules, folder, first, last, order=None, save=0):
 
 
 def main(spec):
-    from diffusion.distributed import joining
-    from diffusion.distributed.place import Place
+    import jax
+
+    from diffusion.distributed.initialize import Processes, initialized
 
     folder, process = Path(spec["folder"]), spec["process"]
     rules, first = spec.get("rules", "replicated"), spec.get("first", 0)
-    where = Place("localhost", spec["port"], spec["processes"], process)
-    with joining.joined(where, config(rules), folder, LIMIT) as leads:
-        assert leads == (process == 0)
+    processes = Processes(f"localhost:{spec['port']}", spec["processes"], process, LIMIT)
+    with initialized(processes, config(rules), folder):
+        assert jax.process_index() == process
         if spec.get("fail") == process:
             raise ValueError("the data of this host are gone")
         seen = []
@@ -90,6 +91,8 @@ def main(spec):
                 (folder / f"seen.{process}.json").write_text(json.dumps(seen))
             if spec.get("die") == [process, first + len(seen)]:
                 os.kill(os.getpid(), signal.SIGKILL)
+            if spec.get("suspend") == [process, first + len(seen)]:
+                os.kill(os.getpid(), signal.SIGSTOP)
 
 
 if __name__ == "__main__":
