@@ -10,6 +10,7 @@ import pytest
 
 from diffusion.convert import torch_pickle
 from diffusion.convert.torch_file import read
+from tests.support.limits import refusal_within_limits
 from tests.support.torch_files import (
     REBUILD,
     STORAGES,
@@ -90,16 +91,6 @@ def test_dictionaries_are_flattened_and_other_things_left_out(tmp_path, write):
     np.testing.assert_array_equal(found["old.x"], one)
 
 
-def test_storage_views_of_old_files(tmp_path):
-    storage = np.arange(10, dtype=np.float32)
-    pickler = Pickler()
-    key = pickler.key(storage)
-    where = Persistent(("storage", Name("torch", "FloatStorage"), key, "cpu", 10, ("1", 4, 5)))
-    tensor = Call(REBUILD, (where, 1, (2, 2), (2, 1), False, Call(ORDERED, ())))
-    path = write_legacy(tmp_path / "a.pt", {"whole": storage, "x": tensor})
-    np.testing.assert_array_equal(read(path)["x"], [[5, 6], [7, 8]])
-
-
 NUMBERS = np.arange(6, dtype=np.float32)
 BAD_TENSORS = {
     "beyond": View(NUMBERS, 1, (6,), (1,)),
@@ -131,6 +122,17 @@ BAD_TENSORS = {
         REBUILD, (Persistent(("storage", Name("torch", "FloatStorage"), 0, "cpu", 6)), 0, (1,), (1,), False, None)
     ),
     "no tuple": Persistent(3),
+    "a view of a storage": Call(
+        REBUILD,
+        (
+            Persistent(("storage", Name("torch", "FloatStorage"), "0", "cpu", 6, ("1", 4, 2))),
+            0,
+            (1,),
+            (1,),
+            False,
+            None,
+        ),
+    ),
 }
 
 
@@ -192,12 +194,12 @@ def test_nothing_of_ours_can_be_changed_by_a_pickle(tmp_path, write):
     state = (None, {"__defaults__": (1, 2), "__code__": 3})
     refusal(write(tmp_path / "a.pt", {"x": NUMBERS, "y": Built(REBUILD, state)}))
     assert torch_pickle._tensor.__defaults__ == defaults
-    calls = dict(torch_pickle.CALLS)
-    refusal(write(tmp_path / "b.pt", {"x": NUMBERS, "y": Call(Name("torch", "FloatStorage"), ())}))
-    assert calls == torch_pickle.CALLS
+    refusal(write(tmp_path / "b.pt", {"x": NUMBERS, "y": Built(ORDERED, {"update": 3})}))
+    refusal(write(tmp_path / "c.pt", {"x": NUMBERS, "y": Call(Name("torch", "FloatStorage"), ())}))
+    assert torch_pickle.OrderedDict([("a", 1)]) == {"a": 1}
 
 
-LOOP = Raw(b"}q\x05(X\x01\x00\x00\x00ah\x05u")
+LOOP = Raw(b"}q\x00(X\x01\x00\x00\x00ah\x00u")
 TRIPLED = b"0".join([b"}q\x00", *(b"}(K\x01h%cK\x02h%cK\x03h%cuq%c" % (i, i, i, i + 1) for i in range(15))])
 ODD = {
     "a dictionary in itself": LOOP,
@@ -286,6 +288,50 @@ def test_changed_bytes_give_arrays_or_a_line(tmp_path, rng, write):
             assert "\n" not in str(error)
             refused += 1
     assert refused > 100
+
+
+def stored(key):
+    """A tensor whose storage has this key."""
+    where = Persistent(("storage", Name("torch", "FloatStorage"), key, "cpu", 6))
+    return Call(REBUILD, (where, 0, (1,), (1,), False, None))
+
+
+DEEP = b")" + b"\x85" * 2_000_000
+SHALLOWER = b")" + b"\x85" * 400_000
+SHARED = b")q\x00" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(40))
+LONG = b"X" + (5_000_000).to_bytes(4, "little") + b"a" * 5_000_000 + b"q\x00"
+HOSTILE = {
+    "a persistent id of nested tuples": {"x": Raw(DEEP + b"Q")},
+    "a persistent id of fewer nested tuples": {"x": Raw(SHALLOWER + b"Q")},
+    "a storage key of nested tuples": {"x": stored(Raw(SHALLOWER))},
+    "a key of nested tuples": {"x": NUMBERS, "y": Raw(b"}" + SHALLOWER + b"K\x01s")},
+    "keys of nested tuples": {"x": NUMBERS, "y": Raw(b"}(K\x01K\x01" + SHALLOWER + b"K\x01u")},
+    "a memorised key of nested tuples": {"x": NUMBERS, "y": Raw(b"](" + SHALLOWER + b"q\x00}h\x00K\x01se")},
+    "a key in pairs": {"x": NUMBERS, "y": Call(ORDERED, ([[Raw(SHALLOWER), 1]],))},
+    "tuples shared 40 deep": {"x": NUMBERS, "y": Raw(b"](" + SHARED + b"}h(K\x01se")},
+    "a storage key of shared tuples": {"x": Raw(b"](" + SHARED + b"e"), "y": stored(Raw(b"h("))},
+    "a memo index of millions": {"x": NUMBERS, "y": Raw(b"K\x01r\x00\x00\x00\x04")},
+    "a name of megabytes in many dictionaries": {
+        "x": Raw(b"](" + LONG + b"e"), "y": {i: {Raw(b"h\x00"): NUMBERS} for i in range(200)}},
+    "too many instructions": {"x": NUMBERS, "y": Raw(b"](" + b"K\x01" * 1_500_000 + b"e")},
+    "lists in lists": [Raw(b"]" * 400_000 + b"a" * 399_999)],
+    "dictionaries in dictionaries": {"x": NUMBERS, "y": Raw(b"}K\x01" * 300_000 + b"N" + b"s" * 300_000)},
+    "calls in calls": Raw((b"ccollections\nOrderedDict\n" + b")RK\x01") * 100_000 + b"N" + b"s" * 100_000),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("write", "name"), [(write_legacy, name) for name in HOSTILE] + [(write_zip, name) for name in list(HOSTILE)[:4]]
+)
+def test_hostile_pickles_end_in_a_line_within_time_and_memory(tmp_path, write, name):
+    message = refusal_within_limits("diffusion.convert.torch_file.read", write(tmp_path / "a.pt", HOSTILE[name]))
+    assert message.startswith(str(tmp_path / "a.pt"))
+
+
+@pytest.mark.parametrize("keys", [["0", Raw(SHALLOWER)], Raw(b"](" + SHARED + b"e")], ids=["nested", "shared"])
+def test_hostile_keys_of_storages_end_in_a_line(tmp_path, keys):
+    path = write_legacy(tmp_path / "a.pt", {"x": NUMBERS}, keys=keys)
+    refusal_within_limits("diffusion.convert.torch_file.read", path)
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -118,10 +118,10 @@ MAGIC = 0x1950A86A20F9469CFC6C
 SYSTEM = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
 
 
-def write_legacy(path, value, system=SYSTEM, magic=MAGIC):
+def write_legacy(path, value, system=SYSTEM, magic=MAGIC, keys=None):
     pickler = Pickler()
     parts = [pickler.pickle(magic), pickler.pickle(1001), pickler.pickle(system), pickler.pickle(value)]
-    parts.append(pickler.pickle([str(i) for i in range(len(pickler.storages))]))
+    parts.append(pickler.pickle([str(i) for i in range(len(pickler.storages))] if keys is None else keys))
     for storage in pickler.storages:
         parts += [struct.pack("<q", len(storage)), storage.tobytes()]
     path.write_bytes(b"".join(parts))
