@@ -14,6 +14,6 @@ from configs.cifar10_improved import get_config as cifar10_improved
 def get_config():
     config = cifar10_improved()
     config.paper = "cifar10_improved_vlb"
-    config.objective.name = "vlb"
-    config.objective.timesteps = "loss_second_moment"
+    config.objective.name = "vlb"  # section 3.3
+    config.objective.timesteps = "loss_second_moment"  # section 3.3, eq. 18
     return config

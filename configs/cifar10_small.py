@@ -9,13 +9,11 @@ Cost: 20,000 steps of 128 images at 1.15 TFLOP, 2.3e16 FLOP in all: an hour at a
     python scripts/train.py --config=configs/cifar10_small.py
 """
 
-from diffusion.config.config import default_config
+from configs.cifar10 import get_config as cifar10
 
 
 def get_config():
-    config = default_config()
-    config.paper = "cifar10"
-
+    config = cifar10()
     config.net.channels = 64
     config.net.dropout = 0.0
 

@@ -21,6 +21,7 @@ def get_config():
     config.net.multipliers = (1, 2)
     config.net.blocks = 1
     config.net.attention = (4,)
+    config.net.dropout = 0.1
 
     config.optim.lr = 1e-3
     config.optim.warmup_steps = 100

@@ -16,7 +16,7 @@ from configs.celebahq256 import get_config as celebahq256
 def get_config():
     config = celebahq256()
     config.paper = "lsun_bedroom"
-    config.data.name = "tfds:lsun/bedroom"
-    config.data.flip = False
-    config.train.steps = 2_400_000
+    config.data.name = "tfds:lsun/bedroom"  # section 4
+    config.data.flip = False  # appendix B: flips for all sets except this
+    config.train.steps = 2_400_000  # appendix B: 2.4 M
     return config

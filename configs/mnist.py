@@ -18,7 +18,9 @@ def get_config():
 
     config.net.channels = 32
     config.net.multipliers = (1, 2, 2)
+    config.net.blocks = 2
     config.net.attention = (14,)
+    config.net.dropout = 0.1
 
     config.optim.lr = 1e-3
     config.optim.warmup_steps = 500

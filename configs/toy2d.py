@@ -25,6 +25,7 @@ def get_config():
     config.diffusion.variance = "fixed_small"
 
     config.net.name = "mlp"
+    config.net.channels = 128
     config.net.blocks = 3
     config.net.dropout = 0.0
     config.net.rescale_time = True

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from diffusion.commands import out_of_memory, previews
-from diffusion.config.validation import doubts, validate
+from diffusion.config.validation import doubts, remarks, validate
 from diffusion.data.source import Source
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation.budget import Budget
@@ -68,6 +68,7 @@ def describe(
         f"plan        {c.train.steps:,} steps, {c.train.steps * c.train.batch_size / source.size:.3g} epochs",
         *(f"not paper's {line}" for line in deviations(c)),
         *(f"WARNING     {line}" for line in doubts(c)),
+        *(f"remark      {line}" for line in remarks(c)),
     ]
 
 

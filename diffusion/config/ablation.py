@@ -17,18 +17,8 @@ from ml_collections import ConfigDict
 from diffusion.config.config import differences, lookup, restore
 from diffusion.config.files import call, find, override
 from diffusion.config.ranges import nearest
-from diffusion.config.schema import KEYS
+from diffusion.config.schema import NO_RESULT
 from diffusion.config.validation import LEARNED, SQUARED_ERRORS, validate
-
-HOW = frozenset(
-    {"paper", "compilation_cache", "data.dir", "data.download", "data.resident_mb", "data.threads", "net.remat"}
-    | {"sample.batch_size", "sample.preview_steps", "eval.batch_size"}
-    | (
-        {key for key in KEYS if key.startswith(("train.", "eval.quick_", "eval.noise_"))}
-        - {"train.steps", "train.batch_size"}
-    )
-)
-"""Keys that change no result: a finished row stays valid when they change."""
 
 SEED, VARIANCE = "seed", "diffusion.variance"
 RESULT = "result.json"
@@ -88,7 +78,7 @@ class Cell(NamedTuple):
         found = read(self.folder)
         if found is None:
             return None
-        changed = [d for d in differences(restore(found["config"]), self.config) if d[0] not in HOW]
+        changed = [d for d in differences(restore(found["config"]), self.config) if d[0] not in NO_RESULT]
         if changed:
             keys = "; ".join(f"{key} is {there!r} there and {here!r} here" for key, there, here in changed)
             raise ValueError(
@@ -167,7 +157,7 @@ def _check_run(grid: Grid, row: Row, ours: ConfigDict) -> None:
     fixed = {ours.diffusion.variance, theirs.diffusion.variance}.isdisjoint(LEARNED)
     free = {VARIANCE} if fixed and ours.objective.name in SQUARED_ERRORS else set()
     for key, there, here in differences(theirs, ours):
-        if key not in HOW | free and not key.startswith(("sample.", "eval.")):
+        if key not in NO_RESULT | free and not key.startswith(("sample.", "eval.")):
             raise ValueError(f"run = {row.run!r} was trained with {key} = {there!r}, not {here!r}; train it on its own")
 
 

@@ -15,7 +15,7 @@ Config = ConfigDict | Mapping[str, Any]
 
 
 def default_config() -> ConfigDict:
-    """The paper's CIFAR-10 experiment, locked: a key that is not in the table cannot be set."""
+    """A config with every key at its default, locked: a key that is not in the table cannot be set."""
     nested: dict[str, Any] = {}
     for key, row in KEYS.items():
         section, _, name = key.rpartition(".")
@@ -71,10 +71,18 @@ def restore(saved: Config) -> ConfigDict:
     return config
 
 
+def unread(config: Config) -> frozenset[str]:
+    """The keys that nothing reads, given the other choices of the config, such as sigma_T with a linear schedule."""
+    flat = flatten(config)
+    return frozenset(
+        key for key, row in KEYS.items() if row.read_by is not None and flat[row.read_by[0]] not in row.read_by[1]
+    )
+
+
 def config_hash(config: Config) -> str:
     """12 hex digits that name what a run computes: equal for configs that differ in RESUMABLE keys alone."""
-    kept = {key: value for key, value in flatten(config).items() if key not in RESUMABLE}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+    computed = {key: value for key, value in flatten(config).items() if key not in RESUMABLE}
+    return hashlib.sha256(json.dumps(computed, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def differences(a: Config, b: Config) -> list[tuple[str, Any, Any]]:

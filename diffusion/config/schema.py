@@ -1,61 +1,62 @@
-"""Every key of a config: its default, its legal values, and one sentence on what it does.
+"""Every key of a config: its default, its legal values, what it does, what it affects, and which choices read it.
 
-Defaults are those of the paper's CIFAR-10 experiment wherever a key is a hyper-parameter, so that a config file is a
-short list of differences from it. `python scripts/train.py --explain` prints this table for any config.
+Defaults suit a small experiment: the plain method with a network for small images and a short run. Published
+experiments state their values in configs/. `python scripts/train.py --explain` prints this table for any config.
 """
 
-from typing import Any, NamedTuple
-
-from diffusion.config.ranges import Legal, above, even, flag, from_zero, one_of, path, share, text, whole, wholes
-
-
-class Key(NamedTuple):
-    """One row of the table."""
-
-    default: Any
-    legal: Legal
-    doc: str
-
+from diffusion.config.key import Key, Role
+from diffusion.config.ranges import above, even, flag, from_zero, one_of, path, share, text, whole, wholes
 
 PAPERS = (
     *("cifar10", "celebahq256", "lsun_bedroom", "lsun_church", "lsun_cat"),
     *("cifar10_improved", "cifar10_improved_vlb", "imagenet64"),
 )
-VP_SCHEDULES = ("linear", "quad", "const", "jsd", "warmup10", "warmup50", "cosine", "sigmoid")
+RAMPED_SCHEDULES = ("linear", "quad", "warmup10", "warmup50", "sigmoid")
+VP_SCHEDULES = (*RAMPED_SCHEDULES, "const", "jsd", "cosine")
 VE_SCHEDULES = ("constant", "geometric")
-MILLION = 1_000_000
-"""What is more than this would fill a machine's memory before anything is said."""
 FLOW_SCHEDULES = ("rectified",)
+MILLION = 1_000_000
+"""Upper limit; larger values exhaust memory before any check can run."""
+
+RAMPED = ("diffusion.schedule", RAMPED_SCHEDULES)
+SCALED = ("diffusion.schedule", (*RAMPED_SCHEDULES, "const"))
+GEOMETRIC = ("diffusion.schedule", ("geometric",))
+EXPLODING = ("diffusion.schedule", VE_SCHEDULES)
+HYBRID = ("objective.name", ("hybrid",))
+P2 = ("objective.name", ("p2",))
+MIN_SNR = ("objective.name", ("min_snr",))
+DDIM = ("sample.sampler", ("ddim",))
+LANGEVIN = ("sample.sampler", ("annealed_langevin", "predictor_corrector"))
+UNET = ("net.name", ("unet",))
+TRAINING, RESULT, CONDUCT, DATA, MACHINE = Role
 
 KEYS: dict[str, Key] = {
-    "seed": Key(
-        0, whole(0, 2**32 - 1), "Everything random follows from it: initial weights, data order, noise, samples."
-    ),
+    "seed": Key(0, whole(0, 2**32 - 1), "Seed of initial weights, order of the data, noise and samples."),
     "paper": Key(
         "",
         one_of(*PAPERS, empty=True),
         "The published experiment that the start-up report compares this config with.",
+        CONDUCT,
     ),
     "compilation_cache": Key(
-        "auto", path(), "Folder in which compiled programs are kept; auto: the user's cache folder, off: nowhere."
+        "auto",
+        path(),
+        "Folder of compiled programs; auto: the user's cache, off: none. JAX_COMPILATION_CACHE_DIR overrides it.",
+        MACHINE,
     ),
     # ------------------------------------------------------------------------------------------------------------ data
     "data.name": Key(
-        "cifar10",
+        "digits",
         one_of("digits", "cifar10", "mnist", "folder:", "toy:", "tfds:"),
         "The data set: a name, folder:PATH for a folder of PNG or JPEG files, tfds:NAME for one of TFDS, or points of "
         "the plane: toy:spiral, toy:moons, toy:checkerboard, toy:mixture.",
     ),
-    "data.dir": Key("", path(), "Where the data set lies or is put; empty: its usual place."),
-    "data.size": Key(
-        0, whole(0, 8192), "Images are cropped and resized to this height and width; 0: left as they are."
-    ),
-    "data.flip": Key(True, flag(), "Mirror half of the training images, drawn anew each time."),
-    "data.download": Key(True, flag(), "Fetch the data set if it is not on disk."),
-    "data.resident_mb": Key(
-        2048, whole(0), "Data sets up to this many megabytes live on the device; others are streamed."
-    ),
-    "data.threads": Key(8, whole(1, 1024), "Threads that read and decode a streamed data set."),
+    "data.dir": Key("", path(), "Folder of the data set; empty: its usual place.", DATA),
+    "data.size": Key(0, whole(0, 8192), "Height and width that images are resized to; 0: unchanged."),
+    "data.flip": Key(False, flag(), "Mirror each training image with probability 1/2, resampled whenever it is used."),
+    "data.download": Key(True, flag(), "Fetch the data set if it is not on disk.", DATA),
+    "data.resident_mb": Key(2048, whole(0), "Larger data sets are streamed instead of held on the device.", CONDUCT),
+    "data.threads": Key(8, whole(1, 1024), "Threads that read and decode a streamed data set.", MACHINE),
     # ------------------------------------------------------------------------------------------------------- diffusion
     "diffusion.schedule": Key(
         "linear",
@@ -64,12 +65,10 @@ KEYS: dict[str, Key] = {
         "data to noise, the others are variance preserving.",
     ),
     "diffusion.T": Key(1000, whole(1, MILLION), "Number of noise steps; beta_1 and beta_T are not rescaled with it."),
-    "diffusion.beta_1": Key(
-        1e-4, above(0.0, 1.0), "Variance that the first step adds (variance preserving schedules)."
-    ),
-    "diffusion.beta_T": Key(0.02, above(0.0, 1.0), "Variance that the last step adds (variance preserving schedules)."),
-    "diffusion.sigma_1": Key(0.01, above(0.0), "Noise level after the first step (the geometric schedule)."),
-    "diffusion.sigma_T": Key(50.0, above(0.0), "Noise level after the last step (variance exploding schedules)."),
+    "diffusion.beta_1": Key(1e-4, above(0.0, 1.0), "Variance that the first step adds.", read_by=RAMPED),
+    "diffusion.beta_T": Key(0.02, above(0.0, 1.0), "Variance that the last step adds.", read_by=SCALED),
+    "diffusion.sigma_1": Key(0.01, above(0.0), "Noise level after the first step.", read_by=GEOMETRIC),
+    "diffusion.sigma_T": Key(50.0, above(0.0), "Noise level after the last step.", read_by=EXPLODING),
     "diffusion.parameterization": Key(
         "eps", one_of("eps", "x_0", "mu", "v", "velocity"), "What the network predicts; velocity is eps - x_0."
     ),
@@ -86,11 +85,13 @@ KEYS: dict[str, Key] = {
         "squared error with P2 or min-SNR weights.",
     ),
     "objective.vlb_weight": Key(
-        0.001, above(0.0), "Weight in the hybrid objective of the bound, in bits/dim; it trains the variance alone."
+        0.001, above(0.0), "Weight of the bound, in bits/dim; it trains the variance alone.", read_by=HYBRID
     ),
-    "objective.p2_gamma": Key(1.0, from_zero(), "Power of P2's weight (k + SNR)^-gamma of the squared error of eps."),
-    "objective.p2_k": Key(1.0, above(0.0), "The k in P2's weight, which bounds it where little signal is left."),
-    "objective.min_snr_gamma": Key(5.0, above(0.0), "Largest weight of the squared error of x_0 with min_snr weights."),
+    "objective.p2_gamma": Key(
+        1.0, from_zero(), "Power of P2's weight (k + SNR)^-gamma on the error of eps.", read_by=P2
+    ),
+    "objective.p2_k": Key(1.0, above(0.0), "The k in P2's weight: its bound where no signal is left.", read_by=P2),
+    "objective.min_snr_gamma": Key(5.0, above(0.0), "Largest weight on the error of x_0.", read_by=MIN_SNR),
     "objective.timesteps": Key(
         "uniform",
         one_of("uniform", "antithetic", "loss_second_moment"),
@@ -99,67 +100,61 @@ KEYS: dict[str, Key] = {
     ),
     # ------------------------------------------------------------------------------------------------------------- net
     "net.name": Key("unet", one_of("unet", "mlp"), "The U-Net, or for points a residual network without convolutions."),
-    "net.channels": Key(128, even(4, 65_536), "Width of the U-Net at full resolution."),
+    "net.channels": Key(32, even(4, 65_536), "Width of the U-Net at full resolution, or of the network for points."),
     "net.multipliers": Key(
-        (1, 2, 2, 2), wholes(1, 256, False), "Width of each level over net.channels; a level halves the size."
+        (1, 2), wholes(1, 256, False), "Width of each level over net.channels; each halves the size.", read_by=UNET
     ),
-    "net.blocks": Key(2, whole(1, 32), "Residual blocks per level on the way down; the way up has one more."),
+    "net.blocks": Key(1, whole(1, 32), "Residual blocks per level on the way down; the way up has one more."),
     "net.attention": Key(
-        (16,), wholes(1, 8192, True), "Heights in pixels at which self-attention follows every block."
+        (), wholes(1, 8192, True), "Heights at which self-attention follows every block.", read_by=UNET
     ),
-    "net.heads": Key(1, whole(1), "Heads of every attention block, which share its channels."),
-    "net.dropout": Key(0.1, from_zero(1.0), "Share of activations dropped in each residual block while training."),
-    "net.scale_shift": Key(False, flag(), "Time scales and shifts the second norm of a block instead of being added."),
+    "net.heads": Key(1, whole(1), "Heads of every attention block, which share its channels.", read_by=UNET),
+    "net.dropout": Key(0.0, from_zero(1.0), "Share of activations dropped in each residual block while training."),
+    "net.scale_shift": Key(False, flag(), "Time scales and shifts a block's second norm.", read_by=UNET),
     "net.convention": Key(
         "original",
         one_of("original", "improved"),
-        "Epsilon of norms, order of sines and cosines, padding: as in the code of DDPM, or of Improved DDPM.",
+        "Details of norms, embedding and padding as in the code of DDPM or Improved DDPM.",
+        read_by=UNET,
     ),
     "net.class_conditional": Key(False, flag(), "Give the network the class label of each image."),
-    "net.label_dropout": Key(
-        0.0, from_zero(1.0), "Share of labels hidden while training, for guidance; the network learns both models."
-    ),
+    "net.label_dropout": Key(0.0, from_zero(1.0), "Share of labels hidden while training, as guidance needs it."),
     "net.dtype": Key(
-        "float32", one_of("float32", "bfloat16"), "Type of convolutions and matrix products; all else is float32."
+        "float32", one_of("float32", "bfloat16"), "Type of convolutions and matrix products.", read_by=UNET
     ),
-    "net.remat": Key(False, flag(), "Recompute activations in the backward pass: less memory, more time, same result."),
+    "net.remat": Key(False, flag(), "Recompute activations: less memory, more time.", CONDUCT, UNET),
     "net.rescale_time": Key(False, flag(), "Give the network the time scaled to 0..1000 whatever diffusion.T is."),
     # ----------------------------------------------------------------------------------------------------------- optim
-    "optim.lr": Key(2e-4, above(0.0), "Learning rate of Adam after the warm-up; it stays constant."),
-    "optim.warmup_steps": Key(5000, whole(0), "Steps over which the learning rate rises linearly from 0."),
+    "optim.lr": Key(1e-3, above(0.0), "Learning rate of Adam after the warm-up; it stays constant."),
+    "optim.warmup_steps": Key(100, whole(0), "Steps over which the learning rate rises linearly from 0."),
     "optim.clip": Key(1.0, from_zero(), "Gradients with a larger global norm are scaled down to it; 0: never."),
     "optim.beta_1": Key(0.9, from_zero(1.0), "Adam's decay of the gradient average."),
     "optim.beta_2": Key(0.999, from_zero(1.0), "Adam's decay of the squared-gradient average."),
     "optim.eps": Key(1e-8, above(0.0), "Adam's guard against division by zero."),
     "optim.weight_decay": Key(0.0, from_zero(), "Decoupled weight decay (AdamW), times the learning rate."),
-    "optim.skip_spike": Key(
-        0.0, from_zero(), "Skip an update whose gradient norm exceeds this many times its running mean; 0: never."
-    ),
-    "optim.ema_decay": Key(0.9999, from_zero(1.0), "Decay of the average of the weights that samples are drawn from."),
+    "optim.skip_spike": Key(0.0, from_zero(), "Skip updates whose gradient norm exceeds this times its mean; 0: none."),
+    "optim.ema_decay": Key(0.99, from_zero(1.0), "Decay of the average of the weights that samples are drawn from."),
     "optim.ema_warmup": Key(False, flag(), "Start with a smaller decay that rises to ema_decay; for short runs."),
     # ----------------------------------------------------------------------------------------------------------- train
-    "train.steps": Key(800_000, whole(1), "Optimiser steps in all; a run started again with more of them goes on."),
+    "train.steps": Key(1000, whole(1), "Optimiser steps in all; a run resumes if it is raised.", RESULT),
     "train.batch_size": Key(128, whole(1, MILLION), "Images per step, over all devices."),
-    "train.accumulate": Key(
-        1, whole(1), "Parts in which a batch is taken, one after the other: less memory, more time, same result."
-    ),
+    "train.accumulate": Key(1, whole(1), "Parts in which a batch is processed in turn, to save memory.", CONDUCT),
     "train.bad_steps": Key(
-        10, whole(1), "Updates skipped in a row, their loss or gradient not being finite, after which a run stops."
+        10, whole(1), "Consecutive updates without finite gradient after which a run stops.", CONDUCT
     ),
-    "train.steps_per_dispatch": Key(
-        1, whole(1, 10_000), "Steps that the device takes between two words with the host."
-    ),
-    "train.log_every": Key(100, whole(1), "Steps between two lines of metrics."),
-    "train.sample_every": Key(10_000, whole(0), "Steps between two sample grids; 0: only at the end."),
-    "train.eval_every": Key(10_000, whole(0), "Steps between two quick estimates of the bound; 0: only at the end."),
-    "train.checkpoint_every": Key(5_000, whole(0), "Steps between two checkpoints; 0: only the first and the last."),
-    "train.keep": Key(3, whole(1), "Newest checkpoints kept to go on from."),
-    "train.keep_every": Key(0, whole(0), "Steps between two checkpoints that are kept for good; 0: none."),
-    "train.keep_best": Key(False, flag(), "Keep the checkpoint with the best estimate of the bound so far."),
+    "train.steps_per_dispatch": Key(1, whole(1, 10_000), "Training steps per compiled call.", CONDUCT),
+    "train.log_every": Key(100, whole(1), "Steps between two lines of metrics.", CONDUCT),
+    "train.sample_every": Key(1000, whole(0), "Steps between two sample grids; 0: only at the end.", CONDUCT),
+    "train.eval_every": Key(1000, whole(0), "Steps between two estimates of the bound; 0: none.", CONDUCT),
+    "train.checkpoint_every": Key(1000, whole(0), "Steps between two checkpoints; 0: first and last.", CONDUCT),
+    "train.keep": Key(3, whole(1), "Number of newest checkpoints that are kept for resuming.", CONDUCT),
+    "train.keep_every": Key(0, whole(0), "Steps between two permanent checkpoints; 0: none.", CONDUCT),
+    "train.keep_best": Key(False, flag(), "Keep the checkpoint with the best estimate permanently.", CONDUCT),
     "train.sharding": Key(
         "replicated",
         one_of("replicated", "fsdp"),
         "Each device holds all parameters, or a part of each; the batch is always divided.",
+        CONDUCT,
     ),
     # ---------------------------------------------------------------------------------------------------------- sample
     "sample.sampler": Key(
@@ -170,55 +165,48 @@ KEYS: dict[str, Key] = {
         ),
         "The reverse chain: Algorithm 2, DDIM, DPM-Solver++(2M), Heun's method with two network calls a step, score "
         "SDE's reverse diffusion and probability flow, NCSN's Langevin dynamics, or Algorithm 2 with it as corrector.",
+        RESULT,
     ),
     "sample.grid": Key(
         "",
         text("a grid of steps, such as 50 or 10,15,20"),
         "Steps that samples and the final bound visit: 50, or 10,15,20 by sections, or ddim50 or quad50; empty: all.",
+        RESULT,
     ),
-    "sample.eta": Key(0.0, share(), "Noise of the ddim sampler: 0 is deterministic, 1 is ancestral with fixed_small."),
-    "sample.corrector_steps": Key(
-        1, whole(1), "Langevin steps at each noise level (annealed_langevin, predictor_corrector)."
-    ),
+    "sample.eta": Key(0.0, share(), "Noise of DDIM: 0 deterministic, 1 as ancestral with fixed_small.", RESULT, DDIM),
+    "sample.corrector_steps": Key(1, whole(1), "Langevin steps at each noise level.", RESULT, LANGEVIN),
     "sample.corrector_snr": Key(
-        0.16, above(0.0, 1.0), "Size of Langevin steps: the ratio of the score's part to the noise's, as in score SDE."
+        0.16, above(0.0, 1.0), "Size of Langevin steps: ratio of score to noise, as in score SDE.", RESULT, LANGEVIN
     ),
-    "sample.clip": Key(True, flag(), "Clip the predicted x_0 to [-1, 1] at every step, as the published code does."),
-    "sample.guidance": Key(
-        0.0, from_zero(), "Scale w of guidance: score + w grad log p(label | x_t), by label dropout or a classifier."
-    ),
-    "sample.guidance_from": Key(
-        0.0, share(), "Guidance acts from this share of T on; at smaller t samples follow the model."
-    ),
-    "sample.guidance_to": Key(
-        1.0, share(), "Guidance acts up to this share of T; at larger t samples follow the model."
-    ),
-    "sample.classifier": Key(
-        "", path(), "Folder of a run of scripts/train_classifier.py whose classifier guides samples; empty: none does."
-    ),
-    "sample.preview_steps": Key(
-        50, whole(2), "DDIM steps for the sample grids drawn while training; at most T are used."
-    ),
-    "sample.n": Key(64, whole(1, MILLION), "Images in a sample grid."),
-    "sample.batch_size": Key(64, whole(1, MILLION), "Images drawn at a time; it does not change them."),
+    "sample.clip": Key(True, flag(), "Clip the predicted x_0 to [-1, 1] at every step.", RESULT),
+    "sample.guidance": Key(0.0, from_zero(), "Scale w of guidance: score + w grad log p(label | x_t).", RESULT),
+    "sample.guidance_from": Key(0.0, share(), "Share of T below which there is no guidance.", RESULT),
+    "sample.guidance_to": Key(1.0, share(), "Share of T above which there is no guidance.", RESULT),
+    "sample.classifier": Key("", path(), "Folder of the classifier's run that guides samples; empty: none.", RESULT),
+    "sample.preview_steps": Key(50, whole(2), "DDIM steps of previews during training; at most T.", CONDUCT),
+    "sample.n": Key(64, whole(1, MILLION), "Images in a sample grid.", RESULT),
+    "sample.batch_size": Key(64, whole(1, MILLION), "Images drawn at a time; it does not change them.", CONDUCT),
     # ------------------------------------------------------------------------------------------------------------ eval
-    "eval.n": Key(0, whole(0), "Held-out images for the final bound; 0: all of them."),
-    "eval.batch_size": Key(128, whole(1, MILLION), "Images per evaluation batch; it does not change the result."),
-    "eval.quick_n": Key(256, whole(1), "Held-out images for the estimate of the bound during training."),
-    "eval.quick_steps": Key(50, whole(2), "Time steps per image in that estimate; at most T."),
-    "eval.noise_scale": Key(False, flag(), "Measure the gradient noise scale whenever the bound is estimated."),
-    "eval.noise_scale_batches": Key(8, whole(2, 10_000), "Training batches whose gradients give the noise scale."),
-    "eval.cpu_flop": Key(
-        4e12, from_zero(), "Operations that each preview, estimate and final measurement may take on a CPU; 0: any."
-    ),
-    "eval.final": Key(True, flag(), "Compute the bound over held-out images when training ends."),
+    "eval.n": Key(0, whole(0), "Held-out images for the final bound; 0: all of them.", RESULT),
+    "eval.batch_size": Key(128, whole(1, MILLION), "Images per evaluation batch.", CONDUCT),
+    "eval.quick_n": Key(256, whole(1), "Held-out images for the estimate of the bound during training.", CONDUCT),
+    "eval.quick_steps": Key(50, whole(2), "Time steps per image in that estimate; at most T.", CONDUCT),
+    "eval.noise_scale": Key(False, flag(), "Measure the gradient noise scale with each estimate.", CONDUCT),
+    "eval.noise_scale_batches": Key(8, whole(2, 10_000), "Training batches that give the noise scale.", CONDUCT),
+    "eval.cpu_flop": Key(4e12, from_zero(), "Limit of operations per measurement on a CPU; 0: none.", RESULT),
+    "eval.final": Key(True, flag(), "Compute the bound over held-out images when training ends.", RESULT),
 }
 
 CHOICES: dict[str, tuple[str, ...]] = {key: row.legal.names for key, row in KEYS.items() if row.legal.names}
-"""The names that a key may take; experiment/build.py has a value for each."""
+"""The names that a key may take; experiment/registry.py has a value for each."""
 
-RESUMABLE = frozenset(
-    {"paper", "compilation_cache", "data.dir", "data.download", "data.resident_mb", "data.threads", "net.remat"}
-    | ({key for key in KEYS if key.startswith(("train.", "sample.", "eval."))} - {"train.batch_size"})
-)
-"""Keys that a resumed run may change: they say how, how long and with what reports it goes on, not what it computes."""
+
+def keys_of(*roles: Role) -> frozenset[str]:
+    """The keys with one of these roles."""
+    return frozenset(key for key, row in KEYS.items() if row.role in roles)
+
+
+RESUMABLE = keys_of(RESULT, CONDUCT, DATA, MACHINE)
+"""Keys that a resumed run may change."""
+NO_RESULT = keys_of(CONDUCT, DATA, MACHINE)
+"""Keys that change no result: a finished result stays valid when they change."""

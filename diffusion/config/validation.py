@@ -1,16 +1,13 @@
-"""Whether a config can work: each key in its range, no combination that cannot mean what it says; and what is doubtful.
-
-`validate` raises, `doubts` only tells.
-"""
+"""Checks of a config: `validate` refuses what cannot work, `doubts` names mistakes, `remarks` keys without effect."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from diffusion.config.config import flatten, lookup
+from diffusion.config.config import flatten, lookup, unread
 from diffusion.config.ranges import nearest
-from diffusion.config.schema import KEYS, VE_SCHEDULES, VP_SCHEDULES
+from diffusion.config.schema import KEYS
 from diffusion.core import respacing
 
 LEARNED = ("learned", "learned_range")
@@ -18,31 +15,11 @@ SQUARED_ERRORS = ("simple", "mu_mse", "p2", "min_snr")
 """Objectives without a term for the variance."""
 NO_WEIGHT_AT_0 = ("p2", "min_snr")
 """Objectives whose weight falls to 0 with the signal-to-noise ratio."""
-RAMPED = tuple(name for name in VP_SCHEDULES if name not in ("const", "jsd", "cosine"))
-"""Schedules that read beta_1."""
 SIGNAL_ENDS = ("jsd", "rectified")
 """Schedules with signal[T] = 0."""
 
 OWN_SIZE = {"digits": 8, "cifar10": 32, "mnist": 28}
 """Height and width of the sets whose images come in one size."""
-
-READ_BY: dict[str, tuple[str, tuple[str, ...]]] = {
-    "diffusion.beta_1": ("diffusion.schedule", RAMPED),
-    "diffusion.beta_T": ("diffusion.schedule", (*RAMPED, "const")),
-    "diffusion.sigma_1": ("diffusion.schedule", ("geometric",)),
-    "diffusion.sigma_T": ("diffusion.schedule", VE_SCHEDULES),
-    "objective.vlb_weight": ("objective.name", ("hybrid",)),
-    "objective.p2_gamma": ("objective.name", ("p2",)),
-    "objective.p2_k": ("objective.name", ("p2",)),
-    "objective.min_snr_gamma": ("objective.name", ("min_snr",)),
-    "sample.eta": ("sample.sampler", ("ddim",)),
-    **dict.fromkeys(
-        ("sample.corrector_steps", "sample.corrector_snr"),
-        ("sample.sampler", ("annealed_langevin", "predictor_corrector")),
-    ),
-    **dict.fromkeys(("net.multipliers", "net.attention", "net.heads", "net.scale_shift"), ("net.name", ("unet",))),
-}
-"""Keys that only some values of another key read: changing them where nothing reads them is a mistake."""
 
 
 class Rule(NamedTuple):
@@ -100,25 +77,10 @@ RULES = (
         "use a number above 1, such as 10, or 0 for none",
     ),
     Rule(
-        lambda c: c.net.label_dropout > 0 and not c.net.class_conditional,
-        "config.net.label_dropout: {c.net.label_dropout!r} of no labels cannot be hidden; set net.class_conditional to "
-        "true, or leave it at 0.0",
-    ),
-    Rule(
         lambda c: c.sample.guidance > 0 and not c.sample.classifier and not c.net.label_dropout,
         "config.sample.guidance: {c.sample.guidance!r} needs a network that was trained with labels and without; train "
         "one with net.class_conditional = true and net.label_dropout = 0.1, or give a classifier's run as "
         "sample.classifier",
-    ),
-    Rule(
-        lambda c: c.sample.classifier != "" and not c.sample.guidance,
-        "config.sample.classifier: {c.sample.classifier!r} has no effect where sample.guidance is 0.0; set that to a "
-        "scale, such as 1.0, or leave the classifier out",
-    ),
-    Rule(
-        lambda c: (c.sample.guidance_from, c.sample.guidance_to) != (0.0, 1.0) and not c.sample.guidance,
-        "config.sample.guidance_from: guidance from {c.sample.guidance_from!r} to {c.sample.guidance_to!r} of T has no "
-        "effect where sample.guidance is 0.0; set that to a scale, such as 1.0, or leave them at 0.0 and 1.0",
     ),
     Rule(
         lambda c: c.sample.guidance_from >= c.sample.guidance_to,
@@ -132,7 +94,6 @@ RULES = (
     ),
 )
 
-
 DOUBTS = (
     Rule(
         lambda c: c.objective.timesteps == "loss_second_moment" and c.objective.name != "vlb",
@@ -145,19 +106,46 @@ DOUBTS = (
         "of the untrained weights, and its samples are noise; set optim.ema_warmup to true, or a smaller decay",
     ),
 )
-"""Combinations that work but are hardly meant."""
+"""Combinations that work but are probably mistakes."""
+
+NO_EFFECT = (
+    Rule(
+        lambda c: c.net.label_dropout > 0 and not c.net.class_conditional,
+        "net.label_dropout = {c.net.label_dropout!r} has no effect where net.class_conditional is False",
+    ),
+    Rule(
+        lambda c: c.sample.classifier != "" and not c.sample.guidance,
+        "sample.classifier = {c.sample.classifier!r} has no effect where sample.guidance is 0.0",
+    ),
+    Rule(
+        lambda c: (c.sample.guidance_from, c.sample.guidance_to) != (0.0, 1.0) and not c.sample.guidance,
+        "sample.guidance_from = {c.sample.guidance_from!r} and sample.guidance_to = {c.sample.guidance_to!r} have no "
+        "effect where sample.guidance is 0.0",
+    ),
+)
+"""Keys that another key, not a choice of names, leaves without effect."""
 
 
 def doubts(config: ConfigDict) -> list[str]:
-    """One line for each thing in a valid config that its author may not have meant."""
+    """One line for each combination in a valid config that is probably a mistake."""
     return [rule.line.format(c=config) for rule in DOUBTS if rule.broken(config)]
+
+
+def remarks(config: ConfigDict) -> list[str]:
+    """One line for each key of a valid config that is not at its default and has no effect beside the others."""
+    flat = flatten(config)
+    lines = [
+        f"{key} = {flat[key]!r} has no effect where {reader} is {flat[reader]!r}"
+        for key in sorted(unread(config))
+        if flat[key] != KEYS[key].default and (reader := (KEYS[key].read_by or ("",))[0])
+    ]
+    return lines + [rule.line.format(c=config) for rule in NO_EFFECT if rule.broken(config)]
 
 
 def validate(config: ConfigDict, size: int | None = None) -> None:
     """Raises ValueError, in one line that names the remedy, for the first key or combination that cannot work.
 
-    What depends on the size of the images is checked if the size is known: given here as `size` by whoever has opened
-    the data set, or told by config.data.
+    What depends on the height of the images is checked if that is known: from `size`, or from config.data.
     """
     flat = flatten(config)
     for key, value in flat.items():
@@ -165,12 +153,6 @@ def validate(config: ConfigDict, size: int | None = None) -> None:
             raise ValueError(refusal(key, value))
     if missing := sorted(KEYS.keys() - flat.keys()):
         raise ValueError(f"config.{missing[0]} is missing: a config starts from default_config()")
-    for key, (reader, values) in READ_BY.items():
-        if flat[key] != KEYS[key].default and flat[reader] not in values:
-            raise ValueError(
-                f"config.{key}: {flat[key]!r} has no effect where {reader} is {flat[reader]!r}; "
-                f"leave it at {KEYS[key].default!r}, or set config.{reader} to {' or '.join(values)}"
-            )
     for rule in RULES:
         if rule.broken(config):
             raise ValueError(rule.line.format(c=config))
@@ -185,7 +167,7 @@ def validate(config: ConfigDict, size: int | None = None) -> None:
 
 def refusal(key: str, value: object) -> str:
     """Why a value is not one of a key's, and what is."""
-    default, legal, _ = KEYS[key]
+    default, legal = KEYS[key].default, KEYS[key].legal
     best = nearest(value, legal.names) if isinstance(value, str) else None
     remedy = f"did you mean {best!r}?" if best not in (None, value) else f"the default is {default!r}"
     return f"config.{key}: {value!r} is not {legal.text}; {remedy}"

@@ -79,12 +79,12 @@ def _mlp(c: ConfigDict, out_channels: int, classes: int) -> MLP:
 VP_SCHEDULES: dict[str, Callable[[ConfigDict], np.ndarray]] = {
     "linear": lambda c: schedules.linear(c.T, c.beta_1, c.beta_T),
     "quad": lambda c: schedules.quad(c.T, c.beta_1, c.beta_T),
-    "const": lambda c: schedules.const(c.T, c.beta_T),
-    "jsd": lambda c: schedules.jsd(c.T),
     "warmup10": lambda c: schedules.warmup(c.T, c.beta_1, c.beta_T, share=0.1),
     "warmup50": lambda c: schedules.warmup(c.T, c.beta_1, c.beta_T, share=0.5),
-    "cosine": lambda c: schedules.cosine(c.T),
     "sigmoid": lambda c: schedules.sigmoid(c.T, c.beta_1, c.beta_T),
+    "const": lambda c: schedules.const(c.T, c.beta_T),
+    "jsd": lambda c: schedules.jsd(c.T),
+    "cosine": lambda c: schedules.cosine(c.T),
 }
 
 # name -> (config.diffusion) -> sigma[0..T]

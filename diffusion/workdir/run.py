@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 import diffusion
-from diffusion.config.config import config_hash, differences, flatten, restore
+from diffusion.config.config import config_hash, differences, flatten, restore, unread
 from diffusion.config.schema import RESUMABLE
 from diffusion.runtime.errors import reason
 from diffusion.runtime.files import write_json
@@ -98,7 +98,8 @@ def open_run(workdir: Path, run: Run, devices: str) -> bool:
     if known:
         saved = read_run(workdir)
         run = run._replace(format=saved.format)
-        changed = [d for d in differences(saved.config, run.config) if d[0] not in RESUMABLE]
+        free = RESUMABLE | (unread(saved.config) & unread(run.config))
+        changed = [d for d in differences(saved.config, run.config) if d[0] not in free]
         if saved.shape != run.shape:
             changed.append(("the shape of the data", saved.shape, run.shape))
         if changed:

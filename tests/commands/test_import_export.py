@@ -71,7 +71,7 @@ def script(name, *args):
 
 
 FLAGS = [f"--config.{key}={import_weights._text(value)}" for key, value in flatten(tiny(**SMALL)).items()
-         if value != flatten(default_config())[key] and key != "compilation_cache"]  # fmt: skip
+         if value != flatten(load(ROOT / "configs" / "cifar10.py"))[key] and key != "compilation_cache"]  # fmt: skip
 
 
 @pytest.mark.slow

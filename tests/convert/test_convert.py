@@ -223,9 +223,12 @@ def test_a_diffusion_that_is_not_ours_is_refused(change, line):
 
 
 def base(**changes):
-    from diffusion.config.config import default_config, flatten
+    from diffusion.config.config import flatten
+    from diffusion.config.files import ROOT, load
 
-    return flatten(default_config()) | {key.replace("__", "."): value for key, value in changes.items()}
+    return flatten(load(ROOT / "configs" / "cifar10.py")) | {
+        key.replace("__", "."): value for key, value in changes.items()
+    }
 
 
 @pytest.mark.parametrize(

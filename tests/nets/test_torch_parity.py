@@ -13,6 +13,7 @@ import pytest
 
 from diffusion.commands.import_weights import beta
 from diffusion.config.config import default_config, flatten
+from diffusion.config.files import ROOT, load
 from diffusion.convert import diffusers, improved_diffusion, name_mapping
 from diffusion.core.denoiser import from_network, reverse
 from diffusion.core.process import vp
@@ -44,7 +45,7 @@ LAYOUTS = {
 def network(name):
     """The network of a layout, the size of its images, its flat config, its shapes and parameters."""
     fields, size, changes = LAYOUTS[name]
-    config = flatten(default_config()) | {"net.convention": "original"} | changes
+    config = flatten(load(ROOT / "configs" / "cifar10.py")) | {"net.convention": "original"} | changes
     keys = {f"net.{key}": value for key, value in fields.items()}
     config |= {key: value for key, value in keys.items() if key in config}
     net = UNet(**fields, convention=CONVENTIONS[config["net.convention"]])

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from diffusion.config import ablation
 from diffusion.config.ablation import VARIANCE
 from diffusion.config.config import flatten, restore
+from diffusion.config.schema import NO_RESULT
 from diffusion.config.validation import LEARNED
 from diffusion.core import respacing
 from diffusion.evaluation.guidance_effect import GUIDANCE
@@ -139,7 +140,7 @@ def _results(folder: Path) -> Iterator[Scored]:
 def _network(config: ConfigDict) -> str:
     """12 hex digits, the same for all configs whose trained network is the same but for its seed."""
     fixed = set() if config.diffusion.variance in LEARNED else {VARIANCE}
-    free = ablation.HOW | {ablation.SEED} | fixed
+    free = NO_RESULT | {ablation.SEED} | fixed
     kept = {k: v for k, v in flatten(config).items() if k not in free and not k.startswith(("sample.", "eval."))}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
