@@ -39,12 +39,12 @@ def main() -> None:
 
     if not GRID.value:
         raise ValueError("--grid is required: a file such as configs/ablations/ho_table2.py")
-    grid = ablation.load(GRID.value, SIZE.value, OVERRIDES.value)
+    grid = ablation.load(GRID.value, SIZE.value, OVERRIDES.overrides)
     out = Path(OUT.value or Path("runs") / "ablations" / f"{grid.name}_{SIZE.value}")
     cells = ablation.cells(grid, ablation.parse_seeds(SEEDS.value), out)
     if LIST.value:
         arguments = [f"--grid={GRID.value}", f"--size={SIZE.value}", f"--seeds={SEEDS.value}", f"--out={out}"]
-        arguments += [f"--config.{key}={text}" for key, text in OVERRIDES.value]
+        arguments += [f"--config.{key}={value}" for key, value in OVERRIDES.overrides.items()]
         print("\n".join(ablation.commands(cells, ["scripts/ablate.py", *arguments])))
         return
     chosen = ablation.choose(cells, ROW.value)

@@ -141,12 +141,12 @@ def contest_settings(measured: list[str], pace: Any) -> Any:
 
 def measures(of_nets: list[str], others: list[str]) -> list[str]:
     """What is measured, in the order of the table. Raises ValueError for a name that is no measure."""
-    from diffusion.config.ranges import nearest
+    from diffusion.config.ranges import closest_name
 
     known = [*of_nets, *others]
     for name in ONLY.value:
         if name not in known:
-            best = nearest(name, known)
+            best = closest_name(name, known)
             raise ValueError(
                 f"--only={name} is no measure; "
                 + (f"did you mean {best}?" if best else f"there are {', '.join(known)}")

@@ -60,7 +60,7 @@ def main() -> None:
         raise ValueError(f"--split={SPLIT.value} is not one of train, test")
     if STEPS.value and GRID.value is not None:
         raise ValueError(f"--steps={STEPS.value} and --grid={GRID.value} contradict each other; give one of them")
-    setup.configure(run.config.compilation_cache)
+    setup.configure()
 
     from functools import partial
 

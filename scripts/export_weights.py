@@ -27,9 +27,7 @@ def main() -> None:
         raise ValueError("--workdir and --out are required: the folder of a run, and the folder to write")
     folder = Path(WORKDIR.value)
 
-    from diffusion.workdir import run
-
-    setup.configure(run.read_run(folder).config.compilation_cache)
+    setup.configure()
 
     from diffusion.commands import export_weights
 

@@ -92,11 +92,11 @@ def main() -> None:
 
 def chosen(known: list[str]) -> list[str]:
     """The figures asked for, each once. Raises ValueError for a name that is none."""
-    from diffusion.config.ranges import nearest
+    from diffusion.config.ranges import closest_name
 
     for name in FIGURE.value:
         if name not in known:
-            best = nearest(name, known)
+            best = closest_name(name, known)
             hint = f"did you mean {best}?" if best else f"there are all, {', '.join(known)}"
             raise ValueError(f"--figure={name} is no figure; {hint}")
     if not FIGURE.value:

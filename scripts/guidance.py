@@ -39,7 +39,7 @@ def main() -> None:
     from diffusion.workdir.run import read_run
 
     run = read_run(folder)
-    setup.configure(run.config.compilation_cache)
+    setup.configure()
 
     from diffusion.evaluation import guidance_effect, sample_sets
     from diffusion.evaluation.protocol import Subject

@@ -56,7 +56,7 @@ def main() -> None:
     from diffusion.workdir.run import read_run
 
     run = read_run(folder)
-    setup.configure(run.config.compilation_cache)
+    setup.configure()
 
     import numpy as np
     from PIL import Image

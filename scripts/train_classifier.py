@@ -18,7 +18,7 @@ from absl import flags
 from diffusion.runtime import cli, setup
 from diffusion.runtime.signals import Stop
 
-CONFIG = cli.define_config("configs/digits_classifier.py")
+CONFIG = cli.define_config("configs/digits.py:classifier")
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; by default runs/<config name>")
 
 

@@ -70,7 +70,7 @@ OWNERS = {
     "ml_collections": CONFIGS,
     "torch": ("benchmarks/torch_baseline",),
     "diffusers": ("benchmarks/torch_baseline",),
-    "absl": ("runtime/cli", "config/files"),
+    "absl": ("runtime/cli",),
 }
 """Every library, and the modules or folders that may import it ("": all of them)."""
 

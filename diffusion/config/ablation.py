@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from diffusion.config.config import differences, lookup, restore
-from diffusion.config.files import call, find, override
-from diffusion.config.ranges import nearest
+from diffusion.config.files import call, find
+from diffusion.config.ranges import closest_name
 from diffusion.config.schema import NO_RESULT
 from diffusion.config.validation import LEARNED, SQUARED_ERRORS, validate
 
@@ -100,8 +100,8 @@ def read(folder: Path) -> dict[str, Any] | None:
     return found
 
 
-def load(given: str, size: str, overrides: Sequence[tuple[str, str]] = ()) -> Grid:
-    """The grid of a file at a size, its base changed by overrides (key, text), every row checked.
+def load(given: str, size: str, overrides: Mapping[str, Any] = MappingProxyType({})) -> Grid:
+    """The grid of a file at a size, its base changed by overrides, every row checked.
 
     Raises ValueError in one line for a file that is not there or faulty, a size that the grid does not have, a key that
     the rows set themselves, and any row that cannot be run.
@@ -111,8 +111,8 @@ def load(given: str, size: str, overrides: Sequence[tuple[str, str]] = ()) -> Gr
     if not isinstance(grid, Grid):
         raise ValueError(f"{path}: get_grid(size) must return a diffusion.config.ablation.Grid")
     grid.base.lock()
-    for key, text in overrides:
-        override(grid.base, key, text)
+    grid.base.update_from_flattened_dict(dict(overrides))
+    for key in overrides:
         setter = next((row for row in grid.rows if key in row.changes), None)
         if setter or key == SEED:
             who = f"row {setter.label!r} of {grid.name} sets it itself" if setter else "it is set by --seeds"
@@ -150,7 +150,7 @@ def _check_run(grid: Grid, row: Row, ours: ConfigDict) -> None:
     """Whether the run that a row evaluates is there and was trained as this row's config says."""
     trained = {other.label: other for other in grid.rows if not other.run}
     if row.run not in trained:
-        best = nearest(row.run, trained)
+        best = closest_name(row.run, trained)
         hint = f"did you mean {best!r}?" if best else f"there are {', '.join(map(repr, trained))}"
         raise ValueError(f"run = {row.run!r} is no row that trains; {hint}")
     theirs = config(grid, trained[row.run])

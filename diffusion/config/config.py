@@ -7,8 +7,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion.config.ranges import nearest
-from diffusion.config.schema import KEYS, RESUMABLE, Key
+from diffusion.config.key import Key, Role
+from diffusion.config.ranges import closest_name
+from diffusion.config.schema import KEYS, RESUMABLE
 
 Config = ConfigDict | Mapping[str, Any]
 """A config, or what was saved of one: nested, or flat with dotted keys."""
@@ -25,13 +26,8 @@ def default_config() -> ConfigDict:
     return config
 
 
-def describe(key: str) -> str:
-    """The sentence that documents a key, such as "optim.lr". Raises ValueError for one that does not exist."""
-    return lookup(key).doc
-
-
 def lookup(key: str) -> Key:
-    """The row of a key. Raises ValueError, with the keys of its section and the nearest one, if there is none."""
+    """The row of a key. Raises ValueError, with the keys of its section and the closest name, if there is none."""
     if key in KEYS:
         return KEYS[key]
     if names := [name for name in KEYS if name.startswith(key + ".")]:
@@ -40,7 +36,7 @@ def lookup(key: str) -> Key:
     names = [name.rpartition(".")[2] for name in KEYS if name.rpartition(".")[0] == section]
     sections = sorted({name.partition(".")[0] for name in KEYS if "." in name})
     legal = f"config.{section} has {', '.join(names)}" if section and names else f"sections are {', '.join(sections)}"
-    best = nearest(key, KEYS)
+    best = closest_name(key, KEYS)
     raise ValueError(f"config.{key}: no such key; {legal}" + (f"; did you mean config.{best}?" if best else ""))
 
 
@@ -55,16 +51,22 @@ def flatten(config: Config) -> dict[str, Any]:
     return dict(sorted(flat.items()))
 
 
-def restore(saved: Config) -> ConfigDict:
-    """The config of a run from its saved form, nested or flat; keys that it lacks, being younger, keep their default.
+RENAMED = {"diffusion.schedule": {"constant": "ve_constant", "geometric": "ve_geometric"}}
+"""key -> name of a choice in run folders of version 0.1 -> its name now."""
 
-    Raises ValueError for a key or a type that this version does not know.
+
+def restore(saved: Config) -> ConfigDict:
+    """The config of a run from its saved form, nested or flat; younger keys, which it lacks, keep their default.
+
+    So do keys about the machine (Role.MACHINE): a run's folder has no say in the process that reads it. Raises
+    ValueError for a key or a type that this version does not know.
     """
     config = default_config()
     for key, value in flatten(saved).items():
-        lookup(key)
+        if lookup(key).role is Role.MACHINE:
+            continue
         try:
-            config.update_from_flattened_dict({key: value})
+            config.update_from_flattened_dict({key: RENAMED.get(key, {}).get(value, value)})
         except TypeError as error:
             kind = type(KEYS[key].default).__name__
             raise ValueError(f"config.{key}: {value!r} is not of the type {kind}") from error

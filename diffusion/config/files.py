@@ -1,4 +1,4 @@
-"""From a config file and what the command line sets over it to a config; every mistake is a ValueError in one line."""
+"""Config files: found by name, loaded with a variant, explained. Every fault is a ValueError in one line."""
 
 import re
 import runpy
@@ -8,47 +8,37 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from absl import flags
 from ml_collections import ConfigDict
 
-from diffusion.config.config import flatten, lookup
-from diffusion.config.ranges import nearest
+from diffusion.config.config import flatten
+from diffusion.config.ranges import closest_name
 from diffusion.config.schema import CHOICES, KEYS
 
 ROOT = Path(__file__).resolve().parents[2]
 
-
-def integers(text: str) -> tuple[int, ...]:
-    """ "16,8", "(16, 8)" and "[16, 8]" alike; "()" and "" are empty."""
-    return tuple(int(part) for part in text.strip().strip("()[]").split(",") if part.strip())
-
-
-PARSERS = {
-    bool: (flags.BooleanParser().parse, "true or false"),
-    int: (int, "an integer"),
-    float: (float, "a number"),
-    str: (str, "text"),
-    tuple: (integers, "a list of integers, such as 16 or 16,8 or ()"),
-}
-
 UNKNOWN_KEY = re.compile(r"""\W*(?:Key )?[\\"']+(\w+)[\\"']""")
-"""How a ConfigDict begins to complain of a key that it does not have; it goes on with all of its values."""
+"""The start of a ConfigDict's error about a key that it does not have; all of its values follow."""
 
 
-def find(given: str, flag: str = "--config", folder: str = "configs") -> Path:
-    """The config file as named from here or, failing that, from the project's root; ValueError if there is none."""
-    for path in (Path(given), ROOT / given):
+def find(name: str, flag: str = "--config", folder: str = "configs") -> Path:
+    """The file of this name, in the working directory or in the project's root. Raises ValueError if there is none."""
+    for path in (Path(name), ROOT / name):
         if path.is_file():
             return path
-    here = [f"{folder}/{path.name}" for path in sorted((ROOT / folder).glob("[!_]*.py"))]
-    best = nearest(given, here)
-    hint = f"did you mean {best}?" if best else f"there are {', '.join(here)}"
-    raise ValueError(f"{flag}={given}: no such file; {hint}")
+    files = [f"{folder}/{path.name}" for path in sorted((ROOT / folder).glob("[!_]*.py"))]
+    best = closest_name(name, files)
+    hint = f"did you mean {best}?" if best else f"there are {', '.join(files)}"
+    raise ValueError(f"{flag}={name}: no such file; {hint}")
 
 
-def load(path: Path) -> ConfigDict:
-    """What get_config() of a config file returns, locked; ValueError with the line of the file that went wrong."""
-    config = call(path, "get_config")
+def load(name: str | Path) -> ConfigDict:
+    """The config of a file, or of a variant such as configs/digits.py:ve, locked.
+
+    Raises ValueError with the line of the file at fault, and for an unknown file or variant.
+    """
+    file, colon, variant = str(name).partition(":")
+    path = find(file)
+    config = call(path, "get_config", *([variant] if colon else []))
     if not isinstance(config, ConfigDict):
         raise ValueError(
             f"{path}: get_config() must return a config; start from diffusion.config.config.default_config()"
@@ -57,28 +47,21 @@ def load(path: Path) -> ConfigDict:
     return config
 
 
+def title(name: str) -> str:
+    """The name of a config's runs: digits_ve for configs/digits.py:ve."""
+    file, _, variant = name.partition(":")
+    return "_".join(filter(None, [Path(file).stem, variant]))
+
+
 def call(path: Path, function: str, *arguments: Any) -> Any:
-    """What a function of a file returns, None if it has none; ValueError with the line of the file that went wrong."""
-    if (
-        str(ROOT) not in sys.path
-    ):  # a config imports diffusion.config.config, and may import its neighbours as configs.NAME
+    """What a function of a file returns; None if it has none. Raises ValueError with the line of the file at fault."""
+    if str(ROOT) not in sys.path:  # configs import each other as configs.NAME
         sys.path.insert(0, str(ROOT))
     try:
-        found = runpy.run_path(str(path)).get(function)
-        return found(*arguments) if found else None
+        defined = runpy.run_path(str(path)).get(function)
+        return defined(*arguments) if defined else None
     except Exception as error:
         raise ValueError(_fault(path, error)) from error
-
-
-def override(config: ConfigDict, key: str, text: str) -> None:
-    """Sets a key from the text of --config.KEY=TEXT. Raises ValueError for an unknown key or the wrong type."""
-    default = lookup(key).default
-    parse, wanted = PARSERS[type(default)]
-    try:
-        value = parse(text)
-    except ValueError as error:
-        raise ValueError(f"config.{key}: {text!r} is not {wanted}; the default is {default!r}") from error
-    config.update_from_flattened_dict({key: value})
 
 
 def explain(config: ConfigDict) -> str:
@@ -88,7 +71,8 @@ def explain(config: ConfigDict) -> str:
         row = KEYS[key]
         changed = "" if value == row.default else f"   * default {row.default!r}"
         choices = f" ({row.legal.text})" if key in CHOICES else ""
-        lines += [f"{key} = {value!r}{changed}", indented(row.doc + choices)]
+        readers = f" Read where {row.read_by[0]} is {' or '.join(row.read_by[1])}." if row.read_by else ""
+        lines += [f"{key} = {value!r}{changed}", indented(row.doc + choices + readers)]
     return "\n".join(lines)
 
 
@@ -104,7 +88,7 @@ def _fault(path: Path, error: Exception) -> str:
     reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
     if isinstance(error, SyntaxError) and error.filename == str(path):
         lines, reason = [error.lineno], error.msg
-    elif "ml_collections" in frames[-1].filename and (named := UNKNOWN_KEY.match(str(error))):
-        best = nearest(named[1], KEYS)
-        reason = f"{named[1]!r} is not a config key" + (f"; did you mean config.{best}?" if best else "")
+    elif "ml_collections" in frames[-1].filename and (unknown := UNKNOWN_KEY.match(str(error))):
+        best = closest_name(unknown[1], KEYS)
+        reason = f"{unknown[1]!r} is not a config key" + (f"; did you mean config.{best}?" if best else "")
     return f"{path}{f', line {lines[-1]}' if lines else ''}: {reason}"

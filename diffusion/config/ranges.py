@@ -90,7 +90,7 @@ def one_of(*names: str, empty: bool = False) -> Legal:
     return Legal("one of " + ", ".join(shown), accepts, names)
 
 
-def nearest(name: str, choices: Iterable[str]) -> str | None:
+def closest_name(name: str, choices: Iterable[str]) -> str | None:
     """The choice that `name` was most likely meant to be, None where nothing is near.
 
     Config keys are compared by their last part and, if a section was named, as a whole too: a key is found although its

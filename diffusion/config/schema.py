@@ -13,14 +13,14 @@ PAPERS = (
 )
 RAMPED_SCHEDULES = ("linear", "quad", "warmup10", "warmup50", "sigmoid")
 VP_SCHEDULES = (*RAMPED_SCHEDULES, "const", "jsd", "cosine")
-VE_SCHEDULES = ("constant", "geometric")
+VE_SCHEDULES = ("ve_constant", "ve_geometric")
 FLOW_SCHEDULES = ("rectified",)
 MILLION = 1_000_000
 """Upper limit; larger values exhaust memory before any check can run."""
 
 RAMPED = ("diffusion.schedule", RAMPED_SCHEDULES)
 SCALED = ("diffusion.schedule", (*RAMPED_SCHEDULES, "const"))
-GEOMETRIC = ("diffusion.schedule", ("geometric",))
+GEOMETRIC = ("diffusion.schedule", ("ve_geometric",))
 EXPLODING = ("diffusion.schedule", VE_SCHEDULES)
 HYBRID = ("objective.name", ("hybrid",))
 P2 = ("objective.name", ("p2",))
@@ -61,8 +61,8 @@ KEYS: dict[str, Key] = {
     "diffusion.schedule": Key(
         "linear",
         one_of(*VP_SCHEDULES, *VE_SCHEDULES, *FLOW_SCHEDULES),
-        "How noise grows with t; constant and geometric are variance exploding, rectified is the straight flow from "
-        "data to noise, the others are variance preserving.",
+        "How noise grows with t; ve_constant and ve_geometric are variance exploding, rectified is the straight flow "
+        "from data to noise, the others are variance preserving.",
     ),
     "diffusion.T": Key(1000, whole(1, MILLION), "Number of noise steps; beta_1 and beta_T are not rescaled with it."),
     "diffusion.beta_1": Key(1e-4, above(0.0, 1.0), "Variance that the first step adds.", read_by=RAMPED),

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from diffusion.config.config import flatten, lookup, unread
-from diffusion.config.ranges import nearest
+from diffusion.config.ranges import closest_name
 from diffusion.config.schema import KEYS
 from diffusion.core import respacing
 
@@ -52,7 +52,7 @@ RULES = (
         "mu_mse or vlb, or another schedule",
     ),
     Rule(
-        lambda c: c.diffusion.schedule == "geometric" and c.diffusion.sigma_1 >= c.diffusion.sigma_T,
+        lambda c: c.diffusion.schedule == "ve_geometric" and c.diffusion.sigma_1 >= c.diffusion.sigma_T,
         "config.diffusion.sigma_1: {c.diffusion.sigma_1!r} must be below sigma_T = {c.diffusion.sigma_T!r}, "
         "since noise grows with t",
     ),
@@ -168,7 +168,7 @@ def validate(config: ConfigDict, size: int | None = None) -> None:
 def refusal(key: str, value: object) -> str:
     """Why a value is not one of a key's, and what is."""
     default, legal = KEYS[key].default, KEYS[key].legal
-    best = nearest(value, legal.names) if isinstance(value, str) else None
+    best = closest_name(value, legal.names) if isinstance(value, str) else None
     remedy = f"did you mean {best!r}?" if best not in (None, value) else f"the default is {default!r}"
     return f"config.{key}: {value!r} is not {legal.text}; {remedy}"
 

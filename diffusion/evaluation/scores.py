@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from diffusion.config.ranges import nearest
+from diffusion.config.ranges import closest_name
 from diffusion.data.source import Source
 from diffusion.evaluation.protocol import FULL
 from diffusion.metrics import features, frechet, inception_score, kernel_distance
@@ -111,7 +111,7 @@ def check_names(names: Sequence[str], others: Sequence[str]) -> None:
     legal = [*others, *INCEPTION, *SMALL]
     for name in names:
         if name not in legal:
-            best = nearest(name, legal)
+            best = closest_name(name, legal)
             hint = f"; did you mean {best}?" if best else ""
             raise ValueError(f"--metrics={name}: there is no such metric; choose from {', '.join(legal)}{hint}")
 

@@ -89,8 +89,8 @@ VP_SCHEDULES: dict[str, Callable[[ConfigDict], np.ndarray]] = {
 
 # name -> (config.diffusion) -> sigma[0..T]
 VE_SCHEDULES: dict[str, Callable[[ConfigDict], np.ndarray]] = {
-    "constant": lambda c: schedules.constant(c.T, c.sigma_T),
-    "geometric": lambda c: schedules.geometric(c.T, c.sigma_1, c.sigma_T),
+    "ve_constant": lambda c: schedules.constant(c.T, c.sigma_T),
+    "ve_geometric": lambda c: schedules.geometric(c.T, c.sigma_1, c.sigma_T),
 }
 
 # name -> (config.diffusion) -> u[0..T]

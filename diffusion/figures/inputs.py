@@ -50,7 +50,7 @@ class Inputs:
     def run(self) -> Run:
         """The config of the run, the compiler set up for it."""
         run = read_run(self.folder)
-        setup.configure(run.config.compilation_cache)
+        setup.configure()
         return run
 
     @property

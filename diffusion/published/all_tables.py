@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import cache
 
-from diffusion.config.ranges import nearest
+from diffusion.config.ranges import closest_name
 from diffusion.published import ddim, ddpm, improved_ddpm
 from diffusion.published.cells import Table
 
@@ -29,7 +29,7 @@ def choose(names: Sequence[str]) -> tuple[Table, ...]:
     known = {table.name: table for table in tables()}
     for name in names:
         if name not in known:
-            best = nearest(name, known)
+            best = closest_name(name, known)
             hint = f"did you mean {best}?" if best else f"there are {', '.join(known)}"
             raise ValueError(f"--table={name}: no such table; {hint}")
     return tuple(known[name] for name in names or known)

@@ -11,7 +11,7 @@ from diffusion.published.filling import Comparison
 
 def train(experiment: Experiment, folder: Path) -> str:
     """The command that trains a published experiment in a folder."""
-    changes = [f"--config.{key}={text}" for key, text in experiment.changes]
+    changes = [f"--config.{key}={value}" for key, value in experiment.changes]
     return shlex.join(["python", "scripts/train.py", f"--config={experiment.config}", *changes, f"--workdir={folder}"])
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from diffusion.config.config import flatten
-from diffusion.config.files import find, load, override
+from diffusion.config.files import load
 from diffusion.workdir.results import Result
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
@@ -23,8 +23,8 @@ class Experiment(NamedTuple):
     """Name of its folder below runs/."""
     config: str
     """Path of the config file, from the project's root."""
-    changes: tuple[tuple[str, str], ...] = ()
-    """(key, text), as --config.KEY=TEXT sets them."""
+    changes: tuple[tuple[str, Any], ...] = ()
+    """(key, value), as --config.KEY=VALUE sets them."""
     released: int = 0
     """Step of the checkpoint that the authors released; 0: none, or the last step."""
 
@@ -39,9 +39,8 @@ class Experiment(NamedTuple):
 
 @cache
 def _resolve(experiment: Experiment) -> ConfigDict:
-    config = load(find(experiment.config))
-    for key, text in experiment.changes:
-        override(config, key, text)
+    config = load(experiment.config)
+    config.update_from_flattened_dict(dict(experiment.changes))
     return config
 
 

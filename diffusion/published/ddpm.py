@@ -1,18 +1,20 @@
 """Tables 1 to 4 of Ho, Jain and Abbeel 2020 (DDPM), and the split of section 4.3."""
 
+from typing import Any
+
 from diffusion.published.cell_metrics import fid, inception_score, nll, rate, rmse, value
 from diffusion.published.cells import Experiment, Table, line
 
 CIFAR10 = Experiment("cifar10", "configs/cifar10.py", released=790_000)
 """Also the network that DDIM's table 1 samples."""
 
-_BOUND = (("objective.name", "vlb"), ("optim.clip", "1000"))
+_BOUND = (("objective.name", "vlb"), ("optim.clip", 1000.0))
 """Our bound is T = 1000 times the published loss, so the published norm of clipping is too."""
-_MU = (("diffusion.parameterization", "mu"), ("sample.clip", "false"))
+_MU = (("diffusion.parameterization", "mu"), ("sample.clip", False))
 _LEARNED = (("diffusion.variance", "learned"),)
 
 
-def _changed(name: str, *changes: tuple[str, str]) -> Experiment:
+def _changed(name: str, *changes: tuple[str, Any]) -> Experiment:
     return CIFAR10._replace(name=f"cifar10_{name}", changes=changes, released=0)
 
 
@@ -28,7 +30,7 @@ CAT = Experiment("lsun_cat", "configs/lsun_cat.py", released=1_761_000)
 BEDROOM_LARGE = Experiment(
     "lsun_bedroom_large",
     "configs/lsun_bedroom.py",
-    (("net.channels", "192"), ("train.steps", "1150000")),
+    (("net.channels", 192), ("train.steps", 1_150_000)),
 )
 
 PROTOCOL = (

@@ -1,16 +1,15 @@
-"""The frame of every script: flags, a config with its overrides, and errors in one line.
+"""The command line of every script: absl flags, a config with overrides by ml_collections, and errors in one line.
 
     CONFIG = cli.define_config("configs/digits.py")        # defines --config and --explain
 
     def main() -> None:
-        config = CONFIG.value                              # checked and locked
+        config = CONFIG.value                              # validated and locked
 
     if __name__ == "__main__":
         cli.run(main)
 
-Any key can be set over the file: --config.optim.lr=1e-4, --config.net.attention=16,8, --noconfig.data.flip. The syntax
-is that of ml_collections.config_flags, whose parser answers an unknown key or a faulty file with a traceback; ours
-answers in one line. Nothing heavy is imported here, so --help is immediate.
+Any key can be set over the file: --config.optim.lr=1e-4, --config.net.attention=16,8, --noconfig.data.flip. Nothing
+heavy is imported here, so --help is immediate.
 """
 
 import ast
@@ -21,14 +20,15 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import flags
 from ml_collections import ConfigDict
+from ml_collections.config_flags import config_flags
 
-from diffusion.config.config import lookup
-from diffusion.config.files import ROOT, explain, find, indented, load, override
-from diffusion.config.ranges import nearest
+from diffusion.config.config import default_config, lookup
+from diffusion.config.files import ROOT, explain, indented, load, title
+from diffusion.config.ranges import closest_name
 from diffusion.config.schema import KEYS
 from diffusion.config.validation import validate
 from diffusion.runtime.signals import Stop, Stopped
@@ -38,72 +38,73 @@ USER_ERROR = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
-OVERRIDE = re.compile(r"--?(no)?config\.([^=]*)(=.*)?", re.DOTALL)
+FILE = re.compile(r"--?config(?:=(.*))?", re.DOTALL)
+OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)", re.DOTALL)
+HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 
 
 class ConfigFlag:
-    """What --config and its overrides come to; filled in by `run`."""
+    """--config with its overrides, as `run` reads them; without a file, only the overrides count."""
 
-    def __init__(self) -> None:
-        self._parsed: tuple[ConfigDict, Path] | None = None
-
-    def parse(self, given: str, overrides: Sequence[tuple[str, str]]) -> None:
-        """Reads the file, sets the overrides, validates and locks. Raises ValueError in one line."""
-        path = find(given)
-        config = load(path)
-        for key, text in overrides:
-            override(config, key, text)
-        validate(config)
-        self._parsed = config, path
-
-    @property
-    def value(self) -> ConfigDict:
+    def __init__(self, file: str | None) -> None:
+        self.file = file
+        self.value: ConfigDict = default_config()
         """The config: validated and locked."""
-        assert self._parsed is not None, "a config is known only inside run(main)"
-        return self._parsed[0]
+        self.name = ""
+        """Name of the config's runs, such as digits or digits_ve."""
+        self.overrides: dict[str, Any] = {}
+        """The keys set on the command line."""
 
-    @property
-    def name(self) -> str:
-        """The file's name without folder and ending, which names the run's folder: "cifar10"."""
-        assert self._parsed is not None, "a config is known only inside run(main)"
-        return self._parsed[1].stem
+    def parse(self, program: str, args: Sequence[str]) -> list[str]:
+        """Reads the config and its overrides; returns the other arguments. Raises ValueError or flags.Error."""
+        file, rest = self.file, []
+        waiting = iter(args)
+        for arg in waiting:
+            if override := OVERRIDE.match(arg):
+                lookup(override[1])
+            if self.file is None or not (match := FILE.fullmatch(arg)):
+                rest.append(arg)
+            elif (file := match[1] if match[1] is not None else next(waiting, None)) is None:
+                raise ValueError("Missing value for flag --config")
+        config = default_config() if file is None else load(file)
+        fields = flags.FlagValues()
+        holder = config_flags.DEFINE_config_dict("config", config, flag_values=fields, sys_argv=[program, *rest])
+        rest = fields([program, *rest], known_only=True)[1:]
+        self.value, self.overrides = holder.value, dict(fields["config"].override_values)  # pyright: ignore[reportAttributeAccessIssue]
+        if file is not None:
+            self.name = title(file)
+            validate(self.value)
+        return rest
 
 
-class Overrides:
-    """The keys set by --config.KEY=VALUE, as (key, text), for a script without --config; filled in by `run`."""
-
-    def __init__(self) -> None:
-        self.value: list[tuple[str, str]] = []
-
-
-_defined: list[ConfigFlag | Overrides] = []
+_defined: list[ConfigFlag] = []
 
 
 def define_config(default: str = "configs/digits.py") -> ConfigFlag:
     """Defines --config, with its overrides, and --explain; once per script."""
-    flags.DEFINE_string("config", default, "config file; any key can be set with --config.KEY=VALUE")
+    flags.DEFINE_string("config", default, "config file, with a variant after a colon, such as configs/digits.py:ve")
     flags.DEFINE_bool("explain", False, "print every config key with its value and meaning, and stop")
-    _defined.append(flag := ConfigFlag())
+    _defined.append(flag := ConfigFlag(default))
     return flag
 
 
-def define_overrides() -> Overrides:
+def define_overrides() -> ConfigFlag:
     """Lets a script that finds its configs elsewhere take --config.KEY=VALUE; once per script."""
-    _defined.append(flag := Overrides())
+    _defined.append(flag := ConfigFlag(None))
     return flag
 
 
 def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> NoReturn:
     """Parses the command line, calls main, and exits: with main's status (None is 0), or with one line on stderr.
 
-    Status 2 is a mistake that its line explains: in a flag or a config, or a ValueError, OSError or MemoryError out of
-    main. 130 is Ctrl-C, 143 SIGTERM; 75 a run that was stopped by either and goes on when started again. A second
-    signal ends the process at once. Warnings are one line each, said once. With DIFFUSION_TRACEBACK=1 in the
-    environment the traceback is shown instead of the line.
+    Status 2 is a mistake of the user: in a flag or a config, a ValueError raised by this project's code, an OSError or
+    a MemoryError. Errors of other kinds show their traceback, as all do with DIFFUSION_TRACEBACK=1 in the environment.
+    130 is Ctrl-C, 143 SIGTERM; 75 a run that was stopped by either and resumes when started again. A second signal ends
+    the process at once. Each warning is printed once, in one line.
     """
-    said: set[str] = set()
+    printed: set[str] = set()
     warnings.simplefilter("always", UserWarning)
-    warnings.showwarning = lambda message, *_, **__: _warn(str(message), said)
+    warnings.showwarning = lambda message, *_, **__: _warn(str(message), printed)
     try:
         with Stop.on_signals():
             status = 0 if _parse(list(sys.argv if argv is None else argv)) else main()
@@ -116,59 +117,33 @@ def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
     except KeyboardInterrupt:
         status = _fail("interrupted", INTERRUPTED)
     except (ValueError, OSError, MemoryError, flags.Error) as error:
-        if os.environ.get(TRACEBACK, "0") != "0":
+        if os.environ.get(TRACEBACK, "0") != "0" or (isinstance(error, ValueError) and not _own(error)):
             raise
         status = _fail(_one_line(error), USER_ERROR)
     sys.exit(status)
 
 
 def _parse(argv: list[str]) -> bool:
-    """Sets the flags and the config; True if that was all, because a page was asked for."""
+    """Sets the flags and the config; True if a page was asked for and printed."""
     args = flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=True)
-    if any(arg in ("--help", "-help", "-h", "--helpfull", "--helpshort") for arg in args):
+    if any(arg in HELP for arg in args):
         print(_help())
         return True
-    overrides, rest = _split(args) if _defined else ([], args)
+    for flag in _defined:
+        args = flag.parse(argv[0], args)
     try:
-        extra = flags.FLAGS([argv[0], *rest])[1:]
+        extra = flags.FLAGS([argv[0], *args])[1:]
     except flags.UnrecognizedFlagError as error:
         keys = [f"config.{key}" for key in KEYS] if _defined else []
-        best = nearest(error.flagname, [*flags.FLAGS, *keys])
+        best = closest_name(error.flagname, [*flags.FLAGS, *keys])
         hint = f"; did you mean --{best}?" if best else "; --help lists the flags"
         raise ValueError(f"--{error.flagname}: no such flag{hint}") from error
     if extra:
         raise ValueError(f"{extra[0]!r} is not a flag: options are written --name=value, and --help lists them")
-    for flag in _defined:
-        if isinstance(flag, Overrides):
-            flag.value = overrides
-            continue
-        flag.parse(flags.FLAGS.config, overrides)
-        if flags.FLAGS.explain:
-            print(explain(flag.value))
-            return True
+    if "explain" in flags.FLAGS and flags.FLAGS.explain:
+        print(explain(_defined[0].value))
+        return True
     return False
-
-
-def _split(args: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """The overrides among the arguments, as (key, text), and the rest. A value may follow its key after a space."""
-    overrides, rest, waiting = [], [], iter(args)
-    for arg in waiting:
-        if arg == "--":
-            return overrides, [*rest, arg, *waiting]
-        if not (match := OVERRIDE.fullmatch(arg)):
-            rest.append(arg)
-            continue
-        negated, key, value = match.groups()
-        is_flag = isinstance(lookup(key).default, bool)
-        if negated and not (is_flag and value is None):
-            raise ValueError(f"{arg}: --noconfig.KEY turns off a true-or-false key and takes no value")
-        if value is None and not is_flag:
-            value = next(waiting, None)
-            if value is None:
-                raise ValueError(f"--config.{key} needs a value: --config.{key}=...")
-            value = "=" + value
-        overrides.append((key, value[1:] if value is not None else str(not negated).lower()))
-    return overrides, rest
 
 
 def _help() -> str:
@@ -189,20 +164,24 @@ def _help() -> str:
     return "\n".join([*lines, "", f"With {TRACEBACK}=1 in the environment, errors show their traceback."])
 
 
+def _own(error: Exception) -> bool:
+    """Whether an error was raised by this project's code."""
+    origin = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    return origin.is_relative_to(ROOT) and "site-packages" not in origin.parts
+
+
 def _one_line(error: Exception) -> str:
-    """The message in one line; for an error that arose outside the project's own code, with its type and what to do."""
+    """The message in one line; for an error of the system, with its type and how to see where it arose."""
     message = " ".join(str(error).split()) or type(error).__name__
-    origin = traceback.extract_tb(error.__traceback__)[-1].filename
-    ours = Path(origin).is_relative_to(ROOT) and "site-packages" not in Path(origin).parts
-    if ours or isinstance(error, flags.Error):
+    if _own(error) or isinstance(error, flags.Error):
         return message
     return f"{type(error).__name__}: {message} ({TRACEBACK}=1 shows where)"
 
 
-def _warn(message: str, said: set[str]) -> None:
-    """A warning as one line of the console report, the first time that it comes."""
-    if message not in said:
-        said.add(message)
+def _warn(message: str, printed: set[str]) -> None:
+    """Prints a warning as one line of the console report, once."""
+    if message not in printed:
+        printed.add(message)
         print(f"WARNING     {message}", file=sys.stderr, flush=True)
 
 

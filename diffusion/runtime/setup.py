@@ -22,7 +22,8 @@ def configure(compilation_cache: str = "auto") -> Path | None:
     """Sets XLA's flags, allocator, garbage collector and the folder of compiled programs; returns that, None for none.
 
     "auto" is a folder in the user's cache, "off" keeps nothing, anything else is a path. JAX_COMPILATION_CACHE_DIR and
-    flags already in XLA_FLAGS take precedence.
+    flags already in XLA_FLAGS take precedence. Compiled programs are executable code, so a command that reads a run
+    leaves the argument out.
     """
     allocator.keep()
     gc.set_threshold(*RARELY)
@@ -33,12 +34,10 @@ def configure(compilation_cache: str = "auto") -> Path | None:
     os.environ["XLA_FLAGS"] = flags
     # TensorFlow Datasets and others may load TensorFlow, which would claim the whole GPU; jax must be first and alone.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if compilation_cache == "off":
+    chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR") or compilation_cache
+    if chosen == "off":
         return None
-    default = cache_folder("xla")
-    folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", default)).expanduser()
-    if compilation_cache != "auto":
-        folder = Path(compilation_cache).expanduser()
+    folder = cache_folder("xla") if chosen == "auto" else Path(chosen).expanduser()
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
     return folder

@@ -191,7 +191,10 @@ def test_the_shipped_config_that_fits_is_suggested():
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"diffusion__schedule": "geometric", "diffusion__beta_T": 0.02}, "'geometric' is not variance preserving"),
+        (
+            {"diffusion__schedule": "ve_geometric", "diffusion__beta_T": 0.02},
+            "'ve_geometric' is not variance preserving",
+        ),
         ({"diffusion__parameterization": "mu"}, "'mu' cannot be exported"),
         ({"net__rescale_time": True}, "rescale_time: true with T = 10 cannot be exported"),
         ({"net__channels": 8}, "norms of 8 to 16 channels have 4 to 8 groups"),

@@ -13,18 +13,23 @@ import sys
 from pathlib import Path
 
 import pytest
+from absl import flags
 from ml_collections import ConfigDict
 
-from diffusion.config.config import config_hash, default_config, describe, differences, flatten, lookup, restore
-from diffusion.config.files import load, override
-from diffusion.config.ranges import nearest
+from diffusion.config.config import config_hash, default_config, differences, flatten, lookup, restore
+from diffusion.config.files import load, title
+from diffusion.config.key import Role
+from diffusion.config.ranges import closest_name
 from diffusion.config.schema import CHOICES, FLOW_SCHEDULES, KEYS, PAPERS, RESUMABLE, VE_SCHEDULES, VP_SCHEDULES
 from diffusion.config.validation import NO_EFFECT, RULES, SIGNAL_ENDS, remarks, validate
 from diffusion.published import recipes
 from diffusion.published.recipes import deviations
+from diffusion.runtime import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+VARIANTS = ("ve", "flow", "elementary", "conditional", "classifier")
+NAMES = [*map(str, CONFIGS), *(f"configs/digits.py:{variant}" for variant in VARIANTS)]
 
 
 def changed(**values) -> ConfigDict:
@@ -49,7 +54,7 @@ def refused(config: ConfigDict, size: int | None = None) -> str:
 
 @pytest.mark.parametrize("key", KEYS)
 def test_key_is_documented_and_its_default_legal(key):
-    doc = describe(key)
+    doc = KEYS[key].doc
     assert doc[0].isupper() and doc.endswith(".") and "\n" not in doc and len(doc) >= 20
     assert KEYS[key].legal.accepts(KEYS[key].default)
     assert flatten(default_config())[key] == KEYS[key].default
@@ -137,6 +142,22 @@ def test_saved_config_is_restored(form):
     )
 
 
+@pytest.mark.parametrize(("old", "new"), [("constant", "ve_constant"), ("geometric", "ve_geometric")])
+def test_schedules_of_older_runs_are_renamed(old, new):
+    """Run folders of version 0.1 call the variance exploding schedules otherwise; const is another schedule."""
+    saved = flatten(changed(diffusion__schedule=new, diffusion__parameterization="x_0"))
+    assert flatten(restore(saved | {"diffusion.schedule": old})) == saved
+    assert restore(saved | {"diffusion.schedule": "const"}).diffusion.schedule == "const"
+    assert "is not one of" in refused(changed(diffusion__schedule=old))
+
+
+def test_keys_of_the_machine_are_not_restored():
+    ours = {"compilation_cache": "/tmp/planted", "data.threads": 1000}
+    saved = flatten(changed(data__dir="/data/cifar10", **{k.replace(".", "__"): v for k, v in ours.items()}))
+    assert {key for key, row in KEYS.items() if row.role is Role.MACHINE} == ours.keys()
+    assert flatten(restore(saved)) == saved | {"compilation_cache": "auto", "data.threads": 8}
+
+
 def test_restore_keeps_defaults_and_refuses_what_it_does_not_know():
     assert flatten(restore({"optim": {"lr": 0.5}})) == flatten(default_config()) | {"optim.lr": 0.5}
     with pytest.raises(ValueError, match=r"config\.optim\.lrate: no such key"):
@@ -222,7 +243,7 @@ IMPOSSIBLE = (
         {"diffusion.schedule": "rectified", "diffusion.parameterization": "velocity", "objective.name": "min_snr"},
         "ends with one, at which the network would never be trained; use objective simple, mu_mse or vlb",
     ),
-    ({"diffusion.schedule": "geometric", "diffusion.sigma_1": 60.0}, "60.0 must be below sigma_T = 50.0"),
+    ({"diffusion.schedule": "ve_geometric", "diffusion.sigma_1": 60.0}, "60.0 must be below sigma_T = 50.0"),
     ({"data.size": 64}, "64 does not apply to 'cifar10'"),
     ({"data.name": "toy:moons"}, "set data.flip to false and leave data.size at 0"),
     ({"train.accumulate": 3}, "3 parts do not divide train.batch_size = 128"),
@@ -302,7 +323,57 @@ def test_key_without_effect_is_remarked_on(values, expected):
 
 
 def test_nothing_is_remarked_on_in_shipped_configs():
-    assert [line for path in CONFIGS for line in remarks(load(path))] == []
+    assert [line for name in NAMES for line in remarks(load(name))] == []
+
+
+def test_variants_change_what_they_say():
+    base = flatten(load("configs/digits.py"))
+    sets = {
+        name: dict((k, v) for k, v in flatten(load(f"configs/digits.py:{name}")).items() if v != base[k])
+        for name in VARIANTS
+    }
+    assert sets["ve"] == {
+        "diffusion.schedule": "ve_geometric",
+        "diffusion.sigma_T": 10.0,
+        "sample.sampler": "predictor_corrector",
+    }
+    assert sets["flow"] == {
+        "diffusion.schedule": "rectified",
+        "diffusion.parameterization": "velocity",
+        "sample.sampler": "ddim",
+        "sample.grid": "100",
+        "sample.clip": False,
+    }
+    assert sets["elementary"] == {
+        "diffusion.schedule": "ve_constant",
+        "diffusion.sigma_T": 5.0,
+        "diffusion.parameterization": "x_0",
+        "objective.name": "min_snr",
+    }
+    assert sets["conditional"] == {"net.class_conditional": True, "net.label_dropout": 0.1, "sample.n": 100}
+    assert sets["classifier"] == {
+        "net.channels": 16,
+        "net.dropout": 0.2,
+        "optim.weight_decay": 0.05,
+        "train.checkpoint_every": 500,
+    }
+    for name in VARIANTS:
+        validate(load(f"configs/digits.py:{name}"))
+    assert title("configs/digits.py:ve") == "digits_ve" and title("configs/cifar10.py") == "cifar10"
+
+
+def test_variants_that_do_not_exist():
+    with pytest.raises(ValueError, match=r"there is no variant 'vee'; choose from ve, flow, elementary"):
+        load("configs/digits.py:vee")
+    with pytest.raises(ValueError, match=r"cifar10.py: TypeError: get_config\(\) takes 0 positional arguments but 1"):
+        load("configs/cifar10.py:ve")
+
+
+def test_another_schedule_over_a_variant_is_an_experiment():
+    flag = cli.ConfigFlag("configs/digits.py")
+    flag.parse("train.py", ["--config=configs/digits.py:ve", "--config.diffusion.schedule=linear"])
+    assert flag.value.diffusion.schedule == "linear" and flag.name == "digits_ve"
+    assert remarks(flag.value) == ["diffusion.sigma_T = 10.0 has no effect where diffusion.schedule is 'linear'"]
 
 
 def test_levels_suit_the_size_of_the_images():
@@ -344,8 +415,8 @@ def test_heads_divide_the_channels_of_attention_blocks():
         ("a", (), None),
     ],
 )
-def test_nearest(name, choices, best):
-    assert nearest(name, choices) == best
+def test_closest_name(name, choices, best):
+    assert closest_name(name, choices) == best
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -561,18 +632,22 @@ MISTAKES = (
     (["--config.optim=1"], "config.optim is a section, not a key; set one of optim.lr,"),
     (["--config.optim.lr.x=1"], "config.optim.lr.x: no such key"),
     (["--config.=1"], "config.: no such key"),
-    (["--config.optim.lr=fast"], "config.optim.lr: 'fast' is not a number; the default is 0.001"),
+    (["--config.optim.lr=fast"], "flag --config.optim.lr=fast: could not convert string to float"),
     (["--config.optim.lr=nan"], "config.optim.lr: nan is not a number above 0"),
-    (["--config.train.steps=1e5"], "config.train.steps: '1e5' is not an integer"),
+    (["--config.train.steps=1e5"], "flag --config.train.steps=1e5: invalid literal for int()"),
     (["--config.train.steps=99999999999999999999"], "is not an integer of at least 1"),
-    (["--config.data.flip=maybe"], "config.data.flip: 'maybe' is not true or false"),
-    (["--config.net.attention=four"], "config.net.attention: 'four' is not a list of integers, such as 16 or 16,8"),
-    (["--config.optim.lr"], "--config.optim.lr needs a value"),
-    (["--noconfig.optim.lr"], "turns off a true-or-false key"),
+    (["--config.data.flip=maybe"], "flag --config.data.flip=maybe: Non-boolean argument to boolean flag"),
+    (
+        ["--config.net.attention=four"],
+        "config.net.attention: ('four',) is not a list of integers from 1 to 8192, such as 16 or 16,8",
+    ),
+    (["--config.optim.lr"], "Missing value for flag --config.optim.lr"),
+    (["--noconfig.optim.lr"], "--noconfig.optim.lr: no such flag; did you mean --config.optim.lr?"),
     (["--config.diffusion.schedule=cosin"], "did you mean 'cosine'?"),
     (["--config.diffusion.variance=learned"], "would never be trained"),
     (["--config.net.attention=16"], "use some of 8, 4, or ()"),
     (["--config=configs/cifar11.py"], "--config=configs/cifar11.py: no such file; did you mean configs/cifar10.py?"),
+    (["--config=configs/digits.py:vee"], "there is no variant 'vee'; choose from ve, flow"),
     (["--config=xyz"], "--config=xyz: no such file; there are configs/"),
     (["--config="], "--config=: no such file"),
     (["--config"], "Missing value for flag --config"),
@@ -650,13 +725,18 @@ def test_overrides_in_every_spelling(script):
     assert ast.literal_eval(printed) == flatten(load(ROOT / "configs" / "cifar10.py")) | set_here
 
 
+def overridden(key: str, text: str) -> ConfigDict:
+    """The default config with one override, as the command line reads it."""
+    flag = cli.ConfigFlag(None)
+    assert flag.parse("script.py", [f"--config.{key}={text}"]) == []
+    return flag.value
+
+
 @pytest.mark.parametrize(
-    ("text", "value"), [("16", (16,)), ("16,8", (16, 8)), ("(16,)", (16,)), ("[16, 8]", (16, 8)), ("()", ()), ("", ())]
+    ("text", "value"), [("16", (16,)), ("16,8", (16, 8)), ("(16,)", (16,)), ("[16, 8]", (16, 8)), ("()", ())]
 )
 def test_lists_in_every_spelling(text, value):
-    config = default_config()
-    override(config, "net.attention", text)
-    assert config.net.attention == value
+    assert overridden("net.attention", text).net.attention == value
 
 
 def test_random_overrides_are_accepted_or_refused_in_one_line():
@@ -664,14 +744,12 @@ def test_random_overrides_are_accepted_or_refused_in_one_line():
     words = [*numbers, "", "true", "none", "1,2", "(1,2,2)", "((", "eps", "é", "a\nb"]
     draw, outcomes = random.Random(0), [0, 0]
     for _ in range(1000):
-        config = default_config()
         key = draw.choice([*KEYS, *KEYS, "optim", "optim.lrr", ""])
         try:
-            override(config, key, draw.choice([*words, *CHOICES.get(key, ())]))
-            validate(config)
+            validate(overridden(key, draw.choice([*words, *CHOICES.get(key, ())])))
             outcomes[0] += 1
-        except ValueError as error:
-            assert "\n" not in str(error) and str(error).startswith("config.")
+        except (ValueError, flags.Error) as error:
+            assert str(error).startswith(("config.", "flag --config.", "Unable to parse"))
             outcomes[1] += 1
     assert min(outcomes) > 100
 
@@ -683,17 +761,18 @@ def test_main_ends_the_script_with_its_status(script):
 
 
 def test_errors_out_of_main(script):
-    hint = "(DIFFUSION_TRACEBACK=1 shows where)"
-    assert one_line(call(script, "--number=3")).endswith(f"invalid literal for int() with base 10: 'seven' {hint}")
-    assert "FileNotFoundError" in one_line(call(script, "--number=6"))
+    """What the user did not give shows its traceback: a bug, or a ValueError that another library raised."""
+    missing = one_line(call(script, "--number=6"))
+    assert missing.startswith("FileNotFoundError") and missing.endswith("(DIFFUSION_TRACEBACK=1 shows where)")
     assert one_line(call(script, "--number=7")).startswith("MemoryError")
-    bug = call(script, "--number=4")
-    assert bug.returncode == 1 and "Traceback" in bug.stderr
+    for number, kind in ((4, "RuntimeError: a bug"), (3, "ValueError: invalid literal for int()")):
+        bug = call(script, f"--number={number}")
+        assert bug.returncode == 1 and "Traceback" in bug.stderr and kind in bug.stderr
 
 
 def test_traceback_on_request(script):
     done = call(script, "--config.optim.lr=fast", DIFFUSION_TRACEBACK="1")
-    assert done.returncode == 1 and "Traceback" in done.stderr and "'fast' is not a number" in done.stderr
+    assert done.returncode == 1 and "Traceback" in done.stderr and "could not convert string to float" in done.stderr
 
 
 def test_explain_prints_every_key(script):

@@ -88,7 +88,7 @@ def test_schedule(name, steps):
 # --------------------------------------------------------------------------------------------------------------- grids
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "geometric", "rectified"])
+@pytest.mark.parametrize("schedule", ["cosine", "ve_geometric", "rectified"])
 @pytest.mark.parametrize("text", respacing.GRIDS)
 def test_grid(text, schedule):
     """A rising selection of steps from 0, whose process has the noise levels of the whole one."""

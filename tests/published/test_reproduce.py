@@ -28,6 +28,7 @@ from diffusion.published.cell_commands import commands
 from diffusion.published.cells import Cell, Experiment
 from diffusion.published.eligibility import run_differences, stored_results
 from diffusion.published.filling import compare
+from diffusion.runtime import cli
 from diffusion.runtime.files import write_json
 from diffusion.workdir import results
 from diffusion.workdir.results import Result
@@ -51,8 +52,7 @@ def values(name: str, column: str) -> dict[str, float]:
 @pytest.mark.parametrize("experiment", sorted(EXPERIMENTS), ids=lambda e: f"{e.name}_{e.resolve().train.steps}")
 def test_every_experiment_is_a_config_that_can_be_run(experiment):
     config = files.load(ROOT / experiment.config)
-    for key, text in experiment.changes:
-        files.override(config, key, text)
+    config.update_from_flattened_dict(dict(experiment.changes))
     validate(config)
     assert config_hash(config) == config_hash(experiment.resolve())
     assert config.train.steps >= 200_000 and config.paper in PAPERS
@@ -531,12 +531,9 @@ def test_commands_are_those_of_the_cells(tmp_path):
     assert len({tuple(line) for line in lines}) == len(lines)
     trained = {}
     for line in (line for line in lines if line[1] == "scripts/train.py"):
-        flags = dict(flag.removeprefix("--").split("=", 1) for flag in line[2:])
-        config = files.load(ROOT / flags.pop("config"))
-        folder = flags.pop("workdir")
-        for key, value in flags.items():
-            files.override(config, key.removeprefix("config."), value)
-        validate(config)
+        flag = cli.ConfigFlag("")
+        (workdir,) = flag.parse(line[1], line[2:])
+        folder, config = workdir.removeprefix("--workdir="), flag.value
         trained.setdefault(folder, []).append((config_hash(config), config.train.steps))
     wanted = {(config_hash(e.resolve()), e.resolve().train.steps) for e in EXPERIMENTS}
     assert sorted(pair for pairs in trained.values() for pair in pairs) == sorted(wanted)

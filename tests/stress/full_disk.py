@@ -20,8 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from diffusion.config.files import load, override
-from diffusion.runtime import setup
+from diffusion.runtime import cli, setup
 from diffusion.workdir import manifest
 from tests.stress import kill
 
@@ -83,9 +82,9 @@ def train(disk: Path, full: bool, relieved: bool) -> tuple[str, list[str]]:
     """
     from diffusion.experiment.load import run
 
-    config = load(ROOT / "configs" / "digits.py")
-    for argument in kill.SMALL[1:]:
-        override(config, *argument.removeprefix("--config.").split("=", 1))
+    flag = cli.ConfigFlag("configs/digits.py")
+    flag.parse("full_disk.py", kill.SMALL[1:])
+    config = flag.value
     said: list[str] = []
 
     def say(line: str) -> None:

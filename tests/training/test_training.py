@@ -202,7 +202,7 @@ def test_a_step_depends_on_seed_and_step_alone():
 SLOWLY = (
     {"diffusion.variance": "learned", "objective.name": "vlb", "diffusion.parameterization": "mu"},
     {"net.class_conditional": True, "diffusion.parameterization": "v", "objective.timesteps": "antithetic"},
-    {"diffusion.schedule": "geometric", "net.dtype": "bfloat16", "net.remat": True, "data.flip": True},
+    {"diffusion.schedule": "ve_geometric", "net.dtype": "bfloat16", "net.remat": True, "data.flip": True},
     {"net.dropout": 0.5, "net.heads": 2, "net.scale_shift": True, "optim.weight_decay": 0.01, "optim.clip": 0.0},
 )
 
