@@ -1,6 +1,6 @@
-"""Measures a run: the bound on its data, and scores of its samples, each with the protocol that it depends on.
+"""Measures a run: the likelihood of its data and scores of its samples, each with its protocol.
 
-    python scripts/evaluate.py --workdir=runs/digits                                   # what applies to its data
+    python scripts/evaluate.py --workdir=runs/digits                                   # metrics that fit its data
     python scripts/evaluate.py --workdir=runs/cifar10 --metrics=nll --split=train      # bits/dim, rate-distortion table
     python scripts/evaluate.py --workdir=runs/cifar10 --metrics=nll,flow_nll           # and by the probability flow
     python scripts/evaluate.py --workdir=runs/cifar10 --metrics=fid,inception_score    # of 50,000 samples, drawn here
@@ -8,7 +8,7 @@
 
 Metrics: nll, flow_nll; in Inception's features fid, fd_768, fd_1280, inception_score, kid, precision_recall; without
 them neighbours and, for small labelled grey images, fd_classifier and classes. Results are printed and written to the
-run's eval folder. An interrupted evaluation goes on where it stopped.
+run's eval folder. An interrupted evaluation resumes.
 """
 
 import sys
@@ -22,7 +22,9 @@ from diffusion.runtime import cli, setup
 
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run (required)")
 METRICS = flags.DEFINE_string(
-    "metrics", None, "metrics separated by commas; by default nll and, for small labelled grey images, theirs"
+    "metrics",
+    None,
+    "metrics separated by commas; by default nll and, for small labelled grey images, those of samples",
 )
 SPLIT = flags.DEFINE_string(
     "split", None, "train or test: of the images that nll is measured on (by default test) or samples are compared with"
@@ -34,10 +36,12 @@ N = flags.DEFINE_integer(
     "Inception's features, else as many as are held out, at most 1000)",
     lower_bound=1,
 )
-SAMPLES = flags.DEFINE_string("samples", None, "score these: an .npz file with arr_0, or a folder of PNG files")
-REFERENCE_N = flags.DEFINE_integer("reference_n", None, "real images on the other side; by default all", lower_bound=2)
+SAMPLES = flags.DEFINE_string("samples", None, "score these images: an .npz file with arr_0, or a folder of PNG files")
+REFERENCE_N = flags.DEFINE_integer("reference_n", None, "real images to compare with; by default all", lower_bound=2)
 INCEPTION = flags.DEFINE_string("inception", None, "file with Inception's weights; by default the cache's")
-SEED = flags.DEFINE_integer("seed", 0, "seed of the samples and of the noise in nll", lower_bound=0)
+SEED = flags.DEFINE_integer(
+    "seed", 0, "seed of the samples, of the noise in nll, and of the subsets of kid", lower_bound=0
+)
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; by default the newest")
 RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their moving average")
 SAMPLER = flags.DEFINE_string("sampler", None, "ancestral, ddim, heun, ... (sample.sampler); by default the config's")
@@ -66,11 +70,11 @@ def main() -> None:
 
     from diffusion.commands import evaluate
     from diffusion.evaluation import protocol
-    from diffusion.evaluation.sample_sets import Chain
+    from diffusion.evaluation.subject import Chain
     from diffusion.metrics.progress import counting
 
     grid = str(STEPS.value) if STEPS.value else GRID.value
-    asked = evaluate.Asked(
+    request = evaluate.Request(
         metrics=tuple(METRICS.value.split(",")) if METRICS.value is not None else (),
         split=SPLIT.value,
         n=N.value,
@@ -82,17 +86,17 @@ def main() -> None:
         raw=RAW.value,
         batch_size=BATCH.value,
     )
-    plan = evaluate.prepare(folder, run, asked)
+    plan = evaluate.prepare(folder, run, request)
     measured = []
-    for found in evaluate.run(plan, partial(counting, unit="image", say=say)):
-        print("\n".join(found.lines), flush=True)
-        measured.append(found)
-    print("\n".join(protocol.lines({found.result.name: found.result.protocol for found in measured})))
-    print("\n".join(["written", *(f"  {found.path}" for found in measured)]))
+    for metric in evaluate.run(plan, partial(counting, unit="image", report=report)):
+        print("\n".join(metric.lines), flush=True)
+        measured.append(metric)
+    print("\n".join(protocol.lines({metric.result.name: metric.result.protocol for metric in measured})))
+    print("\n".join(["written", *(f"  {metric.path}" for metric in measured)]))
 
 
-def say(line: str) -> None:
-    """Progress goes to stderr, so that it does not mix with results."""
+def report(line: str) -> None:
+    """Prints progress to stderr, so that it does not mix with results."""
     print(line, file=sys.stderr, flush=True)
 
 

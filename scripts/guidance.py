@@ -4,10 +4,10 @@
     python scripts/guidance.py --workdir=runs/digits --classifier=runs/digits_classifier --scales=0,1,2,4
     python scripts/figures.py --workdir=runs/digits_conditional --figure=guidance
 
-For each way to guide that the run allows and each scale: the share of samples that a classifier of clean images takes
-for the class asked for; their diversity, the mean distance between two samples of a class in that classifier's features
-over the same of real images; their Fréchet distance from the training images. Samples i of all rows start from the
-same noise. Written to eval/guidance_<step>.json of the run.
+One row for each way to guide that the run allows and each scale: accuracy, the share of samples whose class, by a
+classifier of clean images, is the one asked for; diversity, the mean distance between two samples of a class in that
+classifier's features, over the same of real images; the Fréchet distance from the training images. Sample i starts from
+the same noise in all rows. Written to eval/guidance_<step>.json of the run.
 """
 
 import sys
@@ -42,7 +42,7 @@ def main() -> None:
     setup.configure()
 
     from diffusion.evaluation import guidance_effect, sample_sets
-    from diffusion.evaluation.protocol import Subject
+    from diffusion.evaluation.subject import Subject
     from diffusion.experiment import build, guidance, load
     from diffusion.metrics import small_image_scores
     from diffusion.workdir import results
@@ -52,32 +52,33 @@ def main() -> None:
     run = sample_sets.guided(run, scale=0.0, classifier="", first=0.0, last=1.0)
     sources = build.sources(run.config)
     if not small_image_scores.fits(sources[0]):
-        raise ValueError(f"{run.config.data.name} are no small labelled grey images, which this measurement is for")
-    ours, params, step = load.load(folder, run, STEP.value, RAW.value)
+        raise ValueError(f"{run.config.data.name}: this measurement is for small labelled grey images")
+    experiment, params, step = load.load(folder, run, STEP.value, RAW.value)
     learnt = None
     if CLASSIFIER.value:
-        learnt = guidance.load(Path(CLASSIFIER.value), run.config, run.shape, run.classes, ours.process)
-    subject = Subject(ours, params, folder, step, RAW.value)
-    ways = guidance_effect.guides(ours, learnt)
+        learnt = guidance.load(Path(CLASSIFIER.value), run.config, run.shape, run.classes, experiment.process)
+    subject = Subject(experiment, params, folder, step, RAW.value)
+    ways = guidance_effect.guides(experiment, learnt)
     print(f"{'guidance':26} {'scale':>5}  {'accuracy':>8}  {'diversity':>9}  {'distance':>9}")
-    found = guidance_effect.measure(subject, ways, wanted, sources, N.value, BATCH.value, SEED.value, say)
-    print(f"a classifier of clean images is right on {found.values['held_out_accuracy']:.1%} of held-out real images")
-    print(results.write(folder, found, *(["raw"] if RAW.value else [])))
+    options = {"n": N.value, "batch": BATCH.value, "seed": SEED.value, "report": report}
+    result = guidance_effect.measure(subject, ways, wanted, sources, **options)
+    print(f"a classifier of clean images is right on {result.values['held_out_accuracy']:.1%} of held-out real images")
+    print(results.write(folder, result, *(["raw"] if RAW.value else [])))
 
 
 def scales() -> list[float]:
     """--scales. Raises ValueError for what is no scale."""
     try:
-        found = [float(text) for text in SCALES.value]
+        numbers = [float(text) for text in SCALES.value]
     except ValueError:
-        found = []
-    if not found or not all(0 <= scale < float("inf") for scale in found):
+        numbers = []
+    if not numbers or not all(0 <= scale < float("inf") for scale in numbers):
         raise ValueError(f"--scales={','.join(SCALES.value)}: give numbers of at least 0, such as 0,1,2,4")
-    return found
+    return numbers
 
 
-def say(line: str) -> None:
-    """A row of the table, as soon as it is known."""
+def report(line: str) -> None:
+    """Prints a row of the table as soon as it is measured."""
     print(line, flush=True)
 
 

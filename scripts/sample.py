@@ -1,4 +1,4 @@
-"""Draws samples from a run's newest checkpoint.
+"""Draws samples from a run.
 
     python scripts/sample.py --workdir=runs/digits                             # a grid of 64 as PNG
     python scripts/sample.py --workdir=runs/cifar10 --n=50000 --format=npz     # arr_0, uint8 [n, H, W, C]
@@ -7,8 +7,8 @@
     python scripts/sample.py --workdir=runs/digits --classifier=runs/digits_classifier --guidance=2
 
 Image i depends on the seed and on i alone: asking for more images, or in other batches, does not change the first ones.
-Images are kept in parts below the run's samples/parts as they are drawn: an interrupted set goes on where it stopped,
-and one that is complete is not drawn again. Class-conditional and classifier-guided runs draw image i with label
+Images are stored in parts below the run's samples/parts as they are drawn: an interrupted set resumes, and a complete
+one is not drawn again. Class-conditional and classifier-guided runs draw image i with label
 i mod classes, or with --label=3,5 with these in turn. Guidance needs a run trained with config.net.label_dropout or a
 classifier of scripts/train_classifier.py (docs/guidance.md).
 """
@@ -63,36 +63,36 @@ def main() -> None:
 
     from diffusion.commands import previews
     from diffusion.evaluation import sample_sets
-    from diffusion.evaluation.protocol import Subject
+    from diffusion.evaluation.subject import Chain, Subject
     from diffusion.experiment import load
-    from diffusion.metrics import sample_set, samples
+    from diffusion.metrics import image_set, samples
     from diffusion.metrics.progress import counting
 
     if STEPS.value and GRID.value is not None:
         raise ValueError(f"--steps={STEPS.value} and --grid={GRID.value} contradict each other; give one of them")
     grid = str(STEPS.value) if STEPS.value else GRID.value
-    chain = sample_sets.Chain(SAMPLER.value, grid, ETA.value, SEED.value, TRUNCATE.value, labels())
+    chain = Chain(SAMPLER.value, grid, ETA.value, SEED.value, TRUNCATE.value, labels())
     run = sample_sets.guided(run, GUIDANCE.value, CLASSIFIER.value, GUIDANCE_FROM.value, GUIDANCE_TO.value)
     sample_sets.check(run, chain)
-    ours, params, step = load.load(folder, run, STEP.value, RAW.value)
-    sample_sets.check_labels(ours, chain)
-    subject = Subject(ours, params, folder, step, RAW.value)
-    with counting("samples", N.value, "image", say) as progress:
-        found = sample_sets.draw(subject, chain, N.value, BATCH.value, progress)
-    if found.broken:
-        warnings.warn(f"{found.broken} of {found.n} samples hold numbers that are not finite", stacklevel=1)
+    experiment, params, step = load.load(folder, run, STEP.value, RAW.value)
+    sample_sets.check_labels(experiment, chain)
+    subject = Subject(experiment, params, folder, step, RAW.value)
+    with counting("samples", N.value, "image", report) as progress:
+        images = sample_sets.draw(subject, chain, N.value, BATCH.value, progress)
+    if images.broken:
+        warnings.warn(f"{images.broken} of {images.n} samples hold numbers that are not finite", stacklevel=1)
 
     suffix = {"grid": ".png", "png": "", "npz": ".npz"}[FORMAT.value]
     path = folder / "samples" / f"{sample_sets.stem(subject, chain)}_n_{N.value}{suffix}"
     path = Path(OUT.value) if OUT.value else path
     path.parent.mkdir(parents=True, exist_ok=True)
-    told = chain.labels or tuple(range(ours.classes))
+    classes = chain.labels or tuple(range(experiment.classes))
     if FORMAT.value == "grid":
-        Image.fromarray(previews.picture(found.pixels(), len(told)).squeeze()).save(path, format="PNG")
+        Image.fromarray(previews.picture(images.pixels(), len(classes)).squeeze()).save(path, format="PNG")
     elif FORMAT.value == "npz":
-        sample_set.write_archive(path, found, samples.labels(np.arange(found.n), told) if told else None)
+        image_set.write_archive(path, images, samples.labels(np.arange(images.n), classes) if classes else None)
     else:
-        sample_set.write_folder(path, found)
+        image_set.write_folder(path, images)
     print(path)
 
 
@@ -103,8 +103,8 @@ def labels() -> tuple[int, ...]:
     return tuple(int(text) for text in LABEL.value)
 
 
-def say(line: str) -> None:
-    """Progress goes to stderr, so that it does not mix with results."""
+def report(line: str) -> None:
+    """Prints progress to stderr, so that it does not mix with results."""
     print(line, file=sys.stderr, flush=True)
 
 

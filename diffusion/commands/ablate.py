@@ -15,7 +15,8 @@ from diffusion.commands.ablation_table import NOISE_SCALE
 from diffusion.config.ablation import RESULT, Cell, Grid, read
 from diffusion.config.config import config_hash
 from diffusion.distributed.sharding import make_mesh
-from diffusion.evaluation.summary import Findings, measure
+from diffusion.evaluation.subject import Subject
+from diffusion.evaluation.summary import Summary, measure
 from diffusion.experiment import build, load
 from diffusion.figures.grid import save
 from diffusion.runtime.files import write_json
@@ -35,7 +36,7 @@ Report = Callable[[str], None]
 class Outcome(NamedTuple):
     """How a cell ended."""
 
-    findings: Findings | None
+    summary: Summary | None
     """What was measured; None if training diverged."""
     numbers: dict[str, float]
     """The measured scalars."""
@@ -79,8 +80,8 @@ def train_cell(cell: Cell, report: Report, stop: Stop | None = None) -> Outcome:
         ended = train.run(cell.config, cell.folder, report, stop)
     except Diverged as error:
         return Outcome(None, {}, 0, str(error))
-    findings = ended.findings
-    return Outcome(findings, findings.report() | noise_scale(cell.folder), ended.first, fault(findings))
+    summary = ended.summary
+    return Outcome(summary, summary.report() | noise_scale(cell.folder), ended.first, fault(summary))
 
 
 def evaluate_cell(cell: Cell, report: Report) -> Outcome:
@@ -97,13 +98,13 @@ def evaluate_cell(cell: Cell, report: Report) -> Outcome:
     run = read_run(cell.trained)
     experiment, params, step = load.load(cell.trained, run._replace(config=config), config.train.steps)
     source, held_out = build.sources(config)
-    findings = measure(experiment, source, held_out, params)
+    summary = measure(Subject(experiment, params, cell.folder, step, raw=False), source, held_out)
     cell.folder.mkdir(parents=True, exist_ok=True)
     path = cell.folder / f"step_{step:07d}_{config.sample.sampler}.png"
-    save(previews.picture(findings.drawn), path)
-    for line in [*findings.lines(), f"samples     {path}"]:
+    save(previews.picture(summary.samples), path)
+    for line in [*summary.lines(), f"samples     {path}"]:
         report(line)
-    return Outcome(findings, findings.report(), step, fault(findings))
+    return Outcome(summary, summary.report(), step, fault(summary))
 
 
 def noise_scale(folder: Path) -> dict[str, float]:
@@ -113,17 +114,17 @@ def noise_scale(folder: Path) -> dict[str, float]:
     return {NOISE_SCALE: values[-1]} if values else {}
 
 
-def fault(findings: Findings) -> str:
+def fault(summary: Summary) -> str:
     """Why a network counts as diverged; empty if it does not."""
-    if findings.broken:
-        return f"{findings.broken} of {len(findings.drawn)} samples are not finite"
-    total = findings.likelihood.total if findings.likelihood else 0.0
+    if summary.broken:
+        return f"{summary.broken} of {len(summary.samples)} samples are not finite"
+    total = summary.bound.values["bits_per_dim"] if summary.bound else 0.0
     return "" if math.isfinite(total) and total < DIVERGED_BITS else f"the bound is {total:.3g} bits/dim"
 
 
 def record(grid: Grid, cell: Cell, outcome: Outcome, seconds: float) -> dict[str, Any]:
     """The content of a cell's result file; numbers that are not finite are null."""
-    config, findings = cell.config, outcome.findings
+    config, summary = cell.config, outcome.summary
     return {
         "grid": grid.name,
         "row": cell.row.label,
@@ -131,18 +132,18 @@ def record(grid: Grid, cell: Cell, outcome: Outcome, seconds: float) -> dict[str
         "diverged": bool(outcome.fault),
         "fault": outcome.fault,
         "results": {name: value if math.isfinite(value) else None for name, value in outcome.numbers.items()},
-        "score": findings.score.name if findings and findings.score else None,
+        "score": summary.distance.name if summary and summary.distance else None,
         "steps": config.train.steps,
         "seconds": round(seconds, 1),
         "first_step": outcome.first,
-        "protocol": protocol(config, findings),
+        "protocol": protocol(config, summary),
         "config": nested(config),
         "config_hash": config_hash(config),
         **stamp(describe_devices(list(make_mesh().devices.flat))),
     }
 
 
-def protocol(config: ConfigDict, findings: Findings | None) -> dict[str, Any]:
+def protocol(config: ConfigDict, summary: Summary | None) -> dict[str, Any]:
     """What a number must be quoted with."""
     facts = {
         "data": config.data.name,
@@ -152,14 +153,15 @@ def protocol(config: ConfigDict, findings: Findings | None) -> dict[str, Any]:
         "weights": "moving average",
         "x_0_hat clipped": "yes" if config.sample.clip else "no",
     }
-    if findings:
-        facts["samples"] = len(findings.drawn)
-    if findings and findings.likelihood:
-        facts["held-out images for the bound"] = findings.likelihood.images
-    if findings and findings.score:
-        score = findings.score
-        facts[score.name] = (
-            f"Fréchet distance of the samples from {score.reference} training images in the features of a classifier "
-            f"of this data, not an FID; {score.floor_images} real held-out images have {score.floor:.2f}"
+    if summary:
+        facts["samples"] = len(summary.samples)
+    if summary and summary.bound:
+        facts["held-out images for the bound"] = summary.bound.protocol["images"]
+    if summary and summary.distance:
+        name, values = summary.distance.name, summary.distance.values
+        facts[name] = (
+            f"Fréchet distance of the samples from {values[f'{name}_reference']} training images in the features of a "
+            f"classifier of this data, not an FID; {values[f'{name}_floor_images']} real held-out images have "
+            f"{values[f'{name}_floor']:.2f}"
         )
     return facts

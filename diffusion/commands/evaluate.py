@@ -1,42 +1,45 @@
-"""An evaluation from what was asked for to result files; what can be refused is refused before anything is computed.
+"""What scripts/evaluate.py runs: from the request to result files.
 
-Order: names and flags, the data, the weights of the feature network, the checkpoint; then the bound, the samples, their
-features, the scores.
+What cannot be done is refused before anything is computed. Order: names and flags, the data, the weights of the feature
+network, the checkpoint; then the likelihoods, the samples, their features, the scores.
 """
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffusion.data.source import Source
-from diffusion.evaluation import bound, flow, protocol, sample_sets
-from diffusion.evaluation.protocol import FULL, Subject
-from diffusion.evaluation.sample_sets import Chain
+from diffusion.evaluation import likelihood, protocol, sample_sets
+from diffusion.evaluation.bound import BOUND
+from diffusion.evaluation.flow import FLOW
+from diffusion.evaluation.protocol import FULL
 from diffusion.evaluation.scores import INCEPTION, check_names, in_inception, in_small, network
+from diffusion.evaluation.subject import Chain, Subject, split
 from diffusion.experiment import build, load
-from diffusion.metrics import sample_set, small_image_scores
-from diffusion.metrics.feature_pass import Progress
+from diffusion.metrics import image_set, small_image_scores
+from diffusion.metrics.feature_pass import RealImages
 from diffusion.metrics.features import Extractor
-from diffusion.metrics.sample_set import SampleSet
+from diffusion.metrics.image_set import ImageSet
+from diffusion.metrics.progress import Counting
 from diffusion.metrics.small_image_scores import SMALL
 from diffusion.workdir import results
 from diffusion.workdir.results import Result
 from diffusion.workdir.run import Run
 
 FEW = 1000
-"""Samples drawn unasked for scores without Inception, at most."""
+"""Upper limit of the samples that are drawn by default for scores without Inception."""
 
 TEST, TRAIN = "test", "train"
+SPLITS = {TRAIN: True, TEST: False}
+"""Name -> whether it is the training split."""
 
-LIKELIHOODS = {
-    bound.NAME: (bound.measure, bound.lines),
-    flow.NAME: (flow.measure, flow.lines),
-}
-"""Metrics of the network on images, without samples: how each is measured, and told."""
+LIKELIHOODS = {kind.name: kind for kind in (BOUND, FLOW)}
+"""Metrics of the network on images, without samples."""
 
 
-class Asked(NamedTuple):
-    """What an evaluation is asked for; None is the usual."""
+class Request(NamedTuple):
+    """What to evaluate; None is the default."""
 
     metrics: tuple[str, ...] = ()
     """Names; none: the bound, and what applies to small labelled grey images."""
@@ -60,98 +63,93 @@ class Measured(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What will be done."""
+    """A request that can be carried out."""
 
-    asked: Asked
+    request: Request
     names: tuple[str, ...]
     subject: Subject
     sources: dict[str, Source]
     extractor: Extractor | None
-    given: SampleSet | None
+    samples: ImageSet | None
+    """Those of --samples."""
     n: int
     """Samples."""
 
 
-def prepare(folder: Path, run: Run, asked: Asked) -> Plan:
-    """Raises ValueError, before anything is computed, where something that was asked for cannot be had."""
-    check_names(asked.metrics, [*LIKELIHOODS])
-    sample_sets.check(run, asked.chain)
-    sources = {split: build.source(run.config, train=train) for split, train in bound.SPLITS.items()}
-    for split, source in sources.items():
+def prepare(folder: Path, run: Run, request: Request) -> Plan:
+    """Raises ValueError, before anything is computed, where the request cannot be carried out."""
+    check_names(request.metrics, [*LIKELIHOODS])
+    sample_sets.check(run, request.chain)
+    sources = {name: build.source(run.config, train=train) for name, train in SPLITS.items()}
+    for name, source in sources.items():
         if source.shape != run.shape:
-            raise ValueError(f"the {split} split of {source.name} has images of {source.shape}, the run of {run.shape}")
-    train = sources[TRAIN]
-    usual = [bound.NAME, *(SMALL if small_image_scores.fits(train) else ())]
-    names = tuple(dict.fromkeys(asked.metrics or usual))
+            raise ValueError(f"the {name} split of {source.name} has images of {source.shape}, the run of {run.shape}")
+    default = [BOUND.name, *(SMALL if small_image_scores.fits(sources[TRAIN]) else ())]
+    names = tuple(dict.fromkeys(request.metrics or default))
     scores = [name for name in names if name not in LIKELIHOODS]
     if len(scores) < len(names):
-        split = asked.split or TEST
-        bound.check(sources[split], split, asked.n)
-    if asked.samples and not scores:
+        name = request.split or TEST
+        split(name, sources[name], request.n)
+    if request.samples and not scores:
         raise ValueError(
-            f"--samples={asked.samples}: {names[0]} is not measured on samples; ask for --metrics=fid, kid, ..."
+            f"--samples={request.samples}: {names[0]} is not measured on samples; ask for --metrics=fid, kid, ..."
         )
-    given = _given(asked, run.shape) if asked.samples else None
+    samples = _read(request, run.shape) if request.samples else None
     inception = any(name in INCEPTION for name in scores)
-    n = given.n if given else asked.n or (FULL if inception else min(sources[TEST].size, FEW))
-    _check_scores(scores, asked, sources, n)
-    extractor = network(scores, asked.inception)
-    if given and len(scores) == len(names):
-        ours, params, step = build.experiment(run.config, run.shape, run.classes), None, 0
+    n = samples.n if samples else request.n or (FULL if inception else min(sources[TEST].size, FEW))
+    _check_scores(scores, request, sources, n)
+    extractor = network(scores, request.inception)
+    if samples and len(scores) == len(names):
+        experiment, params, step = build.experiment(run.config, run.shape, run.classes), None, 0
     else:
-        ours, params, step = load.load(folder, run, asked.step, asked.raw)
-    return Plan(asked, names, Subject(ours, params, folder, step, asked.raw), sources, extractor, given, n)
+        experiment, params, step = load.load(folder, run, request.step, request.raw)
+    return Plan(request, names, Subject(experiment, params, folder, step, request.raw), sources, extractor, samples, n)
 
 
-def run(plan: Plan, progress: Progress) -> Iterator[Measured]:
-    """Does it; yields each metric as it is measured and written."""
-    asked, subject = plan.asked, plan.subject
-    for name in [name for name in LIKELIHOODS if name in plan.names]:
-        measure, lines = LIKELIHOODS[name]
-        split = asked.split or TEST
-        source = plan.sources[split]
-        with progress(name, asked.n or source.size) as told:
-            result, path = measure(
-                subject, source, split, asked.n, asked.chain.grid, asked.batch_size, asked.chain.seed, told
-            )
-        yield Measured(result, path, lines(result))
+def run(plan: Plan, progress: Counting) -> Iterator[Measured]:
+    """Carries a plan out; yields each metric once it is measured and written."""
+    request, subject = plan.request, plan.subject
+    chain, name = request.chain, request.split or TEST
+    for kind in [kind for kind in LIKELIHOODS.values() if kind.name in plan.names]:
+        images = split(name, plan.sources[name], request.n)
+        with progress(kind.name, images.n) as count:
+            how: Any = dict(grid=chain.grid, batch_size=request.batch_size, seed=chain.seed, progress=count)
+            result, path = likelihood.measure(kind, subject, images, **how)
+        yield Measured(result, path, kind.lines(result))
     if set(plan.names) - LIKELIHOODS.keys():
         yield from _scores(plan, progress)
 
 
-def _scores(plan: Plan, progress: Progress) -> Iterator[Measured]:
-    asked, subject = plan.asked, plan.subject
-    if plan.given:
-        samples, facts = plan.given, _facts_of_given(plan)
+def _scores(plan: Plan, progress: Counting) -> Iterator[Measured]:
+    request, subject = plan.request, plan.subject
+    if plan.samples:
+        samples, facts, origin = plan.samples, _facts_of_files(plan), [_tag(request)]
     else:
-        with progress("samples", plan.n) as told:
-            batch = asked.batch_size or subject.ours.config.sample.batch_size
-            samples = sample_sets.draw(subject, asked.chain, plan.n, batch, told)
-        facts = sample_sets.facts(subject, asked.chain)
-    given = [asked.samples.stem] if asked.samples else []
-    train, test = plan.sources[TRAIN], plan.sources[TEST]
+        with progress("samples", plan.n) as count:
+            batch = request.batch_size or subject.experiment.config.sample.batch_size
+            samples = sample_sets.draw(subject, request.chain, plan.n, batch, count)
+        facts, origin = sample_sets.facts(subject, request.chain), []
 
     def written(result: Result, lines: list[str], *more: str) -> Measured:
-        names = [*given, *more, *protocol.departures(subject.ours, result.protocol)]
+        names = [*origin, *more, *protocol.departures(subject.experiment, result.protocol)]
         return Measured(result, results.write(subject.folder, result, *names), lines)
 
     if plan.extractor:
-        split = asked.split or TRAIN
-        source = plan.sources[split]
-        real = asked.reference_n or source.size
-        found = in_inception(
-            plan.names, plan.extractor, samples, source, split, real, asked.chain.seed, facts, subject.folder, progress
-        )
-        for result, lines in found:
-            yield written(result, lines, *[f"of{real}"] * (real < source.size))
-    for result, lines in in_small(plan.names, samples, train, test, facts):
+        name = request.split or TRAIN
+        source = plan.sources[name]
+        real = RealImages(source, name, request.reference_n or source.size)
+        parts, seed = subject.folder / results.FOLDER / "parts", request.chain.seed
+        options: Any = dict(seed=seed, facts=facts, parts=parts, progress=progress)
+        for result, lines in in_inception(plan.names, plan.extractor, samples, real, **options):
+            yield written(result, lines, *[f"of{real.n}"] * (real.n < source.size))
+    for result, lines in in_small(plan.names, samples, plan.sources[TRAIN], plan.sources[TEST], facts):
         yield written(result, lines)
 
 
-def _check_scores(names: list[str], asked: Asked, sources: dict[str, Source], n: int) -> None:
-    source = sources[asked.split or TRAIN]
-    if names and (asked.reference_n or 0) > source.size:
-        raise ValueError(f"--reference_n={asked.reference_n}: {source.name} has {source.size} images in that split")
+def _check_scores(names: list[str], request: Request, sources: dict[str, Source], n: int) -> None:
+    source = sources[request.split or TRAIN]
+    if names and (request.reference_n or 0) > source.size:
+        raise ValueError(f"--reference_n={request.reference_n}: {source.name} has {source.size} images in that split")
     for name in names:
         if name in SMALL:
             small_image_scores.check(name, sources[TRAIN], n)
@@ -159,18 +157,28 @@ def _check_scores(names: list[str], asked: Asked, sources: dict[str, Source], n:
             raise ValueError(f"--metrics={name} needs at least {INCEPTION[name].least} samples, and there are {n}")
 
 
-def _given(asked: Asked, shape: tuple[int, int, int]) -> SampleSet:
-    assert asked.samples is not None
-    found = sample_set.read(asked.samples, shape)
-    if asked.n and asked.n > found.n:
-        raise ValueError(f"--n={asked.n}: {asked.samples} has {found.n} images; give at most that many")
-    return found.first(asked.n) if asked.n else found
+def _read(request: Request, shape: tuple[int, int, int]) -> ImageSet:
+    assert request.samples is not None
+    images = image_set.read(request.samples, shape)
+    if request.n and request.n > images.n:
+        raise ValueError(f"--n={request.n}: {request.samples} has {images.n} images; give at most that many")
+    return images.first(request.n) if request.n else images
 
 
-def _facts_of_given(plan: Plan) -> dict[str, Any]:
-    """The protocol of images from elsewhere: nobody here knows what drew them."""
-    asked, ours = plan.asked, plan.subject.ours
+def _tag(request: Request) -> str:
+    """The part of a result's name that stands for --samples: the name of the file or folder, and a digest of its path.
+
+    Without the digest a/x.npz and b/x.npz would share their results.
+    """
+    assert request.samples is not None
+    path = request.samples.resolve()
+    return f"{path.name.removesuffix('.npz')}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+
+
+def _facts_of_files(plan: Plan) -> dict[str, Any]:
+    """The protocol of images from files: how they were drawn is not known."""
     unknown = ("step", "weights", "sampler", "grid", "steps", "eta", "clip", "seed", "paper")
-    known = protocol.of_run(ours, plan.subject.folder, 0)
-    facts: dict[str, Any] = {key: value for key, value in known.items() if key not in unknown}
-    return {**facts, **dict.fromkeys(unknown), "quantisation": "uint8 as given", "samples": str(asked.samples)}
+    run = protocol.of_run(plan.subject)
+    facts: dict[str, Any] = {key: value for key, value in run.items() if key not in unknown}
+    samples = str(plan.request.samples)
+    return {**facts, **dict.fromkeys(unknown), "quantisation": "uint8 as given", "samples": samples}

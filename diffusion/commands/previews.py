@@ -9,14 +9,16 @@ import jax
 import numpy as np
 
 from diffusion.core import respacing
+from diffusion.core.elbo import bits_per_dim
 from diffusion.data.source import Source
 from diffusion.data.toy import SHAPE, to_points
 from diffusion.evaluation import protocol
 from diffusion.evaluation.budget import Budget
+from diffusion.evaluation.subject import Subject
 from diffusion.experiment.build import Experiment
 from diffusion.figures.grid import grid
 from diffusion.figures.points import scatter
-from diffusion.metrics import colour_drift, likelihood, samples
+from diffusion.metrics import colour_drift, image_means, samples
 from diffusion.training import memory, noise_scale
 from diffusion.training.feed import Feed
 from diffusion.training.loop import Hooks
@@ -76,7 +78,7 @@ def hooks(
     def draw(params: Params) -> np.ndarray:
         run = lambda keys, labels: preview(params, keys, labels).x_0  # noqa: E731
         with memory.advised(lambda: BATCH.format(key="sample.batch_size", images=batch)):
-            pixels = np.concatenate(list(samples.draw(run, n, batch, c.seed, ours.classes)))
+            pixels = samples.draw(run, n, batch, c.seed, ours.classes)
         if line := colour_drift.warning(colour_drift.measure(pixels), levels):
             say(f"WARNING     {line}")
         return picture(pixels, ours.classes)
@@ -85,11 +87,16 @@ def hooks(
 
     def evaluate(state: TrainState) -> dict[str, float]:
         with memory.advised(lambda: BATCH.format(key="eval.batch_size", images=eval_batch)):
-            mean, error = likelihood.quick(partial(estimate, state.ema), held_out, some, eval_batch, c.seed)
+            columns = lambda *batch: estimate(state.ema, *batch)[:, None]  # noqa: E731
+            nats = image_means.measure(columns, held_out, some, eval_batch, c.seed)
+        mean, error = (float(bits_per_dim(x[0], int(np.prod(ours.shape)))) for x in (nats.mean, nats.error))
         values = {"bits_per_dim": mean, "standard_error": error, **noise(state)}
         if jax.process_index() > 0:
             return values
-        facts = protocol.of_run(ours, folder, int(state.step)) | {"split": "test", "images": len(some)}
+        facts = protocol.of_run(Subject(ours, state.ema, folder, int(state.step), raw=False)) | {
+            "split": "test",
+            "images": len(some),
+        }
         facts |= {"steps_per_image": steps, "clip": c.sample.clip, "seed": c.seed}
         results.write(folder, Result("estimate", values, {}, facts))
         return values

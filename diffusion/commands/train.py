@@ -16,7 +16,8 @@ from diffusion.config.validation import doubts, remarks, validate
 from diffusion.data.source import Source
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation.budget import Budget
-from diffusion.evaluation.summary import Findings, measure, write
+from diffusion.evaluation.subject import Subject
+from diffusion.evaluation.summary import Summary, measure, write
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
 from diffusion.published.recipes import deviations
@@ -36,7 +37,7 @@ from diffusion.workdir.writer import Silent, Writer
 class Outcome(NamedTuple):
     """How a run ended."""
 
-    findings: Findings
+    summary: Summary
     first: int
     """The step from which it went on; 0: it was done in one go."""
     step: int
@@ -170,28 +171,30 @@ def run(
                 programs=programs,
                 since=since,
             )
-        found = measure(ours, source, held_out, state.ema, budget)
+        subject = Subject(ours, state.ema, folder, int(state.step), raw=False)
+        summary = measure(subject, source, held_out, budget)
         try:
             if lead:
-                write(found, ours, held_out, folder, int(state.step))
-            finish(ours, found, int(state.step), folder, writer, say)
+                write(summary, subject, held_out)
+            finish(ours, summary, int(state.step), folder, writer, say)
         finally:  # where a full disk has stopped the report too, the state is what must be told of
             streams.rolling.require(int(state.step), state)
-        return Outcome(found, first, int(state.step))
+        return Outcome(summary, first, int(state.step))
 
 
 def finish(
-    ours: Experiment, found: Findings, step: int, folder: Path, writer: Writer, say: Callable[[str], None]
+    ours: Experiment, summary: Summary, step: int, folder: Path, writer: Writer, say: Callable[[str], None]
 ) -> None:
     """The closing report: samples from the full chain, the exact bound on held-out images, scores of the samples."""
     c = ours.config
     path = folder / "samples" / f"step_{step:07d}.png"
-    if len(found.drawn):
-        path = writer.grid(step, f"step_{step:07d}_{c.sample.sampler}", previews.picture(found.drawn, ours.classes))
-    if found.likelihood:
-        writer.scalars(step, {f"test/{name}": value for name, value in found.likelihood.report().items()})
-    if found.score:
-        writer.scalars(step, {f"test/{found.score.name}": found.score.value})
-    for line in found.lines():
+    if len(summary.samples):
+        picture = previews.picture(summary.samples, ours.classes)
+        path = writer.grid(step, f"step_{step:07d}_{c.sample.sampler}", picture)
+    if summary.bound:
+        writer.scalars(step, {f"test/{name}": value for name, value in summary.bound.values.items()})
+    if summary.distance:
+        writer.scalars(step, {f"test/{summary.distance.name}": summary.distance.values[summary.distance.name]})
+    for line in summary.lines():
         say(line)
     say(f"samples     {path}")

@@ -1,79 +1,25 @@
-"""The bound of a run over a data set, as a result file: batch by batch, taken up again where it was stopped."""
+"""The variational bound of a run, step by step: DDPM equation 5, and the rate-distortion table of its section 4.3."""
 
 from collections.abc import Callable
-from functools import partial
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-import diffusion
-from diffusion.core import respacing
-from diffusion.data.source import Source
-from diffusion.evaluation import protocol
-from diffusion.evaluation.protocol import Subject
+from diffusion.core.respacing import Grid
+from diffusion.core.types import Array, Image, Keys, Labels
+from diffusion.evaluation.likelihood import Likelihood
+from diffusion.experiment.build import Experiment
 from diffusion.metrics import likelihood, rate_distortion
-from diffusion.metrics.likelihood import Likelihood
-from diffusion.metrics.partial_results import Kept
-from diffusion.workdir import results
+from diffusion.metrics.image_means import Means
+from diffusion.training.state import Params
 from diffusion.workdir.results import Result, plus_minus
 
-NAME = "nll"
-SPLITS = {"train": True, "test": False}
-"""Name -> whether it is the training split."""
+
+def _columns(experiment: Experiment, grid: Grid) -> Callable[[Params, Keys, Image, Labels], Array]:
+    bound = experiment.bound(grid)
+    return lambda *batch: likelihood.bound_columns(bound(*batch))
 
 
-def measure(
-    subject: Subject,
-    source: Source,
-    split: str,
-    n: int | None = None,
-    grid: str | None = None,
-    batch_size: int | None = None,
-    seed: int = 0,
-    progress: Callable[[int], object] = lambda done: None,  # noqa: ARG005
-) -> tuple[Result, Path]:
-    """The exact bound over the first n images of a split (by default all), on a grid of steps (the config's).
-
-    Dropout is off, images are not flipped, x_0_hat is clipped as config.sample.clip says. Partial sums are kept below
-    eval/parts of the run until the result is there, bound to everything that the numbers depend on, which the batch
-    size and the devices are not. Raises ValueError where there are not n images.
-    """
-    ours, c = subject.ours, subject.ours.config
-    n = check(source, split, n)
-    text = c.sample.grid if grid is None else grid
-    chosen = respacing.parse(text)
-    batch = ours.batch(min(batch_size or c.eval.batch_size, n))
-    facts = {**protocol.of_run(ours, subject.folder, subject.step, subject.raw), **protocol.of_chain(ours, text)}
-    facts |= {"split": split, "images": n, "seed": seed}
-    own = ("config_hash", "step", "weights", "clip", "split", "images", "seed")
-    key = {name: facts[name] for name in own} | {
-        "parameters": protocol.digest(subject.params),
-        "steps": chosen(c.diffusion.T).tolist(),
-        "data": [source.name, source.size, *source.shape],
-        "version": diffusion.__version__,
-    }
-    kept = Kept(subject.folder / results.FOLDER / "parts", NAME, key)
-    bound = partial(ours.bound(chosen), subject.params)
-    found = likelihood.likelihood(bound, source, np.arange(n), batch, seed, kept, progress)
-    result = of(found, facts)
-    path = results.write(subject.folder, result, *protocol.departures(ours, facts, source.size))
-    kept.remove()
-    return result, path
-
-
-def check(source: Source, split: str, n: int | None) -> int:
-    """The number of images meant by n, None being all. Raises ValueError where the split has fewer."""
-    if n is not None and n > source.size:
-        raise ValueError(
-            f"--n={n}: the {split} split of {source.name} has {source.size} images; give at most that many"
-        )
-    return source.size if n is None else n
-
-
-def of(found: Likelihood, facts: dict[str, Any]) -> Result:
-    """The result for a bound; `facts` is its protocol."""
-    return Result(NAME, found.report(), found.series(), facts)
+def _summary(means: Means, dims: int) -> tuple[dict[str, float], dict[str, list[float]]]:
+    bound = likelihood.of_bound(means, dims)
+    return bound.report(), bound.series()
 
 
 def lines(result: Result) -> list[str]:
@@ -94,3 +40,7 @@ def lines(result: Result) -> list[str]:
         f"  rate + distortion  {v['rate']:.4f} + {v['distortion']:.4f}, RMSE {v['rmse']:.3f} of 255",
         *rate_distortion.lines(rows),
     ]
+
+
+BOUND = Likelihood("nll", _columns, _summary, lines)
+"""x_0_hat is clipped as config.sample.clip says."""

@@ -1,24 +1,24 @@
-"""How much looking a device can afford: previews and the closing report cost network evaluations too.
+"""How many images previews and the final evaluation may use on this device.
 
-64 samples by 1000 steps of the CIFAR-10 network are seconds on a GPU and hours on a CPU; the exact bound over its
-10,000 test images is minutes on a GPU and weeks on a CPU. On a CPU each look is cut down to a stated number of
-floating-point operations, by fewer images, and says so. The cut depends on the network and the platform alone, never on
-measured time, so a run stays reproducible.
+64 samples of the CIFAR-10 network with 1000 steps take seconds on a GPU and hours on a CPU; the exact bound over its
+10,000 test images takes minutes on a GPU and weeks on a CPU. On a CPU each evaluation is cut down to a stated number of
+floating-point operations, by fewer images, and reports it. The cut depends on the network and the platform alone, never
+on measured time, so a run stays reproducible.
 """
 
 from typing import NamedTuple
 
 
 class Budget(NamedTuple):
-    """What one look may cost."""
+    """What one evaluation may cost."""
 
     flop: float
     """Floating-point operations; infinite where there is no limit."""
     forward: float
-    """Those of one network evaluation of one image."""
+    """Floating-point operations of one network call on one image."""
 
     def images(self, wanted: int, steps: int) -> int:
-        """How many of `wanted` images can be afforded at `steps` network evaluations each; possibly none."""
+        """How many of `wanted` images the budget allows at `steps` network calls each; possibly none."""
         return int(min(wanted, self.flop / (self.forward * steps)))
 
 

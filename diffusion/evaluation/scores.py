@@ -1,7 +1,7 @@
-"""Scores of a sample set: which metrics there are, what each needs, and the results with their protocol.
+"""Scores of a sample set: the metrics, what each needs, and the results with their protocol.
 
-Everything that a metric needs is asked for before anything is computed. One pass over the images gives the features of
-all metrics; statistics of the reference images are kept in the user's cache.
+One pass over the images gives the features of all metrics; statistics of the reference images are stored in the user's
+cache.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,12 +15,13 @@ from diffusion.config.ranges import closest_name
 from diffusion.data.source import Source
 from diffusion.evaluation.protocol import FULL
 from diffusion.metrics import features, frechet, inception_score, kernel_distance
-from diffusion.metrics.feature_pass import Features, Progress, Real, one_pass
+from diffusion.metrics.feature_pass import Features, Layers, RealImages, of_real, one_pass
 from diffusion.metrics.features import Extractor
+from diffusion.metrics.image_set import ImageSet
 from diffusion.metrics.precision_recall import precision_recall
-from diffusion.metrics.sample_set import SampleSet
+from diffusion.metrics.progress import Counting
+from diffusion.metrics.score import Score
 from diffusion.metrics.small_image_scores import SMALL, Material
-from diffusion.workdir import results
 from diffusion.workdir.results import Result
 
 RESIZE = "bilinear to 299x299 as in the 2015 graph, (x - 128) / 128"
@@ -30,24 +31,19 @@ BATCH = {"cpu": 16}
 """Images given to Inception at a time by platform, where that is not 64: on CPUs more would cost memory alone."""
 
 
-class Judged(NamedTuple):
-    """A set of samples in Inception's features, and how to come by those of real images."""
+class Compared(NamedTuple):
+    """Inception's features of samples and of real images."""
 
     name: str
+    """Of the metric."""
     layer: str
-    n: int
-    seed: int
     samples: Features
-    real: Real
-
-
-class Score(NamedTuple):
-    """What a metric says."""
-
-    values: dict[str, float]
-    line: str
-    facts: dict[str, Any] = {}  # noqa: RUF012
-    """What the number depends on beside the samples and the reference."""
+    real: Features
+    n: int
+    """Samples."""
+    n_real: int
+    seed: int
+    """Of the subsets of KID."""
 
 
 class Metric(NamedTuple):
@@ -58,41 +54,45 @@ class Metric(NamedTuple):
     """Whether it compares vectors with vectors; else mean and covariance are enough."""
     compares: bool
     """Whether it needs real images."""
-    measure: Callable[[Judged], Score]
+    measure: Callable[[Compared], Score]
     least: int = 2
     """Images that it needs on either side."""
 
 
-def _frechet(m: Judged) -> Score:
-    value = frechet.distance(m.samples.moments[m.layer].moments(), m.real.moments[m.layer])
+def _frechet(m: Compared) -> Score:
+    value = frechet.distance(m.samples.moments[m.layer], m.real.moments[m.layer])
     few = m.n < FULL
-    note = f"  (of {m.n} samples, not 50,000: biased upwards, comparable with others of {m.n} alone)" if few else ""
+    notes = [f"of {m.n} samples, not 50,000: biased upwards, comparable with others of {m.n} alone"] * few
+    notes += [f"{m.n_real} reference images, fewer than 50,000"] * (m.n_real < FULL)
     title = m.name.upper() + (f"-{m.n}" if few else "")
+    line = f"{title:16} {value:.4f}" + (f"  ({'; '.join(notes)})" if notes else "")
     key = {("fid", True): f"fid_{m.n}"}.get((m.name, few), m.name)
-    return Score({key: value}, f"{title:16} {value:.4f}{note}", {"layer": m.layer})
+    return Score(m.name, {key: value}, [line], {"layer": m.layer})
 
 
-def _inception_score(m: Judged) -> Score:
+def _inception_score(m: Compared) -> Score:
     logits = m.samples.vectors[m.layer]
     mean, std = inception_score.inception_score(logits, SPLITS)
     whole, _ = inception_score.inception_score(logits, 1)
     line = f"{'inception score':16} {mean:.4f} +- {std:.4f} over {SPLITS} splits, {whole:.4f} in one"
-    return Score({"mean": mean, "std": std, "mean_1": whole}, line, {"layer": m.layer, "splits": SPLITS})
+    return Score(m.name, {"mean": mean, "std": std, "mean_1": whole}, [line], {"layer": m.layer, "splits": SPLITS})
 
 
-def _kid(m: Judged) -> Score:
+def _kid(m: Compared) -> Score:
     a, b = m.samples.vectors[m.layer], m.real.vectors[m.layer]
     size = min(SUBSET, len(a), len(b))
     mean, std = kernel_distance.kid(a, b, SUBSETS, size, m.seed)
-    facts = {"layer": m.layer, "subsets": SUBSETS, "subset_size": size}
+    facts = {"layer": m.layer, "subsets": SUBSETS, "subset_size": size, "subset_seed": m.seed}
     line = f"{'KID':16} {mean:.6f}, {std:.6f} from subset to subset ({SUBSETS} of {size})"
-    return Score({"mean": mean, "std": std}, line, facts)
+    return Score(m.name, {"mean": mean, "std": std}, [line], facts)
 
 
-def _precision_recall(m: Judged) -> Score:
+def _precision_recall(m: Compared) -> Score:
     precision, recall = precision_recall(m.real.vectors[m.layer], m.samples.vectors[m.layer], NEIGHBOURS)
-    line = f"{'precision':16} {precision:.4f}, recall {recall:.4f} (k = {NEIGHBOURS}, in pool_3)"
-    return Score({"precision": precision, "recall": recall}, line, {"layer": m.layer, "k": NEIGHBOURS})
+    unequal = m.n != m.n_real
+    note = f"; {m.n} samples and {m.n_real} real images: comparable with sets of these sizes alone" if unequal else ""
+    line = f"{'precision':16} {precision:.4f}, recall {recall:.4f} (k = {NEIGHBOURS}, in pool_3{note})"
+    return Score(m.name, {"precision": precision, "recall": recall}, [line], {"layer": m.layer, "k": NEIGHBOURS})
 
 
 INCEPTION = {
@@ -103,11 +103,11 @@ INCEPTION = {
     "kid": Metric("2048", whole=True, compares=True, measure=_kid),
     "precision_recall": Metric("2048", whole=True, compares=True, measure=_precision_recall, least=NEIGHBOURS + 1),
 }
-"""In the order in which they are measured: what needs the logits first, which are then forgotten."""
+"""In the order in which they are measured: what needs the logits first, which are then dropped."""
 
 
 def check_names(names: Sequence[str], others: Sequence[str]) -> None:
-    """Raises ValueError for a metric that is neither here nor among `others`."""
+    """Raises ValueError for a metric that is neither in INCEPTION or SMALL nor among `others`."""
     legal = [*others, *INCEPTION, *SMALL]
     for name in names:
         if name not in legal:
@@ -117,7 +117,7 @@ def check_names(names: Sequence[str], others: Sequence[str]) -> None:
 
 
 def network(names: Sequence[str], weights: Path | None) -> Extractor | None:
-    """The Inception network for those metrics that need it. Raises ValueError where its weights are not to be had."""
+    """The Inception network for those metrics that need it. Raises ValueError where its weights are not available."""
     layers = list(dict.fromkeys(INCEPTION[name].layer for name in names if name in INCEPTION))
     if not layers:
         return None
@@ -127,58 +127,57 @@ def network(names: Sequence[str], weights: Path | None) -> Extractor | None:
 def in_inception(
     names: Sequence[str],
     extractor: Extractor,
-    samples: SampleSet,
-    source: Source,
-    split: str,
-    n_reference: int,
+    samples: ImageSet,
+    real: RealImages,
+    *,
     seed: int,
     facts: Mapping[str, Any],
-    folder: Path,
-    progress: Progress,
+    parts: Path,
+    progress: Counting,
 ) -> Iterator[tuple[Result, list[str]]]:
-    """The results of the Inception metrics among `names`, with a line each; `facts` is the protocol of the samples.
+    """The results of the Inception metrics among `names`, with their lines; `facts` is the protocol of the samples.
 
-    Host memory: n D float32 of either set for KID and precision and recall, else one chunk and D^2. Parts of the passes
-    are kept below eval/parts of `folder` until they are done.
+    Host memory: n D float32 of either set for KID and precision and recall, else one chunk and D^2. Features are stored
+    in the folder `parts` until a pass is done.
     """
     refuse_broken(samples)
     chosen = {name: metric for name, metric in INCEPTION.items() if name in names}
-    parts = folder / results.FOLDER / "parts"
-    some = [metric for metric in chosen.values() if metric.compares]
-    real = Real(extractor, source, split, n_reference, RESIZE, *_layers(some), parts, progress)
-    found = one_pass(extractor, samples, *_layers(list(chosen.values())), parts, progress, "features")
-    own = {"split": split, "images": samples.n, "resize": RESIZE, "features": f"{extractor.name} {extractor.weights}"}
+    reference = _layers([metric for metric in chosen.values() if metric.compares])
+    of_reference = of_real(extractor, real, RESIZE, reference, parts, progress)
+    with progress("features", samples.n) as count:
+        of_samples = one_pass(extractor, samples, _layers(list(chosen.values())), parts, count)
+    network = f"{extractor.name} {extractor.weights}"
+    own = {"split": real.split, "images": samples.n, "resize": RESIZE, "features": network}
     for name, metric in chosen.items():
-        score = metric.measure(Judged(name, metric.layer, samples.n, seed, found, real))
+        score = metric.measure(Compared(name, metric.layer, of_samples, of_reference, samples.n, real.n, seed))
         stamp = {**facts, **own, "reference": real.facts if metric.compares else None, **score.facts}
-        yield Result(name, score.values, {}, stamp), [score.line]
+        yield Result(name, score.values, {}, stamp), score.lines
         if not metric.compares:
-            found.vectors.pop(metric.layer)
+            of_samples.vectors.pop(metric.layer)
 
 
 def in_small(
-    names: Sequence[str], samples: SampleSet, source: Source, held_out: Source, facts: Mapping[str, Any]
+    names: Sequence[str], samples: ImageSet, train: Source, held_out: Source, facts: Mapping[str, Any]
 ) -> Iterator[tuple[Result, list[str]]]:
     """The results of the metrics for small data among `names`, with their lines."""
     refuse_broken(samples)
     chosen = [name for name in SMALL if name in names]
-    material = Material(samples.pixels() if chosen else np.zeros(0), source, held_out)
+    material = Material(samples.pixels() if chosen else np.zeros(0), train, held_out)
     for name in chosen:
-        found = SMALL[name].measure(material)
-        stamp = {**facts, "split": "train", "images": samples.n, **found.facts}
-        yield Result(found.name, found.values, found.series, stamp), found.lines
+        score = SMALL[name].measure(material)
+        stamp = {**facts, "split": "train", "images": samples.n, **score.facts}
+        yield Result(score.name, score.values, score.series, stamp), score.lines
 
 
-def _layers(metrics: Sequence[Metric]) -> tuple[set[str], set[str]]:
-    """The layers of which moments are needed, and those of which all vectors."""
-    moments, vectors = ({m.layer for m in metrics if m.whole == whole} for whole in (False, True))
-    return moments, vectors
-
-
-def refuse_broken(samples: SampleSet) -> None:
-    """Raises ValueError where samples are not numbers."""
+def refuse_broken(samples: ImageSet) -> None:
+    """Raises ValueError where samples are not finite."""
     if samples.broken:
         raise ValueError(
             f"{samples.broken} of {samples.n} samples hold numbers that are not finite: the network has diverged, and "
             "no score of its samples means anything"
         )
+
+
+def _layers(metrics: Sequence[Metric]) -> Layers:
+    moments, vectors = ({m.layer for m in metrics if m.whole == whole} for whole in (False, True))
+    return Layers(moments, vectors)

@@ -1,4 +1,4 @@
-"""One pass of a feature extractor over a set of images, for all metrics that want its features."""
+"""One pass of a feature extractor over a set of images, for all metrics that need its features."""
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator
@@ -8,129 +8,136 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffusion.data.source import Source
-from diffusion.metrics import reference_statistics
+from diffusion.metrics.array_file import ArrayFile
 from diffusion.metrics.features import Extractor
 from diffusion.metrics.frechet import Moments, Stream
-from diffusion.metrics.partial_results import Kept
-from diffusion.metrics.sample_set import SampleSet, at_once
+from diffusion.metrics.image_set import ImageSet, at_once
+from diffusion.metrics.progress import Counting
+from diffusion.runtime.files import cache_folder
 
 CHUNK = 1000
-"""Images whose features are kept in one file until the pass is done."""
+"""Images whose features are stored in one file until the pass is done."""
 
-Progress = Callable[[str, int], Any]
-"""(what, total) -> a context that gives a function which is told how many images are done."""
+
+class Layers(NamedTuple):
+    """Which features of which layers are needed."""
+
+    moments: Collection[str] = ()
+    """Layers of which mean and covariance are enough."""
+    vectors: Collection[str] = ()
+    """Layers of which every image's vector is needed, for metrics that compare images with images."""
 
 
 class Features(NamedTuple):
-    """What one pass leaves of each layer."""
+    """Features of a set of images."""
 
-    moments: dict[str, Stream]
+    moments: dict[str, Moments]
     """Layer -> mean and covariance, in float64."""
     vectors: dict[str, np.ndarray]
-    """Layer -> all vectors, float32 [n, D]: for metrics that compare images with images."""
+    """Layer -> all vectors, float32 [n, D]."""
+
+
+class RealImages(NamedTuple):
+    """The first n images of a split of a data set."""
+
+    source: Source
+    split: str
+    n: int
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a result reports of them."""
+        return {"data": self.source.name, "split": self.split, "images": self.n}
 
 
 def one_pass(
-    extractor: Extractor,
-    images: SampleSet,
-    moments: Collection[str],
-    vectors: Collection[str],
-    folder: Path,
-    progress: Progress,
-    what: str,
+    extractor: Extractor, images: ImageSet, layers: Layers, folder: Path, count: Callable[[int], object]
 ) -> Features:
-    """The moments of some layers and the vectors of others, of all images of a set.
+    """The requested features of all images of a set.
 
-    Features of each finished chunk are kept in `folder`, named by its pixels, the layers and the weights, until the
-    pass is done: an interrupted one goes on. Memory: one chunk, D^2 for each of `moments`, n D for each of `vectors`.
-    Raises ValueError where a feature is not finite.
+    Features of each finished chunk are stored in `folder`, named by its pixels, the layers and the weights, until the
+    pass is done, so that an interrupted one resumes. Memory: one chunk, D^2 for each layer of moments, n D for each of
+    vectors. `count` is called with the number of images done. Raises ValueError where a feature is not finite, and for
+    fewer than two images where moments are requested.
     """
-    layers = sorted({*moments, *vectors})
-    streams = {layer: Stream() for layer in moments}
+    names = sorted({*layers.moments, *layers.vectors})
+    streams = {layer: Stream() for layer in layers.moments}
     arrays: dict[str, np.ndarray] = {}
-    files, done = [], 0
-    with progress(what, images.n) as told:
-        told(0)
-        for pixels in images.chunks(CHUNK):
-            found, kept = _features(extractor, layers, pixels, folder)
-            files.append(kept)
-            for layer, stream in streams.items():
-                stream.add(found[layer])
-            for layer in vectors:
-                if layer not in arrays:
-                    arrays[layer] = np.empty((images.n, found[layer].shape[1]), np.float32)
-                arrays[layer][done : done + len(pixels)] = found[layer]
-            done += len(pixels)
-            told(done)
-    for kept in files:
-        kept.remove()
-    return Features(streams, arrays)
+    chunks, done = [], 0
+    count(0)
+    for pixels in images.chunks(CHUNK):
+        chunk = _chunk(extractor, names, pixels, folder)
+        features = chunk.read(*names)
+        if not features:
+            extracted = extractor.extract(pixels)
+            features = {layer: np.asarray(extracted[layer], np.float32) for layer in names}
+            chunk.write(features)
+        chunks.append(chunk)
+        for layer, stream in streams.items():
+            stream.add(features[layer])
+        for layer in layers.vectors:
+            if layer not in arrays:
+                arrays[layer] = np.empty((images.n, features[layer].shape[1]), np.float32)
+            arrays[layer][done : done + len(pixels)] = features[layer]
+        done += len(pixels)
+        count(done)
+    for chunk in chunks:
+        chunk.remove()
+    return Features({layer: stream.moments() for layer, stream in streams.items()}, arrays)
 
 
-def _features(
-    extractor: Extractor, layers: list[str], pixels: np.ndarray, folder: Path
-) -> tuple[dict[str, np.ndarray], Kept]:
-    """The features of a chunk, from its file if it is there, and the file."""
+def _chunk(extractor: Extractor, layers: list[str], pixels: np.ndarray, folder: Path) -> ArrayFile:
+    """The file of a chunk's features."""
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
     key = {"network": extractor.name, "weights": extractor.weights, "layers": layers, "pixels": digest}
-    kept = Kept(folder, "features", {**key, "shape": list(pixels.shape)})
-    found = kept.load()
-    if not found:
-        everything = extractor.extract(pixels)
-        found = {layer: np.asarray(everything[layer], np.float32) for layer in layers}
-        kept.save(found)
-    return found, kept
+    return ArrayFile(folder, "features", {**key, "shape": list(pixels.shape)})
 
 
-class Real:
-    """Features of the first n images of a data set, from the user's cache or in one pass that fills it."""
+def of_real(
+    extractor: Extractor, real: RealImages, resize: str, layers: Layers, folder: Path, progress: Counting
+) -> Features:
+    """Features of real images, from the user's cache, or else in one pass whose results are stored there.
 
-    def __init__(
-        self,
-        extractor: Extractor,
-        source: Source,
-        split: str,
-        n: int,
-        resize: str,
-        moments: Collection[str],
-        vectors: Collection[str],
-        folder: Path,
-        progress: Progress,
-    ):
-        self.facts = {"data": source.name, "split": split, "images": n}
-        """What a result says of them."""
-        key = {**self.facts, "pixels": fingerprint(source), "resize": resize, "network": extractor.name}
-        key |= {"weights": extractor.weights}
-        passes: list[Features] = []
+    Nothing is computed, and no image but 64 is read, where the cache has all of them.
+    """
+    key = {**real.facts, "pixels": fingerprint(real.source), "resize": resize, "network": extractor.name}
+    key |= {"weights": extractor.weights}
+    passes: list[Features] = []
 
-        def features() -> Features:
-            if not passes:
-                passes.append(one_pass(extractor, _first(source, n), moments, vectors, folder, progress, "reference"))
-            return passes[0]
+    def features() -> Features:
+        if not passes:
+            with progress("reference", real.n) as count:
+                passes.append(one_pass(extractor, _images(real), layers, folder, count))
+        return passes[0]
 
-        def mean_and_covariance(layer: str) -> Moments:
-            ours = {**key, "layer": layer, "kind": "moments"}
-            return reference_statistics.moments(ours, None, lambda: features().moments[layer].moments())
+    def stored(kind: str, layer: str) -> ArrayFile:
+        return ArrayFile(cache_folder("reference"), kind, {**key, "layer": layer, "kind": kind})
 
-        def all_vectors(layer: str) -> np.ndarray:
-            ours = {**key, "layer": layer, "kind": "vectors"}
-            return reference_statistics.cached(ours, None, lambda: {"vectors": features().vectors[layer]})["vectors"]
+    def moments(layer: str) -> Moments:
+        def compute() -> dict[str, np.ndarray]:
+            return {name: np.asarray(value) for name, value in features().moments[layer]._asdict().items()}
 
-        self.moments = {layer: mean_and_covariance(layer) for layer in moments}
-        self.vectors = {layer: all_vectors(layer) for layer in vectors}
+        arrays = stored("moments", layer).cached(compute, *Moments._fields)
+        return Moments(arrays["mean"], arrays["covariance"], int(arrays["n"]))
+
+    def vectors(layer: str) -> np.ndarray:
+        compute = lambda: {"vectors": features().vectors[layer]}  # noqa: E731
+        return stored("vectors", layer).cached(compute, "vectors")["vectors"]
+
+    return Features({name: moments(name) for name in layers.moments}, {name: vectors(name) for name in layers.vectors})
 
 
-def _first(source: Source, n: int) -> SampleSet:
-    many = at_once(source.shape)
+def _images(real: RealImages) -> ImageSet:
+    size = at_once(real.source.shape)
 
     def blocks() -> Iterator[np.ndarray]:
-        for i in range(0, n, many):
-            yield source.read(np.arange(i, min(i + many, n)))[0]
+        for i in range(0, real.n, size):
+            yield real.source.read(np.arange(i, min(i + size, real.n)))[0]
 
-    return SampleSet(n, source.shape, blocks)
+    return ImageSet(real.n, real.source.shape, blocks)
 
 
 def fingerprint(source: Source) -> str:
-    """A digest of some images spread over a data set, which tells it from others of its name."""
+    """A digest of 64 images spread over a data set, which distinguishes it from others of its name."""
     index = np.unique(np.linspace(0, source.size - 1, 64).astype(np.int64))
     return f"{hashlib.sha256(source.read(index)[0].tobytes()).hexdigest()[:16]}_{source.size}"

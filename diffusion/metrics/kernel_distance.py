@@ -23,11 +23,11 @@ def kid(a: np.ndarray, b: np.ndarray, subsets: int = 100, size: int = 1000, seed
     values = []
     for _ in range(subsets):
         x = a[random.choice(len(a), size, replace=False)]
-        values.append(mmd2(x, b[random.choice(len(b), size, replace=False)]))
+        values.append(unbiased_mmd(x, b[random.choice(len(b), size, replace=False)]))
     return float(np.mean(values)), float(np.std(values))
 
 
-def mmd2(x: np.ndarray, y: np.ndarray) -> float:
+def unbiased_mmd(x: np.ndarray, y: np.ndarray) -> float:
     """E k(x, x') + E k(y, y') - 2 E k(x, y) with k(x, y) = (x.y / D + 1)^3, x' another vector than x; unbiased.
 
     In float64: the three means differ by far less than each is. Domain: at least two vectors of either kind.

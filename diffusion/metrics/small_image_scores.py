@@ -1,4 +1,4 @@
-"""Scores that need no published network: by classifiers of the data itself, and by distances between pixels."""
+"""Scores that need no published network: by a classifier of the data itself, and by distances between pixels."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,13 +6,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffusion.data.source import Source
-from diffusion.metrics import neighbours, small_image_features, svm_classifier
+from diffusion.metrics import frechet, neighbours
+from diffusion.metrics.score import Score
+from diffusion.metrics.small_image_classifier import MOST, classifier, features, slug
 
 SIDE = 32
-"""Labelled grey images up to this size are judged by classifiers of their own data."""
+"""The classifier is for labelled grey images up to this size."""
 
 SEARCHED = 2**29
-"""Bytes of training pixels that neighbours are searched among, at most."""
+"""Upper limit of the bytes of training pixels that neighbours are searched in."""
+
+SURE = 0.9
+"""Probability above which a class counts as clear."""
 
 
 class Material(NamedTuple):
@@ -20,27 +25,14 @@ class Material(NamedTuple):
 
     samples: np.ndarray
     """uint8 [n, H, W, C]."""
-    source: Source
-    """The training images."""
+    train: Source
     held_out: Source
 
 
-class Found(NamedTuple):
-    """What a score says."""
+class SmallMetric(NamedTuple):
+    """A metric, and the data that it is for."""
 
-    name: str
-    """Of the result."""
-    values: dict[str, float]
-    series: dict[str, list[float]]
-    facts: dict[str, Any]
-    """What it depends on beside the samples."""
-    lines: list[str]
-
-
-class Score(NamedTuple):
-    """A score, and the data that it is for."""
-
-    measure: Callable[[Material], Found]
+    measure: Callable[[Material], Score]
     least: int
     """Samples that it needs."""
     labelled: bool
@@ -48,61 +40,95 @@ class Score(NamedTuple):
 
 
 def fits(source: Source) -> bool:
-    """Whether data are small, grey and labelled images; what is one pixel high shows nothing."""
+    """Whether data are small, grey and labelled images; images one pixel high are points, not pictures."""
     return source.classes > 0 and source.shape[-1] == 1 and 1 < min(source.shape[:2]) <= max(source.shape[:2]) <= SIDE
 
 
 def check(name: str, source: Source, n: int) -> None:
-    """Raises ValueError where a score cannot be had for a data set, or for so few samples."""
-    score = SMALL[name]
-    if score.labelled and not fits(source):
+    """Raises ValueError where a metric does not apply to a data set, or to so few samples."""
+    metric = SMALL[name]
+    if metric.labelled and not fits(source):
         height, width, channels = source.shape
         raise ValueError(
             f"--metrics={name} needs labelled grey images of at most {SIDE}x{SIDE}; {source.name} has "
             f"{height}x{width}x{channels} and {source.classes} classes: use fid, kid or neighbours"
         )
-    if n < score.least:
-        raise ValueError(f"--metrics={name} needs at least {score.least} samples, got --n={n}")
+    if n < metric.least:
+        raise ValueError(f"--metrics={name} needs at least {metric.least} samples, got --n={n}")
+
+
+def distance(m: Material) -> Score:
+    """The Fréchet distance of samples from all training images, in the features of their classifier.
+
+    Comparable between sets of equal number, of one data set. The floor beside it is the distance of as many held-out
+    real images, or of all that exist. Raises ValueError for fewer than two samples and for data without labels.
+    """
+    model = classifier(m.train)
+    real = frechet.moments(features(model, m.train))
+    held_out = features(model, m.held_out, len(m.samples))
+    value = frechet.distance(frechet.moments(model.features(m.samples)), real)
+    floor = frechet.distance(frechet.moments(held_out), real)
+    name, n = f"fd_{slug(m.train)}", len(m.samples)
+    values = {
+        name: value,
+        f"{name}_samples": n,
+        f"{name}_floor": floor,
+        f"{name}_floor_images": len(held_out),
+        f"{name}_reference": m.train.size,
+        f"{name}_accuracy": model.accuracy(m.held_out),
+    }
+    line = (
+        f"{name:11} {value:.2f} for {n} samples, {floor:.2f} for {len(held_out)} held-out images: Fréchet distance to "
+        f"{m.train.size} training images in the features of a classifier of this data (no FID)"
+    )
+    return Score(name, values, [line], _facts(m, model.digest(), m.train.size))
+
+
+def classes(m: Material) -> Score:
+    """Which classes a classifier of the data assigns samples to, and how clearly.
+
+    A class says what a sample is closest to, not how good it is: every image, noise too, gets one. Raises ValueError
+    for data without labels.
+    """
+    model = classifier(m.train)
+    real = m.held_out.read(np.arange(min(m.held_out.size, MOST)))[0]
+    counts = np.bincount(model.classes(m.samples), minlength=m.train.classes).tolist()
+    sure, sure_real = (float((model.probabilities(x).max(axis=1) > SURE).mean()) for x in (m.samples, real))
+    accuracy, present = model.accuracy(m.held_out), sum(count > 0 for count in counts)
+    lines = [
+        f"classes     {' '.join(map(str, counts))}  ({present} of {len(counts)} occur; the classifier is right on "
+        f"{accuracy:.1%} of held-out real images)",
+        f"clear       {sure:.0%} of samples are assigned with probability above {SURE} ({sure_real:.0%} of held-out "
+        "real images are)",
+    ]
+    values = {"present": float(present), "accuracy": accuracy, "confident": sure, "confident_real": sure_real}
+    facts = _facts(m, model.digest(), m.train.size)
+    return Score("classes", values, lines, facts, {"histogram": [float(count) for count in counts]})
+
+
+def nearest(m: Material) -> Score:
+    """The nearest training image of each sample, in pixels: see neighbours.memorisation."""
+    train, other = _first(m.train, SEARCHED), _first(m.held_out, SEARCHED // 8)
+    found = neighbours.memorisation(m.samples, other, train)
+    facts = {"features": found.space, "reference": _reference(m.train, len(train))}
+    return Score("neighbours", found.report(), [found.line()], facts)
+
+
+def _facts(m: Material, digest: str, images: int) -> dict[str, Any]:
+    return {"features": f"classifier of {m.train.name} {digest}", "reference": _reference(m.train, images)}
 
 
 def _reference(source: Source, images: int) -> dict[str, Any]:
-    return {"reference": {"data": source.name, "split": "train", "images": images}}
-
-
-def _classifier(m: Material) -> Found:
-    score = small_image_features.score(m.source, m.held_out, m.samples)
-    weights = small_image_features.classifier(m.source).digest()
-    facts = {"features": f"classifier of {m.source.name} {weights}", **_reference(m.source, score.reference)}
-    return Found(score.name, score.report(), {}, facts, [score.line()])
-
-
-def _classes(m: Material) -> Found:
-    found = svm_classifier.judge(m.source, m.held_out, m.samples)
-    values = {
-        "present": float((found.histogram > 0).sum()),
-        "accuracy": found.accuracy,
-        "confident": found.confident,
-        "confident_real": found.confident_real,
-    }
-    series = {"histogram": [float(count) for count in found.histogram]}
-    facts = {"features": "support vector classifier on pixels", **_reference(m.source, min(m.source.size, 5000))}
-    return Found("classes", values, series, facts, found.lines())
-
-
-def _neighbours(m: Material) -> Found:
-    train, other = _first(m.source, SEARCHED), _first(m.held_out, SEARCHED // 8)
-    found = neighbours.memorisation(m.samples, other, train)
-    facts = {"features": found.space, **_reference(m.source, len(train))}
-    return Found("neighbours", found.report(), {}, facts, [found.line()])
+    return {"data": source.name, "split": "train", "images": images}
 
 
 def _first(source: Source, most: int) -> np.ndarray:
-    """The first images of a set, of so many bytes at most."""
+    """The first images of a set, up to so many bytes."""
     return source.read(np.arange(min(source.size, max(1, most // int(np.prod(source.shape))))))[0]
 
 
 SMALL = {
-    "fd_classifier": Score(_classifier, 2, labelled=True),
-    "classes": Score(_classes, 1, labelled=True),
-    "neighbours": Score(_neighbours, 1, labelled=False),
+    "fd_classifier": SmallMetric(distance, 2, labelled=True),
+    "classes": SmallMetric(classes, 1, labelled=True),
+    "neighbours": SmallMetric(nearest, 1, labelled=False),
 }

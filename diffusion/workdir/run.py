@@ -11,11 +11,9 @@ lock                 the process that trains in the folder, or was the last to
 """
 
 import json
-import os
-import socket
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +24,7 @@ from diffusion.config.config import config_hash, differences, flatten, restore, 
 from diffusion.config.schema import RESUMABLE
 from diffusion.runtime.errors import reason
 from diffusion.runtime.files import write_json
+from diffusion.runtime.lock import exclusive
 from diffusion.runtime.provenance import stamp
 from diffusion.workdir import manifest
 
@@ -64,26 +63,10 @@ def lock(workdir: Path) -> Iterator[None]:
 
     Raises ValueError naming the process that trains there, and where the folder cannot be written.
     """
-    with _writable(workdir):
-        workdir.mkdir(parents=True, exist_ok=True)
-        file = (workdir / "lock").open("a+b", buffering=0)  # what a full disk refuses is not tried again on closing
-    with file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            who = file.read(200).decode(errors="replace").strip() or "another process"
-            raise ValueError(
-                f"{workdir} is in use by {who}: wait until it ends or stop it, or give another --workdir"
-            ) from error
-        except (ImportError, OSError):  # no such locks on this system, or on this file system
-            pass
+    with ExitStack() as stack:
         with _writable(workdir):
-            file.seek(0)
-            file.truncate()
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+            advice = "wait until it ends or stop it, or give another --workdir"
+            stack.enter_context(exclusive(workdir / "lock", str(workdir), advice))
         yield
 
 

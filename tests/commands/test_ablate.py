@@ -306,11 +306,10 @@ def swept(tmp_path_factory):
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
-        patch.setattr("diffusion.metrics.small_image_features.EPOCHS", 2)
+        patch.setattr("diffusion.metrics.small_image_classifier.EPOCHS", 2)
         patch.setattr("diffusion.experiment.registry.UNet", OneConvolution)
         cheap = Hooks(lambda params: np.zeros((8, 8, 1), np.uint8), lambda state: {"zero": 0.0})  # noqa: ARG005
         patch.setattr("diffusion.commands.previews.hooks", lambda *_: cheap)
-        patch.setattr("diffusion.evaluation.summary.judge", lambda *_: None)
         for module in (train, ablate, sharding):  # one of the eight devices: programs compile faster
             patch.setattr(module, "make_mesh", partial(sharding.make_mesh, jax.devices()[:1]))
         scalars = train.Writer.scalars
@@ -420,19 +419,19 @@ def test_an_interrupted_run_of_another_config_is_refused(swept, tmp_path, monkey
 
 
 def test_numbers_that_are_not_finite_or_absurd_are_faults(swept):
-    from diffusion.evaluation.summary import Findings
-    from diffusion.metrics.likelihood import Likelihood
+    from diffusion.evaluation.summary import Summary
+    from diffusion.workdir.results import Result
 
-    def findings(total: float, broken: int = 0) -> Findings:
-        bound = Likelihood(8, total, 0.1, 0.0, total - 1, 1.0, np.zeros(4), np.zeros(4))
-        return Findings(np.zeros((8, 4, 4, 1), np.uint8), broken, bound, None, None)
+    def summary(total: float, broken: int = 0) -> Summary:
+        bound = Result("nll", {"bits_per_dim": total, "L_0": 1.0}, {}, {"images": 8})
+        return Summary(np.zeros((8, 4, 4, 1), np.uint8), broken, bound, (), ())
 
-    assert [ablate.fault(findings(x)) for x in (0.1, 3.5, 9999.0)] == ["", "", ""]
+    assert [ablate.fault(summary(x)) for x in (0.1, 3.5, 9999.0)] == ["", "", ""]
     for x in (math.nan, math.inf, -math.inf, 1e5):
-        assert ablate.fault(findings(x)) == f"the bound is {x:.3g} bits/dim"
-    assert ablate.fault(findings(3.5, broken=2)) == "2 of 8 samples are not finite"
+        assert ablate.fault(summary(x)) == f"the bound is {x:.3g} bits/dim"
+    assert ablate.fault(summary(3.5, broken=2)) == "2 of 8 samples are not finite"
     grid, cells, _ = swept
-    ended = ablate.Outcome(findings(math.nan), findings(math.nan).report(), 0, "x")
+    ended = ablate.Outcome(summary(math.nan), summary(math.nan).report(), 0, "x")
     assert json.loads(json.dumps(ablate.record(grid, cells[1], ended, 1.0), allow_nan=False))["results"]["L_0"] == 1.0
 
 

@@ -12,8 +12,9 @@ from diffusion.core.flow_likelihood import exact, hutchinson, log_prob, nll
 from diffusion.core.process import ve, vp
 from diffusion.core.types import fold
 from diffusion.data.source import in_memory
-from diffusion.evaluation import flow
-from diffusion.evaluation.protocol import Subject
+from diffusion.evaluation import flow, likelihood
+from diffusion.evaluation.flow import FLOW
+from diffusion.evaluation.subject import Subject, split
 from diffusion.experiment import build
 from diffusion.sampling.loop import image_keys
 from diffusion.workdir import results
@@ -170,49 +171,49 @@ def source():
 @pytest.mark.slow
 def test_bits_of_a_run(subject, source):
     """A result file of the mean and its error, whatever the batch; the same as image by image."""
-    result, path = flow.measure(subject, source, "test", seed=3)
-    again, _ = flow.measure(subject, source, "test", seed=3, batch_size=21)
+    result, path = likelihood.measure(FLOW, subject, split("test", source), seed=3)
+    again, _ = likelihood.measure(FLOW, subject, split("test", source), seed=3, batch_size=21)
     assert results.read(path) == again and path.name == "flow_nll_test_7_seed3.json"
     values = result.values
     assert values["bits_per_dim"] == pytest.approx(again.values["bits_per_dim"], rel=1e-5)
     assert values["images"] == 21 and result.protocol["clip"] is False and result.protocol["steps"] == 12
     assert "21 test images" in flow.lines(result)[0]
     assert not list(subject.folder.rglob("*.npz"))
-    measured = flow.likelihood(subject.ours, build.respacing.full)
+    measured = flow.columns(subject.experiment, respacing.full)
     batch = 24  # a multiple of the devices
     index = np.minimum(np.arange(batch), 20)
     pixels, labels = source.read(index)
     x_0 = (2 * pixels.astype(np.float32) - 255) / 255
     nats = measured(subject.params, image_keys(3, jnp.asarray(index)), jnp.asarray(x_0), jnp.asarray(labels))
-    bits = bits_per_dim(np.float64(nats[:21]), 64)
+    bits = bits_per_dim(np.float64(nats[:21, 0]), 64)
     assert values["bits_per_dim"] == pytest.approx(bits.mean(), rel=1e-5)
     assert values["standard_error"] == pytest.approx(bits.std(ddof=1) / np.sqrt(21), rel=1e-4)
 
 
 def test_a_stopped_measurement_goes_on(subject, source):
-    whole, _ = flow.measure(subject, source, "test", seed=4)
+    whole, _ = likelihood.measure(FLOW, subject, split("test", source), seed=4)
 
     def stop(done):
         if done >= 8:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        flow.measure(subject, source, "test", seed=4, progress=stop)
+        likelihood.measure(FLOW, subject, split("test", source), seed=4, progress=stop)
     told = []
-    resumed, _ = flow.measure(subject, source, "test", seed=4, progress=told.append)
+    resumed, _ = likelihood.measure(FLOW, subject, split("test", source), seed=4, progress=told.append)
     assert told[0] == 8 and told[-1] == 21
     assert resumed.values["bits_per_dim"] == pytest.approx(whole.values["bits_per_dim"], rel=1e-6)
 
 
 def test_more_images_than_there_are(subject, source):
     with pytest.raises(ValueError, match="has 21 images; give at most that many"):
-        flow.measure(subject, source, "test", n=22)
+        likelihood.measure(FLOW, subject, split("test", source, 22))
 
 
 def test_the_network_is_not_clipped(subject, source):
     """The same number whether or not samples are clipped."""
-    config = subject.ours.config.copy_and_resolve_references()
+    config = subject.experiment.config.copy_and_resolve_references()
     config.sample.clip = not config.sample.clip
-    other = subject._replace(ours=subject.ours._replace(config=config))
-    values = [flow.measure(one, source, "test", n=8, seed=5)[0].values for one in (subject, other)]
+    other = subject._replace(experiment=subject.experiment._replace(config=config))
+    values = [likelihood.measure(FLOW, one, split("test", source, 8), seed=5)[0].values for one in (subject, other)]
     assert values[0] == values[1]

@@ -206,7 +206,7 @@ def run(tmp_path_factory):
 def test_a_run_ends_in_the_law_of_its_data(run):
     """Sliced Wasserstein distance below 0.05, where a standard normal cloud has 0.5 and the ring's radius is 0.7."""
     _, outcome, _ = run
-    drawn = toy.to_points(outcome.findings.drawn)
+    drawn = toy.to_points(outcome.summary.samples)
     data = toy.to_points(toy.toy("mixture", train=False).arrays[0][:1000])
     noise = np.random.default_rng(0).normal(size=(1000, 2))
     assert sliced_wasserstein(noise, data) > 0.3
@@ -248,11 +248,11 @@ def test_a_run_learns_what_there_is_to_learn(run):
 def test_a_run_reports_and_shows_points(run):
     folder, outcome, said = run
     assert any("toy:mixture: 20000 train and 2000 held-out images of 1x2x1" in line for line in said)
-    assert outcome.findings.score is None and outcome.findings.judgement is None
-    assert math.isfinite(outcome.findings.likelihood.total)
+    assert outcome.summary.scores == ()
+    assert math.isfinite(outcome.summary.bound.values["bits_per_dim"])
     (picture,) = (folder / "samples").glob("*_ancestral.png")
     found = np.asarray(Image.open(picture))
-    np.testing.assert_array_equal(found, scatter(toy.to_points(outcome.findings.drawn), looks.GRID_SIDE)[..., 0])
+    np.testing.assert_array_equal(found, scatter(toy.to_points(outcome.summary.samples), looks.GRID_SIDE)[..., 0])
     previews = [path for path in (folder / "samples").glob("*.png") if path != picture]
     assert previews and all(Image.open(path).size == (looks.GRID_SIDE, looks.GRID_SIDE) for path in previews)
 

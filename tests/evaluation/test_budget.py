@@ -9,6 +9,7 @@ from diffusion.data.embedded import digits
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import summary
 from diffusion.evaluation.budget import UNLIMITED, Budget
+from diffusion.evaluation.subject import Subject
 from diffusion.experiment import build
 from tests.support.networks import TwoConvolutions, using
 
@@ -19,7 +20,7 @@ def test_images_are_what_the_operations_pay_for():
     assert UNLIMITED.images(10**9, 4000) == 10**9
 
 
-def test_the_final_measurement_is_cut_and_says_so():
+def test_the_final_evaluation_is_cut_and_reports_it(tmp_path):
     """T = 4 steps of a small network; a budget for 3 images by 4 steps."""
     config = default_config()
     config.update_from_flattened_dict(
@@ -36,13 +37,13 @@ def test_the_final_measurement_is_cut_and_says_so():
     )
     with using(TwoConvolutions):
         ours = build.experiment(config, (8, 8, 1), 10, make_mesh(jax.devices()[:1]))
-    params = ours.create_state().ema
+    subject = Subject(ours, ours.create_state().ema, tmp_path, 0, raw=False)
     forward = train.forward_flops(ours)
-    found = summary.measure(ours, digits(True), digits(False), params, Budget(12.5 * forward, forward))
-    assert found.drawn.shape == (3, 8, 8, 1) and found.likelihood is not None and found.likelihood.images == 3
-    assert [line.split()[1:3] for line in found.lines()[:2]] == [["3", "samples"], ["3", "held-out"]]
-    nothing = summary.measure(ours, digits(True), digits(False), params, Budget(forward, forward))
-    assert nothing.drawn.shape == (0, 8, 8, 1) and nothing.likelihood is None and nothing.score is None
+    cut = summary.measure(subject, digits(True), digits(False), Budget(12.5 * forward, forward))
+    assert cut.samples.shape == (3, 8, 8, 1) and cut.bound is not None and cut.bound.values["images"] == 3
+    assert [line.split()[1:3] for line in cut.lines()[:2]] == [["3", "samples"], ["3", "held-out"]]
+    nothing = summary.measure(subject, digits(True), digits(False), Budget(forward, forward))
+    assert nothing.samples.shape == (0, 8, 8, 1) and nothing.bound is None and nothing.distance is None
     assert [line.split()[:2] for line in nothing.cuts] == [["left", "out"]] * 2
 
 

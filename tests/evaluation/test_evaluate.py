@@ -7,7 +7,6 @@ refused in one line where they cannot be had.
 import json
 import math
 from contextlib import nullcontext
-from functools import partial
 from itertools import count
 
 import jax
@@ -23,16 +22,17 @@ from diffusion.core.types import fold
 from diffusion.data.embedded import digits
 from diffusion.data.source import Source, in_memory
 from diffusion.distributed.sharding import make_mesh
-from diffusion.evaluation import bound as bounding
 from diffusion.evaluation import protocol, sample_sets, scores, summary
-from diffusion.evaluation.protocol import Subject
-from diffusion.evaluation.sample_sets import Chain
+from diffusion.evaluation.bound import BOUND
+from diffusion.evaluation.likelihood import measure
+from diffusion.evaluation.subject import Chain, Subject, split
 from diffusion.experiment import build, load
-from diffusion.metrics import feature_pass, frechet, rate_distortion
+from diffusion.metrics import feature_pass, frechet, image_means, image_set, rate_distortion, small_image_scores
+from diffusion.metrics.feature_pass import RealImages
 from diffusion.metrics.features import Extractor
+from diffusion.metrics.image_set import ImageSet
 from diffusion.metrics.inception_score import inception_score
-from diffusion.metrics.likelihood import likelihood
-from diffusion.metrics.partial_results import Kept
+from diffusion.metrics.likelihood import bound_columns, of_bound
 from diffusion.workdir import results
 from diffusion.workdir.results import Result
 from diffusion.workdir.run import Run
@@ -80,6 +80,11 @@ def stop_after(n):
             raise Stop
 
     return told
+
+
+def likelihood(bound, source, indices, batch_size, seed):
+    means = image_means.measure(lambda *batch: bound_columns(bound(*batch)), source, indices, batch_size, seed)
+    return of_bound(means, int(np.prod(source.shape)))
 
 
 # --------------------------------------------------------------------------------------------------- the bound itself
@@ -169,7 +174,7 @@ def test_devices_and_batch_sizes_give_the_same_bound(subjects):
     """37 images, whose last batch is short: one device and eight, batches of 8, 16 and 40."""
     test = digits(False)
     found = [
-        bounding.measure(one, test, "test", 37, None, batch, 3)[0]
+        measure(BOUND, one, split("test", test, 37), batch_size=batch, seed=3)[0]
         for one, batch in [(subjects[0], 8), (subjects[0], 40), (subjects[-1], 16)]
     ]
     for other in found[1:]:
@@ -181,14 +186,14 @@ def test_devices_and_batch_sizes_give_the_same_bound(subjects):
 
 def test_an_interrupted_bound_goes_on_and_ends_in_the_same_bits(subject):
     test = digits(False)
-    measure = partial(bounding.measure, subject, test, "test", 37, "10", 8)
-    whole, path = measure()
+    how = dict(grid="10", batch_size=8)
+    whole, path = measure(BOUND, subject, split("test", test, 37), **how)
     path.unlink()
     with pytest.raises(Stop):
-        measure(progress=stop_after(16))
+        measure(BOUND, subject, split("test", test, 37), **how, progress=stop_after(16))
     (kept,) = (subject.folder / "eval" / "parts").iterdir()
     told = []
-    again, path = measure(progress=told.append)
+    again, path = measure(BOUND, subject, split("test", test, 37), **how, progress=told.append)
     assert told == [16, 24, 32, 37]
     assert (again.values, again.series) == (whole.values, whole.series)
     assert results.read(path) == again and not kept.exists()
@@ -196,42 +201,25 @@ def test_an_interrupted_bound_goes_on_and_ends_in_the_same_bits(subject):
 
 def test_parts_of_another_protocol_are_not_used(subject):
     test = digits(False)
-    measure = partial(bounding.measure, subject, test, "test", batch_size=8)
+    usual = {"grid": "5", "batch_size": 8}
     with pytest.raises(Stop):
-        measure(n=24, grid="5", progress=stop_after(16))
+        measure(BOUND, subject, split("test", test, 24), **usual, progress=stop_after(16))
     other = jax.tree.map(lambda x: x + 0.01, subject.params)
-    changes = [{"seed": 1}, {"n": 25}, {"grid": "4"}]
-    for changed in changes:
+    for n, changed in [(24, {"seed": 1}), (25, {}), (24, {"grid": "4"})]:
         told = []
-        measure(**{"n": 24, "grid": "5", **changed}, progress=told.append)
+        measure(BOUND, subject, split("test", test, n), **{**usual, **changed}, progress=told.append)
         assert told[0] == 0, changed
     told = []
-    bounding.measure(subject._replace(params=other), test, "test", 24, "5", 8, progress=told.append)
+    measure(BOUND, subject._replace(params=other), split("test", test, 24), **usual, progress=told.append)
     assert told[0] == 0
-    told = []
-    measure(n=24, grid="5", batch_size=5, progress=told.append)  # the batch size is no part of it
+    told = []  # the batch size is no part of the key
+    measure(BOUND, subject, split("test", test, 24), grid="5", batch_size=5, progress=told.append)
     assert told[0] == 16
-
-
-def test_damaged_parts_are_begun_anew(tmp_path):
-    kept = Kept(tmp_path, "nll", {"a": 1})
-    kept.save({"x": np.arange(3)})
-    assert kept.load()["x"].tolist() == [0, 1, 2] and Kept(tmp_path, "nll", {"a": 2}).load() == {}
-    kept.path.write_bytes(kept.path.read_bytes()[:60])
-    with pytest.warns(UserWarning, match="is damaged and is begun anew"):
-        assert kept.load() == {}
-
-
-def test_parts_are_written_from_time_to_time(tmp_path):
-    eager, lazy = Kept(tmp_path, "a", {}, 0.0), Kept(tmp_path, "b", {}, 1e9)
-    for kept in (eager, lazy):
-        kept.offer({"x": np.zeros(1)})
-    assert eager.path.exists() and not lazy.path.exists()
 
 
 def test_memory_of_a_bound_does_not_grow_with_the_images(subject):
     with pytest.raises(Stop):
-        bounding.measure(subject, digits(False), "test", 200, "10", 8, progress=stop_after(160))
+        measure(BOUND, subject, split("test", digits(False), 200), grid="10", batch_size=8, progress=stop_after(160))
     (kept,) = (subject.folder / "eval" / "parts").iterdir()
     with np.load(kept) as file:
         assert sum(file[name].size for name in file.files) == 2 * (2 * 10 + 3) + 2
@@ -302,11 +290,11 @@ def test_what_is_no_result_is_left_out_with_a_line(tmp_path, text):
 
 
 def test_suffixes_tell_departures_from_the_usual(subject):
-    ours = subject.ours
-    usual = protocol.of_samples(ours) | {"weights": "ema", "images": 50_000}
-    assert protocol.departures(ours, usual) == []
-    chain = protocol.of_samples(ours, "ddim", "4,2", 0.5, 3, True) | {"weights": "raw", "images": 10}
-    assert protocol.departures(ours, chain) == ["ddim", "4-2", "eta0.5", "seed3", "raw", "truncated", "n10"]
+    experiment = subject.experiment
+    usual = protocol.of_samples(experiment) | {"weights": "ema", "images": 50_000}
+    assert protocol.departures(experiment, usual) == []
+    chain = protocol.of_samples(experiment, Chain("ddim", "4,2", 0.5, 3, True)) | {"weights": "raw", "images": 10}
+    assert protocol.departures(experiment, chain) == ["ddim", "4-2", "eta0.5", "seed3", "raw", "truncated", "n10"]
 
 
 # ------------------------------------------------------------------------------------------------- scores of samples
@@ -332,9 +320,9 @@ def prepare(subject, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(scores.features, "inception", lambda *_, **__: toy(calls))
     monkeypatch.setattr("diffusion.experiment.registry.UNet", OneConvolution)
-    monkeypatch.setattr(load, "load", lambda *_: (subject.ours, subject.params, subject.step))
+    monkeypatch.setattr(load, "load", lambda *_: (subject.experiment, subject.params, subject.step))
     run = Run(config(), (8, 8, 1), 10)
-    return (lambda **asked: evaluate.prepare(subject.folder, run, evaluate.Asked(**asked))), calls
+    return (lambda **asked: evaluate.prepare(subject.folder, run, evaluate.Request(**asked))), calls
 
 
 def quiet(what, total):  # noqa: ARG001
@@ -399,7 +387,11 @@ def test_a_full_set_is_called_fid(subject, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     samples = sample_sets.draw(subject, Chain(grid="2"), 12, 8)
     ((result, lines),) = scores.in_inception(
-        ["fid"], toy([]), samples, digits(True), "train", 50, 0, {}, tmp_path, quiet
+        ["fid"],
+        toy([]),
+        samples,
+        RealImages(digits(True), "train", 50),
+        **dict(seed=0, facts={}, parts=tmp_path, progress=quiet),
     )
     assert list(result.values) == ["fid"] and lines[0].startswith("FID ") and "biased" not in lines[0]
 
@@ -432,14 +424,52 @@ def test_samples_from_a_file_are_scored_and_stay_of_unknown_origin(prepare, tmp_
     (found,) = evaluate.run(make(metrics=("fid",), samples=tmp_path / "mine.npz", reference_n=30), quiet)
     assert found.result.values["fid_30"] == pytest.approx(0.0, abs=1e-4)
     assert found.result.protocol["sampler"] is None and found.result.protocol["step"] is None
-    assert found.result.protocol["samples"].endswith("mine.npz") and found.path.name == "fid_train_mine_of30_n30.json"
+    assert (
+        found.result.protocol["samples"].endswith("mine.npz")
+        and found.path.name.startswith("fid_train_mine_")
+        and found.path.name.endswith("_of30_n30.json")
+    )
     (part,) = evaluate.run(make(metrics=("fid",), samples=tmp_path / "mine.npz", n=20, reference_n=30), quiet)
     assert list(part.result.values) == ["fid_20"]
 
 
+def test_results_of_other_files_and_other_seeds_lie_apart(prepare, tmp_path):
+    """The path names a result, whatever its dots; KID's subsets follow from the seed, which its protocol quotes."""
+    make, _ = prepare
+    pixels = digits(True).read(np.arange(12))[0]
+    places = [tmp_path / name for name in ("o/w1.0", "o/w1.5", "a/x.npz", "b/x.npz")]
+    paths = []
+    for place in places:
+        place.parent.mkdir(exist_ok=True)
+        if place.suffix == ".npz":
+            np.savez(place, arr_0=pixels)
+        else:
+            image_set.write_folder(place, ImageSet(12, (8, 8, 1), lambda: iter([pixels])))
+        (found,) = evaluate.run(make(metrics=("fid",), samples=place, reference_n=30), quiet)
+        paths.append(found.path)
+    assert len(set(paths)) == 4 and "w1.5" in paths[1].name
+    found = [
+        next(evaluate.run(make(metrics=("kid",), samples=places[2], reference_n=30, chain=Chain(seed=s)), quiet))
+        for s in (0, 1)
+    ]
+    assert [one.result.protocol["subset_seed"] for one in found] == [0, 1]
+    assert found[0].result.values != found[1].result.values and found[0].path != found[1].path
+    assert evaluate.protocol.departures(make(n=2).subject.experiment, {"seed": 3, "subset_seed": 3}) == ["seed3"]
+
+
+def test_a_network_that_computes_in_float32_is_quoted_with_it(subject):
+    c = config()
+    c.net.dtype = "bfloat16"
+    assert protocol.of_run(subject)["precision"].startswith("float32, ")  # the stand-in has no such parameter
+    for name, expected in (("mlp", "float32"), ("unet", "bfloat16")):
+        c.net.name = name
+        experiment = subject.experiment._replace(config=c, net=build.network(c, 1, 10))
+        assert protocol.of_run(subject._replace(experiment=experiment))["precision"].startswith(f"{expected}, ")
+
+
 def test_small_data_have_scores_of_their_own(prepare, monkeypatch):
     make, _ = prepare
-    monkeypatch.setattr("diffusion.metrics.small_image_features.EPOCHS", 2)
+    monkeypatch.setattr("diffusion.metrics.small_image_classifier.EPOCHS", 2)
     plan = make(metrics=("fd_classifier", "classes", "neighbours"), n=16, chain=Chain(grid="3"))
     found = {m.result.name: m.result for m in evaluate.run(plan, quiet)}
     assert set(found) == {"fd_digits", "classes", "neighbours"}
@@ -469,7 +499,7 @@ def test_a_network_that_diverged_is_not_scored(prepare, subject):
         ({"metrics": ("inception_score",), "n": 9}, "inception_score needs at least 10 samples"),
         ({"metrics": ("fid",), "n": 50, "reference_n": 1501}, "digits has 1500 images in that split"),
         ({"metrics": ("nll",), "samples": "a.npz"}, "nll is not measured on samples"),
-        ({"metrics": ("fid",), "samples": "nowhere.npz"}, "there is no such file or folder"),
+        ({"metrics": ("fid",), "samples": "nowhere.npz"}, "no such file or folder"),
         ({"metrics": ("fid",), "samples": "text.npz"}, "no .npz file with an array arr_0"),
         ({"metrics": ("fid",), "samples": "other.npz"}, "no .npz file with an array arr_0"),
         ({"metrics": ("fid",), "samples": "float.npz"}, r"arr_0 is float32 \[4, 8, 8, 1\]"),
@@ -497,19 +527,31 @@ def test_scores_of_small_grey_images_are_not_for_others():
     colour = in_memory("colour", np.zeros((20, 8, 8, 3), np.uint8), np.zeros(20, np.int64), 2)
     for name in ("fd_classifier", "classes"):
         with pytest.raises(ValueError, match=f"--metrics={name} needs labelled grey images of at most 32x32"):
-            evaluate.small_scores.check(name, colour, 20)
-    evaluate.small_scores.check("neighbours", colour, 20)
+            small_image_scores.check(name, colour, 20)
+    small_image_scores.check("neighbours", colour, 20)
 
 
-def test_the_closing_report_is_written_as_results(subject):
-    """What training writes at its end has the name, the keys and the protocol of what scripts/evaluate.py writes."""
-    bound = summary.bound(subject.ours._replace(config=config()), digits(False), subject.params, 16)
-    found = summary.Findings(np.zeros((0, 8, 8, 1), np.uint8), 0, bound, None, None)
-    summary.write(found, subject.ours, digits(False), subject.folder, 7)
-    closing = results.read(subject.folder / "eval" / "nll_test_7_n16.json")
-    measured, path = bounding.measure(subject, digits(False), "test", 16)
-    assert path.name == "nll_test_7_n16.json"
+def test_the_final_evaluation_is_written_as_results(subject, tmp_path, monkeypatch):
+    """What training writes at its end has the name, the numbers and the protocol of what scripts/evaluate.py writes."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("diffusion.metrics.small_image_classifier.EPOCHS", 2)
+    c = config()
+    c.eval.n, c.sample.n = 16, 4
+    subject = subject._replace(experiment=subject.experiment._replace(config=c))
+    final = summary.measure(subject, digits(True), digits(False))
+    summary.write(final, subject, digits(False))
+    written = {path.name: result for path, result in results.find(subject.folder)}
+    assert list(written) == ["classes_train_7_n4.json", "fd_digits_train_7_n4.json", "nll_test_7_n16.json"]
+    measured, path = measure(BOUND, subject, split("test", digits(False), 16))
+    closing = written[path.name]
     assert closing.values == pytest.approx(measured.values, rel=1e-6) and closing.protocol == measured.protocol
+    samples = sample_sets.draw(subject, Chain(), 4, 8)
+    facts = sample_sets.facts(subject, Chain())
+    for result, lines in scores.in_small(summary.SCORES, samples, digits(True), digits(False), facts):
+        closing = written[f"{result.name}_train_7_n4.json"]
+        assert closing.values == result.values and closing.protocol == json.loads(json.dumps(result.protocol))
+        assert set(lines) <= set(final.lines())
+    assert final.report()["bits_per_dim"] == measured.values["bits_per_dim"] and final.report()["fd_digits"] > 0
 
 
 def test_a_mean_of_one_image_is_given_without_an_error():

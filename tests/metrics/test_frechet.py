@@ -1,12 +1,10 @@
-"""The Fréchet distance, and the features that small labelled images are scored in."""
+"""The Fréchet distance of two sets of features, and the stream of their moments."""
 
 import numpy as np
 import pytest
 from scipy import linalg
 
-from diffusion.data import embedded
-from diffusion.data.source import in_memory
-from diffusion.metrics import frechet, small_image_features, vectors
+from diffusion.metrics import frechet, vectors
 from diffusion.metrics.frechet import Moments, Stream, distance, moments
 
 
@@ -214,127 +212,3 @@ def test_moments_are_no_view_of_the_stream(rng):
     found = stream.moments()
     stream.add(10 + x)
     np.testing.assert_array_equal(found.mean, moments(x).mean)
-
-
-# -------------------------------------------------------------------------------------------------------- the features
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("classifiers")
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return embedded.digits(train=True), embedded.digits(train=False)
-
-
-def some(source, n: int):
-    pixels, labels = source.arrays
-    return in_memory(source.name, pixels[:n], labels[:n], source.classes)
-
-
-def test_classifier_is_right_on_real_digits(digits, cache):
-    train, test = digits
-    pixels, labels = test.arrays
-    model = small_image_features.classifier(train, cache)
-    assert (model.classes(pixels) == labels).mean() > 0.9
-    assert model.features(pixels).shape == (test.size, 64) and model.features(pixels).dtype == np.float64
-    layers = model.extract(pixels)
-    assert list(layers) == ["64", "logits"] and layers["logits"].shape == (test.size, 10)
-    np.testing.assert_array_equal(layers["64"], model.features(pixels))
-
-
-def test_digest_tells_classifiers_apart(digits, tmp_path):
-    model, same, other = (small_image_features.classifier(some(digits[0], n), tmp_path) for n in (60, 60, 70))
-    assert model.digest() == same.digest() != other.digest() and len(model.digest()) == 64
-
-
-def test_features_are_those_of_the_library(digits, monkeypatch, tmp_path):
-    """The outputs computed from our features are the library's own probabilities."""
-    from sklearn import neural_network
-
-    fitted = []
-
-    class Spy(neural_network.MLPClassifier):
-        def fit(self, x, y):
-            fitted.append((super().fit(x, y), x))
-            return self
-
-    monkeypatch.setattr(neural_network, "MLPClassifier", Spy)
-    train = some(digits[0], 200)
-    model = small_image_features.classifier(train, tmp_path)
-    ((theirs, x),) = fitted
-    logits = model.features(train.arrays[0]) @ model.weights[-1] + model.biases[-1]
-    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    # Images come to the library in the order of the training set, or the two would not agree.
-    np.testing.assert_allclose(odds / odds.sum(axis=1, keepdims=True), theirs.predict_proba(x), atol=1e-9)
-
-
-def test_training_is_deterministic_and_cached_by_content(digits, tmp_path):
-    train = some(digits[0], 100)
-    first, again = (small_image_features.classifier(train, tmp_path / name) for name in ("a", "b"))
-    for a, b in zip(first.weights + first.biases, again.weights + again.biases, strict=True):
-        np.testing.assert_array_equal(a, b)
-
-    (file,) = (tmp_path / "a").iterdir()
-    np.savez(file, weights_0=np.zeros(3), biases_0=np.ones(3))
-    assert small_image_features.classifier(train, tmp_path / "a").biases[0].tolist() == [1, 1, 1], (
-        "not read from the cache"
-    )
-    for damage in (b"", b"nonsense", file.read_bytes()[:200]):
-        file.write_bytes(damage)
-        np.testing.assert_array_equal(
-            small_image_features.classifier(train, tmp_path / "a").weights[0], first.weights[0]
-        )
-
-    pixels, labels = train.arrays
-    pixels = pixels.copy()
-    pixels[0, 0, 0, 0] ^= 1
-    small_image_features.classifier(in_memory("digits", pixels, labels, 10), tmp_path / "a")
-    assert len(list((tmp_path / "a").iterdir())) == 2
-
-
-def test_a_folder_that_cannot_be_written_costs_no_result(digits, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.warns(UserWarning, match="could not be kept"):
-        model = small_image_features.classifier(some(digits[0], 50), tmp_path / "file")
-    assert np.isfinite(model.features(digits[1].arrays[0])).all()
-
-
-# ----------------------------------------------------------------------------------------------------------- the score
-
-
-def test_score_orders_real_damaged_and_no_digits(digits, cache, rng):
-    train, test = digits
-    real = test.arrays[0]
-    damaged = np.where(rng.random(real.shape) < 0.2, rng.integers(0, 256, real.shape), real).astype(np.uint8)
-    noise = rng.integers(0, 256, real.shape).astype(np.uint8)
-    values = [
-        small_image_features.score(train, test, images, cache).value
-        for images in (train.arrays[0], real, damaged, noise)
-    ]
-    assert values[0] == pytest.approx(0, abs=1e-8)
-    assert values[0] < values[1] < 0.5 * values[2] < 0.25 * values[3]
-
-
-def test_score_comes_with_its_protocol_and_its_floor(digits, cache):
-    train, test = digits
-    found = small_image_features.score(train, test, test.arrays[0][:100], cache)
-    assert found.name == "fd_digits" and (found.samples, found.floor_images, found.reference) == (100, 100, 1500)
-    assert found.value == found.floor > 0, "the floor is measured on as many held-out images as there are samples"
-    report = found.report()
-    assert report["fd_digits"] == found.value and report["fd_digits_floor_images"] == 100
-    assert found.line().startswith("fd_digits ") and "no FID" in found.line()
-    many = small_image_features.score(train, test, train.arrays[0][:1000], cache)
-    assert (many.samples, many.floor_images) == (1000, 297)
-
-
-def test_score_needs_labels_and_two_samples(digits, cache):
-    train, test = digits
-    with pytest.raises(ValueError, match="plain has no labels to train a classifier on"):
-        small_image_features.score(in_memory("plain", train.arrays[0]), test, test.arrays[0], cache)
-    with pytest.raises(ValueError, match="at least two feature vectors"):
-        small_image_features.score(train, test, test.arrays[0][:1], cache)
-    named = in_memory("tfds:kmnist/x", *some(train, 60).arrays, classes=10)
-    assert small_image_features.score(named, test, test.arrays[0][:9], cache).name == "fd_tfds_kmnist_x"

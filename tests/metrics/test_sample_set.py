@@ -9,11 +9,10 @@ import pytest
 
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import sample_sets
-from diffusion.evaluation.protocol import Subject
-from diffusion.evaluation.sample_sets import Chain
+from diffusion.evaluation.subject import Chain, Subject
 from diffusion.experiment import build
-from diffusion.metrics import sample_set, samples
-from diffusion.metrics.sample_set import SampleSet
+from diffusion.metrics import image_set, samples
+from diffusion.metrics.image_set import ImageSet
 from tests.evaluation.test_evaluate import Stop, config, stop_after
 from tests.support.networks import OneConvolution
 
@@ -40,12 +39,12 @@ def parts_of(subject):
 
 def in_memory(pixels, size=3):
     """A set of an array, in blocks of three."""
-    return SampleSet(len(pixels), pixels.shape[1:], lambda: (pixels[i : i + size] for i in range(0, len(pixels), size)))
+    return ImageSet(len(pixels), pixels.shape[1:], lambda: (pixels[i : i + size] for i in range(0, len(pixels), size)))
 
 
 def test_an_interrupted_set_goes_on_to_the_same_bytes(subject, tmp_path, monkeypatch):
     """37 images in batches of 8, in parts of 8: stopped after 16, it draws 21 more and no image again."""
-    monkeypatch.setattr(sample_set, "BLOCK", 64)
+    monkeypatch.setattr(image_set, "BLOCK", 64)
     whole = sample_sets.draw(subject._replace(folder=tmp_path / "whole"), CHAIN, 37, 8)
     with pytest.raises(Stop):
         sample_sets.draw(subject, CHAIN, 37, 8, stop_after(20))
@@ -54,14 +53,14 @@ def test_an_interrupted_set_goes_on_to_the_same_bytes(subject, tmp_path, monkeyp
     again = sample_sets.draw(subject, CHAIN, 37, 8, told.append)
     assert told == [24, 32, 37]
     for name, one in (("a.npz", whole), ("b.npz", again)):
-        sample_set.write_archive(tmp_path / name, one)
+        image_set.write_archive(tmp_path / name, one)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     assert len(np.unique(again.pixels().reshape(37, -1), axis=0)) == 37
 
 
 def test_a_set_that_is_complete_is_not_drawn_again(subject, monkeypatch):
     first = sample_sets.draw(subject, CHAIN, 20, 8).pixels()
-    monkeypatch.setattr(samples, "checked", None)
+    monkeypatch.setattr(samples, "batches", None)
     assert (sample_sets.draw(subject, CHAIN, 20, 8).pixels() == first).all()
     assert (sample_sets.draw(subject, CHAIN, 13, 4).pixels() == first[:13]).all()
 
@@ -96,7 +95,7 @@ def test_truncation_cuts_levels(subject):
 
 
 def test_a_damaged_part_is_drawn_again(subject, monkeypatch):
-    monkeypatch.setattr(sample_set, "BLOCK", 64)
+    monkeypatch.setattr(image_set, "BLOCK", 64)
     first = sample_sets.draw(subject, CHAIN, 24, 8).pixels()
     damaged = sample_sets.place(subject, CHAIN) / "images_0000008.npz"
     damaged.write_bytes(damaged.read_bytes()[:-50])
@@ -118,24 +117,24 @@ def test_labels_go_round():
 @pytest.mark.parametrize("shape", [(8, 8, 1), (4, 6, 3)])
 def test_archives_have_the_layout_of_the_evaluator(tmp_path, rng, shape):
     pixels = rng.integers(0, 256, (10, *shape), dtype=np.uint8)
-    sample_set.write_archive(tmp_path / "a.npz", in_memory(pixels), np.arange(10, dtype=np.int32))
+    image_set.write_archive(tmp_path / "a.npz", in_memory(pixels), np.arange(10, dtype=np.int32))
     with np.load(tmp_path / "a.npz") as file:
         assert file.files == ["arr_0", "arr_1"] and file["arr_0"].dtype == np.uint8
         assert (file["arr_0"] == pixels).all() and file["arr_1"].tolist() == list(range(10))
-    sample_set.write_archive(tmp_path / "b.npz", in_memory(pixels))
+    image_set.write_archive(tmp_path / "b.npz", in_memory(pixels))
     with np.load(tmp_path / "b.npz") as file:
         assert file.files == ["arr_0"]
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (4, 6, 3)])
 def test_sets_are_read_as_they_were_written(tmp_path, rng, shape, monkeypatch):
-    monkeypatch.setattr(sample_set, "BLOCK", 3 * int(np.prod(shape)))
+    monkeypatch.setattr(image_set, "BLOCK", 3 * int(np.prod(shape)))
     pixels = rng.integers(0, 256, (10, *shape), dtype=np.uint8)
     np.savez_compressed(tmp_path / "c.npz", arr_0=pixels)
-    sample_set.write_archive(tmp_path / "a.npz", in_memory(pixels))
-    sample_set.write_folder(tmp_path / "p", in_memory(pixels))
+    image_set.write_archive(tmp_path / "a.npz", in_memory(pixels))
+    image_set.write_folder(tmp_path / "p", in_memory(pixels))
     for path in (tmp_path / "a.npz", tmp_path / "c.npz", tmp_path / "p"):
-        found = sample_set.read(path, shape)
+        found = image_set.read(path, shape)
         assert found.n == 10 and [len(block) for block in found.blocks()] == [3, 3, 3, 1]
         assert (found.pixels() == pixels).all() and (found.first(4).pixels() == pixels[:4]).all()
         assert [len(chunk) for chunk in found.chunks(4)] == [4, 4, 2]
@@ -144,35 +143,35 @@ def test_sets_are_read_as_they_were_written(tmp_path, rng, shape, monkeypatch):
 
 def test_folders_are_not_mixed(tmp_path, rng):
     pixels = rng.integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
-    sample_set.write_folder(tmp_path / "p", in_memory(pixels))
-    sample_set.write_folder(tmp_path / "p", in_memory(pixels))
+    image_set.write_folder(tmp_path / "p", in_memory(pixels))
+    image_set.write_folder(tmp_path / "p", in_memory(pixels))
     with pytest.raises(ValueError, match=r"holds PNG files of another set, such as 000003\.png"):
-        sample_set.write_folder(tmp_path / "p", in_memory(pixels[:3]))
+        image_set.write_folder(tmp_path / "p", in_memory(pixels[:3]))
     with pytest.raises(ValueError, match=r"000000\.png: is L of 8x8 pixels, not RGB of 8x8"):
-        sample_set.read(tmp_path / "p", (8, 8, 3))
+        image_set.read(tmp_path / "p", (8, 8, 3))
 
 
 def test_a_cut_archive_is_refused_in_a_line(tmp_path, rng):
     pixels = rng.integers(0, 256, (50, 8, 8, 1), dtype=np.uint8)
-    sample_set.write_archive(tmp_path / "a.npz", in_memory(pixels))
+    image_set.write_archive(tmp_path / "a.npz", in_memory(pixels))
     with zipfile.ZipFile(tmp_path / "short.npz", "w") as archive, zipfile.ZipFile(tmp_path / "a.npz") as whole:
         archive.writestr("arr_0.npy", whole.read("arr_0.npy")[:-100])
     with pytest.raises(ValueError, match="is damaged after 0 images"):
-        sample_set.read(tmp_path / "short.npz", SHAPE).pixels()
+        image_set.read(tmp_path / "short.npz", SHAPE).pixels()
     (tmp_path / "cut.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:1000])
     with pytest.raises(ValueError, match="or a damaged one"):
-        sample_set.read(tmp_path / "cut.npz", SHAPE)
+        image_set.read(tmp_path / "cut.npz", SHAPE)
 
 
 def test_memory_is_that_of_a_block(tmp_path, monkeypatch):
     """A set of 8 MiB goes from parts to an archive and is read from it in blocks of 64 KiB."""
-    monkeypatch.setattr(sample_set, "BLOCK", 2**16)
+    monkeypatch.setattr(image_set, "BLOCK", 2**16)
     n, block = 2**17, np.zeros((1024, *SHAPE), np.uint8)
-    images = SampleSet(n, SHAPE, lambda: (block for _ in range(n // len(block))))
+    images = ImageSet(n, SHAPE, lambda: (block for _ in range(n // len(block))))
     tracemalloc.start()
     try:
-        sample_set.write_archive(tmp_path / "a.npz", images)
-        total = sum(len(chunk) for chunk in sample_set.read(tmp_path / "a.npz", SHAPE).chunks(1000))
+        image_set.write_archive(tmp_path / "a.npz", images)
+        total = sum(len(chunk) for chunk in image_set.read(tmp_path / "a.npz", SHAPE).chunks(1000))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -11,7 +11,7 @@ from scipy.special import logsumexp, softmax
 
 from diffusion.metrics import frechet, precision_recall, vectors
 from diffusion.metrics.inception_score import inception_score
-from diffusion.metrics.kernel_distance import kid, mmd2
+from diffusion.metrics.kernel_distance import kid, unbiased_mmd
 from diffusion.metrics.precision_recall import covered, radii
 
 
@@ -83,26 +83,26 @@ def test_score_refuses_what_it_cannot_split(rng):
 # ----------------------------------------------------------------------------------------------------- kernel distance
 
 
-def test_mmd2_is_the_double_sum_of_the_definition(rng):
+def test_unbiased_mmd_is_the_double_sum_of_the_definition(rng):
     x, y = rng.normal(size=(5, 3)), rng.normal(size=(7, 3)) + 1
 
     def mean(a, b, others):
         pairs = [(i, j) for i in range(len(a)) for j in range(len(b)) if not others or i != j]
         return np.mean([(float(np.dot(a[i], b[j])) / 3 + 1) ** 3 for i, j in pairs])
 
-    assert mmd2(x, y) == pytest.approx(mean(x, x, True) + mean(y, y, True) - 2 * mean(x, y, False), rel=1e-12)
+    assert unbiased_mmd(x, y) == pytest.approx(mean(x, x, True) + mean(y, y, True) - 2 * mean(x, y, False), rel=1e-12)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.5])
-def test_mmd2_is_unbiased(rng, shift):
+def test_unbiased_mmd_is_unbiased(rng, shift):
     """On N(0, 1) and N(m, 1) it averages to the distance of moments: (m^3 + 3m)^2 + 3 m^4 + 3 m^2."""
-    values = [mmd2(rng.normal(size=(6, 1)), rng.normal(size=(9, 1)) + shift) for _ in range(4000)]
+    values = [unbiased_mmd(rng.normal(size=(6, 1)), rng.normal(size=(9, 1)) + shift) for _ in range(4000)]
     expected = (shift**3 + 3 * shift) ** 2 + 3 * shift**4 + 3 * shift**2
     error = np.std(values) / np.sqrt(len(values))
-    assert abs(np.mean(values) - expected) < 4 * error < 0.4 * mmd2_bias(6, 9)
+    assert abs(np.mean(values) - expected) < 4 * error < 0.4 * unbiased_mmd_bias(6, 9)
 
 
-def mmd2_bias(m: int, n: int) -> float:
+def unbiased_mmd_bias(m: int, n: int) -> float:
     """What the sums with their diagonals would be off by for N(0, 1): (E (x^2 + 1)^3 - E (x x' + 1)^3) (1/m + 1/n)."""
     return (15 + 9 + 3 + 1 - 4) * (1 / m + 1 / n)
 
@@ -112,11 +112,11 @@ def test_kid_is_mean_and_deviation_over_the_subsets(rng):
     random, values = np.random.RandomState(3), []
     for _ in range(6):
         first, second = random.permutation(40)[:10], random.permutation(30)[:10]
-        values.append(mmd2(a[first], b[second]))
+        values.append(unbiased_mmd(a[first], b[second]))
     assert kid(a, b, subsets=6, size=10, seed=3) == pytest.approx((np.mean(values), np.std(values)), rel=1e-12)
     assert kid(a, b, 6, 10, seed=4) != kid(a, b, 6, 10, seed=3)
     # With the whole sets as the one subset there is nothing to draw.
-    assert kid(a[:30], b, 1, 30) == (pytest.approx(mmd2(a[:30], b), rel=1e-12), 0.0)
+    assert kid(a[:30], b, 1, 30) == (pytest.approx(unbiased_mmd(a[:30], b), rel=1e-12), 0.0)
 
 
 def test_kid_of_one_distribution_vanishes_within_its_deviation_and_grows_with_distance(rng):

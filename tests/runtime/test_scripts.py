@@ -128,7 +128,7 @@ def test_a_set_that_is_there_is_not_drawn_again(run, tmp_path):
     common = [f"--workdir={folder}", "--steps=3", "--n=9", "--batch_size=4", "--format=npz", "--truncate"]
     first, second = (script("sample.py", *common, f"--out={tmp_path / name}") for name in ("a.npz", "b.npz"))
     assert first.returncode == second.returncode == 0, second.stderr
-    assert "9 images in" in first.stderr and "9 of 9 images are there from before" in second.stderr
+    assert "9 images in" in first.stderr and "9 of 9 images exist already" in second.stderr
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 

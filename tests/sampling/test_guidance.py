@@ -24,8 +24,7 @@ from diffusion.core.variance import fixed_small
 from diffusion.distributed import sharding
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import guidance_effect, protocol, sample_sets
-from diffusion.evaluation.protocol import Subject
-from diffusion.evaluation.sample_sets import Chain
+from diffusion.evaluation.subject import Chain, Subject
 from diffusion.experiment import build, guidance
 from diffusion.figures.arrays import recorded
 from diffusion.figures.guidance import Curve
@@ -288,7 +287,7 @@ def subject(tmp_path_factory):
 
 def test_training_hides_labels_from_the_network(subject, key):
     """The task's network is the network with hidden labels; without dropout no row is added for them."""
-    ours, params = subject.ours, subject.params
+    ours, params = subject.experiment, subject.params
     assert ours.net.null_label and params["label"]["embedding"].shape[0] == 11 and ours.classes == 10
     x, t, y = jax.random.normal(key, (16, *SHAPE)), jnp.arange(16.0), jnp.arange(16) % 10
     found = jax.jit(ours.task().apply)(params, x, t, y, key)
@@ -302,7 +301,7 @@ def test_training_hides_labels_from_the_network(subject, key):
 
 
 def test_samples_are_guided_before_they_are_clipped_and_bounds_are_not(subject, key):
-    ours, params = subject.ours, subject.params
+    ours, params = subject.experiment, subject.params
     config = labelled(**{"sample.guidance": 2.0})
     guided = build.experiment(config, SHAPE, 10, ours.mesh)
     x, t, y = jax.random.normal(key, (8, *SHAPE)), jnp.arange(1, 9), jnp.arange(8)
@@ -411,7 +410,7 @@ def test_a_classifier_guides_a_run_that_it_fits(judge, subject, key):
     assert (
         told["guidance"] == 3.0
         and len(told["classifier"]) == 12
-        and "guidance" not in protocol.of_samples(subject.ours)
+        and "guidance" not in protocol.of_samples(subject.experiment)
     )
     for changes, shape, line in (
         ({"diffusion.T": 30}, SHAPE, r"diffusion\.T is 20 there and 30 here"),
@@ -434,7 +433,7 @@ def test_labels_and_guidance_make_sets_of_their_own(subject):
         sample_sets.place(subject, one) for one in (chain, chain._replace(labels=(3,)), chain._replace(labels=(3, 5)))
     }
     for make in (guidance.by_labels(10, 1.0), guidance.by_labels(10, 2.0), guidance.by_labels(10, 1.0, (2, 9))):
-        places.add(sample_sets.place(subject._replace(ours=subject.ours._replace(guide=make)), chain))
+        places.add(sample_sets.place(subject._replace(experiment=subject.experiment._replace(guide=make)), chain))
     assert len(places) == 6
     assert "label_3-5" in sample_sets.stem(subject, chain._replace(labels=(3, 5)))
     assert samples.labels(np.arange(5), (3, 5)).tolist() == [3, 5, 3, 5, 3]
@@ -471,12 +470,12 @@ def test_the_script_refuses_in_one_line(subject):
 
 
 def test_labels_are_refused_where_nothing_knows_them(subject):
-    without = build.experiment(tiny(), SHAPE, 10, subject.ours.mesh)
+    without = build.experiment(tiny(), SHAPE, 10, subject.experiment.mesh)
     with pytest.raises(ValueError, match="--label=3: this run draws without labels"):
         sample_sets.check_labels(without, Chain(labels=(3,)))
     with pytest.raises(ValueError, match="--label=12: the labels of this run are 0 to 9"):
-        sample_sets.check_labels(subject.ours, Chain(labels=(3, 12)))
-    sample_sets.check_labels(subject.ours, Chain(labels=(0, 9)))
+        sample_sets.check_labels(subject.experiment, Chain(labels=(3, 12)))
+    sample_sets.check_labels(subject.experiment, Chain(labels=(0, 9)))
 
 
 # ------------------------------------------------------------------------------------------------------ its measurement
@@ -490,13 +489,13 @@ def test_spread_is_the_mean_distance_within_a_class():
 
 def test_a_run_is_guided_in_every_way_that_it_allows(subject):
     fit = guidance.Learnt(classifier.Problem(VP, lambda *args: args[1]), {}, 10)
-    assert list(guidance_effect.guides(subject.ours, fit)) == [
+    assert list(guidance_effect.guides(subject.experiment, fit)) == [
         "classifier-free",
-        "classifier, labels told",
-        "classifier, no labels told",
+        "classifier, with labels",
+        "classifier, without labels",
     ]
-    without = build.experiment(tiny(), SHAPE, 10, subject.ours.mesh)
-    assert list(guidance_effect.guides(without, fit)) == ["classifier, no labels told"]
+    without = build.experiment(tiny(), SHAPE, 10, subject.experiment.mesh)
+    assert list(guidance_effect.guides(without, fit)) == ["classifier, without labels"]
     with pytest.raises(ValueError, match="--classifier"):
         guidance_effect.guides(without, None)
 

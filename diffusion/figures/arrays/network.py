@@ -19,7 +19,7 @@ from diffusion.distributed import sharding
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import SAMPLERS
 from diffusion.metrics import samples
-from diffusion.metrics.likelihood import padded
+from diffusion.metrics.image_means import padded
 from diffusion.metrics.neighbours import nearest
 from diffusion.sampling import editing, loop
 from diffusion.sampling.ancestral import ancestral
@@ -58,8 +58,7 @@ class Gallery(NamedTuple):
         """[n, H, W, C]: the images that scripts/sample.py draws with this seed."""
         run, classes = self.ours.sampler(grid=self.grid), self.ours.classes
         batch = self.ours.batch(min(self.batch_size, n))
-        drawn = samples.draw(lambda keys, labels: run(self.params, keys, labels).x_0, n, batch, self.seed, classes)
-        return np.concatenate(list(drawn))
+        return samples.draw(lambda keys, labels: run(self.params, keys, labels).x_0, n, batch, self.seed, classes)
 
     def progressive(self, n: int, columns: int) -> tuple[Pixels, list[int]]:
         """[n, columns, H, W, C]: x_0_hat at evenly spaced steps from T on, and the sample; and these steps.

@@ -1,0 +1,99 @@
+"""A likelihood of a run over a data set, as a result file; an interrupted evaluation resumes after its last batch."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import diffusion
+from diffusion.core import respacing
+from diffusion.core.respacing import Grid
+from diffusion.core.types import Array, Image, Keys, Labels
+from diffusion.evaluation import protocol
+from diffusion.evaluation.subject import Split, Subject
+from diffusion.experiment.build import Experiment
+from diffusion.metrics import image_means
+from diffusion.metrics.array_file import ArrayFile
+from diffusion.metrics.image_means import Means
+from diffusion.training.state import Params
+from diffusion.workdir import results
+from diffusion.workdir.results import Result
+
+KEYED = ("config_hash", "step", "weights", "clip", "split", "images", "seed")
+"""Entries of the protocol that the numbers depend on."""
+
+
+class Likelihood(NamedTuple):
+    """A way to measure -log p(x_0)."""
+
+    name: str
+    columns: Callable[[Experiment, Grid], Callable[[Params, Keys, Image, Labels], Array]]
+    """(experiment, grid) -> a jitted function of (params, keys, x_0, labels) to numbers of each image, [n, K]."""
+    summary: Callable[[Means, int], tuple[dict[str, float], dict[str, list[float]]]]
+    """(means of these numbers, dimensions of an image) -> values and series of the result."""
+    lines: Callable[[Result], list[str]]
+    """The result for a console report."""
+    facts: dict[str, Any] = {}  # noqa: RUF012
+    """Entries of the protocol that differ from those of the run."""
+
+
+def measure(
+    kind: Likelihood,
+    subject: Subject,
+    split: Split,
+    *,
+    grid: str | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    progress: Callable[[int], object] = lambda done: None,  # noqa: ARG005
+) -> tuple[Result, Path]:
+    """The likelihood of the images of a split on a grid of steps, by default the config's, and its result file.
+
+    Dropout is off, images are not flipped. Partial means are stored below eval/parts of the run until the result is
+    written; their key holds everything that the numbers depend on, which batch size and devices are not.
+    """
+    facts = protocol_of(kind, subject, split, grid, seed)
+    source, c = split.source, subject.experiment.config
+    key = {name: facts[name] for name in (*KEYED, *kind.facts)} | {
+        "parameters": protocol.digest(subject.params),
+        "steps": respacing.parse(_grid(subject, grid))(c.diffusion.T).tolist(),
+        "data": [source.name, source.size, *source.shape],
+        "version": diffusion.__version__,
+    }
+    file = ArrayFile(subject.folder / results.FOLDER / "parts", kind.name, key)
+    result = compute(kind, subject, split, grid=grid, batch_size=batch_size, seed=seed, file=file, progress=progress)
+    path = results.write(subject.folder, result, *protocol.departures(subject.experiment, facts, source.size))
+    file.remove()
+    return result, path
+
+
+def compute(
+    kind: Likelihood,
+    subject: Subject,
+    split: Split,
+    *,
+    grid: str | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    file: ArrayFile | None = None,
+    progress: Callable[[int], object] = lambda done: None,  # noqa: ARG005
+) -> Result:
+    """As `measure`, but writes no result, and stores partial means only in `file`, if there is one."""
+    experiment = subject.experiment
+    batch = experiment.batch(min(batch_size or experiment.config.eval.batch_size, split.n))
+    columns = partial(kind.columns(experiment, respacing.parse(_grid(subject, grid))), subject.params)
+    means = image_means.measure(columns, split.source, np.arange(split.n), batch, seed, file, progress)
+    values, series = kind.summary(means, int(np.prod(split.source.shape)))
+    return Result(kind.name, values, series, protocol_of(kind, subject, split, grid, seed))
+
+
+def protocol_of(kind: Likelihood, subject: Subject, split: Split, grid: str | None, seed: int) -> dict[str, Any]:
+    """What the numbers must be quoted with."""
+    facts = {**protocol.of_run(subject), **protocol.of_chain(subject.experiment, grid), **kind.facts}
+    return {**facts, "split": split.name, "images": split.n, "seed": seed}
+
+
+def _grid(subject: Subject, grid: str | None) -> str:
+    return subject.experiment.config.sample.grid if grid is None else grid
