@@ -67,6 +67,8 @@ OWNERS = {
     "tabulate": ("published/text_tables",),
     "tqdm": ("data", "training", "metrics"),
     "safetensors": ("convert",),
+    "google_crc32c": ("convert/tensor_bundle",),
+    "pooch": ("data/download",),
     "ml_collections": CONFIGS,
     "torch": ("benchmarks/torch_baseline",),
     "diffusers": ("benchmarks/torch_baseline",),

@@ -6,22 +6,35 @@ import numpy as np
 import pytest
 
 from diffusion.convert import ddpm_tf, name_mapping, tensor_bundle
-from diffusion.convert.crc32c import crc32c, masked
 from diffusion.convert.tensor_bundle import open_bundle
 from diffusion.nets.unet import UNet
+from tests.support.limits import refusal_within_limits
 from tests.support.naming import foreign, made_up
 
 # ---------------------------------------------------------------------------------------------------- a writer
 
 
-def slow_crc(data):
-    """CRC-32C bit by bit."""
+def remainder(crc):
+    for _ in range(8):
+        crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    return crc
+
+
+TABLE = [remainder(byte) for byte in range(256)]
+
+
+def crc32c(data):
+    """CRC-32C by a table of bytes, from its definition."""
     crc = 0xFFFFFFFF
     for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+        crc = TABLE[(crc ^ byte) & 0xFF] ^ (crc >> 8)
     return crc ^ 0xFFFFFFFF
+
+
+def masked(crc):
+    """LevelDB's mask, written out in bits: the lowest 15 go to the front, then a constant is added modulo 2^32."""
+    bits = f"{crc:032b}"
+    return (int(bits[-15:] + bits[:-15], 2) + 2726488792) % 2**32
 
 
 def varint(value):
@@ -53,7 +66,7 @@ def table(pairs, per_block=7, compression=0):
     def put(content):
         where = varint(len(out)) + varint(len(content))
         trailer = bytes([compression])
-        out.extend(content + trailer + struct.pack("<I", masked(slow_crc(content + trailer))))
+        out.extend(content + trailer + struct.pack("<I", masked(crc32c(content + trailer))))
         return where
 
     for first in range(0, len(pairs), per_block):
@@ -98,16 +111,13 @@ def write_bundle(prefix, tensors, shards=1, compression=0, **changes):
 # ---------------------------------------------------------------------------------------------------- checksums
 
 
-def test_checksum_has_the_published_values():
-    assert crc32c(b"123456789") == 0xE3069283
-    assert crc32c(bytes(32)) == 0x8A9136AA and crc32c(b"\xff" * 32) == 0x62A8AB43  # RFC 3720, B.4
-    assert crc32c(bytes(range(32))) == 0x46DD794E and crc32c(b"") == 0
+def test_checksums_are_those_of_another_writer(rng):
+    """The published values are those of RFC 3720, B.4; tensorboardX writes the same masked checksums."""
+    from tensorboardX.record_writer import masked_crc32c
 
-
-@pytest.mark.parametrize("n", [1, 7, 63, 64, 65, 4097, 150_001])
-def test_checksum_is_that_of_the_definition(rng, n):
-    data = rng.integers(0, 256, n).astype(np.uint8).tobytes()
-    assert crc32c(data) == slow_crc(data)
+    assert crc32c(bytes(32)) == 0x8A9136AA and crc32c(b"\xff" * 32) == 0x62A8AB43
+    for data in (b"", b"123456789", rng.bytes(1000)):
+        assert tensor_bundle._checksum(data) == masked(crc32c(data)) == masked_crc32c(data)
 
 
 # ---------------------------------------------------------------------------------------------------- reading
@@ -154,7 +164,7 @@ def one_line(error):
     [
         ({"crc": 1}, "the checksum of x is wrong"),
         ({"size": 16}, "x of shape .2, 3, 5. takes 16 bytes"),
-        ({"offset": 10**9}, "is cut short: x ends at byte"),
+        ({"offset": 10**9}, "is cut short: x needs"),
         ({"dtype": 7}, "x is text, partitioned, or of a type"),
         ({"slices": 1}, "x is text, partitioned"),
     ],
@@ -220,6 +230,56 @@ def test_other_files_are_refused(tmp_path, content):
     (tmp_path / "c.index").write_bytes(content)
     with pytest.raises(ValueError, match="not the index of a TensorFlow checkpoint"):
         open_bundle(tmp_path / "c")
+
+
+def prefixed(count, length):
+    """A block of names of `length` bytes, each of which shares all but 8 with the one before."""
+    pairs = b"".join(
+        varint(length - 8 if i else 0)
+        + varint(8 if i else length)
+        + varint(0)
+        + f"{i:08d}".encode().rjust(8 if i else length)
+        for i in range(count)
+    )
+    return pairs + bytes(4) + struct.pack("<I", 1)
+
+
+def indexed(blocks, repeats=1):
+    """An index of blocks, each of them listed this many times."""
+    out, handles = bytearray(), []
+
+    def put(content):
+        where = varint(len(out)) + varint(len(content))
+        out.extend(content + b"\0" + struct.pack("<I", tensor_bundle._checksum(content + b"\0")))
+        return where
+
+    for content in blocks:
+        handles += [put(content)] * repeats
+    footer = put(block([])) + put(block([(b"%08d" % i, handle) for i, handle in enumerate(handles)], 1))
+    return bytes(out) + footer + bytes(40 - len(footer)) + struct.pack("<Q", 0xDB4775248B80FB57)
+
+
+HOSTILE = {
+    "names of gigabytes": lambda: indexed([prefixed(50_000, 120_000)]),
+    "many names": lambda: indexed([prefixed(600_000, 1_000)]),
+    "a block many times": lambda: indexed([prefixed(20_000, 900)], 20_000),
+    "many axes": lambda: table([(b"", field(1, 1)), (b"x", field(2, field(2, field(1, 2**62)) * 100_000))]),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_indexes_end_in_a_line_within_time_and_memory(tmp_path, name):
+    path = tmp_path / "c.index"
+    path.write_bytes(HOSTILE[name]())
+    message = refusal_within_limits("diffusion.convert.tensor_bundle.open_bundle", path)
+    assert message.startswith(str(path))
+
+
+def test_variables_that_share_bytes_are_refused_before_they_fill_the_memory(tmp_path, rng):
+    prefix = write_bundle(tmp_path / "c", {"w": rng.standard_normal(50), "x": rng.standard_normal(50)}, offset=0)
+    (tmp_path / "c.data-00000-of-00001").write_bytes(bytes(799))
+    with pytest.raises(ValueError, match="cut short: w needs 800 bytes"):
+        open_bundle(prefix).read("w")
 
 
 # ---------------------------------------------------------------------------------------------------- the U-Net in it
