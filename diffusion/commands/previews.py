@@ -16,6 +16,7 @@ from diffusion.evaluation import protocol
 from diffusion.evaluation.budget import Budget
 from diffusion.evaluation.subject import Subject
 from diffusion.experiment.build import Experiment
+from diffusion.experiment.registry import clips
 from diffusion.figures.grid import grid
 from diffusion.figures.points import scatter
 from diffusion.metrics import colour_drift, image_means, samples
@@ -97,7 +98,7 @@ def hooks(
             "split": "test",
             "images": len(some),
         }
-        facts |= {"steps_per_image": steps, "clip": c.sample.clip, "seed": c.seed}
+        facts |= {"steps_per_image": steps, "clip": clips(c), "seed": c.seed}
         results.write(folder, Result("estimate", values, {}, facts))
         return values
 

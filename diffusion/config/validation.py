@@ -96,6 +96,11 @@ RULES = (
 
 DOUBTS = (
     Rule(
+        lambda c: c.diffusion.parameterization == "mu" and c.sample.clip,
+        "config.sample.clip: x_0_hat is not clipped with parameterization 'mu', whose output is the reverse mean "
+        "itself and stays as it is in the published sampler; set sample.clip to false",
+    ),
+    Rule(
         lambda c: c.objective.timesteps == "loss_second_moment" and c.objective.name != "vlb",
         "config.objective.timesteps: 'loss_second_moment' does not help objective {c.objective.name!r}, whose losses "
         "differ little between steps (Improved DDPM section 3.3); it is meant for objective vlb, others use uniform",

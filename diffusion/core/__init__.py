@@ -1,1 +1,50 @@
-"""The mathematics of the papers as pure functions of arrays: jax and numpy, no network, no config, no files."""
+"""The mathematics of the papers as pure functions of arrays: jax and numpy, no network, no config, no files.
+
+    from diffusion import core
+
+    process = core.vp(core.schedules.linear(1000))
+    x_t = core.q_sample(process, x_0, t, eps)
+
+Every module is an attribute (core.schedules, core.elbo), and so are the records and functions of EXPORTS. Both are
+imported at first use, because schedules and grids need no jax.
+
+Arguments stand in one order in core and sampling: keys; process or diffusion; parameterization, variance or sampler;
+network or denoiser; arrays; t; options.
+"""
+
+from importlib import import_module
+from typing import Any
+
+EXPORTS: dict[str, tuple[str, ...]] = {
+    "denoiser": ("Denoiser", "Diffusion", "Network", "clip", "from_network", "interpret", "reverse"),
+    "elbo": ("Bound", "bits_per_dim"),
+    "flow_likelihood": (),
+    "gaussian": ("Gaussian",),
+    "objective": ("Objective", "Terms"),
+    "parameterization": ("Parameterization", "Prediction", "to_eps"),
+    "process": (
+        *("Noised", "Process", "at", "flow", "noised", "prior", "q_marginal", "q_posterior", "q_sample", "q_step"),
+        *("snr", "ve", "vp"),
+    ),
+    "respacing": (),
+    "schedules": (),
+    "score": ("from_score", "tweedie"),
+    "timesteps": ("Timesteps",),
+    "types": (),
+    "variance": (),
+    "weighting": (),
+}
+"""Module -> its names that are attributes of the package."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in EXPORTS:
+        return import_module(f"{__name__}.{name}")
+    for module, names in EXPORTS.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *EXPORTS, *(name for names in EXPORTS.values() for name in names)})

@@ -5,6 +5,7 @@ inpainting, are functions from denoiser to denoiser.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax.numpy as jnp
 
@@ -19,6 +20,14 @@ Denoiser = Callable[[Image, Time], Prediction]
 
 Network = Callable[[Image, Array], Array]
 """network(x_t, time) -> output with C or, where it predicts a variance, 2C channels."""
+
+
+class Diffusion(NamedTuple):
+    """A diffusion model without its network: what losses and bounds need besides the network's output."""
+
+    process: Process
+    parameterization: Parameterization
+    variance: Variance
 
 
 def network_time(t: Time, scale: float = 1.0) -> Array:
@@ -60,23 +69,24 @@ def interpret(
 
 
 def from_network(
-    network: Network, process: Process, parameterization: Parameterization, time_scale: float = 1.0
+    process: Process, parameterization: Parameterization, network: Network, time_scale: float = 1.0
 ) -> Denoiser:
     """The denoiser of a network. `process` is the base process, for whose steps the network was trained."""
 
     def denoise(x_t: Image, t: Time) -> Prediction:
-        given = network_input(process, x_t, t)
-        out, raw_var = split(network(given, network_time(t, time_scale)), x_t.shape[-1])
+        out = network(network_input(process, x_t, t), network_time(t, time_scale))
+        out, raw_var = split(out, x_t.shape[-1])
         return interpret(process, parameterization, out, raw_var, x_t, t)
 
     return denoise
 
 
-def clip(denoise: Denoiser, process: Process, low: float = -1.0, high: float = 1.0) -> Denoiser:
+def clip(process: Process, denoise: Denoiser, low: float = -1.0, high: float = 1.0) -> Denoiser:
     """x_0_hat clipped to the range of the data, eps re-derived from it.
 
-    As in the published sampler (the paper's Algorithm 2 has no clip). It is not cosmetic: at t near T, x_0_hat from eps
-    is amplified by noise / signal, 157 for the linear and 20000 for the cosine schedule.
+    As in the published sampler (the paper's Algorithm 2 has no clip) of networks that predict eps or x_0. A network
+    that predicts mu is not to be clipped (Parameterization.clips): the published sampler keeps its mean. At t near T
+    errors of eps reach x_0_hat amplified by noise / signal, 157 for the linear and 20000 for the cosine schedule.
     """
 
     def clipped(x_t: Image, t: Time) -> Prediction:

@@ -17,12 +17,11 @@ import numpy as np
 from jaxtyping import Float
 
 from diffusion.core import gaussian
-from diffusion.core.denoiser import Denoiser, reverse
+from diffusion.core.denoiser import Denoiser, Diffusion, reverse
 from diffusion.core.gaussian import Gaussian, mean_dims, sum_dims
 from diffusion.core.parameterization import Prediction
-from diffusion.core.process import Process, prior, q_marginal, q_posterior, q_sample
-from diffusion.core.types import Array, Image, Keys, PerExample, Time, fold, normal
-from diffusion.core.variance import Variance
+from diffusion.core.process import Noised, Process, noised, prior, q_marginal, q_posterior
+from diffusion.core.types import Array, Image, Keys, Noise, PerExample, Time, fold, from_keys
 
 Decoder = Callable[[Gaussian, Image], Array]
 """Log-likelihood per element of x_0 under p(x_0 | x_1): gaussian.discretized_log_prob or gaussian.log_prob."""
@@ -44,49 +43,36 @@ def prior_kl(process: Process, x_0: Image) -> PerExample:
     return sum_dims(gaussian.kl(q_marginal(process, x_0, t), prior(process, x_0)))
 
 
-def step_kl(
-    process: Process, variance: Variance, x_0: Image, x_t: Image, t: Time, prediction: Prediction
-) -> PerExample:
+def step_kl(diffusion: Diffusion, noised: Noised, prediction: Prediction) -> PerExample:
     """L_{t-1} for t in 2..T, by the closed form between Gaussians. DDPM eq. 5, 8.
 
     At t = 1 the posterior is a point and the number returned has no meaning: L_0 takes its place.
     """
-    posterior = q_posterior(process, x_0, x_t, t)
-    return sum_dims(gaussian.kl(posterior, reverse(process, variance, prediction, x_t, t)))
+    posterior = q_posterior(diffusion.process, noised.x_0, noised.x_t, noised.t)
+    return sum_dims(gaussian.kl(posterior, _reverse(diffusion, noised, prediction)))
 
 
 def decoder_nll(
-    process: Process,
-    variance: Variance,
-    x_0: Image,
-    x_t: Image,
-    t: Time,
-    prediction: Prediction,
-    decoder: Decoder = gaussian.discretized_log_prob,
+    diffusion: Diffusion, noised: Noised, prediction: Prediction, decoder: Decoder = gaussian.discretized_log_prob
 ) -> PerExample:
     """L_0 = -log p(x_0 | x_1), by default of the discretised Gaussian decoder. DDPM eq. 13; meant for t = 1.
 
     With gaussian.log_prob as decoder it is a density in the units of x, [-1, 1] for images: add log(127.5) nats per
     dimension to compare with 8-bit likelihoods.
     """
-    return -sum_dims(decoder(reverse(process, variance, prediction, x_t, t), x_0))
+    return -sum_dims(decoder(_reverse(diffusion, noised, prediction), noised.x_0))
 
 
 def term(
-    process: Process,
-    variance: Variance,
-    x_0: Image,
-    x_t: Image,
-    t: Time,
-    prediction: Prediction,
-    decoder: Decoder = gaussian.discretized_log_prob,
+    diffusion: Diffusion, noised: Noised, prediction: Prediction, decoder: Decoder = gaussian.discretized_log_prob
 ) -> PerExample:
     """The bound's term at step t: L_{t-1} for t > 1, L_0 for t = 1. Both are computed, `where` selects."""
-    return jnp.where(
-        t == 1,
-        decoder_nll(process, variance, x_0, x_t, t, prediction, decoder),
-        step_kl(process, variance, x_0, x_t, t, prediction),
-    )
+    nll = decoder_nll(diffusion, noised, prediction, decoder)
+    return jnp.where(noised.t == 1, nll, step_kl(diffusion, noised, prediction))
+
+
+def _reverse(diffusion: Diffusion, noised: Noised, prediction: Prediction) -> Gaussian:
+    return reverse(diffusion.process, diffusion.variance, prediction, noised.x_t, noised.t)
 
 
 class Bound(NamedTuple):
@@ -106,44 +92,46 @@ class Bound(NamedTuple):
 
 
 def _evaluate(
-    keys: Keys, process: Process, variance: Variance, denoise: Denoiser, x_0: Image, t: Time, decoder: Decoder
+    keys: Keys, diffusion: Diffusion, denoise: Denoiser, x_0: Image, t: Time, decoder: Decoder, noise: Noise
 ) -> tuple[PerExample, PerExample]:
-    x_t = q_sample(process, x_0, t, normal(keys, x_0))
-    prediction = denoise(x_t, process.base_t[t])
-    nats = term(process, variance, x_0, x_t, t, prediction, decoder)
-    return nats, mean_dims((x_0 - prediction.x_0) ** 2)
+    """(the bound's term, mean squared error of x_0_hat) at step t."""
+    batch = noised(diffusion.process, x_0, t, noise(keys, x_0, t))
+    prediction = denoise(batch.x_t, diffusion.process.base_t[t])
+    return term(diffusion, batch, prediction, decoder), mean_dims((x_0 - prediction.x_0) ** 2)
 
 
 def bound(
     keys: Keys,
-    process: Process,
-    variance: Variance,
+    diffusion: Diffusion,
     denoise: Denoiser,
     x_0: Image,
     decoder: Decoder = gaussian.discretized_log_prob,
+    noise: Noise = from_keys,
 ) -> Bound:
     """The whole bound, every step of the process with one noise draw each. DDPM eq. 3, 5; over the entropy, eq. 16.
 
     Noise for example i at step t comes from fold_in(keys[i], t), so results do not depend on how examples are batched.
+    `noise` replaces it.
     A scan over t: memory beyond the [B, T] results does not grow with T.
     """
 
     def step(_, t: Array):
         ts = jnp.full(x_0.shape[0], t, jnp.int32)
-        return None, _evaluate(fold(keys, t), process, variance, denoise, x_0, ts, decoder)
+        return None, _evaluate(fold(keys, t), diffusion, denoise, x_0, ts, decoder, noise)
 
+    process = diffusion.process
     _, (terms, mse) = jax.lax.scan(step, None, jnp.arange(1, process.T + 1, dtype=jnp.int32))
     return Bound(prior_kl(process, x_0), terms.T, mse.T)
 
 
 def estimate(
     keys: Keys,
-    process: Process,
-    variance: Variance,
+    diffusion: Diffusion,
     denoise: Denoiser,
     x_0: Image,
     steps: int,
     decoder: Decoder = gaussian.discretized_log_prob,
+    noise: Noise = from_keys,
 ) -> PerExample:
     """An unbiased estimate of the bound's total from `steps` network calls instead of T. In nats per example.
 
@@ -152,6 +140,7 @@ def estimate(
     term is computed once.
     Raises ValueError unless 2 <= steps <= T (or steps = T = 1).
     """
+    process = diffusion.process
     if not min(2, process.T) <= steps <= process.T:
         raise ValueError(f"steps = {steps}: an estimate of {process.T} terms needs {min(2, process.T)} to {process.T}")
     i = np.arange(steps)
@@ -164,7 +153,7 @@ def estimate(
         draws = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, start)))(keys)
         t = start + jnp.minimum((draws * length.astype(jnp.float32)).astype(jnp.int32), length - 1)
         noise_keys = jax.vmap(jax.random.fold_in)(keys, t + process.T)
-        nats, _ = _evaluate(noise_keys, process, variance, denoise, x_0, t, decoder)
+        nats, _ = _evaluate(noise_keys, diffusion, denoise, x_0, t, decoder, noise)
         return total + length.astype(jnp.float32) * nats, None
 
     total, _ = jax.lax.scan(step, jnp.zeros(x_0.shape[0]), (starts, lengths))

@@ -20,13 +20,11 @@ import jax
 import jax.numpy as jnp
 
 from diffusion.core import gaussian
-from diffusion.core.denoiser import interpret
+from diffusion.core.denoiser import Diffusion, interpret
 from diffusion.core.elbo import Decoder, bits_per_dim, dims, term
 from diffusion.core.gaussian import mean_dims
-from diffusion.core.parameterization import Parameterization
-from diffusion.core.process import Process
-from diffusion.core.types import Image, PerExample, Time, expand
-from diffusion.core.variance import Variance
+from diffusion.core.process import Noised
+from diffusion.core.types import Image, PerExample, expand
 from diffusion.core.weighting import Weight
 
 
@@ -52,32 +50,22 @@ class Terms(NamedTuple):
     """T times the bound's term at t, in bits/dim; 0 where the objective has no bound."""
 
 
-def evaluate(
-    objective: Objective,
-    process: Process,
-    parameterization: Parameterization,
-    variance: Variance,
-    out: Image,
-    raw_var: Image | None,
-    x_0: Image,
-    eps: Image,
-    x_t: Image,
-    t: Time,
-) -> Terms:
-    """The loss of each example, given the network's output halves for x_t = q_sample(x_0, t, eps).
+def evaluate(objective: Objective, diffusion: Diffusion, noised: Noised, out: Image, raw_var: Image | None) -> Terms:
+    """The loss of each example, given the network's output halves for `noised`.
 
     The bound is computed from the unclipped prediction, as published: a clipped one would have no gradient.
     """
-    error = (parameterization.target(process, x_0, x_t, eps, t) - out) ** 2
+    process, parameterization, _ = diffusion
+    error = (parameterization.target(process, noised) - out) ** 2
     mse = mean_dims(error)
     loss, vlb = jnp.zeros_like(mse), jnp.zeros_like(mse)
     if objective.weight is not None:
-        factor = objective.weight(process, parameterization, t) * parameterization.gain(process, t) ** 2
+        factor = objective.weight(process, parameterization, noised.t) * parameterization.gain(process, noised.t) ** 2
         loss = mean_dims(expand(factor, error) * error)
     if objective.vlb:
         mean_half = jax.lax.stop_gradient(out) if objective.freeze_mean else out
-        prediction = interpret(process, parameterization, mean_half, raw_var, x_t, t)
-        nats = term(process, variance, x_0, x_t, t, prediction, objective.decoder)
-        vlb = process.T * bits_per_dim(nats, dims(x_0))
+        prediction = interpret(process, parameterization, mean_half, raw_var, noised.x_t, noised.t)
+        nats = term(diffusion, noised, prediction, objective.decoder)
+        vlb = process.T * bits_per_dim(nats, dims(out))
         loss = loss + objective.vlb * vlb
     return Terms(loss, mse, vlb)

@@ -11,19 +11,22 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from diffusion.core.process import Process, at, q_posterior
+from diffusion.core.process import Noised, Process, at, q_posterior
 from diffusion.core.types import Image, PerExample, Time
 
 
 class Parameterization(NamedTuple):
     """A choice of regression target."""
 
-    target: Callable[[Process, Image, Image, Image, Time], Image]
-    """target(process, x_0, x_t, eps, t): what the network should output."""
+    target: Callable[[Process, Noised], Image]
+    """target(process, noised): what the network should output."""
     to_x_0: Callable[[Process, Image, Image, Time], Image]
     """to_x_0(process, out, x_t, t): the x_0 that an output stands for."""
     gain: Callable[[Process, Time], PerExample]
     """gain(process, t) = |d x_0 / d out|."""
+    clips: bool = True
+    """Whether samplers and bounds may clip x_0_hat to the range of the data. False where the network gives the reverse
+    mean itself: the published sampler leaves that mean as it is."""
 
 
 class Prediction(NamedTuple):
@@ -35,8 +38,8 @@ class Prediction(NamedTuple):
     """The network's raw variance channels, None where it has none."""
 
 
-def _eps_target(process: Process, x_0: Image, x_t: Image, eps: Image, t: Time) -> Image:  # noqa: ARG001
-    return eps
+def _eps_target(process: Process, noised: Noised) -> Image:  # noqa: ARG001
+    return noised.eps
 
 
 def _eps_to_x_0(process: Process, out: Image, x_t: Image, t: Time) -> Image:
@@ -51,8 +54,8 @@ eps = Parameterization(_eps_target, _eps_to_x_0, _eps_gain)
 """The noise. x_0 = (x_t - noise eps) / signal. DDPM eq. 11-12. Needs signal[T] > 0."""
 
 
-def _x_0_target(process: Process, x_0: Image, x_t: Image, eps: Image, t: Time) -> Image:  # noqa: ARG001
-    return x_0
+def _x_0_target(process: Process, noised: Noised) -> Image:  # noqa: ARG001
+    return noised.x_0
 
 
 def _x_0_to_x_0(process: Process, out: Image, x_t: Image, t: Time) -> Image:  # noqa: ARG001
@@ -67,8 +70,8 @@ x_0 = Parameterization(_x_0_target, _x_0_to_x_0, _x_0_gain)
 """The clean data. DDPM section 3.2."""
 
 
-def _mu_target(process: Process, x_0: Image, x_t: Image, eps: Image, t: Time) -> Image:  # noqa: ARG001
-    return q_posterior(process, x_0, x_t, t).mean
+def _mu_target(process: Process, noised: Noised) -> Image:
+    return q_posterior(process, noised.x_0, noised.x_t, noised.t).mean
 
 
 def _mu_to_x_0(process: Process, out: Image, x_t: Image, t: Time) -> Image:
@@ -79,12 +82,14 @@ def _mu_gain(process: Process, t: Time) -> PerExample:
     return 1.0 / process.c_x_0[t]
 
 
-mu = Parameterization(_mu_target, _mu_to_x_0, _mu_gain)
+mu = Parameterization(_mu_target, _mu_to_x_0, _mu_gain, clips=False)
 """The posterior mean mu_tilde = c_x_0 x_0 + c_x_t x_t. DDPM eq. 8-10. Belongs to the process it was trained on, whose
-neighbouring steps it predicts: on a respaced chain it is still read with the original process."""
+neighbouring steps it predicts: on a respaced chain it is still read with the original process. The published sampler
+takes the output as the reverse mean and clips only the x_0_hat that it reports; here x_0_hat is not clipped."""
 
 
-def _v_target(process: Process, x_0: Image, x_t: Image, eps: Image, t: Time) -> Image:  # noqa: ARG001
+def _v_target(process: Process, noised: Noised) -> Image:
+    x_0, eps, _, t = noised
     return at(process.signal, t, x_0) * eps - at(process.noise, t, x_0) * x_0
 
 
@@ -104,8 +109,8 @@ v = Parameterization(_v_target, _v_to_x_0, _v_gain)
 x_0 = (signal x_t - noise v) / (signal^2 + noise^2); the denominator is 1 for variance-preserving processes."""
 
 
-def _velocity_target(process: Process, x_0: Image, x_t: Image, eps: Image, t: Time) -> Image:  # noqa: ARG001
-    return eps - x_0
+def _velocity_target(process: Process, noised: Noised) -> Image:  # noqa: ARG001
+    return noised.eps - noised.x_0
 
 
 def _velocity_to_x_0(process: Process, out: Image, x_t: Image, t: Time) -> Image:

@@ -34,9 +34,10 @@ class Process(NamedTuple):
     c_x_t: Array
     """Factor of x_t in the posterior mean, sqrt(alpha[t]) (1 - alpha_bar[t-1]) / (1 - alpha_bar[t])."""
     log_beta: Array
-    """Fixed-large log-variance of p: log beta[t]; entry 1 is log beta_tilde[2], as in the published code (see `ve`)."""
+    """Log-variance of a forward step, log beta[t]."""
     log_beta_tilde: Array
-    """Fixed-small log-variance of p and that of the posterior; entry 1, of which the logarithm is -inf, as above."""
+    """Log-variance of the posterior, log beta_tilde[t]. Entry 1, whose logarithm is -inf, is the decoder's stand-in:
+    log beta_tilde[2] as in the published code, or what `decoder_var` says (see `from_tables`, `ve`)."""
     prior_log_var: Array
     """Log-variance of p(x_T): 0 if variance preserving or a flow, log sigma_T^2 if variance exploding. A scalar."""
     scale: Array
@@ -48,6 +49,23 @@ class Process(NamedTuple):
     def T(self) -> int:
         """Number of steps."""
         return self.signal.shape[0] - 1
+
+    def beta(self, t: Time) -> PerExample:
+        """Variance of q(x_t | x_{t-1}), noise[t]^2 - (signal[t] / signal[t-1])^2 noise[t-1]^2; t in 1..T."""
+        return jnp.exp(self.log_beta[t])
+
+    def beta_tilde(self, t: Time) -> PerExample:
+        """Variance of q(x_{t-1} | x_t, x_0), beta[t] noise[t-1]^2 / noise[t]^2; t in 1..T. It is 0 at t = 1."""
+        return jnp.where(t > 1, jnp.exp(self.log_beta_tilde[t]), 0.0)
+
+
+class Noised(NamedTuple):
+    """A noised batch: x_t = signal[t] x_0 + noise[t] eps, with all that it was made from. Made by `noised`."""
+
+    x_0: Image
+    eps: Image
+    x_t: Image
+    t: Time
 
 
 def from_tables(
@@ -62,8 +80,8 @@ def from_tables(
     With a = signal[t] / signal[t-1] and beta = var[t] - a^2 var[t-1] (Kingma et al. 2021, eq. 26-27 in this notation):
     c_x_0 = signal[t-1] beta / var[t],  c_x_t = a var[t-1] / var[t],  beta_tilde = beta var[t-1] / var[t].
 
-    At t = 1 the posterior is a point (beta_tilde = 0). The log-variance tables replace that entry by that of t = 2,
-    which gives the better decoder likelihood (DDPM's code); with T = 1 there is no t = 2 and log beta[1] stands in.
+    At t = 1 the posterior is a point (beta_tilde = 0). The table log_beta_tilde has the entry of t = 2 there, which
+    gives the better decoder likelihood (DDPM's code); with T = 1 there is no t = 2 and log beta[1] stands in.
     `decoder_var` is another choice for that entry.
     Raises ValueError where the noise does not grow, the tables do not start from clean data or lengths differ.
     """
@@ -87,7 +105,7 @@ def from_tables(
         noise=_f32(np.sqrt(var)),
         c_x_0=_f32([1.0, *(signal[:-1] * beta / var[1:])]),
         c_x_t=_f32([0.0, *(a * var[:-1] / var[1:])]),
-        log_beta=_f32(np.log([first, first, *beta[1:]])),
+        log_beta=_f32(np.log([beta[0], *beta])),
         log_beta_tilde=_f32(np.log([first, first, *beta_tilde[1:]])),
         prior_log_var=_f32(np.log(prior_var)),
         scale=_f32((signal**2 + var) ** -0.5),
@@ -134,6 +152,11 @@ def q_sample(process: Process, x_0: Image, t: Time, eps: Image) -> Image:
     return at(process.signal, t, x_0) * x_0 + at(process.noise, t, x_0) * eps
 
 
+def noised(process: Process, x_0: Image, t: Time, eps: Image) -> Noised:
+    """The noised batch with x_t = q_sample(process, x_0, t, eps)."""
+    return Noised(x_0, eps, q_sample(process, x_0, t, eps), t)
+
+
 def q_marginal(process: Process, x_0: Image, t: Time) -> Gaussian:
     """q(x_t | x_0) = N(signal[t] x_0, noise[t]^2 I). DDPM eq. 4; t in 1..T (at t = 0 it is a point)."""
     return Gaussian(at(process.signal, t, x_0) * x_0, 2 * jnp.log(at(process.noise, t, x_0)))
@@ -142,14 +165,10 @@ def q_marginal(process: Process, x_0: Image, t: Time) -> Gaussian:
 def q_step(process: Process, x_s: Image, t: Time) -> Gaussian:
     """q(x_t | x_{t-1}), one forward step from x_s = x_{t-1}; t in 1..T. DDPM eq. 2.
 
-    mean = signal[t] / signal[t-1] x_{t-1},  var = noise[t]^2 - (signal[t] / signal[t-1])^2 noise[t-1]^2 = beta[t].
-
-    The variance is recovered from float32 tables through the posterior, beta = c_x_0[t] noise[t]^2 / signal[t-1],
-    a product without cancellation (and without the replaced entry of log_beta).
+    mean = signal[t] / signal[t-1] x_{t-1},  var = beta[t].
     """
     ratio = at(process.signal, t, x_s) / at(process.signal, t - 1, x_s)
-    var = at(process.c_x_0, t, x_s) * at(process.noise, t, x_s) ** 2 / at(process.signal, t - 1, x_s)
-    return Gaussian(ratio * x_s, jnp.log(var))
+    return Gaussian(ratio * x_s, at(process.log_beta, t, x_s))
 
 
 def q_posterior(process: Process, x_0: Image, x_t: Image, t: Time) -> Gaussian:

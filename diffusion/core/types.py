@@ -21,6 +21,8 @@ An estimate ends in `_hat`. `sigma` and `noise` are standard deviations; what we
 Losses and divergences are in nats, summed over the dimensions of one example unless the name says `per_dim`.
 """
 
+from collections.abc import Callable
+
 import jax
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, UInt8
 
@@ -41,6 +43,9 @@ Keys = Key[Array, "B"]
 
 OneKey = PRNGKeyArray
 
+Noise = Callable[[Keys, Image, Time], Image]
+"""noise(keys, like, t): the standard normal numbers of a step at t, in the shape of `like`; by default `from_keys`."""
+
 
 def expand(values: Array, like: Array) -> Array:
     """`values`, of shape [B] or of the rank of `like`, with singleton axes appended up to that rank."""
@@ -50,6 +55,11 @@ def expand(values: Array, like: Array) -> Array:
 def normal(keys: Keys, like: Image) -> Image:
     """Standard normal noise of the shape and dtype of `like`; row i comes from keys[i] alone."""
     return jax.vmap(lambda key: jax.random.normal(key, like.shape[1:], like.dtype))(keys)
+
+
+def from_keys(keys: Keys, like: Image, t: Time) -> Image:  # noqa: ARG001
+    """The numbers that the keys stand for: t has been folded into them already."""
+    return normal(keys, like)
 
 
 def fold(keys: Keys, data: int | Array) -> Keys:

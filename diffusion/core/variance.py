@@ -6,6 +6,8 @@ that is sampled: on a respaced chain the bounds are recomputed, the raw output k
 
 from collections.abc import Callable
 
+import jax.numpy as jnp
+
 from diffusion.core.process import Process, at
 from diffusion.core.types import Image, PerExample, Time
 
@@ -13,12 +15,12 @@ Variance = Callable[[Process, Time, Image | None], Image | PerExample]
 
 
 def fixed_large(process: Process, t: Time, raw_var: Image | None) -> PerExample:  # noqa: ARG001
-    """log beta[t], the optimum for x_0 ~ N(0, I). DDPM section 3.2; entry 1 is that of fixed_small."""
-    return process.log_beta[t]
+    """log beta[t], the optimum for x_0 ~ N(0, I). DDPM section 3.2. At t = 1 that of fixed_small, as published."""
+    return jnp.where(t > 1, process.log_beta[t], process.log_beta_tilde[t])
 
 
 def fixed_small(process: Process, t: Time, raw_var: Image | None) -> PerExample:  # noqa: ARG001
-    """log beta_tilde[t], the optimum for x_0 known exactly. DDPM section 3.2."""
+    """log beta_tilde[t], the optimum for x_0 known exactly. DDPM section 3.2. At t = 1 the stand-in for log 0."""
     return process.log_beta_tilde[t]
 
 
@@ -33,7 +35,8 @@ def learned(process: Process, t: Time, raw_var: Image | None) -> Image:  # noqa:
 def learned_range(process: Process, t: Time, raw_var: Image | None) -> Image:
     """Interpolation f log beta + (1 - f) log beta_tilde with f = (raw_var + 1) / 2. Improved DDPM eq. 15.
 
-    f is not squashed: outputs beyond [-1, 1] extrapolate. At t = 1 both ends are the same number.
+    f is not squashed: outputs beyond [-1, 1] extrapolate. At t = 1 the ends are log beta[1] and the stand-in for
+    log beta_tilde[1] = -inf, as published: 1e-4 and 5.45e-5 for the linear schedule of 1000 steps.
     """
     raw_var = _required(raw_var)
     f = (raw_var + 1.0) / 2.0

@@ -12,6 +12,7 @@ from diffusion.config.config import config_hash
 from diffusion.core import respacing
 from diffusion.evaluation.subject import Chain, Subject
 from diffusion.experiment.build import Experiment
+from diffusion.experiment.registry import clips
 from diffusion.runtime import provenance
 from diffusion.runtime.text import describe_devices
 from diffusion.training.state import Params
@@ -63,7 +64,7 @@ def of_chain(experiment: Experiment, grid: str | None = None) -> dict[str, Any]:
     """Which steps, and whether x_0_hat is clipped; `grid` is by default the config's."""
     text = experiment.config.sample.grid if grid is None else grid
     steps = experiment.sampled(respacing.parse(text)).T
-    return {"grid": text or "full", "steps": steps, "clip": experiment.config.sample.clip}
+    return {"grid": text or "full", "steps": steps, "clip": clips(experiment.config)}
 
 
 def of_samples(experiment: Experiment, chain: Chain = Chain()) -> dict[str, Any]:  # noqa: B008

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from diffusion.core import denoiser, elbo, respacing
-from diffusion.core.denoiser import Denoiser
+from diffusion.core.denoiser import Denoiser, Diffusion
 from diffusion.core.elbo import Bound
 from diffusion.core.parameterization import Parameterization, Prediction
 from diffusion.core.process import Process
@@ -31,6 +31,7 @@ from diffusion.experiment.registry import (
     TIMESTEPS,
     VARIANCES,
     adam,
+    clips,
     time_scale,
 )
 from diffusion.nets.cpu.layers import tuned
@@ -52,8 +53,7 @@ def levels(config: ConfigDict, grid: Grid = respacing.full) -> Process:
 
 def source(config: ConfigDict, train: bool) -> Source:
     """The training or held-out split of the config's data set."""
-    name = config.data.name
-    prefix, colon, rest = name.partition(":")
+    prefix, colon, rest = config.data.name.partition(":")
     return SOURCES[prefix + colon](config.data, rest, train)
 
 
@@ -108,18 +108,18 @@ class Experiment(NamedTuple):
             return self.net.apply({"params": params}, x_t, time, self._label(labels), train=train, **mode)
 
     def denoise(self, params: Params, labels: Labels, clip: bool | None = None, guided: bool = False) -> Denoiser:
-        """The denoiser of a set of parameters, in evaluation mode; clipped as config.sample.clip says unless told.
+        """The denoiser of a set of parameters, in evaluation mode; clipped as registry.clips says if `clip` is None.
 
         With `guided` it is the one that samples are drawn with: guided as config.sample says, before it is clipped.
         """
 
         def labelled(x_t: Image, t: Time, labels: Labels) -> Prediction:
             apply = lambda x, time: self.apply(params, x, time, labels)  # noqa: E731
-            return denoiser.from_network(apply, self.process, self.parameterization, self.time_scale)(x_t, t)
+            return denoiser.from_network(self.process, self.parameterization, apply, self.time_scale)(x_t, t)
 
         denoise = (self.guide if guided else UNGUIDED).denoiser(labelled, labels)
-        clip = self.config.sample.clip if clip is None else clip
-        return denoiser.clip(denoise, self.process) if clip else denoise
+        clip = clips(self.config) if clip is None else clip
+        return denoiser.clip(self.process, denoise) if clip else denoise
 
     def task(self) -> Task:
         """What training optimises."""
@@ -130,9 +130,7 @@ class Experiment(NamedTuple):
             return self.apply(params, x_t, time, told, train=True, rngs={"dropout": key})
 
         return Task(
-            self.process,
-            self.parameterization,
-            self.variance,
+            self.diffusion(respacing.full),
             OBJECTIVES[config.objective.name](config.objective),
             TIMESTEPS[config.objective.timesteps](self.process.T),
             apply,
@@ -175,8 +173,7 @@ class Experiment(NamedTuple):
     ) -> Callable[[Params, Keys, Labels], loop.Sample]:
         """A jitted (params, keys, labels) -> Sample; the batch is split over the devices.
 
-        `name`, a row of SAMPLERS, `grid` and `eta` are by default the config's; `collect` lists steps of the sampled
-        process.
+        `name` of SAMPLERS, `grid` and `eta` default to the config's; `collect` lists steps of the sampled process.
         """
         c = self.config.sample
         process = self.sampled(grid)
@@ -193,10 +190,10 @@ class Experiment(NamedTuple):
 
         x_0_hat is clipped, as published.
         """
-        process = self.sampled(grid)
+        diffusion = self.diffusion(grid)
 
         def run(params: Params, keys: Keys, x_0: Image, labels: Labels) -> Bound:
-            return elbo.bound(keys, process, self.variance, self.denoise(params, labels), x_0)
+            return elbo.bound(keys, diffusion, self.denoise(params, labels), x_0)
 
         return self._split(run)
 
@@ -213,7 +210,7 @@ class Experiment(NamedTuple):
         """A jitted (params, keys, x_0, labels) -> unbiased estimate of the bound, in nats, by `steps` network calls."""
 
         def run(params: Params, keys: Keys, x_0: Image, labels: Labels) -> PerExample:
-            return elbo.estimate(keys, self.process, self.variance, self.denoise(params, labels), x_0, steps)
+            return elbo.estimate(keys, self.diffusion(respacing.full), self.denoise(params, labels), x_0, steps)
 
         return self._split(run)
 
@@ -224,6 +221,10 @@ class Experiment(NamedTuple):
     def sampled(self, grid: Grid | None = None) -> Process:
         """The process on a grid of its steps, by default the config's."""
         return levels(self.config, respacing.parse(self.config.sample.grid) if grid is None else grid)
+
+    def diffusion(self, grid: Grid | None = None) -> Diffusion:
+        """The model without its network, on a grid of the process's steps, by default the config's."""
+        return Diffusion(self.sampled(grid), self.parameterization, self.variance)
 
     def _label(self, labels: Labels) -> Labels | None:
         return labels if self.net.classes else None

@@ -93,7 +93,7 @@ def by_classifier(learnt: Learnt, scale: Scale, interval: Interval | None = None
     def denoiser(denoise: Labelled, labels: Labels) -> Denoiser:
         told = labels if null is None else jnp.full_like(labels, null)
         log_prob = partial(learnt.log_prob, labels)
-        return classifier_guided(_unguided(denoise, told), learnt.problem.process, log_prob, scale, interval)
+        return classifier_guided(learnt.problem.process, _unguided(denoise, told), log_prob, scale, interval)
 
     return Guide(learnt.classes, denoiser, scale, interval, learnt.params)
 

@@ -25,12 +25,18 @@ from diffusion.nets.convention import IMPROVED, ORIGINAL, Convention
 from diffusion.nets.mlp import MLP
 from diffusion.nets.net import Net
 from diffusion.nets.unet import UNet
-from diffusion.sampling import ancestral, ddim, dpm_solver, heun
-from diffusion.sampling.langevin import annealed_langevin
+from diffusion.sampling import (
+    ancestral,
+    annealed_langevin,
+    ddim,
+    dpm_solver,
+    heun,
+    predictor_corrector,
+    probability_flow,
+    reverse_diffusion,
+)
 from diffusion.sampling.loop import Sampler
-from diffusion.sampling.predictor_corrector import by_noise, predictor_corrector
-from diffusion.sampling.probability_flow import probability_flow
-from diffusion.sampling.reverse_diffusion import reverse_diffusion
+from diffusion.sampling.predictor_corrector import by_noise
 from diffusion.training import optimizer
 
 
@@ -138,17 +144,17 @@ TIMESTEPS: dict[str, Callable[[int], Timesteps]] = {
 
 # name -> (process, variance, config.sample) -> Sampler
 SAMPLERS: dict[str, Callable[[Process, Variance, ConfigDict], Sampler]] = {
-    "ancestral": lambda process, variance, c: ancestral.ancestral(process, variance),  # noqa: ARG005
-    "ddim": lambda process, variance, c: ddim.ddim(process, c.eta),  # noqa: ARG005
-    "dpm_solver": lambda process, variance, c: dpm_solver.dpm_solver(process),  # noqa: ARG005
-    "heun": lambda process, variance, c: heun.heun(process),  # noqa: ARG005
+    "ancestral": lambda process, variance, c: ancestral(process, variance),  # noqa: ARG005
+    "ddim": lambda process, variance, c: ddim(process, c.eta),  # noqa: ARG005
+    "dpm_solver": lambda process, variance, c: dpm_solver(process),  # noqa: ARG005
+    "heun": lambda process, variance, c: heun(process),  # noqa: ARG005
     "reverse_diffusion": lambda process, variance, c: reverse_diffusion(process),  # noqa: ARG005
     "probability_flow": lambda process, variance, c: probability_flow(process),  # noqa: ARG005
     "annealed_langevin": lambda process, variance, c: annealed_langevin(  # noqa: ARG005
         process, c.corrector_steps, c.corrector_snr
     ),
     "predictor_corrector": lambda process, variance, c: predictor_corrector(
-        ancestral.ancestral(process, variance), process, c.corrector_steps, by_noise(process, c.corrector_snr)
+        process, ancestral(process, variance), c.corrector_steps, by_noise(process, c.corrector_snr)
     ),
 }
 
@@ -162,6 +168,11 @@ NETWORKS: dict[str, Callable[[ConfigDict, int, int], Net]] = {
 def time_scale(config: ConfigDict) -> float:
     """What the time t - 1 is multiplied by before a network sees it."""
     return 1000.0 / config.diffusion.T if config.net.rescale_time else 1.0
+
+
+def clips(config: ConfigDict) -> bool:
+    """Whether x_0_hat is clipped: config.sample.clip, but never for a network that predicts mu."""
+    return config.sample.clip and PARAMETERIZATIONS[config.diffusion.parameterization].clips
 
 
 def adam(c: ConfigDict) -> optimizer.Optimizer:

@@ -1,1 +1,36 @@
-"""Samplers: each a file, each seeing only `denoise(x_t, t)`. `loop.sample` runs any of them."""
+"""Samplers: each a file, each seeing only `denoise(x_t, t)`; `sample` runs any of them.
+
+    from diffusion.sampling import ddim, image_keys, prior_sample, sample
+
+    keys = image_keys(seed, jnp.arange(n))
+    x_0 = sample(keys, process, ddim(process), denoise, prior_sample(keys, process, shape)).x_0
+
+A file that is named after its sampler gives way to it: `sampling.ddim` is the function of diffusion/sampling/ddim.py.
+The other files are modules: loop, editing, guidance, inpainting, inversion, latents, langevin.
+"""
+
+from diffusion.sampling.ancestral import ancestral
+from diffusion.sampling.ddim import ddim
+from diffusion.sampling.dpm_solver import dpm_solver
+from diffusion.sampling.heun import heun
+from diffusion.sampling.langevin import annealed_langevin
+from diffusion.sampling.loop import Sample, Sampler, image_keys, prior_sample, sample
+from diffusion.sampling.predictor_corrector import predictor_corrector
+from diffusion.sampling.probability_flow import probability_flow
+from diffusion.sampling.reverse_diffusion import reverse_diffusion
+
+__all__ = [
+    "Sample",
+    "Sampler",
+    "ancestral",
+    "annealed_langevin",
+    "ddim",
+    "dpm_solver",
+    "heun",
+    "image_keys",
+    "predictor_corrector",
+    "prior_sample",
+    "probability_flow",
+    "reverse_diffusion",
+    "sample",
+]

@@ -3,12 +3,12 @@
 from diffusion.core import gaussian
 from diffusion.core.denoiser import Denoiser, reverse
 from diffusion.core.process import Process
-from diffusion.core.types import Image, Keys, Time
+from diffusion.core.types import Image, Keys, Noise, Time, from_keys
 from diffusion.core.variance import Variance
 from diffusion.sampling.loop import Sampler, State, noise_unless_last
 
 
-def ancestral(process: Process, variance: Variance) -> Sampler:
+def ancestral(process: Process, variance: Variance, noise: Noise = from_keys) -> Sampler:
     """x_{t-1} ~ p(x_{t-1} | x_t) for t > 1 and its mean for t = 1. DDPM Algorithm 2.
 
     The mean is the posterior mean at x_0_hat; for eps it equals the paper's (x_t - beta eps / sqrt(1 - alpha_bar)) /
@@ -17,6 +17,6 @@ def ancestral(process: Process, variance: Variance) -> Sampler:
 
     def step(keys: Keys, state: State, x_t: Image, t: Time, denoise: Denoiser) -> tuple[Image, State]:
         p = reverse(process, variance, denoise(x_t, process.base_t[t]), x_t, t)
-        return gaussian.sample(p, noise_unless_last(keys, x_t, t)), state
+        return gaussian.sample(p, noise_unless_last(keys, x_t, t, noise)), state
 
     return Sampler(lambda x_T: (), step)  # noqa: ARG005

@@ -45,6 +45,7 @@ def interpolate(
     denoise: Denoiser,
     x_0: Image,
     other: Image,
+    *,
     lam: PerExample,
     t: int | Array,
     shared: bool = False,

@@ -79,7 +79,7 @@ def label_guided(
 
 
 def classifier_guided(
-    denoise: Denoiser, process: Process, log_prob: LogProb, scale: Scale, interval: Interval | None = None
+    process: Process, denoise: Denoiser, log_prob: LogProb, scale: Scale, interval: Interval | None = None
 ) -> Denoiser:
     """eps = eps_hat - scale noise[t] grad_x_t log p(y | x_t). Dhariwal & Nichol 2021, Algorithm 2.
 

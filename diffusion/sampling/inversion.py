@@ -6,26 +6,30 @@ import jax.numpy as jnp
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.gaussian import mean_dims
 from diffusion.core.process import Process, at
-from diffusion.core.types import Array, Image, PerExample
+from diffusion.core.types import Array, Image, PerExample, Time, expand
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.loop import image_keys, sample
 
 
-def encode(process: Process, denoise: Denoiser, x_0: Image) -> Image:
-    """x_T, by DDIM's steps taken upwards: x_{t+1} = signal[t+1] x_0_hat(x_t) + noise[t+1] eps_hat(x_t), t = 0..T-1.
+def encode_step(process: Process, denoise: Denoiser, x_t: Image, t: Time) -> Image:
+    """x_{t+1} = signal[t+1] x_0_hat(x_t) + noise[t+1] eps_hat(x_t), one DDIM step upwards; t in 0..T-1. DDIM eq. 13-14.
 
-    DDIM eq. 13-14, the reversed ODE. It is explicit, so sampling from x_T returns x_0 up to an error that falls with
-    the length of the steps. The network knows no t = 0: the first step takes eps_hat from (signal[1] x_0, 1), the mean
-    of x_1.
+    The network has no t = 0: there x_0_hat is x_0 itself, and eps_hat is taken at (signal[1] x_0, 1), the mean of x_1.
+    """
+    clean = expand(t == 0, x_t)
+    prediction = denoise(jnp.where(clean, process.signal[1] * x_t, x_t), process.base_t[jnp.maximum(t, 1)])
+    x_0_hat = jnp.where(clean, x_t, prediction.x_0)
+    return at(process.signal, t + 1, x_t) * x_0_hat + at(process.noise, t + 1, x_t) * prediction.eps
+
+
+def encode(process: Process, denoise: Denoiser, x_0: Image) -> Image:
+    """x_T from x_0 by `encode_step` for t = 0..T-1, the reversed ODE. DDIM eq. 13-14.
+
+    Each step is explicit, so sampling from x_T returns x_0 up to an error that falls with the length of the steps.
     """
 
     def step(t: Array, x_t: Image) -> Image:
-        known = jnp.full(x_t.shape[0], jnp.maximum(t, 1), jnp.int32)
-        clean = t == 0
-        prediction = denoise(jnp.where(clean, process.signal[1] * x_t, x_t), process.base_t[known])
-        x_0_hat = jnp.where(clean, x_t, prediction.x_0)
-        up = jnp.full(x_t.shape[0], t + 1, jnp.int32)
-        return at(process.signal, up, x_t) * x_0_hat + at(process.noise, up, x_t) * prediction.eps
+        return encode_step(process, denoise, x_t, jnp.full(x_t.shape[0], t, jnp.int32))
 
     return jax.lax.fori_loop(0, process.T, step, x_0)
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process
 from diffusion.core.score import score
-from diffusion.core.types import Array, Image, Keys, PerExample, Time, expand, fold, normal
+from diffusion.core.types import Array, Image, Keys, Noise, PerExample, Time, expand, fold, from_keys
 from diffusion.sampling.loop import Sampler, State
 
 
@@ -20,7 +20,16 @@ def climb(x: Image, score: Image, h: PerExample, z: Image) -> Image:
     return x + expand(h, x) * score + expand(jnp.sqrt(2 * h), x) * z
 
 
-def unadjusted(keys: Keys, process: Process, denoise: Denoiser, x: Image, t: Time, h: PerExample, n: int) -> Image:
+def unadjusted(
+    keys: Keys,
+    process: Process,
+    denoise: Denoiser,
+    x: Image,
+    t: Time,
+    h: PerExample,
+    n: int,
+    noise: Noise = from_keys,
+) -> Image:
     """x after n steps of length h at the noise level of t in 1..T, which is not left. Random numbers: fold_in(keys, j).
 
     No step is refused, so for h > 0 the law that n -> inf leads to is not q(x_t) but near it, to first order in h: a
@@ -30,12 +39,12 @@ def unadjusted(keys: Keys, process: Process, denoise: Denoiser, x: Image, t: Tim
 
     def step(j: Array, x: Image) -> Image:
         found = score(process, denoise(x, process.base_t[t]), t)
-        return climb(x, found, h, normal(fold(keys, j), x))
+        return climb(x, found, h, noise(fold(keys, j), x, t))
 
     return jax.lax.fori_loop(0, n, step, x)
 
 
-def annealed_langevin(process: Process, n: int, snr: float) -> Sampler:
+def annealed_langevin(process: Process, n: int, snr: float, noise: Noise = from_keys) -> Sampler:
     """n >= 1 Langevin steps of length h = 2 snr^2 noise[t]^2 at each level t = T..1. NCSN Algorithm 1.
 
     Its eps is 4 snr^2 noise[1]^2: the published 2e-5 at a last level of 0.01 is snr 0.22, with n = 100 on 10 levels.
@@ -54,7 +63,7 @@ def annealed_langevin(process: Process, n: int, snr: float) -> Sampler:
 
         def inner(j: Array, x: Image) -> Image:
             prediction = denoise(x, process.base_t[t])
-            moved = climb(x, score(process, prediction, t), h, normal(fold(keys, j), x))
+            moved = climb(x, score(process, prediction, t), h, noise(fold(keys, j), x, t))
             return jnp.where(expand((t == 1) & (j == n - 1), x), prediction.x_0, moved)
 
         growth = jnp.where(process.signal[t] > 0, process.signal[t - 1] / process.signal[t], 1.0)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process, prior
-from diffusion.core.types import Array, Image, Keys, Time, expand, fold, normal
+from diffusion.core.types import Array, Image, Keys, Noise, Time, expand, fold, from_keys, normal
 
 State = Any
 
@@ -92,6 +92,6 @@ def sample(
     return Sample(x_0, hats)
 
 
-def noise_unless_last(keys: Keys, x_t: Image, t: Time) -> Image:
+def noise_unless_last(keys: Keys, x_t: Image, t: Time, noise: Noise = from_keys) -> Image:
     """Standard normal noise, zero at t = 1: the last step of the published samplers returns the mean."""
-    return normal(keys, x_t) * expand((t > 1).astype(x_t.dtype), x_t)
+    return noise(keys, x_t, t) * expand((t > 1).astype(x_t.dtype), x_t)

@@ -12,7 +12,7 @@ from diffusion.core.denoiser import Denoiser
 from diffusion.core.gaussian import sum_dims
 from diffusion.core.process import Process
 from diffusion.core.score import score
-from diffusion.core.types import Array, Image, Keys, PerExample, Time, fold, normal
+from diffusion.core.types import Array, Image, Keys, Noise, PerExample, Time, fold, from_keys
 from diffusion.sampling.langevin import climb
 from diffusion.sampling.loop import Sampler, State
 
@@ -55,7 +55,9 @@ def by_noise(process: Process, snr: float) -> Length:
     return length
 
 
-def predictor_corrector(predictor: Sampler, process: Process, n: int, length: Length) -> Sampler:
+def predictor_corrector(
+    process: Process, predictor: Sampler, n: int, length: Length, noise: Noise = from_keys
+) -> Sampler:
     """At each t = T..1, n Langevin steps at the level of t, then the predictor's step to t - 1; n = 0 is the predictor.
 
     Algorithms 2 and 3 in the order of the published code, the corrector first: it never needs a score at t = 0, and
@@ -66,8 +68,8 @@ def predictor_corrector(predictor: Sampler, process: Process, n: int, length: Le
         own = fold(keys, CORRECTOR)
 
         def correct(j: Array, x: Image) -> Image:
-            found, z = score(process, denoise(x, process.base_t[t]), t), normal(fold(own, j), x)
-            return climb(x, found, length(found, z, t), z)
+            slope, z = score(process, denoise(x, process.base_t[t]), t), noise(fold(own, j), x, t)
+            return climb(x, slope, length(slope, z, t), z)
 
         return predictor.step(keys, state, jax.lax.fori_loop(0, n, correct, x_t), t, denoise)
 

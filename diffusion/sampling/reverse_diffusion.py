@@ -5,11 +5,11 @@ import jax.numpy as jnp
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process, q_step
 from diffusion.core.score import score
-from diffusion.core.types import Image, Keys, Time
+from diffusion.core.types import Image, Keys, Noise, Time, from_keys
 from diffusion.sampling.loop import Sampler, State, noise_unless_last
 
 
-def reverse_diffusion(process: Process) -> Sampler:
+def reverse_diffusion(process: Process, noise: Noise = from_keys) -> Sampler:
     """x_{t-1} = (2 - a) x_t + beta score + sqrt(beta) z; no noise at t = 1.
 
     x_t = a x_{t-1} + sqrt(beta) z is the forward step: a = signal[t] / signal[t-1], sqrt(1 - beta) or 1. Variance
@@ -22,6 +22,6 @@ def reverse_diffusion(process: Process) -> Sampler:
         forward = q_step(process, x_t, t)
         found = score(process, denoise(x_t, process.base_t[t]), t)
         mean = 2 * x_t - forward.mean + jnp.exp(forward.log_var) * found
-        return mean + jnp.exp(0.5 * forward.log_var) * noise_unless_last(keys, x_t, t), state
+        return mean + jnp.exp(0.5 * forward.log_var) * noise_unless_last(keys, x_t, t, noise), state
 
     return Sampler(lambda x_T: (), step)  # noqa: ARG005

@@ -8,13 +8,11 @@ import jax.numpy as jnp
 import optax
 
 from diffusion.core import objective as objectives
-from diffusion.core.denoiser import network_input, network_time, split
+from diffusion.core.denoiser import Diffusion, network_input, network_time, split
 from diffusion.core.objective import Objective
-from diffusion.core.parameterization import Parameterization
-from diffusion.core.process import Process, q_sample
+from diffusion.core.process import noised
 from diffusion.core.timesteps import Timesteps
 from diffusion.core.types import Array, Image, Labels, OneKey, PerExample, Pixels, Time
-from diffusion.core.variance import Variance
 from diffusion.data.transforms import random_flip, to_image
 from diffusion.training import ema, health
 from diffusion.training.accumulation import accumulate
@@ -29,9 +27,7 @@ HEALTH = "health"
 class Task(NamedTuple):
     """What is trained: the diffusion, the network, and how its loss is formed."""
 
-    process: Process
-    parameterization: Parameterization
-    variance: Variance
+    diffusion: Diffusion
     objective: Objective
     timesteps: Timesteps
     apply: Callable[[Params, Image, Array, Labels, OneKey], Array]
@@ -61,13 +57,10 @@ Gather = Callable[[Any, Any], tuple[Pixels, Labels]]
 
 def loss(task: Task, params: Params, key: OneKey, x_0: Image, labels: Labels, t: Time, eps: Image) -> objectives.Terms:
     """Per-example terms of the objective for x_t = q_sample(x_0, t, eps). `key` drives dropout."""
-    x_t = q_sample(task.process, x_0, t, eps)
-    given = network_input(task.process, x_t, t)
-    out = task.apply(params, given, network_time(t, task.time_scale), labels, key)
-    mean_half, raw_var = split(out, x_0.shape[-1])
-    return objectives.evaluate(
-        task.objective, task.process, task.parameterization, task.variance, mean_half, raw_var, x_0, eps, x_t, t
-    )
+    batch = noised(task.diffusion.process, x_0, t, eps)
+    scaled = network_input(task.diffusion.process, batch.x_t, t)
+    out = task.apply(params, scaled, network_time(t, task.time_scale), labels, key)
+    return objectives.evaluate(task.objective, task.diffusion, batch, *split(out, x_0.shape[-1]))
 
 
 class Gradient(NamedTuple):
@@ -161,7 +154,7 @@ def _metrics(task: Task, found: Gradient, verdict: Verdict) -> Metrics:
     }
     if task.objective.vlb:
         metrics["vlb_bits_per_dim"] = _one(jnp.mean(weight * terms.vlb))
-    quartile = (found.t - 1) * QUARTILES // task.process.T
+    quartile = (found.t - 1) * QUARTILES // task.diffusion.process.T
     for q in range(QUARTILES):
         share = jnp.where(quartile == q, weight, 0.0)
         metrics[f"mse_t_quartile_{q + 1}"] = jnp.stack([jnp.sum(share * terms.mse), jnp.sum(share)])

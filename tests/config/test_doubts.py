@@ -37,3 +37,11 @@ def test_importance_sampling_without_the_bound_is_doubted():
     assert len(doubts(config)) == 1
     config.objective.name = "vlb"
     assert doubts(config) == []
+
+
+def test_clipping_with_mu_is_doubted():
+    config = default_config()
+    config.diffusion.parameterization = "mu"
+    assert len(doubts(config)) == 1 and "sample.clip" in doubts(config)[0]
+    config.sample.clip = False
+    assert doubts(config) == []

@@ -10,7 +10,7 @@ from scipy import integrate
 
 from diffusion.core import denoiser, parameterization, schedules, variance
 from diffusion.core.denoiser import clip, from_network, network_time, reverse, split
-from diffusion.core.process import q_posterior, q_sample, vp
+from diffusion.core.process import Noised, q_posterior, q_sample, vp
 from tests.support.worlds import GAUSSIAN, MIXTURE, GaussianWorld, MixtureWorld, cases, float64
 
 ULP = 2.0**-23
@@ -42,10 +42,10 @@ def test_the_network_sees_t_minus_1():
         return jnp.broadcast_to(time[:, None, None, None], x_t.shape)
 
     process = CASES["linear"].process
-    prediction = from_network(network, process, parameterization.x_0)(images(0, 3), jnp.array([1, 7, 20]))
+    prediction = from_network(process, parameterization.x_0, network)(images(0, 3), jnp.array([1, 7, 20]))
     np.testing.assert_array_equal(seen[0], [0.0, 6.0, 19.0])
     np.testing.assert_array_equal(prediction.x_0[:, 0, 0, 0], [0.0, 6.0, 19.0])
-    from_network(network, process, parameterization.x_0, time_scale=0.5)(images(0, 3), jnp.array([1, 7, 20]))
+    from_network(process, parameterization.x_0, network, time_scale=0.5)(images(0, 3), jnp.array([1, 7, 20]))
     np.testing.assert_array_equal(seen[1], [0.0, 3.0, 9.5])
 
 
@@ -73,8 +73,8 @@ def test_predictions_agree_with_x_t(name):
     def recombined(p_index_out):
         found = []
         for p in PARAMETERIZATIONS:
-            denoise = from_network(lambda x, time: jnp.concatenate([p_index_out, raw], axis=-1), process, p)  # noqa: ARG005
-            for d in (denoise, clip(denoise, process)):
+            denoise = from_network(process, p, lambda x, time: jnp.concatenate([p_index_out, raw], axis=-1))  # noqa: ARG005
+            for d in (denoise, clip(process, denoise)):
                 prediction = d(x_t, t)
                 found.append((q_sample(process, prediction.x_0, t, prediction.eps), prediction.x_0, prediction.raw_var))
         return found
@@ -89,15 +89,15 @@ def test_predictions_agree_with_x_t(name):
 def test_clip():
     process = CASES["cosine"].process
     t, x_t = jnp.asarray(EVERY_T), images(4)
-    denoise = from_network(lambda x, time: 2 * x, process, parameterization.eps)  # noqa: ARG005
-    free, clipped = denoise(x_t, t), clip(denoise, process)(x_t, t)
+    denoise = from_network(process, parameterization.eps, lambda x, time: 2 * x)  # noqa: ARG005
+    free, clipped = denoise(x_t, t), clip(process, denoise)(x_t, t)
     np.testing.assert_array_equal(clipped.x_0, np.clip(free.x_0, -1, 1))
     inside = np.abs(free.x_0) <= 1
     assert inside.any()
     assert not inside.all()
     np.testing.assert_array_equal(np.asarray(clipped.eps)[inside], np.asarray(free.eps)[inside])
     assert (np.asarray(clipped.eps)[~inside] != np.asarray(free.eps)[~inside]).all()
-    np.testing.assert_array_equal(clip(denoise, process, -0.2, 0.3)(x_t, t).x_0, np.clip(free.x_0, -0.2, 0.3))
+    np.testing.assert_array_equal(clip(process, denoise, -0.2, 0.3)(x_t, t).x_0, np.clip(free.x_0, -0.2, 0.3))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -127,7 +127,7 @@ def test_every_network_is_read_with_its_base_process_on_a_respaced_chain(p):
     @jax.jit
     def run():
         x_t = q_sample(chain, x_0, k, eps)
-        perfect = from_network(lambda x, time: p.target(base, x_0, x, eps, chain.base_t[k]), base, p)  # noqa: ARG005
+        perfect = from_network(base, p, lambda x, time: p.target(base, Noised(x_0, eps, x, chain.base_t[k])))  # noqa: ARG005
         return perfect(x_t, chain.base_t[k])
 
     found = run()
@@ -143,7 +143,7 @@ def test_a_mu_network_read_with_the_respaced_process_would_be_wrong():
     k = jnp.array([2, 3, 4])
     x_0, eps = images(8, 3), images(9, 3)
     x_t = q_sample(chain, x_0, k, eps)
-    out = parameterization.mu.target(base, x_0, x_t, eps, chain.base_t[k])
+    out = parameterization.mu.target(base, Noised(x_0, eps, x_t, chain.base_t[k]))
     wrong = denoiser.interpret(chain, parameterization.mu, out, None, x_t, k)
     assert np.abs(wrong.x_0 - x_0).max() > 0.1
 

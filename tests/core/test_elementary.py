@@ -12,7 +12,7 @@ from scipy import integrate
 from diffusion.core import parameterization, schedules, variance
 from diffusion.core.denoiser import from_network, reverse
 from diffusion.core.parameterization import Prediction, mu
-from diffusion.core.process import q_step, ve
+from diffusion.core.process import Noised, q_step, ve
 from diffusion.core.types import fold, normal
 from diffusion.figures.reverse_conditional import WORLD, Mixture, U, Z, conditional, reverse_conditional
 from diffusion.sampling.ancestral import ancestral
@@ -72,7 +72,7 @@ def test_the_regression_of_x_0_gives_that_of_the_step_before():
     """Claim 2: E[x_{t-dt} - x_t | x_t] = dt / t E[x_0 - x_t | x_t]; for targets and not only for their means."""
     x_0, eps = jax.random.normal(jax.random.key(0), (2, T, 3))
     x_t = x_0 + PROCESS.noise[EVERY_T][:, None] * eps
-    target = np.float64(mu.target(PROCESS, x_0, x_t, eps, EVERY_T) - x_t)
+    target = np.float64(mu.target(PROCESS, Noised(x_0, eps, x_t, EVERY_T)) - x_t)
     np.testing.assert_allclose(target, np.float64(x_0 - x_t) / np.arange(1, T + 1)[:, None], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(mu.gain(PROCESS, EVERY_T), np.arange(1, T + 1), rtol=1e-5)
 
@@ -98,7 +98,7 @@ def test_algorithm_1_is_the_ancestral_sampler():
     keys = image_keys(3, jnp.arange(6))
     x_T = prior_sample(keys, PROCESS, (3,))
     np.testing.assert_allclose(x_T, SIGMA_Q * np.float64(normal(fold(keys, 0), x_T)), rtol=1e-5)
-    denoise = from_network(mu_network(MIXTURE), PROCESS, mu)
+    denoise = from_network(PROCESS, mu, mu_network(MIXTURE))
     found = sample(keys, PROCESS, ancestral(PROCESS, variance.fixed_large), denoise, x_T).x_0
     x = np.asarray(x_T, np.float64)
     for t in range(T, 0, -1):
@@ -111,7 +111,7 @@ def test_the_deterministic_sampler_is_ddim():
     """x_{t-dt} = x_t + lambda (mu - x_t),  lambda = sigma_t / (sigma_{t-dt} + sigma_t),  sigma_t = sigma_q sqrt(t)."""
     keys = image_keys(4, jnp.arange(6))
     x_T = prior_sample(keys, PROCESS, (3,))
-    denoise = from_network(mu_network(MIXTURE), PROCESS, mu)
+    denoise = from_network(PROCESS, mu, mu_network(MIXTURE))
     found = sample(keys, PROCESS, ddim(PROCESS), denoise, x_T).x_0
     x = np.asarray(x_T, np.float64)
     for t in range(T, 0, -1):
@@ -215,7 +215,7 @@ def test_the_figure_draws_both():
 def test_mu_is_read_back_whatever_the_network_says():
     """x_0_hat = t mu - (t - 1) x_t, so that the reverse mean is the network's output itself."""
     out, x_t = jax.random.normal(jax.random.key(2), (2, T, 3))
-    denoise = from_network(lambda x, time: out, PROCESS, parameterization.mu)  # noqa: ARG005
+    denoise = from_network(PROCESS, parameterization.mu, lambda x, time: out)  # noqa: ARG005
     prediction: Prediction = denoise(x_t, EVERY_T)
     mean = reverse(PROCESS, variance.fixed_large, prediction, x_t, EVERY_T).mean
     np.testing.assert_allclose(mean, out, rtol=1e-4, atol=1e-4)

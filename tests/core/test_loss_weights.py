@@ -7,9 +7,10 @@ import pytest
 
 from diffusion.config.config import default_config
 from diffusion.core import parameterization, variance, weighting
+from diffusion.core.denoiser import Diffusion
 from diffusion.core.gaussian import mean_dims
 from diffusion.core.objective import Objective, evaluate
-from diffusion.core.process import q_sample
+from diffusion.core.process import Noised, q_sample
 from diffusion.experiment import build
 from tests.support import reference
 from tests.support.worlds import cases
@@ -89,8 +90,13 @@ def test_the_loss_is_the_same_whatever_the_network_predicts(name, weight):
         x_t = q_sample(process, x_0, EVERY_T, eps)
         found = []
         for predicts in (parameterization.eps, parameterization.x_0, parameterization.mu, parameterization.v):
-            out = predicts.target(process, x_0, x_t, eps, EVERY_T) + error / predicts.gain(process, EVERY_T)[:, None]
-            terms = evaluate(objective, process, predicts, variance.fixed_small, out, None, x_0, eps, x_t, EVERY_T)
+            out = (
+                predicts.target(process, Noised(x_0, eps, x_t, EVERY_T))
+                + error / predicts.gain(process, EVERY_T)[:, None]
+            )
+            terms = evaluate(
+                objective, Diffusion(process, predicts, variance.fixed_small), Noised(x_0, eps, x_t, EVERY_T), out, None
+            )
             found.append(terms.loss)
         return jnp.stack(found), weight(process, parameterization.eps, EVERY_T) * mean_dims(error**2)
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from diffusion.core import elbo, gaussian, parameterization, timesteps, variance, weighting
-from diffusion.core.denoiser import from_network, network_input, network_time
+from diffusion.core.denoiser import Diffusion, from_network, network_input, network_time
 from diffusion.core.objective import Objective, Terms, evaluate
-from diffusion.core.process import q_sample
+from diffusion.core.process import Noised, q_sample
 from diffusion.core.types import fold, normal
 from tests.support.worlds import GAUSSIAN, cases, one_parameterization, one_variance, stacked, standard_errors
 
@@ -68,7 +68,9 @@ def outcomes(strict):  # noqa: ARG001
         def outcome(objective):
             def loss(out, raw_var):
                 log_var = one_variance(list(VARIANCES.values()), v)
-                terms = evaluate(objective, process, chosen, log_var, out, raw_var, x_0, eps, x_t, EVERY_T)
+                terms = evaluate(
+                    objective, Diffusion(process, chosen, log_var), Noised(x_0, eps, x_t, EVERY_T), out, raw_var
+                )
                 return terms.loss.sum(), terms
 
             slopes, terms = jax.grad(loss, argnums=(0, 1), has_aux=True)(out, raw_var)
@@ -146,16 +148,16 @@ def test_terms_of_all_steps_add_up_to_the_bound():
     @jax.jit
     @jax.vmap
     def both(process):
-        denoise = from_network(network, process, parameterization.v)
-        bound = elbo.bound(some, process, variance.learned_range, denoise, x_0)
+        denoise = from_network(process, parameterization.v, network)
+        bound = elbo.bound(some, Diffusion(process, parameterization.eps, variance.learned_range), denoise, x_0)
 
         def at(t):
             ts = jnp.full(3, t)
             eps = normal(fold(some, t), x_0)
             x_t = q_sample(process, x_0, ts, eps)
             halves = jnp.split(network(network_input(process, x_t, ts), network_time(ts)), 2, axis=-1)
-            choices = OBJECTIVES["vlb"], process, parameterization.v, variance.learned_range
-            return evaluate(*choices, *halves, x_0, eps, x_t, ts)
+            diffusion = Diffusion(process, parameterization.v, variance.learned_range)
+            return evaluate(OBJECTIVES["vlb"], diffusion, Noised(x_0, eps, x_t, ts), *halves)
 
         return bound, jax.lax.map(at, EVERY_T)
 
@@ -180,10 +182,17 @@ def test_the_exact_bound_is_estimated_without_bias():
         eps = jax.random.normal(jax.random.key(4), x_0.shape)
         x_t = q_sample(process, x_0, t, eps)
         out = GAUSSIAN.denoiser(process)(x_t, t).eps
-        terms = evaluate(objective, process, parameterization.eps, variance.fixed_large, out, None, x_0, eps, x_t, t)
+        terms = evaluate(
+            objective,
+            Diffusion(process, parameterization.eps, variance.fixed_large),
+            Noised(x_0, eps, x_t, t),
+            out,
+            None,
+        )
         return weight * terms.loss
 
-    expected = GAUSSIAN.terms(process, process.log_beta).sum() / (3 * math.log(2))
+    log_var = variance.fixed_large(process, jnp.arange(T + 1), None)
+    expected = GAUSSIAN.terms(process, log_var).sum() / (3 * math.log(2))
     for some in (timesteps.uniform(T), timesteps.antithetic(T)):
         t, weight = jax.jit(some.sample, static_argnums=2)(jax.random.key(3), some.init(), n)
         pairs = np.float64(run(t, weight)).reshape(-1, 2).mean(axis=1)  # independent, whichever way t is drawn

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffusion.core import parameterization
-from diffusion.core.process import q_sample, vp
+from diffusion.core.process import Noised, q_sample, vp
 from diffusion.core.schedules import cosine, jsd
 from tests.support import reference
 from tests.support.worlds import cases
@@ -59,7 +59,7 @@ def test_targets_are_their_definitions(drawn):
     expected = {"eps": eps, "x_0": x_0, "mu": c_x_0 * x_0 + c_x_t * x_t, "v": signal * eps - np.sqrt(var) * x_0}
     expected["velocity"] = eps - x_0
     for name in ALL:
-        found = TARGET[name](process, x_0, x_t, eps, t)
+        found = TARGET[name](process, Noised(x_0, eps, x_t, t))
         scale = np.abs(x_0) + np.abs(eps) * np.sqrt(1 + var) + np.abs(x_0) * np.sqrt(var)  # of the parts of mu and v
         assert (np.abs(found - expected[name]) <= 8 * ULP * scale).all(), name
 
@@ -67,7 +67,7 @@ def test_targets_are_their_definitions(drawn):
 @pytest.mark.parametrize("name", ALL)
 def test_round_trip(name, drawn):
     process, _, x_0, x_t, eps, t = drawn
-    out = TARGET[name](process, x_0, x_t, eps, t)
+    out = TARGET[name](process, Noised(x_0, eps, x_t, t))
     found = TO_X_0[name](process, out, x_t, t)
     assert (np.abs(found - x_0) <= rounding(GAIN[name](process, t), out, x_0)).all()
 
@@ -92,7 +92,7 @@ def test_x_0_solves_the_definition(name, drawn):
 def test_gain_relates_the_errors(name, drawn):
     """|x_0_hat - x_0| = gain |out - target|."""
     process, _, x_0, x_t, eps, t = drawn
-    target = TARGET[name](process, x_0, x_t, eps, t)
+    target = TARGET[name](process, Noised(x_0, eps, x_t, t))
     out = target + jax.random.normal(jax.random.key(2), x_0.shape)
     gain = GAIN[name](process, t)
     error = np.abs(TO_X_0[name](process, out, x_t, t) - x_0)
@@ -114,10 +114,10 @@ def test_gain_is_the_derivative(name, drawn):
 def test_conversions(source, goal, drawn):
     """Source -> x_0 -> goal gives the goal's own target: n parameterisations need no n^2 conversions."""
     process, _, x_0, x_t, eps, t = drawn
-    out = TARGET[source](process, x_0, x_t, eps, t)
+    out = TARGET[source](process, Noised(x_0, eps, x_t, t))
     hat = TO_X_0[source](process, out, x_t, t)
-    found = TARGET[goal](process, hat, x_t, to_eps(process, hat, x_t, t), t)
-    exact = TARGET[goal](process, x_0, x_t, eps, t)
+    found = TARGET[goal](process, Noised(hat, to_eps(process, hat, x_t, t), x_t, t))
+    exact = TARGET[goal](process, Noised(x_0, eps, x_t, t))
     error = rounding(GAIN[source](process, t), out, x_0) + 8 * ULP * np.abs(x_0).max()
     # an error of x_0 reaches the goal divided by its gain, and to_eps adds a rounding of x_t / noise
     tolerance = error / np.float64(GAIN[goal](process, t))[:, None] + 8 * ULP * np.abs(exact).max(axis=1)[:, None]
@@ -139,6 +139,6 @@ def test_without_signal_all_but_eps_are_defined():
     x_0, eps = jax.random.normal(jax.random.key(3), (2, T, 3))
     x_t = jax.jit(q_sample)(process, x_0, t, eps)
     for name in ("x_0", "mu", "v", "velocity"):
-        out = TARGET[name](process, x_0, x_t, eps, t)
+        out = TARGET[name](process, Noised(x_0, eps, x_t, t))
         np.testing.assert_allclose(TO_X_0[name](process, out, x_t, t), x_0, rtol=1e-6, atol=1e-6)
     assert np.isinf(GAIN["eps"](process, t)).all()

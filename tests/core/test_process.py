@@ -96,9 +96,22 @@ def test_the_posterior_ignores_the_later_path():
         assert math.log(var) == pytest.approx(float(case.process.log_beta_tilde[t]), rel=1e-5)
 
 
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_mean_and_variance_of_equation_7(name):
+    """DDPM eq. 7 as it stands there, in float64."""
+    _, process, chain, _ = CASES[name]
+    beta, t = chain.beta[1:], every_t(process)
+    alpha_bar = np.concatenate([[1.0], np.cumprod(1 - beta)])
+    before, now = alpha_bar[:-1], alpha_bar[1:]
+    np.testing.assert_allclose(process.c_x_0[1:], np.sqrt(before) * beta / (1 - now), rtol=1e-6)
+    np.testing.assert_allclose(process.c_x_t[1:], np.sqrt(1 - beta) * (1 - before) / (1 - now), rtol=1e-6)
+    np.testing.assert_allclose(process.beta_tilde(t), (1 - before) / (1 - now) * beta, rtol=16 * ULP)
+
+
 def test_published_posterior_coefficients():
     process = vp(schedules.linear(1000))
     assert (float(process.c_x_0[1]), float(process.c_x_t[1])) == (1.0, 0.0)
+    assert float(process.beta_tilde(jnp.int32(2))) == pytest.approx(5.453e-5, rel=1e-4)
     assert float(process.c_x_0[1000]) == pytest.approx(1.2835149e-4, rel=1e-6)
     assert float(process.c_x_t[1000]) == pytest.approx(0.98994868, rel=1e-6)
 
@@ -183,12 +196,23 @@ def test_prior():
 
 @pytest.mark.parametrize("name", CASES)
 def test_log_variance_tables(name):
-    """Large is log beta, small log beta_tilde; entries 0 and 1 of both are the decoder's, as published."""
+    """log beta and log beta_tilde; entries 0 and 1 of the latter are the decoder's, as published."""
     _, process, chain, _ = CASES[name]
-    large, small = reference.log_variances(chain)
-    np.testing.assert_allclose(process.log_beta, large, rtol=1e-6, atol=ULP)
+    beta, small = reference.log_variances(chain)
+    np.testing.assert_allclose(process.log_beta, beta, rtol=1e-6, atol=ULP)
     np.testing.assert_allclose(process.log_beta_tilde, small, rtol=1e-6, atol=ULP)
     assert (process.log_beta[2:] > process.log_beta_tilde[2:]).all()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_beta_and_beta_tilde_have_no_stand_in(name):
+    """The variances of DDPM eq. 2 and 7 at every step, that of the posterior at t = 1 being 0."""
+    _, process, chain, _ = CASES[name]
+    t = every_t(process)
+    np.testing.assert_allclose(process.beta(t), chain.beta[1:], rtol=16 * ULP)
+    beta_tilde = [reference.posterior(chain, s)[2] for s in range(1, chain.T + 1)]
+    np.testing.assert_allclose(process.beta_tilde(t), beta_tilde, rtol=16 * ULP)
+    assert float(process.beta_tilde(t)[0]) == 0.0
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine", "geometric"])
@@ -206,8 +230,8 @@ def test_a_respaced_process_is_the_process_of_recomputed_betas(name):
     np.testing.assert_array_equal(process.base_t, ts)
     np.testing.assert_array_equal(process.signal, base.process.signal[ts])
     np.testing.assert_array_equal(process.noise, base.process.noise[ts])
-    large, small = reference.log_variances(chain)
-    np.testing.assert_allclose(process.log_beta, large, rtol=1e-6, atol=ULP)
+    beta, small = reference.log_variances(chain)
+    np.testing.assert_allclose(process.log_beta, beta, rtol=1e-6, atol=ULP)
     np.testing.assert_allclose(process.log_beta_tilde, small, rtol=1e-6, atol=ULP)
     rows = np.array([reference.posterior(chain, k) for k in range(1, 9)])
     np.testing.assert_allclose(process.c_x_0[1:], rows[:, 0], rtol=1e-6)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from diffusion.core import elbo, gaussian, parameterization, schedules, variance, weighting
-from diffusion.core.denoiser import from_network, reverse
+from diffusion.core.denoiser import Diffusion, from_network, reverse
 from diffusion.core.parameterization import velocity
-from diffusion.core.process import flow, q_sample, q_step, snr
+from diffusion.core.process import Noised, flow, q_sample, q_step, snr
 from diffusion.core.score import score
 from diffusion.sampling import inversion
 from diffusion.sampling.ancestral import ancestral
@@ -71,7 +71,7 @@ def test_no_signal_is_left():
 def test_velocity_is_the_derivative_of_the_path():
     """eps - x_0 = dx / du of x = (1 - u) x_0 + u eps, at any u: neighbouring steps differ by du times it."""
     x_0, eps = jax.random.normal(jax.random.key(0), (2, T, 3))
-    target = velocity.target(PROCESS, x_0, q_sample(PROCESS, x_0, EVERY_T, eps), eps, EVERY_T)
+    target = velocity.target(PROCESS, Noised(x_0, eps, q_sample(PROCESS, x_0, EVERY_T, eps), EVERY_T))
     steps = T * (q_sample(PROCESS, x_0, EVERY_T, eps) - q_sample(PROCESS, x_0, EVERY_T - 1, eps))
     np.testing.assert_allclose(target, steps, rtol=1e-4, atol=1e-5)
 
@@ -95,7 +95,7 @@ def test_ddim_is_eulers_method(kept):
     process = flow(schedules.rectified(T)[kept], base_t=kept)
     keys = image_keys(0, jnp.arange(5))
     x_T = prior_sample(keys, process, (3,))
-    found = sample(keys, process, ddim(process), from_network(network, PROCESS, velocity), x_T).x_0
+    found = sample(keys, process, ddim(process), from_network(PROCESS, velocity, network), x_T).x_0
     x, u = np.asarray(x_T, np.float64), kept / T
     scale = 1 / np.hypot(1 - u, u)  # of what the network is given
     for i in range(len(kept) - 1, 0, -1):
@@ -159,7 +159,9 @@ def test_the_bound_holds_and_is_tight():
     x_0 = GAUSSIAN.draw(jax.random.key(4), n)
     denoise = GAUSSIAN.denoiser(PROCESS, optimal_variance=True)
     keys = image_keys(5, jnp.arange(n))
-    found = elbo.bound(keys, PROCESS, variance.learned, denoise, x_0, decoder=gaussian.log_prob)
+    found = elbo.bound(
+        keys, Diffusion(PROCESS, parameterization.eps, variance.learned), denoise, x_0, decoder=gaussian.log_prob
+    )
     assert np.isfinite(found.terms).all()
     total = np.float64(found.total)
     assert abs(total.mean() - GAUSSIAN.entropy()) < 4 * total.std() / np.sqrt(n)

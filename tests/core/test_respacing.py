@@ -164,7 +164,7 @@ def test_the_config_grid_and_eta_reach_the_sampler(monkeypatch):
     everything.sampler("ddim")
     everything.sampler("ddim", respacing.parse("20"), 1.0)
     assert asked == [(50, 0.5), (50, 0.0), (10, 0.5), (1000, 0.0), (20, 1.0)]
-    assert ours.process.T == ours.task().process.T == 1000
+    assert ours.process.T == ours.task().diffusion.process.T == 1000
 
 
 def test_the_config_grid_reaches_bound_and_reconstruction():

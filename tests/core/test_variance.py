@@ -26,9 +26,9 @@ def strict():
 def test_fixed(name):
     _, process, chain, _ = CASES[name]
     t = jnp.arange(1, T + 1)
-    large, small = reference.log_variances(chain)
-    np.testing.assert_allclose(variance.fixed_large(process, t, None), large[1:], rtol=1e-6)
-    np.testing.assert_allclose(variance.fixed_small(process, t, None), small[1:], rtol=1e-6)
+    expected = reference.log_variances(chain)
+    np.testing.assert_allclose(variance.fixed_large(process, t, None), expected.large[1:], rtol=1e-6)
+    np.testing.assert_allclose(variance.fixed_small(process, t, None), expected.small[1:], rtol=1e-6)
 
 
 def test_the_first_step_of_the_published_schedule():
@@ -51,21 +51,22 @@ def test_learned_is_the_raw_output():
 @pytest.mark.parametrize("raw", [-1.0, 0.0, 1.0, 3.0, -5.0])
 def test_learned_range_interpolates_and_extrapolates(name, raw):
     """-1 is the small end, +1 the large one, 0 their geometric mean; the raw output is not squashed."""
-    process = CASES[name].process
+    _, process, chain, _ = CASES[name]
     t = jnp.arange(1, T + 1)
     found = variance.learned_range(process, t, jnp.full((T, 2, 1), raw))
-    small, large = process.log_beta_tilde[1:], process.log_beta[1:]
-    expected = (small + large) / 2 + raw * (large - small) / 2
-    np.testing.assert_allclose(found, np.broadcast_to(expected[:, None, None], (T, 2, 1)), rtol=1e-6, atol=1e-6)
+    expected = np.array([reference.log_variances(chain).between(raw, s) for s in range(1, T + 1)])
+    np.testing.assert_allclose(found, np.broadcast_to(expected[:, None, None], (T, 2, 1)), rtol=1e-6, atol=2e-6)
     if abs(raw) == 1:
-        np.testing.assert_array_equal(found[:, 0, 0], {-1.0: small, 1.0: large}[raw])
+        np.testing.assert_array_equal(found[:, 0, 0], {-1.0: process.log_beta_tilde, 1.0: process.log_beta}[raw][1:])
 
 
-def test_learned_range_has_one_value_at_the_first_step():
-    process = CASES["cosine"].process
-    t = jnp.ones(3, jnp.int32)
-    found = variance.learned_range(process, t, jnp.array([[-1.0], [0.3], [1.0]]))
-    np.testing.assert_allclose(found, float(process.log_beta_tilde[2]), rtol=1e-6)
+def test_learned_range_at_the_first_step_of_the_published_schedule():
+    """From beta_tilde_2, which stands in for beta_tilde_1 = 0, to beta_1; the raw output has a gradient there."""
+    process, t = vp(schedules.linear(1000)), jnp.array([1])
+    found = [jnp.exp(variance.learned_range(process, t, jnp.full((1, 1), raw))) for raw in (-1.0, 0.0, 1.0)]
+    np.testing.assert_allclose(np.ravel(found), [5.453e-5, 7.38e-5, 1.0e-4], rtol=1e-3)
+    slope = jax.grad(lambda raw: variance.learned_range(process, t, raw).sum())(jnp.zeros((1, 1)))
+    assert float(slope[0, 0]) == pytest.approx(math.log(1.0e-4 / 5.453e-5) / 2, rel=1e-3)
 
 
 @pytest.mark.parametrize("learned", [variance.learned, variance.learned_range])

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from diffusion.core import elbo, parameterization, schedules, variance, weighting
-from diffusion.core.denoiser import interpret
+from diffusion.core.denoiser import Diffusion, interpret
 from diffusion.core.gaussian import mean_dims
 from diffusion.core.objective import Objective, evaluate
-from diffusion.core.process import q_posterior, q_sample, snr, vp
+from diffusion.core.process import Noised, q_posterior, q_sample, snr, vp
 from tests.support import reference
 from tests.support.worlds import cases, float64, one_parameterization, stacked
 
@@ -96,11 +96,13 @@ def restored(strict):  # noqa: ARG001
     def both(process, p):
         chosen = one_parameterization(list(PARAMETERIZATIONS.values()), p)
         x_t = q_sample(process, x_0, EVERY_T, eps)
-        target = chosen.target(process, x_0, x_t, eps, EVERY_T)
+        target = chosen.target(process, Noised(x_0, eps, x_t, EVERY_T))
         out = target + noise
-        loss = evaluate(objective, process, chosen, variance.fixed_small, out, None, x_0, eps, x_t, EVERY_T).loss
+        loss = evaluate(
+            objective, Diffusion(process, chosen, variance.fixed_small), Noised(x_0, eps, x_t, EVERY_T), out, None
+        ).loss
         prediction = interpret(process, chosen, out, None, x_t, EVERY_T)
-        kl = elbo.step_kl(process, variance.fixed_small, x_0, x_t, EVERY_T, prediction)
+        kl = elbo.step_kl(Diffusion(process, chosen, variance.fixed_small), Noised(x_0, eps, x_t, EVERY_T), prediction)
         return 3 * loss, kl, jnp.abs(target).max(axis=1), jnp.abs(x_0).max(axis=1), jnp.abs(noise).max(axis=1)
 
     over_parameterizations = jax.vmap(both, in_axes=(None, 0))

@@ -15,8 +15,9 @@ from PIL import Image
 from diffusion.commands import previews as looks
 from diffusion.commands.train import run as train_run
 from diffusion.config import files
+from diffusion.core.denoiser import Diffusion
 from diffusion.core.objective import evaluate
-from diffusion.core.process import q_sample
+from diffusion.core.process import Noised, q_sample
 from diffusion.core.respacing import parse
 from diffusion.data import toy
 from diffusion.distributed.sharding import make_mesh
@@ -227,10 +228,12 @@ def losses_of(out: str) -> np.ndarray:
     x_t = q_sample(process, x_0, t, eps)
     known = world.denoiser(process)(x_t, t)
     chosen = registry.PARAMETERIZATIONS[config.diffusion.parameterization]
-    given = {"exact": chosen.target(process, known.x_0, x_t, known.eps, t), "none": jnp.zeros_like(x_t)}[out]
+    given = {"exact": chosen.target(process, Noised(known.x_0, known.eps, x_t, t)), "none": jnp.zeros_like(x_t)}[out]
     simple = registry.OBJECTIVES[config.objective.name](config.objective)
     variance = registry.VARIANCES[config.diffusion.variance][0]
-    return np.asarray(evaluate(simple, process, chosen, variance, given, None, x_0, eps, x_t, t).loss)
+    return np.asarray(
+        evaluate(simple, Diffusion(process, chosen, variance), Noised(x_0, eps, x_t, t), given, None).loss
+    )
 
 
 @pytest.mark.slow

@@ -16,7 +16,8 @@ import pytest
 
 from diffusion.commands import evaluate
 from diffusion.config.config import default_config
-from diffusion.core import elbo, gaussian, schedules, variance
+from diffusion.core import elbo, gaussian, parameterization, schedules, variance
+from diffusion.core.denoiser import Diffusion
 from diffusion.core.process import vp
 from diffusion.core.types import fold
 from diffusion.data.embedded import digits
@@ -101,7 +102,13 @@ def solved():
     @jax.jit
     def bound(keys, images, labels):  # noqa: ARG001
         draw = jax.vmap(lambda key: GAUSSIAN.draw(key, 1)[0])
-        return elbo.bound(keys, process, variance.learned, denoise, draw(fold(keys, 999)), gaussian.log_prob)
+        return elbo.bound(
+            keys,
+            Diffusion(process, parameterization.eps, variance.learned),
+            denoise,
+            draw(fold(keys, 999)),
+            gaussian.log_prob,
+        )
 
     source = in_memory("world", np.zeros((N, 1, 3, 1), np.uint8))
     found = likelihood(bound, source, np.arange(N), 500, 5)

@@ -11,9 +11,9 @@ import pytest
 from diffusion.config.config import default_config
 from diffusion.config.schema import CHOICES
 from diffusion.core import respacing, schedules, variance
-from diffusion.core.denoiser import interpret
+from diffusion.core.denoiser import Diffusion, interpret
 from diffusion.core.objective import evaluate
-from diffusion.core.process import Process, flow, q_sample, ve, vp
+from diffusion.core.process import Noised, Process, flow, q_sample, ve, vp
 from diffusion.experiment import registry
 from diffusion.experiment.build import levels
 from diffusion.sampling.loop import image_keys, prior_sample, sample
@@ -114,7 +114,7 @@ def test_parameterization(name, process):
     p, chosen = PROCESSES[process], registry.PARAMETERIZATIONS[name]
     x_0, eps, error = jax.random.normal(jax.random.key(0), (3, 100, 5))
     x_t = q_sample(p, x_0, EVERY_T, eps)
-    target, gain = chosen.target(p, x_0, x_t, eps, EVERY_T), chosen.gain(p, EVERY_T)[:, None]
+    target, gain = chosen.target(p, Noised(x_0, eps, x_t, EVERY_T)), chosen.gain(p, EVERY_T)[:, None]
     assert (gain > 0).all() and np.isfinite(gain).all()
     rounding = 2e-6 * gain * (1 + jnp.abs(target) + jnp.abs(x_t) + jnp.abs(error)) + 1e-6
     back = chosen.to_x_0(p, target, x_t, EVERY_T)
@@ -159,13 +159,15 @@ def test_objective(name, process):
             weight = objective.weight(p, chosen, EVERY_T)
             assert weight.shape == (100,) and (weight > 0).all() and np.isfinite(weight).all()
     predicts = registry.PARAMETERIZATIONS["v"]
-    target = predicts.target(p, x_0, x_t, eps, EVERY_T)
+    target = predicts.target(p, Noised(x_0, eps, x_t, EVERY_T))
 
     @jax.jit
     def losses(scale):
         def total(outputs):
             out, raw = outputs
-            terms = evaluate(objective, p, predicts, variance.learned_range, out, raw, x_0, eps, x_t, EVERY_T)
+            terms = evaluate(
+                objective, Diffusion(p, predicts, variance.learned_range), Noised(x_0, eps, x_t, EVERY_T), out, raw
+            )
             return terms.loss.sum(), terms
 
         return jax.value_and_grad(total, has_aux=True)((target + scale * error, raw))

@@ -202,7 +202,7 @@ def test_a_step_of_the_exported_scheduler_is_ours(tmp_path, parameterization, va
         step = pipeline.scheduler.step(args[0], t - 1, args[1], generator=generator)
 
         steps = jnp.full(2, t)
-        denoise = from_network(lambda x, time, o=output: jnp.asarray(o), process, PARAMETERIZATIONS[parameterization])  # noqa: ARG005
+        denoise = from_network(process, PARAMETERIZATIONS[parameterization], lambda x, time, o=output: jnp.asarray(o))  # noqa: ARG005
         prediction = denoise(jnp.asarray(x_t), steps)
         if clip:
             prediction = prediction._replace(x_0=jnp.clip(prediction.x_0, -1, 1))

@@ -62,7 +62,7 @@ def interpolated(name, process=P, shared=False):
     @jax.jit
     def run(keys, x_0, other, lam, t):
         denoise = GAUSSIAN.denoiser(process)
-        return interpolate(keys, process, SAMPLERS[name](process), denoise, x_0, other, lam, t, shared)
+        return interpolate(keys, process, SAMPLERS[name](process), denoise, x_0, other, lam=lam, t=t, shared=shared)
 
     return run
 
@@ -309,7 +309,7 @@ def test_latents_are_turned_between_round_trips():
 def test_steps_outside_the_chain_are_refused(t):
     sampler, denoise, x = SAMPLERS["ddim"](P), GAUSSIAN.denoiser(P), images(1)
     with pytest.raises(ValueError, match=f"t = {t} is no step of this process: it must lie in 0..20"):
-        interpolate(keys(), P, sampler, denoise, x, x, jnp.zeros(N), t)
+        interpolate(keys(), P, sampler, denoise, x, x, lam=jnp.zeros(N), t=t)
     with pytest.raises(ValueError, match=r"0\.\.20"):
         fork(keys(), keys(), P, sampler, denoise, x, t)
     with pytest.raises(ValueError, match=r"0\.\.20"):

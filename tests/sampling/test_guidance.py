@@ -109,7 +109,7 @@ def test_the_neutral_scale_is_the_identity(process, key):
     for guided in (
         classifier_free(conditional, unconditional, 0.0),
         label_guided(denoise, y, 2, 0.0),
-        classifier_guided(conditional, process, log_prob(process, y), 0.0),
+        classifier_guided(process, conditional, log_prob(process, y), 0.0),
     ):
         for found, wanted in zip(guided(x_t, t)[:2], plain[:2], strict=True):
             np.testing.assert_array_equal(found, wanted)
@@ -142,8 +142,8 @@ def test_a_perfect_classifier_guides_as_perfect_denoisers_do(process, key):
     x_t, t, y = points(key)
     denoise, judge = told(process), log_prob(process, y)
     free = label_guided(denoise, y, 2, 1.5)(x_t, t)
-    with_labels = classifier_guided(lambda x, t: denoise(x, t, y), process, judge, 1.5)
-    without = classifier_guided(MIXED.denoiser(process), process, judge, 2.5)
+    with_labels = classifier_guided(process, lambda x, t: denoise(x, t, y), judge, 1.5)
+    without = classifier_guided(process, MIXED.denoiser(process), judge, 2.5)
     close(with_labels(x_t, t), free, 1e-4)
     close(without(x_t, t), free, 1e-4)
 
@@ -152,7 +152,7 @@ def test_the_mean_of_the_reverse_step_moves_as_in_algorithm_1(key):
     """By beta / sqrt(alpha) scale grad log p, in float64: the published Sigma = beta but for 1 / sqrt(alpha)."""
     x_t, t, y = points(key)
     judge = log_prob(VP, y)
-    plain, guided = MIXED.denoiser(VP), classifier_guided(MIXED.denoiser(VP), VP, judge, 2.0)
+    plain, guided = MIXED.denoiser(VP), classifier_guided(VP, MIXED.denoiser(VP), judge, 2.0)
     gradient = np.float64(jax.grad(lambda x: judge(x, t).sum())(x_t))
     p = float64(VP)
     moved = p.c_x_0[t][:, None] * (np.float64(guided(x_t, t).x_0) - np.float64(plain(x_t, t).x_0))
@@ -184,7 +184,7 @@ def test_samples_fall_into_the_class_at_a_rate_that_grows_with_the_scale():
 
     @jax.jit
     def ends(scale):
-        guided = classifier_guided(MIXED.denoiser(VP), VP, log_prob(VP, y), scale)
+        guided = classifier_guided(VP, MIXED.denoiser(VP), log_prob(VP, y), scale)
         return sample(keys, VP, ddim(VP, 0.0), guided, prior_sample(keys, VP, (2,))).x_0
 
     found = [np.float64(ends(jnp.float32(scale))) for scale in (0, 0.5, 1, 4)]
@@ -205,7 +205,7 @@ def test_guidance_keeps_to_its_interval(kind, key):
     make = {
         "free": lambda interval: classifier_free(conditional, none, 2.0, interval),
         "labels": lambda interval: label_guided(denoise, y, 2, 2.0, interval),
-        "classifier": lambda interval: classifier_guided(conditional, VP, log_prob(VP, y), 2.0, interval),
+        "classifier": lambda interval: classifier_guided(VP, conditional, log_prob(VP, y), 2.0, interval),
     }[kind]
     inside = np.asarray((t >= 10) & (t <= 30))[:, None]
     everywhere, plain, found = make(None)(x_t, t), conditional(x_t, t), make((10, 30))(x_t, t)
@@ -227,7 +227,7 @@ def test_the_variance_is_that_of_the_labelled_network(key):
     x_t, t, y = points(key)
     raw = lambda v: lambda x, t: Prediction(x, x, jnp.full_like(x, v))  # noqa: ARG005, E731
     assert (classifier_free(raw(1.0), raw(5.0), 3.0)(x_t, t).raw_var == 1).all()
-    assert (classifier_guided(raw(1.0), VP, log_prob(VP, y), 3.0)(x_t, t).raw_var == 1).all()
+    assert (classifier_guided(VP, raw(1.0), log_prob(VP, y), 3.0)(x_t, t).raw_var == 1).all()
 
 
 # -------------------------------------------------------------------------------------------------------- hidden labels
@@ -307,9 +307,9 @@ def test_samples_are_guided_before_they_are_clipped_and_bounds_are_not(subject, 
     x, t, y = jax.random.normal(key, (8, *SHAPE)), jnp.arange(1, 9), jnp.arange(8)
     loose = jax.jit(lambda labels: ours.denoise(params, labels, clip=False)(x, t))
     c, u = loose(y), loose(jnp.full(8, 10))
-    wanted = clip(lambda x, t: classifier_free(lambda *_: c, lambda *_: u, 2.0)(x, t), ours.process)(x, t)
+    wanted = clip(ours.process, lambda x, t: classifier_free(lambda *_: c, lambda *_: u, 2.0)(x, t))(x, t)
     close(jax.jit(guided.denoise(params, y, guided=True))(x, t), wanted, 1e-3)
-    plain = clip(lambda *_: c, ours.process)(x, t)
+    plain = clip(ours.process, lambda *_: c)(x, t)
     close(jax.jit(guided.denoise(params, y))(x, t), plain, 1e-5)
     assert np.abs(np.asarray(plain.x_0) - np.asarray(wanted.x_0)).max() > 0.1
 

@@ -165,11 +165,11 @@ def test_without_steps_it_is_the_predictor(predictor):
     processes = stacked(*CASES.values())
     plain = chains(predictor, processes, n=16)
     wrapped = chains(
-        lambda process: predictor_corrector(predictor(process), process, 0, by_noise(process, 0.16)), processes, n=16
+        lambda process: predictor_corrector(process, predictor(process), 0, by_noise(process, 0.16)), processes, n=16
     )
     np.testing.assert_allclose(wrapped, plain, rtol=1e-5, atol=1e-5)
     changed = chains(
-        lambda process: predictor_corrector(predictor(process), process, 1, by_noise(process, 0.16)), processes, n=16
+        lambda process: predictor_corrector(process, predictor(process), 1, by_noise(process, 0.16)), processes, n=16
     )
     assert (changed != plain).all()
 
@@ -210,7 +210,7 @@ def test_the_corrector_mends_what_the_predictor_missed():
     processes = stacked(CASES["cosine"], vp(schedules.linear(T, 0.001, 0.6)), explode)
     real = np.float64(MIXTURE.draw(jax.random.key(8), N))
     found = {
-        n: chains(lambda p, n=n: predictor_corrector(ddim(p), p, n, by_noise(p, 0.2)), processes, MIXTURE)
+        n: chains(lambda p, n=n: predictor_corrector(p, ddim(p), n, by_noise(p, 0.2)), processes, MIXTURE)
         for n in (0, 8)
     }
     for before, after in zip(found[0], found[8], strict=True):
@@ -360,7 +360,7 @@ def sliced_distance(x: np.ndarray, y: np.ndarray) -> float:
 LONG = 300
 SAMPLERS = {
     "annealed_langevin": lambda p: annealed_langevin(p, 4, 0.3),
-    "predictor_corrector": lambda p: predictor_corrector(ancestral(p, variance.fixed_small), p, 1, by_noise(p, 0.16)),
+    "predictor_corrector": lambda p: predictor_corrector(p, ancestral(p, variance.fixed_small), 1, by_noise(p, 0.16)),
     "reverse_diffusion": reverse_diffusion,
     "probability_flow": probability_flow,
 }

@@ -11,13 +11,16 @@ import pytest
 from diffusion.core import schedules, variance
 from diffusion.core.parameterization import Prediction, to_eps
 from diffusion.core.process import Process, ve, vp
-from diffusion.core.types import normal
+from diffusion.core.types import expand, normal
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.dpm_solver import dpm_solver
 from diffusion.sampling.heun import heun
-from diffusion.sampling.inversion import decode, encode, reconstruction_error
+from diffusion.sampling.inversion import decode, encode, encode_step, reconstruction_error
+from diffusion.sampling.langevin import annealed_langevin
 from diffusion.sampling.loop import Sampler, image_keys, prior_sample, sample
+from diffusion.sampling.predictor_corrector import by_noise, predictor_corrector
+from diffusion.sampling.reverse_diffusion import reverse_diffusion
 from tests.support.worlds import GAUSSIAN, cases, one_variance, stacked
 
 SOLVERS = {"ddim": ddim, "heun": heun, "dpm_solver": dpm_solver}
@@ -263,7 +266,58 @@ def test_whole_respaced_chains_at_the_ends_of_the_learned_range():
     assert np.abs(small - large).max() > 1e-2
 
 
+NOISY = {
+    "ancestral": (lambda p, z: ancestral(p, variance.fixed_large, z), lambda p, t: p.beta(t)),
+    "ddim": (lambda p, z: ddim(p, 0.5, z), lambda p, t: 0.25 * p.beta_tilde(t)),
+    "reverse_diffusion": (reverse_diffusion, lambda p, t: p.beta(t)),
+    "annealed_langevin": (
+        lambda p, z: annealed_langevin(p, 1, 0.3, z),
+        lambda p, t: 2 * 0.18 * (p.noise[t] * p.signal[t - 1] / p.signal[t]) ** 2,
+    ),
+    "predictor_corrector": (
+        lambda p, z: predictor_corrector(p, NO_STEP, 1, by_noise(p, 0.3), z),
+        lambda p, t: 2 * 0.18 * (p.noise[t] * p.signal[t] / p.signal[t - 1]) ** 2,
+    ),
+}
+"""name -> (process, noise) -> sampler, and the variance of its noise at step t > 1."""
+NO_STEP = Sampler(lambda x_T: (), lambda keys, state, x_t, t, denoise: (x_t, state))  # noqa: ARG005
+
+
+@pytest.mark.parametrize("name", NOISY)
+def test_noise_is_replaceable(name):
+    """x_{t-1} differs by std[t] (z - z') where two functions give z and z', and by nothing at t = 1."""
+    make, var = NOISY[name]
+    process, t = CASES["cosine"].process, jnp.arange(1, T + 1)
+    x_t, denoise = jax.random.normal(jax.random.key(1), (T, 3)), GAUSSIAN.denoiser(process)
+
+    def stepped(z: float) -> np.ndarray:
+        sampler = make(process, lambda keys, like, t: jnp.full_like(like, z) * expand(t, like))  # noqa: ARG005
+        return np.float64(sampler.step(keys(T), sampler.init(x_t), x_t, t, denoise)[0])
+
+    corrects = name == "predictor_corrector"  # which precedes the predictor's step, at t = 1 too
+    expected = np.arange(1, T + 1) * np.sqrt(np.float64(var(process, t))) * ((np.arange(1, T + 1) > 1) | corrects)
+    difference = stepped(1.5) - stepped(0.5)
+    np.testing.assert_allclose(difference, np.repeat(expected[:, None], 3, axis=1), rtol=1e-4, atol=1e-4)
+
+
 # ----------------------------------------------------------------------------------------------------------- inversion
+
+
+def test_a_single_step_of_inversion():
+    """x_{t+1} keeps x_0_hat and eps_hat of x_t; from clean data it keeps x_0 and takes eps_hat at the mean of x_1."""
+    process, t = CASES["cosine"].process, jnp.array([0, 3, T - 1])
+    x_t, denoise = GAUSSIAN.draw(jax.random.key(7), 3), GAUSSIAN.denoiser(process)
+    found = encode_step(process, denoise, x_t, t)
+    for i, s in enumerate((0, 3, T - 1)):
+        start = x_t[i : i + 1] * (process.signal[1] if s == 0 else 1.0)
+        hat = denoise(start, jnp.array([max(s, 1)]))
+        x_0_hat = x_t[i] if s == 0 else hat.x_0[0]
+        expected = process.signal[s + 1] * x_0_hat + process.noise[s + 1] * hat.eps[0]
+        np.testing.assert_allclose(found[i], expected, rtol=1e-5, atol=1e-6)
+    x = x_t
+    for s in range(T):
+        x = encode_step(process, denoise, x, jnp.full(3, s))
+    np.testing.assert_allclose(encode(process, denoise, x_t), x, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_a_step_is_that_of_algorithm_2(i):
     process, reference_chain = CASES[i].process, CASES[i].chain
     x_t = jax.random.normal(jax.random.key(1), (T, 3))
     t, keys = jnp.arange(1, T + 1), image_keys(3, jnp.arange(T))
-    denoise = from_network(lambda x, time: jnp.sin(3 * x) + 0.01 * time[:, None], process, eps)
+    denoise = from_network(process, eps, lambda x, time: jnp.sin(3 * x) + 0.01 * time[:, None])
     step = jax.jit(
         lambda: (ancestral(process, variance.fixed_large).step(keys, (), x_t, t, denoise), normal(keys, x_t))
     )
@@ -265,14 +265,14 @@ def test_the_network_is_asked_for_base_steps_in_order():
 def test_a_clipped_chain_stays_in_the_range_of_the_data():
     process = CASES[1].process
     keys = image_keys(0, jnp.arange(16))
-    denoise = from_network(lambda x, time: 0.5 * x, process, eps)  # noqa: ARG005
+    denoise = from_network(process, eps, lambda x, time: 0.5 * x)  # noqa: ARG005
     sampler = ancestral(process, variance.fixed_large)
 
     @jax.jit
     def run():
         x_T = prior_sample(keys, process, (2, 2, 1))
         return denoise(x_T, jnp.full(16, T)), sample(
-            keys, process, sampler, clip(denoise, process), x_T, collect=(20, 1)
+            keys, process, sampler, clip(process, denoise), x_T, collect=(20, 1)
         )
 
     free, clipped = run()

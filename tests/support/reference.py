@@ -122,15 +122,30 @@ def posterior(chain: Chain, t: int) -> tuple[float, float, float]:
     return float(c_x_0), float(c_x_t), conditional
 
 
-def log_variances(chain: Chain) -> tuple[np.ndarray, np.ndarray]:
-    """(fixed large, fixed small) log-variances, entries 0 and 1 replaced by that of the posterior at t = 2.
+class LogVariances(NamedTuple):
+    """[T + 1] each; entry 0 repeats entry 1."""
 
-    Or by beta_1 if the chain explodes.
-    """
+    beta: np.ndarray
+    """log beta_t, of the steps of DDPM eq. 2 themselves."""
+    small: np.ndarray
+    """log beta_tilde_t of DDPM eq. 7. The posterior at t = 1 has variance 0, so that of t = 2 stands there, or beta_1
+    if the chain explodes."""
+
+    @property
+    def large(self) -> np.ndarray:
+        """The fixed-large variance of DDPM section 3.2 with the published code's first entry, that of `small`."""
+        return np.concatenate([self.small[:2], self.beta[2:]])
+
+    def between(self, raw: float, t: int) -> float:
+        """Improved DDPM eq. 15, v log beta + (1 - v) log beta_tilde with v = (raw + 1) / 2."""
+        share = (raw + 1) / 2
+        return share * self.beta[t] + (1 - share) * self.small[t]
+
+
+def log_variances(chain: Chain) -> LogVariances:
     small = [posterior(chain, t)[2] for t in range(1, chain.T + 1)]
     small[0] = chain.beta[1] if chain.a[chain.T] == 1 else small[1]
-    large = [small[0], *chain.beta[2:]]
-    return np.log([large[0], *large]), np.log([small[0], *small])
+    return LogVariances(np.log([chain.beta[1], *chain.beta[1:]]), np.log([small[0], *small]))
 
 
 # Gaussians.
@@ -176,7 +191,7 @@ def x_0_hat(name: str, out: float, x_t: float, signal: float, var: float, coeffi
 def bound(chain, prior_var, x_0, eps, network, parameterization, variance, log_density):
     """(L_T [B], terms [B, T], squared errors [B, T]) for noise eps[T, B, D] and network(x_t, t) -> (out, raw)."""
     signal, var = marginals(chain)
-    large, small = log_variances(chain)
+    log_var_of = log_variances(chain)
     B, D = x_0.shape
     prior, terms, mse = np.zeros(B), np.zeros((B, chain.T)), np.zeros((B, chain.T))
     for t in range(1, chain.T + 1):
@@ -186,19 +201,18 @@ def bound(chain, prior_var, x_0, eps, network, parameterization, variance, log_d
             out, raw = network(x_t, t)
             for d in range(D):
                 hat = x_0_hat(parameterization, out[d], x_t[d], signal[t], var[t], coefficients)
-                fraction = (raw[d] + 1) / 2
                 log_var = {
-                    "fixed_large": large[t],
-                    "fixed_small": small[t],
+                    "fixed_large": log_var_of.large[t],
+                    "fixed_small": log_var_of.small[t],
                     "learned": raw[d],
-                    "learned_range": fraction * large[t] + (1 - fraction) * small[t],
+                    "learned_range": log_var_of.between(raw[d], t),
                 }[variance]
                 mean = coefficients[0] * hat + coefficients[1] * x_t[d]
                 target = coefficients[0] * x_0[b, d] + coefficients[1] * x_t[d]
                 if t == 1:
                     terms[b, 0] -= log_density(x_0[b, d], mean, log_var)
                 else:
-                    terms[b, t - 1] += kl(target, small[t], mean, log_var)
+                    terms[b, t - 1] += kl(target, log_var_of.small[t], mean, log_var)
                 mse[b, t - 1] += (hat - x_0[b, d]) ** 2 / D
                 if t == chain.T:
                     prior[b] += kl(signal[t] * x_0[b, d], math.log(var[t]), 0.0, math.log(prior_var))

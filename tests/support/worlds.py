@@ -71,7 +71,7 @@ def one_parameterization(some: list[Parameterization], index: jax.Array) -> Para
     def field(name: str) -> Callable:
         return lambda *args: jax.lax.switch(index, [getattr(one, name) for one in some], *args)
 
-    return Parameterization(*(field(name) for name in Parameterization._fields))
+    return Parameterization(field("target"), field("to_x_0"), field("gain"))
 
 
 def float64(process: Process) -> Process:

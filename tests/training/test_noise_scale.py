@@ -9,6 +9,7 @@ import pytest
 from diffusion.commands import previews
 from diffusion.config.config import default_config
 from diffusion.core import parameterization, schedules, variance, weighting
+from diffusion.core.denoiser import Diffusion
 from diffusion.core.objective import Objective
 from diffusion.core.process import vp
 from diffusion.core.timesteps import History, Timesteps, loss_second_moment, probabilities, uniform
@@ -38,7 +39,7 @@ def task(timesteps: Timesteps) -> Task:
 
     process = vp(schedules.linear(T, 0.1, 0.99))
     objective = Objective(weighting.native, vlb=0.0)
-    return Task(process, parameterization.eps, variance.fixed_small, objective, timesteps, apply)
+    return Task(Diffusion(process, parameterization.eps, variance.fixed_small), objective, timesteps, apply)
 
 
 def measured(timesteps: Timesteps, state, parts: int, size: int, repeats: int):

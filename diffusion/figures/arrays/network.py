@@ -21,9 +21,7 @@ from diffusion.experiment.registry import SAMPLERS
 from diffusion.metrics import samples
 from diffusion.metrics.image_means import padded
 from diffusion.metrics.neighbours import nearest
-from diffusion.sampling import editing, loop
-from diffusion.sampling.ancestral import ancestral
-from diffusion.sampling.loop import Sampler
+from diffusion.sampling import Sampler, ancestral, editing, loop
 from diffusion.training.state import Params
 
 LOOKED_AT = 64
@@ -115,7 +113,9 @@ class Gallery(NamedTuple):
             params: Params, keys: Keys, x: Image, other: Image, lam: PerExample, labels: Labels, t: Array
         ) -> Array:
             denoise = ours.denoise(params, labels, guided=True)
-            return to_pixels(editing.interpolate(keys, process, sampler, denoise, x, other, lam, t, shared))
+            return to_pixels(
+                editing.interpolate(keys, process, sampler, denoise, x, other, lam=lam, t=t, shared=shared)
+            )
 
         run, stops = self.compiled(draw), self.steps(fractions)
         images = [to_image(jnp.asarray(x))[rows] for x in (first, second)]
