@@ -18,6 +18,7 @@ from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation.subject import Subject
 from diffusion.evaluation.summary import Summary, measure
 from diffusion.experiment import build, load
+from diffusion.experiment.registry import clips
 from diffusion.figures.grid import save
 from diffusion.runtime.files import write_json
 from diffusion.runtime.signals import Stop
@@ -151,7 +152,7 @@ def protocol(config: ConfigDict, summary: Summary | None) -> dict[str, Any]:
         "images per step": config.train.batch_size,
         "T": config.diffusion.T,
         "weights": "moving average",
-        "x_0_hat clipped": "yes" if config.sample.clip else "no",
+        "x_0_hat clipped": "yes" if clips(config) else "no",
     }
     if summary:
         facts["samples"] = len(summary.samples)

@@ -28,7 +28,7 @@ EXPORTS: dict[str, tuple[str, ...]] = {
     ),
     "respacing": (),
     "schedules": (),
-    "score": ("from_score", "tweedie"),
+    "score": (),
     "timesteps": ("Timesteps",),
     "types": (),
     "variance": (),

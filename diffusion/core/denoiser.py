@@ -1,7 +1,7 @@
 """From a network's output to a Prediction, and from that to the reverse step p(x_{t-1} | x_t).
 
-Everything that samples or evaluates a bound sees only `denoise(x_t, t) -> Prediction`. Clipping, and later guidance and
-inpainting, are functions from denoiser to denoiser.
+Samplers and bounds see only `denoise(x_t, t) -> Prediction`. Clipping and guidance are functions from denoiser to
+denoiser.
 """
 
 from collections.abc import Callable
@@ -31,19 +31,19 @@ class Diffusion(NamedTuple):
 
 
 def network_time(t: Time, scale: float = 1.0) -> Array:
-    """The time that the network is given: t - 1, times `scale`.
+    """The network's time input, (t - 1) scale.
 
-    The published networks were trained on 0..T-1; this is the one place where our 1..T is shifted to that. Improved
-    DDPM scales by 1000 / T so that embeddings span the same range for every T.
+    The published networks were trained on 0..T-1; only this function shifts 1..T to that. Improved DDPM scales by
+    1000 / T so that embeddings span the same range for every T.
     """
     return (t - 1).astype(jnp.float32) * scale
 
 
 def network_input(process: Process, x_t: Image, t: Time) -> Image:
-    """What the network is given of x_t: scale[t] x_t, of unit variance for every t if the data have it.
+    """The network's image input, scale[t] x_t, of unit variance for every t if the data have unit variance.
 
-    It is x_t itself where the process preserves variance; where it explodes x_t would reach sigma_T times the range of
-    the data (Karras et al. 2022, table 1, c_in with sigma_data = 1). `process` is the base process.
+    It is x_t itself if the process preserves variance. Karras et al. 2022, table 1, c_in with sigma_data = 1. `process`
+    is the base process.
     """
     return at(process.scale, t, x_t) * x_t
 
@@ -63,7 +63,7 @@ def split(out: Array, channels: int) -> tuple[Image, Image | None]:
 def interpret(
     process: Process, parameterization: Parameterization, out: Image, raw_var: Image | None, x_t: Image, t: Time
 ) -> Prediction:
-    """What an output means for x_0 and eps; `process` is the base process. DDPM eq. 15 for eps."""
+    """The Prediction that a network's output stands for; `process` is the base process. DDPM eq. 15 for eps."""
     x_0_hat = parameterization.to_x_0(process, out, x_t, t)
     return Prediction(x_0_hat, to_eps(process, x_0_hat, x_t, t), raw_var)
 
@@ -71,7 +71,7 @@ def interpret(
 def from_network(
     process: Process, parameterization: Parameterization, network: Network, time_scale: float = 1.0
 ) -> Denoiser:
-    """The denoiser of a network. `process` is the base process, for whose steps the network was trained."""
+    """The denoiser of a network. `process` is the base process, on whose steps the network was trained."""
 
     def denoise(x_t: Image, t: Time) -> Prediction:
         out = network(network_input(process, x_t, t), network_time(t, time_scale))

@@ -5,7 +5,7 @@
     L_{t-1} = KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t))     step_kl
     L_0     = -log p(x_0 | x_1)                                 decoder_nll
 
-Everything is in nats, summed over the dimensions of an example; bits_per_dim is the one conversion.
+Everything is in nats, summed over the dimensions of an example; bits_per_dim converts for printing.
 """
 
 from collections.abc import Callable
@@ -38,16 +38,13 @@ def dims(x: Image) -> int:
 
 
 def prior_kl(process: Process, x_0: Image) -> PerExample:
-    """L_T, the divergence of q(x_T | x_0) from p(x_T); no network. Near 1e-5 bits/dim for the paper's schedule."""
+    """L_T = KL(q(x_T | x_0) || p(x_T)), without a network. Near 1e-5 bits/dim for the paper's schedule."""
     t = jnp.full(x_0.shape[0], process.T, jnp.int32)
     return sum_dims(gaussian.kl(q_marginal(process, x_0, t), prior(process, x_0)))
 
 
 def step_kl(diffusion: Diffusion, noised: Noised, prediction: Prediction) -> PerExample:
-    """L_{t-1} for t in 2..T, by the closed form between Gaussians. DDPM eq. 5, 8.
-
-    At t = 1 the posterior is a point and the number returned has no meaning: L_0 takes its place.
-    """
+    """L_{t-1} for t in 2..T, by the closed form between Gaussians. DDPM eq. 5, 8. Meaningless at t = 1."""
     posterior = q_posterior(diffusion.process, noised.x_0, noised.x_t, noised.t)
     return sum_dims(gaussian.kl(posterior, _reverse(diffusion, noised, prediction)))
 
@@ -108,11 +105,10 @@ def bound(
     decoder: Decoder = gaussian.discretized_log_prob,
     noise: Noise = from_keys,
 ) -> Bound:
-    """The whole bound, every step of the process with one noise draw each. DDPM eq. 3, 5; over the entropy, eq. 16.
+    """The whole bound: every step of the process, with one noise draw each. DDPM eq. 3, 5; over the entropy, eq. 16.
 
-    Noise for example i at step t comes from fold_in(keys[i], t), so results do not depend on how examples are batched.
-    `noise` replaces it.
-    A scan over t: memory beyond the [B, T] results does not grow with T.
+    Noise of example i at step t comes from fold_in(keys[i], t), whatever the batch, unless `noise` replaces it. A scan
+    over t: memory beyond the [B, T] results does not grow with T.
     """
 
     def step(_, t: Array):
@@ -133,12 +129,11 @@ def estimate(
     decoder: Decoder = gaussian.discretized_log_prob,
     noise: Noise = from_keys,
 ) -> PerExample:
-    """An unbiased estimate of the bound's total from `steps` network calls instead of T. In nats per example.
+    """An unbiased estimate of the bound's total from `steps` network calls instead of T, in nats per example.
 
     L_0, the largest term, is always computed. The steps 2..T are cut into steps - 1 strata whose lengths grow linearly
-    with t, as the terms fall; one t is drawn in each and its term counts for the whole stratum. With steps = T every
-    term is computed once.
-    Raises ValueError unless 2 <= steps <= T (or steps = T = 1).
+    with t, as the terms fall. One t is drawn in each stratum, and its term counts for the whole stratum. With steps = T
+    every term is computed once. Raises ValueError unless 2 <= steps <= T (or steps = T = 1).
     """
     process = diffusion.process
     if not min(2, process.T) <= steps <= process.T:

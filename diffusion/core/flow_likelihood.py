@@ -29,19 +29,19 @@ Trace = Callable[[Field, Image, Array], tuple[Image, PerExample]]
 
 
 def exact(f: Field, x: Image, t: Array) -> tuple[Image, PerExample]:  # noqa: ARG001
-    """The trace itself, by D derivatives at once: for few dimensions."""
+    """The exact trace, by D derivatives at once: for few dimensions."""
     value, push = jax.linearize(f, x)
     basis = jnp.eye(x[0].size).reshape(-1, 1, *x.shape[1:])
-    found = jax.vmap(lambda e: sum_dims(e * push(jnp.broadcast_to(e, x.shape))))(basis)
-    return value, found.sum(axis=0)
+    diagonal = jax.vmap(lambda e: sum_dims(e * push(jnp.broadcast_to(e, x.shape))))(basis)
+    return value, diagonal.sum(axis=0)
 
 
 def hutchinson(keys: Keys, probes: int = 1) -> Trace:
     """The mean of v . (df / dx) v over probes v of random signs, whose expectation is the trace. Hutchinson 1990.
 
-    Signs (Rademacher) have the least variance of all independent probes: that of the entries off the diagonal alone.
-    They are drawn anew at each t: as the path does not depend on them the integral stays unbiased, and errors average
-    out along it (an adaptive solver, as published, must hold them fixed).
+    Signs (Rademacher) have the least variance of all independent probes: that of the off-diagonal entries alone. They
+    are resampled at each t. The path does not depend on them, so the integral stays unbiased and errors average out
+    along it (an adaptive solver, as published, must hold them fixed).
     """
 
     def trace(f: Field, x: Image, t: Array) -> tuple[Image, PerExample]:
@@ -60,9 +60,9 @@ def hutchinson(keys: Keys, probes: int = 1) -> Trace:
 def log_prob(process: Process, denoise: Denoiser, x_1: Image, trace: Trace = exact) -> PerExample:
     """log p(x_1), in nats per example, of x_1 at t = 1 under the flow from p(x_T).
 
-    Heun's method on the process's own steps 1..T, the only ones that the network knows, as in sampling/heun.py; the
-    trapezoidal rule for the trace. Both are second order in the steps. 2 network evaluations a step, one of them with
-    its derivative. The denoiser must be smooth to be integrated so: do not clip it.
+    Heun's method on the process's steps 1..T, on which the network was trained, as in sampling/heun.py; the trapezoidal
+    rule for the trace. Both are second order in the steps. 2 network evaluations a step, one of them with its
+    derivative. The denoiser must be smooth: do not clip it.
     """
 
     def field(t: Array) -> Field:
@@ -77,24 +77,24 @@ def log_prob(process: Process, denoise: Denoiser, x_1: Image, trace: Trace = exa
     radius = jnp.sqrt(process.signal**2 + process.noise**2)
 
     def half_angle(s: Array, t: Array) -> Array:
-        """tan(h / 2) for the angle h from s to t: for h / 2 it makes Heun's step exact where x_0_hat stays the same."""
+        """tan(h / 2) for the angle h from s to t. In place of h / 2 it makes Heun's step exact for constant x_0_hat."""
         sin = process.noise[t] * process.signal[s] - process.signal[t] * process.noise[s]
         cos = process.signal[s] * process.signal[t] + process.noise[s] * process.noise[t]
         return sin / (radius[s] * radius[t] + cos)
 
     def node(t: Array, carry: tuple[Image, PerExample]) -> tuple[Image, PerExample]:
         x_t, total = carry
-        before, after = jnp.maximum(t - 1, 1), jnp.minimum(t + 1, process.T)  # no way at either end
+        before, after = jnp.maximum(t - 1, 1), jnp.minimum(t + 1, process.T)  # a step of length 0 at either end
         first, slope = trace(field(t), x_t, t)
-        here, there = (expand(process.scale[i][None], x_t) for i in (t, after))
+        scale, scale_after = (expand(process.scale[i][None], x_t) for i in (t, after))
         up = half_angle(t, after)
-        # A turn by the whole angle in the plane of z and its velocity is DDIM's step up: x_0_hat stays the same.
+        # A turn by the whole angle in the plane of z and its velocity is DDIM's step up, with constant x_0_hat.
         cos = (1 - up**2) / (1 + up**2)
         sin = 2 * up / (1 + up**2)
-        ahead = (cos * here * x_t + sin * here * first) / there
+        ahead = (cos * scale * x_t + sin * scale * first) / scale_after
         second = field(after)(ahead)
-        z = here * x_t + up * (here * first + there * second)
-        return z / there, total + (half_angle(before, t) + up) * slope
+        z = scale * x_t + up * (scale * first + scale_after * second)
+        return z / scale_after, total + (half_angle(before, t) + up) * slope
 
     start = (x_1, jnp.zeros(x_1.shape[0]))
     x_T, integral = jax.lax.fori_loop(1, process.T + 1, node, start)
@@ -113,9 +113,9 @@ def nll(
     """An upper bound on -log P(x_0) of a discrete x_0, in nats per example, by uniform dequantisation.
 
     -log p(x) - D log(2 half_bin),  x uniform in the bin of x_0; in expectation at least -log int_bin p (Theis et al.
-    2016). As in score SDE, data are taken to lie on the flow at its first level: p is the density of x_1 / signal[1],
-    and the last step of a sampler, from t = 1 to 0, is not part of this model. `trace` is by default one Hutchinson
-    probe; numbers come from fold_in(keys, 0) for the bin, fold_in(keys, t) for the probes.
+    2016). As in score SDE, data lie on the flow at its first level: p is the density of x_1 / signal[1], and a
+    sampler's last step, from t = 1 to 0, is not part of the model. `trace` is by default one Hutchinson probe. Random
+    numbers come from fold_in(keys, 0) for the bin and fold_in(keys, t) for the probes.
     """
     drawn = jax.vmap(lambda key: jax.random.uniform(key, x_0.shape[1:], x_0.dtype, -1.0, 1.0))(fold(keys, 0))
     x_1 = process.signal[1] * (x_0 + half_bin * drawn)

@@ -1,4 +1,4 @@
-"""Diagonal Gaussians: divergence, density, and the likelihood of a discretised value. Everything in nats.
+"""Diagonal Gaussians: divergence, density, and the likelihood of a discretised value, in nats.
 
 Results are per element: sum over the dimensions of an example with `sum_dims`.
 """
@@ -33,8 +33,8 @@ def kl(p: Gaussian, q: Gaussian) -> Array:
 
     1/2 (e^d - 1 - d + (mean_p - mean_q)^2 / var_q),  d = log var_p - log var_q
 
-    Written with log-variances so that the ratio of two tiny variances is formed by a difference of logarithms, and with
-    expm1 because most terms of the bound, and L_T, are far below the 6e-8 that adding and removing 1 would leave.
+    Log-variances form the ratio of two tiny variances as a difference of logarithms. expm1 is there because most terms
+    of the bound are far below the error of 6e-8 that adding and removing 1 would leave.
     """
     d = p.log_var - q.log_var
     return 0.5 * (jnp.expm1(d) - d + (p.mean - q.mean) ** 2 * jnp.exp(-q.log_var))
@@ -65,9 +65,9 @@ def discretized_log_prob(g: Gaussian, x: Array, half_bin: float = 1.0 / 255.0) -
     log(CDF((x + half_bin - mean) / std) - CDF((x - half_bin - mean) / std)), the first and last bins reaching to
     infinity. DDPM eq. 13, for data on the grid k / 127.5 - 1, k = 0..255.
 
-    The open bins are those of |x| > 0.999. Each probability is floored at 1e-12 before the logarithm (39.9 bits), as
-    published, which also keeps gradients finite. A bin above the mean is mirrored to below it: near 1 the CDF could not
-    resolve masses under 6e-8, and from 5 standard deviations on the floor would take over, with no gradient.
+    The open bins are those of |x| > 0.999. Each probability is floored at 1e-12 (39.9 bits), as published, which also
+    keeps gradients finite. A bin above the mean is mirrored to below it: near 1 the CDF cannot resolve masses under
+    6e-8, so from 5 standard deviations on the floor would remove the gradient.
     """
     inverse_std = jnp.exp(-0.5 * g.log_var)
     upper = inverse_std * (x - g.mean + half_bin)

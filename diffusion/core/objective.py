@@ -2,16 +2,16 @@
 
     loss_i = weight(t) gain(t)^2 mean_dims (target - out)^2  +  vlb * T * term(t) in bits/dim
 
-With t uniform the second part, over i, is an unbiased estimate of L_vlb = sum_t L_{t-1} in bits/dim (L_T, which has no
-parameters, left out).
+With t uniform the mean of the second part is an unbiased estimate of L_vlb = sum_t L_{t-1} in bits/dim (without L_T,
+which has no parameters).
 
     L_simple    weight native, vlb 0                                            DDPM eq. 14
     L           no weight, vlb 1                                                DDPM eq. 5
     mu-tilde    weight mu_mse, vlb 0                                            DDPM Table 2
     L_hybrid    weight native, vlb 0.001, mean frozen in the bound              Improved DDPM eq. 16
 
-The published 0.001 of L_hybrid is in this unit: bits/dim of the whole bound. The published DDPM code trains L without
-the factor T, that is with vlb = 1 / T; Adam is blind to the factor, gradient clipping is not.
+The published 0.001 of L_hybrid is in this unit, bits/dim of the whole bound. The published DDPM code trains L without
+the factor T, that is with vlb = 1 / T; the factor changes gradient clipping but not Adam.
 """
 
 from typing import NamedTuple

@@ -1,7 +1,7 @@
 """What the network regresses, and how x_0 is read from it.
 
-Each parameterisation goes to x_0 and back, so n of them need 2n one-liners and no conversion between pairs. All of them
-are affine in x_0 for given x_t, so one number per step, `gain`, relates their errors:
+Each parameterisation converts to x_0 and back, so n of them need 2n functions and no conversion between pairs. All are
+affine in x_0 for fixed x_t, so one number per step, `gain`, relates their errors:
 
     x_0_hat - x_0 = +- gain(t) (out - target)
 """
@@ -30,7 +30,7 @@ class Parameterization(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """A denoiser's answer for x_t; x_0 and eps always satisfy x_t = signal[t] x_0 + noise[t] eps."""
+    """A denoiser's estimates from x_t; x_0 and eps always satisfy x_t = signal[t] x_0 + noise[t] eps."""
 
     x_0: Image
     eps: Image
@@ -123,7 +123,7 @@ def _velocity_gain(process: Process, t: Time) -> PerExample:
 
 
 velocity = Parameterization(_velocity_target, _velocity_to_x_0, _velocity_gain)
-"""The way from data to noise, eps - x_0: dx / du of a flow x = (1 - u) x_0 + u eps. Liu et al. 2023 eq. 1.
+"""The difference of noise and data, eps - x_0: dx / du of a flow x = (1 - u) x_0 + u eps. Liu et al. 2023 eq. 1.
 
 x_0 = (x_t - noise out) / (signal + noise); the denominator is 1 for flows. Its L_simple is flow matching's loss (Lipman
 et al. 2023 eq. 23)."""

@@ -4,8 +4,8 @@
     q(x_t | x_{t-1})        = N(a x_{t-1}, beta I),  a = signal[t] / signal[t-1]      DDPM eq. 2
     q(x_{t-1} | x_t, x_0)   = N(c_x_0[t] x_0 + c_x_t[t] x_t, beta_tilde[t] I)         DDPM eq. 6, 7
 
-One record holds variance-preserving and variance-exploding processes and flows alike; nothing downstream asks which it
-is. A sub-sequence ts of its steps, ts[0] = 0, is a process again: vp(alpha_bar[ts], base_t=ts) recomputes every table.
+One record holds variance-preserving and variance-exploding processes and flows; no other code distinguishes them.
+Skipping steps gives an ordinary process with fewer steps: vp(alpha_bar[ts], base_t=ts), with ts[0] = 0.
 """
 
 from typing import NamedTuple
@@ -21,8 +21,8 @@ from diffusion.core.types import Array, Image, PerExample, Time, expand
 class Process(NamedTuple):
     """Float32 tables of length T + 1, computed in float64 and indexed by t; index 0 is clean data.
 
-    Entries 0 of the log-variances repeat entries 1, so that no table holds an infinity and gradients through
-    `jnp.where` stay finite.
+    Entries 0 of the log-variances repeat entries 1: no table holds an infinity, so gradients through `jnp.where` are
+    finite.
     """
 
     signal: Array
@@ -41,7 +41,7 @@ class Process(NamedTuple):
     prior_log_var: Array
     """Log-variance of p(x_T): 0 if variance preserving or a flow, log sigma_T^2 if variance exploding. A scalar."""
     scale: Array
-    """1 / sqrt(signal^2 + noise^2): scale[t] x_t has unit variance if the data have. 1 if variance preserving."""
+    """1 / sqrt(signal^2 + noise^2): scale[t] x_t has unit variance if the data have it. 1 if variance preserving."""
     base_t: Array
     """int32. The step of the process that the network was trained on; the identity unless respaced."""
 
@@ -60,7 +60,7 @@ class Process(NamedTuple):
 
 
 class Noised(NamedTuple):
-    """A noised batch: x_t = signal[t] x_0 + noise[t] eps, with all that it was made from. Made by `noised`."""
+    """A noised batch and what it was made from: x_t = signal[t] x_0 + noise[t] eps. Made by `noised`."""
 
     x_0: Image
     eps: Image
@@ -122,9 +122,9 @@ def vp(alpha_bar: np.ndarray, base_t: np.ndarray | None = None) -> Process:
 def ve(sigma: np.ndarray, base_t: np.ndarray | None = None) -> Process:
     """The variance-exploding process x_t = x_0 + sigma[t] eps, sigma[0] = 0. Score SDE eq. 31 and appendix F.
 
-    The decoder's variance is sigma[1]^2, all that x_1 leaves open about x_0 if nothing is known of it. Geometric levels
-    start from there in small steps, so that beta_tilde[2] would be far smaller: with levels 1% apart a decoder narrower
-    by a factor of 7, which costs its likelihood dear.
+    The decoder's variance is sigma[1]^2, that of x_0 given x_1 under a flat prior. Geometric levels rise from there in
+    small steps, which makes beta_tilde[2] far smaller: with levels 1% apart its decoder would be 7 times narrower, and
+    its likelihood much worse.
     """
     sigma = np.asarray(sigma, np.float64)
     var = sigma**2
@@ -135,8 +135,7 @@ def flow(u: np.ndarray, base_t: np.ndarray | None = None) -> Process:
     """The process x_t = (1 - u[t]) x_0 + u[t] eps of an interpolation u[0..T], u[0] = 0.
 
     Its probability flow is that of rectified flow and of flow matching with straight conditional paths (Liu et al. 2023
-    eq. 1; Lipman et al. 2023 eq. 20-22 with sigma_min = 0; time runs from noise to data there). As a chain it has a
-    posterior, a bound and ancestral steps like any other.
+    eq. 1; Lipman et al. 2023 eq. 20-22 with sigma_min = 0; time runs from noise to data there).
     """
     u = np.asarray(u, np.float64)
     return from_tables(1.0 - u, u**2, prior_var=float(u[-1] ** 2), base_t=base_t)
@@ -163,10 +162,7 @@ def q_marginal(process: Process, x_0: Image, t: Time) -> Gaussian:
 
 
 def q_step(process: Process, x_s: Image, t: Time) -> Gaussian:
-    """q(x_t | x_{t-1}), one forward step from x_s = x_{t-1}; t in 1..T. DDPM eq. 2.
-
-    mean = signal[t] / signal[t-1] x_{t-1},  var = beta[t].
-    """
+    """q(x_t | x_{t-1}) = N(signal[t] / signal[t-1] x_s, beta[t] I) from x_s = x_{t-1}; t in 1..T. DDPM eq. 2."""
     ratio = at(process.signal, t, x_s) / at(process.signal, t - 1, x_s)
     return Gaussian(ratio * x_s, at(process.log_beta, t, x_s))
 
@@ -176,7 +172,7 @@ def q_posterior(process: Process, x_0: Image, x_t: Image, t: Time) -> Gaussian:
 
     mean = c_x_0[t] x_0 + c_x_t[t] x_t,  var = beta_tilde[t]. DDPM eq. 6-7; for VE, score SDE appendix F.
 
-    t in 1..T. At t = 1 the variance is 0 and log_var is that of t = 2, which matters only to the decoder.
+    t in 1..T. At t = 1 the variance is 0, and log_var is the decoder's stand-in.
     """
     mean = at(process.c_x_0, t, x_0) * x_0 + at(process.c_x_t, t, x_0) * x_t
     return Gaussian(mean, at(process.log_beta_tilde, t, x_0))

@@ -1,13 +1,13 @@
-"""Grids by their text: which steps of the process a sampler or a bound visits.
+"""Grids: the steps of the process that a sampler or a bound visits, read from a text.
 
 "" or "full"   every step
-"50"           50 evenly spaced steps with both ends              Improved DDPM
-"10,15,20"     so many in each of as many equal sections          Improved DDPM
-"ddim50"       the smallest whole stride that gives 50            DDIM, Improved DDPM
-"quad50"       squares of evenly spaced numbers up to 0.8 T       DDIM
+"50"           50 evenly spaced steps with both ends                   Improved DDPM
+"10,15,20"     10, 15 and 20 steps in three equal sections of 1..T     Improved DDPM
+"ddim50"       50 steps with the smallest whole stride                 DDIM, Improved DDPM
+"quad50"       squares of evenly spaced numbers up to 0.8 T            DDIM
 
-A grid starts at 0, rises strictly, and gives the process vp(alpha_bar[grid]): an ordinary process with fewer steps. The
-published selections are stated for steps 0..T-1; here t = 1..T, so each is shifted by one and 0 put before it.
+A grid starts at 0 and rises strictly; vp(alpha_bar[grid]) is an ordinary process with fewer steps. The published
+selections are stated for steps 0..T-1; here t = 1..T, so each is shifted by one and preceded by 0.
 """
 
 import re
@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 Grid = Callable[[int], np.ndarray]
-"""T -> the steps kept, rising from 0."""
+"""T -> steps, rising from 0."""
 
 
 def full(T: int) -> np.ndarray:
@@ -29,9 +29,9 @@ def full(T: int) -> np.ndarray:
 def sections(T: int, counts: Sequence[int]) -> np.ndarray:
     """counts[i] steps in the i-th of len(counts) sections of nearly equal length. Improved DDPM, "10,15,20".
 
-    The first T mod k sections are one longer. Within a section steps are evenly spaced, first and last included, and
-    rounded half to even; a single step is the section's first. The stride is added up in floating point, as published:
-    multiplying it would round some halves the other way. Raises ValueError where a section is shorter than its count.
+    The first T mod k sections have one step more. Within a section the chosen steps are evenly spaced, first and last
+    included, and rounded half to even; a single step is the section's first. The stride is summed in floating point, as
+    published: a product rounds some halves the other way. Raises ValueError if a section is shorter than its count.
     """
     if not 1 <= len(counts) <= T:
         raise ValueError(f"{len(counts)} sections do not fit {T} steps; take 1..{T}")
@@ -51,10 +51,7 @@ def sections(T: int, counts: Sequence[int]) -> np.ndarray:
 
 
 def strided(T: int, n: int) -> np.ndarray:
-    """n steps with the smallest whole stride that gives exactly n, from the first: 1, 1 + stride, ... "ddimN".
-
-    Raises ValueError where no whole stride gives n.
-    """
+    """n steps 1, 1 + stride, ... with the smallest whole stride that gives n. Raises ValueError where none does."""
     stride = -(-T // n) if n > 0 else T  # the smallest that gives n or fewer
     steps = range(0, T, stride)
     if len(steps) == n:
@@ -66,8 +63,8 @@ def strided(T: int, n: int) -> np.ndarray:
 def quadratic(T: int, n: int) -> np.ndarray:
     """Squares of n evenly spaced numbers from 0 to sqrt(0.8 T), truncated. DDIM section D.2, used for CIFAR-10.
 
-    Near 0 several truncate to one step, which is taken once: large n give fewer steps than asked for. The chain starts
-    at 0.8 T. Raises ValueError for n outside 1..T.
+    Near 0 several truncate to one step, which is taken once, so large n give fewer than n steps. The chain starts at
+    0.8 T. Raises ValueError for n outside 1..T.
     """
     if not 1 <= n <= T:
         raise ValueError(f"cannot take {n} steps from a process of {T}; take 1..{T}")
@@ -83,7 +80,7 @@ class Form(NamedTuple):
 
     pattern: str
     build: Callable[[int, list[int]], np.ndarray]
-    """(T, the numbers in the text) -> the steps kept, rising from 0."""
+    """(T, the numbers in the text) -> steps, rising from 0."""
 
 
 GRIDS: dict[str, Form] = {
@@ -92,11 +89,11 @@ GRIDS: dict[str, Form] = {
     "ddim50": Form(r"ddim\d{1,9}", lambda T, counts: strided(T, *counts)),
     "quad50": Form(r"quad\d{1,9}", lambda T, counts: quadratic(T, *counts)),
 }
-"""An example of each form, and how it is read."""
+"""Example -> form."""
 
 
 def parse(text: str) -> Grid:
-    """The grid that a text stands for. Raises ValueError for one of no form; the grid does so where T is too small."""
+    """The grid of a text. Raises ValueError for a text of no form; the grid itself does so if T is too small."""
     for form in GRIDS.values():
         if re.fullmatch(form.pattern, text):
             return partial(_build, text, form)

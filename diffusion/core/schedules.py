@@ -1,8 +1,8 @@
 """Noise schedules: alpha_bar[0..T] for variance-preserving processes, sigma[0..T] for variance-exploding ones, u[0..T]
 for flows.
 
-All of it is NumPy in float64; entry 0 is clean data (alpha_bar[0] = 1, sigma[0] = 0, u[0] = 0). Each function is one
-line of a paper. DDPM section 4 and appendix B; Improved DDPM eq. 16-17; the published DDPM code for const, jsd, warmup.
+NumPy in float64; entry 0 is clean data (alpha_bar[0] = 1, sigma[0] = 0, u[0] = 0). DDPM section 4 and appendix B;
+Improved DDPM eq. 16-17; the published DDPM code for const, jsd and warmup.
 """
 
 import warnings
@@ -10,14 +10,14 @@ import warnings
 import numpy as np
 
 SIGNAL_LEFT = 1e-3
-"""A schedule that ends with alpha_bar_T above this is reported: sampling starts from pure noise, training did not."""
+"""Schedules that end with a larger alpha_bar_T raise a warning: sampling starts from pure noise, training did not."""
 
 
 def from_betas(beta: np.ndarray) -> np.ndarray:
     """alpha_bar[0..T] = prod (1 - beta), from beta[1..T] given as an array of length T.
 
-    Raises ValueError naming the first step whose beta is outside (0, 1). A last step of exactly 1, which removes all
-    signal, is allowed: the jsd schedule ends so. Warns when alpha_bar_T leaves signal behind.
+    Raises ValueError for the first beta outside (0, 1). Only the last may be 1, which removes all signal (jsd). Warns
+    if alpha_bar_T leaves signal.
     """
     beta = np.asarray(beta, np.float64)
     if beta.ndim != 1 or len(beta) == 0:
@@ -31,10 +31,10 @@ def from_betas(beta: np.ndarray) -> np.ndarray:
 
 
 def from_function(alpha_bar, T: int, max_beta: float = 0.999) -> np.ndarray:
-    """alpha_bar[0..T] from a decreasing function of u = t / T in [0, 1].
+    """alpha_bar[0..T] from a decreasing function of u = t / T in [0, 1]. Improved DDPM section 3.2.
 
-    beta_t = min(1 - alpha_bar(t / T) / alpha_bar((t - 1) / T), max_beta): only ratios enter, so the function need not
-    be 1 at 0. Improved DDPM, section 3.2; beta is clipped to avoid a singularity at t = T.
+    beta_t = min(1 - alpha_bar(t / T) / alpha_bar((t - 1) / T), max_beta), the minimum against a singularity at t = T.
+    Only ratios enter, so the function need not be 1 at 0.
     """
     u = np.arange(_steps(T) + 1, dtype=np.float64) / T
     values = alpha_bar(u)
@@ -69,7 +69,7 @@ def jsd(T: int) -> np.ndarray:
 
 
 def warmup(T: int, beta_1: float = 1e-4, beta_T: float = 0.02, share: float = 0.1) -> np.ndarray:
-    """beta is beta_T but for the first int(share T) steps, which rise linearly from beta_1. Published DDPM code."""
+    """beta_T after int(share T) steps that rise linearly from beta_1 to beta_T. Published DDPM code."""
     beta = np.full(_steps(T), beta_T, np.float64)
     n = int(T * share)
     beta[:n] = np.linspace(beta_1, beta_T, n, dtype=np.float64)

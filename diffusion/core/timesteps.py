@@ -2,8 +2,8 @@
 
     init() -> state,   sample(key, state, n) -> (t, weight),   update(state, t, loss) -> state
 
-`weight` makes the batch mean of weight * loss an unbiased estimate of the mean over uniform t. The state is a pytree in
-the training state, so it is checkpointed with it.
+`weight` makes the batch mean of weight * loss an unbiased estimate of the mean over uniform t. The state is part of the
+training state and its checkpoints.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ State = Any
 
 
 class Timesteps(NamedTuple):
-    """A distribution over t that may adapt to the losses seen."""
+    """A distribution over t that may adapt to past losses."""
 
     init: Callable[[], State]
     sample: Callable[[OneKey, State, int], tuple[Time, PerExample]]
@@ -39,9 +39,9 @@ def uniform(T: int) -> Timesteps:
 
 
 def antithetic(T: int) -> Timesteps:
-    """Pairs (t, T + 1 - t) with t uniform: each example is uniform, pairs cancel much of the variance. DDIM's code.
+    """Pairs (t, T + 1 - t) with t uniform: each t is uniform, and pairs cancel much of the variance. DDIM's code.
 
-    The pairs lie next to each other in the batch; with an odd n the last example stands alone.
+    A pair is two neighbours in the batch; with an odd n the last example has no partner.
     """
 
     def sample(key: OneKey, n: int) -> Time:
@@ -52,10 +52,10 @@ def antithetic(T: int) -> Timesteps:
 
 
 class History(NamedTuple):
-    """The last losses of every step; row t - 1 belongs to step t, its newest loss stands last."""
+    """The last losses of every step; row t - 1 belongs to step t, its last entry is the newest."""
 
     losses: Float[Array, "T H"]
-    """Unweighted losses; where fewer than H have been seen, the first entries are 0."""
+    """Unweighted losses; rows with fewer than H losses start with zeros."""
     counts: Int[Array, "T"]
     """How many entries of each row are losses."""
 
@@ -77,14 +77,13 @@ def probabilities(history: History, uniform_share: float) -> Float[Array, "T"]:
 def loss_second_moment(T: int, history: int = 10, uniform_share: float = 0.001) -> Timesteps:
     """t with probability proportional to the root mean square of its last losses; weight 1 / (T p_t).
 
-    p_t is the choice that minimises the variance of the estimated sum. Improved DDPM eq. 18 and section 3.3: a history
-    of 10 losses, a uniform share of 0.001, and t uniform with weight 1 until every step has 10 losses.
+    p_t minimises the variance of the estimated sum. Improved DDPM eq. 18 and section 3.3: a history of 10 losses, a
+    uniform share of 0.001, and t uniform with weight 1 until every step has 10 losses.
 
-    The losses must be given to `update` unweighted, else the history would chase its own weights. A loss that is not
-    finite is left out of the history: one bad batch would otherwise be remembered as an infinite p_t or as NaN; a step
-    that never gives a finite loss keeps t uniform. Several losses of one t in a batch enter in the batch's order. Draws
-    are for the global batch from one key, so the number of devices does not change them; they invert a cumulative sum
-    in float32, whose steps are exact to 6e-8 (the smallest p_t is uniform_share / T, 2.5e-7 for T = 4000).
+    `update` takes unweighted losses. It leaves out losses that are not finite, which would make p_t infinite or NaN;
+    while a step has no finite losses t stays uniform. Several losses of one t enter in the batch's order. Draws are for
+    the global batch from one key, whatever the number of devices. They invert a cumulative sum in float32, exact to
+    6e-8 (the smallest p_t is uniform_share / T, 2.5e-7 for T = 4000).
     """
 
     def init() -> History:
@@ -103,7 +102,7 @@ def loss_second_moment(T: int, history: int = 10, uniform_share: float = 0.001) 
         added = jnp.zeros(T, jnp.int32).at[t - 1].add(finite.astype(jnp.int32))
         old = jnp.minimum(jnp.arange(history)[None, :] + added[:, None], history - 1)
         shifted = jnp.take_along_axis(state.losses, old, axis=1)
-        # There is no row T: what is not finite, or pushed out by later losses of its own batch, is dropped.
+        # Row T does not exist, so losses that are not finite or too old for the history are dropped.
         row = jnp.where(finite & (newer < history), t - 1, T)
         losses = shifted.at[row, history - 1 - newer].set(loss, mode="drop")
         return History(losses, jnp.minimum(state.counts + added, history))

@@ -17,7 +17,7 @@ A symbol that stands in a paper keeps its name everywhere in this package:
     snr           signal^2 / noise^2
     L_T, L_{t-1}, L_0   the terms of the variational bound, in nats
 
-An estimate ends in `_hat`. `sigma` and `noise` are standard deviations; what we compute with is `log_var`.
+An estimate ends in `_hat`. `sigma` and `noise` are standard deviations; the code computes with `log_var`.
 Losses and divergences are in nats, summed over the dimensions of one example unless the name says `per_dim`.
 """
 
@@ -27,19 +27,19 @@ import jax
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, UInt8
 
 Image = Float[Array, "B *D"]
-"""A batch of examples; images are B H W C in [-1, 1]. The maths never asks for the shape behind B."""
+"""A batch of examples; images are B H W C in [-1, 1]. The maths holds for any shape after B."""
 
 Pixels = UInt8[Array, "B H W C"]
 """Images as stored, 0..255."""
 
 Mask = Bool[Array, "B *D"]
-"""One truth value for each of the values of an `Image`."""
+"""One truth value for each element of an `Image`."""
 
 PerExample = Float[Array, "B"]
 Time = Int[Array, "B"]
 Labels = Int[Array, "B"]
 Keys = Key[Array, "B"]
-"""One random key per example: example i draws the same numbers whatever else is in the batch."""
+"""One random key per example: the numbers of example i do not depend on the rest of the batch."""
 
 OneKey = PRNGKeyArray
 
@@ -58,7 +58,7 @@ def normal(keys: Keys, like: Image) -> Image:
 
 
 def from_keys(keys: Keys, like: Image, t: Time) -> Image:  # noqa: ARG001
-    """The numbers that the keys stand for: t has been folded into them already."""
+    """`normal`; callers have folded t into the keys."""
     return normal(keys, like)
 
 

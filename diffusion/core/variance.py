@@ -1,7 +1,7 @@
 """The log-variance of p(x_{t-1} | x_t), from tables or from the network's raw variance channels.
 
-Each is a function (process, t, raw_var) -> log_var, of shape [B] where all dimensions share it. `process` is the one
-that is sampled: on a respaced chain the bounds are recomputed, the raw output keeps its meaning.
+Each is a function (process, t, raw_var) -> log_var, of shape [B] if all dimensions share it. `process` is the sampled
+one: a respaced chain has its own beta and beta_tilde, between which the raw output interpolates.
 """
 
 from collections.abc import Callable
@@ -25,10 +25,7 @@ def fixed_small(process: Process, t: Time, raw_var: Image | None) -> PerExample:
 
 
 def learned(process: Process, t: Time, raw_var: Image | None) -> Image:  # noqa: ARG001
-    """The raw output itself. DDPM Table 2, "learned diagonal".
-
-    A fresh network outputs 0, a variance of 1 at every step, far above the right values of e^-9 to e^-4.
-    """
+    """The raw output. DDPM Table 2, "learned diagonal". A fresh network's 0 is far above good values, -9 to -4."""
     return _required(raw_var)
 
 

@@ -1,7 +1,7 @@
 """Weights of the squared error, stated in x_0 space: the loss is weight(t) ||x_0 - x_0_hat||^2.
 
-Each is a function (process, parameterization, t) -> [B]. A weight so stated means the same whatever the network
-predicts: the objective multiplies by gain(t)^2 and compares outputs with targets.
+Each is a function (process, parameterization, t) -> [B]. In x_0 space a weight does not depend on what the network
+predicts: the objective multiplies it by gain(t)^2 and compares outputs with targets.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def mu_mse(process: Process, parameterization: Parameterization, t: Time) -> Per
 def vlb(process: Process, parameterization: Parameterization, t: Time) -> PerExample:  # noqa: ARG001
     """c_x_0[t]^2 / (2 beta_tilde[t]): the KL of a fixed-small step, = (SNR[t-1] - SNR[t]) / 2. DDPM eq. 12.
 
-    For t >= 2. At t = 1 the table has the decoder's variance, which makes it the density of the Gaussian decoder.
+    For t >= 2. At t = 1, where the table has the decoder's variance, it is that of the Gaussian decoder's density.
     """
     return process.c_x_0[t] ** 2 / 2.0 * jnp.exp(-process.log_beta_tilde[t])
 

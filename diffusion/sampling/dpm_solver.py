@@ -11,7 +11,7 @@ from diffusion.sampling.loop import Sampler
 
 
 class Previous(NamedTuple):
-    """What a multi-step method remembers of its last step."""
+    """The state of a multi-step method: its last step."""
 
     x_0: Image
     """The last x_0_hat."""
@@ -24,12 +24,12 @@ def dpm_solver(process: Process) -> Sampler:
 
     d = x_0_hat + h / (2 h_last) (x_0_hat - last x_0_hat),  h = lambda[t-1] - lambda[t],  lambda = log(signal / noise).
 
-    The published factor of d, signal[t-1] (1 - e^-h), is written so that it holds where h is infinite. With d = x_0_hat
-    it is DDIM; so are the first step, which has none before it, and the step to t = 0, where lambda is infinite: that
-    one returns x_0_hat. The process may be variance preserving or exploding.
+    The published factor of d, signal[t-1] (1 - e^-h), is written so that it holds for infinite h. With d = x_0_hat the
+    step is DDIM's; so are the first step and the one to t = 0, where lambda is infinite, which returns x_0_hat. The
+    process may be variance preserving or exploding.
     """
     tiny = jnp.finfo(process.signal.dtype).tiny
-    # Finite stand-ins at t = 0, and at T where no signal is left: the ratio of steps is 0 or not used there.
+    # Finite values at t = 0 and at a T without signal, where the ratio of steps is 0 or not used.
     log_snr = jnp.log(jnp.maximum(process.signal, tiny)) - jnp.log(jnp.maximum(process.noise, tiny))
 
     def init(x_T: Image) -> Previous:

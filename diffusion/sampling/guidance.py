@@ -1,10 +1,10 @@
-"""Guidance: a denoiser pushed towards a label. Denoiser -> Denoiser, so samplers know nothing of it.
+"""Guidance towards a label, a function from denoiser to denoiser that works with every sampler.
 
-One convention for both kinds. With scale w the score followed is
+Both kinds have one convention. With scale w the score is
 
     grad log p_hat(x_t | y) + w grad log p_hat(y | x_t)
 
-and w = 0 is the denoiser itself. What is added comes from two denoisers by Bayes' rule (classifier-free), or from a
+and w = 0 is the denoiser itself. The added term comes from two denoisers by Bayes' rule (classifier-free), or from a
 classifier. With score = -eps / noise[t], and x_0 from eps at the same x_t,
 
     eps   = eps_hat - w noise[t] grad log p_hat(y | x_t)
@@ -13,7 +13,7 @@ classifier. With score = -eps / noise[t], and x_0 from eps at the same x_t,
 Ho & Salimans 2022 write it so; the literature's other scale, eps_u + s (eps_c - eps_u), is s = 1 + w. A classifier of
 scale s on the denoiser without labels corresponds to w = s - 1 (Bayes' rule); on one with labels, to w = s.
 
-Guide first and clip afterwards: clipping keeps x_0_hat in the range of the data, wherever guidance drove it.
+Guidance is applied before clipping, which then keeps x_0_hat in the range of the data.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ Scale = float | Array
 """The w above; an array of no dimensions where one compiled program serves several."""
 
 Labelled = Callable[[Image, Time, Labels], Prediction]
-"""denoise(x_t, t, labels): a denoiser that is told the label of each example."""
+"""denoise(x_t, t, labels): a denoiser with a label for each example."""
 
 LogProb = Callable[[Image, Time], PerExample]
 """log_prob(x_t, t): log p(y | x_t) of the label wanted of each example, in nats. Example i depends on x_t[i] alone."""
@@ -63,7 +63,7 @@ def label_guided(
 ) -> Denoiser:
     """classifier_free for one network that was trained with labels and with `null`, in one call of twice the batch.
 
-    Rows are interleaved, so that a batch that is split over devices stays where it is.
+    Rows are interleaved, so that a batch split over devices needs no transfers.
     """
 
     def conditional(x_t: Image, t: Time) -> Prediction:
@@ -71,9 +71,9 @@ def label_guided(
 
     def both(x_t: Image, t: Time) -> tuple[Prediction, Prediction]:
         pairs = jnp.stack([labels, jnp.full_like(labels, null)], axis=1).reshape(-1)
-        found = denoise(jnp.repeat(x_t, 2, axis=0), jnp.repeat(t, 2), pairs)
-        first, second = (jax.tree.map(lambda x, i=i: x.reshape(-1, 2, *x.shape[1:])[:, i], found) for i in (0, 1))
-        return first, second
+        out = denoise(jnp.repeat(x_t, 2, axis=0), jnp.repeat(t, 2), pairs)
+        with_label, without = (jax.tree.map(lambda x, i=i: x.reshape(-1, 2, *x.shape[1:])[:, i], out) for i in (0, 1))
+        return with_label, without
 
     return _extrapolated(both, conditional, scale, interval)
 
@@ -88,9 +88,8 @@ def classifier_guided(
         c_x_0[t] noise[t]^2 / signal[t] scale grad log p = beta[t] / a scale grad log p,   a = signal[t] / signal[t-1]
 
     which is their Algorithm 1 (mean + scale Sigma grad log p) for Sigma = beta / a; fixed_large has Sigma = beta, and a
-    tends to 1 as steps grow finer. They take the gradient at the mean in the derivation and at x_t in the algorithm, as
-    here. This form serves every sampler. `process` is the base process; signal[t] > 0. `interval` as above: at other
-    steps no gradient is taken.
+    tends to 1 as steps grow finer. The gradient is taken at x_t, as in their algorithm. This form serves every sampler.
+    `process` is the base process; signal[t] > 0. `interval` as above: at other steps no gradient is taken.
     """
 
     def guided(x_t: Image, t: Time, weight: PerExample) -> Prediction:

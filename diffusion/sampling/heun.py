@@ -21,8 +21,8 @@ from diffusion.sampling.loop import Sampler, State
 def heun(process: Process) -> Sampler:
     """z_{t-1} = z_t + tan(h / 2) (v_hat(x_t) + v_hat(x)),  x the DDIM step from x_t,  h = phi[t-1] - phi[t].
 
-    The trapezoidal rule, with tan(h / 2) for h / 2, which makes it exact where x_0_hat and eps_hat stay what they are:
-    z then moves on a circle. The step to t = 0 is DDIM's, which returns x_0_hat: the network knows no t = 0.
+    The trapezoidal rule, with tan(h / 2) for h / 2, which makes it exact for constant x_0_hat and eps_hat: z then moves
+    on a circle. The step to t = 0 is DDIM's, which returns x_0_hat, since networks have no t = 0.
     """
 
     def velocity(prediction: Prediction, t: Time) -> Image:

@@ -15,17 +15,17 @@ def inpainting(
 ) -> Sampler:
     """Any sampler of the process, kept to x_0 where `known`:  x_{t-1} <- known ? q(x_{t-1} | x_0) : the sampler's.
 
-    Lugmayr et al. 2022 (RePaint) eq. 8, Algorithm 1. The replacement alone (resamplings = 1; score SDE, appendix I.2)
-    tells the rest of the image about x_0 only through the noised x_{t-1}, so the two regions fit badly. Therefore at
-    x_s with s = 1, 1 + jump, 1 + 2 jump, ..., s + jump <= T, the chain goes back to x_{s + jump} by forward steps
-    q(x_t | x_{t-1}) and comes down again, resamplings - 1 times; these are the steps of the published code, of which
-    the paper's are jump = 10, resamplings = 10. The sampler is called about T resamplings times.
+    Lugmayr et al. 2022 (RePaint) eq. 8, Algorithm 1. With replacement alone (resamplings = 1; score SDE, appendix I.2)
+    the other region depends on x_0 only through the noised x_{t-1}, so the two fit badly. Therefore at x_s with
+    s = 1, 1 + jump, 1 + 2 jump, ..., s + jump <= T, the chain goes back to x_{s + jump} by forward steps
+    q(x_t | x_{t-1}) and down again, resamplings - 1 times, as in the published code; the paper has jump = 10 and
+    resamplings = 10. The sampler is called about T resamplings times.
 
-    x_0 is returned exactly where it is known: noise[0] = 0. The other values of x_0 have no effect. After a jump the
-    sampler begins anew, as its memory is of another path. `resamplings` may be traced: compilation does not depend on
-    it. Where the sampler draws the exact reverse step, the law of the unknown region tends with many resamplings to
-    the exact conditional up to an error that vanishes with noise[1] and the length of the steps. Raises ValueError for
-    resamplings below 1, and for a jump outside 1..T-1 (T = 1 allows 1), with which there would be nothing to go back.
+    x_0 is returned exactly where it is known. Its other values have no effect. After a jump the sampler's state starts
+    anew. `resamplings` may be traced: compilation does not depend on it. If the sampler draws the exact reverse step,
+    the law of the unknown region tends with many resamplings to the exact conditional, up to an error that vanishes
+    with noise[1] and the length of the steps. Raises ValueError for resamplings below 1 and for a jump outside 1..T-1
+    (T = 1 allows 1).
     """
     check(process, resamplings, jump)
 
@@ -57,7 +57,7 @@ def inpainting(
 
 
 def check(process: Process, resamplings: int | Array, jump: int) -> None:
-    """Raises ValueError for what `inpainting` refuses; traced resamplings are not looked at."""
+    """Raises ValueError for what `inpainting` refuses; traced resamplings are not checked."""
     if isinstance(resamplings, int) and resamplings < 1:
         raise ValueError(f"resamplings = {resamplings}: each step is taken at least once; 1 means no going back")
     if not 1 <= jump <= max(1, process.T - 1):

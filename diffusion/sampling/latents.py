@@ -11,11 +11,10 @@ from diffusion.sampling.inversion import decode, encode
 def slerp(x: Image, other: Image, lam: PerExample) -> Image:
     """sin((1 - lam) theta) / sin(theta) x + sin(lam theta) / sin(theta) other,  theta the angle between the two.
 
-    Spherical linear interpolation of each row; DDIM appendix D.5. Rows of one length keep it, as latents must: those
-    of D dimensions are about sqrt(D) long, while the middle of a straight line between two is shorter by sqrt(2).
-    Computed as lam' sinc(lam' theta / pi) / sinc(theta / pi), which tends to the straight line as theta falls to 0.
-    Rows that point in opposite directions have no shortest arc: they too are mixed on the straight line, as is a row of
-    zeros, which has no direction.
+    Spherical linear interpolation of each row; DDIM appendix D.5. Rows of equal length keep it: latents of D dimensions
+    are about sqrt(D) long, while the middle of a straight line between two is shorter by sqrt(2). Computed as
+    lam' sinc(lam' theta / pi) / sinc(theta / pi), which tends to the straight line as theta falls to 0. Rows in
+    opposite directions have no shortest arc and rows of zeros no direction: both are mixed on the straight line.
     """
     flat, across = x.reshape(x.shape[0], -1), other.reshape(x.shape[0], -1)
     lengths = jnp.linalg.norm(flat, axis=1) * jnp.linalg.norm(across, axis=1)
@@ -31,7 +30,7 @@ def slerp(x: Image, other: Image, lam: PerExample) -> Image:
 
 
 def interpolate_latents(process: Process, denoise: Denoiser, x_0: Image, other: Image, lam: PerExample) -> Image:
-    """decode(slerp(encode(x_0), encode(other), lam)): no noise is drawn. DDIM figure 6, between given images.
+    """decode(slerp(encode(x_0), encode(other), lam)): no noise is drawn. DDIM figure 6, between two images.
 
     lam = 0 is the round trip of x_0, lam = 1 that of `other`; see inversion.py for its error. The process may be
     respaced.

@@ -25,11 +25,11 @@ class Sampler(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """The end of a chain, and what was asked for on the way."""
+    """The end of a chain, and x_0_hat at the collected steps."""
 
     x_0: Image
     x_0_hats: Float[Array, "K B *D"]
-    """x_0_hat at the collected steps, from noise to data; K = 0 if none were asked for."""
+    """From noise to data; K = 0 if no steps were collected."""
 
 
 def image_keys(seed: int, indices: Array) -> Keys:
@@ -49,8 +49,8 @@ def descend(
 ) -> tuple[Image, State]:
     """Steps first, first - 1, ..., last + 1: from x_t at t = first to x_t at t = last, and the sampler's state there.
 
-    Random numbers of step t are drawn from fold_in(keys[i], t), so a chain taken in pieces is the chain taken at once.
-    The ends are scalars, first >= last >= 0; they may be traced: compilation does not depend on them.
+    Random numbers of step t come from fold_in(keys[i], t), so a chain in pieces is the whole chain. The ends are
+    scalars, first >= last >= 0; they may be traced: compilation does not depend on them.
     """
 
     def step(i: Array, carry: tuple[Image, State]) -> tuple[Image, State]:
@@ -70,9 +70,9 @@ def sample(
 ) -> Sample:
     """Runs the chain from x_T at t = T to x_0. DDPM Algorithm 2 with the ancestral sampler.
 
-    Random numbers of step t are drawn from fold_in(keys[i], t). `collect` lists steps t in 1..T at which x_0_hat is
-    kept (DDPM figure 6); each costs one more network call, and memory grows with their number, not with T. Compilation
-    does not depend on T or on how many are collected. Raises ValueError for a step outside 1..T.
+    Random numbers of step t come from fold_in(keys[i], t). `collect` lists steps t in 1..T whose x_0_hat is returned
+    (DDPM figure 6); each costs one network call, and memory grows with their number, not with T. Compilation does not
+    depend on T or on how many are collected. Raises ValueError for a step outside 1..T.
     """
     stops = sorted(set(collect), reverse=True)
     if stops and not 1 <= stops[-1] <= stops[0] <= process.T:

@@ -1,4 +1,4 @@
-"""Predictor-corrector sampling: any sampler takes the step, Langevin dynamics mends the law before it.
+"""Predictor-corrector sampling: Langevin steps correct the marginal distribution before each step of any sampler.
 
 Score SDE Algorithms 2-5 and section 4.2.
 """
@@ -17,7 +17,7 @@ from diffusion.sampling.langevin import climb
 from diffusion.sampling.loop import Sampler, State
 
 CORRECTOR = 2**31 - 1
-"""Folded into the keys of a step for its corrector; what a predictor folds in stays below."""
+"""Folded into the keys of a step for its corrector; larger than anything that predictors fold in."""
 
 Length = Callable[[Image, Image, Time], PerExample]
 """length(score, z, t): the length h of a Langevin step at level t with this score and this noise z."""
@@ -26,12 +26,12 @@ Length = Callable[[Image, Image, Time], PerExample]
 def by_norms(process: Process, snr: float) -> Length:
     """h = 2 a^2 (snr |z| / |score|)^2 with a = signal[t] / signal[t-1], at most noise[t]^2; t in 1..T.
 
-    The score's part of the step has then snr a times the norm of the noise's: the signal-to-noise rule of score SDE,
-    Algorithm 4 (variance exploding, a = 1) and Algorithm 5 (variance preserving, a^2 = 1 - beta). The published code
-    takes mean norms of a batch; these are of each example, which must not depend on its company.
+    The norms of the step's two parts then have the ratio snr a: score SDE Algorithm 4 (variance exploding, a = 1) and
+    Algorithm 5 (variance preserving, a^2 = 1 - beta). The published code takes mean norms of a batch; these are of each
+    example, so that examples stay independent.
 
-    The length depends on x, and so the steps keep another law than q(x_t) where norms vary: hardly in images, much in a
-    few dimensions, where the score may vanish. `by_noise` does not.
+    The length depends on x, so the steps do not keep the law q(x_t) where norms vary: hardly in images, much in a few
+    dimensions, where the score may vanish. `by_noise` does not have this fault.
     """
 
     def length(score: Image, z: Image, t: Time) -> PerExample:
@@ -42,10 +42,10 @@ def by_norms(process: Process, snr: float) -> Length:
 
 
 def by_noise(process: Process, snr: float) -> Length:
-    """h = 2 (a snr noise[t])^2, at most noise[t]^2: the signal-to-noise rule with expected, not measured norms.
+    """h = 2 (a snr noise[t])^2, at most noise[t]^2: the signal-to-noise rule with expected instead of measured norms.
 
-    E|z|^2 = D, and E|grad log q(x_t | x_0)|^2 = D / noise[t]^2. Where less than all of eps can be predicted, near the
-    data, the score is smaller than this and `by_norms` takes longer steps.
+    E|z|^2 = D, and E|grad log q(x_t | x_0)|^2 = D / noise[t]^2. Near the data the score is smaller, because only a part
+    of eps can be predicted, and `by_norms` takes longer steps.
     """
 
     def length(score: Image, z: Image, t: Time) -> PerExample:  # noqa: ARG001
@@ -60,8 +60,8 @@ def predictor_corrector(
 ) -> Sampler:
     """At each t = T..1, n Langevin steps at the level of t, then the predictor's step to t - 1; n = 0 is the predictor.
 
-    Algorithms 2 and 3 in the order of the published code, the corrector first: it never needs a score at t = 0, and
-    what is returned is the predictor's last step. n + 1 network calls a step with a predictor of one.
+    Algorithms 2 and 3 in the order of the published code, the corrector first, which needs no score at t = 0. n + 1
+    network calls a step with a predictor of one.
     """
 
     def step(keys: Keys, state: State, x_t: Image, t: Time, denoise: Denoiser) -> tuple[Image, State]:

@@ -20,8 +20,8 @@ def reverse_diffusion(process: Process, noise: Noise = from_keys) -> Sampler:
 
     def step(keys: Keys, state: State, x_t: Image, t: Time, denoise: Denoiser) -> tuple[Image, State]:
         forward = q_step(process, x_t, t)
-        found = score(process, denoise(x_t, process.base_t[t]), t)
-        mean = 2 * x_t - forward.mean + jnp.exp(forward.log_var) * found
+        slope = score(process, denoise(x_t, process.base_t[t]), t)
+        mean = 2 * x_t - forward.mean + jnp.exp(forward.log_var) * slope
         return mean + jnp.exp(0.5 * forward.log_var) * noise_unless_last(keys, x_t, t, noise), state
 
     return Sampler(lambda x_T: (), step)  # noqa: ARG005

@@ -9,6 +9,8 @@ import pytest
 
 from diffusion import core, sampling
 
+SAMPLERS = ("ancestral", "ddim", "dpm_solver", "heun", "reverse_diffusion", "probability_flow", "predictor_corrector")
+
 
 @pytest.mark.parametrize("module", core.EXPORTS)
 def test_core_has_its_modules_and_their_names(module):
@@ -20,17 +22,19 @@ def test_core_has_its_modules_and_their_names(module):
 
 
 def test_a_missing_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="'diffusion.core' has no attribute 'q_smaple'"):
+    with pytest.raises(AttributeError, match=r"'diffusion\.core' has no attribute 'q_smaple'"):
         _ = core.q_smaple
 
 
 def test_a_sampler_takes_the_place_of_its_file():
-    for name in sampling.__all__:
+    for name in SAMPLERS:
         assert not isinstance(getattr(sampling, name), ModuleType)
     assert importlib.import_module("diffusion.sampling.ddim").ddim is sampling.ddim
 
 
 def test_schedules_and_grids_need_no_jax():
-    code = "from diffusion import core; import sys; core.schedules.linear(1000); core.respacing.full(9); print(*sys.modules)"
+    code = (
+        "import sys; from diffusion import core; core.schedules.linear(9), core.respacing.full(9); print(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "numpy" in done.stdout.split() and "jax" not in done.stdout.split()

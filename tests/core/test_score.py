@@ -1,14 +1,12 @@
-"""The score as a reading of a Prediction: the gradient of the exact log-density, Tweedie's formula, and back."""
+"""The score of a Prediction: the gradient of the exact log-density."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffusion.core.denoiser import interpret
-from diffusion.core.parameterization import eps
 from diffusion.core.process import q_sample
-from diffusion.core.score import from_score, score, tweedie
+from diffusion.core.score import score
 from tests.support.worlds import GAUSSIAN, MIXTURE, cases
 
 T = 20
@@ -52,30 +50,6 @@ def test_score_of_a_gaussian(name):
         mean, var = GAUSSIAN.marginal(process, t)
         expected = (mean - np.float64(x_t[t - 1])) / var
         np.testing.assert_allclose(found[t - 1], expected, rtol=1e-3, atol=1e-4 / float(process.noise[t]))
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_a_score_model_is_a_denoiser(name):
-    """From a score to the Prediction that eps_hat = -noise score gives, and back to the same score."""
-    process = CASES[name].process
-    x_t, some = noised(GAUSSIAN, process), jax.random.normal(jax.random.key(5), (T, 3))
-    prediction = from_score(process, some, x_t, EVERY_T)
-    np.testing.assert_allclose(score(process, prediction, EVERY_T), some, rtol=1e-6)
-    by_eps = interpret(process, eps, -process.noise[EVERY_T][:, None] * some, None, x_t, EVERY_T)
-    scale = np.maximum(1.0, np.abs(by_eps.x_0).max(axis=1, keepdims=True))
-    np.testing.assert_allclose(prediction.x_0 / scale, by_eps.x_0 / scale, atol=2e-6)
-    again = q_sample(process, prediction.x_0, EVERY_T, prediction.eps)
-    np.testing.assert_allclose(again, x_t, rtol=1e-5, atol=1e-5 * float(jnp.abs(x_t).max()))
-
-
-def test_tweedie_is_the_posterior_mean():
-    process = CASES["geometric"].process
-    x_t = noised(MIXTURE, process)
-    prediction = MIXTURE.denoiser(process)(x_t, EVERY_T)
-    found = tweedie(process, score(process, prediction, EVERY_T), x_t, EVERY_T)
-    # x_0_hat is the small difference of x_t and a score of its size
-    error = np.abs(np.float64(found) - np.float64(prediction.x_0)) / np.float64(1 + jnp.abs(x_t))
-    assert (error < 2e-6).all()
 
 
 def test_conditional_scores_average_to_the_score():

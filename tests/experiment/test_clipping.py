@@ -13,7 +13,7 @@ from diffusion.experiment.registry import clips
 
 @pytest.mark.parametrize(("parameterization", "clip"), [("mu", True), ("eps", True), ("eps", False)])
 def test_x_0_hat_is_clipped_except_where_the_output_is_the_mean(parameterization, clip):
-    """A fresh network outputs 0: as mu that is the mean of every reverse step, though x_0_hat is far outside [-1, 1]."""
+    """A fresh network outputs 0. As mu that is the mean of every reverse step, though x_0_hat leaves [-1, 1]."""
     config = default_config()
     net = {"data.name": "digits", "net.name": "mlp", "net.channels": 8, "net.blocks": 1}
     chain = {"diffusion.T": 50, "diffusion.beta_T": 0.3, "diffusion.parameterization": parameterization}

@@ -12,11 +12,12 @@ import pytest
 from diffusion.core import schedules, variance
 from diffusion.core.parameterization import Prediction
 from diffusion.core.process import Process, q_step, ve, vp
-from diffusion.core.types import normal
+from diffusion.core.score import score
+from diffusion.core.types import fold, normal
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.dpm_solver import dpm_solver
-from diffusion.sampling.langevin import annealed_langevin, unadjusted
+from diffusion.sampling.langevin import annealed_langevin, climb
 from diffusion.sampling.loop import image_keys, prior_sample, sample
 from diffusion.sampling.predictor_corrector import by_noise, by_norms, predictor_corrector
 from diffusion.sampling.probability_flow import probability_flow
@@ -81,8 +82,12 @@ def test_unadjusted_langevin_at_one_level_has_its_exact_law(name):
     def run(share):
         keys, ts = image_keys(1, jnp.arange(N)), jnp.full(N, t)
         start = jnp.full((N, 3), 0.7)
-        h = jnp.full(N, share * noise**2)
-        return unadjusted(keys, process, GAUSSIAN.denoiser(process), start, ts, h, n)
+        h, denoise = jnp.full(N, share * noise**2), GAUSSIAN.denoiser(process)
+
+        def step(j, x):
+            return climb(x, score(process, denoise(x, ts), ts), h, normal(fold(keys, j), x))
+
+        return jax.lax.fori_loop(0, n, step, start)
 
     for share in (0.05, 0.5):
         found = np.float64(run(share))

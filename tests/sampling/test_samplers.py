@@ -291,7 +291,7 @@ def test_noise_is_replaceable(name):
     x_t, denoise = jax.random.normal(jax.random.key(1), (T, 3)), GAUSSIAN.denoiser(process)
 
     def stepped(z: float) -> np.ndarray:
-        sampler = make(process, lambda keys, like, t: jnp.full_like(like, z) * expand(t, like))  # noqa: ARG005
+        sampler = make(process, lambda keys, like, t: jnp.full_like(like, z) * expand(t.astype(like.dtype), like))  # noqa: ARG005
         return np.float64(sampler.step(keys(T), sampler.init(x_t), x_t, t, denoise)[0])
 
     corrects = name == "predictor_corrector"  # which precedes the predictor's step, at t = 1 too
