@@ -28,4 +28,4 @@ def test_x_0_hat_is_clipped_except_where_the_output_is_the_mean(parameterization
     assert bool((jnp.abs(prediction.x_0) <= 1).all()) == inside
     if parameterization == "mu":
         mean = reverse(experiment.process, experiment.variance, prediction, x_t, t).mean
-        np.testing.assert_allclose(mean, np.zeros_like(mean), atol=1e-5)
+        np.testing.assert_allclose(mean, np.zeros_like(mean), atol=1e-4)  # two terms of size 12 cancel

@@ -15,7 +15,7 @@ from diffusion.training.step import Task, Update, gradient, train_step
 from tests.support import reference
 
 T, SHAPE, LR = 7, (6, 4, 2, 1), 0.125
-BETA = reference.linear(T, 0.05, 0.6)
+BETA = reference.linear(T, 0.3, 0.9)
 PARAMS = {"slope": jnp.float32(0.3), "drift": jnp.float32(-0.05)}
 PIXELS = np.random.default_rng(0).integers(0, 256, SHAPE)
 
