@@ -142,11 +142,11 @@ def run(
         say(f"folder      {folder}" + (" (taken up again)" if known else ""))
         cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", "memory only")
         say(f"device      {devices}, compiled programs kept in {cache}")
-        streams = Streams(folder, config.train.keep, there.sealed, there.content)
+        streams = Streams(folder, config.train.keep, there.content)
         stack.callback(streams.close)
         fresh, stop = ours.fresh(), stop or Stop()
         like, make = fresh
-        saved = streams.resume(like if there.sealed else make(), say)
+        saved = streams.resume(like, say)
         if saved is not None:
             like, make = saved, lambda: saved
             say(f"checkpoint  goes on from step {int(saved.step)}")

@@ -17,7 +17,6 @@ def load(folder: Path, run: Run, step: int | None = None, raw: bool = False) -> 
     Raises ValueError where the run has no checkpoint, or not that one, or it is damaged.
     """
     ours = build.experiment(run.config, run.shape, run.classes)
-    like = (lambda: ours.fresh().like) if run.sealed else ours.create_state
-    with closing(Streams(folder, sealed=run.sealed)) as streams:
-        state, chosen = streams.load(like, step, lambda line: warnings.warn(line, stacklevel=2))
+    with closing(Streams(folder)) as streams:
+        state, chosen = streams.load(lambda: ours.fresh().like, step, lambda line: warnings.warn(line, stacklevel=2))
     return ours, state.params if raw else state.ema, chosen

@@ -4,7 +4,6 @@ A run qualifies if its config equals that of the published experiment in every k
 if its checkpoint has taken the published number of steps, or that of the checkpoint which the authors released.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 from diffusion.config.config import config_hash, flatten
 from diffusion.config.schema import KEYS, RESUMABLE
 from diffusion.published.cells import Experiment, Measure
+from diffusion.runtime.files import read_json
 from diffusion.workdir.results import Result, find
 from diffusion.workdir.run import read_run
 
@@ -56,7 +56,7 @@ def _read(folder: Path) -> tuple[dict[str, Any] | None, str, set[str]]:
     """The config of a run, why it cannot be read, and the config hashes that its results may state."""
     try:
         config = read_run(folder).config
-        saved = json.loads((folder / "config.json").read_text()).get("hash")
+        saved = read_json(folder / "config.json").get("hash")
     except (ValueError, OSError) as error:
         return None, " ".join(str(error).split()), set()
     return flatten(config), "", {config_hash(config), str(saved)}

@@ -60,6 +60,14 @@ def write_json(path: Path, content: Any, *, indent: int | None = 2, fsync: bool 
     write_bytes(path, (json.dumps(content, indent=indent) + "\n").encode(), fsync=fsync)
 
 
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises OSError, and ValueError for one that is not JSON or is nested too deeply."""
+    try:
+        return json.loads(path.read_bytes())
+    except RecursionError:
+        raise ValueError("its JSON is nested too deeply") from None
+
+
 def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
     """Writes NumPy arrays by name to an uncompressed .npz file atomically. Raises OSError."""
     import numpy as np

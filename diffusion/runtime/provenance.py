@@ -1,6 +1,7 @@
-"""With what a result was made: versions of the project and of its libraries, git revision, devices."""
+"""The provenance of a result: versions of the project and of its libraries, git revision, devices."""
 
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,11 @@ import diffusion
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def stamp(devices: str) -> dict[str, Any]:
-    """With what a result was made: project version and revision, library versions, devices."""
+    """The provenance that a result is stored with: project version and revision, library versions, devices."""
     return {
         "version": diffusion.__version__,
         "revision": revision(),
@@ -23,8 +23,12 @@ def stamp(devices: str) -> dict[str, Any]:
     }
 
 
+@cache
 def revision() -> str:
-    """The git revision of the project, with "+" where files were changed since; "unknown" outside a checkout."""
+    """The git revision of the project, with "+" where files were changed since; "unknown" outside a checkout.
+
+    It is read once a process, so that it names the code that runs also where the checkout is updated meanwhile.
+    """
     try:
         commit = _git("rev-parse", "--short=12", "HEAD")
         return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")

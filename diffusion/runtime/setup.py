@@ -5,7 +5,7 @@ import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from diffusion.runtime import allocator
+from diffusion.runtime import allocator, provenance
 from diffusion.runtime.files import cache_folder
 
 CPU_FLAGS = {"0.10": "--xla_cpu_experimental_ynn_fusion_type="}
@@ -25,6 +25,7 @@ def configure(compilation_cache: str = "auto") -> Path | None:
     flags already in XLA_FLAGS take precedence. Compiled programs are executable code, so a command that reads a run
     leaves the argument out.
     """
+    provenance.revision()  # read before the checkout can change
     allocator.keep()
     gc.set_threshold(*RARELY)
     flags = os.environ.get("XLA_FLAGS", "")

@@ -1,11 +1,11 @@
-"""Checkpoints of the training state, by Orbax, written in the background and sealed by a manifest.
+"""Checkpoints of the training state in one folder: saved in the background by Orbax, verified by a manifest of hashes.
 
-A step counts once its manifest is written, after everything else; nothing that does not match its manifest is restored.
+A step is written to a temporary folder, and the manifest last, before that gets its final name. Orbax does not notice a
+flipped bit in the arrays, so a step is restored only if all of its files match the manifest.
 """
 
-import shutil
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,229 +16,216 @@ import orbax.checkpoint as ocp
 
 from diffusion.distributed.hosts import any_process
 from diffusion.runtime.errors import reason
-from diffusion.workdir import manifest
-from diffusion.workdir.background import copied, make_folder_in, patiently, remove, shares_processors
+from diffusion.workdir import manifest, orbax_save
 from diffusion.workdir.manifest import Damaged
-from diffusion.workdir.quiet import quiet
-from diffusion.workdir.structure import ITEM, arrays, difference, read
 
-DRAFT = "*.orbax-checkpoint-tmp*"
 DAMAGED = "damaged"
+
+Note = Mapping[str, Any]
+"""JSON stored beside the state of a step."""
+Retain = Callable[[Mapping[int, Note]], Collection[int]]
+"""Chooses which of the intact steps, by their notes, are not deleted after a save."""
+
+
+def newest(count: int | None, notes: Mapping[int, Note]) -> Collection[int]:
+    """The newest `count` steps; None: all."""
+    return sorted(notes)[-count:] if count else notes
 
 
 def numbers(folder: Path) -> list[int]:
-    """The steps that a folder has sub-folders of, whatever they are worth, ascending."""
-    found = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    return sorted(int(name) for name in found if name.isascii() and name.isdigit() and name == str(int(name)))
+    """Every step that has a sub-folder, intact or not, ascending."""
+    names = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit() and name == str(int(name)))
 
 
 class Checkpoints:
-    """A folder of checkpoints: one sub-folder a step, the newest `keep` of them.
+    """A folder of checkpoints, one sub-folder a step.
 
-    A save returns as soon as the state is copied off the device; call `close` before the process ends. One that fails
-    leaves the earlier ones as they are and a line in `news`. `about`, such as the config, is put into every manifest.
-    With sealed=False steps without a manifest are taken as they are: those of a run from before there were any. What
-    its state did not have then is taken from the state that it is restored like.
+    A save returns as soon as the state is copied; call `close` before the process ends. A save that fails leaves the
+    earlier checkpoints as they are and a line in `news`. After a save the intact steps that `retain` does not choose
+    are deleted; by default all but the newest `keep` are. `about`, such as the config, is part of every manifest.
     """
 
     def __init__(
-        self, folder: Path, keep: int | None = None, sealed: bool = True, about: Mapping[str, Any] | None = None
+        self,
+        folder: Path,
+        keep: int | None = None,
+        about: Mapping[str, Any] | None = None,
+        retain: Retain | None = None,
     ):
         self.folder = Path(folder).absolute()
-        self._keep, self._sealed, self._about = keep, sealed, dict(about or {})
-        self._good: set[int] = set()
-        self._bad: dict[int, str] = {}
+        self._retain, self._about = retain or partial(newest, keep), dict(about or {})
+        self._intact: set[int] = set()
+        self._damaged: dict[int, str] = {}
         self._news: list[str] = []
-        self._writer: ocp.AsyncCheckpointer | None = None
-        self._sealing: threading.Thread | None = None
+        self._saving: tuple[ocp.CheckpointManager, int, dict[str, Any]] | None = None
 
     def latest(self) -> int | None:
-        """The newest finished step, None where there is none."""
+        """The newest complete step; None where there is none."""
         return max(self.steps(), default=None)
 
     def steps(self) -> list[int]:
-        """Every finished step that is not known to be damaged, ascending."""
-        return [step for step in numbers(self.folder) if self._finished(step) and step not in self._bad]
+        """Every complete step that is not known to be damaged, ascending."""
+        return [s for s in numbers(self.folder) if manifest.exists(self.path(s)) and s not in self._damaged]
 
     def path(self, step: int) -> Path:
         """The folder of a step."""
         return self.folder / str(step)
 
-    def note(self, step: int) -> dict[str, Any]:
-        """What was put down beside the state of a step; empty where there is none."""
+    def note(self, step: int) -> Note:
+        """The note stored with a step; empty where there is none."""
         try:
             return manifest.read(self.path(step)).get("note", {})
         except Damaged:
             return {}
 
-    def save(self, step: int, state: Any, note: Mapping[str, Any] | None = None) -> None:
-        """Starts writing the state of a step and what is noted beside it (JSON); does nothing if it is there, intact.
+    def save(self, step: int, state: Any, note: Note | None = None) -> None:
+        """Starts saving the state of a step and its note; does nothing if the step is stored and intact.
 
-        Waits for the save before. What is there of this step and not intact is moved to damaged/ first.
+        Waits for the save before. A damaged or unfinished step of this number is moved to damaged/ first.
         """
         if self.saved(step):
             return
         content = {"step": step, "arrays": arrays(state), "note": dict(note or {}), **self._about}
+        manager = None
         try:
-            if self._has(step, state):
-                self._good.add(step)
+            if self._stored(step, state):
+                self._intact.add(step)
                 return
-            if self._writer is None:
-                quiet()
-                options = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=self.folder.name)
-                handler = ocp.CompositeCheckpointHandler()
-                self._writer = ocp.AsyncCheckpointer(handler, multiprocessing_options=options)
-            if jax.process_count() == 1:
-                make_folder_in(self.folder)
-            finish = self._begin(self._writer, step, state)
+            manager = orbax_save.open_manager(self.folder, step, self, partial(manifest.write, content=content))
+            self._saving = manager, step, content
+            manager.save(step, args=ocp.args.StandardSave(state), force=True)
         except Exception as error:
-            self._failed(step, error)
-            return
-        self._sealing = threading.Thread(target=self._seal, args=(finish, step, content), name="seal")
-        self._sealing.start()
+            self._failed(manager, step, error)
 
     def writing(self) -> bool:
-        """Whether a save is still going on."""
-        return self._sealing is not None and self._sealing.is_alive()
+        """Whether a save is in progress."""
+        return self._saving is not None and self._saving[0].is_saving_in_progress()
 
     def restore(self, step: int, like: Any) -> Any:
         """The state of a step, in the structure, shapes and shardings of `like` (arrays or ShapeDtypeStructs).
 
         Raises ValueError, naming the folder and the reason, where the checkpoint is damaged or does not fit.
         """
-        wrong = self.fault(step, like)
+        wrong, state = self.fault(step, like), None
         if not any_process(bool(wrong)):
             try:
-                state = read(self.path(step), like, older=not manifest.finished(self.path(step)))
+                state = orbax_save.read(self.path(step), like)
             except Exception as error:
-                state, wrong = None, reason(error)
+                wrong = reason(error)
             if not any_process(bool(wrong)):
-                self._good.add(step)
+                self._intact.add(step)
                 return state
-        self._bad[step] = wrong = wrong or "another process could not read it"
+        self._damaged[step] = wrong = wrong or "another process could not read it"
         raise ValueError(
             f"checkpoint {self.path(step)} cannot be restored ({wrong}); steps present: {numbers(self.folder)}"
         )
 
     def fault(self, step: int, like: Any) -> str:
         """Why a step cannot be restored into the structure of `like`, in one line; empty if it can. Reads all of it."""
-        path = self.path(step)
-        if step in self._bad:
-            return self._bad[step]
-        if not self._sealed and not manifest.finished(path):
-            return ""
-        wrong = manifest.fault(path)
+        if step in self._damaged:
+            return self._damaged[step]
+        wrong = manifest.fault(self.path(step))
         if wrong:
             return wrong
-        content = manifest.read(path)
+        content = manifest.read(self.path(step))
         if content["step"] != step:
             return f"it is step {content['step']} under another name"
-        return difference(content["arrays"], arrays(like))
+        return manifest.difference(content["arrays"], arrays(like))
 
-    def reject(self, step: int, why: str) -> None:
-        """Does not count a step from now on; a new one of its number moves it aside."""
-        self._bad[step] = why
+    def reject(self, step: int, wrong: str) -> None:
+        """Excludes a step from now on; a new save of its number moves it aside."""
+        self._damaged[step] = wrong
 
     def wait(self) -> None:
-        """Waits for a write under way."""
-        if self._sealing is not None:
-            self._sealing.join()
-            self._sealing = None
+        """Waits for the save in progress."""
+        if self._saving is None:
+            return
+        manager, step, _ = self._saving
+        try:
+            manager.wait_until_finished()
+            manager.close()
+        except Exception as error:
+            self._failed(manager, step, error)
+            return
+        self._saving = None
+        self._intact.add(step)
+        self._damaged.pop(step, None)
 
     def news(self) -> list[str]:
-        """What went wrong in the background since this was last asked, a line each."""
-        said, self._news = self._news, []
-        return said
+        """The failures since the last call, a line each."""
+        if self._saving is not None and not self.writing():
+            self.wait()
+        news, self._news = self._news, []
+        return news
 
     def saved(self, step: int) -> bool:
-        """Whether the state of a step is known to be there, intact, to all processes; waits for a write under way."""
+        """Whether every process knows the step to be stored and intact; waits for the save in progress."""
         self.wait()
-        return not any_process(step not in self._good)
+        return not any_process(step not in self._intact)
 
-    def require(self, step: int, state: Any, note: Mapping[str, Any] | None = None) -> None:
-        """Returns once the state of a step is saved, trying once more if need be. Raises ValueError where it cannot."""
+    def require(self, step: int, state: Any, note: Note | None = None) -> None:
+        """Returns once the state of a step is saved; tries once more after a failure, then raises ValueError."""
         if not self.saved(step):
             self.save(step, state, note)
         if not self.saved(step):
-            last = "; ".join(self.news()) or f"the state of step {step} could not be saved"
-            raise ValueError(f"{last.removeprefix('WARNING').strip()}; make room and start again to go on from there")
+            failure = "; ".join(self.news()) or f"the state of step {step} could not be saved"
+            raise ValueError(
+                f"{failure.removeprefix('WARNING').strip()}; make room and start again to resume from there"
+            )
 
     def close(self) -> None:
-        """Waits for writes under way and releases the folder."""
+        """Waits for the save in progress."""
         self.wait()
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
 
-    def _has(self, step: int, state: Any) -> bool:
-        """Whether a step is there, intact; what is there and is not is out of the way then."""
-        found, error = 0, None
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:  # noqa: ARG002
+        """Orbax's preservation policy. Intact steps that `retain` does not choose are deleted; damaged ones stay."""
+        notes = {step: self.note(step) for step in self.steps()}
+        if self._saving is not None:
+            notes[self._saving[1]] = self._saving[2]["note"]
+        retained = set(self._retain(notes))
+        return [info.step in retained or info.step not in notes for info in checkpoints]
+
+    def _stored(self, step: int, state: Any) -> bool:
+        """Whether a step is stored and intact; one that is not is moved aside. Process 0 decides."""
+        code, error = 0, None
         if jax.process_index() == 0 and self.path(step).exists():
             try:
-                found = 0 if self.fault(step, state) else 1
-                if not found:
+                code = 0 if self.fault(step, state) else 1
+                if not code:
                     self._set_aside(step)
             except OSError as problem:
-                found, error = 2, problem
-        found = shared(found)
-        if found == 2:
+                code, error = 2, problem
+        code = shared(code)
+        if code == 2:
             raise error or OSError("process 0 could not move a damaged one aside")
-        return found == 1
+        return code == 1
 
-    def _finished(self, step: int) -> bool:
-        return not self._sealed or manifest.finished(self.path(step))
-
-    def _begin(self, writer: ocp.AsyncCheckpointer, step: int, state: Any) -> Callable[[], None]:
-        """Begins a write, or leaves all but a copy of the state to what it returns; that ends it."""
-        later = shares_processors(state)
-        args = ocp.args.Composite(**{ITEM: ocp.args.StandardSave(copied(state) if later else state)})
-        write, finish = partial(writer.save, self.path(step), args=args), writer.wait_until_finished
-        if later:
-            return partial(patiently, write, finish)
-        write()
-        return finish
-
-    def _seal(self, finish: Callable[[], None], step: int, content: dict[str, Any]) -> None:
-        """In the background: ends the write, hashes what was written, and makes room."""
-        try:
-            finish()
-            if jax.process_index() == 0:
-                manifest.write(self.path(step), content)
-        except Exception as error:
-            self._failed(step, error)
-            if jax.process_index() == 0 and self.path(step).exists():
-                shutil.rmtree(self.path(step), ignore_errors=True)
-            return
-        self._good.add(step)
-        self._bad.pop(step, None)
+    def _failed(self, manager: ocp.CheckpointManager | None, step: int, error: Exception) -> None:
+        """Records a failed save and deletes its partial files, whose room may be needed."""
+        self._saving = None
+        if manager is not None:
+            with suppress(Exception):
+                manager.close()
+        good = max((other for other in self.steps() if other != step), default=None)
+        earlier = "there is no earlier one" if good is None else f"the newest one is that of step {good}"
+        self._news.append(f"WARNING     the state of step {step} could not be saved ({reason(error)}); {earlier}")
         if jax.process_index() == 0:
-            for old in self.surplus():
-                shutil.rmtree(self.path(old), ignore_errors=True)
-                self._good.discard(old)
-            for draft in self.folder.glob(DRAFT):
-                shutil.rmtree(draft, ignore_errors=True)
-
-    def surplus(self) -> list[int]:
-        """Steps to delete once another is sealed: the oldest of the finished ones; never the newest."""
-        return self.steps()[: -self._keep] if self._keep else []
-
-    def _failed(self, step: int, error: Exception) -> None:
-        """A save that came to nothing: what there is of it is deleted, the room may be needed."""
-        newest = max((good for good in self.steps() if good != step), default=None)
-        there = "there is no earlier one" if newest is None else f"the newest one is that of step {newest}"
-        self._news.append(f"WARNING     the state of step {step} could not be saved ({reason(error)}); {there}")
-        self._writer = None
-        if jax.process_index() == 0:
-            for draft in self.folder.glob(f"{step}{DRAFT}"):
-                remove(draft)
+            orbax_save.remove_temporary(self.folder, step)
 
     def _set_aside(self, step: int) -> None:
-        """Moves what there is of a step to damaged/<step>, or <step>.1, .2, ... where there is one already."""
+        """Moves a step to damaged/<step>, or to damaged/<step>.1, .2, ... where that exists."""
         aside = self.folder / DAMAGED
         aside.mkdir(exist_ok=True)
         names = (f"{step}.{i}" if i else str(step) for i in range(10**6))
         self.path(step).rename(next(aside / name for name in names if not (aside / name).exists()))
-        self._bad.pop(step, None)
+        self._damaged.pop(step, None)
+
+
+def arrays(state: Any) -> dict[str, list[Any]]:
+    """{path: [dtype, shape]} of every leaf."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): [str(x.dtype), list(x.shape)] for path, x in leaves}
 
 
 def shared(value: int) -> int:

@@ -1,9 +1,9 @@
-"""What makes a folder of files trustworthy: a list of them with their sizes and SHA-256, written last.
+"""The manifest of a checkpoint: its files with their sizes and SHA-256, written after all of them.
 
     {"format": 1, "step": 500, ..., "files": {"default/manifest.ocdbt": [119, "9f86d0..."], ...}, "sha256": "..."}
 
-A folder without its manifest was not finished; one whose files differ from it is damaged; the manifest itself is
-covered by its own last entry. Imports nothing heavy, so that checkpoints can be listed and checked without jax.
+A folder without a manifest is unfinished; one whose files differ from its manifest is damaged; the manifest's last
+entry is its own hash. Imports nothing heavy, so that checkpoints can be listed and verified without jax.
 """
 
 import hashlib
@@ -12,26 +12,29 @@ from pathlib import Path
 from typing import Any
 
 from diffusion.runtime.errors import reason
-from diffusion.runtime.files import write_json
+from diffusion.runtime.files import read_json, write_json
 
 NAME = "manifest.json"
 FORMAT = 1
 HASH = "sha256"
 UNFINISHED = "it was not finished"
-CHUNK = 2**22
 
 
 class Damaged(ValueError):
-    """Why a folder, or a file that carries its own hash, cannot be trusted; in a few words."""
+    """Why a folder, or a JSON object with a hash, does not hold what was written; in a few words."""
 
 
-def sealed(content: dict[str, Any]) -> dict[str, Any]:
+def with_hash(content: dict[str, Any]) -> dict[str, Any]:
     """A JSON object with its own hash as last entry: SHA-256 of its canonical text without that entry."""
     return {**content, HASH: _digest(content)}
 
 
-def opened(content: Any) -> dict[str, Any]:
-    """What was sealed. Raises Damaged where the content is not what its hash says."""
+def load(path: Path) -> dict[str, Any]:
+    """The content of a JSON file written `with_hash`. Raises OSError, and Damaged where it does not match its hash."""
+    try:
+        content = read_json(path)
+    except ValueError as error:
+        raise Damaged(reason(error)) from error
     if not isinstance(content, dict) or HASH not in content:
         raise Damaged("its hash is missing")
     rest = {key: value for key, value in content.items() if key != HASH}
@@ -41,33 +44,32 @@ def opened(content: Any) -> dict[str, Any]:
 
 
 def write(folder: Path, content: dict[str, Any]) -> None:
-    """Seals a folder: hashes every file in it and writes the manifest, at once and last. Raises OSError."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.parent / path.name != folder / NAME)
+    """Hashes every file in the sub-folders of a folder and writes the manifest. Raises OSError."""
+    paths = sorted(path for path in folder.glob("*/**/*") if path.is_file())
     files = {path.relative_to(folder).as_posix(): [path.stat().st_size, hash_file(path)] for path in paths}
-    write_json(folder / NAME, sealed({"format": FORMAT, **content, "files": files}), indent=None, fsync=True)
+    write_json(folder / NAME, with_hash({"format": FORMAT, **content, "files": files}), indent=None, fsync=True)
 
 
-def finished(folder: Path) -> bool:
-    """Whether a folder has a manifest, whatever it is worth."""
+def exists(folder: Path) -> bool:
+    """Whether a folder has a manifest, intact or not."""
     return (folder / NAME).is_file()
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder. Raises Damaged where there is none, or it cannot be trusted."""
-    path = folder / NAME
-    if not path.is_file():
+    """The manifest of a folder. Raises Damaged where there is none, or it is damaged or of another format."""
+    if not exists(folder):
         raise Damaged(f"{UNFINISHED} (no {NAME} in it)")
     try:
-        content = opened(json.loads(path.read_bytes()))
-    except (OSError, ValueError, RecursionError) as error:
+        content = load(folder / NAME)
+    except (OSError, Damaged) as error:
         raise Damaged(f"its {NAME} is damaged ({reason(error)})") from error
     if content.get("format") != FORMAT:
-        raise Damaged(f"its {NAME} has the format {content.get('format')}, this version knows {FORMAT}")
+        raise Damaged(f"its {NAME} has the format {content.get('format')}, not {FORMAT}")
     return content
 
 
 def fault(folder: Path) -> str:
-    """What is wrong with a folder, in one line; empty if every file is what its manifest says. Reads all of it."""
+    """Why a folder is unfinished or damaged, in one line; empty if every file matches the manifest. Reads all of it."""
     try:
         for name, (size, digest) in read(folder)["files"].items():
             path = folder / name
@@ -86,11 +88,17 @@ def fault(folder: Path) -> str:
 
 def hash_file(path: Path) -> str:
     """SHA-256 of a file, hex."""
-    found = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            found.update(chunk)
-    return found.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def difference(stored: dict[str, list[Any]], expected: dict[str, list[Any]]) -> str:
+    """The first array in which two states differ, {path: [dtype, shape]}, in one line; empty if there is none."""
+    for name in sorted(stored.keys() | expected.keys()):
+        if stored.get(name) != expected.get(name):
+            kinds = (f"{kind[0]} {kind[1]}" if kind else "absent" for kind in (stored.get(name), expected.get(name)))
+            return "it holds another state: {} is {} in it instead of {}".format(name, *kinds)
+    return ""
 
 
 def size(folder: Path) -> int:
@@ -103,6 +111,6 @@ def _digest(content: dict[str, Any]) -> str:
 
 
 def newest(folder: Path) -> int | None:
-    """The newest finished checkpoint in a run's folder, whatever it is worth."""
+    """The newest checkpoint in a run's folder that has a manifest, intact or not; None where there is none."""
     names = [path.parent.name for path in folder.glob(f"*/*/{NAME}")]
     return max((int(name) for name in names if name.isascii() and name.isdigit()), default=None)

@@ -4,14 +4,13 @@ A file is JSON of one Result, {"name": ..., "values": {...}, "series": {...}, "p
 the run. JSON has no NaN and no infinities: a number that is not finite is written as null and read as NaN.
 """
 
-import json
 import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffusion.runtime.files import write_json
+from diffusion.runtime.files import read_json, write_json
 
 FOLDER = "eval"
 
@@ -50,13 +49,13 @@ def write(folder: Path, result: Result, *suffixes: str) -> Path:
 def read(path: Path) -> Result:
     """The result in a file. Raises ValueError if it is no result, or damaged."""
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
         name, protocol = content["name"], content["protocol"]
         values = {key: _read(value) for key, value in content["values"].items()}
         series = {key: [_read(value) for value in numbers] for key, numbers in content["series"].items()}
         if not isinstance(name, str) or not isinstance(protocol, dict):
             raise TypeError("its name or its protocol is of another type")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise ValueError(f"{path} is no result file or is damaged ({reason}); measure it again, or remove it") from None
     return Result(name, values, series, protocol)

@@ -1,16 +1,15 @@
-"""A run's folder: what config it belongs to, and with what it was made.
+"""A run's folder, and its config.json.
 
-config.json          the resolved config, its hash, the project's version and revision, library versions, devices
+config.json          the resolved config and its hash; version, revisions, libraries and devices that it ran with
 metrics.jsonl        one JSON object a line: {"step": ..., "train/loss": ..., ...}
 tensorboard/         the same scalars, and the sample grids
 checkpoints/<step>/  the training state, by Orbax, with a manifest of hashes; the newest few
-kept/<step>/         the same, for good: every so many steps, and the best one
+kept/<step>/         permanent checkpoints: every so many steps, and the best one
 samples/             grids: step_<step>.png from averaged, step_<step>_raw.png from raw weights
-eval/                results, each stamped with its protocol
-lock                 the process that trains in the folder, or was the last to
+eval/                results, each with its protocol
+lock                 names the process that trains in the folder, or the last one that did
 """
 
-import json
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -29,31 +28,25 @@ from diffusion.runtime.provenance import stamp
 from diffusion.workdir import manifest
 
 FORMAT = 2
-"""Of a run's folder. 1: checkpoints without manifests."""
+"""The version of the layout of a run's folder."""
 
 
 class Run(NamedTuple):
-    """What a run's folder tells without its data set or its checkpoints."""
+    """The config of a run and the shape of its data."""
 
     config: ConfigDict
     shape: tuple[int, int, int]
     """H, W, C of the data."""
     classes: int
-    format: int = FORMAT
-
-    @property
-    def sealed(self) -> bool:
-        """Whether a checkpoint without a manifest is one that was not finished."""
-        return self.format > 1
 
     @property
     def content(self) -> dict[str, Any]:
-        """What config.json says of it, and every checkpoint's manifest too."""
+        """The run as JSON: in config.json, and in the manifest of every checkpoint."""
         return {
             "config": nested(self.config),
             "hash": config_hash(self.config),
             "data": {"shape": list(self.shape), "classes": self.classes},
-            "folder": self.format,
+            "folder": FORMAT,
         }
 
 
@@ -71,28 +64,44 @@ def lock(workdir: Path) -> Iterator[None]:
 
 
 def open_run(workdir: Path, run: Run, devices: str) -> bool:
-    """Makes the folder or takes up the run in it; returns whether there was one.
+    """Makes the folder of a run, or opens the existing one; returns whether the run existed.
 
+    A resumed run keeps the provenance of its start; "revisions" lists every revision of the project that it ran with.
     Raises ValueError naming the keys that differ if the folder belongs to another config, in any key that changes what
     is computed, and where it is damaged, of a newer version, or cannot be written.
     """
     path = workdir / "config.json"
-    known = path.exists() or (workdir / "checkpoints").exists()
-    if known:
+    resumed = path.exists() or (workdir / "checkpoints").exists()
+    if resumed:
         saved = read_run(workdir)
-        run = run._replace(format=saved.format)
         free = RESUMABLE | (unread(saved.config) & unread(run.config))
         changed = [d for d in differences(saved.config, run.config) if d[0] not in free]
         if saved.shape != run.shape:
             changed.append(("the shape of the data", saved.shape, run.shape))
         if changed:
-            keys = "; ".join(f"{key} is {there!r} there and {here!r} here" for key, there, here in changed)
+            keys = "; ".join(f"{key} is {old!r} there and {new!r} here" for key, old, new in changed)
             raise ValueError(
                 f"{workdir} holds a run with another config: {keys}. Give another --workdir, or the config of that run"
             )
     with _writable(workdir):
-        write_json(path, manifest.sealed({**run.content, **stamp(devices)}))
-    return known
+        write_json(path, manifest.with_hash({**run.content, **_provenance(path, stamp(devices))}))
+    return resumed
+
+
+def _provenance(path: Path, current: dict[str, Any]) -> dict[str, Any]:
+    """What config.json stores: the provenance of the start of the run, and all revisions that it ran with, in order.
+
+    `current` is the provenance of this process.
+    """
+    try:
+        stored = manifest.load(path)
+    except (OSError, manifest.Damaged):
+        stored = current
+    first = {key: stored.get(key, current[key]) for key in current}
+    revisions = stored.get("revisions", [first["revision"]])
+    if revisions[-1] != current["revision"]:
+        revisions = [*revisions, current["revision"]]
+    return {**first, "revisions": revisions}
 
 
 def read_run(workdir: Path) -> Run:
@@ -103,18 +112,18 @@ def read_run(workdir: Path) -> Run:
     """
     path = workdir / "config.json"
     try:
-        return _parsed(workdir, json.loads(path.read_bytes()))
+        return _parsed(workdir, manifest.load(path))
     except FileNotFoundError:
-        wrong = "is not there"
+        wrong = "is missing"
         if not (workdir / "checkpoints").exists():
             raise ValueError(
                 f"{workdir} holds no run (no config.json in it); give the --workdir of a run of scripts/train.py"
             ) from None
-    except (manifest.Damaged, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, RecursionError) as error:
+    except (manifest.Damaged, KeyError, TypeError) as error:
         wrong = f"is damaged ({reason(error)})"
     for copy in sorted(workdir.glob(f"*/*/{manifest.NAME}"), key=_step, reverse=True):
         try:
-            run = _parsed(workdir, manifest.read(copy.parent), sealed=False)
+            run = _parsed(workdir, manifest.read(copy.parent))
         except (manifest.Damaged, KeyError):
             continue
         warnings.warn(f"{path} {wrong}: the copy in {copy} is used", stacklevel=2)
@@ -122,14 +131,9 @@ def read_run(workdir: Path) -> Run:
     raise ValueError(f"{path} {wrong}: restore it, or give another --workdir")
 
 
-def _parsed(workdir: Path, saved: Any, sealed: bool = True) -> Run:
-    """A run from what was saved of it. Raises Damaged, KeyError or TypeError where it is not whole."""
-    if not isinstance(saved, dict):
-        raise manifest.Damaged("it is no JSON object")
-    if sealed and {"folder", manifest.HASH} & saved.keys():
-        saved = manifest.opened(saved)
-    found = saved.get("folder", 1)
-    if found > FORMAT:
+def _parsed(workdir: Path, saved: dict[str, Any]) -> Run:
+    """A run from its JSON. Raises Damaged, KeyError or TypeError if that is incomplete, ValueError if it is newer."""
+    if saved["folder"] > FORMAT:
         raise ValueError(
             f"{workdir} was made by version {saved.get('version', 'unknown')} of this project, whose folders this "
             f"version ({diffusion.__version__}) does not know: update it, or give another --workdir"
@@ -138,7 +142,7 @@ def _parsed(workdir: Path, saved: Any, sealed: bool = True) -> Run:
         height, width, channels = saved["data"]["shape"]
     except ValueError as error:
         raise manifest.Damaged(f"the shape of its data is {saved['data']['shape']}") from error
-    return Run(restore(saved["config"]), (height, width, channels), saved["data"]["classes"], found)
+    return Run(restore(saved["config"]), (height, width, channels), saved["data"]["classes"])
 
 
 def _step(path: Path) -> int:

@@ -1,9 +1,10 @@
-"""The two streams of a run's checkpoints: the newest, for going on, and those that are kept for good.
+"""All checkpoints of a run: the rolling ones, of which the newest stay, and the permanent ones.
 
-Where the newest is damaged the run goes on from the newest intact one of either.
+A run resumes from the newest intact step of either.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -11,55 +12,60 @@ import jax
 
 from diffusion.runtime.errors import reason
 from diffusion.workdir import manifest
-from diffusion.workdir.checkpoint import Checkpoints, numbers, shared
+from diffusion.workdir.checkpoint import Checkpoints, Note, numbers, shared
 
 ROLLING, KEPT = "checkpoints", "kept"
+"""Their folders."""
+
+Report = Callable[[str], None]
+"""Prints one line of the report."""
 
 
 class Kept(Checkpoints):
-    """Checkpoints for good: those whose note says "every", and of all the one with the lowest "score"."""
+    """Checkpoints that are not deleted: those whose note says "every", and the one with the lowest "score"."""
 
-    def surplus(self) -> list[int]:
-        """The ones that are neither."""
-        notes = {step: self.note(step) for step in self.steps()}
-        best = min(notes, key=lambda step: (notes[step].get("score", float("inf")), step), default=None)
-        return [step for step, note in notes.items() if step != best and not note.get("every")]
+    def __init__(self, folder: Path, about: Mapping[str, Any] | None = None):
+        super().__init__(folder, about=about, retain=periodic_and_best)
 
     def best(self) -> float:
-        """The lowest score noted; infinity where there is none."""
-        return min((self.note(step).get("score", float("inf")) for step in self.steps()), default=float("inf"))
+        """The lowest score of all; infinity where there is none."""
+        return min((self.note(step).get("score", inf) for step in self.steps()), default=inf)
+
+
+def periodic_and_best(notes: Mapping[int, Note]) -> Collection[int]:
+    """The steps whose note says "every", and the first of those with the lowest "score"."""
+    best = min(notes, key=lambda step: (notes[step].get("score", inf), step), default=None)
+    return [step for step, note in notes.items() if step == best or note.get("every")]
 
 
 class Streams:
     """The folders checkpoints/ and kept/ of a run; the arguments are those of Checkpoints."""
 
-    def __init__(
-        self, folder: Path, keep: int | None = None, sealed: bool = True, about: Mapping[str, Any] | None = None
-    ):
+    def __init__(self, folder: Path, keep: int | None = None, about: Mapping[str, Any] | None = None):
         self.folder = folder
-        self.rolling = Checkpoints(folder / ROLLING, keep, sealed, about)
-        self.kept = Kept(folder / KEPT, None, True, about)
+        self.rolling = Checkpoints(folder / ROLLING, keep, about)
+        self.kept = Kept(folder / KEPT, about)
         self._both = (self.rolling, self.kept)
-        self._said: set[str] = set()
+        self._reported: set[str] = set()
 
     def steps(self) -> list[int]:
-        """Every finished step of either stream, ascending."""
-        return sorted({step for stream in self._both for step in stream.steps()})
+        """Every complete step of either folder, ascending."""
+        return sorted({step for checkpoints in self._both for step in checkpoints.steps()})
 
-    def resume(self, like: Any, say: Callable[[str], None]) -> Any | None:
-        """The newest intact state; None where nothing was saved yet. What is skipped is said, with the reason.
+    def resume(self, like: Any, report: Report) -> Any | None:
+        """The newest intact state, like `like`; None where no step was ever completed. Skipped steps are reported.
 
-        Raises ValueError where there are checkpoints, and none of them is intact: a run must not start over unasked.
+        Raises ValueError where there are checkpoints and none of them is intact: a run must not start over unasked.
         """
-        while (choice := self._choose(like, say)) is not None:
-            stream, step = choice
+        while (choice := self._newest(like, report)) is not None:
+            checkpoints, step = choice
             try:
-                return stream.restore(step, like)
+                return checkpoints.restore(step, like)
             except ValueError as error:
-                stream.reject(step, reason(error.__cause__ or error))
+                checkpoints.reject(step, reason(error.__cause__ or error))
         return None
 
-    def load(self, make: Callable[[], Any], step: int | None, say: Callable[[str], None]) -> tuple[Any, int]:
+    def load(self, make: Callable[[], Any], step: int | None, report: Report) -> tuple[Any, int]:
         """The state of a step, by default the newest intact one, and its number; `make` gives a state like it.
 
         Raises ValueError where there is no such step, it is damaged, or none is intact.
@@ -71,56 +77,58 @@ class Streams:
             raise ValueError(f"{self.folder} has {wanted}; {remedy}")
         like = make()
         if step is None:
-            state = self.resume(like, say)
+            state = self.resume(like, report)
             if state is None:
                 raise ValueError(f"{self.folder} has no checkpoint")
             return state, int(state.step)
-        holders = [stream for stream in self._both if step in stream.steps()]
-        for stream in holders[:-1]:
+        holders = [checkpoints for checkpoints in self._both if step in checkpoints.steps()]
+        for checkpoints in holders[:-1]:
             try:
-                return stream.restore(step, like), step
+                return checkpoints.restore(step, like), step
             except ValueError as error:
-                say(f"skipped     {error}")
+                report(f"skipped     {error}")
         return holders[-1].restore(step, like), step
 
     def close(self) -> None:
-        """Waits for writes under way and releases both folders."""
-        for stream in self._both:
-            stream.close()
+        """Waits for the saves in progress."""
+        for checkpoints in self._both:
+            checkpoints.close()
 
-    def _choose(self, like: Any, say: Callable[[str], None]) -> tuple[Checkpoints, int] | None:
-        """The newest step that can be restored, as process 0 finds it."""
+    def _newest(self, like: Any, report: Report) -> tuple[Checkpoints, int] | None:
+        """The newest step that can be restored, as process 0 finds it; None where no step was ever completed."""
+        code, wrong = -1, ""
         if jax.process_index() == 0:
-            found = self._search(like, say)
-            number = -2 if isinstance(found, str) else -1 if found is None else 2 * found[1] + found[0]
-        else:
-            found, number = None, 0
-        number = shared(number)
-        if number == -1:
-            return None
-        if number < 0:
-            raise ValueError(found or f"{self.folder} holds no intact checkpoint; process 0 says why")
-        return self._both[number % 2], number // 2
+            try:
+                choice = self._search(like, report)
+                code = -1 if choice is None else 2 * choice[1] + choice[0]
+            except ValueError as error:
+                code, wrong = -2, str(error)
+        code = shared(code)
+        if code == -2:
+            raise ValueError(wrong or f"{self.folder} holds no intact checkpoint; process 0 reports the reason")
+        return None if code == -1 else (self._both[code % 2], code // 2)
 
-    def _search(self, like: Any, say: Callable[[str], None]) -> tuple[int, int] | str | None:
-        """(stream, step) of the newest step that can be restored; None: begin anew; else why neither will do."""
-        newest = ""
-        found = [(step, -i) for i, stream in enumerate(self._both) for step in numbers(stream.folder)]
-        for step, i in sorted(found, reverse=True):
-            stream = self._both[-i]
-            wrong = stream.fault(step, like)
+    def _search(self, like: Any, report: Report) -> tuple[int, int] | None:
+        """(index of the folder, step) of the newest step that can be restored; None where no step was ever completed.
+
+        Reports what it skips. Raises ValueError where there are checkpoints and none is intact.
+        """
+        first = ""
+        stored = sorted(((step, -i) for i in (0, 1) for step in numbers(self._both[i].folder)), reverse=True)
+        for step, i in stored:
+            checkpoints = self._both[-i]
+            wrong = checkpoints.fault(step, like)
             if not wrong:
                 return -i, step
-            said = f"{stream.folder.name}/{step}: {wrong}"
-            if said not in self._said:
-                say(f"skipped     {said}")
-                self._said.add(said)
-            stream.reject(step, wrong)
-            newest = newest or said
-        begun = {step for step, i in found if manifest.finished(self._both[-i].path(step))} | {s for s, _ in found if s}
-        if not begun:
+            line = f"{checkpoints.folder.name}/{step}: {wrong}"
+            if line not in self._reported:
+                report(f"skipped     {line}")
+                self._reported.add(line)
+            checkpoints.reject(step, wrong)
+            first = first or line
+        if not any(step or manifest.exists(self._both[-i].path(step)) for step, i in stored):
             return None
-        return (
-            f"{self.folder} holds no intact checkpoint ({newest}): give another --workdir, or move its folder "
+        raise ValueError(
+            f"{self.folder} holds no intact checkpoint ({first}): give another --workdir, or move its folder "
             f"{ROLLING} away to begin again from step 0"
         )

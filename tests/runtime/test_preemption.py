@@ -23,6 +23,7 @@ from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.runtime.signals import STOPPED, Stop, Stopped
 from diffusion.training import loop
+from diffusion.workdir import manifest
 from diffusion.workdir.streams import Streams
 from diffusion.workdir.writer import Writer
 from tests.stress import kill
@@ -243,19 +244,16 @@ def test_n_steps_and_m_more_are_n_plus_m(tmp_path):
 
 def test_a_save_that_fails_is_said_and_training_goes_on(tmp_path, straight, monkeypatch):
     run = Run(tmp_path / "run")
-    real = loop.Checkpoints._seal
+    real = manifest.write
     failed = []
 
-    def seal(self, finish, step, content):
-        if step == 5 and not failed:
-            failed.append(step)
-            finish()
-            self._failed(step, OSError(28, "No space left on device"))
-            shutil.rmtree(self.path(step))
-        else:
-            real(self, finish, step, content)
+    def write(folder, content):
+        if content["step"] == 5 and not failed:
+            failed.append(5)
+            raise OSError(28, "No space left on device")
+        real(folder, content)
 
-    monkeypatch.setattr(loop.Checkpoints, "_seal", seal)
+    monkeypatch.setattr(manifest, "write", write)
     same(run, run.go(), straight)
     assert failed and any("step 5 could not be saved (No space left on device)" in line for line in run.said)
     with closing(Streams(tmp_path / "run")) as streams:
@@ -266,17 +264,14 @@ def test_an_unsaved_last_state_is_an_error(tmp_path, monkeypatch):
     """A stop whose save fails twice does not claim that all is well."""
     run = Run(tmp_path / "run")
     run.on_batch = lambda step: send() if step == 2 else None
-    real = loop.Checkpoints._seal
+    real = manifest.write
 
-    def seal(self, finish, step, content):
-        if step:
-            finish()
-            self._failed(step, OSError(28, "No space left on device"))
-            shutil.rmtree(self.path(step))
-        else:
-            real(self, finish, step, content)
+    def write(folder, content):
+        if content["step"]:
+            raise OSError(28, "No space left on device")
+        real(folder, content)
 
-    monkeypatch.setattr(loop.Checkpoints, "_seal", seal)
+    monkeypatch.setattr(manifest, "write", write)
     with (
         Stop.on_signals(resumable=True) as stop,
         pytest.raises(ValueError, match=r"step 3 could not be saved .*No space"),

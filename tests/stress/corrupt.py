@@ -96,8 +96,10 @@ def damage(folder: Path, draw: random.Random) -> list[str]:
 
 
 def intact(done: list[str]) -> list[int]:
-    """The steps that no damage touched, ascending."""
-    hit = {tuple(line.split()[1].split("/")[:2]) for line in done}
+    """The steps that can be restored, ascending. Orbax's own files at the top of a step are not needed for that."""
+    unneeded = ("_CHECKPOINT_METADATA", "commit_success.txt")
+    harmful = [line for line in done if line.startswith("step ") or not line.endswith(unneeded)]
+    hit = {tuple(line.split()[1].split("/")[:2]) for line in harmful}
     whole = [("checkpoints", step) for step in ROLLING] + [("kept", step) for step in KEPT]
     return sorted(step for stream, step in whole if (stream, str(step)) not in hit)
 

@@ -1,0 +1,67 @@
+"""How this project uses Orbax: one item a step, saved in the background, without tracebacks of failed saves."""
+
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+ITEM = "default"
+"""Orbax's name of the single item in a checkpoint."""
+TEMPORARY = ".orbax-checkpoint-tmp*"
+"""What Orbax appends to the name of a step that is not complete."""
+
+
+def open_manager(folder: Path, step: int, policy: Any, finish: Callable[[Path], None]) -> ocp.CheckpointManager:
+    """A manager for one save: of `step`, after which it deletes the other steps that `policy` does not preserve.
+
+    `finish` is called in the background with the temporary folder of the step, before that gets its final name; where
+    it raises, the save fails. Orbax adds two files of its own to the top of the folder after that. Temporary folders
+    that a killed process left behind are deleted. Managers are not reused: a new one reads the folder as it is, and
+    none has to recover from a failure.
+    """
+
+    def callback() -> None:
+        (temporary,) = folder.glob(f"{step}{TEMPORARY}")
+        finish(temporary)
+
+    logger = logging.getLogger("absl")
+    if _is_no_traceback_of_orbax not in logger.filters:
+        logger.addFilter(_is_no_traceback_of_orbax)
+    background = ocp.options.AsyncOptions(post_finalization_callback=callback, create_directories_asynchronously=False)
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=policy,
+        cleanup_tmp_directories=True,
+        lightweight_initialize=True,
+        save_root_metadata=False,
+        async_options=background,
+        multiprocessing_options=ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=folder.name),
+    )
+    return ocp.CheckpointManager(folder, options=options)
+
+
+def read(folder: Path, like: Any) -> Any:
+    """The state in the folder of a step, in the structure, shapes and shardings of `like`. Raises what Orbax raises."""
+    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+        return reader.restore(folder / ITEM, args=ocp.args.StandardRestore(target))
+
+
+def remove_temporary(folder: Path, step: int) -> None:
+    """Deletes the temporary folder of a failed save; gives up after two seconds if Orbax's threads keep writing."""
+    for _ in range(20):
+        paths = list(folder.glob(f"{step}{TEMPORARY}"))
+        for path in paths:
+            shutil.rmtree(path, ignore_errors=True)
+        if not paths:
+            return
+        time.sleep(0.1)
+
+
+def _is_no_traceback_of_orbax(record: logging.LogRecord) -> bool:
+    """A filter of the log: whoever saves reports a failure in one line, so Orbax's own report of it is dropped."""
+    return not (record.exc_info and Path(ocp.__file__).parent in Path(record.pathname).parents)
