@@ -6,6 +6,7 @@ python tests/stress/corrupt.py --cases=200 --seed=0
 import argparse
 import json
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -97,8 +98,8 @@ def damage(folder: Path, draw: random.Random) -> list[str]:
 
 def intact(done: list[str]) -> list[int]:
     """The steps that can be restored, ascending. Orbax's own files at the top of a step are not needed for that."""
-    unneeded = ("_CHECKPOINT_METADATA", "commit_success.txt")
-    harmful = [line for line in done if line.startswith("step ") or not line.endswith(unneeded)]
+    unneeded = re.compile(r"\w+ \w+/\d+/(_CHECKPOINT_METADATA|commit_success.txt)")
+    harmful = [line for line in done if line.startswith("step ") or not unneeded.fullmatch(line)]
     hit = {tuple(line.split()[1].split("/")[:2]) for line in harmful}
     whole = [("checkpoints", step) for step in ROLLING] + [("kept", step) for step in KEPT]
     return sorted(step for stream, step in whole if (stream, str(step)) not in hit)
