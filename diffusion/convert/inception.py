@@ -136,7 +136,7 @@ def _download(folder: Path) -> Path:
     """The published file, downloaded."""
     ((name, remote),) = PUBLISHED.items()
     try:
-        return fetch(remote, folder / name, patience=12.0)
+        return fetch(remote, folder / name)
     except DownloadError as error:
         reason = str(error).removeprefix(f"{remote.url} ")
         raise ValueError(

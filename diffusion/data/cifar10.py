@@ -21,8 +21,6 @@ def cifar10(
     download: bool = True,
     *,
     remote: Remote = OFFICIAL,
-    patience: float = 24.0,
-    timeout: float = 3600.0,
     per_file: int = cifar10_layout.PER_FILE,
 ) -> Source:
     """The 50,000 training or the 10,000 test images, in host memory, with labels 0..9.
@@ -32,7 +30,6 @@ def cifar10(
     if it is damaged that is an error, never a reason to look further. If nothing is found the binary archive is
     downloaded into `data_dir`, or the cache.
 
-    patience, timeout: the limits of `download.fetch`; the defaults end without a network in under half a minute.
     per_file: images in each of the official files. Raises ValueError; if there is no data it names the ways to supply
     it.
     """
@@ -46,7 +43,7 @@ def cifar10(
     try:
         if not download:
             raise DownloadError("downloads are switched off (--config.data.download)")
-        fetch(remote, archive, patience=patience, timeout=timeout)
+        fetch(remote, archive)
     except DownloadError as error:
         raise ValueError(
             f"CIFAR-10 is not on this machine and was not downloaded: {error}. Supply it in one of three ways: "

@@ -286,7 +286,7 @@ def test_a_wrong_download_leaves_nothing_and_names_the_three_ways(tmp_path, publ
     for body in (published[:-9], published[:-1] + b"?"):
         with serving(send(body)) as (url, _), pytest.raises(ValueError) as error:
             cifar10(True, tmp_path / "data", remote=remote_of(url, published), per_file=COUNT)
-        assert three_ways(str(error.value)) and "not the official file" in str(error.value)
+        assert three_ways(str(error.value)) and "does not match the known hash" in str(error.value)
         assert "\n" not in str(error.value) and not list((tmp_path / "data").iterdir())
 
 
@@ -294,8 +294,8 @@ def test_a_wrong_download_leaves_nothing_and_names_the_three_ways(tmp_path, publ
 def test_without_a_network_one_line_names_the_three_ways(tmp_path, download):
     start = time.monotonic()
     with pytest.raises(ValueError) as error:
-        cifar10(True, tmp_path, download, remote=Remote("http://127.0.0.1:9/x", 9, "0"), patience=0.3)
-    assert time.monotonic() - start < 2
+        cifar10(True, tmp_path, download, remote=Remote("http://127.0.0.1:9/x", 9, "0"))
+    assert time.monotonic() - start < 20
     assert three_ways(str(error.value)) and "\n" not in str(error.value)
 
 
