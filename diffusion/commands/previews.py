@@ -74,7 +74,7 @@ def hooks(
     some = np.arange(max(budget.images(quick, steps), min(4, quick)))
     eval_batch = ours.batch(min(c.eval.batch_size, len(some)))
 
-    levels = colour_drift.known(held_out)
+    levels = colour_drift.of_source(held_out)
 
     def draw(params: Params) -> np.ndarray:
         run = lambda keys, labels: preview(params, keys, labels).x_0  # noqa: E731

@@ -1,4 +1,4 @@
-"""Whether samples have the colours of the data: an alarm for grids that drift to grey, to a tint, or into saturation.
+"""An alarm for samples whose colours are not those of the data: grey, tinted or saturated grids.
 
 Brightness of a channel is the mean of an image's pixels, contrast their standard deviation; both are compared between
 samples and data as means over images, the image being the unit, since pixels of one image go together.
@@ -12,7 +12,7 @@ from diffusion.data.source import Source
 
 MEASURES = ("brightness", "contrast")
 FEWEST = 8
-"""Images below which nothing is said: a mean of fewer is far from normal, as contrast is skewed."""
+"""Fewer images raise no alarm: contrast is skewed, so a mean of few is far from normal."""
 
 CHANNELS = {1: ("",), 3: (" of red", " of green", " of blue")}
 
@@ -44,7 +44,7 @@ def measure(pixels: np.ndarray) -> Levels:
     return Levels(each.mean(axis=1), each.std(axis=1), len(pixels))
 
 
-def known(source: Source, n: int = 1024) -> Levels:
+def of_source(source: Source, n: int = 1024) -> Levels:
     """The levels of up to n images of a data set, evenly spread over it."""
     index = np.unique(np.linspace(0, source.size - 1, min(n, source.size)).astype(np.int64))
     return measure(source.read(index)[0])
@@ -68,18 +68,18 @@ def compare(drawn: Levels, data: Levels) -> Drift:
 def warning(drawn: Levels, data: Levels, errors: float = 4.0, levels: float = 12.0) -> str:
     """One sentence on the entry that drifted most; empty where none is off by both so many errors and so many levels.
 
-    The first limit lets few images vary as chance has them: with 4 standard errors and 6 entries one alarm in some 2500
-    grids is false. The second ignores what nobody would see, however many images show it.
+    The first limit allows for chance: with 4 standard errors and 6 entries one grid in some 2500 raises a false alarm.
+    The second ignores differences that nobody would see, however many images have them.
     """
-    found = compare(drawn, data)
-    off = (np.abs(found.errors) > errors) & (np.abs(found.levels) > levels) & (drawn.images >= FEWEST)
+    drift = compare(drawn, data)
+    off = (np.abs(drift.errors) > errors) & (np.abs(drift.levels) > levels) & (drawn.images >= FEWEST)
     if not off.any():
         return ""
-    worst = np.unravel_index(np.argmax(np.where(off, np.abs(found.levels), 0.0)), off.shape)
+    worst = np.unravel_index(np.argmax(np.where(off, np.abs(drift.levels), 0.0)), off.shape)
     count = off.shape[1]
     channel = CHANNELS.get(count, tuple(f" of channel {i}" for i in range(count)))[worst[1]]
     return (
         f"samples drift from the data: {MEASURES[worst[0]]}{channel} is {drawn.mean[worst]:.0f} and not "
-        f"{data.mean[worst]:.0f} of 255, {abs(found.errors[worst]):.3g} standard errors off, which is no cause for "
-        "concern only in the first steps of training"
+        f"{data.mean[worst]:.0f} of 255, {abs(drift.errors[worst]):.3g} standard errors off; this is "
+        "normal only in the first steps of training"
     )

@@ -1,4 +1,4 @@
-"""What distances between sets of images are measured in: features of the FID's Inception network."""
+"""Features of the FID's Inception network, in which distances between sets of images are measured."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ class Extractor(NamedTuple):
     name: str
     """Of the network; one that computes in another type than float32 has that type in its name."""
     weights: str
-    """SHA-256 of its weights, as float32 by our names: the same whatever file they came from."""
+    """SHA-256 of its weights, as float32 by this project's names: the same for every file format."""
     layers: tuple[str, ...]
     """Of "768", "1280", "2048", "logits" (with bias) and "logits_unbiased"."""
     extract: Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -40,9 +40,9 @@ def inception(
 ) -> Extractor:
     """The FID's network with the weights in a file, or with those that `convert.inception.load` finds without one.
 
-    layers: those to compute, by default all for which there are weights. dtype: bfloat16 is faster on accelerators and
-    gives other features, so its distances compare with nobody's. Raises ValueError, in one line, where there are no
-    weights (it says what to fetch and where to put it), where the file is not right, or lacks those for a layer.
+    layers: those to compute, by default all that the weights allow. dtype: bfloat16 is faster on accelerators and gives
+    other features, whose distances are not comparable with published ones. Raises ValueError, in one line, where there
+    are no weights (it names what to fetch and where to put it), and where a file is damaged or lacks those of a layer.
     """
     return extractor(load(weights, cache), batch_size, dtype, layers)
 
@@ -54,16 +54,16 @@ def extractor(
     layers: Sequence[str] | None = None,
     size: int = SIZE,
 ) -> Extractor:
-    """An Extractor of weights by our names. size: of the images given to the network; the published one is 299."""
-    there = offered(weights)
-    chosen = there if layers is None else tuple(layers)
+    """An Extractor of weights by this project's names. size: of the network's input; the published one is 299."""
+    available = offered(weights)
+    chosen = available if layers is None else tuple(layers)
     for layer in chosen:
         if layer not in LAYERS:
             raise ValueError(f"there is no Inception layer {layer}: choose from {', '.join(LAYERS)}")
         if lacking := sorted(shapes((layer,)).keys() - weights.keys()):
             raise ValueError(
-                f"layer {layer} needs {len(lacking)} weights that are not there ({', '.join(lacking[:4])} ...): "
-                f"choose from {', '.join(there)}"
+                f"layer {layer} needs {len(lacking)} weights that the file lacks ({', '.join(lacking[:4])} ...): "
+                f"choose from {', '.join(available)}"
             )
     devices = jax.local_devices()
     mesh = Mesh(np.array(devices), ("data",))

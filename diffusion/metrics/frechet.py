@@ -1,4 +1,4 @@
-"""The Fréchet distance between two sets of feature vectors, each summed up by its mean and covariance."""
+"""The Fréchet distance between two sets of feature vectors, each described by its mean and covariance."""
 
 from typing import NamedTuple
 
@@ -34,9 +34,9 @@ class Stream:
         self._scatter = np.zeros((0, 0))
 
     def add(self, features: np.ndarray) -> None:
-        """Takes in feature vectors [n, D] of any dtype; none are fine.
+        """Adds feature vectors [n, D] of any dtype; n may be 0.
 
-        Raises ValueError, with nothing taken in, where one is not finite or D is not what it was before.
+        Raises ValueError, with nothing added, where one is not finite or D is not what it was before.
         """
         x = checked(features)
         self._widen(x.shape[1])
@@ -47,7 +47,7 @@ class Stream:
             self._scatter += centred.T @ centred
 
     def merge(self, other: "Stream") -> None:
-        """Takes in all that another stream has seen. Raises ValueError where their dimensions differ."""
+        """Adds the vectors of another stream. Raises ValueError where their dimensions differ."""
         if other.n:
             self._widen(len(other._mean))
             row = self._join(other.n, other._mean)
@@ -66,7 +66,7 @@ class Stream:
             raise ValueError(f"features of {len(self._mean)} and of {width} dimensions cannot be in one stream")
 
     def _join(self, n: int, mean: np.ndarray) -> np.ndarray:
-        """Counts n vectors of a given mean in; returns the row whose outer square the shift of means adds to S."""
+        """Adds n vectors of this mean to the mean; returns the row whose outer square the shift of means adds to S."""
         shift, total = mean - self._mean, self.n + n
         row = np.sqrt(self.n * n / total) * shift
         self._mean, self.n = self._mean + n / total * shift, total

@@ -27,7 +27,7 @@ class ImageSet(NamedTuple):
     read: Callable[[], Iterator[np.ndarray]]
     """Starts again from image 0; blocks of bounded size, which hold n images or more in all."""
     broken: int = 0
-    """Images that were drawn with numbers that are not finite, where that is known."""
+    """Images that were drawn with numbers that are not finite, if counted."""
 
     def blocks(self) -> Iterator[np.ndarray]:
         """The n images, in blocks of bounded size. Raises ValueError where there are fewer."""

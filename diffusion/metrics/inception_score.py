@@ -1,4 +1,4 @@
-"""The Inception score: how sure a classifier is of each image, and how evenly the images fill its classes."""
+"""The Inception score: high where a classifier is sure of each image and the images fill its classes evenly."""
 
 import numpy as np
 

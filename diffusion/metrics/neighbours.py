@@ -1,4 +1,4 @@
-"""Nearest neighbours of samples among training images, in pixels or in features: is anything memorised?"""
+"""Nearest neighbours of samples among training images, in pixels or in features: a test for memorised images."""
 
 from collections.abc import Iterator
 from math import prod
@@ -9,7 +9,7 @@ import numpy as np
 from diffusion.metrics.vectors import Block, blocks, origin, pair, rounding, slices, squared
 
 SPARE = 8
-"""Candidates beyond k that are kept for the exact comparison."""
+"""Candidates beyond k for the exact comparison."""
 
 
 def nearest(
@@ -38,11 +38,11 @@ def nearest(
         best, bounds = _candidates(query, blocks(y, middle), min(k + SPARE, choice), keep, leave_out_self)
         exact = np.stack([squared(x[query.rows], y[column]) for column in best.T], axis=1)
         order = exact.argsort(axis=1, kind="stable")[:, :k]
-        index[query.rows], found = np.take_along_axis(best, order, axis=1), np.take_along_axis(exact, order, axis=1)
-        squares[query.rows] = found
+        index[query.rows], smallest = np.take_along_axis(best, order, axis=1), np.take_along_axis(exact, order, axis=1)
+        squares[query.rows] = smallest
         if best.shape[1] < choice:
-            excluded = bounds.max(axis=1) + keep * query.squares >= found[:, -1]
-            for i in query.rows.start + np.flatnonzero(~excluded & (found[:, -1] > 0)):
+            excluded = bounds.max(axis=1) + keep * query.squares >= smallest[:, -1]
+            for i in query.rows.start + np.flatnonzero(~excluded & (smallest[:, -1] > 0)):
                 whole = np.concatenate([squared(y[rows], x[i]) for rows in slices(y)])
                 if leave_out_self:
                     whole[i] = np.inf
@@ -52,19 +52,19 @@ def nearest(
 
 
 def _candidates(
-    query: Block, database: Iterator[Block], kept: int, keep: np.float32, leave_out_self: bool
+    query: Block, database: Iterator[Block], count: int, keep: np.float32, leave_out_self: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Indices, in order, of the vectors of smallest lower bound for each query; the bounds, without its |x|^2."""
     best, bounds = np.zeros((len(query.x), 0), np.int64), np.zeros((len(query.x), 0), np.float32)
     for block in database:
-        found = -2 * query.x @ block.x.T
-        found += keep * block.squares
+        bound = -2 * query.x @ block.x.T
+        bound += keep * block.squares
         if leave_out_self and query.rows == block.rows:
-            np.fill_diagonal(found, np.inf)
-        order = _smallest(found, kept)
+            np.fill_diagonal(bound, np.inf)
+        order = _smallest(bound, count)
         best = np.hstack([best, block.rows.start + order])
-        bounds = np.hstack([bounds, np.take_along_axis(found, order, axis=1)])
-        order = _smallest(bounds, kept)
+        bounds = np.hstack([bounds, np.take_along_axis(bound, order, axis=1)])
+        order = _smallest(bounds, count)
         best, bounds = (np.take_along_axis(array, order, axis=1) for array in (best, bounds))
     return np.sort(best, axis=1), bounds
 
@@ -81,18 +81,18 @@ def _smallest(values: np.ndarray, k: int) -> np.ndarray:
 
 
 class Memorisation(NamedTuple):
-    """How far samples are from the training images, beside how far held-out images are."""
+    """Distances of samples from the training images, beside those of held-out images."""
 
     space: str
-    """What distances are taken in, such as "pixels"."""
+    """The space of the distances, such as "pixels"."""
     train: int
     """Training images searched."""
     index: np.ndarray
     """[n]: the training image closest to each sample."""
     distance: np.ndarray
-    """[n]: how far it is."""
+    """[n]: its distance."""
     held_out: np.ndarray
-    """[m]: how far held-out images are from their closest training image."""
+    """[m]: the distance of each held-out image from its closest training image."""
     quantile: float
 
     @property
@@ -140,7 +140,7 @@ def memorisation(
 ) -> Memorisation:
     """The nearest training image of every sample and of every held-out image, [n, ...] each: pixels or features.
 
-    Held-out images are the yardstick: data sets hold near-duplicates themselves. Raises ValueError where one of the
+    Held-out images are the comparison, as data sets hold near-duplicates themselves. Raises ValueError where one of the
     three is empty or not finite, or they differ in dimensions, or the quantile is not in (0, 1).
     """
     if not 0 < quantile < 1:

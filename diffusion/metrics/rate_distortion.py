@@ -1,7 +1,7 @@
 """Rate and distortion of a chain read as a progressive code. DDPM section 4.3, figure 5 and table 4.
 
-A receiver who was sent x_T, ..., x_t knows x_0_hat(x_t): the distortion is its error, the rate is what was sent so far,
-L_T and the terms of the steps above t. What is left, down to L_0, turns the estimate into the exact image.
+A receiver of x_T, ..., x_t can compute x_0_hat(x_t). Distortion is the error of this estimate; rate is the cost of what
+was sent: L_T and the terms of the steps above t. The remaining terms, down to L_0, turn it into the exact image.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Sets of feature vectors [n, D]: what is refused, and passes over them in blocks of bounded memory."""
+"""Sets of feature vectors [n, D]: checks, and passes over them in blocks of bounded memory."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -25,7 +25,7 @@ def checked(features: np.ndarray) -> np.ndarray:
     if features.ndim != 2 or not features.shape[1]:
         raise ValueError(f"feature vectors come as an array [n, D], got {list(features.shape)}")
     if broken := sum(int((~np.isfinite(features[rows]).all(axis=1)).sum()) for rows in slices(features)):
-        raise ValueError(f"{broken} of {len(features)} feature vectors are not finite; leave them out, and say so")
+        raise ValueError(f"{broken} of {len(features)} feature vectors are not finite; leave them out, and report it")
     return features
 
 
@@ -45,8 +45,8 @@ def slices(x: np.ndarray) -> list[slice]:
 def origin(x: np.ndarray) -> np.ndarray:
     """The mean, float64 [D], of at most ROWS vectors spread over the set.
 
-    Distances stay what they are when everything is moved by it, while |x|^2 + |y|^2 - 2 x.y in float32 loses the less
-    to cancellation the closer the vectors are to 0.
+    Moving both sets by it keeps all distances. The closer the vectors are to 0, the less |x|^2 + |y|^2 - 2 x.y in
+    float32 loses to cancellation.
     """
     step = -(-len(x) // min(ROWS, BYTES // (8 * x.shape[1]) + 1))
     return x[::step].mean(axis=0, dtype=np.float64)
@@ -60,7 +60,7 @@ def blocks(x: np.ndarray, origin: np.ndarray) -> Iterator[Block]:
 
 
 def rounding(width: int) -> np.float32:
-    """How far |x|^2 + |y|^2 - 2 x.y from `blocks` is off at most, relative to |x|^2 + |y|^2.
+    """The largest error of |x|^2 + |y|^2 - 2 x.y from `blocks`, relative to |x|^2 + |y|^2.
 
     (8 + 8 sqrt(D)) 2^-24: the bound of Higham and Mary 2019 on a sum of D terms whose roundings are independent, with a
     factor of which 2e-14 of all products may fall short; those of the vectors and of the last sums are in the first 8.

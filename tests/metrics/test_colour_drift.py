@@ -85,8 +85,9 @@ def test_images_that_are_all_alike():
 def test_levels_of_a_data_set_and_what_is_refused(rng):
     pixels = images(rng, 50)
     source = in_memory("some", pixels)
-    np.testing.assert_allclose(colour_drift.known(source).mean, colour_drift.measure(pixels).mean)
-    assert colour_drift.known(source, 10).images == 10 and colour_drift.known(in_memory("one", pixels[:1])).images == 1
+    np.testing.assert_allclose(colour_drift.of_source(source).mean, colour_drift.measure(pixels).mean)
+    assert colour_drift.of_source(source, 10).images == 10
+    assert colour_drift.of_source(in_memory("one", pixels[:1])).images == 1
     for wrong in (pixels[:0], pixels.astype(np.float32), pixels[0]):
         with pytest.raises(ValueError, match="images uint8"):
             colour_drift.measure(wrong)
