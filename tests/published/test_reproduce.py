@@ -30,7 +30,7 @@ from diffusion.published.eligibility import run_differences, stored_results
 from diffusion.published.filling import compare
 from diffusion.runtime import cli
 from diffusion.runtime.files import write_json
-from diffusion.workdir import results
+from diffusion.workdir import manifest, results
 from diffusion.workdir.results import Result
 from diffusion.workdir.run import Run, nested
 
@@ -184,9 +184,7 @@ def run_of(root: Path, experiment: Experiment, name: str = "", **changes) -> Pat
     config = restore(nested(experiment.resolve()))
     config.update_from_flattened_dict({key.replace("__", "."): value for key, value in changes.items()})
     folder = root / (name or experiment.name)
-    made = Run(config, (32, 32, 3), 10)
-    data = {"shape": made.shape, "classes": made.classes}
-    write_json(folder / "config.json", {"config": nested(config), "hash": config_hash(config), "data": data})
+    write_json(folder / "config.json", manifest.with_hash(Run(config, (32, 32, 3), 10).content))
     return folder
 
 
