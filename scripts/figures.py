@@ -53,69 +53,16 @@ RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their movi
 T = flags.DEFINE_integer("t", None, "step at which `interpolation` mixes; by default T / 2, as published", 0)
 GRID = flags.DEFINE_string("grid", None, "steps of the chain: 50, ddim50, quad50 or full; by default the config's")
 
-ALL = "all"
-
 
 def main() -> None:
+    from diffusion.commands import figures
+    from diffusion.figures.inputs import Request
+
     folder = Path(WORKDIR.value) if WORKDIR.value else None
-    if folder is not None and not folder.is_dir():
-        raise ValueError(f"{folder} holds no run: there is no such folder; give the --workdir of a run")
-
-    from diffusion.core import respacing
-    from diffusion.figures import catalogue
-    from diffusion.figures.style import save
-
-    if GRID.value is not None:
-        respacing.parse(GRID.value)
-    request = catalogue.Request(folder, N.value, SEED.value, STEP.value, RAW.value, T.value, GRID.value)
-    inputs = catalogue.Inputs(request)
-    everything = ALL in FIGURE.value
-    names = list(catalogue.PLATES) if everything else chosen(list(catalogue.PLATES))
-    if everything:
-        inputs.folder  # noqa: B018  all of a run: it must be given
-    files = targets(names, everything, folder)
-    missing: dict[str, list[str]] = {}
-    for name in names:
-        try:
-            figure = catalogue.PLATES[name].draw(inputs)
-        except ValueError as error:
-            if not everything:
-                raise
-            missing.setdefault(str(error), []).append(name)
-            continue
-        for path in files[name]:
-            save(figure, path)
-            print(path, flush=True)
-    for why, left in missing.items():
-        print(f"left out    {', '.join(left)}: {why}", file=sys.stderr)
-
-
-def chosen(known: list[str]) -> list[str]:
-    """The figures asked for, each once. Raises ValueError for a name that is none."""
-    from diffusion.config.ranges import closest_name
-
-    for name in FIGURE.value:
-        if name not in known:
-            best = closest_name(name, known)
-            hint = f"did you mean {best}?" if best else f"there are all, {', '.join(known)}"
-            raise ValueError(f"--figure={name} is no figure; {hint}")
-    if not FIGURE.value:
-        raise ValueError(f"--figure names no figure; there are all, {', '.join(known)}")
-    return list(dict.fromkeys(FIGURE.value))
-
-
-def targets(names: list[str], everything: bool, folder: Path | None) -> dict[str, list[Path]]:
-    """The files of each figure. Raises ValueError for a file that cannot be written or cannot hold several figures."""
-    from diffusion.figures.catalogue import PLATES
-
+    request = Request(folder, N.value, SEED.value, STEP.value, RAW.value, T.value, GRID.value)
     out = Path(OUT.value) if OUT.value else (folder or Path("runs")) / "figures"
-    if not out.suffix or out.is_dir():
-        return {name: [out / f"{name}{kind}" for kind in PLATES[name].kinds[:2]] for name in names}
-    if everything or len(names) > 1:
-        raise ValueError(f"--out={out} is one file, but there are several figures: give a folder")
-    if out.suffix not in (kinds := PLATES[names[0]].kinds):
-        raise ValueError(f"--out={out}: {names[0]} is written as {', '.join(kinds)}; or give a folder")
-    return {names[0]: [out]}
+    for path in figures.draw(FIGURE.value, request, out):
+        print(path, flush=True)
 
 
 if __name__ == "__main__":

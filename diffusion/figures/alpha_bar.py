@@ -1,4 +1,4 @@
-"""How fast schedules destroy the data: alpha_bar against t. Improved DDPM figure 5."""
+"""alpha_bar against t for several schedules. Improved DDPM figure 5."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""A cloud of points on its way, as a GIF."""
+"""A point cloud along the chain, as a GIF."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,19 +10,19 @@ from diffusion.figures.points import scatter
 SIDE = 300
 REACH = 1.6
 GREYS = 16
-"""Levels of grey: dots overlap a few times at most, and files stay small."""
-PACE, REST = 60, 1500
-"""Milliseconds that a frame is shown, and the last one."""
+"""Levels of grey: few, so that files stay small."""
+FRAME_MS, LAST_FRAME_MS = 60, 1500
+"""Milliseconds for which a frame and the last frame are shown."""
 
 
 class Frames(NamedTuple):
-    """Pictures one after the other; saved as figures are."""
+    """The frames of an animation; has the `savefig` of a matplotlib Figure."""
 
     pictures: np.ndarray
     """uint8 [F, H, W]."""
 
     def savefig(self, path: Path, **settings: Any) -> None:  # noqa: ARG002
-        """Writes a GIF that goes round for ever; `settings` are those of a matplotlib Figure, of which it has none."""
+        """Writes a GIF that loops for ever; the `settings` of a matplotlib Figure are ignored."""
         from PIL import Image
 
         levels = np.rint(np.linspace(0, 255, GREYS)).astype(np.uint8)
@@ -30,8 +30,8 @@ class Frames(NamedTuple):
         frames = [Image.fromarray(picture) for picture in np.rint(self.pictures / 255 * (GREYS - 1)).astype(np.uint8)]
         for frame in frames:
             frame.putpalette(palette)
-        pace = [PACE] * (len(frames) - 1) + [REST]
-        frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:], duration=pace, loop=0)
+        durations = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
+        frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
 
 def animation(clouds: np.ndarray) -> Frames:

@@ -1,4 +1,4 @@
-"""What guidance buys and what it costs: samples of the class asked for, against their diversity."""
+"""The effect of guidance: the share of samples of the requested class, against their diversity."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from diffusion.figures.style import PAGE, axes, line, styled
 
 
 class Curve(NamedTuple):
-    """One way of guidance, entry i at scale i."""
+    """One kind of guidance; entry i of each array belongs to scale[i]."""
 
     scale: np.ndarray
     accuracy: np.ndarray
@@ -20,8 +20,8 @@ class Curve(NamedTuple):
 def guidance(curves: Mapping[str, Curve], real: float) -> Any:
     """A Figure of two panels: accuracy against scale, and diversity against accuracy with the scale at each point.
 
-    Accuracy is the share of samples that a classifier of clean images takes for the class asked for, `real` that of
-    held-out images, dashed. Diversity is relative to real images. Raises ValueError where there is no curve.
+    Accuracy is the share of samples that a classifier assigns to the requested class; `real`, dashed, is that of
+    held-out images. Diversity is relative to real images. Raises ValueError where there is no curve.
     """
     if not curves:
         raise ValueError("there is no measurement of guidance to draw: python scripts/guidance.py makes one")
@@ -35,10 +35,10 @@ def guidance(curves: Mapping[str, Curve], real: float) -> Any:
     left.axhline(real, **dashed)
     right.axvline(real, **dashed)
     right.axhline(1.0, **dashed)
-    left.set(xlabel="scale of guidance", ylabel="samples of the class asked for")
+    left.set(xlabel="scale of guidance", ylabel="samples of the requested class")
     left.set_xscale("symlog", linthresh=1.0, linscale=0.7)
     ticks = sorted({float(scale) for curve in curves.values() for scale in curve.scale})
     left.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    right.set(xlabel="samples of the class asked for", ylabel="diversity within a class (real: 1)")
+    right.set(xlabel="samples of the requested class", ylabel="diversity within a class (real: 1)")
     left.legend(loc="lower right")
     return figure

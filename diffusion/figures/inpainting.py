@@ -1,4 +1,4 @@
-"""Images of which a part is painted anew. RePaint figures 1 and 4."""
+"""Images whose hidden part is completed. RePaint figures 1 and 4."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,20 +8,20 @@ import numpy as np
 from diffusion.figures.panel import numbered, panel
 
 HIDDEN = (86, 180, 233)
-"""Shown where nothing is known: the light blue of style.LINES, which no grey image holds."""
+"""Colour of hidden pixels: the light blue of style.LINES, which no grey image has."""
 
 
-def inpainting(given: np.ndarray, known: np.ndarray, found: np.ndarray, rows: Sequence[str] = ()) -> Any:
-    """A Figure with, in each row: an image, what is known of it, and completions.
+def inpainting(originals: np.ndarray, known: np.ndarray, completed: np.ndarray, rows: Sequence[str] = ()) -> Any:
+    """A Figure with, in each row: an image, its known part, and completions.
 
-    given: uint8 [R, H, W, C]; known: bool [R, H, W]; found: uint8 [R, n, H, W, C]; rows: what each row is, if anything.
-    Raises ValueError where they do not fit together.
+    originals: uint8 [R, H, W, C]; known: bool [R, H, W]; completed: uint8 [R, n, H, W, C]; rows: headings of the rows.
+    Raises ValueError where the shapes do not fit together.
     """
-    if known.shape != given.shape[:3]:
-        raise ValueError(f"a mask of shape {list(known.shape)} does not fit images of {list(given.shape[:3])}")
-    cells = colour(np.concatenate([given[:, None], given[:, None], found], axis=1))
+    if known.shape != originals.shape[:3]:
+        raise ValueError(f"a mask of shape {list(known.shape)} does not fit images of {list(originals.shape[:3])}")
+    cells = colour(np.concatenate([originals[:, None], originals[:, None], completed], axis=1))
     cells[:, 1] = np.where(known[..., None], cells[:, 1], np.array(HIDDEN, np.uint8))
-    return panel(cells, ["given", "known", *numbered("completed", found.shape[1])], rows, gaps=[1, 2])
+    return panel(cells, ["original", "known", *numbered("completed", completed.shape[1])], rows, gaps=[1, 2])
 
 
 def colour(cells: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What figures are drawn from: `Inputs` reads each thing when a figure first asks for it."""
+"""What figures are drawn from: `Inputs` reads a run's config, network and data when a figure first needs them."""
 
 from functools import cached_property
 from pathlib import Path
@@ -11,22 +11,25 @@ from diffusion.workdir.run import Run, read_run
 
 if TYPE_CHECKING:
     from diffusion.data.source import Source
-    from diffusion.figures.arrays.network import Gallery
+    from diffusion.figures.arrays.run_sampler import RunSampler
 
 
 class Request(NamedTuple):
-    """What a user asks for."""
+    """The flags of scripts/figures.py and scripts/edit.py that say what is drawn."""
 
     folder: Path | None = None
-    """Of the run, or of the ablation."""
+    """Folder of the run, or of the ablation."""
     n: int | None = None
     """Rows or images; by default the figure's own number."""
     seed: int = 0
     step: int | None = None
+    """Checkpoint; by default the newest."""
     raw: bool = False
+    """Whether the raw weights are used instead of their moving average."""
     t: int | None = None
     """Step at which images are mixed."""
     grid: str | None = None
+    """Steps of the chain; by default the config's."""
 
 
 class Inputs:
@@ -37,68 +40,62 @@ class Inputs:
 
     @property
     def folder(self) -> Path:
-        """The run's folder. Raises ValueError where none is given."""
+        """The run's folder. Raises ValueError without --workdir."""
         if self.request.folder is None:
             raise ValueError("--workdir is required: the folder of a run of scripts/train.py, such as runs/digits")
         return self.request.folder
 
-    def count(self, usual: int) -> int:
-        """How many rows or images."""
-        return usual if self.request.n is None else self.request.n
+    def count(self, default: int) -> int:
+        """Number of rows or images."""
+        return default if self.request.n is None else self.request.n
 
     @cached_property
     def run(self) -> Run:
-        """The config of the run, the compiler set up for it."""
+        """The run's config; reading it also sets up the compiler."""
         run = read_run(self.folder)
         setup.configure()
         return run
 
     @property
-    def gallery(self) -> "Gallery":
-        """The network of a run of images with its chain. Raises ValueError where it cannot be loaded, or is of points.
+    def image_sampler(self) -> "RunSampler":
+        """The network of a run of images with its chain.
 
-        Loading is tried once.
+        Raises ValueError where it cannot be loaded, or the run's data are points.
         """
-        found = self._loaded
-        if found.ours.shape == toy.SHAPE:
+        run_sampler = self._run_sampler
+        if run_sampler.experiment.shape == toy.SHAPE:
             raise ValueError(
                 "this figure shows images, and the run's data are points; scripts/figures.py --figure=marginals, "
                 "trajectories, score_field, samplers and animation show such"
             )
-        return found
+        return run_sampler
 
     @property
-    def of_points(self) -> "Gallery":
-        """The network of a run of points with its chain. Raises ValueError likewise."""
-        found = self._loaded
-        if found.ours.shape != toy.SHAPE:
+    def point_sampler(self) -> "RunSampler":
+        """The network of a run of points with its chain.
+
+        Raises ValueError where it cannot be loaded, or the run's data are images.
+        """
+        run_sampler = self._run_sampler
+        if run_sampler.experiment.shape != toy.SHAPE:
             raise ValueError(
                 "this figure shows points of the plane, and the run's data are images; make a run of points by "
                 "scripts/train.py --config=configs/toy2d.py"
             )
-        return found
-
-    @property
-    def _loaded(self) -> "Gallery":
-        if isinstance(self._gallery, ValueError):
-            raise self._gallery
-        return self._gallery
+        return run_sampler
 
     @cached_property
-    def _gallery(self) -> "Gallery | ValueError":
-        try:
-            run = self.run
+    def _run_sampler(self) -> "RunSampler":
+        run = self.run
 
-            from diffusion.experiment import load
-            from diffusion.figures.arrays.network import Gallery
+        from diffusion.experiment import load
+        from diffusion.figures.arrays.run_sampler import RunSampler
 
-            grid = None if self.request.grid is None else respacing.parse(self.request.grid)
-            if grid:
-                grid(run.config.diffusion.T)  # refused before anything is loaded
-            ours, params, _ = load.load(self.folder, run, self.request.step, self.request.raw)
-        except ValueError as error:
-            return error
-        return Gallery(ours, params, self.request.seed, grid, run.config.sample.batch_size)
+        grid = None if self.request.grid is None else respacing.parse(self.request.grid)
+        if grid:
+            grid(run.config.diffusion.T)  # raises for an impossible grid before anything is loaded
+        experiment, params, _ = load.load(self.folder, run, self.request.step, self.request.raw)
+        return RunSampler(experiment, params, self.request.seed, grid, run.config.sample.batch_size)
 
     def source(self, train: bool) -> "Source":
         """A split of the run's data."""

@@ -1,4 +1,4 @@
-"""The course of a training run: squared error overall and by quartile of t, and the bound on held-out images."""
+"""A training run by step: squared error overall and by quartile of t, and the bound on held-out images."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ Curve = tuple[np.ndarray, np.ndarray]
 
 
 def curve(lines: Sequence[Mapping[str, Any]], name: str) -> Curve:
-    """Steps and values of one scalar in the lines of a metrics file; lines that lack it, or hold null, are left out."""
+    """Steps and values of one scalar in the lines of a metrics file; lines without a number for it are left out."""
     rows = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
     return np.array([r[0] for r in rows], int), np.array([r[1] for r in rows], float)
 

@@ -1,4 +1,4 @@
-"""The law of x_t on the way to noise, and on the way back: DDPM figure 2 for points of the plane."""
+"""The distribution of x_t in the forward and in the reverse process, for points of the plane. DDPM figure 2."""
 
 from collections.abc import Sequence
 from typing import Any

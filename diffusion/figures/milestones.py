@@ -1,4 +1,4 @@
-"""A running experiment against what the published one should show by then: loss and FID by step."""
+"""Loss and FID of a run by step, beside those of an independent run of the published recipe."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,12 @@ import numpy as np
 from diffusion.figures.loss import curve
 from diffusion.figures.style import PAGE, axes, styled
 
-EXPECTED, OURS = "#0072b2", "#d55e00"
-"""Told apart by colour-blind readers; in grey the band is lighter than the curve on it."""
+EXPECTED, MEASURED = "#0072b2", "#d55e00"
+"""Colours that colour-blind readers can tell apart; in grey the band is lighter than the curve."""
 
 STEPS = (10_000, 20_000, 50_000, 100_000, 200_000, 400_000, 800_000)
 FIDS = (2, 3, 4, 6, 10, 20, 50, 100, 200, 400)
-"""Where the axes of FID are marked."""
+"""Ticks of the axes of FID."""
 
 Points = Sequence[tuple[int, float]]
 """(step, value)."""
@@ -44,9 +44,8 @@ def milestones(
     """A matplotlib Figure: L_simple (left) and FID (right) of a run, in the expected bands.
 
     lines: those of a metrics file. scores: (step, FID, how its protocol departs from the milestones'; "" if it does
-    not); those that depart are hollow. loss, fid: the milestones. start: the loss before training; up to the first
-    milestone nothing is known but that the loss falls from there, which the paler field says. Raises ValueError where
-    the run has logged no loss and has no score.
+    not); those that depart are hollow. loss, fid: the milestones. start: the loss before training; before the first
+    milestone the expected range is a paler area. Raises ValueError where the run has no logged loss and no score.
     """
     steps, values = curve(lines, "train/mse")
     if not len(steps) and not scores:
@@ -57,12 +56,12 @@ def milestones(
     pale = {"color": EXPECTED, "alpha": 0.1, "lw": 0}
     left.fill_between([1, first], low, start * (1 + tolerance), **pale, label="before the first milestone")
     _expected(left, loss, tolerance)
-    left.plot(steps, values, lw=1.2, color=OURS)
+    left.plot(steps, values, lw=1.2, color=MEASURED)
     left.set(xscale="log", yscale="log", xlabel="step", ylabel="squared error of eps", title="L_simple while training")
     _expected(right, fid, tolerance)
     alike = [(step, value) for step, value, departs in scores if not departs]
     others = [(step, value) for step, value, departs in scores if departs]
-    marked = {"color": OURS, "marker": "o", "ms": 5}
+    marked = {"color": MEASURED, "marker": "o", "ms": 5}
     right.plot(*_columns(alike), lw=1.2, **marked, label="this run")
     right.plot(*_columns(others), ls="", mfc="none", **marked, label="this run, FID by another protocol")
     right.set(xscale="log", yscale="log", xlabel="step", ylabel="FID", title="FID, 50,000 samples, training set")

@@ -1,4 +1,4 @@
-"""Samples and the training images nearest to them: is anything learnt by heart? DDPM figures 12 and 15."""
+"""Samples and their nearest training images, a check for memorisation. DDPM figures 12 and 15."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Images in rows and columns with headings, each of their pixels a whole number of dots."""
+"""Images in rows and columns with headings; each pixel is enlarged to a whole number of dots."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,9 +8,9 @@ import numpy as np
 from diffusion.figures.style import DPI, PAGE, styled
 
 WIDE = 1200
-"""Panels are enlarged to at least so many dots across."""
+"""Minimum width of the enlarged images, in dots."""
 BORDER, GAP = 4, 24
-"""Dots between images, and where a gap is asked for."""
+"""Dots between images, and at gaps."""
 HEADING = 8.0
 """Size of the headings, in points."""
 
@@ -38,9 +38,9 @@ def panel(
     picture, xs, ys = layout(cells, gaps, row_gaps, wide)
     xs = [float(np.mean(xs[i : i + span])) for i in range(0, len(xs), span)]
     ys = [float(np.mean(ys))] if len(rows) == 1 else ys
-    for names, there, what in ((columns, len(xs), "columns"), (rows, len(ys), "rows")):
-        if len(names) not in (0, there):
-            raise ValueError(f"{len(names)} headings for {there} {what} of images")
+    for names, count, what in ((columns, len(xs), "columns"), (rows, len(ys), "rows")):
+        if len(names) not in (0, count):
+            raise ValueError(f"{len(names)} headings for {count} {what} of images")
     height, width = picture.shape[:2]
     dpi = max(float(DPI), width / PAGE)
     dots = HEADING / 72 * dpi

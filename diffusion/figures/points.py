@@ -1,4 +1,4 @@
-"""Points of the plane as a picture, and the axes that figures of points share."""
+"""Pictures of points of the plane, and the axes of figures that show them."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ REACH = 2.0
 """Figures of noised points show [-REACH, REACH]^2: the data and most of a standard normal cloud."""
 INK = "#0072b2"
 FAINT = 0.72
-"""Light that one dot lets through."""
+"""Factor by which each dot darkens a pixel."""
 
 
 def scatter(points: np.ndarray, side: int = 512, reach: float = 1.0, dot: int = 3) -> np.ndarray:

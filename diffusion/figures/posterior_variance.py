@@ -1,4 +1,4 @@
-"""How much the two bounds of the reverse variance differ: beta_tilde / beta. Improved DDPM figure 1."""
+"""The ratio of the two bounds of the reverse variance, beta_tilde / beta. Improved DDPM figure 1."""
 
 from collections.abc import Mapping
 from typing import Any

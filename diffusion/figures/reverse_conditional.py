@@ -40,9 +40,9 @@ class Mixture(NamedTuple):
         return float(np.sum(share * (self.mean - x) / var))
 
 
-WORLD = Mixture(np.array([0.6, 0.4]), np.array([-0.6, 0.7]), np.array([0.15, 0.25]))
-U, Z = 0.25, 0.1
-"""Time and place at which the figure looks back."""
+EXAMPLE = Mixture(np.array([0.6, 0.4]), np.array([-0.6, 0.7]), np.array([0.15, 0.25]))
+TIME, VALUE = 0.25, 0.1
+"""u and z of the figure: the reverse step starts at x_u = z."""
 
 
 class Conditional(NamedTuple):
@@ -66,26 +66,26 @@ class Conditional(NamedTuple):
         return float(width * np.sum(p * (self.log_density - self.log_limit)))
 
 
-def conditional(world: Mixture, z: float, u: float, du: float) -> Conditional:
+def conditional(mixture: Mixture, z: float, u: float, du: float) -> Conditional:
     """The law of x_{u-du} given x_u = z, by Bayes' rule. Raises ValueError unless 0 < du <= u."""
     if not 0 < du <= u:
         raise ValueError(f"du = {du:g}: a step back from u = {u:g} must lie above 0 and reach 0 at most")
     s = np.linspace(-WIDE, WIDE, FINE)
-    x = z + du * world.score(z, u) + np.sqrt(du) * s
-    joint = world.log_density(x, u - du) - 0.5 * ((z - x) ** 2 / du + np.log(2 * np.pi * du))
-    found = joint - world.log_density(np.array([z]), u) + 0.5 * np.log(du)
-    return Conditional(s, found, -0.5 * (s**2 + np.log(2 * np.pi)))
+    x = z + du * mixture.score(z, u) + np.sqrt(du) * s
+    joint = mixture.log_density(x, u - du) - 0.5 * ((z - x) ** 2 / du + np.log(2 * np.pi * du))
+    log_density = joint - mixture.log_density(np.array([z]), u) + 0.5 * np.log(du)
+    return Conditional(s, log_density, -0.5 * (s**2 + np.log(2 * np.pi)))
 
 
 @styled
-def reverse_conditional(world: Mixture, z: float, u: float, shown: Sequence[float], steps: Sequence[float]) -> Any:
+def reverse_conditional(mixture: Mixture, z: float, u: float, shown: Sequence[float], steps: Sequence[float]) -> Any:
     """A Figure: the densities for the du of `shown` beside their limit, and KL against du for those of `steps`."""
     figure, (left, right) = axes(2, width=PAGE)
-    cuts = {du: conditional(world, z, u, du) for du in (*shown, *steps)}
+    cuts = {du: conditional(mixture, z, u, du) for du in (*shown, *steps)}
     for i, du in enumerate(shown):
-        found = cuts[du]
-        near = np.abs(found.s) <= 4
-        left.plot(found.s[near], np.exp(found.log_density[near]), **line(i + 1).plain(), label=f"$du = {du:g}$")
+        cut = cuts[du]
+        near = np.abs(cut.s) <= 4
+        left.plot(cut.s[near], np.exp(cut.log_density[near]), **line(i + 1).plain(), label=f"$du = {du:g}$")
     near = np.abs(cuts[shown[0]].s) <= 4
     limit = np.exp(cuts[shown[0]].log_limit[near])
     left.plot(cuts[shown[0]].s[near], limit, **line(0).plain(), label="Gaussian")

@@ -1,4 +1,4 @@
-"""Images, the noise from which DDIM makes them, and what it makes of that. DDIM section 5.4."""
+"""Images, their DDIM latents x_T, and the images decoded from these. DDIM section 5.4."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ import numpy as np
 from diffusion.figures.panel import panel
 
 
-def roundtrip(given: np.ndarray, latents: np.ndarray, decoded: np.ndarray) -> Any:
+def roundtrip(originals: np.ndarray, latents: np.ndarray, decoded: np.ndarray) -> Any:
     """A Figure with a row for each image: the image, its x_T, and the image decoded from it; uint8 [R, H, W, C] each.
 
-    At the right of each row stands what was lost: |decoded - given|, ten times as bright.
+    The last column is the error |decoded - original|, ten times as bright.
     """
-    lost = np.abs(decoded.astype(int) - given.astype(int))
-    lost = np.minimum(10 * lost, 255).astype(np.uint8)
-    cells = np.stack([given, latents, decoded, lost], axis=1)
-    return panel(cells, ["given", "x_T", "decoded", "error x 10"], gaps=[3], wide=480)
+    error = np.abs(decoded.astype(int) - originals.astype(int))
+    error = np.minimum(10 * error, 255).astype(np.uint8)
+    cells = np.stack([originals, latents, decoded, error], axis=1)
+    return panel(cells, ["original", "x_T", "decoded", "error x 10"], gaps=[3], wide=480)

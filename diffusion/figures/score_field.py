@@ -1,4 +1,4 @@
-"""The score that a network has learnt, at several levels of noise. Song and Ermon 2019, figure 2."""
+"""The score of a trained network at several noise levels. Song and Ermon 2019, figure 2."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,21 +9,21 @@ from diffusion.figures.points import show
 from diffusion.figures.style import PAGE, panels, styled
 
 ARROWS = 17
-"""On a side."""
+"""Arrows on each side of the square grid."""
 REACH = 1.3
 
 
-def places() -> np.ndarray:
-    """Where arrows begin: an even grid, [ARROWS^2, 2]."""
+def arrow_origins() -> np.ndarray:
+    """The points where arrows start: an even grid, [ARROWS^2, 2]."""
     side = np.linspace(-0.95 * REACH, 0.95 * REACH, ARROWS)
     return np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
 
 
 @styled
 def score_field(arrows: np.ndarray, clouds: np.ndarray, steps: Sequence[int]) -> Any:
-    """A Figure of noise[t] score [S, ARROWS^2, 2] at `places` over points of q(x_t) [S, n, 2], a panel a step.
+    """A Figure of noise[t] score [S, ARROWS^2, 2] at `arrow_origins` over points of q(x_t) [S, n, 2], a panel a step.
 
-    Arrows of one panel are to one scale, the longer half shortened to the median: they grow with the distance.
+    Arrows of one panel have one scale; those longer than the median are shortened to it.
     """
     figure, (axes,) = panels(1, len(steps), PAGE)
     for ax, arrow, cloud, t in zip(axes, arrows, clouds, steps, strict=True):
@@ -32,6 +32,6 @@ def score_field(arrows: np.ndarray, clouds: np.ndarray, steps: Sequence[int]) ->
         most = max(float(np.median(length)), 1e-12)
         arrow = arrow * np.minimum(1, most / np.maximum(length, 1e-12)) / most
         units = {"angles": "xy", "scale_units": "xy", "scale": 0.5 * ARROWS / REACH}
-        ax.quiver(*places().T, *arrow.T, **units, width=0.005, color="black")
+        ax.quiver(*arrow_origins().T, *arrow.T, **units, width=0.005, color="black")
         ax.set_title(f"$t = {t}$")
     return figure

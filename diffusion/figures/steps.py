@@ -1,4 +1,4 @@
-"""Quality of samples against the number of steps that they cost. Improved DDPM figure 8; DDIM table 1."""
+"""A score of samples against the number of sampling steps. Improved DDPM figure 8; DDIM table 1."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ def steps(curves: Mapping[str, Mapping[int, Sequence[float]]], score: str) -> An
     """A Figure of a score against sampling steps on logarithmic axes, a curve for each sampler.
 
     curves: label -> steps -> the score of each seed. The mean is drawn, with bars of one sample standard deviation
-    where there are several. Raises ValueError if there is no curve, and for a score that has no logarithm.
+    where there are several. Raises ValueError if there is no curve, and for a score that is not positive.
     """
     if not curves or not all(curves.values()):
         raise ValueError("there are no scores at any number of steps to draw")

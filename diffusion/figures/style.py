@@ -1,4 +1,4 @@
-"""How every figure looks: readable in print at column width, without colour, and with its text as text.
+"""The style of every figure: readable in print at column width and without colour, with text saved as text.
 
 Colours are those of Okabe and Ito, which colour-blind readers can tell apart, in an order of which the first four
 differ in lightness too; every curve also has a dash pattern and a marker of its own.
@@ -35,8 +35,12 @@ SETTINGS = {
 }
 
 
+SUFFIXES = (".png", ".pdf", ".svg")
+"""Kinds of file that a figure can be written to."""
+
+
 class Line(NamedTuple):
-    """What sets a curve apart."""
+    """Colour, dashes and marker of a curve."""
 
     color: str
     linestyle: Any
@@ -60,18 +64,18 @@ LINES = (
     Line("#cc79a7", (0, (9, 2)), "P"),
     Line("#56b4e9", (0, (2, 2.5)), "X"),
 )
-"""In the order of use."""
+"""Styles of the first, second, ... curve of a figure."""
 
 
 def line(i: int) -> Line:
-    """The i-th curve's. Raises ValueError past the last: a figure with more curves cannot be read."""
+    """The style of the i-th curve. Raises ValueError past the last: more curves cannot be told apart."""
     if i >= len(LINES):
-        raise ValueError(f"a figure has at most {len(LINES)} curves that can be told apart, this one has more")
+        raise ValueError(f"a figure has at most {len(LINES)} curves that can be told apart; this one has more")
     return LINES[i]
 
 
 def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
-    """A drawing function under these settings."""
+    """A decorator: the drawing function under SETTINGS."""
 
     @wraps(draw)
     def drawn(*args: Any, **kwargs: Any) -> Any:

@@ -8,16 +8,18 @@ import numpy as np
 from diffusion.figures.panel import numbered, panel
 
 
-def variations(given: np.ndarray, found: np.ndarray, steps: Sequence[int]) -> Any:
-    """A Figure with a row for each image and step: the image, and its variations from that step. Images stand apart.
+def variations(originals: np.ndarray, varied: np.ndarray, steps: Sequence[int]) -> Any:
+    """A Figure with a row for each image and step: the image, and its variations from that step; a gap between images.
 
-    given: uint8 [R, H, W, C]; found: uint8 [R, S, n, H, W, C]; steps: the S values of t. Raises ValueError where they
-    do not fit together.
+    originals: uint8 [R, H, W, C]; varied: uint8 [R, S, n, H, W, C]; steps: the S values of t. Raises ValueError where
+    the shapes do not fit together.
     """
-    count, at, n = found.shape[:3]
-    if at != len(steps) or len(given) != count:
-        raise ValueError(f"{len(given)} images and {len(steps)} steps do not fit variations {list(found.shape)}")
-    cells = np.concatenate([np.broadcast_to(given[:, None, None], (count, at, 1, *given.shape[1:])), found], axis=2)
-    cells = cells.reshape(count * at, n + 1, *given.shape[1:])
+    count, per_image, n = varied.shape[:3]
+    if per_image != len(steps) or len(originals) != count:
+        raise ValueError(f"{len(originals)} images and {len(steps)} steps do not fit variations {list(varied.shape)}")
+    left = np.broadcast_to(originals[:, None, None], (count, per_image, 1, *originals.shape[1:]))
+    cells = np.concatenate([left, varied], axis=2).reshape(count * per_image, n + 1, *originals.shape[1:])
     rows = [f"t = {t}" for t in steps] * count
-    return panel(cells, ["given", *numbered("varied", n)], rows, gaps=[1], row_gaps=range(at, count * at, at))
+    return panel(
+        cells, ["original", *numbered("varied", n)], rows, gaps=[1], row_gaps=range(per_image, len(cells), per_image)
+    )

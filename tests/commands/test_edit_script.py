@@ -19,8 +19,8 @@ from diffusion.data.source import in_memory
 from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build
 from diffusion.figures.arrays import edits, user_images
-from diffusion.figures.arrays.network import Gallery
-from diffusion.figures.arrays.user_images import Given
+from diffusion.figures.arrays.run_sampler import RunSampler
+from diffusion.figures.arrays.user_images import LabelledImages
 from diffusion.figures.inpainting import HIDDEN, inpainting
 from diffusion.figures.panel import layout
 from diffusion.figures.roundtrip import roundtrip
@@ -59,13 +59,15 @@ def write(path, pixels, mode=None):
 def test_image_files_come_in_as_they_are(tmp_path):
     grey, colour = random_images(8, 8, 1), random_images(8, 8, 3)
     paths = [write(tmp_path / "a.png", grey), write(tmp_path / "b.png", grey, "RGB")]
-    found = user_images.files(paths, SHAPE, label=3)
+    found = user_images.read_files(paths, SHAPE, label=3)
     np.testing.assert_array_equal(found.pixels, np.stack([grey, grey]))
     np.testing.assert_array_equal(found.labels, [3, 3])
     paths = [write(tmp_path / "c.png", colour), paths[0]]
-    found = user_images.files(paths, (8, 8, 3))
+    found = user_images.read_files(paths, (8, 8, 3))
     np.testing.assert_array_equal(found.pixels, np.stack([colour, grey.repeat(3, axis=2)]))
-    assert user_images.files([write(tmp_path / "d.png", random_images(20, 16, 3))], SHAPE, fit=True).pixels.shape == (
+    assert user_images.read_files(
+        [write(tmp_path / "d.png", random_images(20, 16, 3))], SHAPE, fit=True
+    ).pixels.shape == (
         1,
         *SHAPE,
     )
@@ -81,10 +83,10 @@ def test_image_files_that_do_not_fit_are_refused(tmp_path):
         (str(tmp_path / "t.png"), "t.png: not a readable image"),
     ):
         with pytest.raises(ValueError, match=line) as caught:
-            user_images.files([path], SHAPE)
+            user_images.read_files([path], SHAPE)
         assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="--fit makes squares"):
-        user_images.files([small], (8, 6, 1), fit=True)
+        user_images.read_files([small], (8, 6, 1), fit=True)
 
 
 def test_held_out_images_come_by_their_number():
@@ -95,9 +97,9 @@ def test_held_out_images_come_by_their_number():
     with pytest.raises(ValueError, match=r"the held-out set of digits has images 0\.\.296, not 297"):
         user_images.held_out(source, [297])
     few = in_memory("few", random_images(3, 4, 4, 1))
-    assert len(user_images.some(few, 3, seed=0).pixels) == 3
-    with pytest.raises(ValueError, match="has 3 images here, not 4; ask for fewer"):
-        user_images.some(few, 4, seed=0)
+    assert len(user_images.random_images(few, 3, seed=0).pixels) == 3
+    with pytest.raises(ValueError, match="has 3 images, not 4; ask for fewer"):
+        user_images.random_images(few, 4, seed=0)
 
 
 def test_masks_by_name_and_by_picture(tmp_path):
@@ -110,30 +112,32 @@ def test_masks_by_name_and_by_picture(tmp_path):
     ):
         expected = np.ones((8, 8), bool)
         expected[slice(*rows), slice(*columns)] = False
-        np.testing.assert_array_equal(user_images.mask(name, SHAPE), expected)
+        np.testing.assert_array_equal(user_images.read_mask(name, SHAPE), expected)
     picture = random_images(8, 8, 1)
-    np.testing.assert_array_equal(user_images.mask(write(tmp_path / "m.png", picture), SHAPE), picture[..., 0] < 128)
+    np.testing.assert_array_equal(
+        user_images.read_mask(write(tmp_path / "m.png", picture), SHAPE), picture[..., 0] < 128
+    )
     for pixels, line in (
-        (np.zeros((8, 8), np.uint8), "nothing is white, so there is nothing to paint"),
-        (np.full((8, 8), 255, np.uint8), "all is white, so nothing of the image counts"),
+        (np.zeros((8, 8), np.uint8), "no pixel is white, so there is nothing to inpaint"),
+        (np.full((8, 8), 255, np.uint8), "all pixels are white, so nothing of the image is known"),
         (random_images(9, 8, 1), "8x9 pixels, but the mask of 8x8 images must have their size; or name"),
     ):
         with pytest.raises(ValueError, match=line):
-            user_images.mask(write(tmp_path / "m.png", pixels), SHAPE)
+            user_images.read_mask(write(tmp_path / "m.png", pixels), SHAPE)
     with pytest.raises(ValueError, match=r"--mask=centre: there is no such file; .* or name .* left, right"):
-        user_images.mask("centre", SHAPE)
+        user_images.read_mask("centre", SHAPE)
 
 
 # --------------------------------------------------------------------------------------------------------------- edits
 
 
 @pytest.fixture(scope="module")
-def gallery():
+def run_sampler():
     """A network that knows nothing."""
     ours = build.experiment(tiny(), SHAPE, 10, make_mesh(jax.devices()[:1]))
     net = OneConvolution(**{f: getattr(ours.net, f) for f in UNet.__dataclass_fields__ if f not in ("parent", "name")})
     ours = ours._replace(net=net)
-    return Gallery(ours, jax.jit(ours.init)(jax.random.key(0)), seed=3, batch_size=4)
+    return RunSampler(ours, jax.jit(ours.init)(jax.random.key(0)), seed=3, batch_size=4)
 
 
 @pytest.fixture(scope="module")
@@ -146,36 +150,40 @@ def close(a, b):
     return a.shape == b.shape and np.abs(a.astype(int) - b.astype(int)).max() <= 1
 
 
-def test_completions_keep_what_is_known_and_differ_elsewhere(gallery, three):
+def test_completions_keep_what_is_known_and_differ_elsewhere(run_sampler, three):
     known = user_images.named_mask("left", SHAPE)
-    found = edits.inpaint(gallery, three, known, 4, resamplings=3, jump=2)
+    found = edits.inpaint(run_sampler, three, known, 4, resamplings=3, jump=2)
     assert found.shape == (3, 4, *SHAPE)
     kept = np.broadcast_to(three.pixels[:, None], found.shape)
     np.testing.assert_array_equal(found[:, :, known], kept[:, :, known])
     assert all(len({image.tobytes() for image in row}) == 4 for row in found)
-    assert close(edits.inpaint(gallery, three, known, 2, resamplings=3, jump=2), found[:, :2])  # by row and draw alone
+    assert close(
+        edits.inpaint(run_sampler, three, known, 2, resamplings=3, jump=2), found[:, :2]
+    )  # by row and draw alone
     with pytest.raises(ValueError, match=r"jump = 12: going back must stay within the chain, by 1\.\.11"):
-        edits.inpaint(gallery, three, known, 2, resamplings=3, jump=12)
+        edits.inpaint(run_sampler, three, known, 2, resamplings=3, jump=12)
 
 
-def test_variations_come_from_the_nearest_steps_of_the_chain(gallery, three):
-    found, ts = edits.vary(gallery, three, 4, [1.0, 0.5, 0.01])
+def test_variations_come_from_the_nearest_steps_of_the_chain(run_sampler, three):
+    found, ts = edits.vary(run_sampler, three, 4, [1.0, 0.5, 0.01])
     assert found.shape == (3, 3, 4, *SHAPE) and ts == [12, 6, 1]
-    few, few_ts = edits.vary(gallery, three, 2, [0.5])
+    few, few_ts = edits.vary(run_sampler, three, 2, [0.5])
     assert close(few[:, 0], found[:, 1, :2]) and few_ts == [6]
-    short, short_ts = edits.vary(gallery._replace(grid=parse("4")), three, 2, [0.5])
-    assert short.shape == (3, 1, 2, *SHAPE) and short_ts[0] in np.asarray(gallery.ours.sampled(parse("4")).base_t)
-    again = edits.vary(gallery._replace(seed=4), three, 2, [0.5])[0]
+    short, short_ts = edits.vary(run_sampler._replace(grid=parse("4")), three, 2, [0.5])
+    assert short.shape == (3, 1, 2, *SHAPE) and short_ts[0] in np.asarray(
+        run_sampler.experiment.sampled(parse("4")).base_t
+    )
+    again = edits.vary(run_sampler._replace(seed=4), three, 2, [0.5])[0]
     assert all((again[i] != few[i]).any() for i in range(3))
 
 
-def test_latents_mixed_at_the_ends_are_round_trips(gallery, three):
-    latents, decoded, errors = edits.roundtrip(gallery, three)
+def test_latents_mixed_at_the_ends_are_round_trips(run_sampler, three):
+    latents, decoded, errors = edits.roundtrip(run_sampler, three)
     assert latents.shape == decoded.shape == (3, *SHAPE) and errors.shape == (3,)
     lost = np.sqrt(np.mean((decoded.astype(float) - three.pixels) ** 2, axis=(1, 2, 3)))
     np.testing.assert_allclose(lost, errors, atol=0.6)  # rounding to levels, and values outside of them
-    first, second = (Given(three.pixels[i], three.labels[i]) for i in ([0, 1], [1, 2]))
-    found = edits.interpolate_latents(gallery, first, second, [0.0, 0.4, 1.0])
+    first, second = (LabelledImages(three.pixels[i], three.labels[i]) for i in ([0, 1], [1, 2]))
+    found = edits.interpolate_latents(run_sampler, first, second, [0.0, 0.4, 1.0])
     assert close(found[:, 0], decoded[[0, 1]]) and close(found[:, -1], decoded[[1, 2]])
     assert (found[:, 1] != found[:, 0]).any() and (found[:, 1] != found[:, 2]).any()
 
@@ -193,7 +201,7 @@ def test_figures_keep_order():
     cells = np.concatenate([cells, drawn.repeat(3, axis=-1)], axis=1)
     picture, texts = shown(inpainting(images, known, drawn))
     np.testing.assert_array_equal(picture, layout(cells, gaps=[1, 2])[0])
-    assert texts == ["given", "known", "completed", "2", "3"]
+    assert texts == ["original", "known", "completed", "2", "3"]
     with pytest.raises(ValueError, match="mask of shape"):
         inpainting(images, known[:1], drawn)
 
@@ -201,7 +209,7 @@ def test_figures_keep_order():
     rows = np.stack([np.concatenate([images[i][None], varied[i, s]]) for i in range(2) for s in range(2)])
     picture, texts = shown(variations(images, varied, [9, 4]))
     np.testing.assert_array_equal(picture[..., :1], layout(rows, gaps=[1], row_gaps=[2])[0])
-    assert texts == ["given", "varied", "2", "3", "t = 9", "t = 4", "t = 9", "t = 4"]
+    assert texts == ["original", "varied", "2", "3", "t = 9", "t = 4", "t = 9", "t = 4"]
     with pytest.raises(ValueError, match="do not fit variations"):
         variations(images, varied, [9])
 
@@ -209,7 +217,7 @@ def test_figures_keep_order():
     lost = np.minimum(images, 3) * 10
     cells = np.stack([images, drawn[:, 0], np.maximum(images, 3) - 3, lost], axis=1)
     np.testing.assert_array_equal(picture[..., :1], layout(cells, gaps=[3], wide=480)[0])
-    assert texts == ["given", "x_T", "decoded", "error x 10"]
+    assert texts == ["original", "x_T", "decoded", "error x 10"]
 
 
 # ---------------------------------------------------------------------------------------------------------- the script

@@ -14,7 +14,7 @@ from diffusion.core.denoiser import from_network, reverse
 from diffusion.core.parameterization import Prediction, mu
 from diffusion.core.process import Noised, q_step, ve
 from diffusion.core.types import fold, normal
-from diffusion.figures.reverse_conditional import WORLD, Mixture, U, Z, conditional, reverse_conditional
+from diffusion.figures.reverse_conditional import EXAMPLE, TIME, VALUE, Mixture, conditional, reverse_conditional
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.loop import image_keys, prior_sample, sample
@@ -156,55 +156,57 @@ def second_derivative(world: Mixture, z: float, u: float, h: float = 1e-5) -> fl
     return (world.score(z + h, u) - world.score(z - h, u)) / (2 * h)
 
 
-@pytest.mark.parametrize("z", [-1.0, -0.3, Z, 0.8])
+@pytest.mark.parametrize("z", [-1.0, -0.3, VALUE, 0.8])
 def test_the_conditional_becomes_gaussian_at_second_order(z):
     """KL to N(z + du score, du) falls as du^2, to (du d2 log p / dz2)^2 / 4: Claim 1 with its constant."""
-    steps = U * 0.5 ** np.arange(4, 12)
-    kl = np.array([conditional(WORLD, z, U, du).kl() for du in steps])
+    steps = TIME * 0.5 ** np.arange(4, 12)
+    kl = np.array([conditional(EXAMPLE, z, TIME, du).kl() for du in steps])
     rates = np.log2(kl[:-1] / kl[1:])
     assert abs(rates[-1] - 2) < 0.02 and (np.abs(np.diff(np.abs(rates - 2))) < 0.5).all(), rates
-    assert kl[-1] == pytest.approx((steps[-1] * second_derivative(WORLD, z, U)) ** 2 / 4, rel=0.02)
+    assert kl[-1] == pytest.approx((steps[-1] * second_derivative(EXAMPLE, z, TIME)) ** 2 / 4, rel=0.02)
 
 
 @pytest.mark.parametrize("du", [0.25, 0.1, 0.001])
 def test_the_conditional_is_that_of_bayes(du):
     """Against scipy's quadrature of the joint density, and Tweedie's formulas for its mean and variance."""
-    found = conditional(WORLD, Z, U, du)
+    found = conditional(EXAMPLE, VALUE, TIME, du)
 
     def density(x: float, u: float) -> float:
-        var = WORLD.std**2 + u
-        return float(np.sum(WORLD.weight * np.exp(-((x - WORLD.mean) ** 2) / (2 * var)) / np.sqrt(2 * np.pi * var)))
+        var = EXAMPLE.std**2 + u
+        return float(np.sum(EXAMPLE.weight * np.exp(-((x - EXAMPLE.mean) ** 2) / (2 * var)) / np.sqrt(2 * np.pi * var)))
 
     def joint(x: float, power: int) -> float:
-        return x**power * density(x, U - du) * np.exp(-((Z - x) ** 2) / (2 * du)) / np.sqrt(2 * np.pi * du)
+        return x**power * density(x, TIME - du) * np.exp(-((VALUE - x) ** 2) / (2 * du)) / np.sqrt(2 * np.pi * du)
 
-    near = (Z - 8 * np.sqrt(du), Z + 8 * np.sqrt(du))
+    near = (VALUE - 8 * np.sqrt(du), VALUE + 8 * np.sqrt(du))
     total, first, second = (
-        integrate.quad(joint, *near, args=(power,), epsabs=1e-13, limit=200, points=[-0.6, 0.7, Z][:3])[0]
+        integrate.quad(joint, *near, args=(power,), epsabs=1e-13, limit=200, points=[-0.6, 0.7, VALUE][:3])[0]
         if du > 0.05
         else integrate.quad(joint, *near, args=(power,), epsabs=1e-13, limit=200)[0]
         for power in (0, 1, 2)
     )
-    assert total == pytest.approx(density(Z, U), rel=1e-7)  # Chapman and Kolmogorov
+    assert total == pytest.approx(density(VALUE, TIME), rel=1e-7)  # Chapman and Kolmogorov
     mean, var = first / total, second / total - (first / total) ** 2
-    assert mean == pytest.approx(Z + du * WORLD.score(Z, U), abs=1e-7)  # exact at every du
-    assert var == pytest.approx(du + du**2 * second_derivative(WORLD, Z, U), rel=1e-4)
+    assert mean == pytest.approx(VALUE + du * EXAMPLE.score(VALUE, TIME), abs=1e-7)  # exact at every du
+    assert var == pytest.approx(du + du**2 * second_derivative(EXAMPLE, VALUE, TIME), rel=1e-4)
     assert found.moments() == pytest.approx((0.0, var / du), abs=1e-4)
-    x = Z + du * WORLD.score(Z, U) + np.sqrt(du) * found.s[10_500]
-    assert np.exp(found.log_density[10_500]) == pytest.approx(joint(x, 0) / density(Z, U) * np.sqrt(du), rel=1e-9)
+    x = VALUE + du * EXAMPLE.score(VALUE, TIME) + np.sqrt(du) * found.s[10_500]
+    assert np.exp(found.log_density[10_500]) == pytest.approx(
+        joint(x, 0) / density(VALUE, TIME) * np.sqrt(du), rel=1e-9
+    )
 
 
 def test_a_step_back_stays_in_time():
     for du in (0.0, 0.3):
         with pytest.raises(ValueError, match="a step back from u"):
-            conditional(WORLD, Z, U, du)
+            conditional(EXAMPLE, VALUE, TIME, du)
 
 
 def test_the_figure_draws_both():
-    left, right = reverse_conditional(WORLD, Z, U, (0.2, 0.05), (0.1, 0.05, 0.025)).axes
+    left, right = reverse_conditional(EXAMPLE, VALUE, TIME, (0.2, 0.05), (0.1, 0.05, 0.025)).axes
     curves = {line.get_label(): line.get_xydata() for line in left.get_lines() + right.get_lines()}
     assert set(curves) == {"$du = 0.2$", "$du = 0.05$", "Gaussian", "from the Gaussian", "slope 2"}
-    expected = [conditional(WORLD, Z, U, du).kl() for du in (0.1, 0.05, 0.025)]
+    expected = [conditional(EXAMPLE, VALUE, TIME, du).kl() for du in (0.1, 0.05, 0.025)]
     np.testing.assert_allclose(curves["from the Gaussian"], np.stack([(0.1, 0.05, 0.025), expected], axis=1))
     assert left.get_xlabel() and left.get_ylabel() and "KL" in right.get_ylabel()
 

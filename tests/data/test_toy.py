@@ -24,12 +24,12 @@ from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build, registry
 from diffusion.figures import catalogue, inputs
 from diffusion.figures.animation import SIDE, animation
-from diffusion.figures.arrays import plane
-from diffusion.figures.arrays.network import Gallery
+from diffusion.figures.arrays import point_samples
+from diffusion.figures.arrays.run_sampler import RunSampler
 from diffusion.figures.marginals import marginals
 from diffusion.figures.points import scatter
 from diffusion.figures.samplers import samplers
-from diffusion.figures.score_field import places, score_field
+from diffusion.figures.score_field import arrow_origins, score_field
 from diffusion.figures.style import save
 from diffusion.figures.trajectories import trajectories
 from diffusion.metrics.small_image_scores import fits
@@ -280,27 +280,27 @@ def test_pictures_of_images_stay_grids():
     assert looks.picture(np.zeros((4, *toy.SHAPE), np.uint8)).shape == (looks.GRID_SIDE, looks.GRID_SIDE, 1)
 
 
-def untrained(schedule: str) -> Gallery:
+def untrained(schedule: str) -> RunSampler:
     changes = {"diffusion.schedule": schedule, "diffusion.T": 12, "net.channels": 16, "net.blocks": 1}
     changes |= {"diffusion.parameterization": "x_0"}
     ours = build.experiment(points_config(**changes), toy.SHAPE, 8, make_mesh(jax.devices()[:1]))
     x, t = jnp.zeros((1, *toy.SHAPE)), jnp.zeros(1)
-    return Gallery(ours, made_up(ours.net, x, t), seed=3)
+    return RunSampler(ours, made_up(ours.net, x, t), seed=3)
 
 
 @pytest.fixture(scope="module")
-def gallery():
+def run_sampler():
     return untrained("cosine")
 
 
-@pytest.fixture(scope="module", params=["cosine", "constant"])
+@pytest.fixture(scope="module", params=["cosine", "ve_constant"])
 def either(request):
     return untrained(request.param)
 
 
 def test_clouds_are_noised_by_the_process(either):
     points = toy.TOYS["mixture"].draw(np.random.default_rng(0), 4000)[0]
-    clouds = plane.noised(either, points, [0, 3, 12])
+    clouds = point_samples.noised_points(either, points, [0, 3, 12])
     np.testing.assert_allclose(clouds[0], points, rtol=1e-6, atol=1e-7)
     p = either.process
     for found, t in zip(clouds, (0, 3, 12), strict=True):
@@ -314,29 +314,31 @@ def test_clouds_are_noised_by_the_process(either):
 
 
 @pytest.mark.slow
-def test_ways_end_at_the_samples(gallery):
+def test_ways_end_at_the_samples(run_sampler):
     """Of the run's own chain; chains of any sampler start at one noise, and fewer rows are the first rows."""
-    every = plane.path(gallery, 6, [12, 7, 1, 0])
-    drawn = toy.to_points(gallery.samples(6))
+    every = point_samples.chain_points(run_sampler, 6, [12, 7, 1, 0])
+    drawn = toy.to_points(run_sampler.samples(6))
     np.testing.assert_allclose(np.clip(every[-1], -1, 1), drawn, atol=1 / 255 + 1e-5)
-    ddim = plane.path(gallery, 3, [12, 0], "ddim")
+    ddim = point_samples.chain_points(run_sampler, 3, [12, 0], "ddim")
     np.testing.assert_allclose(ddim[0], every[0, :3], rtol=1e-6)
     assert np.abs(ddim[1] - every[-1, :3]).max() > 1e-3
-    np.testing.assert_allclose(plane.path(gallery, 3, [12, 7, 1, 0]), every[:, :3], rtol=1e-4, atol=1e-4)
-    few = plane.path(gallery, 3, [0], "ddim", parse("4"))
+    np.testing.assert_allclose(
+        point_samples.chain_points(run_sampler, 3, [12, 7, 1, 0]), every[:, :3], rtol=1e-4, atol=1e-4
+    )
+    few = point_samples.chain_points(run_sampler, 3, [0], "ddim", parse("4"))
     assert few.shape == (1, 3, 2) and np.abs(few[0] - ddim[1]).max() > 1e-6
 
 
 def test_the_field_is_the_score_of_the_network(either):
-    p, points = either.process, places()[::40]
+    p, points = either.process, arrow_origins()[::40]
     for t in (1, 12):
         x = jnp.asarray(points, jnp.float32).reshape(-1, *toy.SHAPE) / p.scale[t]
         ts = jnp.full(len(points), t)
-        denoise = either.ours.denoise(either.params, jnp.zeros(len(points), jnp.int32), clip=False)
+        denoise = either.experiment.denoise(either.params, jnp.zeros(len(points), jnp.int32), clip=False)
         x_0 = np.float64(denoise(x, ts).x_0).reshape(-1, 2)
         signal, noise = float(p.signal[t]), float(p.noise[t])
         expected = -(points / float(p.scale[t]) - signal * x_0) / noise
-        np.testing.assert_allclose(plane.field(either, points, [t])[0], expected, rtol=2e-3, atol=2e-3)
+        np.testing.assert_allclose(point_samples.score_vectors(either, points, [t])[0], expected, rtol=2e-3, atol=2e-3)
 
 
 def offsets(ax):
@@ -356,10 +358,10 @@ def test_figures_show_what_they_are_given(tmp_path):
     axes = samplers({"a": list(one), "b": list(two)}, [1, 2, 3], data).axes
     np.testing.assert_array_equal(offsets(axes[3]), one[1])
     np.testing.assert_array_equal(offsets(axes[8]), data)
-    field = rng.normal(size=(2, len(places()), 2))
+    field = rng.normal(size=(2, len(arrow_origins()), 2))
     figure = score_field(field, one[:2], [1, 2])
     (quiver,) = (drawn for drawn in figure.axes[1].collections if hasattr(drawn, "U"))
-    np.testing.assert_array_equal(np.stack([quiver.X, quiver.Y], axis=1), places())
+    np.testing.assert_array_equal(np.stack([quiver.X, quiver.Y], axis=1), arrow_origins())
     length = np.hypot(quiver.U, quiver.V)
     assert length.max() <= 1 + 1e-9 and (length > 1 - 1e-9).mean() == pytest.approx(0.5, abs=0.02)
     np.testing.assert_allclose(np.arctan2(quiver.V, quiver.U), np.arctan2(field[1, :, 1], field[1, :, 0]))
@@ -389,12 +391,12 @@ def test_an_animation_is_a_gif_of_its_frames(tmp_path):
 
 
 @pytest.mark.slow
-def test_every_figure_of_points_is_drawn(tmp_path, gallery):
+def test_every_figure_of_points_is_drawn(tmp_path, run_sampler):
     asked = inputs.Inputs(inputs.Request(tmp_path, n=20))
-    asked.__dict__["_gallery"] = gallery
-    asked.__dict__["run"] = Run(gallery.ours.config, toy.SHAPE, 8)
+    asked.__dict__["_run_sampler"] = run_sampler
+    asked.__dict__["run"] = Run(run_sampler.experiment.config, toy.SHAPE, 8)
     for name in ("marginals", "trajectories", "score_field", "animation"):
-        figure = catalogue.PLATES[name].draw(asked)
-        save(figure, tmp_path / f"{name}{catalogue.PLATES[name].kinds[0]}")
+        figure = catalogue.FIGURES[name].draw(asked)
+        save(figure, tmp_path / f"{name}{catalogue.FIGURES[name].kinds[0]}")
     with pytest.raises(ValueError, match="shows images, and the run's data are points"):
-        catalogue.PLATES["samples"].draw(asked)
+        catalogue.FIGURES["samples"].draw(asked)

@@ -22,9 +22,9 @@ from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build, registry
 from diffusion.figures import catalogue, style
 from diffusion.figures.alpha_bar import alpha_bar
-from diffusion.figures.arrays import recorded
-from diffusion.figures.arrays.network import Gallery, pairs
-from diffusion.figures.arrays.network import neighbours as nearest
+from diffusion.figures.arrays import edits, figure_data
+from diffusion.figures.arrays.run_sampler import RunSampler, nearest_images
+from diffusion.figures.arrays.user_images import random_pairs
 from diffusion.figures.forks import forks
 from diffusion.figures.interpolation import interpolation
 from diffusion.figures.loss import QUARTILES, loss
@@ -33,7 +33,7 @@ from diffusion.figures.panel import layout, panel, square
 from diffusion.figures.posterior_variance import posterior_variance, ratio
 from diffusion.figures.progressive import progressive
 from diffusion.figures.rate_distortion import rate_distortion
-from diffusion.figures.reverse_conditional import WORLD, reverse_conditional
+from diffusion.figures.reverse_conditional import EXAMPLE, reverse_conditional
 from diffusion.figures.steps import steps
 from diffusion.figures.terms import terms
 from diffusion.runtime import files
@@ -166,7 +166,7 @@ CURVES = {
     "steps": lambda: steps({"Heun": {10: [2.0, 3.0], 20: [1.0, 1.5]}, "DDIM": {10: [4.0]}}, "FID"),
     "posterior_variance": lambda: posterior_variance({"T = 12": schedules.cosine(T)}),
     "alpha_bar": lambda: alpha_bar({"cosine": schedules.cosine(T)}),
-    "reverse_conditional": lambda: reverse_conditional(WORLD, 0.1, 0.25, (0.2, 0.1), (0.1, 0.05)),
+    "reverse_conditional": lambda: reverse_conditional(EXAMPLE, 0.1, 0.25, (0.2, 0.1), (0.1, 0.05)),
 }
 
 
@@ -286,7 +286,7 @@ def test_interpolation_stands_between_its_images():
     picture, texts = shown(interpolation(first, second, between, [0.0, 0.5, 1.0], ["t = 500"]))
     cells = np.concatenate([first[:, None], between, second[:, None]], axis=1)
     np.testing.assert_array_equal(picture, layout(cells, gaps=[1, 4])[0])
-    assert texts == ["given", "λ = 0", "0.5", "1", "given", "t = 500"]
+    assert texts == ["original", "λ = 0", "0.5", "1", "original", "t = 500"]
 
 
 # --------------------------------------------------------------------------------------------------- drawn by a network
@@ -310,12 +310,12 @@ def tiny(**overrides):
 
 
 @pytest.fixture(scope="module")
-def gallery():
+def run_sampler():
     """A network that knows nothing, on two of the eight devices."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "UNet", OneConvolution)
         ours = build.experiment(tiny(), (8, 8, 1), 10, make_mesh(jax.devices()[:2]))
-    return Gallery(ours, jax.jit(ours.init)(jax.random.key(0)), seed=3)
+    return RunSampler(ours, jax.jit(ours.init)(jax.random.key(0)), seed=3)
 
 
 def close(a, b):
@@ -323,36 +323,37 @@ def close(a, b):
     return a.shape == b.shape and np.abs(a.astype(int) - b.astype(int)).max() <= 1
 
 
-def test_progressive_generation_ends_at_the_samples(gallery):
-    drawn, stops = gallery.progressive(3, columns=5)
+def test_progressive_generation_ends_at_the_samples(run_sampler):
+    drawn, stops = run_sampler.progressive(3, columns=5)
     assert drawn.shape == (3, 5, 8, 8, 1) and drawn.dtype == np.uint8 and stops == [12, 9, 6, 3]
-    assert close(drawn[:, -1], gallery.samples(3))
+    assert close(drawn[:, -1], run_sampler.samples(3))
     assert (drawn[:, 0] != drawn[:, -1]).any()
 
 
-def test_forked_chains_share_x_t_and_their_start(gallery):
-    ends, x_t, stops = gallery.forks(2, 3, [1.0, 0.5, 1 / T])
+def test_forked_chains_share_x_t_and_their_start(run_sampler):
+    ends, x_t, stops = run_sampler.forks(2, 3, [1.0, 0.5, 1 / T])
     assert ends.shape == (2, 3, 3, 8, 8, 1) and x_t.shape == (2, 3, 8, 8, 1) and stops == [12, 6, 1]
     assert all((ends[0, 0, 0] != ends[0, 0, i]).any() for i in (1, 2))
     assert close(ends[:, 2, 0], ends[:, 2, 1])  # the last step draws no noise
-    small = gallery._replace(batch_size=2).forks(2, 3, [1.0, 0.5])
+    small = run_sampler._replace(batch_size=2).forks(2, 3, [1.0, 0.5])
     assert close(small[0], ends[:, :2]) and close(small[1], x_t[:, :2])
 
 
-def test_interpolation_starts_from_the_given_images(gallery):
-    first, second, labels = pairs(digits(train=False), 2, seed=0, same_class=False)
-    drawn, stops = gallery.interpolate((first, second, labels), [0.0, 0.25, 1.0], [0.5, 0.0])
+def test_interpolation_starts_from_the_given_images(run_sampler):
+    pair = random_pairs(digits(train=False), 2, seed=0, same_class=False)
+    first, second = (images.pixels for images in pair)
+    drawn, stops = edits.interpolate(run_sampler, *pair, [0.0, 0.25, 1.0], [0.5, 0.0])
     assert drawn.shape == (2, 2, 3, 8, 8, 1) and stops == [6, 0]
     np.testing.assert_array_equal(drawn[1, :, 0], first)
     np.testing.assert_array_equal(drawn[1, :, 2], second)
     mixed = np.float64(first) * 0.75 + np.float64(second) * 0.25
     assert np.abs(drawn[1, :, 1] - mixed).max() <= 0.51
-    other, _ = gallery.interpolate((first, first, labels), [0.0, 0.25, 1.0], [0.5])
+    other, _ = edits.interpolate(run_sampler, pair[0], pair[0], [0.0, 0.25, 1.0], [0.5])
     assert close(other[0, :, 0], drawn[0, :, 0]) and not close(other[0, :, 2], drawn[0, :, 2])
 
 
-def test_steps_are_those_of_the_full_chain_nearest_to_fractions(gallery):
-    short = gallery._replace(grid=parse("4"))
+def test_steps_are_those_of_the_full_chain_nearest_to_fractions(run_sampler):
+    short = run_sampler._replace(grid=parse("4"))
     base = np.asarray(short.process.base_t)
     for fraction in (1.0, 0.7, 0.5, 0.2, 0.0):
         (t,) = short.steps([fraction])
@@ -364,29 +365,32 @@ def test_steps_are_those_of_the_full_chain_nearest_to_fractions(gallery):
 
 def test_pairs_follow_from_the_seed_and_have_one_class_where_asked():
     source = digits(train=False)
-    first, second, labels = pairs(source, 5, seed=1, same_class=True)
+    pairs = random_pairs(source, 5, seed=1, same_class=True)
     images, classes = source.read(np.arange(source.size))
     lookup = {image.tobytes(): label for image, label in zip(images, classes, strict=True)}
-    for one, two, label in zip(first, second, labels, strict=True):
-        assert lookup[one.tobytes()] == lookup[two.tobytes()] == label and one.tobytes() != two.tobytes()
-    again, other = pairs(source, 5, seed=1, same_class=True), pairs(source, 5, seed=2, same_class=True)
-    np.testing.assert_array_equal(first, again[0])
-    assert (first != other[0]).any()
-    mixed = pairs(source, 20, seed=1, same_class=False)
-    assert len({image.tobytes() for side in mixed[:2] for image in side}) == 40
+    for one, two, *labels in zip(
+        *(images.pixels for images in pairs), *(images.labels for images in pairs), strict=True
+    ):
+        assert [lookup[one.tobytes()], lookup[two.tobytes()]] == labels and labels[0] == labels[1]
+        assert one.tobytes() != two.tobytes()
+    again, other = random_pairs(source, 5, seed=1, same_class=True), random_pairs(source, 5, seed=2, same_class=True)
+    np.testing.assert_array_equal(pairs[0].pixels, again[0].pixels)
+    assert (pairs[0].pixels != other[0].pixels).any()
+    mixed = random_pairs(source, 20, seed=1, same_class=False)
+    assert len({image.tobytes() for side in mixed for image in side.pixels}) == 40
     with pytest.raises(ValueError, match="give 1 pairs, not 2; ask for fewer"):
-        pairs(in_memory("few", random_images(3, 4, 4, 1)), 2, seed=0, same_class=False)
+        random_pairs(in_memory("few", random_images(3, 4, 4, 1)), 2, seed=0, same_class=False)
 
 
 def test_the_nearest_training_image_of_a_training_image_is_itself():
     source = digits(train=True)
     images, _ = source.read(np.array([7, 100]))
-    found = nearest(source, images, 3)
+    found = nearest_images(source, images, 3)
     assert found.shape == (2, 3, 8, 8, 1)
     np.testing.assert_array_equal(found[:, 0], images)
     huge = source._replace(size=10**9)
     with pytest.raises(ValueError, match="do not fit in memory"):
-        nearest(huge, images, 3)
+        nearest_images(huge, images, 3)
 
 
 # ----------------------------------------------------------------------------------------------------- read from files
@@ -405,18 +409,18 @@ def score(name, value, steps, **chain):
 
 def test_the_newest_bound_over_the_longest_chain_is_drawn(tmp_path):
     with pytest.raises(ValueError, match=r"python scripts/evaluate\.py --workdir=.* --metrics=nll"):
-        recorded.bounds(tmp_path)
+        figure_data.bounds(tmp_path)
     for split, step, n in (("test", 5, T), ("train", 10, T), ("test", 10, T), ("test", 10, 4)):
         results.write(tmp_path, bound(split, step, n), str(n))
     results.write(tmp_path, Result("fid", {"fid": 3.0}, {}, {"step": 20}))
-    found = recorded.bounds(tmp_path)
+    found = figure_data.bounds(tmp_path)
     assert [(r.protocol["split"], len(r.series["terms"])) for r in found] == [("test", T), ("test", 4), ("train", T)]
-    drawn = recorded.terms(found)
+    drawn = figure_data.terms(found)
     assert list(drawn) == ["train images", "test images"]
     np.testing.assert_array_equal(drawn["test images"], bound("test", 10).series["terms"])
-    assert len(recorded.bounds(tmp_path, step=5)) == 1
+    assert len(figure_data.bounds(tmp_path, step=5)) == 1
     with pytest.raises(ValueError, match="at step 6"):
-        recorded.bounds(tmp_path, step=6)
+        figure_data.bounds(tmp_path, step=6)
 
 
 def cell(folder, grid, sampler, value, seed=0, eta=0.0, diverged=False, **changes):
@@ -433,7 +437,7 @@ def test_scores_of_an_ablation_by_sampler_and_steps(tmp_path):
     cell(tmp_path / "d", "", "ancestral", 5.0, **{"diffusion.variance": "fixed_small"})
     cell(tmp_path / "e", "4", "ddim", None, diverged=True)
     cell(tmp_path / "f", "4", "ddim", 1.0, **{"optim.lr": 0.5})  # another network
-    curves, name = recorded.scores(tmp_path)
+    curves, name = figure_data.scores(tmp_path)
     assert name == "fd_digits"
     assert curves == {
         "DDIM, η = 0": {3: [9.0, 10.0], T: [4.0, 5.0]},
@@ -448,13 +452,13 @@ def test_scores_of_runs_by_sampler_and_steps(tmp_path):
     results.write(tmp_path / "a", score("fid", 4.0, 10))
     results.write(tmp_path / "a", score("fid_10000", float("nan"), 100), "broken")
     results.write(tmp_path / "b", score("fid_10000", 8.0, 10, config="b"))
-    assert recorded.scores(tmp_path) == ({"DDIM, η = 0": {10: [9.0], 50: [5.0]}}, "FID-10000")
+    assert figure_data.scores(tmp_path) == ({"DDIM, η = 0": {10: [9.0], 50: [5.0]}}, "FID-10000")
     results.write(tmp_path / "b", score("fid_10000", 3.0, 50, config="b", sampler="heun", eta=None), "heun")
-    assert list(recorded.scores(tmp_path)[0]) == ["DDIM, η = 0"]  # b: two samplers, at one number of steps each
+    assert list(figure_data.scores(tmp_path)[0]) == ["DDIM, η = 0"]  # b: two samplers, at one number of steps each
     results.write(tmp_path / "b", score("fid_10000", 3.0, 50, config="b"), "more")
-    assert "b at 10: DDIM, η = 0" in recorded.scores(tmp_path)[0]
+    assert "b at 10: DDIM, η = 0" in figure_data.scores(tmp_path)[0]
     with pytest.raises(ValueError, match=r"two numbers of steps; python scripts/ablate\.py"):
-        recorded.scores(tmp_path / "nothing")
+        figure_data.scores(tmp_path / "nothing")
 
 
 # --------------------------------------------------------------------------------------------------------- every figure
@@ -465,37 +469,37 @@ OF_POINTS = ("marginals", "trajectories", "score_field", "samplers", "animation"
 
 
 @pytest.mark.slow
-def test_every_figure_of_a_run_is_drawn(tmp_path, gallery):
+def test_every_figure_of_a_run_is_drawn(tmp_path, run_sampler):
     inputs = catalogue.Inputs(catalogue.Request(tmp_path, n=2, t=3))
-    inputs.__dict__["_gallery"] = gallery._replace(grid=parse("4"))
-    inputs.__dict__["run"] = run.Run(gallery.ours.config, (8, 8, 1), 10)
+    inputs.__dict__["_run_sampler"] = run_sampler._replace(grid=parse("4"))
+    inputs.__dict__["run"] = run.Run(run_sampler.experiment.config, (8, 8, 1), 10)
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines_of_a_run())))
     results.write(tmp_path, bound("test", 10))
     for n, value in ((10, 9.0), (50, 5.0)):
         results.write(tmp_path, score("fid", value, n), str(n))
     effect = {"scale": [0.0, 1.0], "free, accuracy": [0.8, 0.9], "free, diversity": [1.0, 0.7]}
-    results.write(tmp_path, results.Result(recorded.GUIDANCE, {"held_out_accuracy": 0.97}, effect, {"step": 10}))
+    results.write(tmp_path, results.Result(figure_data.GUIDANCE, {"held_out_accuracy": 0.97}, effect, {"step": 10}))
     for name in OF_POINTS:
         with pytest.raises(ValueError, match="points of the plane, and the run's data are images"):
-            catalogue.PLATES[name].draw(inputs)
-    for name, plate in catalogue.PLATES.items():
+            catalogue.FIGURES[name].draw(inputs)
+    for name, spec in catalogue.FIGURES.items():
         if name in OF_POINTS:
             continue
-        axes = plate.draw(inputs).axes
+        axes = spec.draw(inputs).axes
         assert axes and all(ax.get_lines() or ax.images for ax in axes), name
-    axes = catalogue.PLATES["rate_distortion"].draw(inputs).axes
+    axes = catalogue.FIGURES["rate_distortion"].draw(inputs).axes
     rate = axes[1].get_lines()[0].get_ydata()
     np.testing.assert_allclose(rate[-1], 0.5)  # L_T
     np.testing.assert_allclose(rate[0], 0.5 + sum(1 / t for t in range(2, T + 1)))  # all but L_0
 
 
-@pytest.mark.parametrize("name", [name for name, plate in catalogue.PLATES.items() if plate.of_run])
+@pytest.mark.parametrize("name", [name for name, spec in catalogue.FIGURES.items() if spec.of_run])
 def test_a_figure_of_nothing_says_in_one_line_what_is_missing(tmp_path, name):
     with pytest.raises(ValueError, match=r"scripts/|--workdir") as caught:
-        catalogue.PLATES[name].draw(catalogue.Inputs(catalogue.Request(tmp_path)))
+        catalogue.FIGURES[name].draw(catalogue.Inputs(catalogue.Request(tmp_path)))
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="--workdir is required"):
-        catalogue.PLATES[name].draw(catalogue.Inputs(catalogue.Request()))
+        catalogue.FIGURES[name].draw(catalogue.Inputs(catalogue.Request()))
 
 
 def script(*args):
@@ -507,7 +511,7 @@ def script(*args):
 def test_help_lists_every_figure():
     done = script("--help")
     listed = [line.partition(" ")[0] for line in done.stdout.partition("Flags:")[0].splitlines()]
-    assert done.returncode == 0 and [name for name in listed if name in catalogue.PLATES] == list(catalogue.PLATES)
+    assert done.returncode == 0 and [name for name in listed if name in catalogue.FIGURES] == list(catalogue.FIGURES)
 
 
 def test_all_draws_what_it_can_and_says_what_is_missing(tmp_path):
@@ -521,7 +525,7 @@ def test_all_draws_what_it_can_and_says_what_is_missing(tmp_path):
     for line in done.stderr.splitlines():
         left, _, why = line.removeprefix("left out    ").partition(": ")
         missing |= dict.fromkeys(left.split(", "), why)
-    assert set(missing) == set(catalogue.PLATES) - set(drawn)
+    assert set(missing) == set(catalogue.FIGURES) - set(drawn)
     assert "scripts/evaluate.py" in missing["terms"] and "scripts/ablate.py" in missing["steps"]
     alone = script(f"--workdir={tmp_path}", f"--out={tmp_path / 'one.svg'}")
     assert alone.returncode == 0 and (tmp_path / "one.svg").read_text().startswith("<?xml")

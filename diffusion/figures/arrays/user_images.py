@@ -1,4 +1,4 @@
-"""What a user gives to be edited: images from files or from the held-out set, and masks."""
+"""Images to be edited, read from files or from the held-out set, and inpainting masks."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,42 +10,68 @@ from diffusion.data.images import Header, decode, header
 from diffusion.data.source import Source
 
 Shape = tuple[int, int, int]
-"""H, W, C that the network draws."""
+"""H, W, C of the network's images."""
 
 
-class Given(NamedTuple):
+READ_PER_PAIR = 64
+"""Images read for each pair, where both must have one class."""
+
+
+class LabelledImages(NamedTuple):
     """Images and their classes."""
 
     pixels: np.ndarray
     """uint8 [R, H, W, C]."""
     labels: np.ndarray
-    """int32 [R]; zeros where the network is not told a class."""
+    """int32 [R]; zeros for a network without classes."""
 
 
-def files(paths: Sequence[str], shape: Shape, label: int = 0, fit: bool = False) -> Given:
+def read_files(paths: Sequence[str], shape: Shape, label: int = 0, fit: bool = False) -> LabelledImages:
     """Image files as they are, or with `fit` cropped to a square, resized and made grey as the network needs it.
 
-    An image whose channels are equal is grey, whatever its file says; a grey one goes to a network for colour as it is.
-    Raises ValueError for a file that is missing, is no image of 8 bits a channel, or has another size or colours.
+    An image whose channels are equal counts as grey. A network for colour takes grey images as they are. Raises
+    ValueError for a file that is missing, is no image of 8 bits a channel, or has another size or colours.
     """
     pixels = np.stack([_image(path, shape, fit) for path in paths])
-    return Given(pixels, np.full(len(pixels), label, np.int32))
+    return LabelledImages(pixels, np.full(len(pixels), label, np.int32))
 
 
-def held_out(source: Source, indices: Sequence[int]) -> Given:
+def held_out(source: Source, indices: Sequence[int]) -> LabelledImages:
     """Images of a split by their number. Raises ValueError for a number that it does not have."""
     for i in indices:
         if not 0 <= i < source.size:
             raise ValueError(f"the held-out set of {source.name} has images 0..{source.size - 1}, not {i}")
     pixels, labels = source.read(np.asarray(indices, np.int64))
-    return Given(pixels, labels)
+    return LabelledImages(pixels, labels)
 
 
-def some(source: Source, n: int, seed: int) -> Given:
+def random_images(source: Source, n: int, seed: int) -> LabelledImages:
     """n different images of a split, chosen by the seed. Raises ValueError where it has fewer."""
     if n > source.size:
-        raise ValueError(f"{source.name} has {source.size} images here, not {n}; ask for fewer")
+        raise ValueError(f"{source.name} has {source.size} images, not {n}; ask for fewer")
     return held_out(source, np.random.default_rng(seed).permutation(source.size)[:n].tolist())
+
+
+def random_pairs(source: Source, n: int, seed: int, same_class: bool) -> tuple[LabelledImages, LabelledImages]:
+    """The first and the second images of n pairs of different images, chosen by the seed.
+
+    same_class: both images of a pair have one class. Raises ValueError where the set has too few images.
+    """
+    order = np.random.default_rng(seed).permutation(source.size)[: n * (READ_PER_PAIR if same_class else 2)]
+    images, labels = source.read(order)
+    first: list[int] = []
+    second: list[int] = []
+    waiting: dict[int, int] = {}
+    for i, label in enumerate(np.asarray(labels) * same_class):
+        if (other := waiting.pop(int(label), None)) is None:
+            waiting[int(label)] = i
+        else:
+            first.append(other)
+            second.append(i)
+    if len(first) < n:
+        raise ValueError(f"{source.name}: its {source.size} images give {len(first)} pairs, not {n}; ask for fewer")
+    one, other = (LabelledImages(images[rows[:n]], np.asarray(labels)[rows[:n]]) for rows in (first, second))
+    return one, other
 
 
 def _hidden(rows: slice, columns: slice) -> np.ndarray:
@@ -63,7 +89,7 @@ MASKS: Mapping[str, np.ndarray] = {
     "bottom": _hidden(_LAST, _ALL),
     "middle": _hidden(_MIDDLE, _MIDDLE),
 }
-"""What is known of an image, by the name of the part that is not, in quarters of its height and width."""
+"""Masks by the name of the hidden part, in quarters of height and width: true where the image is known."""
 
 
 def named_mask(name: str, shape: Shape) -> np.ndarray:
@@ -72,27 +98,29 @@ def named_mask(name: str, shape: Shape) -> np.ndarray:
     return MASKS[name][np.ix_(rows, columns)]
 
 
-def mask(text: str, shape: Shape) -> np.ndarray:
-    """bool [H, W], true where the image is known: the part that a name of MASKS leaves, or a picture's dark pixels.
+def read_mask(text: str, shape: Shape) -> np.ndarray:
+    """bool [H, W], true where the image is known: a mask of MASKS by name, or the dark pixels of a picture.
 
-    White (128..255) is painted anew. Raises ValueError for a file that is missing, is no image or has another size, and
-    for a mask that leaves nothing to do or nothing to go by.
+    White pixels (128..255) are inpainted. Raises ValueError for a file that is missing, is no image or has another
+    size, and for a mask that hides nothing or everything.
     """
     if text in MASKS:
         return named_mask(text, shape)
-    names = f"or name the part to be painted anew: {', '.join(MASKS)}"
+    names = f"or name the part to inpaint: {', '.join(MASKS)}"
     if not Path(text).is_file():
         raise ValueError(f"--mask={text}: there is no such file; give a picture, {names}")
-    seen = header(text)
-    if (seen.height, seen.width) != shape[:2]:
+    picture = header(text)
+    if (picture.height, picture.width) != shape[:2]:
         raise ValueError(
-            f"{text}: {_size(seen)} pixels, but the mask of {_size(shape)} images must have their size; {names}"
+            f"{text}: {_size(picture)} pixels, but the mask of {_size(shape)} images must have their size; {names}"
         )
     known = decode(text, text, grey=True)[..., 0] < 128
     if known.all():
-        raise ValueError(f"{text}: nothing is white, so there is nothing to paint; white (128..255) is painted anew")
+        raise ValueError(f"{text}: no pixel is white, so there is nothing to inpaint; white (128..255) is inpainted")
     if not known.any():
-        raise ValueError(f"{text}: all is white, so nothing of the image counts: draw samples by scripts/sample.py")
+        raise ValueError(
+            f"{text}: all pixels are white, so nothing of the image is known: draw samples by scripts/sample.py"
+        )
     return known
 
 
@@ -100,16 +128,16 @@ def _image(path: str, shape: Shape, fit: bool) -> np.ndarray:
     height, width, channels = shape
     if not Path(path).is_file():
         raise ValueError(f"{path}: there is no such file; give an image of {_size(shape)} pixels")
-    seen = header(path)
+    file = header(path)
     if fit:
         if height != width:
             raise ValueError(
                 f"--fit makes squares, but this network draws {_size(shape)} pixels; resize {path} yourself"
             )
         return decode(path, path, channels == 1, size=height)
-    if (seen.height, seen.width) != (height, width):
+    if (file.height, file.width) != (height, width):
         raise ValueError(
-            f"{path}: {_size(seen)} pixels, but this network draws {_size(shape)}; resize it, or add --fit, which "
+            f"{path}: {_size(file)} pixels, but this network draws {_size(shape)}; resize it, or add --fit, which "
             "crops and resizes"
         )
     pixels = decode(path, path, grey=False)
@@ -118,7 +146,7 @@ def _image(path: str, shape: Shape, fit: bool) -> np.ndarray:
     return pixels[..., :channels]
 
 
-def _size(seen: Header | Shape) -> str:
-    """WxH."""
-    height, width = seen[:2]
+def _size(shape: Header | Shape) -> str:
+    """Width and height, such as 8x8."""
+    height, width = shape[:2]
     return f"{width}x{height}"

@@ -1,4 +1,4 @@
-"""What the figures of curves show, read from the files of runs and ablations."""
+"""The data of figures of curves, read from the files of runs and ablations."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ from diffusion.workdir.results import Result
 BOUND, TERMS, RMSE = "nll", "terms", "x_0_rmse"
 FID = "fid"
 SCORES = (FID, "fd_")
-"""How the names of Fréchet distances begin."""
+"""Prefixes of the names of Fréchet distances."""
 TEST = "test"
 
 
@@ -39,36 +39,36 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def bounds(folder: Path, step: int | None = None) -> list[Result]:
-    """The bounds with their terms measured at one step of a run, by default the newest: held-out images first.
+    """The bounds, with their terms, of one step of a run, by default the newest; those of held-out images first.
 
     Raises ValueError, with the command that measures one, where there is none.
     """
-    found = [r for _, r in results.find(folder) if r.name == BOUND and {TERMS, RMSE} <= r.series.keys()]
-    steps = [r.protocol.get("step", 0) for r in found]
+    measured = [r for _, r in results.find(folder) if r.name == BOUND and {TERMS, RMSE} <= r.series.keys()]
+    steps = [r.protocol.get("step", 0) for r in measured]
     chosen = step if step is not None else max(steps, default=0)
-    kept = [r for r, at in zip(found, steps, strict=True) if at == chosen]
-    if not kept:
-        at = "" if step is None else f" at step {step}"
+    of_step = [r for r in measured if r.protocol.get("step", 0) == chosen]
+    if not of_step:
+        where = "" if step is None else f" at step {step}"
         raise ValueError(
-            f"{folder} has no terms of the bound{at}: python scripts/evaluate.py --workdir={folder} --metrics=nll"
+            f"{folder} has no terms of the bound{where}: python scripts/evaluate.py --workdir={folder} --metrics=nll"
         )
-    return sorted(kept, key=lambda r: (r.protocol.get("split") != TEST, -len(r.series[TERMS])))
+    return sorted(of_step, key=lambda r: (r.protocol.get("split") != TEST, -len(r.series[TERMS])))
 
 
-def terms(found: list[Result]) -> dict[str, np.ndarray]:
-    """Terms in bits/dim, entry t - 1 of step t, of the bounds over the longest chain, by split."""
-    T = max(len(r.series[TERMS]) for r in found)
-    kept = [r for r in found if len(r.series[TERMS]) == T]
-    return {f"{r.protocol.get('split', TEST)} images": np.array(r.series[TERMS]) for r in reversed(kept)}
+def terms(measured: list[Result]) -> dict[str, np.ndarray]:
+    """The terms in bits/dim of the bounds over the longest chain, by split; entry t - 1 is that of step t."""
+    T = max(len(r.series[TERMS]) for r in measured)
+    longest = [r for r in measured if len(r.series[TERMS]) == T]
+    return {f"{r.protocol.get('split', TEST)} images": np.array(r.series[TERMS]) for r in reversed(longest)}
 
 
 class Scored(NamedTuple):
     """One score of one set of samples."""
 
     network: str
-    """What identifies the trained network."""
+    """A key of the trained network."""
     label: str
-    """The sampler."""
+    """Name of the sampler."""
     steps: int
     score: str
     value: float
@@ -80,22 +80,21 @@ LABELS = {
     "dpm_solver": "DPM-Solver++(2M)",
     "heun": "Heun (2 calls a step)",
 }
-"""Samplers as a reader knows them."""
+"""Names of samplers in the legend."""
 
 
 def scores(folder: Path) -> tuple[dict[str, dict[int, list[float]]], str]:
     """Scores by sampler and number of steps, below a folder of an ablation or of runs, and the score's name.
 
-    Of several scores that with the most values is taken, and only networks are kept of which some sampler has scores at
-    two numbers of steps; where these are several, labels name them. "fid_10000" is shown as FID-10000. Raises
-    ValueError where there is none.
+    Of several scores, the one with the most values is taken. Networks are left out if none of their samplers has scores
+    at two numbers of steps; labels name the network where there are several. "fid_10000" is named FID-10000. Raises
+    ValueError where no network is left.
     """
-    found = [*_cells(folder), *_results(folder)]
-    kinds = [one.score for one in found]
-    best = max(dict.fromkeys(kinds), key=kinds.count, default="")
-    kept = [one for one in found if one.score == best]
+    scored = [*_cells(folder), *_results(folder)]
+    names = [one.score for one in scored]
+    name = max(dict.fromkeys(names), key=names.count, default="")
     curves: dict[tuple[str, str], dict[int, list[float]]] = {}
-    for one in kept:
+    for one in (one for one in scored if one.score == name):
         curves.setdefault((one.network, one.label), {}).setdefault(one.steps, []).append(one.value)
     networks = {network for (network, _), points in curves.items() if len(points) > 1}
     if not networks:
@@ -103,9 +102,12 @@ def scores(folder: Path) -> tuple[dict[str, dict[int, list[float]]], str]:
             f"{folder} has no sampler with scores at two numbers of steps; python scripts/ablate.py "
             "--grid=configs/ablations/samplers.py makes a folder that has: give it as --workdir"
         )
-    named = lambda network, label: label if len(networks) == 1 else f"{network}: {label}"  # noqa: E731
-    shown = best.upper().replace("_", "-") if best.startswith(FID) else best
-    return {named(*key): points for key, points in sorted(curves.items()) if key[0] in networks}, shown
+    labelled = {
+        label if len(networks) == 1 else f"{network}: {label}": points
+        for (network, label), points in sorted(curves.items())
+        if network in networks
+    }
+    return labelled, name.upper().replace("_", "-") if name.startswith(FID) else name
 
 
 def _cells(folder: Path) -> Iterator[Scored]:
@@ -123,11 +125,11 @@ def _cells(folder: Path) -> Iterator[Scored]:
 
 
 CHAIN = frozenset({"sampler", "steps"})
-"""What the protocol of a score of samples has."""
+"""Keys that the protocol of a score of samples has."""
 
 
 def _results(folder: Path) -> Iterator[Scored]:
-    """Scores in the result files of runs; FID-N of another N is another score."""
+    """Scores in the result files of runs; FID-N with another N is another score."""
     for _, result in results.find(folder):
         p = result.protocol
         if result.name.startswith(SCORES) and p.keys() >= CHAIN:
@@ -138,15 +140,15 @@ def _results(folder: Path) -> Iterator[Scored]:
 
 
 def _network(config: ConfigDict) -> str:
-    """12 hex digits, the same for all configs whose trained network is the same but for its seed."""
+    """A hash of what determines the trained network, apart from the seed: 12 hex digits."""
     fixed = set() if config.diffusion.variance in LEARNED else {VARIANCE}
-    free = NO_RESULT | {ablation.SEED} | fixed
-    kept = {k: v for k, v in flatten(config).items() if k not in free and not k.startswith(("sample.", "eval."))}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+    other = NO_RESULT | {ablation.SEED} | fixed
+    keys = {k: v for k, v in flatten(config).items() if k not in other and not k.startswith(("sample.", "eval."))}
+    return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _label(chain: Mapping[str, Any], variance: str = "") -> str:
-    """A sampler as a reader knows it, the ancestral one with its variance where that is known."""
+    """Name of a sampler in the legend; with its variance for ancestral sampling in an ablation."""
     variance = f", {variance} variance".replace("_", "-") if variance else ""
     return LABELS.get(chain["sampler"], "{name}").format(
         name=chain["sampler"], eta=chain.get("eta") or 0.0, variance=variance
@@ -154,22 +156,22 @@ def _label(chain: Mapping[str, Any], variance: str = "") -> str:
 
 
 def guidance(folder: Path, step: int | None = None) -> tuple[dict[str, Curve], float]:
-    """The ways of guidance measured below a folder, by name, and the accuracy on held-out images.
+    """The measured curves of guidance below a folder, by kind, and the accuracy on held-out images.
 
-    Of several measurements of a run the newest step counts unless told. Raises ValueError where there is none.
+    `step` defaults to the newest. Raises ValueError where there is no measurement.
     """
-    found = [r for _, r in results.find(folder) if r.name == GUIDANCE and step in (None, r.protocol.get("step"))]
-    if not found:
+    measured = [r for _, r in results.find(folder) if r.name == GUIDANCE and step in (None, r.protocol.get("step"))]
+    if not measured:
         raise ValueError(
             f"{folder} has no measurement of guidance: python scripts/guidance.py --workdir={folder}, with "
-            "--classifier where there is one"
+            "--classifier if you have one"
         )
-    newest = max(r.protocol.get("step", 0) for r in found)
-    found = [r for r in found if r.protocol.get("step", 0) == newest]
+    newest = max(r.protocol.get("step", 0) for r in measured)
+    measured = [r for r in measured if r.protocol.get("step", 0) == newest]
     curves: dict[str, Curve] = {}
-    for r in found:
+    for r in measured:
         names = [name.removesuffix(", accuracy") for name in r.series if name.endswith(", accuracy")]
         for name in names:
             fields = [r.series["scale"], r.series[f"{name}, accuracy"], r.series[f"{name}, diversity"]]
             curves.setdefault(name, Curve(*(np.array(field) for field in fields)))
-    return curves, found[0].values["held_out_accuracy"]
+    return curves, measured[0].values["held_out_accuracy"]

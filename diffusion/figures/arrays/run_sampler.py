@@ -1,0 +1,140 @@
+"""Arrays that figures of images show, drawn by the trained network of a run.
+
+Row i of every array depends on the seed and on i alone.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion.core.process import Process
+from diffusion.core.respacing import Grid
+from diffusion.core.types import Array, Keys, Labels
+from diffusion.data.source import SMALL, Source
+from diffusion.data.transforms import to_pixels
+from diffusion.distributed import sharding
+from diffusion.experiment.build import Experiment
+from diffusion.experiment.registry import SAMPLERS
+from diffusion.metrics import samples
+from diffusion.metrics.image_means import padded
+from diffusion.metrics.neighbours import nearest
+from diffusion.sampling import Sampler, ancestral, editing, loop
+from diffusion.training.state import Params
+
+Pixels = np.ndarray
+"""uint8 [..., H, W, C]."""
+
+
+class RunSampler(NamedTuple):
+    """A trained network with its chain.
+
+    Arguments give steps as fractions of T, results as steps of the full chain.
+    """
+
+    experiment: Experiment
+    params: Params
+    seed: int = 0
+    grid: Grid | None = None
+    """Steps of the chain, by default those of the config."""
+    batch_size: int = 64
+
+    @property
+    def process(self) -> Process:
+        """The chain's process."""
+        return self.experiment.sampled(self.grid)
+
+    @property
+    def sampler(self) -> Sampler:
+        """The config's sampler for this chain."""
+        c = self.experiment.config.sample
+        return SAMPLERS[c.sampler](self.process, self.experiment.variance, c)
+
+    def samples(self, n: int) -> Pixels:
+        """[n, H, W, C]: the images that scripts/sample.py draws with this seed."""
+        run, classes = self.experiment.sampler(grid=self.grid), self.experiment.classes
+        batch = self.experiment.batch(min(self.batch_size, n))
+        return samples.draw(lambda keys, labels: run(self.params, keys, labels).x_0, n, batch, self.seed, classes)
+
+    def progressive(self, n: int, columns: int) -> tuple[Pixels, list[int]]:
+        """[n, columns, H, W, C]: x_0_hat at evenly spaced steps from T on, and the sample; and these steps.
+
+        The chains are those of `samples`. A chain of fewer steps has fewer columns.
+        """
+        ts = self.steps([1 - i / (columns - 1) for i in range(columns - 1)], lowest=1)
+        run = self.experiment.sampler(grid=self.grid, collect=tuple(ts))
+
+        def draw(params: Params, keys: Keys, labels: Labels) -> Array:
+            trajectory = run(params, keys, labels)
+            x_0_hats = jnp.moveaxis(trajectory.x_0_hats, 0, 1)
+            return jax.vmap(to_pixels)(jnp.concatenate([x_0_hats, trajectory.x_0[:, None]], axis=1))
+
+        return self.in_batches(draw)([self.keys(np.arange(n)), self._labels(np.arange(n))]), self.full_chain_steps(ts)
+
+    def forks(self, chains: int, ends: int, fractions: Sequence[float]) -> tuple[Pixels, Pixels, list[int]]:
+        """Ends [chains, S, ends, H, W, C] of ancestral chains that share x_t, x_t [chains, S, H, W, C], and the steps.
+
+        The sampler is ancestral whatever the config says: deterministic chains would not differ. Chains start as in
+        `samples`.
+        """
+        ts = self.steps(fractions)
+        row = np.arange(chains * ends)
+        shared, labels = self.keys(row // ends), self._labels(row // ends)
+        process, experiment = self.process, self.experiment
+        sampler = ancestral(process, experiment.variance)
+
+        def draw(params: Params, shared: Keys, own: Keys, labels: Labels, t: Array) -> editing.Fork:
+            x_T = loop.prior_sample(shared, process, experiment.shape)
+            return editing.fork(shared, own, process, sampler, experiment.denoise(params, labels, guided=True), x_T, t)
+
+        run = self.in_batches(lambda *args: jax.tree.map(to_pixels, draw(*args)))
+        own = [self.keys(chains + i * len(row) + row) for i in range(len(ts))]  # ends of no two forks share noise
+        results = [run([shared, keys, labels], t) for keys, t in zip(own, ts, strict=True)]
+        x_0, x_t = (
+            np.stack([result[i].reshape(chains, ends, *experiment.shape) for result in results], axis=1) for i in (0, 1)
+        )
+        return x_0, x_t[:, :, 0], self.full_chain_steps(ts)
+
+    def steps(self, fractions: Sequence[float], lowest: int = 0) -> list[int]:
+        """The chain's steps nearest to fractions of T, without repetitions; none below `lowest`."""
+        base = np.asarray(self.process.base_t)
+        nearest_steps = [int(np.argmin(np.abs(base - f * self.experiment.process.T))) for f in fractions]
+        return list(dict.fromkeys(max(lowest, t) for t in nearest_steps))
+
+    def full_chain_steps(self, steps: Sequence[int]) -> list[int]:
+        """Steps of the full chain that correspond to steps of this chain."""
+        return [int(self.process.base_t[t]) for t in steps]
+
+    def keys(self, index: np.ndarray) -> Keys:
+        """The random keys of rows or images with these numbers."""
+        return loop.image_keys(self.seed, jnp.asarray(index))
+
+    def _labels(self, index: np.ndarray) -> Labels:
+        return jnp.asarray(samples.labels(index, self.experiment.classes))
+
+    def in_batches(self, draw: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of (rows, *scalars): draw(params, *rows, *scalars), compiled, in batches on all devices."""
+        jitted, place = jax.jit(draw), sharding.split_axis(self.experiment.mesh)
+
+        def run(rows: Sequence[Array], *scalars: int) -> Any:
+            n = len(rows[0])
+            parts = []
+            for index in padded(np.arange(n), self.experiment.batch(min(self.batch_size, n))):
+                batch = [jax.device_put(row[index], place) for row in rows]
+                parts.append(jax.device_get(jitted(self.params, *batch, *(jnp.int32(s) for s in scalars))))
+            return jax.tree.map(lambda *arrays: np.concatenate(arrays)[:n], *parts)
+
+        return run
+
+
+def nearest_images(source: Source, drawn: Pixels, k: int) -> Pixels:
+    """[N, k, H, W, C]: the images of a set nearest to each of N, in pixels.
+
+    Raises ValueError for a set that is too large to hold, and for more neighbours than it has images.
+    """
+    if source.size * int(np.prod(source.shape)) > 8 * SMALL:
+        raise ValueError(f"{source.name}: {source.size} images of {source.shape} do not fit in memory for a search")
+    images = source.read(np.arange(source.size))[0] if source.arrays is None else source.arrays[0]
+    return images[nearest(drawn, images, k)[0]]
