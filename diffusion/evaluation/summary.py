@@ -80,12 +80,15 @@ def measure(subject: Subject, train: Source, held_out: Source, budget: Budget = 
         facts = sample_sets.facts(subject, chain)
         scored = list(scores.in_small(SCORES, samples, train, held_out, facts))
     return Summary(
-        pixels,
-        broken,
-        bound,
-        tuple(result for result, _ in scored),
-        tuple(line for _, lines in reversed(scored) for line in lines),
-        (*_cut("samples of the chain", n, c.sample.n), *_cut("held-out images for the exact bound", images, wanted)),
+        samples=pixels,
+        broken=broken,
+        bound=bound,
+        scores=tuple(result for result, _ in scored),
+        score_lines=tuple(line for _, lines in reversed(scored) for line in lines),
+        cuts=(
+            *_cut("samples of the chain", n, c.sample.n),
+            *_cut("held-out images for the exact bound", images, wanted),
+        ),
     )
 
 

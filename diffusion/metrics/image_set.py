@@ -1,5 +1,6 @@
 """Sets of uint8 images, read a block at a time: .npz files and folders of PNG files."""
 
+import math
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -119,6 +120,9 @@ def _archive(path: Path, shape: tuple[int, int, int]) -> ImageSet:
     try:
         with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as member:
             stored, fortran, dtype = _head(member)
+            size = archive.getinfo("arr_0.npy").file_size - member.tell()
+        if size != math.prod(stored) * dtype.itemsize:
+            raise ValueError(f"{size} bytes for an array of {list(stored)}")
     except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"--samples={path}: no .npz file with an array arr_0, or a damaged one ({reason})") from None
