@@ -1,11 +1,11 @@
-"""Trains a classifier on noised images, by which samples can be guided.
+"""Trains a classifier of noised images, for classifier guidance.
 
     python scripts/train_classifier.py                                     # handwritten digits, a minute on a CPU
     python scripts/sample.py --workdir=runs/digits --classifier=runs/digits_classifier --guidance=2 --label=3
 
-The config's data, diffusion, net, optim and train are read; diffusion must be that of the model to be guided. Prints
-the share of right answers on held-out images for t in each quarter of 1..T. Started again, it goes on from its newest
-checkpoint; on SIGTERM or Ctrl-C it saves and ends with status 75.
+Reads data, diffusion, net, optim and train of the config; diffusion must be that of the model to be guided. Prints the
+accuracy on held-out images for t in each quarter of 1..T. Started again, it resumes from its newest checkpoint; on
+SIGTERM or Ctrl-C it saves and exits with status 75.
 """
 
 import sys
@@ -30,15 +30,15 @@ def main() -> None:
     with Stop.on_signals(resumable=True) as stop:
         from diffusion.commands import train_classifier
 
-        shares = train_classifier.run(config, folder, say, stop)
+        shares = train_classifier.run(config, folder, report, stop)
     T = config.diffusion.T
     for i, share in enumerate(shares):
         first, last = i * T // len(shares) + 1, (i + 1) * T // len(shares)
         print(f"t {first:>4}..{last:<4}  {share:.1%} of held-out images right")
 
 
-def say(line: str) -> None:
-    """The console report goes to stderr, so that it does not mix with results."""
+def report(line: str) -> None:
+    """Prints a line of the report to stderr, so that stdout has the results alone."""
     print(line, file=sys.stderr, flush=True)
 
 

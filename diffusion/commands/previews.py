@@ -1,4 +1,4 @@
-"""Looks at a run on its way: previews, estimates of the bound, the gradient noise scale."""
+"""Evaluation during training: preview grids, estimates of the bound, the gradient noise scale."""
 
 from collections.abc import Callable
 from functools import partial
@@ -22,7 +22,6 @@ from diffusion.figures.points import scatter
 from diffusion.metrics import colour_drift, image_means, samples
 from diffusion.training import memory, noise_scale
 from diffusion.training.feed import Feed
-from diffusion.training.loop import Hooks
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir import results
 from diffusion.workdir.results import Result
@@ -35,83 +34,85 @@ GRID_SIDE = 512
 
 MOST_COLUMNS = 20
 
-BATCH = "out of memory with {images} images at a time; set config.{key} lower: it changes no result"
-
-
-def _cloud(pixels: np.ndarray) -> np.ndarray:
-    return scatter(to_points(pixels), GRID_SIDE)
-
-
-PICTURES: dict[tuple[int, ...], Callable[[np.ndarray], np.ndarray]] = {SHAPE: _cloud}
-"""H, W, C -> how images of it are shown, where that is not as a grid."""
+BATCH = "out of memory with {images} images at a time; set a lower config.{key}: it changes no result"
 
 
 def picture(pixels: np.ndarray, labels: int = 0) -> np.ndarray:
-    """Images [N, H, W, C] as one uint8 picture: a grid large enough to look at, or the points that they stand for.
+    """Images [N, H, W, C] as one uint8 picture: an enlarged grid, or a scatter plot where the images stand for points.
 
-    Where images have so many labels in turn, a grid has one column for each, up to MOST_COLUMNS.
+    With at most MOST_COLUMNS `labels`, which the images have in turn, a grid has one column for each.
     """
-    columns = labels if labels <= min(MOST_COLUMNS, len(pixels)) else 0
-    return PICTURES.get(pixels.shape[1:], partial(grid, columns=columns, min_side=GRID_SIDE))(pixels)
+    if pixels.shape[1:] == SHAPE:
+        return scatter(to_points(pixels), GRID_SIDE)
+    return grid(pixels, columns=labels if labels <= min(MOST_COLUMNS, len(pixels)) else 0, min_side=GRID_SIDE)
 
 
-def hooks(
-    ours: Experiment, held_out: Source, feed: Feed, budget: Budget, folder: Path, say: Callable[[str], None]
-) -> Hooks:
-    """Cheap looks at the state while training: a DDIM grid, an estimate of the bound, the noise scale if asked for.
+def preview(
+    experiment: Experiment, held_out: Source, budget: Budget, report: Callable[[str], None]
+) -> Callable[[Params], np.ndarray]:
+    """A function of parameters that draws config.sample.n images by a few DDIM steps, as one picture.
 
-    Each is cut down to the budget, but never below 4 images. Estimates go to eval/ in the folder, with their protocol.
-    `say` is told where a grid's colours are not those of the data.
+    Fewer, but at least 4, where the budget does not allow them. A drift of the colours from those of the data is
+    reported.
     """
-    c = ours.config
-    preview_steps = min(c.sample.preview_steps, c.diffusion.T)
-    preview = ours.sampler("ddim", respacing.parse(str(preview_steps)), eta=0.0)
-    n = max(budget.images(c.sample.n, preview_steps), min(4, c.sample.n))
-    batch = ours.batch(min(c.sample.batch_size, n))
-    steps = min(c.eval.quick_steps, ours.process.T)
-    estimate = ours.estimate(steps)
-    quick = min(c.eval.quick_n, held_out.size)
-    some = np.arange(max(budget.images(quick, steps), min(4, quick)))
-    eval_batch = ours.batch(min(c.eval.batch_size, len(some)))
-
+    c = experiment.config
+    steps = min(c.sample.preview_steps, c.diffusion.T)
+    sampler = experiment.sampler("ddim", respacing.parse(str(steps)), eta=0.0)
+    n = max(budget.images(c.sample.n, steps), min(4, c.sample.n))
+    batch = experiment.batch(min(c.sample.batch_size, n))
     levels = colour_drift.of_source(held_out)
 
     def draw(params: Params) -> np.ndarray:
-        run = lambda keys, labels: preview(params, keys, labels).x_0  # noqa: E731
+        run = lambda keys, labels: sampler(params, keys, labels).x_0  # noqa: E731
         with memory.advised(lambda: BATCH.format(key="sample.batch_size", images=batch)):
-            pixels = samples.draw(run, n, batch, c.seed, ours.classes)
+            pixels = samples.draw(run, n, batch, c.seed, experiment.classes)
         if line := colour_drift.warning(colour_drift.measure(pixels), levels):
-            say(f"WARNING     {line}")
-        return picture(pixels, ours.classes)
+            report(f"WARNING     {line}")
+        return picture(pixels, experiment.classes)
 
-    noise = gradient_noise(ours, feed) if c.eval.noise_scale else lambda state: {}  # noqa: ARG005
+    return draw
+
+
+def estimate(
+    experiment: Experiment, held_out: Source, feed: Feed, budget: Budget, folder: Path
+) -> Callable[[TrainState], dict[str, float]]:
+    """A function of the state that estimates the bound on held-out images, and the gradient noise scale if configured.
+
+    On config.eval.quick_n images, or fewer, but at least 4, where the budget does not allow them. Writes the result
+    with its protocol to eval/ in the folder.
+    """
+    c = experiment.config
+    steps = min(c.eval.quick_steps, experiment.process.T)
+    bound = experiment.estimate(steps)
+    most = min(c.eval.quick_n, held_out.size)
+    images = np.arange(max(budget.images(most, steps), min(4, most)))
+    batch = experiment.batch(min(c.eval.batch_size, len(images)))
+    noise = gradient_noise(experiment, feed) if c.eval.noise_scale else None
 
     def evaluate(state: TrainState) -> dict[str, float]:
-        with memory.advised(lambda: BATCH.format(key="eval.batch_size", images=eval_batch)):
-            columns = lambda *batch: estimate(state.ema, *batch)[:, None]  # noqa: E731
-            nats = image_means.measure(columns, held_out, some, eval_batch, c.seed)
-        mean, error = (float(bits_per_dim(x[0], int(np.prod(ours.shape)))) for x in (nats.mean, nats.error))
-        values = {"bits_per_dim": mean, "standard_error": error, **noise(state)}
-        if jax.process_index() > 0:
-            return values
-        facts = protocol.of_run(Subject(ours, state.ema, folder, int(state.step), raw=False)) | {
-            "split": "test",
-            "images": len(some),
-        }
-        facts |= {"steps_per_image": steps, "clip": clips(c), "seed": c.seed}
-        results.write(folder, Result("estimate", values, {}, facts))
+        with memory.advised(lambda: BATCH.format(key="eval.batch_size", images=batch)):
+            columns = lambda *batch: bound(state.ema, *batch)[:, None]  # noqa: E731
+            nats = image_means.measure(columns, held_out, images, batch, c.seed)
+        size = int(np.prod(experiment.shape))
+        mean, error = (float(bits_per_dim(x[0], size)) for x in (nats.mean, nats.error))
+        values = {"bits_per_dim": mean, "standard_error": error, **(noise(state) if noise else {})}
+        if jax.process_index() == 0:
+            subject = Subject(experiment, state.ema, folder, int(state.step), raw=False)
+            facts = protocol.of_run(subject) | {"split": "test", "images": len(images)}
+            facts |= {"steps_per_image": steps, "clip": clips(c), "seed": c.seed}
+            results.write(folder, Result("estimate", values, {}, facts))
         return values
 
-    return Hooks(draw, evaluate)
+    return evaluate
 
 
-def gradient_noise(ours: Experiment, feed: Feed) -> Callable[[TrainState], dict[str, float]]:
+def gradient_noise(experiment: Experiment, feed: Feed) -> Callable[[TrainState], dict[str, float]]:
     """The gradient noise scale at the raw parameters, from the next training batches with noise of their own."""
-    measure = jax.jit(partial(noise_scale.measure, ours.task(), feed.gather))
+    measure = jax.jit(partial(noise_scale.measure, experiment.task(), feed.gather))
 
     def noise(state: TrainState) -> dict[str, float]:
-        batches = feed.stack(list(islice(feed.batches(int(state.step)), ours.config.eval.noise_scale_batches)))
-        found = measure(state, jax.random.fold_in(state.key, NOISE_SCALE), feed.data, batches)
-        return {"noise_scale": float(found.ratio), "grad_trace": float(found.trace), "grad_square": float(found.square)}
+        batches = feed.stack(list(islice(feed.batches(int(state.step)), experiment.config.eval.noise_scale_batches)))
+        scale = measure(state, jax.random.fold_in(state.key, NOISE_SCALE), feed.data, batches)
+        return {"noise_scale": float(scale.ratio), "grad_trace": float(scale.trace), "grad_square": float(scale.square)}
 
     return noise

@@ -1,9 +1,10 @@
-"""What scripts do with an experiment: a run from start-up to closing report."""
+"""What scripts/train.py and scripts/ablate.py run: a training run, from its folder to its closing report."""
 
 import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,13 +24,14 @@ from diffusion.experiment.build import Experiment
 from diffusion.published.recipes import deviations
 from diffusion.runtime import text
 from diffusion.runtime.signals import Stop
-from diffusion.training import loop, memory, profiling
+from diffusion.training import actions, loop, memory, profiling
+from diffusion.training.actions import Action, Estimate, Report
 from diffusion.training.feed import Feed
-from diffusion.training.loop import Plan
-from diffusion.training.start import start
+from diffusion.training.log import Log
+from diffusion.training.progress import Progress
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir.checkpoint import shared
-from diffusion.workdir.run import Run, lock, open_run, read_run
+from diffusion.workdir.run import Run, lock, open_run
 from diffusion.workdir.streams import Streams
 from diffusion.workdir.writer import Silent, Writer
 
@@ -39,31 +41,103 @@ class Outcome(NamedTuple):
 
     summary: Summary
     first: int
-    """The step from which it went on; 0: it was done in one go."""
+    """The step that it resumed from; 0 where it was not interrupted."""
     step: int
 
 
-def plan(config: ConfigDict) -> Plan:
-    """The training loop's calendar."""
-    c = config.train
-    return Plan(
-        *(c.steps, c.batch_size, c.steps_per_dispatch),
-        *(c.log_every, c.sample_every, c.eval_every, c.checkpoint_every, c.keep_every, c.keep_best),
-    )
+def run(config: ConfigDict, folder: Path, report: Report, stop: Stop | None = None, profile: bool = False) -> Outcome:
+    """Trains in a folder, or resumes the run in it, and ends with the final measurements.
+
+    `report` prints one line. With `profile` a few steps are traced into the folder (training/profiling.py). The
+    compiler's settings must be in place (runtime/setup.py). Raises ValueError where the folder belongs to another
+    config or is in use, where config, data and devices do not fit together, and where the last state cannot be saved;
+    Diverged where the loss does not stay finite; Stopped, the state saved, when `stop` was requested. With several
+    processes all call it alike; process 0 reports and writes, and all of them write the checkpoints together.
+    """
+    since, stop, leads = time.monotonic(), stop or Stop(), jax.process_index() == 0
+    report = report if leads else _silent
+    source, held_out = build.sources(config)
+    validate(config, size=source.shape[0])
+    experiment = build.experiment(config, source.shape, source.classes, make_mesh())
+    with ExitStack() as stack:
+        owner = Run(config, source.shape, source.classes)
+        if leads:
+            stack.enter_context(lock(folder))
+        existing = shared(leads and open_run(folder, owner, devices(experiment)))
+        report(f"folder      {folder}" + (" (existing run)" if existing else ""))
+        cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", "memory only")
+        report(f"device      {devices(experiment)}, compiled programs cached in {cache}")
+        streams = Streams(folder, config.train.keep, about=owner.content)
+        stack.callback(streams.close)
+
+        abstract, initialise = experiment.fresh()
+        state = streams.resume(abstract, report)
+        if state is None:
+            state, first = initialise(), 0
+        else:
+            first = int(state.step)
+            report(f"checkpoint  resumed from step {first}")
+
+        feed, budget = experiment.feed(source), afford(experiment, state.params)
+        for line in describe(experiment, source, held_out, state, feed, budget.forward):
+            report(line)
+        feed = profiling.traced(feed, folder / "profile", report) if profile else feed
+        writer = stack.enter_context(closing(Writer(folder, first) if leads else Silent()))
+        c = config.train
+        progress = stack.enter_context(closing(Progress(first, c.steps, c.batch_size, report, since)))
+        training = loop.Training(experiment.task(), experiment.update(), feed, c.steps, c.steps_per_dispatch)
+        estimate = previews.estimate(experiment, held_out, feed, budget, folder)
+        preview = previews.preview(experiment, held_out, budget, progress.report)
+        log = Log(c.log_every, training.update.guard, writer, progress)
+        periodic = periodic_actions(c, streams, writer, progress.report, stop, estimate, preview)
+        with memory.advised(partial(out_of_memory.out_of_memory, experiment, abstract)):
+            state = loop.train(training, state, log, periodic, (streams.rolling, streams.kept), stop)
+
+        subject = Subject(experiment, state.ema, folder, int(state.step), raw=False)
+        summary = measure(subject, source, held_out, budget)
+        try:
+            if leads:
+                write(summary, subject, held_out)
+            finish(subject, summary, writer, report)
+        finally:  # where a full disk prevents the report too, the error is that of the state
+            streams.rolling.require(int(state.step), state)
+        return Outcome(summary, first, int(state.step))
+
+
+def periodic_actions(
+    c: ConfigDict,
+    streams: Streams,
+    writer: Writer,
+    report: Report,
+    stop: Stop,
+    estimate: Callable[[TrainState], dict[str, float]],
+    preview: Callable[[Params], Any],
+) -> list[Action]:
+    """What a run does beside its steps: each is a period of config.train and an action, performed in this order."""
+    score = Estimate(estimate, writer, report, stop)
+    best = [Action(c.eval_every, actions.keep_best(streams.kept, score, c.keep_every))] if c.keep_best else []
+    return [
+        Action(c.checkpoint_every, actions.save((streams.rolling, streams.kept), c.steps), first=True),
+        Action(c.eval_every, score),
+        *best,
+        Action(c.keep_every, actions.keep(streams.kept, score, c.keep_every), last=False),
+        Action(c.sample_every, actions.draw(preview, lambda state: state.ema, "", writer, report, stop)),
+        Action(c.sample_every, actions.draw(preview, lambda state: state.params, "_raw", writer, _silent, stop)),
+    ]
 
 
 def describe(
-    ours: Experiment, source: Source, held_out: Source, state: TrainState, feed: Feed, forward: float
+    experiment: Experiment, source: Source, held_out: Source, state: TrainState, feed: Feed, forward: float
 ) -> list[str]:
     """The start-up report: data, network, cost of a step, what is unusual. `forward`: operations on one image."""
-    c = ours.config
+    c = experiment.config
     height, width, channels = source.shape
-    where = "on the device" if feed.data else "streamed"
+    placement = "on the device" if feed.data else "streamed"
     return [
         f"data        {source.name}: {source.size} train and {held_out.size} held-out images of "
-        f"{height}x{width}x{channels}, {where}",
-        f"diffusion   {c.diffusion.schedule} schedule, T = {ours.process.T}, predicts {c.diffusion.parameterization}, "
-        f"{c.diffusion.variance} variance, objective {c.objective.name}",
+        f"{height}x{width}x{channels}, {placement}",
+        f"diffusion   {c.diffusion.schedule} schedule, T = {experiment.process.T}, predicts "
+        f"{c.diffusion.parameterization}, {c.diffusion.variance} variance, objective {c.objective.name}",
         f"network     {text.count(state.params):,} parameters, {text.quantity(forward, 'FLOP')} forward per image, "
         f"about {text.quantity(3 * forward * c.train.batch_size, 'FLOP')} per step of {c.train.batch_size} images",
         f"plan        {c.train.steps:,} steps, {c.train.steps * c.train.batch_size / source.size:.3g} epochs",
@@ -73,128 +147,49 @@ def describe(
     ]
 
 
-def describe_memory(program: Any, state: TrainState) -> str:
-    """Memory of a compiled training step on one device: the state and the largest set of temporaries."""
-    held, stats = text.size(state), program.memory_analysis()
-    if stats is None:
-        return f"memory      {text.quantity(held, 'B')} of state"
-    temporary = stats.temp_size_in_bytes
-    return (
-        f"memory      about {text.quantity(stats.argument_size_in_bytes + temporary, 'B')} on each device "
-        f"({text.quantity(held, 'B')} of parameters, averages and moments in all, "
-        f"{text.quantity(temporary, 'B')} of activations)"
-    )
+def devices(experiment: Experiment) -> str:
+    """The devices of an experiment's mesh."""
+    return text.describe_devices(list(experiment.mesh.devices.flat))
 
 
-def forward_flops(ours: Experiment, params: Params | None = None) -> float:
-    """Floating-point operations of one network evaluation of one image, as counted by XLA before optimisation.
+def forward_flops(experiment: Experiment, params: Params | None = None) -> float:
+    """Floating-point operations of one network evaluation of one image, as XLA counts them before optimisation.
 
-    They are those of the network as it reads, however it is computed (nets/cpu/layers.py). Of `params` only the shapes
-    count; without them the network is traced once more to find those.
+    They are those of the plain network, also where nets/cpu/ computes it in another way. Of `params` only the shapes
+    are used; without them the network is traced to find the shapes.
     """
     if params is None:
-        params = jax.eval_shape(ours.init, jax.random.key(0))
+        params = jax.eval_shape(experiment.init, jax.random.key(0))
     params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
-    x, t = jax.ShapeDtypeStruct((1, *ours.shape), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32)
+    x, t = jax.ShapeDtypeStruct((1, *experiment.shape), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32)
 
     def forward(params: Params, x: Any, t: Any) -> Any:
-        label = jnp.zeros(1, jnp.int32) if ours.net.classes else None
-        return ours.net.apply({"params": params}, x, t, label)
+        label = jnp.zeros(1, jnp.int32) if experiment.net.classes else None
+        return experiment.net.apply({"params": params}, x, t, label)
 
     return float((jax.jit(forward).lower(params, x, t).cost_analysis() or {}).get("flops", float("nan")))
 
 
-def afford(ours: Experiment, params: Params | None = None) -> Budget:
-    """What one look may cost on this platform; `params` as in forward_flops."""
-    limits = {"cpu": ours.config.eval.cpu_flop or float("inf")}
-    return Budget(limits.get(jax.default_backend(), float("inf")), forward_flops(ours, params))
+def afford(experiment: Experiment, params: Params | None = None) -> Budget:
+    """The compute budget of one preview or evaluation on this platform; `params` as in forward_flops."""
+    limit = experiment.config.eval.cpu_flop if jax.default_backend() == "cpu" else 0.0
+    return Budget(limit or float("inf"), forward_flops(experiment, params))
 
 
-def run(
-    config: ConfigDict,
-    folder: Path,
-    say: Callable[[str], None],
-    stop: Stop | None = None,
-    profile: bool = False,
-) -> Outcome:
-    """Trains in a folder, or goes on with what stopped there, and closes with the report; `say` prints a line.
-
-    With `profile` a few steps are traced into the folder (training/profiling.py).
-
-    The compiler's settings must be in place (runtime.configure). Raises ValueError where the folder belongs to another
-    config or is in use, where config, data and devices do not go together, and where the last state cannot be saved;
-    Diverged where the loss does not stay finite; Stopped, the state saved, when `stop` was asked for. With several
-    processes all call it alike, process 0 speaks and writes, and checkpoints are written together.
-    """
-    since, mesh = time.monotonic(), make_mesh()
-    devices = text.describe_devices(list(mesh.devices.flat))
-    source, held_out = build.sources(config)
-    validate(config, size=source.shape[0])
-    ours = build.experiment(config, source.shape, source.classes, mesh)
-    lead, known = jax.process_index() == 0, False
-    say = say if lead else lambda line: None  # noqa: ARG005
-    with ExitStack() as stack:
-        if lead:
-            stack.enter_context(lock(folder))
-            known = open_run(folder, Run(config, source.shape, source.classes), devices)
-        known = shared(known)  # the others come after process 0
-        there = read_run(folder)
-        say(f"folder      {folder}" + (" (taken up again)" if known else ""))
-        cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", "memory only")
-        say(f"device      {devices}, compiled programs kept in {cache}")
-        streams = Streams(folder, config.train.keep, there.content)
-        stack.callback(streams.close)
-        fresh, stop = ours.fresh(), stop or Stop()
-        like, make = fresh
-        saved = streams.resume(like, say)
-        if saved is not None:
-            like, make = saved, lambda: saved
-            say(f"checkpoint  goes on from step {int(saved.step)}")
-        first = int(saved.step) if saved is not None else 0
-
-        feed, calendar = ours.feed(source), plan(config)
-        feed = profiling.traced(feed, folder / "profile", say) if profile else feed
-        writer = stack.enter_context(closing(Writer(folder, first) if lead else Silent()))
-        with memory.advised(lambda: out_of_memory.out_of_memory(ours, like)):
-            with stop.deferred(), start(ours.task(), ours.update(), feed, calendar, like, make, first) as begun:
-                budget = afford(ours, like.params)
-                for line in describe(ours, source, held_out, like, feed, budget.forward):
-                    say(line)
-                hooks = previews.hooks(ours, held_out, feed, budget, folder, say)
-                programs, state = begun.programs(), begun.state()
-            for program in programs.values():
-                say(describe_memory(program, state))
-            state = loop.train(
-                *(ours.task(), ours.update(), feed, state, calendar, hooks, writer, streams.rolling, say),
-                stop=stop,
-                kept=streams.kept,
-                programs=programs,
-                since=since,
-            )
-        subject = Subject(ours, state.ema, folder, int(state.step), raw=False)
-        summary = measure(subject, source, held_out, budget)
-        try:
-            if lead:
-                write(summary, subject, held_out)
-            finish(ours, summary, int(state.step), folder, writer, say)
-        finally:  # where a full disk has stopped the report too, the state is what must be told of
-            streams.rolling.require(int(state.step), state)
-        return Outcome(summary, first, int(state.step))
-
-
-def finish(
-    ours: Experiment, summary: Summary, step: int, folder: Path, writer: Writer, say: Callable[[str], None]
-) -> None:
-    """The closing report: samples from the full chain, the exact bound on held-out images, scores of the samples."""
-    c = ours.config
-    path = folder / "samples" / f"step_{step:07d}.png"
+def finish(subject: Subject, summary: Summary, writer: Writer, report: Report) -> None:
+    """The final measurements, to the writer and the report: samples of the full chain, the exact bound, scores."""
+    experiment, step = subject.experiment, subject.step
+    path = subject.folder / "samples" / f"step_{step:07d}.png"
     if len(summary.samples):
-        picture = previews.picture(summary.samples, ours.classes)
-        path = writer.grid(step, f"step_{step:07d}_{c.sample.sampler}", picture)
+        name = f"step_{step:07d}_{experiment.config.sample.sampler}"
+        path = writer.grid(step, name, previews.picture(summary.samples, experiment.classes))
     if summary.bound:
         writer.scalars(step, {f"test/{name}": value for name, value in summary.bound.values.items()})
     if summary.distance:
         writer.scalars(step, {f"test/{summary.distance.name}": summary.distance.values[summary.distance.name]})
     for line in summary.lines():
-        say(line)
-    say(f"samples     {path}")
+        report(line)
+    report(f"samples     {path}")
+
+
+def _silent(line: str) -> None: ...

@@ -12,14 +12,15 @@ from ml_collections import ConfigDict
 from diffusion.config.config import flatten
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process
+from diffusion.core.timesteps import uniform
 from diffusion.core.types import Array, Image, Labels, OneKey, PerExample, Time
 from diffusion.experiment.registry import CONVENTIONS, DTYPES, adam, time_scale
 from diffusion.nets.classifier import Classifier, Logits
 from diffusion.nets.net import Net
 from diffusion.sampling.guidance import Interval, Labelled, Scale, classifier_guided, label_guided
-from diffusion.training import classifier
-from diffusion.training.classifier import Problem, State
-from diffusion.training.state import Params
+from diffusion.training import classifier, state
+from diffusion.training.classifier import Problem
+from diffusion.training.state import Params, TrainState
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.run import read_run
 
@@ -126,14 +127,14 @@ def problem(config: ConfigDict, classes: int, process: Process) -> Problem:
     return Problem(process, apply, time_scale(config), config.data.flip)
 
 
-def create_state(config: ConfigDict, shape: tuple[int, int, int], classes: int) -> State:
+def create_state(config: ConfigDict, shape: tuple[int, int, int], classes: int) -> TrainState:
     """The state of a classifier before the first update."""
 
     @jax.jit
-    def make(seed: Array) -> State:
+    def make(seed: Array) -> TrainState:
         init_key, train_key = jax.random.split(jax.random.key(seed))
         params = network(config, classes).init(init_key, jnp.zeros((1, *shape)), jnp.zeros(1))["params"]
-        return classifier.create(params, adam(config.optim), train_key)
+        return state.create(params, adam(config.optim), uniform(config.diffusion.T), train_key)
 
     return make(jnp.uint32(config.seed))
 
@@ -145,9 +146,8 @@ def load(folder: Path, config: ConfigDict, shape: tuple[int, int, int], classes:
     ValueError where there is none, and where it was trained for other images, other classes or another process.
     """
     run = read_run(folder)
-    store = Checkpoints(folder / FOLDER)
-    step = store.latest()
-    if step is None:
+    checkpoints = Checkpoints(folder / FOLDER)
+    if checkpoints.latest() is None:
         raise ValueError(
             f"config.sample.classifier: {folder} holds no classifier; give the folder of a run of "
             "scripts/train_classifier.py, or train one there"
@@ -160,11 +160,9 @@ def load(folder: Path, config: ConfigDict, shape: tuple[int, int, int], classes:
             f"config.sample.classifier: {folder} was trained for another model: {'; '.join(different)}; train one for "
             "this model with scripts/train_classifier.py"
         )
-    try:
-        state = store.restore(step, create_state(run.config, run.shape, run.classes))
-    finally:
-        store.close()
-    return Learnt(problem(run.config, run.classes, process), jax.device_get(state.ema), run.classes)
+    restored = classifier.restore(checkpoints, create_state(run.config, run.shape, run.classes))
+    assert restored is not None, "it has a newest step"
+    return Learnt(problem(run.config, run.classes, process), jax.device_get(restored.ema), run.classes)
 
 
 def _levels(config: ConfigDict) -> dict[str, object]:

@@ -1,9 +1,9 @@
-"""Memory that stays with the process, for steps that are computed on CPUs. Imports nothing heavy.
+"""Settings of the C library's allocator for training on CPUs. Imports nothing heavy.
 
-A compiled step asks for its activations in one block and frees it at its end. The GNU C library maps a block of more
-than 32 MB anew every time and gives it back at once, so that in every step the system clears the same pages again, 4 kB
-by 4 kB. Here the library is told to keep what is freed, in one heap, and the system to back that heap with huge pages.
-What that gains is in docs/benchmarks.md.
+A compiled step allocates its activations in one block and frees it at its end. The GNU C library maps every block of
+more than 32 MB anew and returns it at once, so the system clears the same pages in every step. With these settings
+freed memory stays in one heap of huge pages. Without them a step of configs/digits.py takes 20% to 30% more processor
+time (250 instead of 200 ms, of which 50 instead of 3 ms are the system's).
 """
 
 import ctypes
@@ -15,49 +15,49 @@ from importlib.util import find_spec
 from pathlib import Path
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
-"""Names that <malloc.h> has for what mallopt sets."""
+"""Parameters of mallopt, from <malloc.h>."""
 NEVER = -1
-"""The trim threshold of a heap that gives nothing back."""
+"""The trim threshold of a heap that never shrinks."""
 MADV_HUGEPAGE = 14
 
 OWN = re.compile(r"MALLOC_\w+|GLIBC_TUNABLES|LD_PRELOAD")
-"""Variables by which a user has chosen an allocator, or its settings."""
+"""Environment variables by which a user chooses an allocator or its settings."""
 ACCELERATORS = ("jax_plugins", "libtpu")
-"""Packages through which jax finds devices other than CPUs."""
+"""Packages by which jax finds devices other than CPUs."""
 CPU = "cpu"
 
 OVERCOMMIT, STRICT = Path("/proc/sys/vm/overcommit_memory"), "2"
-"""Where the system says how it counts addresses, and what it says where they count as memory."""
+"""The file with the system's overcommit mode, and the mode in which reserved addresses count as memory."""
 
 PAD = 2**26
-"""Bytes by which the heap grows once what was reserved is used up."""
+"""Bytes by which the heap grows once the reserve is used up."""
 
 
 def keep() -> bool:
-    """Keeps memory that is freed; returns whether. Must come before jax's threads are started.
+    """Makes freed memory stay in the process; returns whether it does. Call it before jax starts threads.
 
-    Does nothing where another device than a CPU may compute the steps, on another C library than glibc, and where the
-    environment has settings of an allocator already.
+    Does nothing where an accelerator may compute the steps, with a C library other than glibc, and where the user has
+    set an allocator in the environment.
     """
     if any(OWN.fullmatch(name) for name in os.environ) or not computes_here():
         return False
     library = glibc()
     if library is None:
         return False
-    kept = [library.mallopt(name, value) for name, value in ((M_ARENA_MAX, 1), (M_MMAP_MAX, 0))]
-    kept.append(library.mallopt(M_TRIM_THRESHOLD, NEVER))
+    settings = ((M_ARENA_MAX, 1), (M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, NEVER))
+    accepted = [library.mallopt(name, value) for name, value in settings]
     _reserve(library)
-    return all(kept)
+    return all(accepted)
 
 
 def computes_here() -> bool:
-    """Whether jax will compute on CPUs: it is told to, or has nothing else to find devices by."""
-    told = os.environ.get("JAX_PLATFORMS", "")
-    return told == CPU if told else not any(find_spec(name) for name in ACCELERATORS)
+    """Whether jax will compute on CPUs: JAX_PLATFORMS says so, or no package for other devices is installed."""
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    return platforms == CPU if platforms else not any(find_spec(name) for name in ACCELERATORS)
 
 
 def glibc() -> ctypes.CDLL | None:
-    """The C library of this process if it is GNU's."""
+    """The C library of this process, if it is GNU's."""
     if not sys.platform.startswith("linux"):
         return None
     library = ctypes.CDLL(None)
@@ -65,7 +65,7 @@ def glibc() -> ctypes.CDLL | None:
 
 
 def counted() -> bool:
-    """Whether the system counts addresses that are not used as memory, which others then would not get."""
+    """Whether the system counts reserved addresses as memory, so that a reserve would take it from others."""
     try:
         return OVERCOMMIT.read_text().strip() == STRICT
     except OSError:
@@ -73,12 +73,11 @@ def counted() -> bool:
 
 
 def _reserve(library: ctypes.CDLL) -> None:
-    """Grows the heap by half of the machine's memory, in addresses alone, and asks for huge pages there.
+    """Reserves addresses for half of the machine's memory in the heap, with huge pages.
 
-    Where addresses are limited or count as memory, or so many are not to be had, the heap grows as it needs to, in
-    ordinary pages.
+    Where addresses are limited or count as memory, or the reserve fails, the heap grows on demand in ordinary pages.
     """
-    import resource  # not there on every system
+    import resource  # missing on some systems
 
     kinds = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
     if any(resource.getrlimit(kind)[0] != resource.RLIM_INFINITY for kind in kinds) or counted():

@@ -1,14 +1,14 @@
-"""Ending on a signal: the first SIGTERM or SIGINT ends the run at the next safe point, the second at once.
+"""Stopping on a signal: the first SIGTERM or SIGINT stops the run at the next safe point, the second at once.
 
-    with Stop.on_signals(resumable=True) as stop:      # from here a signal raises Stopped, as Ctrl-C would
-        with stop.deferred():                          # in here it only sets a flag, which
-            while not stop.agreed():                   # is looked at where the state is whole
+    with Stop.on_signals(resumable=True) as stop:      # a signal raises Stopped, like Ctrl-C
+        with stop.deferred():                          # here it only sets a flag
+            while not stop.agreed():                   # which is checked between steps
                 ...
-                with stop.interruptible():             # work that may be dropped: Stopped again
+                with stop.interruptible():             # raises Stopped again: for work that may be lost
                     ...
 
-Python runs a signal's handler between two bytecodes, so not during a compilation or a wait for the device. A thread
-that reads the signals' wake-up pipe says at once that one has come, and ends the process on the second.
+Python runs a signal's handler between two bytecodes, so not during a compilation or while waiting for the device. A
+thread that reads the signals' wake-up pipe reports the first one at once and ends the process on the second.
 """
 
 import os
@@ -22,11 +22,11 @@ from functools import partial
 from typing import Any
 
 STOPPED = 75
-"""Exit status of a run that was stopped by a signal and goes on when it is started again (EX_TEMPFAIL)."""
+"""Exit status of a run that was stopped by a signal and resumes when it is started again (EX_TEMPFAIL)."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 TWICE = 0.1
-"""Seconds within which several signals count as one: launchers and shells pass the same one on more than once."""
+"""Seconds within which several signals count as one: launchers and shells may forward the same one twice."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -38,7 +38,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class Stop:
-    """Whether a signal has come. One that is never connected to signals (Stop()) never stops anything."""
+    """Whether a signal has arrived. Stop() itself is not connected to signals and never stops anything."""
 
     def __init__(self, resumable: bool = False):
         self._resumable = resumable
@@ -50,10 +50,10 @@ class Stop:
     @classmethod
     @contextmanager
     def on_signals(cls, resumable: bool = False) -> Iterator["Stop"]:
-        """A Stop that SIGTERM and SIGINT reach; in a thread other than the main one, which gets no signals, none do.
+        """A Stop that receives SIGTERM and SIGINT; outside the main thread, which alone gets signals, it receives none.
 
-        resumable: the status is 75, whatever the signal; else 128 + its number. A signal that the process was started
-        to ignore stays ignored.
+        resumable: the exit status is 75 whatever the signal, otherwise 128 + its number. A signal that the process
+        ignored from its start stays ignored.
         """
         stop = cls(resumable)
         if threading.current_thread() is not threading.main_thread():
@@ -79,22 +79,22 @@ class Stop:
 
     @property
     def asked(self) -> bool:
-        """Whether a signal has come to this process."""
+        """Whether this process has received a signal."""
         return self._number > 0
 
     def stopped(self) -> Stopped:
-        """What to raise at a safe point."""
+        """The exception to raise at a safe point."""
         name = f" by {signal.Signals(self._number).name}" if self._number else ""
         if self._resumable:
-            return Stopped(f"stopped{name}: start it again to go on", STOPPED)
+            return Stopped(f"stopped{name}: start it again to resume", STOPPED)
         return Stopped(f"interrupted{name}", 128 + (self._number or signal.SIGINT))
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Within, a signal raises nothing: ask `agreed`."""
+        """Inside, a signal raises nothing; check `agreed`."""
         before, self._deferred = self._deferred, True
         if self._armed:
-            self._arm()  # jax.distributed puts a handler of its own in place of ours
+            self._arm()  # jax.distributed replaces the handlers by its own
         try:
             yield
         finally:
@@ -102,9 +102,9 @@ class Stop:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Within, a signal raises Stopped: for work whose result may be lost.
+        """Inside, a signal raises Stopped: for work whose result may be lost.
 
-        With several processes it does not, for the others would wait for this one.
+        With several processes it does not: the others would wait for this one.
         """
         import jax
 
@@ -117,26 +117,26 @@ class Stop:
                 raise self.stopped()
             yield
             if self.asked:
-                raise self.stopped()  # the exception was raised where it went lost, such as in a destructor
+                raise self.stopped()  # the exception was lost, for example in a destructor
         finally:
             self._deferred = before
 
     def agreed(self, wait: bool = False) -> bool:
-        """Whether any process was asked to stop: the same answer in all of them. To be called by all of them alike.
+        """Whether any process has received a signal: the same answer in all of them, which must all call this.
 
-        With several processes the answer is that of the call before, whose sum over processes was computed behind the
-        training steps, so that no device waits; with `wait` it is that of this call.
+        With several processes the answer is that of the previous call, whose sum over processes was computed behind
+        the training steps, so that no device waits; with `wait` it is that of this call.
         """
         import jax
 
         if jax.process_count() == 1:
             return self.asked
         before, self._pending = self._pending, self._total()
-        known = self._pending if wait else before
-        return known is not None and int(known) > 0
+        total = self._pending if wait else before
+        return total is not None and int(total) > 0
 
     def _total(self) -> Any:
-        """How many devices belong to processes that were asked to stop, as an array that is the same everywhere."""
+        """The number of devices of processes that received a signal, as an array that all processes share."""
         import jax
         import jax.numpy as jnp
         import numpy as np
@@ -162,7 +162,7 @@ class Stop:
             raise self.stopped()
 
     def _watch(self, pipe: int) -> None:
-        """The thread that sees signals at once."""
+        """Runs in the thread that sees signals at once."""
         with os.fdopen(pipe, "rb", buffering=0) as ends:
             while byte := ends.read(1):
                 number = byte[0]
@@ -182,12 +182,9 @@ class Stop:
 
 
 def _unraisable(usual: Callable[[Any], object], lost: Any) -> None:
-    """What Python reports of an exception that went lost in a destructor or a callback: nothing if it is ours.
-
-    The run ends all the same, where `asked` is looked at next.
-    """
+    """Hides Python's report of a Stopped lost in a destructor or a callback: the next check of `asked` raises."""
     if not isinstance(lost.exc_value, Stopped):
         usual(lost)
 
 
-_NOTICE = b"stopping    the step under way is finished and the state saved; a second signal ends the process at once\n"
+_NOTICE = b"stopping    after the current step, which is saved; a second signal ends the process at once\n"

@@ -1,4 +1,4 @@
-"""What a run tells its user: the start-up report, durations, warnings before time is lost."""
+"""Numbers in reports: counts, sizes, durations, quantities, and a warning about a long run."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 LONG_SECONDS = 14 * 24 * 3600.0
-"""A run that would take longer than this is told so."""
+"""A longer run is warned about."""
 
 
 def count(tree: object) -> int:
@@ -23,7 +23,7 @@ def size(tree: object) -> int:
 
 
 def duration(seconds: float) -> str:
-    """A duration in the two units that a person would use: 45 s, 3 min 20 s, 2 h 5 min, 3 d 4 h."""
+    """A duration in its two largest units: 45 s, 3 min 20 s, 2 h 5 min, 3 d 4 h."""
     total = round(seconds)
     units = [("d", 86400), ("h", 3600), ("min", 60), ("s", 1)]
     for (name, length), (next_name, next_length) in pairwise(units):
@@ -51,11 +51,11 @@ FASTER = {
     "cpu": ["run it on a GPU or TPU (install jax for it: pip install 'jax[cuda13]' or 'jax[tpu]'), or"],
     "gpu": ["run it on several GPUs (all that are visible are used), or with --config.net.dtype=bfloat16, or"],
 }
-"""What to do about a long run, by platform."""
+"""Advice for a long run, by platform."""
 
 
 def too_long(seconds: float, platform: str) -> list[str]:
-    """What to say of a run that would take `seconds`; nothing where that is bearable."""
+    """The warning about a run that would take `seconds`, in lines; none below LONG_SECONDS."""
     if seconds < LONG_SECONDS:
         return []
     return [

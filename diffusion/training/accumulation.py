@@ -1,7 +1,7 @@
-"""A batch taken in parts, one after the other: the memory of a part, the gradient of the whole.
+"""Gradient accumulation: a batch computed in parts, one after the other, with the gradient of the whole.
 
 Every random number is that of the whole batch. Flips, t and noise are drawn before the batch is divided; the dropout
-masks of a part are its rows of the masks that the whole batch would have had.
+masks of a part are its rows of the masks of the whole batch.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from diffusion.nets.cpu.random_bits import kept
 def split(batch: Any, parts: int) -> Any:
     """[B, ...] -> [parts, B / parts, ...], part j holding rows j, j + parts, j + 2 parts, ...
 
-    Strided, so that each device takes an equal share of every part from the rows that it has, and none travels.
+    Strided, so that each device has an equal share of every part and no row moves between devices.
     """
     return jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
 
@@ -51,12 +51,11 @@ def accumulate(one: Callable[[Any], tuple[Any, Any]], batch: Any, parts: int) ->
 
 @contextmanager
 def dropout_rows(part: Array, parts: int) -> Iterator[None]:
-    """Inside, every nn.Dropout of a network that is traced drops what it would drop in these rows of the whole batch.
+    """Inside, every nn.Dropout of a traced network uses the rows of this part of the mask of the whole batch.
 
-    Each layer's mask is drawn for the whole batch, from the key that the layer would use without this, and the rows of
-    the part are taken from it; that is exact for every generator of random numbers and every version of it. A compiler
-    that fuses computes the rows alone; where it does not, `parts` times as many bits are drawn as are used, for one
-    layer at a time.
+    Each layer's mask is drawn for the whole batch from the layer's usual key, and the rows of the part are taken from
+    it, so it is exact for every random number generator. Where the compiler does not fuse the two, `parts` times as
+    many bits are drawn as are used, for one layer at a time.
     """
 
     def instead(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
@@ -77,6 +76,6 @@ def dropout_rows(part: Array, parts: int) -> Iterator[None]:
 
 
 def _fresh(key: OneKey, part: Array) -> OneKey:
-    """The same key, tied to the part: else the masks of all layers would be drawn before the first part, and kept."""
+    """The same key, tied to the part: otherwise the masks of all layers would be drawn before the first part."""
     data, _ = jax.lax.optimization_barrier((jax.random.key_data(key), part))
     return jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))

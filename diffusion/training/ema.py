@@ -13,7 +13,7 @@ def decay(step: Array, final: float, warmup: bool) -> Array:
     """The decay used by update number step + 1.
 
     0 at step 0, so that the average starts from the first updated parameters (published DDPM code), then `final`; with
-    `warmup`, min(final, (1 + step) / (10 + step)), under which the start of a short run is forgotten.
+    `warmup`, min(final, (1 + step) / (10 + step)), with which a short run forgets its initial weights.
     """
     later = jnp.minimum(final, (1.0 + step) / (10.0 + step)) if warmup else jnp.float32(final)
     return jnp.where(step == 0, 0.0, later)
@@ -26,12 +26,5 @@ def update(ema: Any, params: Any, rate: Array) -> Any:
 
 @partial(jax.jit, inline=True)
 def _update(e: Array, p: Array, rate: Array) -> Array:
-    """Of one leaf; traced once for each shape."""
+    """The update of one leaf; traced once for each shape."""
     return e + (1.0 - rate) * (p.astype(jnp.float32) - e)
-
-
-def distance(ema: Any, params: Any) -> Array:
-    """Root of the summed squared difference of two parameter trees: an average that never moves shows here."""
-    return jnp.sqrt(
-        sum(jnp.sum((e - p) ** 2) for e, p in zip(jax.tree.leaves(ema), jax.tree.leaves(params), strict=True))
-    )

@@ -1,7 +1,7 @@
 """Batches for the training step: gathered on the device from resident pixels, or streamed from the host.
 
 Either way row i of step s is stream position s * batch_size + i: a batch is a pure function of (seed, step). With
-several processes each draws and reads the rows of its own devices alone; a resident set is whole on every device.
+several processes each reads only the rows of its own devices; a resident set is stored on every device.
 """
 
 import zlib
@@ -20,10 +20,10 @@ from diffusion.training.step import Gather
 
 
 class Feed(NamedTuple):
-    """Where batches come from."""
+    """A source of training batches."""
 
     data: Any
-    """Arrays passed to every dispatch unchanged: the resident data set, or nothing."""
+    """Arrays passed unchanged to every compiled call: the resident data set, or nothing."""
     gather: Gather
     batches: Any
     """batches(first_step) -> iterator of per-step pytrees of host arrays; `stack` puts k of them on the devices."""
@@ -42,14 +42,14 @@ class Feed(NamedTuple):
 
 
 def fits(source: Source, limit_mb: int) -> bool:
-    """Whether a data set can live on the device: in memory already, and within `limit_mb` MiB of pixels."""
+    """Whether a data set can be stored on the device: it is in memory and has at most `limit_mb` MiB of pixels."""
     return source.arrays is not None and source.size * int(np.prod(source.shape)) <= limit_mb * 2**20
 
 
 def resident(source: Source, seed: int, batch_size: int, mesh: Mesh) -> Feed:
-    """The whole set on every device as uint8; a step receives indices alone, and gathers on the device."""
+    """The whole set on every device as uint8; a step receives indices and gathers on the device."""
     assert source.arrays is not None, "checked by fits()"
-    _alike(source, _checksum(source.arrays) if jax.process_count() > 1 else 0)
+    _require_same_data(source, _checksum(source.arrays) if jax.process_count() > 1 else 0)
     data = tuple(hosts.put(array, sharding.replicated(mesh)) for array in source.arrays)
     rows = _rows(mesh, batch_size)
 
@@ -67,8 +67,8 @@ def resident(source: Source, seed: int, batch_size: int, mesh: Mesh) -> Feed:
 
 
 def streamed(source: Source, seed: int, batch_size: int, mesh: Mesh, threads: int) -> Feed:
-    """Batches read by worker threads ahead of the step that needs them; each host reads its own rows."""
-    _alike(source)
+    """Batches that worker threads read ahead of the steps; each host reads its own rows."""
+    _require_same_data(source)
     rows = _rows(mesh, batch_size)
 
     def gather(data: Any, batch: tuple[Pixels, Labels]) -> tuple[Pixels, Labels]:  # noqa: ARG001
@@ -90,23 +90,23 @@ def _rows(mesh: Mesh, batch_size: int) -> np.ndarray:
     return hosts.local_rows([index for index in held.values() if index is not None], batch_size)
 
 
-def _alike(source: Source, digest: int = 0) -> None:
-    """Raises ValueError, in every process, where one of them reads another data set than process 0."""
+def _require_same_data(source: Source, digest: int = 0) -> None:
+    """Raises ValueError, in every process, where one of them has other data than process 0."""
     own = np.array([source.size, *source.shape, source.classes, digest], np.uint32)
-    found = hosts.all_gather(own)
-    others = np.flatnonzero((found != found[:1]).any(axis=1)).tolist()
+    facts = hosts.all_gather(own)
+    others = np.flatnonzero((facts != facts[:1]).any(axis=1)).tolist()
     if others:
         raise ValueError(
-            f"process {', '.join(map(str, others))} of {len(found)} reads other data than process 0: "
-            f"{_described(found[others[0]])} there, {_described(found[0])} here; give every host the same files"
+            f"process {', '.join(map(str, others))} of {len(facts)} reads other data than process 0: "
+            f"{_described(facts[others[0]])} instead of {_described(facts[0])}; give every host the same files"
         )
 
 
 def _checksum(arrays: tuple[np.ndarray, ...]) -> int:
-    found = 0
+    digest = 0
     for array in arrays:
-        found = zlib.crc32(np.ascontiguousarray(array).data, found)
-    return found
+        digest = zlib.crc32(np.ascontiguousarray(array).data, digest)
+    return digest
 
 
 def _described(facts: np.ndarray) -> str:

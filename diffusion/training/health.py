@@ -1,9 +1,8 @@
-"""Whether an update is fit to be made. Judged and counted on the device, so that no step waits for the host.
+"""Which updates are skipped: decided and counted on the device, so that no step waits for the host.
 
 An update whose loss or gradient norm is not finite, or whose gradient norm is a spike, is skipped: parameters, average,
-moments and the history of losses stay what they were, bit for bit, and only the step number goes on, so that later
-steps see the batches and the noise that they would have seen. The counters are part of the training state: a resumed
-run counts on.
+moments and the history of losses stay bit for bit as they were. Only the step number advances, so that later steps see
+the same batches and noise as without the skip. The counters are part of the training state.
 """
 
 from functools import partial
@@ -15,43 +14,43 @@ import jax.numpy as jnp
 from diffusion.core.types import Array
 
 DECAY = 0.99
-"""Of the running mean of the gradient norm: it looks back some 100 updates."""
+"""Decay of the running mean of the gradient norm: it covers about 100 updates."""
 
 SETTLED = 100
 """Norms in the running mean before anything counts as a spike: norms change fast at the start."""
 
 
 class Guard(NamedTuple):
-    """What is skipped, and when to give up."""
+    """Which updates are skipped, and when training ends."""
 
     patience: int = 10
-    """Updates in a row that are skipped because something is not finite; from then on none is made."""
+    """After so many updates in a row that were not finite, all later ones are skipped."""
     spike: float = 0.0
-    """A gradient norm above this factor times its running mean is skipped too; 0: none is."""
+    """An update whose gradient norm exceeds this factor times the running mean is skipped; 0: none is."""
 
 
 class Health(NamedTuple):
-    """The counters."""
+    """Counters of the skipped updates."""
 
     streak: Array
-    """Updates skipped in a row up to now since something was not finite; 0: the last one was finite."""
+    """Updates in a row, up to the last one, that were skipped because something was not finite."""
     since: Array
-    """The step whose update began the newest streak; -1: there was none."""
+    """The step whose update began the latest streak; -1: there was none."""
     culprit: Array
-    """What was not finite then: the first of `names`."""
+    """What was not finite first at that step, as an index into `names`."""
     skipped: Array
-    """Updates skipped in all, spikes among them."""
+    """Skipped updates in all, spikes included."""
     norm: Array
-    """Exponential mean of the gradient norm, started at 0; kept where spikes are looked for."""
+    """Exponential mean of the gradient norm, started at 0; updated only where spikes are detected."""
     seen: Array
-    """How many norms are in it."""
+    """The number of norms in it."""
 
 
 class Verdict(NamedTuple):
-    """What is thought of one update."""
+    """The decision about one update."""
 
     fit: Array
-    """Whether it is made."""
+    """Whether the update is made."""
     finite: Array
     """Whether loss and gradient norm are finite."""
     norm: Array
@@ -66,15 +65,15 @@ def start() -> Health:
 
 
 def judge(guard: Guard, health: Health, step: Array, loss: Array, grads: Any) -> Verdict:
-    """Judges the update of one step by its loss and its gradient.
+    """Whether the update of a step is made, from its loss and its gradient.
 
-    Nothing is read that the step does not read anyway: the squares summed here are those of the norm that is logged and
-    clipped. They overflow where an element is above 1e19, which counts as not finite: Adam's second moment would too.
-    Once the streak is as long as guard.patience every later update is skipped, finite or not, so the state stays the
-    last good one however late the host hears of it.
+    Costs no extra pass over memory: the sum of squares is also that of the norm that is logged and clipped. It
+    overflows where an element is above 1e19, which counts as not finite: Adam's second moment would overflow too. Once
+    the streak is as long as guard.patience every later update is skipped, finite or not: the state stays the last good
+    one, however late the host reads the counters.
 
-    A spike enters the running mean as the largest norm that is none, so that a lasting rise is followed: the limit
-    grows with it until updates are made again. The mean is divided by 1 - DECAY^seen, as Adam's are.
+    A spike enters the running mean as the limit itself, so the limit follows a lasting rise until updates are made
+    again. The mean is divided by 1 - DECAY^seen, as Adam's moments are.
     """
     squares = [sum_of_squares(leaf) for leaf in jax.tree.leaves(grads)]
     norm = jnp.sqrt(sum(squares, jnp.float32(0)))
@@ -86,9 +85,9 @@ def judge(guard: Guard, health: Health, step: Array, loss: Array, grads: Any) ->
     fit, mean, seen = sound, health.norm, health.seen
     if guard.spike:
         limit = guard.spike * mean / jnp.maximum(1.0 - DECAY ** seen.astype(jnp.float32), 1e-6)
-        known = (seen >= SETTLED) & (mean > 0)
-        fit = sound & ~(known & (norm > limit))
-        mean = jnp.where(sound, DECAY * mean + (1 - DECAY) * jnp.where(known, jnp.minimum(norm, limit), norm), mean)
+        settled = (seen >= SETTLED) & (mean > 0)
+        fit = sound & ~(settled & (norm > limit))
+        mean = jnp.where(sound, DECAY * mean + (1 - DECAY) * jnp.where(settled, jnp.minimum(norm, limit), norm), mean)
         seen = seen + sound
     after = Health(
         streak=jnp.where(sound, 0, health.streak + 1),
@@ -102,7 +101,7 @@ def judge(guard: Guard, health: Health, step: Array, loss: Array, grads: Any) ->
 
 
 def sum_of_squares(x: Array) -> Array:
-    """The sum of x^2 in float32, as a product of x with itself: a CPU's sums over a whole array are far slower."""
+    """The sum of x^2 in float32, as a dot product: XLA's sums over a whole array are far slower on CPUs."""
     x, axes = x.astype(jnp.float32), tuple(range(x.ndim))
     return jax.lax.dot_general(x, x, ((axes, axes), ((), ())), precision="highest")
 
@@ -122,7 +121,7 @@ def _either(fit: Array | bool, new: Array, old: Array) -> Array:
 
 
 def names(params: Any) -> tuple[str, ...]:
-    """What Health.culprit counts: the loss, the gradient of each parameter by path, the norm of them all."""
+    """The quantities that Health.culprit indexes: the loss, each parameter's gradient by path, the global norm."""
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     each = [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
     return ("the loss", *(f"the gradient of {name}" for name in each), "the gradient's norm")

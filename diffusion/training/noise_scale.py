@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from diffusion.core.types import Array, OneKey
 from diffusion.training.state import Params, TrainState, step_keys
-from diffusion.training.step import Gather, Task, gradient
+from diffusion.training.step import Gather, Trainable
 
 
 class NoiseScale(NamedTuple):
@@ -20,13 +20,13 @@ class NoiseScale(NamedTuple):
     trace: Array
     """tr(Sigma), per example."""
     square: Array
-    """|G|^2. Negative at times: it is a difference, and small where noise prevails."""
+    """|G|^2. May be negative: it is a difference of estimates."""
 
     @property
     def ratio(self) -> Array:
-        """tr(Sigma) / |G|^2 in examples; infinite where the noise hides G, which more parts would show."""
-        shown = self.square > 0
-        return jnp.where(shown, self.trace / jnp.where(shown, self.square, 1.0), jnp.inf)
+        """tr(Sigma) / |G|^2 in examples; infinite where the estimate of |G|^2 is not positive: use more parts."""
+        positive = self.square > 0
+        return jnp.where(positive, self.trace / jnp.where(positive, self.square, 1.0), jnp.inf)
 
 
 def estimate(mean: Params, mean_square: Array, parts: int, size: int) -> NoiseScale:
@@ -48,7 +48,7 @@ def estimate(mean: Params, mean_square: Array, parts: int, size: int) -> NoiseSc
     )
 
 
-def measure(task: Task, gather: Gather, state: TrainState, key: OneKey, data: Any, batches: Any) -> NoiseScale:
+def measure(task: Trainable, gather: Gather, state: TrainState, key: OneKey, data: Any, batches: Any) -> NoiseScale:
     """The noise scale of a task's training gradient at state.params, each batch being one part.
 
     `batches` has one leading entry a batch. Flips, t with its importance weights, noise and dropout are drawn as in
@@ -60,7 +60,7 @@ def measure(task: Task, gather: Gather, state: TrainState, key: OneKey, data: An
 
     def part(sums: tuple[Params, Array], numbered: tuple[Array, Any]) -> tuple[tuple[Params, Array], None]:
         i, batch = numbered
-        grads = gradient(task, state.params, state.timesteps, step_keys(key, i), *gather(data, batch)).grads
+        grads = task.gradient(state.params, state.timesteps, step_keys(key, i), *gather(data, batch)).grads
         return (jax.tree.map(jnp.add, sums[0], grads), sums[1] + _squared_norm(grads)), None
 
     zero = jax.tree.map(jnp.zeros_like, state.params), jnp.float32(0)

@@ -1,8 +1,7 @@
-"""Adam with linear warm-up and global-norm clipping: DDPM appendix B. Built of optax's parts, in stages of their own.
+"""Adam with linear warm-up and global-norm clipping: DDPM appendix B. Optax's parts, with a barrier after each stage.
 
-A compiler that is handed moments, parameters and average as one expression computes the moments anew for each and then
-copies the old ones, which it may no longer overwrite. Here each stage is pinned before the next one reads it: fewer
-passes over memory, and shorter programs.
+Without barriers XLA fuses moments, parameters and average into one expression: it computes the moments once for each
+and copies the old ones, which it can no longer overwrite. With them it makes fewer passes over memory.
 """
 
 from functools import partial
@@ -17,7 +16,7 @@ from diffusion.training.health import choose
 
 Optimizer = optax.GradientTransformationExtraArgs
 """update(grads, state, params, fit=..., norm=...) -> updates, state. The state is the old one, bit for bit, where fit
-is False; norm is that of the gradients, where it is known already. Both may be left out."""
+is False; norm is that of the gradients, where it was computed before. Both are optional."""
 
 
 def learning_rate(lr: float, warmup_steps: int) -> optax.Schedule:
@@ -49,7 +48,7 @@ def adam(
 
 
 def clip_by_norm(limit: float) -> Optimizer:
-    """optax.clip_by_global_norm with a norm that is known already: g min(1, limit / norm)."""
+    """optax.clip_by_global_norm with a norm that was computed before: g min(1, limit / norm)."""
 
     def update(
         updates: Any,
@@ -67,7 +66,7 @@ def clip_by_norm(limit: float) -> Optimizer:
 
 
 def scale_by_adam(beta_1: float, beta_2: float, eps: float) -> Optimizer:
-    """Kingma & Ba 2015, Algorithm 1, without the step size; optax.scale_by_adam in pinned stages, with its state.
+    """Kingma & Ba 2015, Algorithm 1, without the step size: optax.scale_by_adam with barriers, and with its state.
 
     m = beta_1 m + (1 - beta_1) g,  v = beta_2 v + (1 - beta_2) g^2
     update = m / (1 - beta_1^k) / (sqrt(v / (1 - beta_2^k)) + eps)          k: updates made up to and with this one
@@ -82,18 +81,18 @@ def scale_by_adam(beta_1: float, beta_2: float, eps: float) -> Optimizer:
         **_: Any,
     ) -> tuple[Any, optax.ScaleByAdamState]:
         count = optax.safe_increment(state.count)
-        found = jax.tree.map(lambda g, m, v: _moments(beta_1, beta_2, fit, g, m, v), updates, state.mu, state.nu)
-        mu, nu = jax.lax.optimization_barrier(jax.tree.transpose(jax.tree.structure(updates), None, found))
+        pairs = jax.tree.map(lambda g, m, v: _moments(beta_1, beta_2, fit, g, m, v), updates, state.mu, state.nu)
+        mu, nu = jax.lax.optimization_barrier(jax.tree.transpose(jax.tree.structure(updates), None, pairs))
         left = 1.0 - beta_1**count, 1.0 - beta_2**count
-        found = jax.tree.map(lambda m, v: _direction(eps, *left, m, v), mu, nu)
-        return found, optax.ScaleByAdamState(choose(fit, count, state.count), mu, nu)
+        direction = jax.tree.map(lambda m, v: _direction(eps, *left, m, v), mu, nu)
+        return direction, optax.ScaleByAdamState(choose(fit, count, state.count), mu, nu)
 
     return Optimizer(optax.scale_by_adam(beta_1, beta_2, eps).init, update)
 
 
 @partial(jax.jit, static_argnums=(0, 1), inline=True)
 def _moments(beta_1: float, beta_2: float, fit: Array | bool, g: Array, m: Array, v: Array) -> tuple[Array, Array]:
-    """Traced once for each shape, as _direction is: there are hundreds of parameters, of a dozen shapes."""
+    """Traced once for each shape, as _direction is: hundreds of parameters have a dozen shapes."""
     return choose(fit, (beta_1 * m + (1.0 - beta_1) * g, beta_2 * v + (1.0 - beta_2) * g**2), (m, v))
 
 
@@ -103,13 +102,13 @@ def _direction(eps: float, left_1: Array, left_2: Array, m: Array, v: Array) -> 
 
 
 def skipping(optimizer: optax.GradientTransformation) -> Optimizer:
-    """Any of optax's transformations as an Optimizer: its state is kept where an update is not fit to be made."""
+    """Any of optax's transformations as an Optimizer: its state does not change where an update is skipped."""
     inner = optax.with_extra_args_support(optimizer)
 
     def update(
         updates: Any, state: Any, params: Any = None, *, fit: Array | bool = True, **rest: Any
     ) -> tuple[Any, Any]:
-        found, new = inner.update(updates, state, params, **rest)
-        return found, choose(fit, new, state)
+        direction, new = inner.update(updates, state, params, **rest)
+        return direction, choose(fit, new, state)
 
     return Optimizer(inner.init, update)

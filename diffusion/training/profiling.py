@@ -9,14 +9,14 @@ import jax
 from diffusion.training.feed import Feed
 
 FIRST, STEPS = 10, 5
-"""The first steps compile and fill caches; a trace of more than a few is too large to look at."""
+"""The first steps compile and fill caches; a trace of more than a few steps is too large to view."""
 
 
-def traced(feed: Feed, folder: Path, say: Callable[[str], None], first: int = FIRST, steps: int = STEPS) -> Feed:
+def traced(feed: Feed, folder: Path, report: Callable[[str], None], first: int = FIRST, steps: int = STEPS) -> Feed:
     """A feed that traces the process from its batch `first` on, for `steps` batches, into `folder`.
 
-    The loop asks for a batch before each step, so nothing in it changes; on an accelerator, which runs behind the host,
-    the trace begins with steps that were given to it before. A run that ends sooner leaves the trace of what it did.
+    The loop takes one batch before each step. On an accelerator, which runs behind the host, the trace begins with
+    steps that were dispatched before. A run that ends sooner leaves a shorter trace.
     """
 
     def batches(first_step: int) -> Iterator[Any]:
@@ -28,15 +28,15 @@ def traced(feed: Feed, folder: Path, say: Callable[[str], None], first: int = FI
                     tracing = True
                 if tracing and i == first + steps:
                     tracing = False
-                    _stop(folder, say)
+                    _stop(folder, report)
                 yield batch
         finally:
             if tracing:
-                _stop(folder, say)
+                _stop(folder, report)
 
     return feed._replace(batches=batches)
 
 
-def _stop(folder: Path, say: Callable[[str], None]) -> None:
+def _stop(folder: Path, report: Callable[[str], None]) -> None:
     jax.profiler.stop_trace()
-    say(f"profile     {folder}: for tensorboard --logdir, or perfetto_trace.json.gz in it for ui.perfetto.dev")
+    report(f"profile     {folder}: for tensorboard --logdir, or perfetto_trace.json.gz in it for ui.perfetto.dev")

@@ -11,14 +11,16 @@ import jax
 from diffusion.runtime import text
 
 TIMED_DISPATCHES = 3
-"""Dispatches after the first (which compiles) whose duration gives the first estimate of the time to finish."""
+"""Dispatches after the first (which compiles) that give the first estimate of the remaining time."""
 
 
 class Progress:
-    """Follows a run from step `first` to step `last`; `say` prints a line. `since`: when it was begun (monotonic)."""
+    """Speed and progress of a run from step `first` to step `last`; `since` is its start by time.monotonic()."""
 
-    def __init__(self, first: int, last: int, batch_size: int, say: Callable[[str], None], since: float | None = None):
-        self._last, self._batch_size, self._say = last, batch_size, say
+    def __init__(
+        self, first: int, last: int, batch_size: int, report: Callable[[str], None], since: float | None = None
+    ):
+        self._last, self._batch_size, self._print = last, batch_size, report
         self._dispatches, self._step = 0, first
         self._start = time.monotonic() if since is None else since
         self._mark = (first, self._start)
@@ -37,48 +39,48 @@ class Progress:
         if self._dispatches == 1:
             jax.block_until_ready(result)
             now = time.monotonic()
-            self.say(f"first step  after {text.duration(now - self._start)}, compilation included")
+            self.report(f"first step  after {text.duration(now - self._start)}, compilation included")
             self._mark = (step, now)
         elif self._dispatches == 1 + TIMED_DISPATCHES:
             jax.block_until_ready(result)
             left = self._measure()
-            self.say(f"speed       {self.images_per_second:.3g} images/s, about {text.duration(left)} to go")
+            self.report(f"speed       {self.images_per_second:.3g} images/s, about {text.duration(left)} left")
             for line in text.too_long(left, jax.default_backend()):
-                self.say(line)
+                self.report(line)
 
     def show(self, step: int, loss: float) -> None:
-        """The progress line of an interval that ended at `step`; speed and time left are those of this moment."""
+        """The progress line of an interval that ended at `step`; speed and remaining time are the current ones."""
         left = self._measure()
         speed = f"{self.images_per_second:.3g} images/s"
         if self._bar is not None:
             self._bar.set_postfix_str(f"loss {loss:.4f}, {speed}")
         else:
-            self._say(f"step {step}/{self._last}  loss {loss:.4f}  {speed}  {text.duration(left)} left")
+            self._print(f"step {step}/{self._last}  loss {loss:.4f}  {speed}  {text.duration(left)} left")
 
-    def say(self, line: str) -> None:
+    def report(self, line: str) -> None:
         """Prints a line without breaking the bar."""
         if self._bar is not None:
             self._bar.write(line, file=sys.stderr)
         else:
-            self._say(line)
+            self._print(line)
 
     @contextmanager
     def pause(self, result: Any) -> Iterator[None]:
-        """Waits for `result`; time spent inside does not count for the speed."""
+        """Waits for `result`; time spent inside does not count in the speed."""
         jax.block_until_ready(result)
         start = time.monotonic()
         yield
         self._mark = (self._mark[0], self._mark[1] + time.monotonic() - start)
 
     def close(self) -> None:
-        """Ends the bar."""
+        """Closes the bar."""
         if self._bar is not None:
             self._bar.close()
 
     def _measure(self) -> float:
-        """Updates the speed from the steps dispatched since the last mark, sets it here, returns the seconds left.
+        """The seconds left; updates the speed from the steps dispatched since the last call.
 
-        Dispatched, not read: metrics are read late, but the device takes steps at the pace at which it accepts them.
+        Metrics are read late, but the device accepts dispatches at the speed at which it computes them.
         """
         now = time.monotonic()
         if self._step > self._mark[0]:

@@ -1,4 +1,4 @@
-"""Everything that a resumed run needs, in one pytree."""
+"""The training state: everything that a resumed run needs, in one pytree."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,13 +14,13 @@ from diffusion.training.health import Health
 
 Params = Any
 
-# Drawing initial weights is run once: to compile that with all optimisations takes seconds and saves none. With none at
-# all the random bits of a network of 36 million parameters take 3 s on two cores, with these 0.4.
+# Initial weights are drawn once: full optimisation takes seconds to compile and saves none. Without optimisation the
+# random bits of a network of 36 million parameters take 3 s on two cores, with level 1 they take 0.4 s.
 RUN_ONCE = {"xla_backend_optimization_level": 1}
 
 
 class TrainState(NamedTuple):
-    """The state of training after `step` steps. No number in it is ever not finite: such updates are not made."""
+    """The state of training after `step` steps. Always finite: updates with NaN or infinity are skipped."""
 
     step: Array
     params: Params
@@ -30,28 +30,7 @@ class TrainState(NamedTuple):
     key: OneKey
     """Root of all random numbers of training; step k uses fold_in(key, k)."""
     health: Health
-    """Updates that were not made, and why."""
-
-
-class Unguarded(NamedTuple):
-    """A training state from before its health was counted, as checkpoints without a manifest hold it."""
-
-    step: Array
-    params: Params
-    ema: Params
-    opt_state: optax.OptState
-    timesteps: Any
-    key: OneKey
-
-
-def unguarded(state: TrainState) -> Unguarded:
-    """A state without its counters."""
-    return Unguarded(state.step, state.params, state.ema, state.opt_state, state.timesteps, state.key)
-
-
-def guarded(state: Unguarded, like: TrainState) -> TrainState:
-    """A state with counters that start here, placed as those of `like` are."""
-    return TrainState(*state, jax.device_put(health.start(), jax.tree.map(lambda x: x.sharding, like.health)))
+    """Counters of the skipped updates."""
 
 
 class StepKeys(NamedTuple):
@@ -70,17 +49,17 @@ def create(params: Params, optimizer: optax.GradientTransformation, timesteps: T
 
 
 class Fresh(NamedTuple):
-    """The state before the first update: what it is like at once, its arrays when they are made."""
+    """The state before the first update, abstract and, once it is computed, as arrays."""
 
     like: TrainState
-    """Its shapes, types and places: ShapeDtypeStructs."""
+    """Its shapes, types and shardings: ShapeDtypeStructs."""
     make: Callable[[], TrainState]
-    """Draws it, on the devices."""
+    """Computes it on the devices."""
 
 
 def fresh(make: Callable[[Array], TrainState], seed: Array, places: Callable[[TrainState], Any]) -> Fresh:
-    """make(seed), traced now and computed when asked for; `places` are the shardings of a state of such shapes."""
-    traced = jax.jit(make)  # once, for its shapes and for its program
+    """make(seed), traced now and computed on request; `places` returns the shardings of an abstract state."""
+    traced = jax.jit(make)  # traced once, for its shapes and for its program
     shapes = jax.eval_shape(traced, seed)
     where = places(shapes)
     like = jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, where)
@@ -89,5 +68,5 @@ def fresh(make: Callable[[Array], TrainState], seed: Array, places: Callable[[Tr
 
 
 def step_keys(key: OneKey, step: Array) -> StepKeys:
-    """The keys of one step: a pure function of (key, step), so a resumed run draws what an uninterrupted one would."""
+    """The keys of one step: a pure function of (key, step), so a resumed run draws the same numbers."""
     return StepKeys(*jax.random.split(jax.random.fold_in(key, step), len(StepKeys._fields)))

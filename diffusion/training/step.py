@@ -1,7 +1,7 @@
 """One update of the parameters, DDPM Algorithm 1, and several of them in one dispatch."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from diffusion.core.types import Array, Image, Labels, OneKey, PerExample, Pixel
 from diffusion.data.transforms import random_flip, to_image
 from diffusion.training import ema, health
 from diffusion.training.accumulation import accumulate
-from diffusion.training.health import Guard, Verdict
+from diffusion.training.health import Guard
 from diffusion.training.optimizer import Optimizer
 from diffusion.training.state import Params, StepKeys, TrainState, step_keys
 
@@ -24,8 +24,29 @@ QUARTILES = 4
 HEALTH = "health"
 
 
+class Gradient(NamedTuple):
+    """What one batch gives an update."""
+
+    grads: Params
+    loss: Array
+    """The mean loss, of which `grads` is the gradient."""
+    metrics: dict[str, Array]
+    """name -> [sum, count]"""
+    timesteps: Any
+    """The state of the timestep sampler after the batch."""
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """Anything that train_step can train: a loss, given by its gradient on a batch."""
+
+    def gradient(self, params: Params, timesteps: Any, keys: StepKeys, pixels: Pixels, labels: Labels, /) -> Gradient:
+        """The gradient of the mean loss; all random numbers come from `keys`."""
+        ...
+
+
 class Task(NamedTuple):
-    """What is trained: the diffusion, the network, and how its loss is formed."""
+    """The training of a diffusion: the process, the network, and how its loss is formed."""
 
     diffusion: Diffusion
     objective: Objective
@@ -35,7 +56,34 @@ class Task(NamedTuple):
     time_scale: float = 1.0
     flip: bool = False
     parts: int = 1
-    """How many parts a batch is taken in, one after the other; they divide it."""
+    """How many parts a batch is computed in, one after the other; they divide it."""
+
+    def gradient(self, params: Params, timesteps: Any, keys: StepKeys, pixels: Pixels, labels: Labels) -> Gradient:
+        """The gradient of the mean of weight * loss over a batch. DDPM Algorithm 1.
+
+        `timesteps` is the state of the distribution of t; the losses are added to it. Computed in task.parts parts the
+        gradient is the same up to rounding: all random numbers are those of the whole batch.
+        """
+        x_0 = to_image(pixels)
+        if self.flip:
+            x_0 = random_flip(keys.flip, x_0)
+        t, weight = self.timesteps.sample(keys.timesteps, timesteps, x_0.shape[0])
+        eps = jax.random.normal(keys.noise, x_0.shape)
+
+        def mean(rows: Any) -> tuple[tuple[Array, Params], objectives.Terms]:
+            x_0, labels, t, eps, weight = rows
+
+            def mean_loss(params: Params) -> tuple[Array, objectives.Terms]:
+                terms = loss(self, params, keys.dropout, x_0, labels, t, eps)
+                return jnp.mean(weight * terms.loss), terms
+
+            (value, terms), grads = jax.value_and_grad(mean_loss, has_aux=True)(params)
+            return (value, grads), terms
+
+        batch = (x_0, labels, t, eps, weight)
+        (value, grads), terms = mean(batch) if self.parts == 1 else accumulate(mean, batch, self.parts)
+        metrics = {"loss": one(value), **_errors(self, terms, t, weight)}
+        return Gradient(grads, value, metrics, self.timesteps.update(timesteps, t, terms.loss))
 
 
 class Update(NamedTuple):
@@ -49,7 +97,7 @@ class Update(NamedTuple):
 
 Metrics = dict[str, Any]
 """name -> [sum, count] over examples or steps: sums add up over steps, and their ratio is the mean. Steps whose loss or
-gradient was not finite have no share in them. Those of a dispatch have the Health after its last step besides."""
+gradient was not finite do not count. Those of a dispatch also have the Health after its last step."""
 
 Gather = Callable[[Any, Any], tuple[Pixels, Labels]]
 """gather(data, batch): the pixels and labels of one step, from resident data and indices or from a streamed batch."""
@@ -63,72 +111,34 @@ def loss(task: Task, params: Params, key: OneKey, x_0: Image, labels: Labels, t:
     return objectives.evaluate(task.objective, task.diffusion, batch, *split(out, x_0.shape[-1]))
 
 
-class Gradient(NamedTuple):
-    """The gradient of one batch, and what it was formed from."""
-
-    grads: Params
-    value: Array
-    """The mean loss, weighted."""
-    terms: objectives.Terms
-    """Per example and unweighted."""
-    t: Time
-    weight: PerExample
-
-
-def gradient(task: Task, params: Params, timesteps: Any, keys: StepKeys, pixels: Pixels, labels: Labels) -> Gradient:
-    """The gradient of the mean of weight * loss over a batch. DDPM Algorithm 1. `timesteps` is what t is drawn by.
-
-    Taken in task.parts parts it is the same up to rounding: all random numbers are those of the whole batch.
-    """
-    x_0 = to_image(pixels)
-    if task.flip:
-        x_0 = random_flip(keys.flip, x_0)
-    t, weight = task.timesteps.sample(keys.timesteps, timesteps, x_0.shape[0])
-    eps = jax.random.normal(keys.noise, x_0.shape)
-
-    def mean(rows: Any) -> tuple[tuple[Array, Params], objectives.Terms]:
-        x_0, labels, t, eps, weight = rows
-
-        def mean_loss(params: Params) -> tuple[Array, objectives.Terms]:
-            terms = loss(task, params, keys.dropout, x_0, labels, t, eps)
-            return jnp.mean(weight * terms.loss), terms
-
-        (value, terms), grads = jax.value_and_grad(mean_loss, has_aux=True)(params)
-        return (value, grads), terms
-
-    batch = (x_0, labels, t, eps, weight)
-    (value, grads), terms = mean(batch) if task.parts == 1 else accumulate(mean, batch, task.parts)
-    return Gradient(grads, value, terms, t, weight)
-
-
 def train_step(
-    task: Task, update: Update, state: TrainState, pixels: Pixels, labels: Labels
+    task: Trainable, update: Update, state: TrainState, pixels: Pixels, labels: Labels
 ) -> tuple[TrainState, Metrics]:
-    """One gradient step on a batch. DDPM Algorithm 1.
+    """One gradient step on a batch.
 
     All random numbers come from fold_in(state.key, state.step) and are drawn for the global batch, so neither resuming
-    nor the number of devices changes them. An update that is not fit (health.judge) is not made: all but the step
+    nor the number of devices changes them. An update that health.judge rejects is skipped: everything but the step
     number and the counters stays as it was. The moving average counts the updates that were made.
     """
     keys = step_keys(state.key, state.step)
-    found = gradient(task, state.params, state.timesteps, keys, pixels, labels)
-    verdict = health.judge(update.guard, state.health, state.step, found.value, found.grads)
+    batch = task.gradient(state.params, state.timesteps, keys, pixels, labels)
+    verdict = health.judge(update.guard, state.health, state.step, batch.loss, batch.grads)
     fit, optimizer = verdict.fit, update.optimizer
-    updates, opt_state = optimizer.update(found.grads, state.opt_state, state.params, fit=fit, norm=verdict.norm)
+    updates, opt_state = optimizer.update(batch.grads, state.opt_state, state.params, fit=fit, norm=verdict.norm)
     params = health.choose(fit, optax.apply_updates(state.params, updates), state.params)
     params = jax.lax.optimization_barrier(params)  # else the average would be fused with it: see optimizer.py
     rate = ema.decay(state.step - state.health.skipped, update.ema_decay, update.ema_warmup)
     average = health.choose(fit, ema.update(state.ema, params, rate), state.ema)
-    history = task.timesteps.update(state.timesteps, found.t, found.terms.loss)
-    history = health.choose(fit, history, state.timesteps)
-    new = TrainState(state.step + 1, params, average, opt_state, history, state.key, verdict.health)
-    return new, _metrics(task, found, verdict)
+    history = health.choose(fit, batch.timesteps, state.timesteps)
+    metrics = {**batch.metrics, "grad_norm": one(verdict.norm)}
+    metrics = jax.tree.map(lambda m: jnp.where(verdict.finite, m, 0.0), metrics)
+    return TrainState(state.step + 1, params, average, opt_state, history, state.key, verdict.health), metrics
 
 
 def train_steps(
-    task: Task, update: Update, gather: Gather, state: TrainState, data: Any, batches: Any
+    task: Trainable, update: Update, gather: Gather, state: TrainState, data: Any, batches: Any
 ) -> tuple[TrainState, Metrics]:
-    """As many steps as `batches` has leading entries, in one dispatch; metrics are summed over them."""
+    """As many steps as `batches` has leading entries, in one compiled call; metrics are summed over them."""
 
     def body(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         return train_step(task, update, state, *gather(data, batch))
@@ -141,25 +151,21 @@ def train_steps(
     return state, {**metrics, HEALTH: state.health}
 
 
-def _metrics(task: Task, found: Gradient, verdict: Verdict) -> Metrics:
-    """Loss, squared error overall and by quartile of t, and gradient norm, each as [sum, count].
+def _errors(task: Task, terms: objectives.Terms, t: Time, weight: PerExample) -> dict[str, Array]:
+    """Squared error overall and by quartile of t, and the bound where it is trained on, each as [sum, count].
 
     Means over t are weighted as the loss is, so that they estimate means over uniform t however t was drawn.
     """
-    terms, weight = found.terms, found.weight
-    metrics = {
-        "loss": _one(found.value),
-        "mse": _one(jnp.mean(weight * terms.mse)),
-        "grad_norm": _one(verdict.norm),
-    }
+    metrics = {"mse": one(jnp.mean(weight * terms.mse))}
     if task.objective.vlb:
-        metrics["vlb_bits_per_dim"] = _one(jnp.mean(weight * terms.vlb))
-    quartile = (found.t - 1) * QUARTILES // task.diffusion.process.T
+        metrics["vlb_bits_per_dim"] = one(jnp.mean(weight * terms.vlb))
+    quartile = (t - 1) * QUARTILES // task.diffusion.process.T
     for q in range(QUARTILES):
         share = jnp.where(quartile == q, weight, 0.0)
         metrics[f"mse_t_quartile_{q + 1}"] = jnp.stack([jnp.sum(share * terms.mse), jnp.sum(share)])
-    return jax.tree.map(lambda m: jnp.where(verdict.finite, m, 0.0), metrics)
+    return metrics
 
 
-def _one(value: Array) -> Array:
+def one(value: Array) -> Array:
+    """A mean as a metric, [sum, count] of one step."""
     return jnp.stack([value, jnp.float32(1)])

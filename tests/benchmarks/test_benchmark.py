@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import types
-from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -39,9 +38,7 @@ from diffusion.nets import dropout
 from diffusion.nets.cpu import random_bits
 from diffusion.training import feed as feeds
 from diffusion.training import loop, profiling
-from diffusion.training.course import Hooks, Plan
-from diffusion.workdir.checkpoint import Checkpoints
-from diffusion.workdir.writer import Writer
+from tests.support import runs
 from tests.support.networks import TwoConvolutions, using
 from tests.training.test_training import tiny
 
@@ -523,11 +520,8 @@ def a_run(steps, log_every, feed, ours, folder, monkeypatch, events):
 
     monkeypatch.setattr(loop, "compile_steps", compiled)
     monkeypatch.setattr(jax, "device_get", read)
-    plan = Plan(steps, 8, 1, log_every, 0, 0, 0)
-    hooks = Hooks(lambda _: np.zeros((2, 2, 1), np.uint8), lambda _: {})
-    with closing(Writer(folder, 0)) as writer, closing(Checkpoints(folder / "checkpoints")) as checkpoints:
-        state = ours.create_state()
-        return loop.train(ours.task(), ours.update(), feed, state, plan, hooks, writer, checkpoints, lambda _: None)
+    periods, parts = runs.periods(steps, log=log_every), (ours.task(), ours.update(), feed, ours.create_state())
+    return runs.train(folder, *parts, periods, lambda _: None)
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,6 @@ from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.published import text_tables
 from diffusion.runtime.signals import STOPPED, Stop, Stopped
-from diffusion.training.loop import Hooks
 from tests.support.networks import OneConvolution
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -308,8 +307,8 @@ def swept(tmp_path_factory):
         patch.setenv("XDG_CACHE_HOME", str(folder))
         patch.setattr("diffusion.metrics.small_image_classifier.EPOCHS", 2)
         patch.setattr("diffusion.experiment.registry.UNet", OneConvolution)
-        cheap = Hooks(lambda params: np.zeros((8, 8, 1), np.uint8), lambda state: {"zero": 0.0})  # noqa: ARG005
-        patch.setattr("diffusion.commands.previews.hooks", lambda *_: cheap)
+        patch.setattr("diffusion.commands.previews.preview", lambda *_: lambda params: np.zeros((8, 8, 1), np.uint8))  # noqa: ARG005
+        patch.setattr("diffusion.commands.previews.estimate", lambda *_: lambda state: {"zero": 0.0})  # noqa: ARG005
         for module in (train, ablate, sharding):  # one of the eight devices: programs compile faster
             patch.setattr(module, "make_mesh", partial(sharding.make_mesh, jax.devices()[:1]))
         scalars = train.Writer.scalars
@@ -340,7 +339,7 @@ def results(cells) -> dict[str, dict]:
 def test_an_interrupted_row_goes_on_from_its_checkpoint(swept):
     _, cells, said = swept
     again = said[said.index("--- again") :]
-    assert again[1] == "row         1: plain, seed 0" and "checkpoint  goes on from step 3" in again
+    assert again[1] == "row         1: plain, seed 0" and "checkpoint  resumed from step 3" in again
     assert results(cells)["plain"]["first_step"] == 3
     steps = [json.loads(line)["step"] for line in (cells[1].folder / "metrics.jsonl").read_text().splitlines()]
     assert sorted(set(steps)) == [1, 2, 3, 4]
@@ -554,11 +553,11 @@ def test_a_signal_saves_the_row_under_way_and_the_sweep_goes_on(toy, tmp_path):
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     assert process.wait(900) == STOPPED
-    assert log.read_text().strip().splitlines()[-1] == "ablate.py: stopped by SIGTERM: start it again to go on"
+    assert log.read_text().strip().splitlines()[-1] == "ablate.py: stopped by SIGTERM: start it again to resume"
     folder = tmp_path / "out" / "plain" / "seed_0"
     (at,) = [int(path.name) for path in (folder / "checkpoints").iterdir() if path.name != "0"]
     _, err = script(*given, f"--config.train.steps={at + 2}", limit=900)
-    assert f"goes on from step {at}" in err
+    assert f"resumed from step {at}" in err
     assert json.loads((folder / ablation.RESULT).read_text())["first_step"] == at
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "train/loss" in line] == list(range(1, at + 3))

@@ -242,7 +242,7 @@ def test_a_run_on_other_numbers_of_processes(tmp_path, rules):
     before = curve(run)
     four = scripts(run, tmp_path / "c", 4, 1, rule, f"--config.train.steps={max(before) + 8}")
     assert four.statuses() == [0] * 4, four.text(0)
-    assert "goes on from step" in four.text(0)
+    assert "resumed from step" in four.text(0)
     for process in (1, 2, 3):
         assert "step " not in four.text(process) and "folder  " not in four.text(process)
     assert one.statuses() == [0], one.text(0)

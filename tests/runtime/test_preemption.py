@@ -16,7 +16,6 @@ import jax
 import numpy as np
 import pytest
 
-from diffusion.commands import train
 from diffusion.config.config import default_config
 from diffusion.data.embedded import digits
 from diffusion.distributed import sharding
@@ -25,8 +24,8 @@ from diffusion.runtime.signals import STOPPED, Stop, Stopped
 from diffusion.training import loop
 from diffusion.workdir import manifest
 from diffusion.workdir.streams import Streams
-from diffusion.workdir.writer import Writer
 from tests.stress import kill
+from tests.support import runs
 from tests.support.networks import TwoConvolutions, using
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
@@ -144,18 +143,9 @@ class Run:
     def go(self, stop=None):
         """From the newest checkpoint on; the last state."""
         self.drawn = 0
-        ours, plan = self.ours, train.plan(self.ours.config)
-        with closing(Streams(self.folder, plan.steps)) as streams:
-            state = jax.tree.map(lambda x: x.copy(), first_state())
-            state = streams.resume(state, self.said.append) or state
-            with closing(Writer(self.folder, int(state.step))) as writer:
-                hooks = loop.Hooks(self.preview, self.evaluate)
-                return loop.train(
-                    *(ours.task(), ours.update(), self.feed(), state, plan, hooks, writer, streams.rolling),
-                    self.said.append,
-                    stop=stop,
-                    kept=streams.kept,
-                )
+        experiment, initial = self.ours, jax.tree.map(lambda x: x.copy(), first_state())
+        parts = experiment.task(), experiment.update(), self.feed(), initial, experiment.config.train
+        return runs.train(self.folder, *parts, self.said.append, stop, self.preview, self.evaluate)
 
     def lines(self):
         """The metrics, without speeds."""

@@ -103,7 +103,7 @@ def test_a_run_goes_on_and_refuses_another_config(run):
     assert "optim.lr is 0.001 there and 0.5 here" in other.stderr
     done = script("train.py", *TINY, "--config.train.steps=6", f"--workdir={folder}")
     assert done.returncode == 0, done.stderr
-    assert "goes on from step 4" in done.stderr
+    assert "resumed from step 4" in done.stderr
     assert [line["step"] for line in metrics(folder) if "train/loss" in line] == [2, 4, 6]
     assert (folder / "samples" / "step_0000006.png").exists()
 

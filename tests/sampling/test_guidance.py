@@ -368,26 +368,11 @@ def test_a_classifier_taken_up_again_is_the_one_trained_at_once(judge, tmp_path)
     said = []
     train_classifier.run(tiny(**{"train.steps": 2}), tmp_path, said.append)
     train_classifier.run(tiny(**{"train.steps": 4}), tmp_path, said.append)
-    assert any("goes on from step 2" in line for line in said)
+    assert any("resumed from step 2" in line for line in said)
     learnt = [guidance.load(folder, tiny(), SHAPE, 10, VP).params for folder in (tmp_path, judge[0])]
     for a, b in zip(*map(jax.tree.leaves, learnt), strict=True):
         np.testing.assert_array_equal(a, b)
     assert len(judge[1]) == 4 and all(0 <= share <= 1 for share in judge[1])
-
-
-def test_accuracy_is_told_by_quarter_of_t():
-    """Of a classifier that is right in the first half of T alone."""
-
-    def apply(params, x, time, key):  # noqa: ARG001
-        right = time < T / 2
-        return jnp.stack([right, ~right], axis=1).astype(jnp.float32)
-
-    problem = classifier.Problem(VP, apply)
-    pixels, y = jnp.zeros((6, *SHAPE), jnp.uint8), jnp.zeros(6, jnp.int32)
-    found = jax.jit(lambda pixels: classifier.right_by_quartile(problem, {}, jax.random.key(0), pixels, y, 8))(pixels)
-    assert found.tolist() == [1, 1, 0, 0]
-    found = classifier.log_probs(problem, {}, jnp.zeros((2, 3)), jnp.array([1, T]))
-    np.testing.assert_allclose(jnp.exp(found).sum(axis=1), 1, rtol=1e-6)
 
 
 @pytest.mark.slow

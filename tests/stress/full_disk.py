@@ -128,7 +128,7 @@ def to_the_end(disk: Path, straight: Path) -> int:
     assert_intact(disk / "run")
     (disk / FILLER).unlink()
     again, more = train(disk, full=False, relieved=False)
-    assert not again and any(line.endswith("goes on from step 10") for line in more), (again, more)
+    assert not again and any(line.endswith("resumed from step 10") for line in more), (again, more)
     kill.compare(disk / "run", straight)
     return sum(LOST in line for line in said)
 

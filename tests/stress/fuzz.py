@@ -76,7 +76,7 @@ class Fuzz:
         assert spec and spec.loader
         self.train: Any = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self.train)
-        self.train.say = lambda line: print(line, file=sys.stderr)
+        self.train.report = lambda line: print(line, file=sys.stderr)
         self.place, self.limit = place, limit
         self._left, self._count, self._real = runs, 0, train.run
         self._shapes: set[Any] | None = None

@@ -19,7 +19,6 @@ NOW = Footprint(
     batch_size=64,
     devices=8,
     parts=1,
-    remat=False,
     split=False,
     full_precision=True,
 )
@@ -49,11 +48,11 @@ def test_what_is_kept_of_an_image():
     plain = ours.task()._replace(apply=lambda params, x, time, labels, key: params["w"] * x)  # noqa: ARG005
     deep = plain._replace(apply=lambda params, x, time, labels, key: params["v"] * jnp.sin(params["w"] * x))  # noqa: ARG005
     params = {"w": jnp.ones((1, 8, 8, 1)), "v": jnp.ones((1, 8, 8, 1))}
-    few, more = (memory.kept(task, params, (8, 8, 1)) for task in (plain, deep))
+    few, more = (memory.residuals(task, params, (8, 8, 1)) for task in (plain, deep))
     assert 4 * 64 <= few <= 4 * 64 * 4 and 4 * 64 <= more - few <= 4 * 64 * 3
     shapes = jax.eval_shape(ours.init, jax.random.key(0))
-    image = memory.kept(ours.task(), shapes, (8, 8, 1))
-    large = memory.kept(ours.task(), shapes, (16, 16, 1))
+    image = memory.residuals(ours.task(), shapes, (8, 8, 1))
+    large = memory.residuals(ours.task(), shapes, (16, 16, 1))
     assert 4 * image < large < 8 * image, "activations grow with the pixels, the middle's attention with their square"
     assert image > 4 * 64 * 8 * 10, "more than ten layers of 8 channels"
 
@@ -82,7 +81,7 @@ def test_settings_in_use_are_not_proposed_again():
     assert changes(devices=1)[:3] == ["train.accumulate=2", "net.remat=true", "net.dtype=bfloat16"]
     assert changes(parts=2)[0] == "train.accumulate=4" and changes(parts=8)[0] == "net.remat=true"
     assert changes(batch_size=24)[0] == "train.accumulate=3", "a divisor of what a device has"
-    spent = dict(parts=8, remat=True, split=True, full_precision=False)
+    spent = dict(parts=8, remat_image=NOW.image, split=True, full_precision=False)
     assert changes(**spent) == ["train.batch_size=32"]
     last = memory.advise(NOW._replace(**spent, batch_size=8, devices=8))
     assert last.endswith("on each of 8 devices; use a smaller network or more devices")
@@ -109,7 +108,17 @@ def test_the_line_of_an_experiment():
     jax.tree.map(lambda x: x.delete(), state)
     now = out_of_memory.footprint(ours, state)
     assert 0 < now.remat_image < now.image and now.state > 2 * now.split_state
-    assert (now.batch_size, now.devices, now.parts, now.remat, now.split) == (32, 8, 2, False, False)
+    assert (now.batch_size, now.devices, now.parts, now.split) == (32, 8, 2, False)
     line = memory.advise(now)
     assert line.startswith("out of memory: a step of 32 images holds about ") and "\n" not in line
     assert all(word in line for word in ("train.accumulate=4", "net.remat=true", "train.sharding=fsdp"))
+
+
+def test_the_line_of_a_network_without_remat_and_dtype():
+    """The MLP has neither: they are not proposed."""
+    config = default_config()
+    config.update_from_flattened_dict({"data.name": "toy:moons", "net.name": "mlp", "train.batch_size": 16})
+    experiment = build.experiment(config, (1, 2, 1), 0, sharding.make_mesh(jax.devices()[:1]))
+    line = out_of_memory.out_of_memory(experiment, experiment.fresh().like)
+    assert line.startswith("out of memory: a step of 16 images holds about ") and "train.accumulate=2" in line
+    assert "remat" not in line and "dtype" not in line

@@ -18,14 +18,15 @@ from diffusion.experiment import build
 from diffusion.nets.unet import UNet
 from diffusion.runtime import text
 from diffusion.runtime.signals import Stop
-from diffusion.training import ema, health, loop
+from diffusion.training import ema, health
 from diffusion.training.feed import Feed
 from diffusion.training.health import Guard
+from diffusion.training.log import Diverged
 from diffusion.training.optimizer import skipping
 from diffusion.training.state import create, step_keys
-from diffusion.training.step import HEALTH, Update, gradient, train_step, train_steps
+from diffusion.training.step import HEALTH, Update, train_step, train_steps
 from diffusion.workdir.checkpoint import Checkpoints
-from diffusion.workdir.writer import Writer
+from tests.support import runs
 from tests.support.networks import TwoConvolutions, using
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
@@ -70,14 +71,13 @@ def learnt(state):
 
 def unguarded(task, update, state, pixels, labels):
     """One step as it reads in the paper, without any guard."""
-    found = gradient(task, state.params, state.timesteps, step_keys(state.key, state.step), pixels, labels)
+    found = task.gradient(state.params, state.timesteps, step_keys(state.key, state.step), pixels, labels)
     norm = jnp.sqrt(sum(health.sum_of_squares(leaf) for leaf in jax.tree.leaves(found.grads)))
     updates, opt_state = update.optimizer.update(found.grads, state.opt_state, state.params, norm=norm)
     params = optax.apply_updates(state.params, updates)
     average = ema.update(state.ema, params, ema.decay(state.step, update.ema_decay, update.ema_warmup))
-    history = task.timesteps.update(state.timesteps, found.t, found.terms.loss)
     return state._replace(
-        step=state.step + 1, params=params, ema=average, opt_state=opt_state, timesteps=history
+        step=state.step + 1, params=params, ema=average, opt_state=opt_state, timesteps=found.timesteps
     ), found.grads
 
 
@@ -290,22 +290,15 @@ def train(world, faults, folder, log_every=2):
 
     mesh = sharding.make_mesh(jax.devices()[:1])
     feed = Feed(world.pixels, lambda data, labels: (data, labels), batches, mesh)
-    plan = loop.Plan(len(faults), BATCH, 1, log_every, 0, 0, checkpoint_every=4)
-    hooks = loop.Hooks(lambda params: np.zeros((4, 4, 1), np.uint8), lambda state: {})  # noqa: ARG005
     state = jax.device_put(world.start(), sharding.replicated(mesh))
-    checkpoints, said, error = Checkpoints(folder / "checkpoints"), [], None
-    newest = checkpoints.latest()
-    state = state if newest is None else checkpoints.restore(newest, state)
-    writer = Writer(folder, int(state.step))
+    periods, said, error = runs.periods(len(faults), log=log_every, checkpoint=4), [], None
     try:
-        loop.train(world.task, world.update, feed, state, plan, hooks, writer, checkpoints, said.append)
-    except loop.Diverged as found:
+        runs.train(folder, world.task, world.update, feed, state, periods, said.append)
+    except Diverged as found:
         error = str(found)
-    finally:
-        writer.close()
-        checkpoints.close()
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    kept = {step: checkpoints.restore(step, world.start()) for step in checkpoints.steps()}
+    with closing(Checkpoints(folder / "checkpoints")) as checkpoints:
+        kept = {step: checkpoints.restore(step, world.start()) for step in checkpoints.steps()}
     return error, said, [line for line in lines if "train/skipped" in line], kept
 
 
@@ -383,14 +376,10 @@ def test_a_signal_that_finds_a_diverged_run(world, tmp_path):
 
     mesh = sharding.make_mesh(jax.devices()[:1])
     feed = Feed(world.pixels, lambda data, labels: (data, labels), batches, mesh)
-    hooks = loop.Hooks(lambda params: np.zeros((4, 4, 1), np.uint8), lambda state: {})  # noqa: ARG005
     state = jax.device_put(world.start(), sharding.replicated(mesh))
-    checkpoints = Checkpoints(tmp_path / "checkpoints")
-    with closing(Writer(tmp_path, 0)) as writer, pytest.raises(loop.Diverged, match="not finite at step 2, the first"):
-        plan = loop.Plan(20, BATCH, 1, 6, 0, 0, 0)
-        loop.train(world.task, world.update, feed, state, plan, hooks, writer, checkpoints, print, stop=stop)
-    assert checkpoints.steps() == [0, 7]
-    checkpoints.close()
+    with pytest.raises(Diverged, match="not finite at step 2, the first"):
+        runs.train(tmp_path, world.task, world.update, feed, state, runs.periods(20, log=6), print, stop=stop)
+    assert Checkpoints(tmp_path / "checkpoints").steps() == [0, 7]
 
 
 # ------------------------------------------------------------------------------------------------------------ the keys

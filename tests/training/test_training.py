@@ -16,9 +16,12 @@ from diffusion.experiment import build
 from diffusion.nets.unet import UNet
 from diffusion.runtime import text
 from diffusion.training import ema, feed, loop, optimizer
+from diffusion.training.actions import Action, Moment, perform
+from diffusion.training.state import step_keys
 from diffusion.training.step import train_step, train_steps
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.writer import Writer
+from tests.support import runs
 from tests.support.networks import TwoConvolutions, using
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
@@ -110,6 +113,14 @@ def test_adam_with_clipping_is_the_published_recursion(rng):
         np.testing.assert_allclose(ours[k], params[k], rtol=1e-5, atol=1e-7)
 
 
+def test_eps_stands_outside_the_root():
+    """Kingma & Ba 2015, Algorithm 1: g / (|g| + eps) at the first update, with an eps that is not small."""
+    gradient, eps = jnp.array([0.5, -2.0, 1e-3]), 0.1
+    adam = optimizer.scale_by_adam(0.9, 0.999, eps)
+    updates, _ = adam.update(gradient, adam.init(gradient))
+    np.testing.assert_allclose(updates, gradient / (jnp.abs(gradient) + eps), rtol=1e-4)
+
+
 def test_moving_average_closed_form(rng):
     """After n updates: sum_k (1 - d) d^(n-k) p_k + d^(n-1) p_1, the first update having decay 0."""
     d, n = 0.9, 12
@@ -127,10 +138,31 @@ def test_moving_average_warm_up_and_precision():
     decays = [float(ema.decay(jnp.int32(s), 0.9999, warmup=True)) for s in (0, 1, 90, 10**7)]
     np.testing.assert_allclose(decays, [0, 2 / 11, 91 / 100, 0.9999], rtol=1e-6)
     assert ema.update(jnp.zeros(2), jnp.ones(2, jnp.bfloat16), jnp.float32(0.5)).dtype == jnp.float32
-    assert float(ema.distance({"a": jnp.ones(4)}, {"a": jnp.zeros(4)})) == 2.0
 
 
 # ---------------------------------------------------------------------------------------------------------- the step
+
+
+def test_the_gradient_is_that_of_algorithm_1():
+    """With a linear network: its input is sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, its target eps."""
+    times, inputs = [], []
+
+    def apply(params, x, time, labels, key):  # noqa: ARG001
+        jax.debug.callback(lambda t, x: (times.append(t), inputs.append(x)), time, x)
+        return params["w"] * x
+
+    experiment = experiment_on(1)
+    task, keys = experiment.task()._replace(apply=apply), step_keys(jax.random.key(4), jnp.int32(2))
+    pixels, labels = map(jnp.asarray, digits(train=True).read(np.arange(16)))
+    found = task.gradient({"w": jnp.float32(0.3)}, (), keys, pixels, labels)
+    jax.effects_barrier()
+    t, eps = np.asarray(times[0]).round().astype(int) + 1, np.asarray(jax.random.normal(keys.noise, (16, 8, 8, 1)))
+    alpha_bar = np.cumprod(1 - np.linspace(1e-4, 0.3, 50))[t - 1][:, None, None, None]
+    x_t = np.sqrt(alpha_bar) * (np.asarray(pixels) / 127.5 - 1) + np.sqrt(1 - alpha_bar) * eps
+    np.testing.assert_allclose(inputs[0], x_t, rtol=1e-4, atol=1e-4)
+    assert len(set(t)) > 8 and t.min() >= 1 and t.max() <= 50
+    assert float(found.loss) == pytest.approx(np.mean((eps - 0.3 * x_t) ** 2), rel=1e-4)
+    assert float(found.grads["w"]) == pytest.approx(np.mean(-2 * x_t * (eps - 0.3 * x_t)), rel=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +194,19 @@ def test_sharded_kernels_take_less_memory():
     kernel = state.params["conv_in"]["kernel"]
     assert kernel.addressable_shards[0].data.size == kernel.size // 8
     assert state.ema["conv_in"]["kernel"].sharding == kernel.sharding
+
+
+@pytest.mark.parametrize("rules", ["replicated", "fsdp"])
+def test_the_abstract_first_state_is_like_the_real_one(rules):
+    """Shapes, types and shardings, by which a checkpoint is restored without drawing weights first."""
+    abstract, initialise = experiment_on(8, **{"train.sharding": rules}).fresh()
+    state = initialise()
+    assert jax.tree.structure(state) == jax.tree.structure(abstract)
+    for shape, array in zip(jax.tree.leaves(abstract), jax.tree.leaves(state), strict=True):
+        assert (shape.shape, shape.dtype) == (array.shape, array.dtype)
+        assert shape.sharding.is_equivalent_to(array.sharding, array.ndim)
+    split = [x for x in jax.tree.leaves(state) if not x.sharding.is_fully_replicated]
+    assert bool(split) == (rules == "fsdp")
 
 
 def test_several_steps_in_one_dispatch_are_the_same_steps(one_device):
@@ -319,32 +364,51 @@ def test_writer_drops_what_a_resumed_run_will_write_again(tmp_path):
     assert lines[0]["bad"] is None and lines[1]["train/loss"] == 0.5
 
 
-def test_plan_stops_where_something_happens():
-    plan = loop.Plan(100, 8, 10, log_every=30, sample_every=0, eval_every=45, checkpoint_every=50)
-    assert [plan.next_stop(s) for s in (0, 30, 45, 50, 90, 99)] == [30, 45, 50, 60, 100, 100]
-    assert plan.due(100, 0) and plan.due(90, 45) and not plan.due(90, 0) and not plan.due(91, 45)
+def test_a_dispatch_ends_where_something_is_due():
+    training = loop.Training(None, None, None, steps=100, steps_per_dispatch=10)
+    together = [training.together(step, [30, 0, 45]) for step in (0, 20, 21, 30, 36, 80, 90, 91)]
+    assert together == [10, 10, 1, 10, 1, 10, 10, 1]
+
+
+def test_when_an_action_is_due():
+    def at(**how):
+        return [step for step in range(11) if Action(act=print, **how).due(step, 10)]
+
+    assert at(period=4) == [4, 8, 10] and at(period=0) == [10]
+    assert (
+        at(period=4, first=True) == [0, 4, 8, 10]
+        and at(period=4, last=False) == [4, 8]
+        and at(period=0, last=False) == []
+    )
+
+
+def test_an_action_that_cannot_write_is_reported_and_the_next_is_performed():
+    def fail(moment):  # noqa: ARG001
+        raise OSError(28, "No space left on device")
+
+    lines, moments = [], []
+    perform([Action(1, fail), Action(1, moments.append)], Moment(3, None, {}), lines.append)
+    assert lines == ["WARNING     a report could not be written (No space left on device); training continues"]
+    assert [moment.step for moment in moments] == [3]
 
 
 def run_loop(folder, steps, **overrides):
     """The loop with previews and estimates that cost nothing, in a folder that may hold an earlier run."""
     periods = {"train.log_every": 2, "train.checkpoint_every": 3, "train.eval_every": 2, "train.sample_every": 4}
-    ours = experiment_on(1, **{"train.steps": steps, **periods, **overrides})
-    checkpoints = Checkpoints(folder / "checkpoints", keep=10)
-    state = ours.create_state()
-    if checkpoints.latest() is not None:
-        state = checkpoints.restore(checkpoints.latest(), state)
-    writer = Writer(folder, int(state.step))
-    hooks = loop.Hooks(
-        lambda params: np.full((4, 4, 1), 100 * bool(params), np.uint8),
-        lambda state: {"norm": float(sum(np.abs(x).sum() for x in leaves(state.ema)))},
+    experiment = experiment_on(1, **{"train.steps": steps, **periods, **overrides})
+    lines = []
+    state = runs.train(
+        folder,
+        experiment.task(),
+        experiment.update(),
+        experiment.feed(digits(train=True)),
+        experiment.create_state(),
+        experiment.config.train,
+        lines.append,
+        preview=lambda params: np.full((4, 4, 1), 100 * bool(params), np.uint8),
+        estimate=lambda state: {"norm": float(sum(np.abs(x).sum() for x in leaves(state.ema)))},
     )
-    said = []
-    feeds = ours.feed(digits(train=True))
-    plan = train.plan(ours.config)
-    state = loop.train(ours.task(), ours.update(), feeds, state, plan, hooks, writer, checkpoints, said.append)
-    writer.close()
-    checkpoints.close()
-    return state, said
+    return state, lines
 
 
 def deterministic_lines(folder):
@@ -354,7 +418,7 @@ def deterministic_lines(folder):
 
 def test_interrupted_and_uninterrupted_runs_are_the_same(tmp_path):
     """4 steps, a new start, 4 more, against 8 in one go: the same state bit for bit and the same metrics file."""
-    straight, said = run_loop(tmp_path / "a", 8)
+    straight, lines = run_loop(tmp_path / "a", 8)
     run_loop(tmp_path / "b", 4)
     resumed, _ = run_loop(tmp_path / "b", 8)
     for a, b in zip(leaves(straight), leaves(resumed), strict=True):
@@ -365,8 +429,9 @@ def test_interrupted_and_uninterrupted_runs_are_the_same(tmp_path):
     names = sorted(p.name for p in (tmp_path / "a" / "samples").iterdir())
     assert names == [f"step_000000{s}{raw}.png" for s in (4, 8) for raw in ("", "_raw")]
     assert sorted(int(p.name) for p in (tmp_path / "a" / "checkpoints").iterdir()) == [0, 3, 6, 8]
-    assert any("compilation included" in line for line in said)
-    assert any("to go" in line for line in said)
+    assert any("compilation included" in line for line in lines)
+    assert any(line.startswith("speed") and line.endswith("left") for line in lines)
+    assert any(line.startswith("memory      about") for line in lines)
 
 
 # -------------------------------------------------------------------------------------------------------------- report

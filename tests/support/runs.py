@@ -1,0 +1,56 @@
+"""Training runs in a folder, with the periodic actions of scripts/train.py and cheap previews and estimates."""
+
+from contextlib import closing
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from diffusion.commands.train import periodic_actions
+from diffusion.runtime.signals import Stop
+from diffusion.training import loop
+from diffusion.training.log import Log
+from diffusion.training.progress import Progress
+from diffusion.workdir.streams import Streams
+from diffusion.workdir.writer import Writer
+
+
+def periods(steps, log=0, checkpoint=0, evaluate=0, sample=0, keep=0):
+    """A section config.train with these periods alone."""
+    values = dict(
+        steps=steps,
+        batch_size=8,
+        steps_per_dispatch=1,
+        log_every=log,
+        checkpoint_every=checkpoint,
+        eval_every=evaluate,
+        sample_every=sample,
+        keep_every=keep,
+        keep_best=False,
+    )
+    return ConfigDict(values)
+
+
+def black(params):  # noqa: ARG001
+    """A preview that costs nothing."""
+    return np.zeros((4, 4, 1), np.uint8)
+
+
+def no_estimate(state):  # noqa: ARG001
+    """An estimate without a number."""
+    return {}
+
+
+def train(folder, task, update, feed, initial, c, report, stop=None, preview=black, estimate=no_estimate):
+    """The last state of a run from the newest checkpoint in the folder, or from `initial`; `c` is config.train."""
+    stop = stop or Stop()
+    with closing(Streams(folder, c.steps)) as streams:
+        state = streams.resume(initial, report) or initial
+        first = int(state.step)
+        with (
+            closing(Writer(folder, first)) as writer,
+            closing(Progress(first, c.steps, c.batch_size, report)) as progress,
+        ):
+            log = Log(c.log_every, update.guard, writer, progress)
+            actions = periodic_actions(c, streams, writer, progress.report, stop, estimate, preview)
+            training = loop.Training(task, update, feed, c.steps, c.steps_per_dispatch)
+            return loop.train(training, state, log, actions, (streams.rolling, streams.kept), stop)
