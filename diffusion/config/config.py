@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from diffusion.config.key import Key, Role
 from diffusion.config.ranges import closest_name
-from diffusion.config.schema import KEYS, RESUMABLE
+from diffusion.config.schema import ADDED, KEYS, RESUMABLE
 
 Config = ConfigDict | Mapping[str, Any]
 """A config, or what was saved of one: nested, or flat with dotted keys."""
@@ -83,7 +83,11 @@ def unread(config: Config) -> frozenset[str]:
 
 def config_hash(config: Config) -> str:
     """12 hex digits that name what a run computes: equal for configs that differ in RESUMABLE keys alone."""
-    computed = {key: value for key, value in flatten(config).items() if key not in RESUMABLE}
+    computed = {
+        key: value
+        for key, value in flatten(config).items()
+        if key not in RESUMABLE and not (key in ADDED and value == KEYS[key].default)
+    }
     return hashlib.sha256(json.dumps(computed, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -9,7 +9,7 @@ from diffusion.config.ranges import above, even, flag, from_zero, one_of, path, 
 
 PAPERS = (
     *("cifar10", "celebahq256", "lsun_bedroom", "lsun_church", "lsun_cat"),
-    *("cifar10_improved", "cifar10_improved_vlb", "imagenet64"),
+    *("cifar10_improved", "cifar10_improved_vlb", "imagenet64", "celeba64"),
 )
 RAMPED_SCHEDULES = ("linear", "quad", "warmup10", "warmup50", "sigmoid")
 VP_SCHEDULES = (*RAMPED_SCHEDULES, "const", "jsd", "cosine")
@@ -52,6 +52,9 @@ KEYS: dict[str, Key] = {
         "the plane: toy:spiral, toy:moons, toy:checkerboard, toy:mixture.",
     ),
     "data.dir": Key("", path(), "Folder of the data set; empty: its usual place.", DATA),
+    "data.crop": Key(
+        0, whole(0, 8192), "Side of the central square cut out before images are resized; 0: the largest."
+    ),
     "data.size": Key(0, whole(0, 8192), "Height and width that images are resized to; 0: unchanged."),
     "data.flip": Key(False, flag(), "Mirror each training image with probability 1/2, resampled whenever it is used."),
     "data.download": Key(True, flag(), "Fetch the data set if it is not on disk.", DATA),
@@ -206,6 +209,8 @@ def keys_of(*roles: Role) -> frozenset[str]:
     return frozenset(key for key, row in KEYS.items() if row.role in roles)
 
 
+ADDED = frozenset({"data.crop"})
+"""Keys that run folders of version 0.1 lack; at their default they do not count in the hash of a config."""
 RESUMABLE = keys_of(RESULT, CONDUCT, DATA, MACHINE)
 """Keys that a resumed run may change."""
 NO_RESULT = keys_of(CONDUCT, DATA, MACHINE)

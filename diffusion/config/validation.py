@@ -62,6 +62,10 @@ RULES = (
         "set it to 0, or use folder:PATH or tfds:NAME",
     ),
     Rule(
+        lambda c: c.data.crop > 0 and c.data.size == 0,
+        "config.data.crop: {c.data.crop!r} is the square that images are resized from; set config.data.size too",
+    ),
+    Rule(
         lambda c: c.data.name.startswith("toy:") and (c.data.flip or c.data.size > 0),
         "config.data.flip: {c.data.name!r} has points, whose coordinates are not to be swapped or resized; "
         "set data.flip to false and leave data.size at 0",

@@ -12,14 +12,14 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 PARTS = ("train/", "test/")
 
 
-def folder(path: str | os.PathLike, train: bool, size: int = 0) -> Source:
+def folder(path: str | os.PathLike, train: bool, size: int = 0, crop: int = 0) -> Source:
     """All images under `path`, in the order of their paths; hidden files and folders are passed over.
 
     Split: if `path` has both a `train` and a `test` folder, these are the splits; else every 20th image is test.
     Labels: if every image lies in exactly one level of sub-folders, and there are at least two, their sorted names
     are the classes; else there are none. Channels: 1 if all images are grey, else 3; alpha and palettes as in
     `images.decode`. size: 0 demands that all images have one size, square or not; otherwise they are cropped and
-    resized to [size, size].
+    resized to [size, size], from a central square of `crop` pixels unless that is 0.
 
     Only headers are read at first, those of both splits, so that both have one shape. Sets of more than 256 MiB of
     pixels are decoded as they are read. Raises ValueError that names the offending file, here or (truncated files)
@@ -54,7 +54,7 @@ def folder(path: str | os.PathLike, train: bool, size: int = 0) -> Source:
     def read(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         pixels = np.empty((len(index), *shape), np.uint8)
         for row, i in enumerate(index):
-            pixels[row] = decode(chosen_files[i], chosen_files[i], grey, size)
+            pixels[row] = decode(chosen_files[i], chosen_files[i], grey, size, crop)
         return pixels, chosen_labels[index]
 
     return load(Source(name, len(chosen_files), shape, classes, read))

@@ -26,11 +26,13 @@ def default_dir() -> Path:
     return Path(os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets")
 
 
-def tfds(name: str, train: bool, data_dir: str | os.PathLike = "", size: int = 0, download: bool = True) -> Source:
+def tfds(
+    name: str, train: bool, data_dir: str | os.PathLike = "", size: int = 0, download: bool = True, crop: int = 0
+) -> Source:
     """A split of the set `name`, as TFDS writes it: set, set/config, either with :version.
 
     data_dir: where the prepared sets are ("": TFDS's own default). What is not prepared is prepared there if
-    `download` and if TensorFlow is installed. size: as for `folder.folder`. Split test is the set's test split, or
+    `download` and if TensorFlow is installed. size, crop: as in `folder.folder`. Split test is the set's test split, or
     its validation split, or else every 20th example of train. Labels are the ClassLabel feature named label, or the
     only ClassLabel; without one the set has none. Raises ValueError, with the command to run where one helps.
     """
@@ -43,7 +45,7 @@ def tfds(name: str, train: bool, data_dir: str | os.PathLike = "", size: int = 0
         folder = prepared(name, root)
         if folder is None:
             raise ValueError(f"tfds:{name}: TFDS prepared it but left no {READABLE} files under {root}")
-    return read_prepared(folder, name, train, size)
+    return read_prepared(folder, name, train, size, crop)
 
 
 def prepared(name: str, root: Path, strict: bool = True) -> Path | None:
@@ -77,7 +79,7 @@ def prepared(name: str, root: Path, strict: bool = True) -> Path | None:
     return max(found)[1] if found else None
 
 
-def read_prepared(folder: Path, name: str, train: bool, size: int = 0) -> Source:
+def read_prepared(folder: Path, name: str, train: bool, size: int = 0, crop: int = 0) -> Source:
     """A split of the set whose array_record files are in `folder`."""
     import tensorflow_datasets
 
@@ -102,9 +104,9 @@ def read_prepared(folder: Path, name: str, train: bool, size: int = 0) -> Source
             if pixels is None or number is None:
                 raise ValueError(f"{where}: empty record in {folder}; prepare the set again")
             if isinstance(pixels, bytes):
-                pixels = decode(io.BytesIO(pixels), where, channels == 1, size)
+                pixels = decode(io.BytesIO(pixels), where, channels == 1, size, crop)
             elif size:
-                pixels = resize(pixels, size)
+                pixels = resize(pixels, size, crop)
             if pixels.shape != (shape or pixels.shape):
                 raise ValueError(
                     f"{where}: shape {list(pixels.shape)}, but the first has {list(shape)}; "

@@ -192,7 +192,7 @@ SOURCES: dict[str, Callable[[ConfigDict, str, bool], Source]] = {
     "digits": lambda c, rest, train: embedded.digits(train),  # noqa: ARG005
     "cifar10": lambda c, rest, train: cifar10.cifar10(train, c.dir, c.download),  # noqa: ARG005
     "mnist": lambda c, rest, train: mnist.mnist(train, c.dir),  # noqa: ARG005
-    "folder:": lambda c, rest, train: folder.folder(rest, train, c.size),
+    "folder:": lambda c, rest, train: folder.folder(rest, train, c.size, c.crop),
     "toy:": lambda c, rest, train: toy.toy(rest, train),  # noqa: ARG005
-    "tfds:": lambda c, rest, train: tfds.tfds(rest, train, c.dir, c.size, c.download),
+    "tfds:": lambda c, rest, train: tfds.tfds(rest, train, c.dir, c.size, c.download, c.crop),
 }

@@ -20,7 +20,7 @@ from diffusion.config.config import config_hash, default_config, differences, fl
 from diffusion.config.files import load, title
 from diffusion.config.key import Role
 from diffusion.config.ranges import closest_name
-from diffusion.config.schema import CHOICES, FLOW_SCHEDULES, KEYS, PAPERS, RESUMABLE, VE_SCHEDULES, VP_SCHEDULES
+from diffusion.config.schema import ADDED, CHOICES, FLOW_SCHEDULES, KEYS, PAPERS, RESUMABLE, VE_SCHEDULES, VP_SCHEDULES
 from diffusion.config.validation import NO_EFFECT, RULES, SIGNAL_ENDS, remarks, validate
 from diffusion.published import recipes
 from diffusion.published.recipes import deviations
@@ -118,6 +118,12 @@ def test_hash_changes_with_what_is_computed_alone(key):
     config.update_from_flattened_dict({key: other(key)})
     assert (config_hash(config) == config_hash(default_config())) == (key in RESUMABLE)
     assert differences(default_config(), config) == [(key, KEYS[key].default, other(key))]
+
+
+def test_keys_that_older_runs_lack_leave_their_hash():
+    """Results of version 0.1 name their config by this hash."""
+    older = {key: value for key, value in flatten(default_config()).items() if key not in ADDED}
+    assert len(older) < len(KEYS) and config_hash(older) == config_hash(restore(older)) == config_hash(default_config())
 
 
 def test_hash_is_stable_under_order_and_saving():
@@ -245,6 +251,7 @@ IMPOSSIBLE = (
     ),
     ({"diffusion.schedule": "ve_geometric", "diffusion.sigma_1": 60.0}, "60.0 must be below sigma_T = 50.0"),
     ({"data.size": 64}, "64 does not apply to 'cifar10'"),
+    ({"data.name": "folder:x", "data.crop": 64}, "64 is the square that images are resized from; set config.data.size"),
     ({"data.name": "toy:moons"}, "set data.flip to false and leave data.size at 0"),
     ({"train.accumulate": 3}, "3 parts do not divide train.batch_size = 128"),
     ({"optim.skip_spike": 0.5}, "most updates would be skipped"),
@@ -511,6 +518,14 @@ DIFFERENCES = {
     },
     "cifar10_improved_vlb": {"objective.name": "vlb", "objective.timesteps": "loss_second_moment"},
     "imagenet64": {"data.size": 64, "net.multipliers": (1, 2, 3, 4), "net.dropout": 0.0, "train.steps": 1_500_000},
+    "celeba64": {
+        "data.crop": 140,
+        "data.size": 64,
+        "objective.timesteps": "antithetic",
+        "net.multipliers": (1, 2, 2, 2, 4),
+        "optim.warmup_steps": 0,
+        "train.steps": 500_000,
+    },
 }
 """What the papers state about other experiments where it differs from the config that theirs builds on."""
 

@@ -249,3 +249,31 @@ def test_files_and_arrays_are_resized_alike(tmp_path, write):
     path = str(tmp_path / "a.png")
     np.testing.assert_array_equal(decode(path, path, False, 8), resize(pixels, 8))
     np.testing.assert_array_equal(folder(tmp_path, True, size=8).arrays[0][0], resize(pixels, 8))
+
+
+def test_a_central_square_is_cut_out_before_resizing(tmp_path, write):
+    """As CelebA at 64x64 is made of aligned images of 178x218: 140 pixels around the centre."""
+    pixels = np.random.default_rng(3).integers(0, 256, (22, 18, 3)).astype(np.uint8)
+    write("a.png", pixels=pixels)
+    path = str(tmp_path / "a.png")
+    square = pixels[4:18, 2:16]
+    np.testing.assert_array_equal(resize(pixels, 14, crop=14), square)
+    np.testing.assert_array_equal(resize(pixels, 7, crop=14), resize(square, 7))
+    np.testing.assert_array_equal(decode(path, path, False, 7, crop=14), resize(square, 7))
+    assert (resize(pixels, 7) != resize(square, 7)).any()
+    with pytest.raises(ValueError, match=r"a\.png: .*it has 18x22 pixels, fewer than the 19 of --config\.data\.crop"):
+        decode(path, path, False, 7, crop=19)
+
+
+def test_the_config_crops_images_of_a_folder(tmp_path, write):
+    from diffusion.config.config import default_config
+    from diffusion.experiment import build
+
+    pixels = np.random.default_rng(4).integers(0, 256, (22, 18, 3)).astype(np.uint8)
+    for split in ("train", "test"):
+        write(f"{split}/a.png", pixels=pixels)
+    config = default_config()
+    config.data.update(name=f"folder:{tmp_path}", size=7, crop=14)
+    for train in (True, False):
+        (image,) = build.source(config, train).read(np.array([0]))[0]
+        np.testing.assert_array_equal(image, resize(pixels, 7, crop=14))
