@@ -30,7 +30,7 @@ from diffusion.config.config import default_config, lookup
 from diffusion.config.files import ROOT, explain, indented, load, title
 from diffusion.config.ranges import closest_name
 from diffusion.config.schema import KEYS
-from diffusion.config.validation import validate
+from diffusion.config.validation import refusal, validate
 from diffusion.runtime.signals import Stop, Stopped
 
 TRACEBACK = "DIFFUSION_TRACEBACK"
@@ -40,6 +40,8 @@ BROKEN_PIPE = 141
 
 FILE = re.compile(r"--?config(?:=(.*))?", re.DOTALL)
 OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)", re.DOTALL)
+ILLEGAL = re.compile(r"flag --config\.([\w.]+)=(.*?): ", re.DOTALL)
+"""The start of absl's error about a value of the wrong type; the words of its parser follow."""
 HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 
 
@@ -69,7 +71,12 @@ class ConfigFlag:
         config = default_config() if file is None else load(file)
         fields = flags.FlagValues()
         holder = config_flags.DEFINE_config_dict("config", config, flag_values=fields, sys_argv=[program, *rest])
-        rest = fields([program, *rest], known_only=True)[1:]
+        try:
+            rest = fields([program, *rest], known_only=True)[1:]
+        except flags.IllegalFlagValueError as error:
+            if not (match := ILLEGAL.match(str(error))):
+                raise
+            raise ValueError(refusal(*match.groups())) from error
         self.value, self.overrides = holder.value, dict(fields["config"].override_values)  # pyright: ignore[reportAttributeAccessIssue]
         if file is not None:
             self.name = title(file)

@@ -284,12 +284,12 @@ def test_grid_files_that_are_none(toy):
 
 
 def test_overrides_change_the_base_but_not_what_rows_set(toy):
-    grid = ablation.load(str(toy), "small", [("train.steps", "9"), ("data.dir", "here")])
+    grid = ablation.load(str(toy), "small", {"train.steps": 9, "data.dir": "here"})
     assert {ablation.config(grid, row).train.steps for row in grid.rows} == {9}
     with pytest.raises(ValueError, match=r"config.optim.lr cannot be set over an ablation: row 'wild' of toy sets it"):
-        ablation.load(str(toy), "small", [("optim.lr", "0.1")])
+        ablation.load(str(toy), "small", {"optim.lr": 0.1})
     with pytest.raises(ValueError, match=r"config.seed cannot be set over an ablation: it is set by --seeds"):
-        ablation.load(str(toy), "small", [("seed", "1")])
+        ablation.load(str(toy), "small", {"seed": 1})
 
 
 # ------------------------------------------------------------------------------------------------- running and resuming
@@ -300,7 +300,7 @@ def swept(tmp_path_factory):
     """The toy grid with one seed, stopped by a signal in step 3 and taken up again: (grid, cells, lines said)."""
     folder = tmp_path_factory.mktemp("ablation")
     (folder / "toy.py").write_text(TOY)
-    grid = ablation.load(str(folder / "toy.py"), "small", [("train.checkpoint_every", "4")])
+    grid = ablation.load(str(folder / "toy.py"), "small", {"train.checkpoint_every": 4})
     cells = ablation.cells(grid, [0], folder / "out")
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:

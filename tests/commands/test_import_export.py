@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffusion.commands import import_weights
+from diffusion.commands import export_weights, import_weights
 from diffusion.config.config import default_config, flatten
 from diffusion.config.files import load
 from diffusion.convert import diffusers, improved_diffusion, name_mapping
@@ -107,7 +107,7 @@ def test_a_run_goes_out_to_diffusers_and_comes_back_bit_by_bit(tmp_path):
     with pytest.raises(ValueError, match="holds a run already"):
         import_weights.import_run(path, "original", config, tmp_path / "run", 5, say)
 
-    import_weights.export_run(tmp_path / "run", tmp_path / "out", None, False, say)
+    export_weights.export_run(tmp_path / "run", tmp_path / "out", None, False, say)
     assert any("num_inference_steps=10" in line for line in said)
     import_weights.import_run(tmp_path / "out", "diffusers", config, tmp_path / "back", None, say)
     run = read_run(tmp_path / "back")
@@ -116,7 +116,7 @@ def test_a_run_goes_out_to_diffusers_and_comes_back_bit_by_bit(tmp_path):
     assert step == 0
     assert_same(params, ema)
 
-    import_weights.export_run(tmp_path / "run", tmp_path / "raw", 5, True, say)
+    export_weights.export_run(tmp_path / "run", tmp_path / "raw", 5, True, say)
     shapes = import_weights.shapes(run)
     weights = diffusers.read(tmp_path / "raw")
     assert_same(name_mapping.nest(name_mapping.read(weights.rules(shapes, 1), weights.ema, shapes)), raw)
@@ -203,7 +203,7 @@ def test_the_shipped_config_that_fits_is_suggested():
 def test_what_cannot_be_exported_is_refused_and_nothing_written(tmp_path, changes, line):
     open_run(tmp_path / "run", run_of(tiny(**changes)), "a test")
     with pytest.raises(ValueError, match=line) as error:
-        import_weights.export_run(tmp_path / "run", tmp_path / "out", None, False, print)
+        export_weights.export_run(tmp_path / "run", tmp_path / "out", None, False, print)
     assert "\n" not in str(error.value) and [path.name for path in tmp_path.iterdir()] == ["run"]
 
 

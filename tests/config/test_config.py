@@ -647,11 +647,11 @@ MISTAKES = (
     (["--config.optim=1"], "config.optim is a section, not a key; set one of optim.lr,"),
     (["--config.optim.lr.x=1"], "config.optim.lr.x: no such key"),
     (["--config.=1"], "config.: no such key"),
-    (["--config.optim.lr=fast"], "flag --config.optim.lr=fast: could not convert string to float"),
+    (["--config.optim.lr=fast"], "config.optim.lr: 'fast' is not a number above 0; the default is 0.001"),
     (["--config.optim.lr=nan"], "config.optim.lr: nan is not a number above 0"),
-    (["--config.train.steps=1e5"], "flag --config.train.steps=1e5: invalid literal for int()"),
+    (["--config.train.steps=1e5"], "config.train.steps: '1e5' is not an integer of at least 1; the default is 1000"),
     (["--config.train.steps=99999999999999999999"], "is not an integer of at least 1"),
-    (["--config.data.flip=maybe"], "flag --config.data.flip=maybe: Non-boolean argument to boolean flag"),
+    (["--config.data.flip=maybe"], "config.data.flip: 'maybe' is not true or false; the default is False"),
     (
         ["--config.net.attention=four"],
         "config.net.attention: ('four',) is not a list of integers from 1 to 8192, such as 16 or 16,8",
@@ -764,7 +764,7 @@ def test_random_overrides_are_accepted_or_refused_in_one_line():
             validate(overridden(key, draw.choice([*words, *CHOICES.get(key, ())])))
             outcomes[0] += 1
         except (ValueError, flags.Error) as error:
-            assert str(error).startswith(("config.", "flag --config.", "Unable to parse"))
+            assert str(error).startswith(("config.", "Unable to parse"))
             outcomes[1] += 1
     assert min(outcomes) > 100
 
@@ -787,7 +787,7 @@ def test_errors_out_of_main(script):
 
 def test_traceback_on_request(script):
     done = call(script, "--config.optim.lr=fast", DIFFUSION_TRACEBACK="1")
-    assert done.returncode == 1 and "Traceback" in done.stderr and "could not convert string to float" in done.stderr
+    assert done.returncode == 1 and "Traceback" in done.stderr and "'fast' is not a number" in done.stderr
 
 
 def test_explain_prints_every_key(script):
