@@ -113,8 +113,9 @@ def run(plan: Plan, progress: Counting) -> Iterator[Measured]:
     for kind in [kind for kind in LIKELIHOODS.values() if kind.name in plan.names]:
         images = split(name, plan.sources[name], request.n)
         with progress(kind.name, images.n) as count:
-            how: Any = dict(grid=chain.grid, batch_size=request.batch_size, seed=chain.seed, progress=count)
-            result, path = likelihood.measure(kind, subject, images, **how)
+            result, path = likelihood.measure(
+                kind, subject, images, grid=chain.grid, batch_size=request.batch_size, seed=chain.seed, progress=count
+            )
         yield Measured(result, path, kind.lines(result))
     if set(plan.names) - LIKELIHOODS.keys():
         yield from _scores(plan, progress)
@@ -139,8 +140,10 @@ def _scores(plan: Plan, progress: Counting) -> Iterator[Measured]:
         source = plan.sources[name]
         real = RealImages(source, name, request.reference_n or source.size)
         parts, seed = subject.folder / results.FOLDER / "parts", request.chain.seed
-        options: Any = dict(seed=seed, facts=facts, parts=parts, progress=progress)
-        for result, lines in in_inception(plan.names, plan.extractor, samples, real, **options):
+        scored = in_inception(
+            plan.names, plan.extractor, samples, real, seed=seed, facts=facts, parts=parts, progress=progress
+        )
+        for result, lines in scored:
             yield written(result, lines, *[f"of{real.n}"] * (real.n < source.size))
     for result, lines in in_small(plan.names, samples, plan.sources[TRAIN], plan.sources[TEST], facts):
         yield written(result, lines)

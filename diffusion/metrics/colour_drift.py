@@ -14,6 +14,9 @@ MEASURES = ("brightness", "contrast")
 FEWEST = 8
 """Fewer images raise no alarm: contrast is skewed, so a mean of few is far from normal."""
 
+ERRORS, LEVELS = 4.0, 12.0
+"""Limits of the alarm: standard errors, and levels of 255; both must be exceeded."""
+
 CHANNELS = {1: ("",), 3: (" of red", " of green", " of blue")}
 
 
@@ -65,14 +68,14 @@ def compare(drawn: Levels, data: Levels) -> Drift:
     return Drift(levels, errors)
 
 
-def warning(drawn: Levels, data: Levels, errors: float = 4.0, levels: float = 12.0) -> str:
-    """One sentence on the entry that drifted most; empty where none is off by both so many errors and so many levels.
+def warning(drawn: Levels, data: Levels) -> str:
+    """One sentence on the entry that drifted most; empty where none is off by more than both limits.
 
     The first limit allows for chance: with 4 standard errors and 6 entries one grid in some 2500 raises a false alarm.
     The second ignores differences that nobody would see, however many images have them.
     """
     drift = compare(drawn, data)
-    off = (np.abs(drift.errors) > errors) & (np.abs(drift.levels) > levels) & (drawn.images >= FEWEST)
+    off = (np.abs(drift.errors) > ERRORS) & (np.abs(drift.levels) > LEVELS) & (drawn.images >= FEWEST)
     if not off.any():
         return ""
     worst = np.unravel_index(np.argmax(np.where(off, np.abs(drift.levels), 0.0)), off.shape)

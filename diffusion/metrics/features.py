@@ -31,20 +31,13 @@ class Extractor(NamedTuple):
     another kind."""
 
 
-def inception(
-    weights: Path | None = None,
-    cache: Path | None = None,
-    batch_size: int = 64,
-    dtype: Any = jnp.float32,
-    layers: Sequence[str] | None = None,
-) -> Extractor:
+def inception(weights: Path | None = None, batch_size: int = 64, layers: Sequence[str] | None = None) -> Extractor:
     """The FID's network with the weights in a file, or with those that `convert.inception.load` finds without one.
 
-    layers: those to compute, by default all that the weights allow. dtype: bfloat16 is faster on accelerators and gives
-    other features, whose distances are not comparable with published ones. Raises ValueError, in one line, where there
-    are no weights (it names what to fetch and where to put it), and where a file is damaged or lacks those of a layer.
+    layers: those to compute, by default all that the weights allow. Raises ValueError, in one line, where there are no
+    weights (it names what to fetch and where to put it), and where a file is damaged or lacks those of a layer.
     """
-    return extractor(load(weights, cache), batch_size, dtype, layers)
+    return extractor(load(weights), batch_size, layers=layers)
 
 
 def extractor(
@@ -54,7 +47,11 @@ def extractor(
     layers: Sequence[str] | None = None,
     size: int = SIZE,
 ) -> Extractor:
-    """An Extractor of weights by this project's names. size: of the network's input; the published one is 299."""
+    """An Extractor of weights by this project's names. size: of the network's input; the published one is 299.
+
+    dtype: bfloat16 is faster on accelerators and gives other features, whose distances are not comparable with the
+    published ones. Raises ValueError where the weights of a layer are missing.
+    """
     available = offered(weights)
     chosen = available if layers is None else tuple(layers)
     for layer in chosen:

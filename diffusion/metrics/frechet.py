@@ -39,38 +39,23 @@ class Stream:
         Raises ValueError, with nothing added, where one is not finite or D is not what it was before.
         """
         x = checked(features)
-        self._widen(x.shape[1])
+        if not self.n:
+            self._mean, self._scatter = np.zeros(x.shape[1]), np.zeros(2 * (x.shape[1],))
+        if len(self._mean) != x.shape[1]:
+            raise ValueError(f"features of {len(self._mean)} and of {x.shape[1]} dimensions cannot be in one stream")
         for rows in slices(x):
             part = x[rows].astype(np.float64)
-            mean = part.mean(axis=0)
-            centred = np.vstack([part - mean, self._join(len(part), mean)])
+            mean, total = part.mean(axis=0), self.n + len(part)
+            shift = mean - self._mean
+            centred = np.vstack([part - mean, np.sqrt(self.n * len(part) / total) * shift])
             self._scatter += centred.T @ centred
-
-    def merge(self, other: "Stream") -> None:
-        """Adds the vectors of another stream. Raises ValueError where their dimensions differ."""
-        if other.n:
-            self._widen(len(other._mean))
-            row = self._join(other.n, other._mean)
-            self._scatter += other._scatter + np.outer(row, row)
+            self._mean, self.n = self._mean + len(part) / total * shift, total
 
     def moments(self) -> Moments:
         """Mean and covariance of everything so far. Raises ValueError for fewer than two vectors."""
         if self.n < 2:
             raise ValueError(f"moments need at least two feature vectors, got {self.n}")
         return Moments(self._mean.copy(), self._scatter / (self.n - 1), self.n)
-
-    def _widen(self, width: int) -> None:
-        if not self.n:
-            self._mean, self._scatter = np.zeros(width), np.zeros((width, width))
-        if len(self._mean) != width:
-            raise ValueError(f"features of {len(self._mean)} and of {width} dimensions cannot be in one stream")
-
-    def _join(self, n: int, mean: np.ndarray) -> np.ndarray:
-        """Adds n vectors of this mean to the mean; returns the row whose outer square the shift of means adds to S."""
-        shift, total = mean - self._mean, self.n + n
-        row = np.sqrt(self.n * n / total) * shift
-        self._mean, self.n = self._mean + n / total * shift, total
-        return row
 
 
 def moments(features: np.ndarray) -> Moments:

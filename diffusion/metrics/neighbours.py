@@ -8,6 +8,9 @@ import numpy as np
 
 from diffusion.metrics.vectors import Block, blocks, origin, pair, rounding, slices, squared
 
+QUANTILE = 0.05
+"""Of the distances of held-out images: samples that are closer to a training image are counted."""
+
 SPARE = 8
 """Candidates beyond k for the exact comparison."""
 
@@ -83,8 +86,6 @@ def _smallest(values: np.ndarray, k: int) -> np.ndarray:
 class Memorisation(NamedTuple):
     """Distances of samples from the training images, beside those of held-out images."""
 
-    space: str
-    """The space of the distances, such as "pixels"."""
     train: int
     """Training images searched."""
     index: np.ndarray
@@ -93,15 +94,14 @@ class Memorisation(NamedTuple):
     """[n]: its distance."""
     held_out: np.ndarray
     """[m]: the distance of each held-out image from its closest training image."""
-    quantile: float
 
     @property
     def closer(self) -> float:
-        """Share of samples closer to a training image than that quantile of held-out images is.
+        """Share of samples closer to a training image than the closest 5% of held-out images.
 
-        A model of the data's own distribution has the quantile itself, one that copies has 1.
+        About 0.05 for samples of the data's own distribution, 1 for copies.
         """
-        return float((self.distance < np.quantile(self.held_out, self.quantile)).mean())
+        return float((self.distance < np.quantile(self.held_out, QUANTILE)).mean())
 
     @property
     def copies(self) -> int:
@@ -117,35 +117,27 @@ class Memorisation(NamedTuple):
         return {
             **spread,
             "closer": self.closer,
-            "quantile": self.quantile,
+            "quantile": QUANTILE,
             **{name: float(count) for name, count in {**counts, "copies": self.copies}.items()},
         }
 
     def line(self) -> str:
         """The summary for a console report."""
         return (
-            f"nearest     {self.space}: {np.median(self.distance):.4g} from a sample to its closest of {self.train} "
+            f"nearest     pixels: {np.median(self.distance):.4g} from a sample to its closest of {self.train} "
             f"training images, {np.median(self.held_out):.4g} from a held-out image (medians); {self.closer:.1%} of "
-            f"{len(self.distance)} samples are closer than the closest {self.quantile:.0%} of held-out images, "
+            f"{len(self.distance)} samples are closer than the closest {QUANTILE:.0%} of held-out images, "
             f"{self.copies} are copies"
         )
 
 
-def memorisation(
-    samples: np.ndarray,
-    held_out: np.ndarray,
-    train: np.ndarray,
-    space: str = "pixels",
-    quantile: float = 0.05,
-) -> Memorisation:
-    """The nearest training image of every sample and of every held-out image, [n, ...] each: pixels or features.
+def memorisation(samples: np.ndarray, held_out: np.ndarray, train: np.ndarray) -> Memorisation:
+    """The nearest training image, in pixels, of every sample and of every held-out image; [n, H, W, C] each.
 
     Held-out images are the comparison, as data sets hold near-duplicates themselves. Raises ValueError where one of the
-    three is empty or not finite, or they differ in dimensions, or the quantile is not in (0, 1).
+    three is empty or not finite, or they differ in dimensions.
     """
-    if not 0 < quantile < 1:
-        raise ValueError(f"quantile {quantile} of held-out distances: give one between 0 and 1, such as 0.05")
     if empty := [name for name, x in (("samples", samples), ("held-out images", held_out)) if not len(x)]:
         raise ValueError(f"no {empty[0]} to compare with the training images; at least one is needed")
     index, distance = nearest(samples, train)
-    return Memorisation(space, len(train), index[:, 0], distance[:, 0], nearest(held_out, train)[1][:, 0], quantile)
+    return Memorisation(len(train), index[:, 0], distance[:, 0], nearest(held_out, train)[1][:, 0])

@@ -110,7 +110,7 @@ def nearest(m: Material) -> Score:
     """The nearest training image of each sample, in pixels: see neighbours.memorisation."""
     train, other = _first(m.train, SEARCHED), _first(m.held_out, SEARCHED // 8)
     found = neighbours.memorisation(m.samples, other, train)
-    facts = {"features": found.space, "reference": _reference(m.train, len(train))}
+    facts = {"features": "pixels", "reference": _reference(m.train, len(train))}
     return Score("neighbours", found.report(), [found.line()], facts)
 
 
