@@ -15,36 +15,30 @@ network or denoiser; arrays; t; options.
 from importlib import import_module
 from typing import Any
 
-EXPORTS: dict[str, tuple[str, ...]] = {
-    "denoiser": ("Denoiser", "Diffusion", "Network", "clip", "from_network", "interpret", "reverse"),
-    "elbo": ("Bound", "bits_per_dim"),
-    "flow_likelihood": (),
-    "gaussian": ("Gaussian",),
-    "objective": ("Objective", "Terms"),
-    "parameterization": ("Parameterization", "Prediction", "to_eps"),
-    "process": (
-        *("Noised", "Process", "at", "flow", "noised", "prior", "q_marginal", "q_posterior", "q_sample", "q_step"),
-        *("snr", "ve", "vp"),
-    ),
-    "respacing": (),
-    "schedules": (),
-    "score": (),
-    "timesteps": ("Timesteps",),
-    "types": (),
-    "variance": (),
-    "weighting": (),
+MODULES = (
+    *("denoiser", "elbo", "flow_likelihood", "gaussian", "objective", "parameterization", "process", "respacing"),
+    *("schedules", "score", "timesteps", "types", "variance", "weighting"),
+)
+EXPORTS = {
+    "denoiser": "Denoiser Diffusion Network clip from_network interpret reverse",
+    "elbo": "Bound bits_per_dim",
+    "gaussian": "Gaussian",
+    "objective": "Objective Terms",
+    "parameterization": "Parameterization Prediction to_eps",
+    "process": "Noised Process at flow noised prior q_marginal q_posterior q_sample q_step snr ve vp",
+    "timesteps": "Timesteps",
 }
 """Module -> its names that are attributes of the package."""
+HOME = {name: module for module, names in EXPORTS.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
-    if name in EXPORTS:
+    if name in MODULES:
         return import_module(f"{__name__}.{name}")
-    for module, names in EXPORTS.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
+    if name in HOME:
+        return getattr(import_module(f"{__name__}.{HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *EXPORTS, *(name for names in EXPORTS.values() for name in names)})
+    return sorted({*globals(), *MODULES, *HOME})

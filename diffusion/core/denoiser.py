@@ -42,8 +42,7 @@ def network_time(t: Time, scale: float = 1.0) -> Array:
 def network_input(process: Process, x_t: Image, t: Time) -> Image:
     """The network's image input, scale[t] x_t, of unit variance for every t if the data have unit variance.
 
-    It is x_t itself if the process preserves variance. Karras et al. 2022, table 1, c_in with sigma_data = 1. `process`
-    is the base process.
+    x_t itself if variance preserving. Karras et al. 2022, table 1, c_in, sigma_data = 1. `process` is the base process.
     """
     return at(process.scale, t, x_t) * x_t
 

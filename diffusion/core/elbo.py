@@ -54,8 +54,7 @@ def decoder_nll(
 ) -> PerExample:
     """L_0 = -log p(x_0 | x_1), by default of the discretised Gaussian decoder. DDPM eq. 13; meant for t = 1.
 
-    With gaussian.log_prob as decoder it is a density in the units of x, [-1, 1] for images: add log(127.5) nats per
-    dimension to compare with 8-bit likelihoods.
+    gaussian.log_prob gives a density in the units of x: add log(127.5) nats a dimension for that of 8-bit values.
     """
     return -sum_dims(decoder(_reverse(diffusion, noised, prediction), noised.x_0))
 

@@ -1,12 +1,9 @@
 """The exact log-likelihood of a denoiser, through its probability flow. Score SDE section 4.3, appendix D.2.
 
-In the angle phi = atan(noise / signal) the flow of z = x / r, r = sqrt(signal^2 + noise^2), is regular at both ends:
+In the angle phi = atan(noise / signal) the flow of z = x / r, r = sqrt(signal^2 + noise^2), is regular at both ends.
+With the change of variables along it (score SDE eq. 39), for D dimensions:
 
     dz / dphi = w_hat / r,  w_hat = signal eps_hat - noise x_0_hat
-
-The same flow as that of x / signal against noise / signal, whose end is at infinity where no signal is left. By the
-change of variables along it (score SDE eq. 39), for D dimensions:
-
     log p(x_1) = log p(x_T) + D log(r_T / r_1) + int_{phi_1}^{phi_T} tr(d w_hat / d x) dphi
 """
 
@@ -103,12 +100,7 @@ def log_prob(process: Process, denoise: Denoiser, x_1: Image, trace: Trace = exa
 
 
 def nll(
-    keys: Keys,
-    process: Process,
-    denoise: Denoiser,
-    x_0: Image,
-    trace: Trace | None = None,
-    half_bin: float = 1.0 / 255.0,
+    keys: Keys, process: Process, denoise: Denoiser, x_0: Image, trace: Trace | None = None, half_bin: float = 1 / 255
 ) -> PerExample:
     """An upper bound on -log P(x_0) of a discrete x_0, in nats per example, by uniform dequantisation.
 

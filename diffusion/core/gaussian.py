@@ -76,8 +76,3 @@ def discretized_log_prob(g: Gaussian, x: Array, half_bin: float = 1.0 / 255.0) -
     inside = _standard_cdf(jnp.where(above, -lower, upper)) - _standard_cdf(jnp.where(above, -upper, lower))
     mass = jnp.where(x < -0.999, _standard_cdf(upper), jnp.where(x > 0.999, _standard_cdf(-lower), inside))
     return jnp.log(jnp.maximum(mass, 1e-12))
-
-
-def standard(like: jax.Array) -> Gaussian:
-    """N(0, I) in the shape of `like`."""
-    return Gaussian(jnp.zeros_like(like), jnp.zeros_like(like))

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion.core import gaussian
 from diffusion.core.gaussian import Gaussian
 from diffusion.core.types import Array, Image, PerExample, Time, expand
 
@@ -81,8 +80,7 @@ def from_tables(
     c_x_0 = signal[t-1] beta / var[t],  c_x_t = a var[t-1] / var[t],  beta_tilde = beta var[t-1] / var[t].
 
     At t = 1 the posterior is a point (beta_tilde = 0). The table log_beta_tilde has the entry of t = 2 there, which
-    gives the better decoder likelihood (DDPM's code); with T = 1 there is no t = 2 and log beta[1] stands in.
-    `decoder_var` is another choice for that entry.
+    gives the better decoder likelihood (DDPM's code); with T = 1 it is log beta[1]. `decoder_var` is another choice.
     Raises ValueError where the noise does not grow, the tables do not start from clean data or lengths differ.
     """
     signal, var = np.asarray(signal, np.float64), np.asarray(var, np.float64)
@@ -122,9 +120,8 @@ def vp(alpha_bar: np.ndarray, base_t: np.ndarray | None = None) -> Process:
 def ve(sigma: np.ndarray, base_t: np.ndarray | None = None) -> Process:
     """The variance-exploding process x_t = x_0 + sigma[t] eps, sigma[0] = 0. Score SDE eq. 31 and appendix F.
 
-    The decoder's variance is sigma[1]^2, that of x_0 given x_1 under a flat prior. Geometric levels rise from there in
-    small steps, which makes beta_tilde[2] far smaller: with levels 1% apart its decoder would be 7 times narrower, and
-    its likelihood much worse.
+    The decoder's variance is sigma[1]^2, that of x_0 given x_1 under a flat prior. As geometric levels rise in small
+    steps beta_tilde[2] is far smaller: with levels 1% apart its decoder is 7 times narrower, its likelihood much worse.
     """
     sigma = np.asarray(sigma, np.float64)
     var = sigma**2
@@ -180,8 +177,7 @@ def q_posterior(process: Process, x_0: Image, x_t: Image, t: Time) -> Gaussian:
 
 def prior(process: Process, like: Image) -> Gaussian:
     """p(x_T) = N(0, I), or N(0, sigma_T^2 I) if variance exploding, in the shape of `like`."""
-    g = gaussian.standard(like)
-    return Gaussian(g.mean, g.log_var + process.prior_log_var)
+    return Gaussian(jnp.zeros_like(like), jnp.zeros_like(like) + process.prior_log_var)
 
 
 def snr(process: Process, t: Time) -> PerExample:

@@ -13,7 +13,6 @@ selections are stated for steps 0..T-1; here t = 1..T, so each is shifted by one
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
@@ -75,33 +74,28 @@ def _with_zero(steps) -> np.ndarray:
     return np.concatenate([[0], np.asarray(steps, np.int64) + 1])
 
 
-class Form(NamedTuple):
-    """One way to write a grid."""
+Build = Callable[[int, list[int]], np.ndarray]
+"""(T, the numbers in a text) -> steps, rising from 0."""
 
-    pattern: str
-    build: Callable[[int, list[int]], np.ndarray]
-    """(T, the numbers in the text) -> steps, rising from 0."""
-
-
-GRIDS: dict[str, Form] = {
-    "full": Form("(?:full)?", lambda T, counts: full(T)),  # noqa: ARG005
-    "10,15,20": Form(r"\d{1,9}(?:,\d{1,9})*", sections),
-    "ddim50": Form(r"ddim\d{1,9}", lambda T, counts: strided(T, *counts)),
-    "quad50": Form(r"quad\d{1,9}", lambda T, counts: quadratic(T, *counts)),
+GRIDS: dict[str, tuple[str, Build]] = {
+    "full": ("(?:full)?", lambda T, counts: full(T)),  # noqa: ARG005
+    "10,15,20": (r"\d{1,9}(?:,\d{1,9})*", sections),
+    "ddim50": (r"ddim\d{1,9}", lambda T, counts: strided(T, *counts)),
+    "quad50": (r"quad\d{1,9}", lambda T, counts: quadratic(T, *counts)),
 }
-"""Example -> form."""
+"""Example -> (pattern of such texts, how they are read)."""
 
 
 def parse(text: str) -> Grid:
     """The grid of a text. Raises ValueError for a text of no form; the grid itself does so if T is too small."""
-    for form in GRIDS.values():
-        if re.fullmatch(form.pattern, text):
-            return partial(_build, text, form)
+    for pattern, build in GRIDS.values():
+        if re.fullmatch(pattern, text):
+            return partial(_build, text, build)
     raise ValueError(f"{text!r} is not a grid of steps; write one such as 50, {', '.join(GRIDS)}")
 
 
-def _build(text: str, form: Form, T: int) -> np.ndarray:
-    ts = form.build(T, [int(number) for number in re.findall(r"\d+", text)])
+def _build(text: str, build: Build, T: int) -> np.ndarray:
+    ts = build(T, [int(number) for number in re.findall(r"\d+", text)])
     if 2 * ts[-1] <= T:
         raise ValueError(
             f"the grid {text!r} ends at step {ts[-1]} of {T}, but sampling starts there from pure noise; use more steps"

@@ -12,8 +12,5 @@ from diffusion.core.types import Image, Time
 
 
 def score(process: Process, prediction: Prediction, t: Time) -> Image:
-    """grad_x log q(x_t) = -eps_hat / noise[t]; t in 1..T (at t = 0 there is no noise to divide by).
-
-    t is a step of `process`, which may be respaced.
-    """
+    """grad_x log q(x_t) = -eps_hat / noise[t]; t in 1..T is a step of `process`, which may be respaced."""
     return -prediction.eps / at(process.noise, t, prediction.eps)

@@ -82,8 +82,7 @@ def loss_second_moment(T: int, history: int = 10, uniform_share: float = 0.001) 
 
     `update` takes unweighted losses. It leaves out losses that are not finite, which would make p_t infinite or NaN;
     while a step has no finite losses t stays uniform. Several losses of one t enter in the batch's order. Draws are for
-    the global batch from one key, whatever the number of devices. They invert a cumulative sum in float32, exact to
-    6e-8 (the smallest p_t is uniform_share / T, 2.5e-7 for T = 4000).
+    the global batch, whatever the number of devices, and invert a cumulative sum in float32, exact to 6e-8.
     """
 
     def init() -> History:

@@ -46,6 +46,6 @@ def p2(process: Process, parameterization: Parameterization, t: Time, gamma: flo
 def min_snr(process: Process, parameterization: Parameterization, t: Time, gamma: float = 5.0) -> PerExample:  # noqa: ARG001
     """min(SNR, gamma), of the squared error of x_0. Min-SNR-gamma, Hang et al. 2023 section 3.4.
 
-    In the published forms for networks that predict eps and v: min(SNR, gamma) / SNR and min(SNR, gamma) / (SNR + 1).
+    Published for networks that predict eps and v: min(SNR, gamma) / SNR and min(SNR, gamma) / (SNR + 1).
     """
     return jnp.minimum(snr(process, t), gamma)

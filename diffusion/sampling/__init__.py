@@ -5,8 +5,8 @@
     keys = image_keys(seed, jnp.arange(n))
     x_0 = sample(keys, process, ddim(process), denoise, prior_sample(keys, process, shape)).x_0
 
-A file that is named after its sampler gives way to it: `sampling.ddim` is the function of diffusion/sampling/ddim.py.
-The other files are modules: loop, editing, guidance, inpainting, inversion, latents, langevin.
+A file with the name of its sampler gives way to it: `sampling.ddim` is the function of sampling/ddim.py. All others
+are modules: loop, editing, guidance, inpainting, inversion, latents, langevin.
 """
 
 from diffusion.sampling.ancestral import ancestral as ancestral

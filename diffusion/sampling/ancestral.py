@@ -11,8 +11,8 @@ from diffusion.sampling.loop import Sampler, State, noise_unless_last
 def ancestral(process: Process, variance: Variance, noise: Noise = from_keys) -> Sampler:
     """x_{t-1} ~ p(x_{t-1} | x_t) for t > 1 and its mean for t = 1. DDPM Algorithm 2.
 
-    The mean is the posterior mean at x_0_hat; for eps it equals the paper's (x_t - beta eps / sqrt(1 - alpha_bar)) /
-    sqrt(alpha) exactly, unless the denoiser clips x_0_hat, as the published code does.
+    For eps the mean equals the paper's (x_t - beta eps / sqrt(1 - alpha_bar)) / sqrt(alpha) exactly, unless the
+    denoiser clips x_0_hat, as the published code does.
     """
 
     def step(keys: Keys, state: State, x_t: Image, t: Time, denoise: Denoiser) -> tuple[Image, State]:

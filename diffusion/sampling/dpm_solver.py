@@ -25,8 +25,7 @@ def dpm_solver(process: Process) -> Sampler:
     d = x_0_hat + h / (2 h_last) (x_0_hat - last x_0_hat),  h = lambda[t-1] - lambda[t],  lambda = log(signal / noise).
 
     The published factor of d, signal[t-1] (1 - e^-h), is written so that it holds for infinite h. With d = x_0_hat the
-    step is DDIM's; so are the first step and the one to t = 0, where lambda is infinite, which returns x_0_hat. The
-    process may be variance preserving or exploding.
+    step is DDIM's; so are the first step and the one to t = 0, where lambda is infinite, which returns x_0_hat.
     """
     tiny = jnp.finfo(process.signal.dtype).tiny
     # Finite values at t = 0 and at a T without signal, where the ratio of steps is 0 or not used.

@@ -1,6 +1,7 @@
 """Images made from other images, or from a shared x_t, by the reverse chain; no network is trained for it.
 
 Row i depends on row i of the arguments alone, and its noise on its key alone: rows with the same key share their noise.
+The step t lies in 0..T and is a scalar that may be traced; a number outside 0..T raises ValueError.
 """
 
 from typing import NamedTuple
@@ -26,9 +27,8 @@ def fork(
 ) -> Fork:
     """Chains driven by shared[i] from T down to t and by own[i] from there. DDPM figure 7.
 
-    Rows with the same shared[i] and x_T[i] share x_t, and their x_0 are draws of p(x_0 | x_t). t in 0..T, a scalar that
-    may be traced: at T only x_T is shared, at 0 everything. With own = shared it is `loop.sample`. A sampler without
-    noise gives all the same x_0. Raises ValueError for a number t outside 0..T.
+    Rows with the same shared[i] and x_T[i] share x_t, and their x_0 are draws of p(x_0 | x_t). At t = T only x_T is
+    shared, at 0 everything. With own = shared it is `loop.sample`. A sampler without noise gives all the same x_0.
     """
     at = _step(process, t)
     x_t, state = descend(shared, sampler, denoise, x_T, sampler.init(x_T), jnp.int32(process.T), at)
@@ -53,9 +53,8 @@ def interpolate(
     The two encodings have independent noise, as in the published code. (The formula of section 4.3 mixes x_0 where x_t
     is meant.) Their mixture has the variance noise[t]^2 ((1 - lam)^2 + lam^2), in the middle half of what the network
     was trained on. With `shared` both have the same noise, and the mixture is an encoding of (1 - lam) x_0 + lam other.
-    To vary lam alone, repeat the pair with one key. lam = 0 reconstructs x_0 through t, lam = 1 `other`. t in 0..T, a
-    scalar that may be traced: larger t preserve less; at 0 the images themselves are mixed. Raises ValueError for a
-    number t outside 0..T.
+    To vary lam alone, repeat the pair with one key. lam = 0 reconstructs x_0 through t, lam = 1 `other`. Larger t
+    preserve less; at 0 the images themselves are mixed.
     """
     at = _step(process, t)
     x_t = _encoded(keys, process, x_0, at, 1)
@@ -68,8 +67,7 @@ def interpolate(
 def vary(keys: Keys, process: Process, sampler: Sampler, denoise: Denoiser, x_0: Image, t: int | Array) -> Image:
     """x_0_hat ~ p(x_0 | x_t),  x_t ~ q(x_t | x_0): variations of an image that share with it what x_t preserves.
 
-    SDEdit (Meng et al. 2022), Algorithm 1 with one round; it is `interpolate` at lam = 0. t in 0..T, a scalar that may
-    be traced: 0 gives x_0 itself. Raises ValueError for a number t outside 0..T.
+    SDEdit (Meng et al. 2022), Algorithm 1 with one round; it is `interpolate` at lam = 0. t = 0 gives x_0 itself.
     """
     at = _step(process, t)
     x_t = _encoded(keys, process, x_0, at, 1)

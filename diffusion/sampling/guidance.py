@@ -35,6 +35,9 @@ Scale = float | Array
 Labelled = Callable[[Image, Time, Labels], Prediction]
 """denoise(x_t, t, labels): a denoiser with a label for each example."""
 
+Pair = Callable[[Image, Time], tuple[Prediction, Prediction]]
+"""(x_t, t) -> the predictions with and without labels."""
+
 LogProb = Callable[[Image, Time], PerExample]
 """log_prob(x_t, t): log p(y | x_t) of the label wanted of each example, in nats. Example i depends on x_t[i] alone."""
 
@@ -46,10 +49,8 @@ def classifier_free(
 
     Both are affine in each other at fixed x_t and the weights sum to 1, so x_0 and eps stay consistent for any process,
     and no division by signal[t] is needed. w = 0 is `conditional`, w = -1 `unconditional`. The variance is that of
-    `conditional`.
-
-    `interval`: guidance for its steps alone, `conditional` by itself at the others (Kynkaanniemi et al. 2024), where
-    the second call is saved.
+    `conditional`. `interval`: guidance for its steps alone, and `conditional` at the others, without the second call
+    (Kynkaanniemi et al. 2024).
     """
 
     def both(x_t: Image, t: Time) -> tuple[Prediction, Prediction]:
@@ -102,12 +103,7 @@ def classifier_guided(
     return _within(guided, denoise, scale, interval)
 
 
-def _extrapolated(
-    both: Callable[[Image, Time], tuple[Prediction, Prediction]],
-    conditional: Denoiser,
-    scale: Scale,
-    interval: Interval | None,
-) -> Denoiser:
+def _extrapolated(both: Pair, conditional: Denoiser, scale: Scale, interval: Interval | None) -> Denoiser:
     """From the unconditional prediction through the conditional one and beyond."""
 
     def guided(x_t: Image, t: Time, weight: PerExample) -> Prediction:

@@ -5,8 +5,7 @@ r = sqrt(signal^2 + noise^2) the flow of z = x / r is
 
     dz / dphi = v_hat = (signal eps_hat - noise x_0_hat) / r
 
-which holds for variance-preserving (r = 1) and variance-exploding processes, and is regular at both ends: where no
-signal is left (phi = pi / 2), noise / signal is infinite, and at t = 0 its logarithm is.
+for every process (r = 1 if variance preserving). It is regular at both ends, at t = 0 and where no signal is left.
 """
 
 import jax.numpy as jnp

@@ -19,10 +19,9 @@ def inpainting(
     the other region depends on x_0 only through the noised x_{t-1}, so the two fit badly. Therefore at x_s with
     s = 1, 1 + jump, 1 + 2 jump, ..., s + jump <= T, the chain goes back to x_{s + jump} by forward steps
     q(x_t | x_{t-1}) and down again, resamplings - 1 times, as in the published code; the paper has jump = 10 and
-    resamplings = 10. The sampler is called about T resamplings times.
+    resamplings = 10. The sampler's state starts anew after a jump, and it is called about T resamplings times.
 
-    x_0 is returned exactly where it is known. Its other values have no effect. After a jump the sampler's state starts
-    anew. `resamplings` may be traced: compilation does not depend on it. If the sampler draws the exact reverse step,
+    x_0 is returned exactly where it is known. `resamplings` may be traced. If the sampler draws the exact reverse step,
     the law of the unknown region tends with many resamplings to the exact conditional, up to an error that vanishes
     with noise[1] and the length of the steps. Raises ValueError for resamplings below 1 and for a jump outside 1..T-1
     (T = 1 allows 1).

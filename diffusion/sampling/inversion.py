@@ -23,10 +23,7 @@ def encode_step(process: Process, denoise: Denoiser, x_t: Image, t: Time) -> Ima
 
 
 def encode(process: Process, denoise: Denoiser, x_0: Image) -> Image:
-    """x_T from x_0 by `encode_step` for t = 0..T-1, the reversed ODE. DDIM eq. 13-14.
-
-    Each step is explicit, so sampling from x_T returns x_0 up to an error that falls with the length of the steps.
-    """
+    """x_T from x_0 by `encode_step` for t = 0..T-1. `decode` returns x_0 up to an error that falls with the steps."""
 
     def step(t: Array, x_t: Image) -> Image:
         return encode_step(process, denoise, x_t, jnp.full(x_t.shape[0], t, jnp.int32))
@@ -41,8 +38,5 @@ def decode(process: Process, denoise: Denoiser, x_T: Image) -> Image:
 
 
 def reconstruction_error(process: Process, denoise: Denoiser, x_0: Image) -> PerExample:
-    """Mean squared error per dimension of decode(encode(x_0)), in the units of x.
-
-    DDIM Table 2 states it for images in [0, 1]: a quarter of ours in [-1, 1].
-    """
+    """Mean squared error per dimension of decode(encode(x_0)); for images in [0, 1], as in DDIM Table 2, a quarter."""
     return mean_dims((decode(process, denoise, encode(process, denoise, x_0)) - x_0) ** 2)

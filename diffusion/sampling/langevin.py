@@ -32,9 +32,8 @@ def annealed_langevin(process: Process, n: int, snr: float, noise: Noise = from_
 
     x / signal is unchanged between levels, that is x for variance-exploding processes (and x itself from a level
     without signal, which only jsd and rectified have). The law lags behind that of the levels. The data's law is
-    approached as T or n grows: the spread has an error of about 1 / T for geometric levels and T^(-2/3) for levels that
-    end linearly (cosine). The very last step is Tweedie's, without noise (Jolicoeur-Martineau et al. 2021); Algorithm 1
-    leaves noise[1].
+    approached as T or n grows: the spread has an error of about 1 / T for geometric levels and T^(-2/3) for cosine's.
+    The very last step is Tweedie's, without noise (Jolicoeur-Martineau et al. 2021); Algorithm 1 leaves noise[1].
     """
     share = min(2 * snr**2, 1.0)
 

@@ -32,7 +32,6 @@ def slerp(x: Image, other: Image, lam: PerExample) -> Image:
 def interpolate_latents(process: Process, denoise: Denoiser, x_0: Image, other: Image, lam: PerExample) -> Image:
     """decode(slerp(encode(x_0), encode(other), lam)): no noise is drawn. DDIM figure 6, between two images.
 
-    lam = 0 is the round trip of x_0, lam = 1 that of `other`; see inversion.py for its error. The process may be
-    respaced.
+    lam = 0 is the round trip of x_0, lam = 1 that of `other`; see inversion.py for its error.
     """
     return decode(process, denoise, slerp(encode(process, denoise, x_0), encode(process, denoise, other), lam))

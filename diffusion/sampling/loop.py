@@ -61,12 +61,7 @@ def descend(
 
 
 def sample(
-    keys: Keys,
-    process: Process,
-    sampler: Sampler,
-    denoise: Denoiser,
-    x_T: Image,
-    collect: Sequence[int] = (),
+    keys: Keys, process: Process, sampler: Sampler, denoise: Denoiser, x_T: Image, collect: Sequence[int] = ()
 ) -> Sample:
     """Runs the chain from x_T at t = T to x_0. DDPM Algorithm 2 with the ancestral sampler.
 

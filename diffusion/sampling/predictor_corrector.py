@@ -28,10 +28,8 @@ def by_norms(process: Process, snr: float) -> Length:
 
     The norms of the step's two parts then have the ratio snr a: score SDE Algorithm 4 (variance exploding, a = 1) and
     Algorithm 5 (variance preserving, a^2 = 1 - beta). The published code takes mean norms of a batch; these are of each
-    example, so that examples stay independent.
-
-    The length depends on x, so the steps do not keep the law q(x_t) where norms vary: hardly in images, much in a few
-    dimensions, where the score may vanish. `by_noise` does not have this fault.
+    example. The length depends on x, so the steps do not keep the law q(x_t) where norms vary: hardly in images, much
+    in a few dimensions, where the score may vanish. `by_noise` does not have this fault.
     """
 
     def length(score: Image, z: Image, t: Time) -> PerExample:
@@ -60,8 +58,7 @@ def predictor_corrector(
 ) -> Sampler:
     """At each t = T..1, n Langevin steps at the level of t, then the predictor's step to t - 1; n = 0 is the predictor.
 
-    Algorithms 2 and 3 in the order of the published code, the corrector first, which needs no score at t = 0. n + 1
-    network calls a step with a predictor of one.
+    Algorithms 2 and 3 in the order of the published code, the corrector first, which needs no score at t = 0.
     """
 
     def step(keys: Keys, state: State, x_t: Image, t: Time, denoise: Denoiser) -> tuple[Image, State]:

@@ -15,8 +15,7 @@ def probability_flow(process: Process) -> Sampler:
     this one leaves pure noise (score = -x_t) unchanged. The difference matters for schedules that end with beta near 1
     (cosine, jsd), where the published step gives twice the data's spread with any number of steps.
 
-    DDIM is Euler's method on the same flow of x / signal against noise / signal; a step differs to second order. The
-    step to t = 0 keeps half the noise of x_1, which DDIM's step to x_0_hat removes.
+    DDIM is Euler's method for x / signal against noise / signal. The step to t = 0 keeps half the noise of x_1.
     """
 
     def step(keys: Keys, state: State, x_t: Image, t: Time, denoise: Denoiser) -> tuple[Image, State]:  # noqa: ARG001

@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -12,13 +13,13 @@ from diffusion import core, sampling
 SAMPLERS = ("ancestral", "ddim", "dpm_solver", "heun", "reverse_diffusion", "probability_flow", "predictor_corrector")
 
 
-@pytest.mark.parametrize("module", core.EXPORTS)
-def test_core_has_its_modules_and_their_names(module):
-    home = importlib.import_module(f"diffusion.core.{module}")
-    assert getattr(core, module) is home
-    for name in core.EXPORTS[module]:
-        assert getattr(core, name) is getattr(home, name)
-        assert name in dir(core)
+def test_core_has_its_modules_and_their_names():
+    files = {path.stem for path in Path(core.__file__).parent.glob("*.py")} - {"__init__"}
+    assert set(core.MODULES) == files and set(core.MODULES) | set(core.HOME) <= set(dir(core))
+    for module in core.MODULES:
+        assert getattr(core, module) is importlib.import_module(f"diffusion.core.{module}")
+    for name, module in core.HOME.items():
+        assert getattr(core, name) is getattr(getattr(core, module), name)
 
 
 def test_a_missing_name_is_an_attribute_error():

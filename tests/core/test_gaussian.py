@@ -200,10 +200,3 @@ def test_gradients_are_those_of_the_published_formula():
     for i in range(4):
         up, down = (reference.discretized_log_prob(x[i], mean[i] + s * h, log_var[i]) for s in (1, -1))
         assert float(slope[i]) == pytest.approx((up - down) / (2 * h), rel=2e-4)
-
-
-def test_standard():
-    g = gaussian.standard(jnp.ones((2, 3)))
-    assert (g.mean.shape, g.log_var.shape) == ((2, 3), (2, 3))
-    assert not np.any(g.mean)
-    assert not np.any(g.log_var)
