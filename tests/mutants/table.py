@@ -109,8 +109,8 @@ MUTANTS = (
     ),
     Mutant(
         "diffusion/figures/reverse_conditional.py",
-        "joint = world.log_density(x, u - du)",
-        "joint = world.log_density(x, u)",
+        "joint = mixture.log_density(x, u - du)",
+        "joint = mixture.log_density(x, u)",
         ("tests/core/test_elementary.py::test_the_conditional_becomes_gaussian_at_second_order",),
         "the reverse conditional of another time",
     ),
