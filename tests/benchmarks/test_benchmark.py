@@ -511,6 +511,7 @@ def a_run(steps, log_every, feed, ours, folder, monkeypatch, events):
             with jax.transfer_guard("disallow"):
                 return program(*args)
 
+        dispatch.memory_analysis = program.memory_analysis
         return dispatch
 
     def read(tree):
