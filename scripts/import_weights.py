@@ -1,10 +1,11 @@
-"""Makes a run of weights trained elsewhere, which sample.py and evaluate.py then read like any other.
+r"""Makes a run of weights trained by another project; sample.py and evaluate.py read it like any other run.
 
     python scripts/import_weights.py --from=diffusers --file=ddpm-cifar10-32 --config=configs/cifar10.py
-    python scripts/import_weights.py --from=improved --file=cifar10_uncond.pt --config=configs/cifar10_improved.py
-    python scripts/import_weights.py --from=original --file=model.ckpt-790000 --config=configs/cifar10.py
+    python scripts/import_weights.py --from=improved_diffusion --file=cifar10_uncond_50M_500K.pt \
+        --config=configs/cifar10_improved.py
+    python scripts/import_weights.py --from=ddpm_tf --file=model.ckpt-790000 --config=configs/cifar10.py
 
-diffusers: the folder of a pipeline (safetensors, or .bin); improved: a .pt file of improved-diffusion; original: the
+diffusers: the folder of a pipeline (safetensors, or .bin); improved_diffusion: a .pt file of that code; ddpm_tf: the
 prefix of a TensorFlow checkpoint of the DDPM paper's code. Nothing in a file is executed, and none of those libraries
 is needed. Every tensor must be used and every parameter filled: what does not fit is listed, and nothing is written.
 """
@@ -18,12 +19,12 @@ from absl import flags
 
 from diffusion.runtime import cli, setup
 
-FORMATS = ["diffusers", "improved", "original"]
+FORMATS = ["diffusers", "improved_diffusion", "ddpm_tf"]
 CONFIG = cli.define_config("configs/cifar10.py")
 FROM = flags.DEFINE_enum("from", None, FORMATS, "whose format the file has (required)")
 FILE = flags.DEFINE_string("file", None, "file, folder, or prefix of a checkpoint (required)")
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the new run; by default runs/CONFIG_imported")
-STEP = flags.DEFINE_integer("step", None, "steps that the weights have seen; by default what the file tells", 0)
+STEP = flags.DEFINE_integer("step", None, "steps of the training; by default those that the file or its name gives", 0)
 
 
 def main() -> None:

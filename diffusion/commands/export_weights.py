@@ -1,4 +1,4 @@
-"""Runs written as the folders of other projects."""
+"""A run's weights written as a folder of the diffusers library."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from diffusion.runtime import text
 from diffusion.workdir.run import read_run
 
 
-def export_run(folder: Path, out: Path, step: int | None, raw: bool, say: Callable[[str], None]):
+def export_run(folder: Path, out: Path, step: int | None, raw: bool, report: Callable[[str], None]):
     """Writes a run's weights, averaged or raw, as a diffusers pipeline.
 
     Raises ValueError where diffusers cannot express the run, and where `out` is not empty; nothing is written then.
@@ -27,10 +27,10 @@ def export_run(folder: Path, out: Path, step: int | None, raw: bool, say: Callab
             "it cannot be exported"
         )
     contents = diffusers.configs(flatten(c), shapes(run), run.shape, beta(c))
-    ours, params, chosen = experiment.load(folder, run, step, raw)
+    loaded, params, chosen = experiment.load(folder, run, step, raw)
     diffusers.write(out, {name: np.asarray(leaf) for name, leaf in name_mapping.flatten(params).items()}, contents)
-    say(f"weights     {'raw' if raw else 'averaged'} weights of step {chosen}, {text.count(params):,} parameters")
-    say(f'use         DDPMPipeline.from_pretrained("{out}")(num_inference_steps={c.diffusion.T})')
-    if ours.net.classes:
-        say("note        DDPMPipeline passes no labels: call pipeline.unet(x, t, class_labels=...) yourself")
-    say(f"folder      {out}")
+    report(f"weights     {'raw' if raw else 'averaged'} weights of step {chosen}, {text.count(params):,} parameters")
+    report(f'use         DDPMPipeline.from_pretrained("{out}")(num_inference_steps={c.diffusion.T})')
+    if loaded.net.classes:
+        report("note        DDPMPipeline passes no labels: call pipeline.unet(x, t, class_labels=...) yourself")
+    report(f"folder      {out}")

@@ -1,4 +1,4 @@
-"""Runs made of weights from elsewhere, weights for elsewhere made of runs; whether a config and a file go together."""
+"""Runs made of the weights of other projects, and the check that a config and a file of weights go together."""
 
 import functools
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from diffusion.config.config import flatten
 from diffusion.config.files import ROOT, load
 from diffusion.convert import ddpm_tf, diffusers, improved_diffusion, name_mapping
-from diffusion.convert.foreign_weights import Weights, digest
+from diffusion.convert.foreign_weights import ForeignWeights, digest
 from diffusion.convert.name_mapping import Tensors
 from diffusion.experiment import build
 from diffusion.experiment.registry import VP_SCHEDULES
@@ -24,25 +24,25 @@ from diffusion.runtime.files import write_json
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.run import Run, open_run, read_run
 
-READERS: dict[str, Callable[[Path], Weights]] = {
+READERS: dict[str, Callable[[Path], ForeignWeights]] = {
     "diffusers": diffusers.read,
-    "improved": improved_diffusion.read,
-    "original": ddpm_tf.read,
+    "improved_diffusion": improved_diffusion.read,
+    "ddpm_tf": ddpm_tf.read,
 }
 
-KNOWN = {"digits": (8, 8, 1, 10), "mnist": (28, 28, 1, 10), "cifar10": (32, 32, 3, 10)}
+SHAPES = {"digits": (8, 8, 1, 10), "mnist": (28, 28, 1, 10), "cifar10": (32, 32, 3, 10)}
 """Height, width, channels and classes of the data sets that have but one shape."""
 
 UNORDERED = frozenset({"net.attention"})
 
 
-def data(config: ConfigDict, weights: Weights) -> Run:
-    """The run that the weights would be of: the shape of the images from the config, else from the file.
+def data(config: ConfigDict, weights: ForeignWeights) -> Run:
+    """The run that the weights would be of: its images have the shape of the config's data set, else of the file.
 
     Raises ValueError where neither tells, or they contradict each other.
     """
-    known = KNOWN.get(config.data.name)
-    size = known[:2] if known else (config.data.size,) * 2 if config.data.size else weights.size
+    fixed = SHAPES.get(config.data.name)
+    size = fixed[:2] if fixed else (config.data.size,) * 2 if config.data.size else weights.size
     if not size:
         raise ValueError(
             f"neither the file nor {config.data.name!r} tells how large the images are: add --config.data.size=..."
@@ -52,13 +52,13 @@ def data(config: ConfigDict, weights: Weights) -> Run:
             f"the file is for images of {_by(weights.size)}, the config's {config.data.name!r} for {_by(size)}; "
             "give another --config, or --config.data.size where the data set has no size of its own"
         )
-    if known and known[2] != weights.channels:
+    if fixed and fixed[2] != weights.channels:
         raise ValueError(
-            f"the file is for images of {weights.channels} channels, and those of {config.data.name!r} have {known[2]};"
+            f"the file is for images of {weights.channels} channels, and those of {config.data.name!r} have {fixed[2]};"
             " give another --config"
         )
     height, width = size
-    return Run(config, (height, width, weights.channels), known[3] if known else weights.classes)
+    return Run(config, (height, width, weights.channels), fixed[3] if fixed else weights.classes)
 
 
 def shapes(run: Run) -> dict[str, tuple[int, ...]]:
@@ -67,24 +67,28 @@ def shapes(run: Run) -> dict[str, tuple[int, ...]]:
     return _shapes(net, run.shape)  # pyright: ignore[reportArgumentType]  # Flax modules are hashable
 
 
-def faults(run: Run, weights: Weights) -> list[str]:
-    """Why weights do not belong to a run, a phrase each: first what the file says itself, then names and shapes."""
+def faults(run: Run, weights: ForeignWeights) -> list[str]:
+    """Why weights do not belong to a run, a phrase each: first the settings in the file, then names and shapes."""
     flat = flatten(run.config)
-    said = {key: value for key, value in weights.settings(run.shape[0]).items() if not _same(key, flat[key], value)}
-    if said:
-        return [f"{key} is {flat[key]!r} in the config and {value!r} in the file" for key, value in said.items()]
-    ours = beta(run.config)
-    if weights.beta is not None and not (len(ours) == len(weights.beta) and np.allclose(ours, weights.beta, rtol=1e-3)):
+    different = {
+        key: value for key, value in weights.settings(run.shape[0]).items() if not _same(key, flat[key], value)
+    }
+    if different:
+        return [f"{key} is {flat[key]!r} in the config and {value!r} in the file" for key, value in different.items()]
+    betas = beta(run.config)
+    if weights.beta is not None and not (
+        len(betas) == len(weights.beta) and np.allclose(betas, weights.beta, rtol=1e-3)
+    ):
         return [
             f"the file lists its own betas, from {weights.beta[0]:.4g} to {weights.beta[-1]:.4g} in {len(weights.beta)}"
-            f" steps, and the config's run from {ours[0]:.4g} to {ours[-1]:.4g} in {len(ours)}"
+            f" steps, and the config's run from {betas[0]:.4g} to {betas[-1]:.4g} in {len(betas)}"
         ]
-    found = shapes(run)
-    rules = weights.rules(found, run.config.net.heads)
-    return name_mapping.faults(rules, weights.ema, found) or name_mapping.faults(rules, weights.raw, found)
+    params = shapes(run)
+    rules = weights.rules(params, run.config.net.heads)
+    return name_mapping.faults(rules, weights.ema, params) or name_mapping.faults(rules, weights.raw, params)
 
 
-def remedy(run: Run, weights: Weights) -> str:
+def remedy(run: Run, weights: ForeignWeights) -> str:
     """What to do about faults: the config files that fit, or the flags that would."""
     fitting = [name for name, config in _configs() if _fits(config, weights)]
     if fitting:
@@ -99,40 +103,44 @@ def remedy(run: Run, weights: Weights) -> str:
     )
 
 
-def import_run(path: Path, kind: str, config: ConfigDict, folder: Path, step: int | None, say: Callable[[str], None]):
+def import_run(
+    path: Path, kind: str, config: ConfigDict, folder: Path, step: int | None, report: Callable[[str], None]
+):
     """Makes a run's folder of a file of weights: config.json, one checkpoint, and imported.json on where it came from.
 
-    `step` is the number of the checkpoint, by default what the file tells. Raises ValueError where the file is damaged
-    or does not fit the config, or the folder holds a run; nothing is written then.
+    `step` is the number of the checkpoint, by default that of the file. Raises ValueError where the file is damaged or
+    does not fit the config, gives no step while `step` is None, or the folder holds a run; nothing is written then.
     """
     weights = READERS[kind](path)
+    number = weights.step if step is None else step
+    if number is None:
+        raise ValueError(f"{path}: neither the file nor its name gives the number of training steps; add --step=...")
     run = data(config, weights)
     if wrong := faults(run, weights):
         raise ValueError(f"{path} does not fit the config: {'; '.join(wrong)}; {remedy(run, weights)}")
     if (folder / "config.json").exists() or (folder / "checkpoints").exists():
         raise ValueError(f"{folder} holds a run already: give another --workdir")
 
-    ours = build.experiment(config, run.shape, run.classes)
-    found = shapes(run)
-    rules = weights.rules(found, config.net.heads)
-    ema, raw = (name_mapping.read(rules, tensors, found) for tensors in (weights.ema, weights.raw))
-    state = ours.create_state()
-    number = weights.step if step is None else step
+    experiment = build.experiment(config, run.shape, run.classes)
+    params = shapes(run)
+    rules = weights.rules(params, config.net.heads)
+    ema, raw = (name_mapping.read(rules, tensors, params) for tensors in (weights.ema, weights.raw))
+    state = experiment.create_state()
     state = state._replace(
         step=jax.device_put(np.int32(number), state.step.sharding),
         params=_placed(raw, state.params),
         ema=_placed(ema, state.ema),
     )
-    open_run(folder, run, text.describe_devices(list(ours.mesh.devices.flat)))
+    open_run(folder, run, text.describe_devices(list(experiment.mesh.devices.flat)))
     origin = {"from": kind, "file": path.name, "sha256": _digests(path), "tensors": len(weights.ema), "step": number}
     write_json(folder / "imported.json", origin)
     with closing(Checkpoints(folder / "checkpoints", about=read_run(folder).content)) as checkpoints:
         checkpoints.require(number, state)
-    say(f"weights     {path}: {len(weights.ema)} tensors, {text.count(state.ema):,} parameters, each used once")
-    if weights.untold:
-        say(f"note        the file does not tell {weights.untold}: with another config's these weights give noise")
-    say(f"note        step {number}; averaged and raw weights are {_sets(weights)}, the optimiser starts afresh")
-    say(f"folder      {folder}")
+    report(f"weights     {path}: {len(weights.ema)} tensors, {text.count(state.ema):,} parameters, each used once")
+    if weights.unspecified:
+        report(f"note        the file does not specify {weights.unspecified}: with wrong ones these weights give noise")
+    report(f"note        step {number}; averaged and raw weights are {_sets(weights)}, the optimiser starts afresh")
+    report(f"folder      {folder}")
 
 
 def beta(config: ConfigDict) -> np.ndarray:
@@ -152,7 +160,7 @@ def _shapes(net: Net, shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]
     return {name: leaf.shape for name, leaf in name_mapping.flatten(params).items()}
 
 
-def _fits(config: ConfigDict, weights: Weights) -> bool:
+def _fits(config: ConfigDict, weights: ForeignWeights) -> bool:
     try:
         return not faults(data(config, weights), weights)
     except ValueError:
@@ -174,7 +182,7 @@ def _digests(path: Path) -> dict[str, str]:
     return {file.name: digest(file) for file in sorted(near) if file.is_file()}
 
 
-def _sets(weights: Weights) -> str:
+def _sets(weights: ForeignWeights) -> str:
     return "those of the file" if weights.raw is not weights.ema else "both the file's one set"
 
 
@@ -183,7 +191,7 @@ def _same(key: str, a: Any, b: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
+    return ",".join(map(str, value)) or "()" if isinstance(value, tuple) else str(value).lower()
 
 
 def _by(size: tuple[int, int] | None) -> str:

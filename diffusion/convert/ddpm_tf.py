@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from diffusion.convert import name_mapping, tensor_bundle
-from diffusion.convert.foreign_weights import Weights, axis
+from diffusion.convert.foreign_weights import ForeignWeights, axis
 from diffusion.convert.name_mapping import SAME, Layout, Naming, Param, Rule, Shapes
 
 STEP = "global_step"
@@ -64,7 +64,7 @@ def rules(shapes: Shapes, heads: int) -> tuple[Rule, ...]:  # noqa: ARG001
     return name_mapping.rules(NAMING, shapes)
 
 
-def read(path: Path) -> Weights:
+def read(path: Path) -> ForeignWeights:
     """A checkpoint: the prefix such as model.ckpt-790000, or any of its files.
 
     Averages and raw weights are taken; the optimiser's variables, and others outside the network's scope, are left.
@@ -87,8 +87,8 @@ def read(path: Path) -> Weights:
     outputs = axis(raw, "conv_out/W", 3, "a U-Net of the original code")
     learned = {"diffusion.variance": "learned"} if outputs > channels else {}
     settings: dict[str, Any] = {"net.convention": "original", "net.heads": 1, "net.scale_shift": False, **learned}
-    step = int(np.ravel(bundle.read(STEP))[0]) if STEP in bundle.entries else 0
-    return Weights(
+    step = int(np.ravel(bundle.read(STEP))[0]) if STEP in bundle.entries else None
+    return ForeignWeights(
         ema=ema or raw,
         raw=raw,
         rules=rules,
@@ -98,5 +98,5 @@ def read(path: Path) -> Weights:
         classes=0,
         beta=None,
         step=step,
-        untold="the heights with attention, the schedule and the variance",
+        unspecified="the heights with attention, the schedule and the variance",
     )

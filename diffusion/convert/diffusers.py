@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from diffusion.convert import diffusers_config, name_mapping, torch_file
-from diffusion.convert.foreign_weights import Weights
+from diffusion.convert.foreign_weights import ForeignWeights
 from diffusion.convert.name_mapping import (
     CONVOLUTION,
     SAME,
@@ -80,7 +80,7 @@ def rules(shapes: Shapes, heads: int) -> tuple[Rule, ...]:  # noqa: ARG001
     return name_mapping.rules(NAMING, shapes)
 
 
-def read(path: Path) -> Weights:
+def read(path: Path) -> ForeignWeights:
     """A pipeline's folder, with unet/ and scheduler/ or with both their files in it; safetensors, or .bin.
 
     Raises ValueError where files are missing or damaged, and for a network or a diffusion that is not ours.
@@ -108,7 +108,7 @@ def read(path: Path) -> Weights:
             f"{inner}: norms of {unlike[0]} channels have {c['norm_num_groups']} groups there and {groups(unlike[0])} "
             "in our network"
         )
-    return Weights(
+    return ForeignWeights(
         ema=tensors,
         raw=tensors,
         rules=rules,
@@ -118,7 +118,7 @@ def read(path: Path) -> Weights:
         classes=c["num_class_embeds"] or 0,
         beta=diffusers_config.betas(scheduler),
         step=0,
-        untold="" if scheduler else "the schedule and the variance, since there is no scheduler_config.json",
+        unspecified="" if scheduler else "the schedule and the variance, since there is no scheduler_config.json",
     )
 
 

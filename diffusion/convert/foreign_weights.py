@@ -1,4 +1,4 @@
-"""What a file of somebody else's weights holds, whatever its format."""
+"""`ForeignWeights`: the contents of a file of another project's weights, whatever its format."""
 
 import hashlib
 from collections.abc import Callable
@@ -10,8 +10,8 @@ import numpy as np
 from diffusion.convert.name_mapping import Rule, Shapes, Tensors
 
 
-class Weights(NamedTuple):
-    """The tensors of a file, how they are named, and what it tells of the network and the diffusion."""
+class ForeignWeights(NamedTuple):
+    """The tensors of a file, their names, and the settings of the network and the diffusion that it gives."""
 
     ema: Tensors
     raw: Tensors
@@ -21,17 +21,17 @@ class Weights(NamedTuple):
     settings: Callable[[int], dict[str, Any]]
     """(height of the images) -> the config keys that the file determines, and their values."""
     size: tuple[int, int] | None
-    """Height and width of the images; None where the file does not tell."""
+    """Height and width of the images; None if the file does not specify them."""
     channels: int
     """Channels of the images."""
     classes: int
-    """Classes that the network knows; 0: none."""
+    """Classes of a conditional network; 0: unconditional."""
     beta: np.ndarray | None
     """beta[1..T] where the file lists them instead of naming a schedule."""
-    step: int
-    """Optimiser steps that the weights have seen; 0 where the file does not tell."""
-    untold: str
-    """What the file does not tell and the config must get right."""
+    step: int | None
+    """Optimiser steps of the training; None where neither the file nor its name gives them."""
+    unspecified: str
+    """The settings that the file does not specify: the config must have them right. Empty if there are none."""
 
 
 def axis(tensors: Tensors, name: str, number: int, what: str) -> int:

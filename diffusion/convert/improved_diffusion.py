@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from diffusion.convert import name_mapping, torch_file
-from diffusion.convert.foreign_weights import Weights, axis
+from diffusion.convert.foreign_weights import ForeignWeights, axis
 from diffusion.convert.name_mapping import (
     CONVOLUTION,
     SAME,
@@ -115,10 +115,25 @@ def rules(shapes: Shapes, heads: int) -> tuple[Rule, ...]:
     return tuple(merged)
 
 
-def read(path: Path) -> Weights:
+OWN_NAME = re.compile(r"(?:model|opt|ema_[\d.]+_)(\d+)([KM]?)")
+"""Names that the code itself gives to its files."""
+RELEASED_NAME = re.compile(r"(?<![A-Za-z\d.])(\d+)K(?![A-Za-z\d])")
+"""Thousands of steps in the name of a released file; its millions (50M, 100M) are parameters."""
+SCALE = {"": 1, "K": 1_000, "M": 1_000_000}
+
+
+def step_of(stem: str) -> int | None:
+    """Training steps by a file's name: 500,000 of ema_0.9999_500000, cifar10_uncond_50M_500K; None if ambiguous."""
+    if own := OWN_NAME.fullmatch(stem):
+        return int(own[1]) * SCALE[own[2]]
+    thousands = RELEASED_NAME.findall(stem)
+    return int(thousands[0]) * SCALE["K"] if len(thousands) == 1 else None
+
+
+def read(path: Path) -> ForeignWeights:
     """A state dict as saved by that code, averaged (ema_0.9999_500000.pt) or raw (model500000.pt).
 
-    The step is the last number in the file's name. Raises ValueError where the file is damaged or holds something else.
+    Raises ValueError where the file is damaged or holds something else.
     """
     tensors = torch_file.read(path)
     channels = axis(tensors, "input_blocks.0.0.weight", 1, WHAT)
@@ -129,8 +144,7 @@ def read(path: Path) -> Weights:
         "net.class_conditional": classes > 0,
         **({"diffusion.variance": "learned_range"} if learned else {}),
     }
-    found = re.findall(r"\d+", path.stem)
-    return Weights(
+    return ForeignWeights(
         ema=tensors,
         raw=tensors,
         rules=rules,
@@ -139,7 +153,7 @@ def read(path: Path) -> Weights:
         channels=channels,
         classes=classes,
         beta=None,
-        step=int(found[-1]) if found else 0,
-        untold="the attention heads, the schedule, its steps, whether time is rescaled"
+        step=step_of(path.stem),
+        unspecified="the attention heads, the schedule, its steps, whether time is rescaled"
         + ("" if learned else " and the variance"),
     )

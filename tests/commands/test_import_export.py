@@ -13,7 +13,7 @@ from diffusion.commands import export_weights, import_weights
 from diffusion.config.config import default_config, flatten
 from diffusion.config.files import load
 from diffusion.convert import diffusers, improved_diffusion, name_mapping
-from diffusion.convert.foreign_weights import Weights
+from diffusion.convert.foreign_weights import ForeignWeights
 from diffusion.experiment import load as experiment
 from diffusion.workdir.run import open_run, read_run
 from tests.convert.test_tensor_bundle import write_bundle
@@ -45,8 +45,8 @@ def checkpoint(tmp_path, config):
     shapes = import_weights.shapes(run_of(config))
     ema, raw = made_up(shapes, 0), made_up(shapes, 1)
     levels = len(config.net.multipliers)
-    theirs = foreign("original", raw, levels, config.net.blocks, [], 1)
-    average = foreign("original", ema, levels, config.net.blocks, [], 1)
+    theirs = foreign("ddpm_tf", raw, levels, config.net.blocks, [], 1)
+    average = foreign("ddpm_tf", ema, levels, config.net.blocks, [], 1)
     variables = {f"model/{name}": value for name, value in theirs.items()}
     variables |= {f"model/{name}/ExponentialMovingAverage": value for name, value in average.items()}
     return write_bundle(tmp_path / "model.ckpt-790000", variables | {"global_step": np.int64(790_000)}), ema, raw
@@ -78,10 +78,10 @@ FLAGS = [f"--config.{key}={import_weights._text(value)}" for key, value in flatt
 def test_a_checkpoint_becomes_a_run_that_draws_samples(tmp_path):
     path, ema, raw = checkpoint(tmp_path, tiny(**SMALL))
     folder = tmp_path / "run"
-    flags = ["--from=original", f"--file={path}", "--config=configs/cifar10.py", *FLAGS, f"--workdir={folder}"]
+    flags = ["--from=ddpm_tf", f"--file={path}", "--config=configs/cifar10.py", *FLAGS, f"--workdir={folder}"]
     done = script("import_weights.py", *flags)
     assert done.returncode == 0, done.stderr
-    assert "each used once" in done.stdout and "does not tell" in done.stdout and "step 790000" in done.stdout
+    assert "each used once" in done.stdout and "does not specify" in done.stdout and "step 790000" in done.stdout
 
     run = read_run(folder)
     assert run.shape == (8, 8, 1) and run.classes == 10
@@ -90,7 +90,7 @@ def test_a_checkpoint_becomes_a_run_that_draws_samples(tmp_path):
         assert step == 790_000
         assert_same(params, expected)
     origin = json.loads((folder / "imported.json").read_text())
-    assert origin["from"] == "original" and origin["step"] == 790_000
+    assert origin["from"] == "ddpm_tf" and origin["step"] == 790_000
     assert set(origin["sha256"]) == {"model.ckpt-790000.index", "model.ckpt-790000.data-00000-of-00001"}
 
     done = script("sample.py", f"--workdir={folder}", "--n=2", "--format=npz", f"--out={tmp_path / 'drawn.npz'}")
@@ -103,9 +103,9 @@ def test_a_run_goes_out_to_diffusers_and_comes_back_bit_by_bit(tmp_path):
     config = tiny(diffusion__schedule="const", diffusion__variance="fixed_small")
     path, ema, raw = checkpoint(tmp_path, config)
     said, say = lines()
-    import_weights.import_run(path, "original", config, tmp_path / "run", 5, say)
+    import_weights.import_run(path, "ddpm_tf", config, tmp_path / "run", 5, say)
     with pytest.raises(ValueError, match="holds a run already"):
-        import_weights.import_run(path, "original", config, tmp_path / "run", 5, say)
+        import_weights.import_run(path, "ddpm_tf", config, tmp_path / "run", 5, say)
 
     export_weights.export_run(tmp_path / "run", tmp_path / "out", None, False, say)
     assert any("num_inference_steps=10" in line for line in said)
@@ -126,7 +126,7 @@ def test_a_config_that_does_not_fit_is_told_how_it_would_and_nothing_is_written(
     path, _, _ = checkpoint(tmp_path, tiny(**SMALL))
     folder = tmp_path / "run"
 
-    def refusal(config, kind="original", file=path):
+    def refusal(config, kind="ddpm_tf", file=path):
         with pytest.raises(ValueError) as error:
             import_weights.import_run(file, kind, config, folder, None, print)
         assert "\n" not in str(error.value) and not folder.exists()
@@ -141,8 +141,17 @@ def test_a_config_that_does_not_fit_is_told_how_it_would_and_nothing_is_written(
     assert "those of 'cifar10' have 3" in refusal(tiny(**SMALL, data__name="cifar10"))
     assert "add --config.data.size" in refusal(tiny(**SMALL, data__name="folder:x"))
     assert "no such file" in refusal(tiny(**SMALL), file=tmp_path / "absent")
-    for kind in ("diffusers", "improved"):
+    for kind in ("diffusers", "improved_diffusion"):
         assert refusal(tiny(**SMALL), kind, tmp_path / "model.ckpt-790000.index")
+
+
+def test_a_step_that_no_name_gives_is_asked_for(tmp_path, monkeypatch):
+    unnamed = ForeignWeights({}, {}, improved_diffusion.rules, lambda _: {}, None, 1, 10, None, None, "")
+    monkeypatch.setitem(import_weights.READERS, "improved_diffusion", lambda path: unnamed)  # noqa: ARG005
+    with pytest.raises(ValueError, match=r"x\.pt: neither .* add --step="):
+        import_weights.import_run(Path("x.pt"), "improved_diffusion", tiny(**SMALL), tmp_path / "run", None, print)
+    with pytest.raises(ValueError, match="does not fit the config"):
+        import_weights.import_run(Path("x.pt"), "improved_diffusion", tiny(**SMALL), tmp_path / "run", 7, print)
 
 
 def test_what_a_pipeline_says_is_held_against_the_config(tmp_path):
@@ -167,14 +176,14 @@ def test_what_a_pipeline_says_is_held_against_the_config(tmp_path):
 
 
 def published(config):
-    """Weights with the shapes and the settings of a config, without any numbers behind them."""
-    run = import_weights.data(config, Weights({}, {}, improved_diffusion.rules, dict, None, 3, 0, None, 0, ""))  # pyright: ignore
+    """ForeignWeights with the shapes and the settings of a config, without any numbers behind them."""
+    run = import_weights.data(config, ForeignWeights({}, {}, improved_diffusion.rules, dict, None, 3, 0, None, 0, ""))  # pyright: ignore
     shapes = import_weights.shapes(run)
     params = {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
     flat = flatten(config)
     told = {key: flat[key] for key in ("net.convention", "diffusion.variance", "net.attention")}
     tensors = name_mapping.write(improved_diffusion.rules(shapes, config.net.heads), params)
-    return run, Weights(tensors, tensors, improved_diffusion.rules, lambda height: told, None, 3, 0, None, 0, "")  # noqa: ARG005
+    return run, ForeignWeights(tensors, tensors, improved_diffusion.rules, lambda height: told, None, 3, 0, None, 0, "")  # noqa: ARG005
 
 
 def test_the_shipped_config_that_fits_is_suggested():
@@ -211,7 +220,7 @@ def test_scripts_explain_mistakes_in_one_line(tmp_path):
     hostile = tmp_path / "model.pt"
     hostile.write_bytes(b"cos\nsystem\n(S'touch " + str(tmp_path / "executed").encode() + b"'\ntR.")
     for name, flags, line in (
-        ("import_weights.py", ["--from=improved", f"--file={hostile}"], "model.pt"),
+        ("import_weights.py", ["--from=improved_diffusion", f"--file={hostile}"], "model.pt"),
         ("export_weights.py", [f"--workdir={tmp_path}", f"--out={tmp_path / 'o'}"], "holds no run"),
     ):
         done = script(name, *flags)

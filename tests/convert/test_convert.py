@@ -11,7 +11,7 @@ from diffusion.convert import ddpm_tf, diffusers, diffusers_config, improved_dif
 from diffusion.nets.unet import UNet
 from tests.support.naming import FORMATS, foreign, made_up
 
-MODULES = {"diffusers": diffusers, "improved": improved_diffusion, "original": ddpm_tf}
+MODULES = {"diffusers": diffusers, "improved_diffusion": improved_diffusion, "ddpm_tf": ddpm_tf}
 NETS = {
     "ddpm": (UNet(channels=4, multipliers=(1, 2, 2), blocks=2, attention=(8,)), 16),
     "options": (
@@ -21,7 +21,7 @@ NETS = {
     "one level": (UNet(channels=4, multipliers=(1,), blocks=1, attention=()), 4),
     "classes": (UNet(channels=4, multipliers=(1, 1), blocks=1, attention=(4,), heads=2, classes=10), 4),
 }
-CASES = [(kind, name) for kind in FORMATS for name in NETS if (kind, name) != ("original", "classes")]
+CASES = [(kind, name) for kind in FORMATS for name in NETS if (kind, name) != ("ddpm_tf", "classes")]
 
 
 @functools.cache
@@ -93,7 +93,7 @@ def test_a_transposed_square_matrix_would_show():
 
 
 def test_heads_decide_where_a_fused_row_goes():
-    params, theirs, _, shapes = case("improved", "options")
+    params, theirs, _, shapes = case("improved_diffusion", "options")
     read = name_mapping.read(improved_diffusion.rules(shapes, 2), theirs, shapes)
     assert read["middle_attention.q.bias"].shape == params["middle_attention.q.bias"].shape
     assert not np.array_equal(read["middle_attention.q.bias"], params["middle_attention.q.bias"])
@@ -305,7 +305,7 @@ def test_a_folder_is_read_as_it_was_written_and_under_the_old_names(tmp_path):
     index = json.loads((out / "model_index.json").read_text())
     assert index["unet"] == ["diffusers", "UNet2DModel"]
     weights = diffusers.read(out)
-    assert weights.size == (16, 16) and weights.channels == 3 and weights.beta is None and not weights.untold
+    assert weights.size == (16, 16) and weights.channels == 3 and weights.beta is None and not weights.unspecified
     assert_same(name_mapping.read(weights.rules(shapes, 1), weights.ema, shapes), params)
 
     from safetensors.numpy import load_file, save_file
@@ -321,7 +321,7 @@ def test_a_folder_is_read_as_it_was_written_and_under_the_old_names(tmp_path):
     (flat / "config.json").write_text((out / "unet" / "config.json").read_text())
     weights = diffusers.read(flat / "diffusion_pytorch_model.safetensors")
     assert_same(name_mapping.read(weights.rules(shapes, 1), weights.ema, shapes), params)
-    assert "scheduler_config.json" in weights.untold
+    assert "scheduler_config.json" in weights.unspecified
 
 
 @pytest.mark.usefixtures("uniform")
@@ -399,14 +399,33 @@ def test_bin_files_are_read_where_there_are_no_safetensors(tmp_path, monkeypatch
 
 @pytest.mark.parametrize(("name", "learned", "classes"), [("options", True, 0), ("classes", False, 10)])
 def test_what_a_state_dict_tells(tmp_path, monkeypatch, name, learned, classes):
-    params, theirs, _, shapes = case("improved", name)
+    params, theirs, _, shapes = case("improved_diffusion", name)
     monkeypatch.setattr(improved_diffusion.torch_file, "read", lambda path: theirs)  # noqa: ARG005
     weights = improved_diffusion.read(tmp_path / "ema_0.9999_500000.pt")
     assert weights.step == 500_000 and weights.channels == 3 and weights.classes == classes
     assert weights.settings(32)["net.convention"] == "improved"
     assert ("diffusion.variance" in weights.settings(32)) == learned
-    assert ("variance" in weights.untold) == (not learned) and "heads" in weights.untold
+    assert ("variance" in weights.unspecified) == (not learned) and "heads" in weights.unspecified
     assert_same(name_mapping.read(weights.rules(shapes, NETS[name][0].heads), weights.ema, shapes), params)
+
+
+@pytest.mark.parametrize(
+    ("stem", "step"),
+    [
+        *(
+            ("ema_0.9999_500000", 500_000),
+            ("model000000", 0),
+            ("model1500000", 1_500_000),
+            ("ema_0.9999_2M", 2_000_000),
+        ),
+        *(("cifar10_uncond_50M_500K", 500_000), ("lsun_uncond_100M_2400K_bs64", 2_400_000)),
+        *(("imagenet64_uncond_vlb_100M_1500K", 1_500_000), ("500K", 500_000)),
+        *(("cifar10_uncond", None), ("model_bs64", None), ("x_50M", None), ("a_500K_b_300K", None), ("x_1.5K", None)),
+        *(("500", None), ("cifar10", None), ("x_64K5", None)),
+    ],
+)
+def test_the_step_is_read_of_plain_names_only(stem, step):
+    assert improved_diffusion.step_of(stem) == step
 
 
 def test_a_state_dict_of_something_else_is_refused(tmp_path, monkeypatch):

@@ -295,8 +295,8 @@ def network():
     params = jax.eval_shape(net.init, jax.random.key(0), x, t)["params"]
     shapes = {name: leaf.shape for name, leaf in name_mapping.flatten(params).items()}
     ema, raw = made_up(shapes, 0), made_up(shapes, 1)
-    theirs = foreign("original", raw, 2, 1, [1], 1)
-    average = foreign("original", ema, 2, 1, [1], 1)
+    theirs = foreign("ddpm_tf", raw, 2, 1, [1], 1)
+    average = foreign("ddpm_tf", ema, 2, 1, [1], 1)
     variables = {f"model/{name}": value for name, value in theirs.items()}
     variables |= {f"model/{name}/ExponentialMovingAverage": value for name, value in average.items()}
     variables |= {f"model/{name}/Adam{n}": value for name, value in theirs.items() for n in ("", "_1")}

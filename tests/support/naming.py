@@ -5,7 +5,7 @@
 
 import numpy as np
 
-FORMATS = ("diffusers", "improved", "original")
+FORMATS = ("diffusers", "improved_diffusion", "ddpm_tf")
 BLOCK = (
     ("norm_1", "norm1", "in_layers.0", "norm1"),
     ("conv_1", "conv1", "in_layers.2", "conv1"),
@@ -75,22 +75,22 @@ def foreign(kind, params, levels, blocks, attended, heads):
         elif row[0] == "block":
             for names in BLOCK:
                 _layer(out, kind, params, f"{ours}.{names[0]}", _join(kind, theirs, names[column - 1]))
-        elif kind == "improved":
+        elif kind == "improved_diffusion":
             _layer(out, kind, params, f"{ours}.norm", f"{theirs}.norm")
             _fused(out, params, ours, theirs, heads)
             _layer(out, kind, params, f"{ours}.proj", f"{theirs}.proj_out")
         else:
-            norm, proj = {"diffusers": ("group_norm", "to_out.0"), "original": ("norm", "proj_out")}[kind]
+            norm, proj = {"diffusers": ("group_norm", "to_out.0"), "ddpm_tf": ("norm", "proj_out")}[kind]
             _layer(out, kind, params, f"{ours}.norm", _join(kind, theirs, norm))
             for name in "qkv":
-                there = {"diffusers": f"to_{name}", "original": name}[kind]
+                there = {"diffusers": f"to_{name}", "ddpm_tf": name}[kind]
                 _layer(out, kind, params, f"{ours}.{name}", _join(kind, theirs, there))
             _layer(out, kind, params, f"{ours}.proj", _join(kind, theirs, proj))
     return out
 
 
 def _join(kind, *parts):
-    return ("/" if kind == "original" else ".").join(parts)
+    return ("/" if kind == "ddpm_tf" else ".").join(parts)
 
 
 def _layer(out, kind, params, ours, theirs):
@@ -99,13 +99,13 @@ def _layer(out, kind, params, ours, theirs):
         out[f"{theirs}.weight"] = params[f"{ours}.embedding"]
     if kernel is None and scale is None:
         return
-    weight, bias = {"original": {True: ("W", "b"), False: ("gamma", "beta")}}.get(
+    weight, bias = {"ddpm_tf": {True: ("W", "b"), False: ("gamma", "beta")}}.get(
         kind, dict.fromkeys((True, False), ("weight", "bias"))
     )[scale is None]
     out[_join(kind, theirs, bias)] = params[f"{ours}.bias"]
     if scale is not None:
         out[_join(kind, theirs, weight)] = scale
-    elif kind == "original":
+    elif kind == "ddpm_tf":
         out[_join(kind, theirs, weight)] = kernel
     elif kernel.ndim == 4:
         out[f"{theirs}.{weight}"] = np.einsum("hwio->oihw", kernel)
