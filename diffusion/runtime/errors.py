@@ -1,14 +1,14 @@
-"""Errors of the system in a few words."""
+"""Error messages in a few words."""
 
 import errno
 import os
 
 SYSTEM = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES))
-"""What the system calls a disk that cannot be written."""
+"""Messages of the system for a disk that cannot be written."""
 
 
 def reason(error: BaseException) -> str:
-    """An error in a few words: what the system calls it, also deep in a library's message, or the message's start."""
+    """An error in a few words: the system's message, if the error contains one, else the start of its own."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = " ".join(str(error).split())

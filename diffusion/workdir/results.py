@@ -1,4 +1,4 @@
-"""Result files: what was measured on a run, with the protocol that each number must be quoted with.
+"""Result files: the metrics of a run, each with the protocol that it must be quoted with.
 
 A file is JSON of one Result, {"name": ..., "values": {...}, "series": {...}, "protocol": {...}}, in the folder eval/ of
 the run. JSON has no NaN and no infinities: a number that is not finite is written as null and read as NaN.
@@ -24,17 +24,17 @@ class Result(NamedTuple):
     series: dict[str, list[float]]
     """Values along an axis, such as one per step of the chain."""
     protocol: dict[str, Any]
-    """What the numbers depend on: `split` and `step` name the file; see evaluation/ for the rest."""
+    """Everything that the numbers depend on; `split` and `step` are part of the file's name."""
 
 
 def write(folder: Path, result: Result, *suffixes: str) -> Path:
-    """Writes a result below the folder of its run, at once, and returns its path: eval/nll_test_1000.json.
+    """Writes a result into the folder of its run and returns its path, such as eval/nll_test_1000.json.
 
-    Suffixes say what sets its protocol apart from the usual one, so that it does not replace a result of that:
-    eval/nll_test_1000_ddim50.json. The same metric, split, step and suffixes give the same file again.
+    Suffixes distinguish results of other protocols: eval/nll_test_1000_ddim50.json. The same metric, split, step and
+    suffixes replace the file.
     """
-    told = [result.protocol.get("split"), result.protocol.get("step")]
-    parts = [result.name, *(str(part) for part in told if part is not None), *filter(None, suffixes)]
+    context = [result.protocol.get("split"), result.protocol.get("step")]
+    parts = [result.name, *(str(part) for part in context if part is not None), *filter(None, suffixes)]
     path = folder / FOLDER / f"{'_'.join(parts)}.json"
     content = {
         "name": result.name,
@@ -47,7 +47,7 @@ def write(folder: Path, result: Result, *suffixes: str) -> Path:
 
 
 def read(path: Path) -> Result:
-    """The result in a file. Raises ValueError if it is no result, or damaged."""
+    """The result in a file. Raises ValueError if it is not a result or damaged, OSError if it cannot be read."""
     try:
         content = read_json(path)
         name, protocol = content["name"], content["protocol"]
@@ -57,23 +57,23 @@ def read(path: Path) -> Result:
             raise TypeError("its name or its protocol is of another type")
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-        raise ValueError(f"{path} is no result file or is damaged ({reason}); measure it again, or remove it") from None
+        raise ValueError(f"{path} is no result file or is damaged ({reason}); evaluate again, or remove it") from None
     return Result(name, values, series, protocol)
 
 
 def find(root: Path) -> list[tuple[Path, Result]]:
-    """All results of the runs below a folder (or of the run that it is), by path; what is no result is warned of."""
-    found: list[tuple[Path, Result]] = []
+    """All results of the runs below a folder, or of one run's folder, by path; other files cause a warning."""
+    listed: list[tuple[Path, Result]] = []
     for path in sorted(root.rglob(f"{FOLDER}/*.json")):
         try:
-            found.append((path, read(path)))
+            listed.append((path, read(path)))
         except (ValueError, OSError) as error:
             warnings.warn(f"left out: {error}", UserWarning, stacklevel=2)
-    return found
+    return listed
 
 
 def plus_minus(error: float, form: str) -> str:
-    """A standard error as it follows a mean, formatted; nothing for that of a single image, which is not known."""
+    """A formatted standard error to follow a mean; empty where it is not finite, as for a single image."""
     return f" +- {error:{form}}" if math.isfinite(error) else ""
 
 
@@ -91,7 +91,7 @@ def _read(value: Any) -> float:
 
 
 def _plain(value: Any) -> Any:
-    """A protocol as JSON has it: numbers that are not finite become null, tuples lists."""
+    """A protocol as plain JSON: numbers that are not finite become null, tuples become lists."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):

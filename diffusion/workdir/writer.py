@@ -1,4 +1,4 @@
-"""Where numbers and pictures go: metrics.jsonl, TensorBoard, PNG files."""
+"""The metrics writer of a run: metrics.jsonl, TensorBoard, PNG files."""
 
 import json
 import math
@@ -12,18 +12,18 @@ import numpy as np
 from diffusion.runtime.files import atomic_file, write_bytes
 
 FINAL = b'"test/'
-"""What the names of scalars begin with that are measured when a run ends."""
+"""Prefix of the names of scalars that are measured when a run ends."""
 
 FLUSH_SECONDS = 30.0
-"""TensorBoard sees what is older than this."""
+"""Longest time between a value and its being visible in TensorBoard."""
 
 
 class Writer:
     """Writes a run's scalars to metrics.jsonl and TensorBoard, and image grids to samples/ and TensorBoard.
 
     Opened at a step, it drops the lines of later steps that an interrupted run left behind, and those of the final
-    measurement, which is made again: the file reads as if the run had never stopped. A line that cannot be written
-    (OSError) is written with the next one.
+    evaluation, which is repeated: the file equals that of an uninterrupted run. A line that cannot be written (OSError)
+    is written with the next one.
     """
 
     def __init__(self, workdir: Path, step: int):
@@ -39,18 +39,18 @@ class Writer:
         if not self._path.exists():
             return
         lines = self._path.read_bytes().splitlines()
-        kept = [line for line in lines if _step_of(line) <= step and FINAL not in line]
-        self._last = [json.loads(line) for line in kept if _step_of(line) == step]
-        write_bytes(self._path, b"".join(line + b"\n" for line in kept))
+        remaining = [line for line in lines if _step_of(line) <= step and FINAL not in line]
+        self._last = [json.loads(line) for line in remaining if _step_of(line) == step]
+        write_bytes(self._path, b"".join(line + b"\n" for line in remaining))
 
     def found(self, step: int, prefix: str) -> dict[str, float]:
-        """The scalars of this prefix, without it, that the file had of a step when it was opened at that step."""
+        """The stored scalars of the step that it was opened at whose names begin with `prefix`, without that."""
         lines = [line for line in self._last if line["step"] == step]
         values = {name: value for line in lines for name, value in line.items() if name.startswith(prefix)}
         return {name.removeprefix(prefix): math.nan if v is None else v for name, v in values.items()}
 
     def drawn(self, name: str) -> bool:
-        """Whether a grid is there."""
+        """Whether a grid exists."""
         return self._grid(name).exists()
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
@@ -61,7 +61,7 @@ class Writer:
         self._board.scalars(step, values)
 
     def grid(self, step: int, name: str, pixels: np.ndarray) -> Path:
-        """samples/<name>.png, written at once, and the same picture in TensorBoard; pixels uint8 [H, W, C]."""
+        """Writes pixels, uint8 [H, W, C], to samples/<name>.png and to TensorBoard; returns the path."""
         from PIL import Image
 
         path = self._grid(name)
@@ -71,7 +71,7 @@ class Writer:
         return path
 
     def close(self) -> None:
-        """Closes both; what could not be written was an error when that was tried, and is none again."""
+        """Closes both files. Errors are ignored: each failed write was an error when it was made."""
         for file in (self._file, self._board):
             with suppress(OSError):
                 file.close()
@@ -81,32 +81,32 @@ class Writer:
 
 
 class Silent(Writer):
-    """What a process that does not speak for the run has: nothing is written, nothing is there."""
+    """The writer of every process but process 0: nothing is written or stored."""
 
     def __init__(self) -> None:
         pass
 
     def found(self, step: int, prefix: str) -> dict[str, float]:  # noqa: ARG002
-        """None."""
+        """No scalars."""
         return {}
 
     def drawn(self, name: str) -> bool:  # noqa: ARG002
-        """No."""
+        """Always false."""
         return False
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def grid(self, step: int, name: str, pixels: np.ndarray) -> Path:  # noqa: ARG002
-        """Nothing; the name of the file that process 0 writes."""
+        """Does nothing; returns the path that process 0 writes."""
         return Path("samples") / f"{name}.png"
 
     def close(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
 
 class _Board:
-    """A TensorBoard event file, written in the caller's thread: tensorboardX's own dies of a full disk, then blocks."""
+    """A TensorBoard event file, written in the caller's thread: tensorboardX's own blocks after a full disk."""
 
     def __init__(self, folder: Path, step: int):
         from tensorboardX.event_file_writer import EventsWriter
@@ -116,20 +116,20 @@ class _Board:
         proto: Any = event_pb2
         self._events = EventsWriter(str(folder / "events"))
         self._event, self._flushed = proto.Event, time.monotonic()
-        if step:  # TensorBoard forgets what it read of later steps
+        if step:  # makes TensorBoard discard later steps
             started = proto.SessionLog(status=proto.SessionLog.START)
             self._events.write_event(proto.Event(step=step + 1, file_version="brain.Event:2"))
             self._events.write_event(proto.Event(step=step + 1, session_log=started))
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        """A point on each curve."""
+        """Adds a point to each curve."""
         from tensorboardX.summary import scalar
 
         for name, value in values.items():
             self._add(step, scalar(name, value))
 
     def image(self, step: int, name: str, pixels: np.ndarray) -> None:
-        """A picture, uint8 [H, W, C]."""
+        """Adds a picture, uint8 [H, W, C]."""
         from tensorboardX.summary import image
 
         self._add(step, image(name, pixels, dataformats="HWC"))

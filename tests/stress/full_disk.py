@@ -80,7 +80,7 @@ def train(disk: Path, full: bool, relieved: bool) -> tuple[str, list[str]]:
     full: the disk is filled on the way; relieved: until a save has failed. The checkpoints that there were are looked
     at when it fails.
     """
-    from diffusion.experiment.load import run
+    from diffusion.commands.train import run
 
     flag = cli.ConfigFlag("configs/digits.py")
     flag.parse("full_disk.py", kill.SMALL[1:])
