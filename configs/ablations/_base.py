@@ -1,4 +1,4 @@
-"""What the grids of this folder share: a base config for each size."""
+"""The base configs of the grids in this folder, one for each size."""
 
 from ml_collections import ConfigDict
 
@@ -11,18 +11,18 @@ SIZES = ("digits", "mnist_small", "mnist", "cifar10")
 
 
 def base(size: str, T: int = 250, steps: int = 600) -> ConfigDict:
-    """The config that the rows of a size change. Raises ValueError for a size that is none.
+    """The base config of a size. Raises ValueError for an unknown size.
 
     digits: configs/digits.py with `T` noise steps, `steps` training steps, a bound over 64 held-out images and 256
-    samples, a budget for a CPU. mnist_small: the same on MNIST's 28x28 pixels, with 0.28 M parameters, 64 images a step
-    and 128 samples. mnist: configs/mnist.py, for a GPU. Both want --config.data.dir=PATH.
+    samples, for a CPU. mnist_small: the same on MNIST's 28x28 pixels, with 0.28 M parameters, 64 images a step
+    and 128 samples. mnist: configs/mnist.py, for a GPU. Both need --config.data.dir=PATH.
     cifar10: the published experiment.
     """
     if size not in SIZES:
         raise ValueError(f"size {size!r} is not one of {', '.join(SIZES)}")
     config = {"digits": digits, "mnist_small": mnist, "mnist": mnist, "cifar10": cifar10}[size]()
     config.paper = ""
-    config.eval.cpu_flop = 0.0  # every row is measured on as many images as is said
+    config.eval.cpu_flop = 0.0  # no row is measured on fewer images than its config states
     if size == "mnist_small":
         config.net.channels = 16
         config.net.blocks = 1
@@ -34,7 +34,7 @@ def base(size: str, T: int = 250, steps: int = 600) -> ConfigDict:
         config.optim.ema_decay = 0.99  # an average over 100 steps: the runs are short
         config.train.log_every = 50
         config.train.checkpoint_every = 300
-        # Looks on the way are for people; here they would cost more than the training.
+        # No previews while training: they would take longer than the training itself.
         config.train.sample_every = config.train.eval_every = 0
         config.sample.preview_steps = config.eval.quick_steps = 10
         config.sample.n = config.sample.batch_size = 256 if size == "digits" else 128
@@ -55,5 +55,5 @@ def betas(T: int) -> dict[str, float]:
 
 
 def unread(*names: str) -> dict[str, float]:
-    """Keys of config.diffusion at their default, as schedules that do not read them want it."""
+    """Keys of config.diffusion at their defaults, for schedules that do not use them."""
     return {f"diffusion.{name}": KEYS[f"diffusion.{name}"].default for name in names}

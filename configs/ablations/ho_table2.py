@@ -1,10 +1,10 @@
 """Table 2 of the DDPM paper: what the network predicts x which variance x which objective.
 
-Six rows, each trained by itself. As in the published code
-- L is the bound with its learned (diagonal) or fixed (isotropic: fixed_large) variance. Ours is T times the published
-  loss, so its gradients are clipped at T times the published norm, which comes to the same;
-- the chain of a network that predicts mu is not clipped: sample.clip is off in those rows, for samples and bound alike.
-The paper leaves the cells of two rows blank: training was unstable, with scores out of range.
+Six rows, each a training run. As in the published code
+- L is the bound with a learned (diagonal) or fixed (isotropic: fixed_large) variance. The bound here is T times the
+  published loss, so clipping its gradients at T times the published norm is equivalent;
+- the chain of a network that predicts mu is not clipped: sample.clip is off in those rows, for samples and bound.
+The paper leaves two rows blank: training was unstable, with scores out of range.
 
 digits: T = 250 (betas times 4), 600 steps of 128 images; 6 runs a seed, each 3 minutes on 2 idle CPU cores.
 cifar10: the paper's experiment, 800,000 steps a row. mnist: 10,000 steps a row.

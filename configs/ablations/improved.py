@@ -2,11 +2,10 @@
 
 Fixed variance (fixed_large) under L_simple, learned_range under L_hybrid and L_vlb. L_vlb draws t by the second
 moment of its losses, as published; a last row draws t uniformly, for comparison. Linear schedules have both ends of
-beta times 1000 / T, and the network sees times of 0..1000 whatever T is, as published.
+beta times 1000 / T, and the network's times are scaled to 0..1000 for every T, as published.
 
-digits: T = 125 and 500 in place of 1000 and 4000, 600 steps of 128 images; 7 runs a seed,
-an estimated 22 minutes on 2 CPU
-cores.
+digits: T = 125 and 500 in place of 1000 and 4000, 600 steps of 128 images; 7 runs a seed, an estimated 22 minutes on
+2 CPU cores.
 cifar10: 500,000 steps a run, dropout 0.1 with linear and 0.3 with cosine. imagenet64: 200,000 steps a run.
 mnist: T = 250 and 1000, 10,000 steps a run.
 
@@ -86,6 +85,6 @@ def get_grid(size: str) -> Grid:
             Row(f"T = {many}, cosine, L_vlb", cosine | vlb, shown[5]),
             Row(f"T = {many}, cosine, L_vlb, uniform t", cosine | uniform),
         ),
-        "L_vlb draws t by the second moment of its losses unless it says uniform."
+        "L_vlb draws t by the second moment of its losses, except in the row of uniform t."
         + (" Paper: Nichol and Dhariwal 2021, single runs." if size in PAPER else ""),
     )

@@ -1,11 +1,11 @@
 """The variance of the reverse steps, on the whole chain and on a tenth of its steps.
 
-Every variance with the objective that suits it: L_simple for the fixed ones, which then share one trained network,
-L_hybrid for the learned ones. A respaced row evaluates the network of its whole chain, samples and bound, on T / 10
-evenly spaced steps; learned variances interpolate on the respaced process.
+Fixed variances are trained by L_simple and share one network; learned ones are trained by L_hybrid. A respaced row
+evaluates the network of its whole chain, samples and bound, on T / 10 evenly spaced steps; learned variances
+interpolate on the respaced process.
 
-digits: T = 500 (betas times 2), 800 steps of 128 images; 3 runs and 8 evaluations a seed,
-a run 6 minutes on 2 idle CPU cores.
+digits: T = 500 (betas times 2), 800 steps of 128 images; 3 runs and 8 evaluations a seed, a run 6 minutes on 2 idle
+CPU cores.
 cifar10: 800,000 steps a run. mnist: 10,000 steps a run.
 
     python scripts/ablate.py --grid=configs/ablations/variances.py --size=digits

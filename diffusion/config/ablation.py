@@ -1,7 +1,7 @@
 """Ablations as data: a grid is one config and rows of changes to it; a cell is one row with one seed.
 
-A grid file, such as configs/ablations/ho_table2.py, defines get_grid(size) -> Grid. Adding a row to an ablation is
-adding a Row there. Nothing heavy is imported here: cells are listed and checked before anything is run.
+A grid file, such as configs/ablations/ho_table2.py, defines get_grid(size) -> Grid; a new row of an ablation is a new
+Row in that file. Cells are listed and checked before anything runs, without importing jax.
 """
 
 import json
@@ -29,11 +29,11 @@ class Row(NamedTuple):
 
     label: str
     changes: Mapping[str, Any]
-    """Config key -> value, over the grid's base."""
+    """Config key -> value; these replace values of the grid's base."""
     paper: Mapping[str, str] = MappingProxyType({})
-    """What the paper reports, as printed: column -> value; "-" where it leaves a cell blank."""
+    """The paper's values as printed: column -> value; "-" for a blank cell."""
     run: str = ""
-    """Label of the row whose trained network this one evaluates in another way; empty: it trains its own."""
+    """Label of the row whose trained network this row evaluates; empty: the row trains its own."""
 
     @property
     def slug(self) -> str:
@@ -49,7 +49,7 @@ class Grid(NamedTuple):
     base: ConfigDict
     rows: Sequence[Row]
     note: str = ""
-    """What a reader of the table must know beside its protocol, such as where the paper's numbers come from."""
+    """Remarks below the table beside its protocol, such as the source of the paper's numbers."""
 
 
 class Cell(NamedTuple):
@@ -61,7 +61,7 @@ class Cell(NamedTuple):
     seed: int
     config: ConfigDict
     folder: Path
-    """Where its result goes; its run's folder too, if it trains."""
+    """Folder of its result, and of its run if it trains."""
     trained: Path
     """Folder of the run that it evaluates: its own, or that of the row named by row.run."""
 
@@ -71,51 +71,51 @@ class Cell(NamedTuple):
         return self.trained == self.folder
 
     def result(self) -> dict[str, Any] | None:
-        """Its finished result; None if there is none yet.
+        """The stored result; None before the cell is finished.
 
-        Raises ValueError where the file is damaged, or was made with a config that gives other results.
+        Raises ValueError where the file is damaged, or belongs to a config that gives other results.
         """
-        found = read(self.folder)
-        if found is None:
+        result = read(self.folder)
+        if result is None:
             return None
-        changed = [d for d in differences(restore(found["config"]), self.config) if d[0] not in NO_RESULT]
+        changed = [d for d in differences(restore(result["config"]), self.config) if d[0] not in NO_RESULT]
         if changed:
-            keys = "; ".join(f"{key} is {there!r} there and {here!r} here" for key, there, here in changed)
+            keys = "; ".join(f"{key} was {stored!r} and is now {current!r}" for key, stored, current in changed)
             raise ValueError(
                 f"{self.folder} holds a result of another config: {keys}. Give another --out, or delete that folder"
             )
-        return found
+        return result
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """The result in a cell's folder, None if there is none. Raises ValueError where the file is damaged."""
+    """The result stored in a cell's folder, or None. Raises ValueError where the file is damaged."""
     path = folder / RESULT
     if not path.exists():
         return None
     try:
-        found = json.loads(path.read_text())
-        restore(found["config"])
+        result = json.loads(path.read_text())
+        restore(result["config"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}); delete it to run the row again") from error
-    return found
+    return result
 
 
-def load(given: str, size: str, overrides: Mapping[str, Any] = MappingProxyType({})) -> Grid:
-    """The grid of a file at a size, its base changed by overrides, every row checked.
+def load(name: str, size: str, overrides: Mapping[str, Any] = MappingProxyType({})) -> Grid:
+    """The grid of a file at a size, with overrides of its base and every row checked.
 
-    Raises ValueError in one line for a file that is not there or faulty, a size that the grid does not have, a key that
-    the rows set themselves, and any row that cannot be run.
+    Raises ValueError in one line for a missing or faulty file, an unknown size, an override of a key that rows set, and
+    a row that cannot be run.
     """
-    path = find(given, "--grid", "configs/ablations")
+    path = find(name, "--grid", "configs/ablations")
     grid = call(path, "get_grid", size)
     if not isinstance(grid, Grid):
         raise ValueError(f"{path}: get_grid(size) must return a diffusion.config.ablation.Grid")
     grid.base.lock()
     grid.base.update_from_flattened_dict(dict(overrides))
     for key in overrides:
-        setter = next((row for row in grid.rows if key in row.changes), None)
-        if setter or key == SEED:
-            who = f"row {setter.label!r} of {grid.name} sets it itself" if setter else "it is set by --seeds"
+        own = next((row for row in grid.rows if key in row.changes), None)
+        if own or key == SEED:
+            who = f"row {own.label!r} of {grid.name} sets it itself" if own else "it is set by --seeds"
             raise ValueError(f"config.{key} cannot be set over an ablation: {who}")
     for row in grid.rows:
         check(grid, row)
@@ -124,53 +124,54 @@ def load(given: str, size: str, overrides: Mapping[str, Any] = MappingProxyType(
 
 def config(grid: Grid, row: Row, seed: int = 0) -> ConfigDict:
     """The config of a cell, locked."""
-    made = grid.base.copy_and_resolve_references()
+    cell = grid.base.copy_and_resolve_references()
     for key in row.changes:
         lookup(key)
-    made.update_from_flattened_dict({**row.changes, SEED: seed})
-    made.lock()
-    return made
+    cell.update_from_flattened_dict({**row.changes, SEED: seed})
+    cell.lock()
+    return cell
 
 
 def check(grid: Grid, row: Row) -> None:
-    """Raises ValueError, naming grid and row, where a row is no experiment or cannot use the run that it names."""
+    """Raises ValueError, naming grid and row, where a config is not valid or the named run does not fit."""
     try:
-        ours = config(grid, row)
-        validate(ours)
+        validate(config(grid, row))
         same = [other.label for other in grid.rows if other.slug == row.slug]
         if len(same) > 1:
             raise ValueError(f"its folder would be that of {' and '.join(map(repr, same))}; give it another label")
         if row.run:
-            _check_run(grid, row, ours)
+            _check_run(grid, row)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{grid.name}, row {row.label!r}: {error}") from error
 
 
-def _check_run(grid: Grid, row: Row, ours: ConfigDict) -> None:
-    """Whether the run that a row evaluates is there and was trained as this row's config says."""
+def _check_run(grid: Grid, row: Row) -> None:
+    """Raises ValueError unless the run that a row evaluates is in the grid and is trained with the row's config."""
     trained = {other.label: other for other in grid.rows if not other.run}
     if row.run not in trained:
         best = closest_name(row.run, trained)
         hint = f"did you mean {best!r}?" if best else f"there are {', '.join(map(repr, trained))}"
         raise ValueError(f"run = {row.run!r} is no row that trains; {hint}")
-    theirs = config(grid, trained[row.run])
-    fixed = {ours.diffusion.variance, theirs.diffusion.variance}.isdisjoint(LEARNED)
-    free = {VARIANCE} if fixed and ours.objective.name in SQUARED_ERRORS else set()
-    for key, there, here in differences(theirs, ours):
+    run, own = config(grid, trained[row.run]), config(grid, row)
+    fixed = {own.diffusion.variance, run.diffusion.variance}.isdisjoint(LEARNED)
+    free = {VARIANCE} if fixed and own.objective.name in SQUARED_ERRORS else set()
+    for key, value, wanted in differences(run, own):
         if key not in NO_RESULT | free and not key.startswith(("sample.", "eval.")):
-            raise ValueError(f"run = {row.run!r} was trained with {key} = {there!r}, not {here!r}; train it on its own")
+            raise ValueError(
+                f"run = {row.run!r} was trained with {key} = {value!r}, not {wanted!r}; train it on its own"
+            )
 
 
 def cells(grid: Grid, seeds: Sequence[int], out: Path) -> list[Cell]:
     """Every cell of a grid, row by row and seed by seed, with its folder below `out`."""
     slugs = {row.label: row.slug for row in grid.rows}
-    made = []
+    grid_cells: list[Cell] = []
     for row in grid.rows:
         for seed in seeds:
             folder = out / row.slug / f"seed_{seed}"
             trained = out / slugs[row.run] / f"seed_{seed}" if row.run else folder
-            made.append(Cell(len(made), row, seed, config(grid, row, seed), folder, trained))
-    return made
+            grid_cells.append(Cell(len(grid_cells), row, seed, config(grid, row, seed), folder, trained))
+    return grid_cells
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -193,9 +194,9 @@ def choose(cells: Sequence[Cell], row: int | None) -> Sequence[Cell]:
     return [cells[row]]
 
 
-def commands(made: Sequence[Cell], arguments: Sequence[str]) -> list[str]:
-    """A shell command for each cell; those that evaluate the run of another come last, after a comment that says so."""
-    line = {cell.index: shlex.join(["python", *arguments, f"--row={cell.index}"]) for cell in made}
-    first = [line[cell.index] for cell in made if cell.trains]
-    later = [line[cell.index] for cell in made if not cell.trains]
+def commands(cells: Sequence[Cell], arguments: Sequence[str]) -> list[str]:
+    """A shell command for each cell; after a comment, those that evaluate the runs of other cells."""
+    line = {cell.index: shlex.join(["python", *arguments, f"--row={cell.index}"]) for cell in cells}
+    first = [line[cell.index] for cell in cells if cell.trains]
+    later = [line[cell.index] for cell in cells if not cell.trains]
     return first + (["# These evaluate runs of the above: start them when those are done.", *later] if later else [])

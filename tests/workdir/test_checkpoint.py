@@ -1,12 +1,10 @@
 """Checkpoints under every fault: damaged, unfinished, of another state, on a full disk; and the folder they lie in."""
 
 import gc
-import importlib.util
 import json
 import logging
 import resource
 import shutil
-import sys
 import warnings
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 import orbax.checkpoint
 import pytest
 
+from diffusion.commands import checkpoints as checkpoints_command
 from diffusion.config.config import default_config
 from diffusion.runtime.errors import reason
 from diffusion.workdir import manifest, run
@@ -25,8 +24,6 @@ from diffusion.workdir.streams import Kept, Streams
 from diffusion.workdir.writer import Writer
 from tests.stress import corrupt
 from tests.stress.corrupt import State, bits, state_of
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -53,16 +50,6 @@ def resumed(folder):
     said = []
     with closing(Streams(folder)) as streams:
         return streams.resume(state_of(0), said.append), said
-
-
-def script():
-    """scripts/checkpoints.py as a module, its flags defined once."""
-    if "checkpoints_script" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("checkpoints_script", ROOT / "scripts" / "checkpoints.py")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["checkpoints_script"] = module
-        spec.loader.exec_module(module)
-    return sys.modules["checkpoints_script"]
 
 
 @contextmanager
@@ -374,7 +361,7 @@ def test_a_save_into_a_folder_that_is_gone_is_told_in_one_line_alone(tmp_path, c
 
 
 def test_pruning_never_takes_the_last_intact_step(folder, capsys):
-    prune = script().prune
+    prune = checkpoints_command.prune
     (folder / "checkpoints" / "30" / "default" / "manifest.ocdbt").write_text("damaged")
     prune(folder, 1)
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["20", "30"]
@@ -385,7 +372,7 @@ def test_pruning_never_takes_the_last_intact_step(folder, capsys):
 
 
 def test_scores_beside_the_steps(folder):
-    read_scores = script().read_scores
+    read_scores = checkpoints_command.read_scores
     with (folder / "metrics.jsonl").open("ab") as file:
         file.write(b'{"step": 20, "eval/bits_per_dim": 4.5}\n[2]\n\xff\n')
     (folder / "eval").mkdir()
@@ -393,7 +380,7 @@ def test_scores_beside_the_steps(folder):
     result = {"name": "fid", "values": {"fid": 3.2}, "series": {}, "protocol": {"step": 30, "images": 50000}}
     (folder / "eval" / "fid_30.json").write_text(json.dumps(result))
     assert read_scores(folder) == {20: {"bits_per_dim": 4.5}, 30: {"fid on 50000 images": 3.2}}
-    assert script().state(folder / "kept" / "15", True) == "intact"
+    assert checkpoints_command.state(folder / "kept" / "15", True) == "intact"
 
 
 def test_states_compare_to_the_bit():
