@@ -29,7 +29,7 @@ stress: $(VENV)/.installed-dev
 	$(BIN)/python tests/stress/fuzz.py
 
 benchmark: $(VENV)/.installed-benchmark
-	$(BIN)/python scripts/benchmark.py --rival=torch $(ARGS)
+	$(BIN)/python scripts/benchmark.py --baseline=torch $(ARGS)
 
 reference: $(VENV)/.installed-reference
 	$(BIN)/python -m pytest tests/nets/test_torch_parity.py tests/nets/test_inception.py tests/convert/test_torch_file.py tests/metrics/test_scores.py \

@@ -1,11 +1,9 @@
-"""Our workloads: what scripts run, called as scripts call it."""
+"""Workloads of this project, called as the scripts call them."""
 
 import resource
 import sys
-import tempfile
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,10 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion.benchmarks import products
-from diffusion.benchmarks import saving as saves
-from diffusion.benchmarks.comparison import FORWARD
-from diffusion.benchmarks.convolutions import shapes as kinds
 from diffusion.benchmarks.peak import product
 from diffusion.benchmarks.worker import Workload
 from diffusion.commands.train import forward_flops
@@ -32,20 +26,18 @@ from diffusion.nets.inception import SIZE, shapes
 from diffusion.runtime import text
 from diffusion.sampling import loop
 from diffusion.training import loop as training
-from diffusion.training.state import TrainState
-from diffusion.workdir.checkpoint import Checkpoints
 
 SEGMENT = 10
-"""Steps of a chain that are timed at once where a whole one takes too long."""
+"""Steps of a chain that are timed where the whole chain takes too long."""
 
 INCEPTION_FLOP = 11.4e9
-"""Of one image of 299x299, forward: 5.7 G multiply-adds."""
+"""Operations of a forward pass of one 299x299 image: 5.7 G multiply-adds."""
 
 
 def make(request: Mapping[str, Any]) -> Workload:
     """The workload of a request: {measure, config, changes, shape, images, batch, whole}.
 
-    `whole`: chains are timed from end to end, not by segments.
+    `whole`: whole chains are timed instead of segments.
     """
     return MEASURES[request["measure"]](request)
 
@@ -65,88 +57,69 @@ def settings(request: Mapping[str, Any]) -> ConfigDict:
     return config
 
 
-def subject(request: Mapping[str, Any]) -> Experiment:
+def make_experiment(request: Mapping[str, Any]) -> Experiment:
     """The experiment of a request."""
     height, width, channels = request["shape"]
     return build.experiment(settings(request), (height, width, channels), 0)
 
 
-def data(request: Mapping[str, Any]) -> Source:
-    """Noise of the shape and number of the data set: speed does not depend on what is seen."""
+def noise_images(request: Mapping[str, Any]) -> Source:
+    """Noise of the shape and size of the data set; speed does not depend on the images."""
     pixels = np.random.default_rng(0).integers(0, 256, (request["images"], *request["shape"]), np.uint8)
     return in_memory("noise", pixels)
 
 
-def facts(ours: Experiment, state: Any, passes: float = 1.0) -> dict[str, Any]:
-    """What every row says; `passes`: network evaluations that a unit costs for each image."""
+def facts(experiment: Experiment, state: Any, passes: float = 1.0) -> dict[str, Any]:
+    """Parameters, floating-point operations and devices. `passes`: network evaluations per image in a unit of work."""
     return {
         "parameters": text.count(state),
-        "flop": passes * forward_flops(ours),
+        "flop": passes * forward_flops(experiment),
         "device": text.describe_devices(jax.devices()),
     }
 
 
 def train(request: Mapping[str, Any]) -> Workload:
-    """The program of the training loop, fed as by the loop; a unit is a step, three evaluations' worth."""
-    ours = subject(request)
-    feed, state = ours.feed(data(request)), ours.create_state()
+    """The compiled step of the training loop with the loop's own feed. A unit is a step: three network evaluations."""
+    experiment = make_experiment(request)
+    feed, state = experiment.feed(noise_images(request)), experiment.create_state()
     batches = feed.batches(0)
-    program = training.compile_steps(ours.task(), ours.update(), feed, state, feed.stack([next(batches)]))
-    known = facts(ours, state.params, 3.0)
-    held = [state]
+    program = training.compile_steps(experiment.task(), experiment.update(), feed, state, feed.stack([next(batches)]))
+    described = facts(experiment, state.params, 3.0)
+    current = [state]
 
     def run(units: int) -> None:
         for _ in range(units):
-            held[0], _ = program(held[0], feed.data, feed.stack([next(batches)]))
-        jax.block_until_ready(held[0])
+            current[0], _ = program(current[0], feed.data, feed.stack([next(batches)]))
+        jax.block_until_ready(current[0])
 
-    return Workload(run, known)
-
-
-def saving(request: Mapping[str, Any]) -> Workload:
-    """Nothing to run: steps with and without a checkpoint being written, timed one by one, as facts."""
-    ours = subject(request)
-    feed, state = ours.feed(data(request)), ours.create_state()
-    batches = feed.batches(0)
-    program = training.compile_steps(ours.task(), ours.update(), feed, state, feed.stack([next(batches)]))
-    held = [state]
-
-    def step() -> TrainState:
-        held[0], _ = program(held[0], feed.data, feed.stack([next(batches)]))
-        return jax.block_until_ready(held[0])
-
-    with tempfile.TemporaryDirectory(prefix="saves") as folder:
-        checkpoints = Checkpoints(Path(folder), keep=1)
-        found = saves.measure(step, checkpoints)
-        checkpoints.close()
-    return Workload(lambda units: None, dict(found))  # noqa: ARG005
+    return Workload(run, described)
 
 
 def forward(request: Mapping[str, Any]) -> Workload:
     """The network in evaluation mode on one batch."""
-    ours, n = subject(request), request["batch"]
-    params = jax.jit(ours.init)(jax.random.key(0))
-    apply = jax.jit(lambda params, x, t: ours.apply(params, x, t, jnp.zeros(n, jnp.int32)))
-    x, t = jax.random.normal(jax.random.key(1), (n, *ours.shape)), jnp.arange(n) % ours.process.T
+    experiment, n = make_experiment(request), request["batch"]
+    params = jax.jit(experiment.init)(jax.random.key(0))
+    apply = jax.jit(lambda params, x, t: experiment.apply(params, x, t, jnp.zeros(n, jnp.int32)))
+    x, t = jax.random.normal(jax.random.key(1), (n, *experiment.shape)), jnp.arange(n) % experiment.process.T
 
     def run(units: int) -> None:
         jax.block_until_ready([apply(params, x, t) for _ in range(units)][-1])
 
-    return Workload(run, facts(ours, params))
+    return Workload(run, facts(experiment, params))
 
 
 def chain(request: Mapping[str, Any], sampler: str, grid: str) -> Workload:
-    """A reverse chain; a unit is a step of it. Where it is not `whole`, the first steps of it are taken over again."""
-    ours, n = subject(request), request["batch"]
-    process = ours.sampled(respacing.parse(grid) if grid else respacing.full)
-    step = SAMPLERS[sampler](process, ours.variance, ours.config.sample)
-    params = jax.jit(ours.init)(jax.random.key(0))
+    """A reverse chain. A unit is a step. Without `whole` only the first SEGMENT steps run, repeatedly."""
+    experiment, n = make_experiment(request), request["batch"]
+    process = experiment.sampled(respacing.parse(grid) if grid else respacing.full)
+    step = SAMPLERS[sampler](process, experiment.variance, experiment.config.sample)
+    params = jax.jit(experiment.init)(jax.random.key(0))
     keys = loop.image_keys(0, jnp.arange(n))
-    x_T = loop.prior_sample(keys, process, ours.shape)
+    x_T = loop.prior_sample(keys, process, experiment.shape)
 
     @jax.jit
     def descend(params: Any, keys: Keys, x_T: Image, last: Array) -> Image:
-        denoise = ours.denoise(params, jnp.zeros(n, jnp.int32))
+        denoise = experiment.denoise(params, jnp.zeros(n, jnp.int32))
         return loop.descend(keys, step, denoise, x_T, step.init(x_T), jnp.int32(process.T), last)[0]
 
     def run(units: int) -> None:
@@ -154,25 +127,25 @@ def chain(request: Mapping[str, Any], sampler: str, grid: str) -> Workload:
         jax.block_until_ready([descend(params, keys, x_T, jnp.int32(last)) for last in lasts][-1])
 
     whole = bool(request["whole"])
-    known = facts(ours, params) | {"steps": process.T, "estimated": not whole}
-    return Workload(run, known, process.T if whole else min(SEGMENT, process.T))
+    described = facts(experiment, params) | {"steps": process.T, "estimated": not whole}
+    return Workload(run, described, process.T if whole else min(SEGMENT, process.T))
 
 
 def elbo(request: Mapping[str, Any]) -> Workload:
-    """Every term of the bound; a unit is a term. Where it is not `whole`, terms spread over the chain are taken."""
-    ours, n = subject(request), request["batch"]
-    grid = respacing.full if request["whole"] else respacing.parse(str(min(SEGMENT, ours.process.T)))
-    some = ours.sampled(grid).T
-    bound = ours.bound(grid)
-    params = jax.jit(ours.init)(jax.random.key(0))
-    keys, x_0 = loop.image_keys(0, jnp.arange(n)), jnp.zeros((n, *ours.shape))
+    """The variational bound. A unit is a term of it. Without `whole` only SEGMENT terms, spread over the chain, run."""
+    experiment, n = make_experiment(request), request["batch"]
+    grid = respacing.full if request["whole"] else respacing.parse(str(min(SEGMENT, experiment.process.T)))
+    terms = experiment.sampled(grid).T
+    bound = experiment.bound(grid)
+    params = jax.jit(experiment.init)(jax.random.key(0))
+    keys, x_0 = loop.image_keys(0, jnp.arange(n)), jnp.zeros((n, *experiment.shape))
 
     def run(units: int) -> None:
         labels = jnp.zeros(n, jnp.int32)
-        jax.block_until_ready([bound(params, keys, x_0, labels) for _ in range(units // some)][-1])
+        jax.block_until_ready([bound(params, keys, x_0, labels) for _ in range(units // terms)][-1])
 
-    known = facts(ours, params) | {"steps": ours.process.T, "estimated": not request["whole"]}
-    return Workload(run, known, some)
+    described = facts(experiment, params) | {"steps": experiment.process.T, "estimated": not request["whole"]}
+    return Workload(run, described, terms)
 
 
 def features(request: Mapping[str, Any]) -> Workload:
@@ -194,26 +167,6 @@ def features(request: Mapping[str, Any]) -> Workload:
     return Workload(run, {"flop": INCEPTION_FLOP, "device": text.describe_devices(jax.devices())})
 
 
-def convolutions(request: Mapping[str, Any]) -> Workload:
-    """Nothing to run: the 3x3 convolutions of the network, as this platform computes it: [H, W, in, out, how many]."""
-    ours, n = subject(request), request["batch"]
-    traced = products.traced(ours, n, FORWARD)
-    known = [[*shape, count] for shape, count in kinds(traced).items()]
-    return Workload(lambda units: None, {"convolutions": known})  # noqa: ARG005
-
-
-def skeleton(request: Mapping[str, Any]) -> Workload:
-    """The convolutions and products of a `pass`, and nothing else."""
-    call, arguments = products.alone(products.traced(subject(request), request["batch"], request["pass"]))
-    call = jax.jit(call)
-
-    def run(units: int) -> None:
-        for _ in range(units):
-            jax.block_until_ready(call(arguments))
-
-    return Workload(run, {})
-
-
 def peak(request: Mapping[str, Any]) -> Workload:
     """The machine's matrix products, in the type of the network."""
     made = product(DTYPES[request["changes"].get("net.dtype", "float32")], request.get("product", 0))
@@ -229,8 +182,4 @@ MEASURES = {
     "elbo": elbo,
     "features": features,
     "peak": peak,
-    "saving": saving,
-    "convolutions": convolutions,
-    "convolution": products.convolution,
-    "products": skeleton,
 }

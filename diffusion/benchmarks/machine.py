@@ -1,4 +1,4 @@
-"""On what was measured, and with which versions. Reads files and metadata alone."""
+"""Processor, memory, versions and load of this machine, from files and metadata."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "diffusers")
 
 
 def describe() -> dict[str, Any]:
-    """Processor, cores, memory, versions, the settings that matter, and how busy the machine was beforehand."""
+    """Processor, cores, memory, versions, the settings that matter, and the load before."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": processor(),
@@ -23,7 +23,7 @@ def describe() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "revision": provenance.revision(),
-        "libraries": {name: found for name in LIBRARIES if (found := installed(name))},
+        "libraries": {name: installed(name) for name in LIBRARIES if installed(name)},
         "environment": {name: os.environ[name] for name in ("XLA_FLAGS", "JAX_PLATFORMS") if name in os.environ},
     }
 
@@ -34,15 +34,15 @@ def cores() -> int:
 
 
 class Ticks(NamedTuple):
-    """Processor time since the system started, over all cores; zeros where the system does not tell."""
+    """Processor time since the system started, over all cores; zeros where it is not available."""
 
     stolen: int = 0
-    """While a virtual machine wanted to run and its host let others run."""
+    """Time that the host of a virtual machine gave to others."""
     all: int = 0
 
 
 def ticks(file: Path = Path("/proc/stat")) -> Ticks:
-    """Where processor time went until now."""
+    """Processor time until now."""
     try:
         spent = [int(field) for field in file.read_text().split("\n")[0].split()[1:9]]
     except (OSError, ValueError):
@@ -51,19 +51,19 @@ def ticks(file: Path = Path("/proc/stat")) -> Ticks:
 
 
 def stolen(before: Ticks, after: Ticks) -> float:
-    """The share of processor time between two readings that the host took; 0 where it is not known."""
+    """The share of processor time between two readings that the host took; 0 where it is not available."""
     return (after.stolen - before.stolen) / max(after.all - before.all, 1)
 
 
 def processor(file: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's name and its matrix and vector extensions, where the system tells."""
+    """The processor's name and its matrix and vector extensions, where available."""
     try:
         lines = [line.partition(":") for line in file.read_text().split("\n\n")[0].splitlines()]
     except OSError:
         return platform.processor() or platform.machine()
     facts = {key.strip(): value.strip() for key, _, value in lines}
-    known = set(facts.get("flags", "").split())
-    units = [name for name in ("avx2", "avx512f", "amx_tile") if name in known]
+    flags = set(facts.get("flags", "").split())
+    units = [name for name in ("avx2", "avx512f", "amx_tile") if name in flags]
     model = f" (family {facts.get('cpu family', '?')}, model {facts.get('model', '?')})"
     return facts.get("model name", platform.machine()) + model + (f", {', '.join(units)}" if units else "")
 

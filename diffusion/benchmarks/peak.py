@@ -1,4 +1,4 @@
-"""The machine's limit: how fast it multiplies matrices, measured, not read from a data sheet."""
+"""The speed of matrix products on this machine, measured: the limit of every network."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from diffusion.benchmarks.worker import Workload
 
 SIDE = {"cpu": 2048}
 LARGE = 8192
-"""Rows of a square product that keeps every core busy, by platform."""
+"""Rows of a square product that keeps every core busy: by platform, and on accelerators."""
 
 
 def product(dtype: Any, side: int = 0) -> Workload:
-    """Square matrix products in a type, `side` rows: a unit is one. The result takes the operand's place."""
+    """Square matrix products of `side` rows in a type. A unit is one product; its result is the next operand."""
     n = side or SIDE.get(jax.default_backend(), LARGE)
     matrix = jnp.full((n, n), 1.0 / n, dtype)
     multiply = jax.jit(lambda a, b: a @ b)

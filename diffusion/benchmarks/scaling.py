@@ -1,4 +1,4 @@
-"""How cost grows with T, batch, pixels of an image, devices, data set and a run's folder."""
+"""Growth of cost with T, batch, image size, devices, data set and length of metrics.jsonl."""
 
 import json
 import math
@@ -10,32 +10,32 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffusion.benchmarks import timing
-from diffusion.benchmarks.comparison import OURS
+from diffusion.benchmarks.comparison import JAX
 from diffusion.benchmarks.sizes import Pace, Size
 from diffusion.benchmarks.startup import timed
 from diffusion.benchmarks.worker import Worker
 
 
 class Curve(NamedTuple):
-    """Cost against one quantity."""
+    """Cost as a function of one quantity."""
 
     name: str
-    """Of the quantity."""
+    """Name of the quantity."""
     cost: str
-    """What the seconds are of."""
+    """What takes these seconds."""
     x: tuple[int, ...]
     seconds: tuple[float, ...]
 
     @property
     def exponent(self) -> float:
-        """Of the power of the quantity that cost grows with, over the upper half of the range: 1 is linear."""
+        """Exponent of the growth over the upper half of the range; 1 is linear."""
         x, seconds = list(self.x), list(self.seconds)
         i = len(x) // 2 - 1 if len(x) > 2 else 0
         return math.log(seconds[-1] / seconds[i]) / math.log(x[-1] / x[i])
 
 
 class Ranges(NamedTuple):
-    """The values taken."""
+    """Values of each quantity."""
 
     T: tuple[int, ...] = (100, 200, 500, 1000)
     batch: tuple[int, ...] = (16, 32, 64, 128, 256)
@@ -48,32 +48,32 @@ class Ranges(NamedTuple):
 QUICK = Ranges((10, 20), (2, 4), (8, 16), (1, 2), (64, 128), (10, 100))
 
 
-def curves(size: Size, ranges: Ranges, pace: Pace, say: Callable[[str], None]) -> Iterator[Curve]:
+def curves(size: Size, ranges: Ranges, pace: Pace, report: Callable[[str], None]) -> Iterator[Curve]:
     """Every curve, of the network of `size`."""
     with ExitStack() as stack:
-        worker = stack.enter_context(closing(Worker(OURS)))
+        worker = stack.enter_context(closing(Worker(JAX)))
         batch = size.cpu["train"][0]
         base = {"config": size.config, "changes": size.changes, "shape": size.shape, "images": size.images}
         base |= {"batch": batch, "whole": True}
 
         def cost(request: Mapping[str, Any], on: Worker = worker) -> float:
             remote = on.make(request)
-            unit = timing.alternate({OURS: remote}, pace.windows, pace.seconds)[OURS].seconds
+            unit = timing.alternate({JAX: remote}, pace.windows, pace.seconds)[JAX].seconds
             return unit * remote.facts.get("steps", 1)
 
         def curve(name: str, what: str, x: Sequence[int], request: Callable[[int], dict[str, Any]]) -> Curve:
-            say(f"scaling: {name}")
+            report(f"scaling: {name}")
             return Curve(name, what, tuple(x), tuple(cost({**base, **request(value)}) for value in x))
 
         yield curve("T", "a chain", ranges.T, lambda T: {**chain, "changes": {**size.changes, "diffusion.T": T}})
         yield curve("batch", "a training step", ranges.batch, lambda n: {"measure": "train", "batch": n})
         square = curve("side", "a forward", ranges.side, lambda n: {**small, "shape": (n, n, size.shape[-1])})
         yield square._replace(name="pixels of an image", x=tuple(n * n for n in square.x))
-        say("scaling: devices")
+        report("scaling: devices")
         yield Curve("devices", "a training step", ranges.devices, tuple(map(_on(base, cost), ranges.devices)))
         yield curve("images of the data set", "a training step", ranges.images, lambda n: {**train, "images": n})
-    say("scaling: folder")
-    yield Curve("lines of metrics.jsonl", "taking up a run", ranges.lines, tuple(map(folder, ranges.lines)))
+    report("scaling: folder")
+    yield Curve("lines of metrics.jsonl", "resuming a run", ranges.lines, tuple(map(folder, ranges.lines)))
 
 
 chain: dict[str, Any] = {"measure": "chain", "batch": 4}
@@ -82,18 +82,18 @@ train: dict[str, Any] = {"measure": "train"}
 
 
 def _on(base: Mapping[str, Any], cost: Callable[..., float]) -> Callable[[int], float]:
-    """Seconds of a training step of the same global batch on so many forced devices of this host's processor."""
+    """(devices) -> seconds of a training step of the same global batch on that many devices forced on this CPU."""
 
     def measured(devices: int) -> float:
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}".strip()
-        with closing(Worker(OURS, {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"})) as worker:
+        with closing(Worker(JAX, {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"})) as worker:
             return cost({**base, **train, "batch": max(base["batch"], devices)}, worker)
 
     return measured
 
 
 def folder(lines: int) -> float:
-    """Seconds in which a run's metrics of so many lines are opened to go on from the last of them."""
+    """Seconds for opening a metrics.jsonl of this many lines to resume from its last line."""
     from diffusion.workdir.writer import Writer
 
     with tempfile.TemporaryDirectory() as scratch:

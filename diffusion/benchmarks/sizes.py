@@ -1,4 +1,4 @@
-"""What is measured: of which network, at which batches, and how long."""
+"""Networks, batches, measures and lengths of windows."""
 
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ class Size(NamedTuple):
     """Keys set over the config."""
     shape: tuple[int, int, int]
     images: int
-    """Of the data set."""
+    """Images of the data set."""
     cpu: Batches
     accelerator: Batches
 
@@ -24,11 +24,11 @@ class Size(NamedTuple):
 
 
 class Pace(NamedTuple):
-    """How long is measured."""
+    """Number and length of windows."""
 
     windows: int
     seconds: float
-    """Of a window; one unit of work at least."""
+    """Length of a window, which is at least one unit of work."""
 
 
 MEASURES = {
@@ -39,7 +39,7 @@ MEASURES = {
     "elbo": "exact bound",
     "features": "Inception features",
 }
-"""What can be measured of a network, and what the table calls it."""
+"""measure of a network -> its name in the table"""
 
 OTHERS = {"peak": "matrix product", "startup": "start-up", "help": "--help"}
 
@@ -82,9 +82,9 @@ QUICK = {
     name: size._replace(changes={**TINY, "net.attention": (size.shape[0] // 2,)}, images=64, cpu=DRY, accelerator=DRY)
     for name, size in SIZES.items()
 }
-"""The same path with networks that compile in seconds: a dry run, whose figures mean nothing."""
+"""A dry run: networks that compile in seconds. Its figures mean nothing."""
 
 QUICK_ENV = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"}
-"""Programs that run once are compiled without care."""
+"""Compiles quickly, without optimisation."""
 
 PACE, QUICK_PACE = Pace(7, 1.5), Pace(2, 0.01)

@@ -1,4 +1,4 @@
-"""From the command to the first step, as a user waits for it: scripts in processes of their own."""
+"""Seconds from the command to the first training step, measured on scripts/train.py itself."""
 
 import os
 import statistics
@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 from diffusion.benchmarks.worker import ROOT
 
 SIGN = "first step"
-"""How the line of the start-up report begins that a run prints when its first step is done."""
+"""Start of the line that scripts/train.py prints after its first step."""
 
-PICTURES = 40
+IMAGES = 40
 WARM = 3
-"""Starts with a full cache that are timed."""
+"""Timed starts with a full compilation cache."""
 
 
 class Start(NamedTuple):
@@ -26,9 +26,9 @@ class Start(NamedTuple):
     net: str
     batch: int
     cold: float
-    """With no program compiled before."""
+    """With an empty compilation cache."""
     warm: float
-    """With all programs in the compilation cache: the median of `each`."""
+    """With a full compilation cache: the median of `each`."""
     each: tuple[float, ...] = ()
 
 
@@ -36,15 +36,15 @@ def first_step(arguments: list[str], cache: Path, folder: Path) -> float:
     """Seconds until scripts/train.py has made its first step. Raises ValueError where it ends before that."""
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), *arguments, f"--workdir={folder}"]
     env = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)}
-    start, said = time.perf_counter(), []
+    start, lines = time.perf_counter(), []
     process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     assert process.stderr is not None
     try:
         for line in process.stderr:
-            said.append(line.strip())
+            lines.append(line.strip())
             if line.startswith(SIGN):
                 return time.perf_counter() - start
-        raise ValueError(f"scripts/train.py made no first step: {said[-1] if said else 'it said nothing'}")
+        raise ValueError(f"scripts/train.py made no first step: {lines[-1] if lines else 'no output'}")
     finally:
         process.kill()
         process.wait()
@@ -52,21 +52,21 @@ def first_step(arguments: list[str], cache: Path, folder: Path) -> float:
 
 
 def starts(name: str, config: str, changes: Mapping[str, Any], batch: int, shape: tuple[int, int, int]) -> Start:
-    """A network's starts: one with an empty compilation cache, and WARM with what that left."""
+    """Starts of a network: one with an empty compilation cache, then WARM with the cache that it filled."""
     with tempfile.TemporaryDirectory() as scratch:
-        here = Path(scratch)
-        given = {**changes, "train.batch_size": batch}
+        folder = Path(scratch)
+        values = {**changes, "train.batch_size": batch}
         if shape[-1] > 1:  # the real set would have to be downloaded
-            pictures(here / "pictures", shape)
-            given["data.name"] = f"folder:{here / 'pictures'}"
-        arguments = [f"--config={config}", *(f"--config.{key}={text(value)}" for key, value in given.items())]
-        cold = first_step(arguments, here / "cache", here / "cold")
-        each = tuple(first_step(arguments, here / "cache", here / f"warm{i}") for i in range(WARM))
+            noise_folder(folder / "images", shape)
+            values["data.name"] = f"folder:{folder / 'images'}"
+        arguments = [f"--config={config}", *(f"--config.{key}={text(value)}" for key, value in values.items())]
+        cold = first_step(arguments, folder / "cache", folder / "cold")
+        each = tuple(first_step(arguments, folder / "cache", folder / f"warm{i}") for i in range(WARM))
     return Start(name, batch, cold, statistics.median(each), each)
 
 
 def help_page(times: int = 5) -> list[float]:
-    """Seconds that `scripts/train.py --help` takes, each time."""
+    """Seconds of each of several runs of `scripts/train.py --help`."""
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), "--help"]
     return [timed(lambda: subprocess.run(command, check=True, capture_output=True)) for _ in range(times)]
 
@@ -78,17 +78,17 @@ def timed(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def pictures(folder: Path, shape: tuple[int, int, int]) -> None:
-    """A folder of images of noise."""
+def noise_folder(folder: Path, shape: tuple[int, int, int]) -> None:
+    """Writes a folder of noise images."""
     import numpy as np
     from PIL import Image
 
     folder.mkdir(parents=True)
-    for i in range(PICTURES):
+    for i in range(IMAGES):
         pixels = np.random.default_rng(i).integers(0, 256, shape, np.uint8)
         Image.fromarray(pixels).save(folder / f"{i:03d}.png")
 
 
 def text(value: Any) -> str:
-    """A value as --config.KEY=VALUE takes it."""
+    """A value in the syntax of --config.KEY=VALUE."""
     return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value).lower()

@@ -1,4 +1,4 @@
-"""One table for people and one JSON for programs."""
+"""The results as a Markdown table and as JSON."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from diffusion.benchmarks.sizes import MEASURES, OTHERS
 from diffusion.benchmarks.startup import Start
 from diffusion.benchmarks.timing import Timing
 
-HEAD = ("net", "measure", "batch", "ours", "images/s", "of peak", "rival", "images/s", "ours / rival")
+HEAD = ("net", "measure", "batch", "jax", "images/s", "of peak", "baseline", "images/s", "jax / baseline")
 NONE = "-"
 
 
@@ -29,7 +29,7 @@ def timed(timing: Timing | None) -> str:
 
 
 def line(row: Row, fastest: dict[tuple[str, str], int]) -> tuple[str, ...]:
-    """The cells of a row; * marks a measure's best batch of several, ~ what is judged by a part of a chain."""
+    """The cells of a row. * marks the best batch of several, ~ a chain extrapolated from a segment."""
     several = fastest.get((row.net, row.measure)) == row.batch
     mark, about = "*" if several else "", "~" if row.estimated else ""
     name = (MEASURES | OTHERS)[row.measure]
@@ -37,44 +37,44 @@ def line(row: Row, fastest: dict[tuple[str, str], int]) -> tuple[str, ...]:
     compared = f"{row.ratio:.2f}" if row.ratio is not None else NONE
     if row.share is None:
         rate = f"{row.peak / 1e9:.4g} GFLOP/s"
-        return row.net, name, f"{row.batch}", timed(row.ours), NONE, rate, NONE, NONE, NONE
+        return row.net, name, f"{row.batch}", timed(row.jax), NONE, rate, NONE, NONE, NONE
     share = f"{100 * row.share:.0f}%"
-    cells = (timed(row.ours), images(row.ours), share, timed(row.rival), images(row.rival), compared)
+    cells = (timed(row.jax), images(row.jax), share, timed(row.baseline), images(row.baseline), compared)
     return row.net, name, f"{row.batch}{mark}", *cells
 
 
 def markdown(rows: Sequence[Row], starts: Sequence[Start], page: Sequence[float]) -> str:
     """The table, its lines aligned, and below it start-up times and peak memory."""
     counts = {(r.net, r.measure): sum((r.net, r.measure) == (o.net, o.measure) for o in rows) for r in rows}
-    fastest = {key: batch for key, batch in best(rows, lambda row: row.ours).items() if counts[key] > 1}
-    found = [aligned([HEAD, *(line(row, fastest) for row in rows)])] if rows else []
+    fastest = {key: batch for key, batch in best(rows, lambda row: row.jax).items() if counts[key] > 1}
+    parts = [aligned([HEAD, *(line(row, fastest) for row in rows)])] if rows else []
     if starts:
         cells = [(s.net, f"{s.batch}", seconds(s.cold), seconds(s.warm)) for s in starts]
-        found.append(aligned([("net", "batch", "first step, cold", "compilation cache warm"), *cells]))
+        parts.append(aligned([("net", "batch", "first step, cold", "compilation cache warm"), *cells]))
     if page:
-        found.append(f"scripts/train.py --help: {seconds(sorted(page)[len(page) // 2])}, median of {len(page)}")
+        parts.append(f"scripts/train.py --help: {seconds(sorted(page)[len(page) // 2])}, median of {len(page)}")
     memory = [(r.net, f"{r.batch}", *(f"{r.memory.get(s, 0) / 1e9:.2f} GB" for s in r.facts)) for r in rows if r.memory]
     if memory:
-        head = ("net", "batch", "peak memory, training, ours", "rival")
-        found.append(aligned([head[: len(memory[0])], *memory]))
-    found += filter(None, [disturbance(rows)])
-    return "\n\n".join(found)
+        head = ("net", "batch", "peak memory, training, jax", "baseline")
+        parts.append(aligned([head[: len(memory[0])], *memory]))
+    parts += filter(None, [disturbance(rows)])
+    return "\n\n".join(parts)
 
 
 def disturbance(rows: Sequence[Any]) -> str:
-    """What the host of a virtual machine took of the processor time while rows were measured; empty where nothing."""
+    """A line on the processor time that the host of a virtual machine took while rows were measured; "" for none."""
     worst = max(rows, key=lambda row: row.stolen, default=None)
     if worst is None or not worst.stolen:
         return ""
     middle, name = median(row.stolen for row in rows), (MEASURES | OTHERS)[worst.measure]
     return (
-        f"processor time that the machine's host took away: {middle:.1%}, median over the rows; at most "
+        f"processor time taken by the machine's host: {middle:.1%}, median over the rows; at most "
         f"{worst.stolen:.1%} ({worst.net}, {name}, batch {worst.batch})"
     )
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table of which all lines have the same length."""
+    """A Markdown table whose lines have equal lengths."""
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     padded = [[cell.ljust(width) for cell, width in zip(cells, widths, strict=True)] for cells in lines]
     padded.insert(1, ["-" * width for width in widths])
@@ -83,7 +83,7 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
 
 def content(row: Row) -> dict[str, Any]:
     """A row as JSON."""
-    sides = {"ours": row.ours, "rival": row.rival}
+    sides = {"jax": row.jax, "baseline": row.baseline}
     return {
         **{"net": row.net, "measure": row.measure, "batch": row.batch, "units_per_image": row.steps},
         **{"estimated": row.estimated, "ratio": row.ratio, "share_of_peak": row.share, "peak_flops": row.peak},
@@ -104,9 +104,9 @@ def content(row: Row) -> dict[str, Any]:
 
 
 def write(
-    path: Path, known: dict[str, Any], rows: Sequence[Row], starts: Sequence[Start], page: Sequence[float]
+    path: Path, context: dict[str, Any], rows: Sequence[Row], starts: Sequence[Start], page: Sequence[float]
 ) -> None:
-    """The whole measurement as JSON; `known`: machine, versions and settings."""
-    whole = {**known, "rows": [content(row) for row in rows], "startup": [s._asdict() for s in starts]}
+    """The whole measurement as JSON; `context`: machine, versions and settings."""
+    whole = {**context, "rows": [content(row) for row in rows], "startup": [s._asdict() for s in starts]}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**whole, "help_seconds": list(page)}, indent=1) + "\n")

@@ -1,6 +1,6 @@
-"""Windows of several contestants in turn, so that a drifting or shared machine slows all alike; medians with spread.
+"""Windows of several workloads in turn, so that a drifting or shared machine slows all alike; medians with spread.
 
-Nothing here reads a clock: a contestant times itself, where it runs.
+Nothing here reads a clock: workloads time themselves.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,14 +9,14 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 
 @runtime_checkable
-class Contestant(Protocol):
-    """Something that is timed."""
+class TimedWorkload(Protocol):
+    """A workload that measures its own time."""
 
     quantum: int
-    """It takes whole multiples of this many units."""
+    """`run` takes multiples of this number."""
 
     def run(self, units: int) -> float:
-        """Does so many units of work to the very end; the seconds that they took."""
+        """Does this many units of work; returns the seconds that they took."""
         ...
 
 
@@ -24,7 +24,7 @@ class Timing(NamedTuple):
     """Seconds per unit."""
 
     windows: tuple[float, ...]
-    """Of each window."""
+    """Seconds per unit of each window."""
     units: int
     """Units in a window."""
 
@@ -39,34 +39,31 @@ class Timing(NamedTuple):
         return (max(self.windows) - min(self.windows)) / 2 / self.seconds
 
 
-def fitting(contestant: Contestant, seconds: float) -> int:
-    """How many units fill a window of about so many seconds: the warm-up, a first call and one that is timed.
-
-    At least one quantum, whatever it takes.
-    """
-    contestant.run(contestant.quantum)
-    once = contestant.run(contestant.quantum)
-    return contestant.quantum * max(1, round(seconds / max(once, 1e-9)))
+def fitting(workload: TimedWorkload, seconds: float) -> int:
+    """Units that fill a window of about `seconds`, at least one quantum; from a warm-up call and a timed one."""
+    workload.run(workload.quantum)
+    once = workload.run(workload.quantum)
+    return workload.quantum * max(1, round(seconds / max(once, 1e-9)))
 
 
-def alternate(contestants: Mapping[str, Contestant], windows: int, seconds: float) -> dict[str, Timing]:
-    """The timing of each contestant over `windows` windows of about `seconds`, taken in turn.
+def alternate(workloads: Mapping[str, TimedWorkload], windows: int, seconds: float) -> dict[str, Timing]:
+    """The timing of each workload over `windows` windows of about `seconds`, taken in turn.
 
-    Every second round goes backwards, so that none always runs after the same one. Raises ValueError for no window.
+    Every second round runs in reverse order. Raises ValueError for less than one window.
     """
     if windows < 1:
-        raise ValueError(f"{windows} windows measure nothing: take at least 1")
-    units = {name: fitting(contestant, seconds) for name, contestant in contestants.items()}
-    found: dict[str, list[float]] = {name: [] for name in contestants}
+        raise ValueError(f"{windows} windows: take at least 1")
+    units = {name: fitting(workload, seconds) for name, workload in workloads.items()}
+    seconds_per_unit: dict[str, list[float]] = {name: [] for name in workloads}
     for i in range(windows):
-        for name in _order(list(contestants), i):
-            found[name].append(contestants[name].run(units[name]) / units[name])
-    return {name: Timing(tuple(found[name]), units[name]) for name in contestants}
+        for name in _order(list(workloads), i):
+            seconds_per_unit[name].append(workloads[name].run(units[name]) / units[name])
+    return {name: Timing(tuple(seconds_per_unit[name]), units[name]) for name in workloads}
 
 
-def ratio(ours: Timing, rival: Timing) -> float:
-    """Our time over the rival's: the median over rounds of the two windows' ratio, in which drift cancels."""
-    return median(a / b for a, b in zip(ours.windows, rival.windows, strict=True))
+def ratio(jax: Timing, baseline: Timing) -> float:
+    """Time of jax over that of the baseline: the median ratio of the windows of a round, in which drift cancels."""
+    return median(a / b for a, b in zip(jax.windows, baseline.windows, strict=True))
 
 
 def _order(names: Sequence[str], i: int) -> Sequence[str]:

@@ -1,8 +1,8 @@
-"""A side of the contest in a process of its own: it makes workloads, runs them when told to, and sleeps in between.
+"""One side of a comparison in a process of its own. It makes workloads, runs them on request, and is idle in between.
 
-One JSON object a line each way, on the standard streams: {"make": {...}} answers with facts, {"run": n} with seconds,
-{"memory": true} with bytes; an {"error": line} is what went wrong. Two thread pools in one process would get in each
-other's way, and peak memory could not be told apart.
+Requests and answers are JSON, one object a line, on the standard streams: {"make": {...}} is answered with facts,
+{"run": n} with seconds, {"memory": true} with bytes; an error with {"error": line}. In one process two thread pools
+would compete, and the peak memory of the sides could not be separated.
 """
 
 import gc
@@ -17,33 +17,33 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-SIDES = {"ours": "diffusion.benchmarks.jax_workloads", "rival": "diffusion.benchmarks.torch_baseline.workloads"}
+SIDES = {"jax": "diffusion.benchmarks.jax_workloads", "baseline": "diffusion.benchmarks.torch_baseline.workloads"}
 
 
 class Workload(NamedTuple):
-    """What a side's `make` returns."""
+    """A repeatable piece of work."""
 
     run: Callable[[int], None]
-    """Does so many units of work and returns when the device is done."""
+    """Does this many units of work; returns when the device is done."""
     facts: dict[str, Any]
-    """What the table says of it: JSON."""
+    """Facts for the table, as JSON."""
     quantum: int = 1
-    """It takes whole multiples of this many units."""
+    """`run` takes multiples of this number."""
 
 
 class Remote:
-    """A contestant in a worker."""
+    """A workload in a worker process."""
 
     def __init__(self, worker: "Worker", facts: dict[str, Any], quantum: int) -> None:
         self._worker, self.facts, self.quantum = worker, facts, quantum
 
     def run(self, units: int) -> float:
-        """Does so many units of work; seconds."""
+        """Does this many units of work; returns the seconds that they took."""
         return float(self._worker.ask({"run": units})["seconds"])
 
 
 class Worker:
-    """The process, from the side that asks."""
+    """The worker process, as its parent sees it."""
 
     def __init__(self, side: str, env: Mapping[str, str] | None = None) -> None:
         command = [sys.executable, "-c", f"from diffusion.benchmarks.worker import main; main({side!r})"]
@@ -57,7 +57,7 @@ class Worker:
         )
 
     def make(self, request: Mapping[str, Any]) -> Remote:
-        """A workload; the one before is let go. Raises ValueError where the side cannot make it."""
+        """Makes a workload and frees the previous one. Raises ValueError where the side cannot make it."""
         made = self.ask({"make": dict(request)})
         return Remote(self, made["facts"], made["quantum"])
 
@@ -66,7 +66,7 @@ class Worker:
         return int(self.ask({"memory": True})["bytes"])
 
     def ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        """One question, one answer. Raises ValueError with the worker's own line, or if it has died."""
+        """Sends a request and returns the answer. Raises ValueError with the worker's error, or if it has died."""
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             self._process.stdin.write((json.dumps(message) + "\n").encode())
@@ -94,7 +94,7 @@ class Worker:
 
 
 def answer(side: Any, held: list[Workload], message: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer to one message; `held` is the workload made last."""
+    """The answer to a request. `held` contains the current workload."""
 
     def make(request: Mapping[str, Any]) -> dict[str, Any]:
         held.clear()
@@ -118,7 +118,7 @@ def answer(side: Any, held: list[Workload], message: Mapping[str, Any]) -> dict[
 
 
 def main(name: str) -> None:
-    """Answers until the other end is closed. Whatever libraries print goes to stderr."""
+    """Answers requests until the input is closed. Output of libraries goes to stderr."""
     from diffusion.runtime import setup
 
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")

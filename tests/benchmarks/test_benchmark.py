@@ -8,17 +8,13 @@ import types
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 
 from diffusion.benchmarks import (
     comparison,
-    convolutions,
+    jax_workloads,
     machine,
-    products,
-    saving,
     scaling,
     sizes,
     startup,
@@ -26,7 +22,6 @@ from diffusion.benchmarks import (
     timing,
     worker,
 )
-from diffusion.benchmarks import jax_workloads as our_side
 from diffusion.benchmarks.timing import Timing
 from diffusion.benchmarks.torch_baseline import modes
 from diffusion.config import validation
@@ -34,8 +29,6 @@ from diffusion.data.embedded import digits
 from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.figures.scaling import scaling as draw
-from diffusion.nets import dropout
-from diffusion.nets.cpu import random_bits
 from diffusion.training import feed as feeds
 from diffusion.training import loop, profiling
 from tests.support import runs
@@ -97,20 +90,20 @@ def test_the_ratio_does_not_see_a_steady_drift(slope):
 # ------------------------------------------------------------------------------------------------------ table and JSON
 
 
-def row(measure="train", batch=8, ours=0.5, rival=1.0, **facts):
-    sides = {"ours": {"parameters": 7, "flop": 3e9, **facts}, "rival": {"parameters": 7, "mode": "eager"}}
-    other = Timing((rival,) * 3, 2) if rival else None
-    memory = {"ours": 2e9, "rival": 3e9} if measure == "train" else {}
-    return comparison.Row("digits", measure, batch, Timing((ours,) * 3, 2), other, sides, 96e9, memory)
+def row(measure="train", batch=8, seconds=0.5, baseline=1.0, **facts):
+    sides = {"jax": {"parameters": 7, "flop": 3e9, **facts}, "baseline": {"parameters": 7, "mode": "eager"}}
+    other = Timing((baseline,) * 3, 2) if baseline else None
+    memory = {"jax": 2e9, "baseline": 3e9} if measure == "train" else {}
+    return comparison.Row("digits", measure, batch, Timing((seconds,) * 3, 2), other, sides, 96e9, memory)
 
 
 def test_a_row_counts_images_steps_and_share_of_peak():
     one = row()
-    assert one.images(one.ours) == 16 and one.ratio == 0.5
+    assert one.images(one.jax) == 16 and one.ratio == 0.5
     assert one.share == pytest.approx(3e9 * 8 / 0.5 / 96e9)
     chain = row("chain", steps=1000, estimated=True)
-    assert chain.images(chain.ours) == pytest.approx(0.016) and chain.estimated
-    assert row(rival=None).ratio is None
+    assert chain.images(chain.jax) == pytest.approx(0.016) and chain.estimated
+    assert row(baseline=None).ratio is None
 
 
 def test_table_and_json_hold_every_row(tmp_path):
@@ -126,15 +119,18 @@ def test_table_and_json_hold_every_row(tmp_path):
     table.write(path, {"machine": machine.describe(), "settings": {"quick": True}}, rows, starts, [0.5])
     saved = json.loads(path.read_text())
     assert [r["batch"] for r in saved["rows"]] == [8, 1, 16, 8] and saved["rows"][0]["ratio"] == 0.5
-    assert saved["rows"][0]["sides"]["rival"]["facts"]["mode"] == "eager" and "rival" not in saved["rows"][3]["sides"]
+    assert (
+        saved["rows"][0]["sides"]["baseline"]["facts"]["mode"] == "eager"
+        and "baseline" not in saved["rows"][3]["sides"]
+    )
     assert saved["machine"]["cores"] >= 1 and saved["machine"]["libraries"]["jax"] and saved["settings"]["quick"]
 
 
 def test_networks_with_other_parameters_are_not_compared():
-    comparison.alike({"ours": {"parameters": 7}, "rival": {"parameters": 7}})
-    comparison.alike({"ours": {"parameters": 7}})
+    comparison.check_parameters({"jax": {"parameters": 7}, "baseline": {"parameters": 7}})
+    comparison.check_parameters({"jax": {"parameters": 7}})
     with pytest.raises(ValueError, match="differ"):
-        comparison.alike({"ours": {"parameters": 7}, "rival": {"parameters": 8}})
+        comparison.check_parameters({"jax": {"parameters": 7}, "baseline": {"parameters": 8}})
 
 
 def test_the_processor_is_named_or_its_kind(tmp_path):
@@ -154,7 +150,7 @@ def test_every_measure_has_batches_everywhere():
 # ------------------------------------------------------------------------------------------------------------ a worker
 
 
-def test_a_worker_answers_in_one_line_or_says_what_went_wrong():
+def test_a_worker_answers_in_one_line():
     class Side:
         @staticmethod
         def make(request):
@@ -174,7 +170,7 @@ def test_a_worker_answers_in_one_line_or_says_what_went_wrong():
     assert worker.answer(Side, held, {"make": {"measure": "none"}}) == {"error": "ValueError: no such measure"}
 
 
-def test_a_worker_that_dies_is_said():
+def test_a_worker_that_dies_is_reported():
     process = worker.Worker("nobody")  # no such side: it ends with a KeyError
     with pytest.raises(ValueError, match="ended with status 1"):
         process.memory()
@@ -196,7 +192,7 @@ def test_dry_run(tmp_path):
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
     assert [r["measure"] for r in rows] == ["peak", "forward", "ddim"]
-    assert all(r["sides"]["ours"]["seconds_per_unit"] > 0 for r in rows) and rows[0]["peak_flops"] > 0
+    assert all(r["sides"]["jax"]["seconds_per_unit"] > 0 for r in rows) and rows[0]["peak_flops"] > 0
     assert rows[2]["units_per_image"] == 50 and rows[2]["estimated"] and rows[1]["share_of_peak"] > 0
     assert "| DDIM, 50 steps" in done.stdout and "~" in done.stdout
 
@@ -206,23 +202,13 @@ def test_what_is_measured_is_a_legal_config(table):
     """Starts go by the command line, which refuses what is not; networks made within the process are not asked."""
     for size in table.values():
         request = {"config": size.config, "changes": size.changes, "batch": size.cpu["train"][0]}
-        validation.validate(our_side.settings(request), size.shape[0])
-        odd = our_side.settings({**request, "changes": {**size.changes, "net.attention": (3,)}})
+        validation.validate(jax_workloads.settings(request), size.shape[0])
+        odd = jax_workloads.settings({**request, "changes": {**size.changes, "net.attention": (3,)}})
         with pytest.raises(ValueError, match="3 is no height"):
             validation.validate(odd, size.shape[0])
 
 
-def test_convolutions_of_the_published_network_are_counted():
-    """Two 3x3 convolutions in each of 22 residual blocks, the first and the last; the three after upsampling are none
-    where CPUs compute (nets/cpu/upsampling.py)."""
-    request = {"config": "configs/cifar10.py", "changes": {}, "shape": (32, 32, 3), "batch": 1}
-    found = our_side.make({**request, "measure": "convolutions"}).facts["convolutions"]
-    upsampled = 0 if jax.default_backend() == "cpu" else 3
-    assert sum(count for *_, count in found) == 2 * 22 + upsampled + 2
-    assert [32, 32, 3, 128, 1] in found and [32, 32, 128, 3, 1] in found
-
-
-def test_what_the_host_took_is_told(tmp_path):
+def test_processor_time_of_the_host_is_reported(tmp_path):
     """Of 400 ticks between two readings 100 were stolen; systems that do not tell count as undisturbed."""
     stat = tmp_path / "stat"
     readings = []
@@ -231,86 +217,16 @@ def test_what_the_host_took_is_told(tmp_path):
         readings.append(machine.ticks(stat))
     assert readings == [(10, 100), (110, 500), (0, 0), (0, 0)] and machine.ticks(tmp_path / "none") == (0, 0)
     assert machine.stolen(*readings[:2]) == 0.25 and machine.stolen(*readings[2:]) == 0.0
-    row = comparison.Row("digits", "train", 8, Timing((0.1,), 1), None, {"ours": {}}, stolen=0.25)
+    row = comparison.Row("digits", "train", 8, Timing((0.1,), 1), None, {"jax": {}}, stolen=0.25)
     text = table.markdown([row, row._replace(measure="forward", stolen=0.0)], [], [])
-    assert text.endswith("took away: 12.5%, median over the rows; at most 25.0% (digits, training step, batch 8)")
-    assert "took away" not in table.markdown([row._replace(stolen=0.0)], [], [])
+    assert text.endswith(
+        "taken by the machine's host: 12.5%, median over the rows; at most 25.0% (digits, training step, batch 8)"
+    )
+    assert "taken by the machine's host" not in table.markdown([row._replace(stolen=0.0)], [], [])
     assert table.content(row)["stolen"] == 0.25
-    one = convolutions.Pass("digits", "train", 8, {"ours": row.ours, "products": row.ours}, {}, 0.25)
-    assert "at most 25.0%" in convolutions.passes([], [one]) and convolutions.pass_content(one)["stolen"] == 0.25
 
 
-def test_table_of_convolutions_adds_them_up():
-    """The sums are over all of a network's convolutions, each as often as it occurs."""
-    timed = lambda ours, rival: {"ours": Timing((ours,), 1), "rival": Timing((rival,), 1)}  # noqa: E731
-    roles = dict.fromkeys(convolutions.ROLES, timed(0.002, 0.001))
-    first = convolutions.Line("digits", 8, convolutions.Shape(8, 8, 4, 6), 3, roles)
-    second = convolutions.Line(
-        "digits", 8, convolutions.Shape(4, 4, 6, 6), 1, dict.fromkeys(roles, timed(0.001, 0.004))
-    )
-    lines = convolutions.markdown([first, second]).splitlines()
-    assert len({len(line) for line in lines}) == 1
-    assert "2 ms, 2.00" in lines[2] and "4 to 6" in lines[2] and "1 ms, 0.25" in lines[3]
-    assert "7 ms, 1.00" in lines[4] and "| 4 " in lines[4]
-    alone = first._replace(found={role: {"ours": sides["ours"]} for role, sides in roles.items()})
-    assert "2 ms, -" in convolutions.markdown([alone])
-    assert convolutions.content(first)["windows"]["input"] == {"ours": [0.002], "rival": [0.001]}
-
-
-def test_what_convolutions_and_products_take_of_a_pass():
-    """Ours take 3 x 2 ms of 10 ms forward, and 6 ms in each of three roles of 40 ms in training; the rival's half.
-    All products of a pass take 7 ms, which is 7/8 of the rival's pass; over two rounds the ratio is that of rounds."""
-    sides = {"ours": Timing((0.002,), 1), "rival": Timing((0.001,), 1)}
-    line = convolutions.Line("digits", 8, convolutions.Shape(8, 8, 4, 6), 3, dict.fromkeys(convolutions.ROLES, sides))
-    times = lambda **seconds: {name: Timing(found, 1) for name, found in seconds.items()}  # noqa: E731
-    found = times(ours=(0.010, 0.020), products=(0.007, 0.014), rival=(0.008, 0.016))
-    forward = convolutions.Pass("digits", "forward", 8, found, {})
-    train = convolutions.Pass("digits", "train", 8, times(ours=(0.040,), products=(0.02,), rival=(0.036,)), {})
-    other = line._replace(net="cifar10")
-    first, second = (
-        [cell.strip() for cell in row.split("|")[1:-1]]
-        for row in convolutions.passes([line, other], [forward, train]).splitlines()[2:]
-    )
-    assert first == ["digits", "forward", "8", "15 ms", "6 ms", "10.5 ms", "12 ms", "3 ms", "1.25", "0.88"]
-    assert second[3:] == ["40 ms", "18 ms", "20 ms", "36 ms", "9 ms", "1.11", "0.56"]
-    alone = train._replace(found=times(ours=(0.040,), products=(0.02,)))
-    assert "18 ms" in convolutions.passes([line], [alone]) and "| - " in convolutions.passes([line], [alone])
-    assert convolutions.pass_content(train)["windows"]["products"] == [0.02]
-
-
-def test_a_pass_reduced_to_its_products():
-    """Of a convolution within a jitted call, a product, and what is around them, the two remain, each computed from
-    inputs of its own."""
-
-    def function(x, kernel, w):
-        h = jax.jit(lambda x: jax.lax.conv(jnp.tanh(x), kernel, (1, 1), "SAME"))(x)
-        return jnp.exp(h.reshape(2, -1)) @ w
-
-    jaxpr = jax.make_jaxpr(function)(np.ones((2, 3, 4, 4)), np.ones((5, 3, 3, 3)), np.ones((80, 7))).jaxpr
-    call, arguments = products.alone(jaxpr)
-    assert [[a.shape for a in pair] for pair in arguments] == [[(2, 3, 4, 4), (5, 3, 3, 3)], [(2, 80), (80, 7)]]
-    first, second = jax.jit(call)(arguments)
-    np.testing.assert_allclose(first, jax.lax.conv(*arguments[0], (1, 1), "SAME"), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(second, np.asarray(arguments[1][0]) @ np.asarray(arguments[1][1]), rtol=1e-4, atol=1e-4)
-    lowered = jax.jit(call).lower(arguments).as_text()
-    assert lowered.count("stablehlo.convolution") == 1 and lowered.count("stablehlo.dot_general") == 1
-    assert "exponential" not in lowered and "tanh" not in lowered
-
-
-def test_training_takes_three_convolutions_for_each_but_the_first():
-    """Nobody asks for the gradient of the image that goes in."""
-    request = {"config": "configs/digits.py", "changes": {"net.channels": 8}, "shape": (8, 8, 1), "batch": 2}
-    ours = our_side.subject(request)
-    counts = {
-        kind: len(list(convolutions.equations(products.traced(ours, 2, kind), convolutions.CONVOLUTION)))
-        for kind in ("forward", "train")
-    }
-    assert counts["train"] == 3 * counts["forward"] - 1
-    run = our_side.make({**request, "measure": "products", "pass": "forward"}).run
-    run(1)
-
-
-def test_the_rivals_mode_is_chosen_by_ratios_not_by_the_moment(monkeypatch):
+def test_the_mode_of_the_baseline_is_chosen_by_ratios(monkeypatch):
     """A machine that slows down tenfold while the faster mode is tried, and one mode that fails."""
     clock, slow, compilations = [0.0], [1.0], []
     costs = {None: 3.0, "default": 4.0, "max-autotune": 2.0}
@@ -343,60 +259,17 @@ def test_the_rivals_mode_is_chosen_by_ratios_not_by_the_moment(monkeypatch):
     assert compilations == [*tried[1:3], "max-autotune"]
 
 
-def test_steps_beside_a_save_are_told_from_those_alone():
-    """A save that takes three steps: three are counted, and the state that is written is that of the last step."""
-
-    class Slow:
-        def __init__(self):
-            self.left, self.kept = 0, []
-
-        def save(self, step, state):
-            self.left = 3
-            self.kept.append((step, state))
-
-        def writing(self):
-            return self.left > 0
-
-    checkpoints, made = Slow(), []
-
-    def step():
-        checkpoints.left -= 1
-        made.append(len(made))
-        return made[-1]
-
-    found = saving.measure(step, checkpoints)
-    assert len(found["alone"]) == saving.ROUNDS * saving.ALONE and len(found["during"]) == 3 * saving.ROUNDS
-    assert len(found["written"]) == saving.ROUNDS
-    assert checkpoints.kept == [(i + 1, saving.ALONE * (i + 1) + 3 * i) for i in range(saving.ROUNDS)]
-
-
-def test_table_of_saves():
-    one = saving.Saving("digits", 8, (0.2, 0.2), (0.3, 0.3, 0.3), (0.01,), (1.0,))
-    assert one.ratio == pytest.approx(1.5)
-    line = saving.markdown([one]).splitlines()[2]
-    assert "200 ms" in line and "300 ms" in line and "1.50" in line and "10 ms" in line
-    assert one._replace(during=()).ratio == 1.0
-
-
 @pytest.mark.slow
-def test_dry_run_of_convolutions(tmp_path):
-    path = tmp_path / "conv.json"
-    done = benchmark("--quick", "--convolutions", "--size=digits", f"--json={path}")
-    assert done.returncode == 0, done.stderr
-    assert all(line["windows"]["kernel"]["ours"] for line in json.loads(path.read_text())["convolutions"])
-
-
-@pytest.mark.slow
-def test_dry_run_of_everything_with_the_rival(tmp_path):
+def test_dry_run_of_everything_beside_the_baseline(tmp_path):
     pytest.importorskip("torch")
     pytest.importorskip("diffusers")
-    done = benchmark("--quick", "--rival=torch", f"--json={tmp_path / 'bench.json'}")
+    done = benchmark("--quick", "--baseline=torch", f"--json={tmp_path / 'bench.json'}")
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "bench.json").read_text())
     trained = [r for r in found["rows"] if r["measure"] == "train"]
-    assert len(trained) == 2 and all(r["ratio"] > 0 and r["memory_bytes"]["rival"] > 0 for r in trained)
+    assert len(trained) == 2 and all(r["ratio"] > 0 and r["memory_bytes"]["baseline"] > 0 for r in trained)
     for r in trained:
-        assert r["sides"]["ours"]["facts"]["parameters"] == r["sides"]["rival"]["facts"]["parameters"] > 0
+        assert r["sides"]["jax"]["facts"]["parameters"] == r["sides"]["baseline"]["facts"]["parameters"] > 0
     assert len(found["startup"]) == 2 and found["help_seconds"]
 
 
@@ -404,9 +277,9 @@ def test_dry_run_of_everything_with_the_rival(tmp_path):
     ("args", "line"),
     [
         (["--only=trian"], "--only=trian is no measure; did you mean train?"),
-        (["--rival=tensorflow"], "rival"),
+        (["--baseline=tensorflow"], "baseline"),
         (["--size=imagenet"], "size"),
-        (["--json=."], "--json=. is no file to write"),
+        (["--json=."], "--json=. is not a file"),
         (["--windows=0"], "windows"),
     ],
 )
@@ -446,54 +319,6 @@ def test_the_power_of_a_curve():
 
 def test_opening_a_folder_is_timed():
     assert 0 < scaling.folder(10) < 60
-
-
-# ---------------------------------------------------------------------------- the fast dropout is the plain one's equal
-
-
-@pytest.mark.parametrize("shape", [(), (7,), (2, 3, 5, 4), (128, 64)])
-def test_random_bits_are_those_of_jax(shape):
-    both = jax.jit(lambda key: (random_bits.random_bits(key, shape), jax.random.bits(key, shape)))
-    for seed in (0, 7, 2**31):
-        for key in (jax.random.key(seed), jax.random.split(jax.random.key(seed))[1]):
-            np.testing.assert_array_equal(*both(key))
-
-
-def test_masks_are_those_of_bernoulli():
-    shares = [0.0, 1e-7, 0.1, 0.5, 0.7, 0.9, 1.0 - 2**-24, 1.0]
-    masks = jax.jit(
-        lambda key: [(random_bits.kept(key, p, (64, 8)), jax.random.bernoulli(key, p, (64, 8))) for p in shares]
-    )
-    for key in (jax.random.key(3), jax.random.key(3, impl="rbg")):
-        for ours, plain in masks(key):
-            np.testing.assert_array_equal(ours, plain)
-
-
-class Plain(nn.Module):
-    @nn.compact
-    def __call__(self, h, train):
-        return nn.Dropout(0.1)(h, deterministic=not train)
-
-
-class Fast(nn.Module):
-    @nn.compact
-    def __call__(self, h, train):
-        return dropout.Dropout(0.1)(h, deterministic=not train)
-
-
-@pytest.mark.parametrize("train", [False, True])
-def test_dropout_and_its_gradient_are_those_of_flax(train, key):
-    h = jax.random.normal(key, (4, 6, 6, 8))
-
-    def found(module):
-        def loss(h):
-            out = module.apply({}, h, train, rngs={"dropout": key})
-            return (out**3).sum(), out
-
-        return jax.jit(jax.grad(loss, has_aux=True))(h)
-
-    for fast, plain in zip(found(Fast()), found(Plain()), strict=True):
-        np.testing.assert_array_equal(fast, plain)
 
 
 # --------------------------------------------------------------------------------------------- no step waits; a trace

@@ -41,7 +41,7 @@ def torch() -> Any:
         import torch  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError(
-            f"--rival=torch needs {error.name}, which is not installed: pip install -r requirements-benchmark.txt"
+            f"--baseline=torch needs {error.name}, which is not installed: pip install -r requirements-benchmark.txt"
         ) from error
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.set_float32_matmul_precision("high")
@@ -69,7 +69,7 @@ def fastest(function: Callable[..., Any], modes: tuple[str, ...], call: Callable
         except Exception as error:
             tried[name] = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:160]}"
     if not ratios:
-        raise ValueError(f"the rival ran in no mode: {tried}")
+        raise ValueError(f"the PyTorch baseline ran in no mode: {tried}")
     best = min(ratios, key=lambda name: ratios[name])
     return (made if best == last else make(function, MODES[best], call)), best, tried
 

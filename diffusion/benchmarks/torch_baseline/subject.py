@@ -1,4 +1,4 @@
-"""The network that ours would be exported as, and the tables of its process."""
+"""diffusers' UNet2DModel of a config, and the tables of its process."""
 
 import contextlib
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from diffusion.core import respacing, schedules
 
 
 class Subject(NamedTuple):
-    """A network on its device, with what the config says of it."""
+    """A network on its device, with its config."""
 
     config: Any
     model: Any
@@ -22,8 +22,9 @@ class Subject(NamedTuple):
     dtype: str
 
     def autocast(self) -> Callable[[], Any]:
-        """What makes a context of the type of the network; nothing in float32. Called outside compiled functions, which
-        no question for settings may break in two."""
+        """A factory of the autocast context of the network's type; of an empty context in float32.
+
+        Call it outside compiled functions: reading settings inside one would split its graph."""
         t, device, kind = torch(), self.device, getattr(torch(), self.dtype)
         if kind == t.float32:
             return contextlib.nullcontext
@@ -39,15 +40,15 @@ class Subject(NamedTuple):
         c = self.config.diffusion
         return {k: torch().tensor(v, device=self.device) for k, v in tables(c.T, c.beta_1, c.beta_T, grid).items()}
 
-    def facts(self, kept: str, tried: dict[str, Any]) -> dict[str, Any]:
-        """What the table says of it."""
+    def facts(self, mode: str, tried: dict[str, Any]) -> dict[str, Any]:
+        """Parameters, compilation modes and versions."""
         parameters = sum(p.numel() for p in self.model.parameters())
         versions = {"torch": torch().__version__, "diffusers": __import__("diffusers").__version__}
-        return {"parameters": parameters, "mode": kept, "tried": tried, "versions": versions}
+        return {"parameters": parameters, "mode": mode, "tried": tried, "versions": versions}
 
 
 def tables(T: int, beta_1: float, beta_T: float, grid: Callable[[int], np.ndarray]) -> dict[str, np.ndarray]:
-    """Float32 tables of length T + 1 by index t, as process.vp has them; without jax, which is no part of the rival."""
+    """Float32 tables of length T + 1 by index t, as in process.vp, but computed without jax."""
     ts = grid(T)
     alpha_bar = schedules.linear(T, beta_1, beta_T)[ts]
     before = np.concatenate([[1.0], alpha_bar[:-1]])
@@ -63,8 +64,8 @@ def tables(T: int, beta_1: float, beta_T: float, grid: Callable[[int], np.ndarra
     return {name: table.astype(np.float32) for name, table in found.items()} | {"base_t": ts.astype(np.int64)}
 
 
-def subject(request: Mapping[str, Any]) -> Subject:
-    """The network that ours would be exported as, with weights that count: PyTorch's own, not zeros."""
+def make_subject(request: Mapping[str, Any]) -> Subject:
+    """The network that a run of the config would be exported as, with PyTorch's initial weights."""
     import diffusers  # pyright: ignore[reportMissingImports]
 
     config = files.load(files.find(request["config"]))

@@ -1,4 +1,4 @@
-"""The rival's workloads, one for one with ours."""
+"""Workloads of the PyTorch baseline, one for one with those of jax_workloads.py."""
 
 import resource
 from collections.abc import Callable, Mapping
@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from diffusion.benchmarks.torch_baseline.modes import GPU, INFERENCE, TRAINING, chosen, fastest, torch
-from diffusion.benchmarks.torch_baseline.subject import Subject, subject
+from diffusion.benchmarks.torch_baseline.subject import Subject, make_subject
 from diffusion.benchmarks.worker import Workload
 from diffusion.core import respacing
 from diffusion.core.respacing import parse
@@ -15,13 +15,13 @@ DDIM_STEPS = "50"
 
 
 def make(request: Mapping[str, Any]) -> Workload:
-    """The workload of a request, as of ours.make, with `modes`: how many of the modes are tried (0: all).
+    """The workload of a request, as jax_workloads.make, with `modes`: how many compilation modes are tried (0: all).
 
-    Raises ValueError where torch is not installed or the measure is none of the rival's.
+    Raises ValueError where torch is not installed or the baseline does not have the measure.
     """
     torch()
     if request["measure"] not in MEASURES:
-        raise ValueError(f"the rival has no {request['measure']}")
+        raise ValueError(f"the PyTorch baseline has no {request['measure']}")
     return MEASURES[request["measure"]](request)
 
 
@@ -32,23 +32,27 @@ def memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def wait(where: Subject) -> None:
-    """Until the device is done."""
-    if where.device.startswith("cuda"):
+def wait(subject: Subject) -> None:
+    """Waits for the device."""
+    if subject.device.startswith("cuda"):
         torch().cuda.synchronize()
 
 
 def train(request: Mapping[str, Any]) -> Workload:
-    """Indices, flip, t, noise, forward, backward, clipping, Adam, average: everything that our step does."""
-    t, it, n = torch(), subject(request), request["batch"]
-    c = it.config
-    model, tables, autocast = it.model.train(), it.tables(), it.autocast()
+    """Indices, flip, t, noise, forward, backward, clipping, Adam, average: the work of the JAX step."""
+    t, subject, n = torch(), make_subject(request), request["batch"]
+    c = subject.config
+    model, tables, autocast = subject.model.train(), subject.tables(), subject.autocast()
     parameters = list(model.parameters())
     average = [p.detach().clone() for p in parameters]
     adam = t.optim.Adam(parameters, lr=c.optim.lr, betas=(c.optim.beta_1, c.optim.beta_2), eps=c.optim.eps, fused=True)
     height, width, channels = request["shape"]
-    device, T, flip = it.device, c.diffusion.T, c.data.flip  # a config's look-ups would break the compiled function
-    pixels = t.randint(0, 256, (request["images"], channels, height, width), dtype=t.uint8, device=it.device)
+    device, T, flip = (
+        subject.device,
+        c.diffusion.T,
+        c.data.flip,
+    )  # a config's look-ups would break the compiled function
+    pixels = t.randint(0, 256, (request["images"], channels, height, width), dtype=t.uint8, device=subject.device)
 
     def loss(index: Any) -> Any:
         x_0 = (pixels[index].float() / 127.5 - 1.0).contiguous(memory_format=t.channels_last)
@@ -64,43 +68,43 @@ def train(request: Mapping[str, Any]) -> Workload:
 
     def update(compiled: Any) -> None:
         adam.zero_grad(set_to_none=True)
-        compiled(t.randint(0, len(pixels), (n,), device=it.device)).backward()
+        compiled(t.randint(0, len(pixels), (n,), device=subject.device)).backward()
         t.nn.utils.clip_grad_norm_(parameters, c.optim.clip or float("inf"), foreach=True)
         adam.step()
         t._foreach_lerp_(average, parameters, 1.0 - c.optim.ema_decay)
 
     def call(compiled: Any) -> None:
         update(compiled)
-        wait(it)
+        wait(subject)
 
-    compiled, kept, tried = fastest(loss, chosen(request, TRAINING.get(it.device, GPU)), call)
+    compiled, mode, tried = fastest(loss, chosen(request, TRAINING.get(subject.device, GPU)), call)
 
     def run(units: int) -> None:
         for _ in range(units):
             update(compiled)
-        wait(it)
+        wait(subject)
 
-    return Workload(run, it.facts(kept, tried))
+    return Workload(run, subject.facts(mode, tried))
 
 
 def forward(request: Mapping[str, Any]) -> Workload:
     """The network in evaluation mode on one batch."""
-    t, it, n = torch(), subject(request), request["batch"]
-    model, shape = it.model.eval(), request["shape"]
-    x, step = it.images(n, shape[-1], *shape[:2]), t.arange(n, device=it.device) % it.config.diffusion.T
+    t, subject, n = torch(), make_subject(request), request["batch"]
+    model, shape = subject.model.eval(), request["shape"]
+    x, step = subject.images(n, shape[-1], *shape[:2]), t.arange(n, device=subject.device) % subject.config.diffusion.T
 
-    autocast = it.autocast()
+    autocast = subject.autocast()
 
     def evaluate(x: Any, step: Any) -> Any:
         with autocast():
             return model(x, step, return_dict=False)[0]
 
-    return inference(request, it, evaluate, lambda compiled: compiled(x, step))
+    return inference(request, subject, evaluate, lambda compiled: compiled(x, step))
 
 
 def inference(
     request: Mapping[str, Any],
-    it: Subject,
+    subject: Subject,
     function: Callable[..., Any],
     once: Callable[[Any], Any],
     facts: dict[str, Any] | None = None,
@@ -112,18 +116,18 @@ def inference(
     def call(compiled: Any) -> None:
         with t.inference_mode():
             once(compiled)
-        wait(it)
+        wait(subject)
 
-    modes = chosen(request, INFERENCE.get(it.device, GPU))
-    compiled, kept, tried = fastest(function, modes, call)
+    modes = chosen(request, INFERENCE.get(subject.device, GPU))
+    compiled, mode, tried = fastest(function, modes, call)
 
     def run(units: int) -> None:
         with t.inference_mode():
             for _ in range(units):
                 once(compiled)
-        wait(it)
+        wait(subject)
 
-    return Workload(run, it.facts(kept, tried) | (facts or {}), quantum)
+    return Workload(run, subject.facts(mode, tried) | (facts or {}), quantum)
 
 
 def chain(request: Mapping[str, Any], grid: str, eta: float) -> Workload:
@@ -131,12 +135,12 @@ def chain(request: Mapping[str, Any], grid: str, eta: float) -> Workload:
 
     The step's number is a tensor on the device, and so are the tables.
     """
-    t, it, n = torch(), subject(request), request["batch"]
-    model, shape = it.model.eval(), request["shape"]
-    tables = it.tables(parse(grid) if grid else respacing.full)
+    t, subject, n = torch(), make_subject(request), request["batch"]
+    model, shape = subject.model.eval(), request["shape"]
+    tables = subject.tables(parse(grid) if grid else respacing.full)
     T = len(tables["signal"]) - 1
-    x_T, autocast = it.images(n, shape[-1], *shape[:2]), it.autocast()
-    held = {"x": x_T.clone(), "t": t.full((1,), T, device=it.device)}
+    x_T, autocast = subject.images(n, shape[-1], *shape[:2]), subject.autocast()
+    held = {"x": x_T.clone(), "t": t.full((1,), T, device=subject.device)}
 
     def step(x: Any, i: Any) -> Any:
         base = (tables["base_t"][i] - 1).expand(n)
@@ -158,35 +162,7 @@ def chain(request: Mapping[str, Any], grid: str, eta: float) -> Workload:
 
     whole = bool(request["whole"])
     facts = {"steps": T, "estimated": not whole}
-    return inference(request, it, step, once, facts, T if whole else 1)
-
-
-def convolution(request: Mapping[str, Any]) -> Workload:
-    """One 3x3 convolution in one of its roles, as of ours: kernels that no way of compiling changes."""
-    t = torch()
-    (height, width, inputs, outputs), n = request["convolution"], request["batch"]
-    device = "cuda" if t.cuda.is_available() else "cpu"
-    kind = getattr(t, request["changes"].get("net.dtype", "float32"))
-
-    def noise(*shape: int) -> Any:
-        return t.randn(*shape, device=device, dtype=kind).contiguous(memory_format=t.channels_last)
-
-    x, g, kernel = noise(n, inputs, height, width), noise(n, outputs, height, width), noise(outputs, inputs, 3, 3)
-    roles = {
-        "forward": lambda: t.nn.functional.conv2d(x, kernel, padding=1),
-        "input": lambda: t.nn.grad.conv2d_input(x.shape, kernel, g, padding=1),
-        "kernel": lambda: t.nn.grad.conv2d_weight(x, kernel.shape, g, padding=1),
-    }
-    call = roles[request["role"]]
-
-    def run(units: int) -> None:
-        with t.inference_mode():
-            for _ in range(units):
-                call()
-        if t.cuda.is_available():
-            t.cuda.synchronize()
-
-    return Workload(run, {})
+    return inference(request, subject, step, once, facts, T if whole else 1)
 
 
 MEASURES = {
@@ -194,5 +170,4 @@ MEASURES = {
     "forward": forward,
     "chain": partial(chain, grid="", eta=1.0),
     "ddim": partial(chain, grid=DDIM_STEPS, eta=0.0),
-    "convolution": convolution,
 }
