@@ -126,6 +126,7 @@ KEYS: dict[str, Key] = {
         "float32", one_of("float32", "bfloat16"), "Type of convolutions and matrix products.", read_by=UNET
     ),
     "net.remat": Key(False, flag(), "Recompute activations: less memory, more time.", CONDUCT, UNET),
+    "net.cpu_layers": Key(True, flag(), "On CPUs, use faster layers that are equal up to rounding.", CONDUCT),
     "net.rescale_time": Key(False, flag(), "Give the network the time scaled to 0..1000 whatever diffusion.T is."),
     # ----------------------------------------------------------------------------------------------------------- optim
     "optim.lr": Key(1e-3, above(0.0), "Learning rate of Adam after the warm-up; it stays constant."),

@@ -1,26 +1,29 @@
-"""Dropout with the random bits of jax.random, the same ones, made in one pass over the activations.
+"""Elementwise dropout, whose mask is drawn by a method of its own.
 
-jax lowers its generator for CPUs as a loop over whole arrays, which costs more than the convolution beside it and
-seconds of compilation. Written out, it is arithmetic on the element's number and fuses with what uses it.
+That method is where nets/cpu/layers.py draws the same bits faster, and where training/accumulation.py draws the mask of
+a whole batch.
 """
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float, UInt32
+from jaxtyping import Array, Bool, Float
 
 from diffusion.core.types import OneKey
-from diffusion.nets.cpu.random_bits import kept
 
 Activations = Float[Array, "*_D"]
-Bits = UInt32[Array, "*_D"]
 Mask = Bool[Array, "*_D"]
 
 
 class Dropout(nn.Dropout):
-    """Elementwise, inverted: what is kept, with probability 1 - rate, is divided by it. Flax's, mask by mask.
+    """Inverted dropout: an element stays with probability 1 - rate and is then divided by it. Equal to nn.Dropout.
 
-    The key follows from the layer's name, so under one name both drop the same. Masks are never shared along an axis.
+    The key follows from the layer's name, so under one name both drop the same elements. There are no broadcast masks.
     """
+
+    def mask(self, key: OneKey, shape: tuple[int, ...]) -> Mask:
+        """True for the elements that stay: jax.random.bernoulli(key, 1 - rate, shape)."""
+        return jax.random.bernoulli(key, 1.0 - self.rate, shape)
 
     @nn.compact
     def __call__(
@@ -29,6 +32,5 @@ class Dropout(nn.Dropout):
         assert not self.broadcast_dims
         if nn.merge_param("deterministic", self.deterministic, deterministic) or self.rate == 0.0:
             return inputs
-        keep = 1.0 - self.rate
-        mask = kept(self.make_rng(self.rng_collection) if rng is None else rng, keep, inputs.shape)
-        return jnp.where(mask, inputs / keep, jnp.zeros_like(inputs))
+        mask = self.mask(self.make_rng(self.rng_collection) if rng is None else rng, inputs.shape)
+        return jnp.where(mask, inputs / (1.0 - self.rate), jnp.zeros_like(inputs))

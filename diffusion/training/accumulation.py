@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from diffusion.core.types import Array, OneKey
-from diffusion.nets.cpu.random_bits import kept
+from diffusion.nets.dropout import Dropout
 
 
 def split(batch: Any, parts: int) -> Any:
@@ -67,7 +67,8 @@ def dropout_rows(part: Array, parts: int) -> Iterator[None]:
             return call(*args, **kwargs)
         h, keep = args[0], 1.0 - layer.rate
         key = _fresh(layer.make_rng(layer.rng_collection), part)
-        mask = kept(key, keep, (h.shape[0] * parts, *h.shape[1:]))
+        shape = (h.shape[0] * parts, *h.shape[1:])
+        mask = layer.mask(key, shape) if isinstance(layer, Dropout) else jax.random.bernoulli(key, keep, shape)
         mine = mask.reshape(h.shape[0], parts, *h.shape[1:]).swapaxes(0, 1)[part]
         return jnp.where(mine, h / keep, jnp.zeros_like(h))
 

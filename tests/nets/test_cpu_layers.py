@@ -1,4 +1,8 @@
-"""Gradients that are written out (nets/cpu/layers.py) against those that jax derives, by layer and in a network."""
+"""The faster layers of nets/cpu against Flax's: values and gradients, by layer and in a network."""
+
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +15,13 @@ from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.nets.blocks import Upsample
 from diffusion.nets.cpu import layers
-from diffusion.nets.cpu.layers import tuned, written_out
+from diffusion.nets.cpu.layers import faster_layers
 from diffusion.nets.cpu.upsampling import conv_of_repeated
 from diffusion.nets.unet import UNet
 from diffusion.training import health, optimizer
 from tests.training.test_training import tiny
+
+ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 
@@ -36,7 +42,7 @@ LAYERS = {
 EVALUATED = {"3x3 of repeated pixels": ("conv_general_dilated[", 4), "norm": ("reduce_window_sum[", 4)}
 EVALUATED |= {"3x3 of one repeated pixel": EVALUATED["3x3 of repeated pixels"]}
 EVALUATED |= dict.fromkeys(("norm of one pixel", "norm of one group"), EVALUATED["norm"])
-"""Layers that are written out in evaluation too: an operation by which that can be told, and how many there are."""
+"""Layers that are replaced in evaluation too: an operation of the replacement, and how often it occurs."""
 
 OTHERS = {
     "without bias": (nn.Conv(6, (3, 3), use_bias=False), (2, 5, 4, 8)),
@@ -76,9 +82,9 @@ def test_a_layer_and_its_gradients_are_those_of_flax(name, monkeypatch):
     calls = []
     spy = lambda *args: calls.append(1) or form(*args)  # noqa: E731
     monkeypatch.setitem(layers.FORMS, type(layer), (spy, fields))
-    with written_out():
+    with faster_layers(train=True):
         found = value_and_slopes(layer, *told)
-    assert calls, "the layer was not written out"
+    assert calls, "the layer was not replaced"
     assert_close(found, expected)
 
 
@@ -90,7 +96,7 @@ def test_what_evaluates_has_derivatives_of_both_kinds(name):
     expected = value_and_slopes(layer, params, x, slope)
     along = lambda: jax.jvp(lambda x: layer.apply({"params": params}, x), (x,), (jnp.cos(x),))  # noqa: E731
     forward = along()
-    with tuned("cpu", train=False):
+    with faster_layers(train=False):
         text = str(jax.make_jaxpr(lambda x: layer.apply({"params": params}, x))(x))
         operation, count = EVALUATED[name]
         assert text.count(operation) == count and "custom_vjp" not in text
@@ -115,7 +121,7 @@ def test_weights_are_added_up_before_they_are_rounded():
 def test_layers_of_other_kinds_are_left_alone(name):
     layer, shape = OTHERS[name]
     told = world(layer, shape)
-    with written_out():
+    with faster_layers(train=True):
         found = value_and_slopes(layer, *told)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(value_and_slopes(layer, *told)), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -135,18 +141,18 @@ def test_gradients_of_a_network_are_those_of_the_plain_one():
 
     expected = jax.jit(jax.value_and_grad(loss))(params)
 
-    def tuned_loss(params):
-        with tuned("cpu", train=True):
+    def fast_loss(params):
+        with faster_layers(train=True):
             return loss(params, plain.clone(remat=True))
 
-    found = jax.jit(jax.value_and_grad(tuned_loss))(params)
+    found = jax.jit(jax.value_and_grad(fast_loss))(params)
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)
     largest = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(expected[1]))
     for a, b in zip(jax.tree.leaves(found[1]), jax.tree.leaves(expected[1]), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6 * largest)
 
 
-def test_only_training_on_cpus_takes_them():
+def test_the_key_and_training_decide_which_layers_are_used():
     """Forward-mode derivatives, of which the likelihood by flow makes use, go through the network that evaluates."""
     ours = build.experiment(tiny(), (8, 8, 1), 10, sharding.make_mesh(jax.devices()[:1]))
     params = jax.eval_shape(ours.init, jax.random.key(0))
@@ -154,8 +160,32 @@ def test_only_training_on_cpus_takes_them():
     train = jax.make_jaxpr(lambda p: ours.task().apply(p, x, 1.0 * t, labels, jax.random.key(1)))
     sample = jax.make_jaxpr(lambda p: jax.jvp(lambda x: ours.denoise(p, labels)(x, t).x_0, (x,), (x,)))
     assert "custom_vjp" in str(train(params)) and "custom_vjp" not in str(sample(params))
-    with tuned("gpu", train=True):
-        assert "custom_vjp" not in str(jax.make_jaxpr(lambda p: ours.net.apply({"params": p}, x, 1.0 * t))(params))
+    plain = ours._replace(config=tiny(**{"net.cpu_layers": False}))
+    train = jax.make_jaxpr(lambda p: plain.task().apply(p, x, 1.0 * t, labels, jax.random.key(1)))
+    assert "custom_vjp" not in str(train(params))
+
+
+WITHOUT_THE_FOLDER = """
+import sys
+sys.modules["diffusion.nets.cpu"] = None
+import jax
+import jax.numpy as jnp
+from diffusion.nets.classifier import Classifier
+from diffusion.nets.mlp import MLP
+from diffusion.nets.unet import UNet
+small = dict(channels=8, multipliers=(1, 2), blocks=1, attention=(4,), dropout=0.5)
+for net in (UNet(**small), Classifier(10, **small), MLP(channels=8, dropout=0.5)):
+    x, t = jnp.ones((2, 8, 8, 3)), jnp.ones(2)
+    params = jax.eval_shape(net.init, jax.random.key(0), x, t)
+    rngs = {"dropout": jax.random.key(1)}
+    print(jax.eval_shape(lambda p: net.apply(p, x, t, train=True, rngs=rngs), params).shape)
+"""
+
+
+def test_the_networks_do_not_import_the_folder():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_THE_FOLDER], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[:2] == ["(2, 8, 8, 3)", "(2, 10)"]
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.01])

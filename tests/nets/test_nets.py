@@ -1,5 +1,6 @@
 """The U-Net against float64 NumPy re-derivations that read its parameters by name, and against the published counts."""
 
+import contextlib
 import functools
 import math
 import re
@@ -15,6 +16,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from diffusion.nets.blocks import AttentionBlock, Downsample, ResBlock, Upsample, group_norm, groups
 from diffusion.nets.convention import IMPROVED, ORIGINAL
+from diffusion.nets.cpu.layers import faster_layers
 from diffusion.nets.embedding import cosine_first, time_embedding
 from diffusion.nets.unet import UNet
 
@@ -75,6 +77,15 @@ def compiled(module, **kwargs):
 
 def apply(module, params, *args, rngs=None, **kwargs):
     return np.asarray(compiled(module, **kwargs)(params, rngs, *args))
+
+
+@pytest.fixture(params=[contextlib.nullcontext, faster_layers], ids=["flax", "faster"])
+def layers(request):
+    """With Flax's layers and with those of nets/cpu, as experiments on a CPU train."""
+    compiled.cache_clear()
+    with request.param() if request.param is contextlib.nullcontext else request.param(train=True):
+        yield
+    compiled.cache_clear()
 
 
 @functools.cache
@@ -347,6 +358,7 @@ def quiet(params):
     return unflatten_dict({path: scale(path, leaf) for path, leaf in flatten_dict(params).items()})
 
 
+@pytest.mark.usefixtures("layers")
 @pytest.mark.parametrize(
     "options", [{}, OPTIONS, dict(OPTIONS, convention=IMPROVED)], ids=["ddpm", "options", "improved"]
 )
@@ -371,6 +383,7 @@ def test_every_detail_of_a_convention_shows_in_the_output_and_in_no_parameter(de
     assert np.abs(out - changed).max() > 0.02 * np.abs(out).max()
 
 
+@pytest.mark.usefixtures("layers")
 @pytest.mark.parametrize("width", [32, 48], ids=["same-width", "wider"])
 @pytest.mark.parametrize("scale_shift", [False, True])
 def test_res_block_equals_its_numpy_derivation(width, scale_shift):
@@ -381,6 +394,7 @@ def test_res_block_equals_its_numpy_derivation(width, scale_shift):
     assert_close(out, np_res_block(f64(params), np.float64(x), np.float64(emb), scale_shift))
 
 
+@pytest.mark.usefixtures("layers")
 @pytest.mark.parametrize("heads", [1, 4])
 def test_attention_equals_its_numpy_derivation_head_by_head(heads):
     block, x = AttentionBlock(heads, jnp.float32), noise((2, 3, 4, 32))
@@ -393,6 +407,7 @@ def test_attention_heads_must_divide_the_channels():
         AttentionBlock(3, jnp.float32).init(jax.random.key(0), noise((1, 2, 2, 32)))
 
 
+@pytest.mark.usefixtures("layers")
 def test_downsample_pads_the_bottom_and_the_right_only():
     x = noise((1, 6, 8, 3))
     params = made_up(Downsample(jnp.float32), x)
@@ -404,6 +419,7 @@ def test_downsample_pads_the_bottom_and_the_right_only():
         assert wrong.shape == out.shape and np.abs(out - wrong).max() > 0.1
 
 
+@pytest.mark.usefixtures("layers")
 def test_upsample_repeats_and_convolves():
     x = noise((2, 3, 5, 4))
     params = made_up(Upsample(jnp.float32), x)
@@ -416,6 +432,7 @@ class Norm(nn.Module):
         return group_norm(x, "norm")
 
 
+@pytest.mark.usefixtures("layers")
 @pytest.mark.parametrize("channels", [3, 32, 48, 128])
 def test_group_norm(channels):
     # groups with means and deviations of their own, and one so flat that eps decides

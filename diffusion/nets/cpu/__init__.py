@@ -1,1 +1,1 @@
-"""What is written out for CPUs: layers with their gradients, upsampling, random bits."""
+"""Faster layers for CPUs: layers.py is the seam; upsampling.py and random_bits.py are parts of it."""

@@ -1,15 +1,17 @@
-"""The layers of the networks written out, for CPUs: the same values and gradients up to rounding.
+"""Faster layers for CPUs: values and gradients of Flax's layers up to rounding, and the same masks of dropout.
 
-The networks are Flax's layers as they read, in every mode and on every device. What XLA makes of them on a CPU is slow
-in four places, by measurement: what is one number for a group of channels is looked up anew for every pixel; in
-derivatives, sums over pixels walk through memory across its grain, gradients of 1x1 maps are first transposed, and sums
-over a batch are windows. Inside `written_out` the layers that are traced compute those otherwise. Those gradients
-are for reverse mode alone, so for training; in evaluation GroupNorm and Upsample alone are others, and differentiated
-like anything else.
+Networks are plain Flax on every device. Measurements show that XLA's code for them is slow on a CPU in five places. In
+a normalisation each pixel looks up the one number of its group. Sums over pixels read memory in the wrong order.
+Gradients of 1x1 maps transpose their inputs first. Sums over a batch become windows. Random bits are drawn in loops
+over whole arrays. Inside `faster_layers` the traced layers compute these otherwise. With `train` gradients are written
+out too, for reverse mode alone; in evaluation GroupNorm, Upsample and dropout differ, with every kind of derivative.
+
+This is the one place where networks depend on this folder: experiment/build.py enters `faster_layers`, unless
+config.net.cpu_layers is false.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -20,21 +22,23 @@ from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from diffusion.nets.blocks import Upsample
+from diffusion.nets.cpu.random_bits import bernoulli
 from diffusion.nets.cpu.upsampling import conv_of_repeated
+from diffusion.nets.dropout import Dropout
 
-CALL = "__call__"
+CALL, MASK = "__call__", Dropout.mask.__name__
 
 Maps = Float[Array, "B H W C"]
 Rows = Float[Array, "*_B C"]
 PerMap = Float[Array, "B C"]
 PerGroup = Float[Array, "B 1 1 C"]
-"""A number of each image and group, repeated for the group's channels."""
+"""A number per image and group, repeated for the channels of the group."""
 PerChannel = Float[Array, " C"]
 Kernel = Float[Array, "*_K"]
 
 
 def over_pixels(x: Maps) -> PerMap:
-    """The sum over H and W: first over H as a window, which runs along memory, then over the little that is left."""
+    """The sum over H and W: first over H as a window, which reads memory in order, then over W."""
     window = (1, x.shape[1], 1, 1)
     return jax.lax.reduce_window(x, 0.0, jax.lax.add, window, window, "VALID").sum((1, 2))
 
@@ -66,9 +70,9 @@ def affine(x: Array, kernel: Kernel) -> Array:
     return jax.lax.dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())))
 
 
-def _affine_back(kept: tuple[Array, Kernel], g: Array) -> tuple[Array, Kernel]:
-    """g kernel^T and x^T g, the latter with its rows contracted where they stand."""
-    x, kernel = kept
+def _affine_back(residuals: tuple[Array, Kernel], g: Array) -> tuple[Array, Kernel]:
+    """(g kernel^T, x^T g); the second contracts rows without a transposed copy."""
+    x, kernel = residuals
     rows = x.reshape(-1, x.shape[-1])
     slope = jax.lax.dot_general(rows, g.reshape(-1, g.shape[-1]), (((0,), (0,)), ((), ())))
     return jax.lax.dot_general(g, kernel, (((g.ndim - 1,), (1,)), ((), ()))), slope
@@ -80,21 +84,21 @@ affine.defvjp(lambda x, kernel: (affine(x, kernel), (x, kernel)), _affine_back)
 def group_mean(sums: PerMap, groups: int, pixels: int) -> PerGroup:
     """The mean over a group's pixels and channels, of sums over the pixels.
 
-    Each channel adds up a window of its neighbours that is cut off where its group ends. So the mean stands in memory
-    once for each channel, and what reads it need not look up the channel's group, pixel by pixel.
+    Each channel adds up a window of its neighbours that ends where its group ends. So memory holds the mean once per
+    channel, and readers need no lookup of the channel's group at every pixel.
     """
     B, C = sums.shape
     n = C // groups
     rows, reach = sums.reshape(B, groups, n), ((0, 0), (0, 0), (n - 1, n - 1))
-    found = jax.lax.reduce_window(rows, 0.0, jax.lax.add, (1, 1, 2 * n - 1), (1, 1, 1), reach)
-    return found.reshape(B, 1, 1, C) / (pixels * n)
+    total = jax.lax.reduce_window(rows, 0.0, jax.lax.add, (1, 1, 2 * n - 1), (1, 1, 1), reach)
+    return total.reshape(B, 1, 1, C) / (pixels * n)
 
 
-Kept = tuple[Maps, PerGroup, PerGroup, PerChannel]
+Residuals = tuple[Maps, PerGroup, PerGroup, PerChannel]
 
 
 def plain_group_norm(groups: int, eps: float, h: Maps, scale: PerChannel, bias: PerChannel) -> Maps:
-    """group_norm with the gradients of what it is made of, in both modes."""
+    """group_norm with jax's own derivatives, of both modes."""
     return _group_norm(groups, eps, h, scale, bias)[0]
 
 
@@ -109,7 +113,7 @@ def group_norm(groups: int, eps: float, h: Maps, scale: PerChannel, bias: PerCha
     return _group_norm(groups, eps, h, scale, bias)[0]
 
 
-def _group_norm(groups: int, eps: float, h: Maps, scale: PerChannel, bias: PerChannel) -> tuple[Maps, Kept]:
+def _group_norm(groups: int, eps: float, h: Maps, scale: PerChannel, bias: PerChannel) -> tuple[Maps, Residuals]:
     pixels = h.shape[1] * h.shape[2]
     mean = group_mean(over_pixels(h), groups, pixels)
     var = group_mean(over_pixels(jnp.square(h - mean)), groups, pixels)
@@ -117,8 +121,8 @@ def _group_norm(groups: int, eps: float, h: Maps, scale: PerChannel, bias: PerCh
     return (h - mean) * (inverse * scale[None, None, None]) + bias[None, None, None], (h, mean, inverse, scale)
 
 
-def _group_norm_back(groups: int, eps: float, kept: Kept, g: Maps) -> tuple[Maps, PerChannel, PerChannel]:  # noqa: ARG001
-    h, mean, inverse, scale = kept
+def _group_norm_back(groups: int, eps: float, residuals: Residuals, g: Maps) -> tuple[Maps, PerChannel, PerChannel]:  # noqa: ARG001
+    h, mean, inverse, scale = residuals
     pixels = h.shape[1] * h.shape[2]
     x = (h - mean) * inverse
     of_bias, of_scale = over_pixels(g), over_pixels(g * x)
@@ -131,31 +135,25 @@ group_norm.defvjp(_group_norm, _group_norm_back)
 
 
 @contextmanager
-def written_out(train: bool = True) -> Iterator[None]:
-    """Inside, the layers of a network that is traced are those above, where they are of the kind that is written out.
+def faster_layers(train: bool) -> Iterator[None]:
+    """Inside, traced layers of the kinds in FORMS (EVALUATED without `train`) are replaced by the functions above.
 
-    The others, and layers that are being initialised, are Flax's. Without `train` none has a gradient of its own.
+    Other layers, and layers that are being initialised, are Flax's.
     """
-    with nn.intercept_methods(partial(_instead, FORMS if train else EVALUATED)):
+    with nn.intercept_methods(partial(_replace, FORMS if train else EVALUATED)):
         yield
 
 
-TUNED: dict[str, Callable[[bool], AbstractContextManager[None]]] = {"cpu": written_out}
-"""platform -> what its networks are traced in, given whether they train."""
-
-
-def tuned(platform: str, train: bool) -> AbstractContextManager[None]:
-    """What a network is traced in on devices of a platform; nothing where the plain layers are as fast."""
-    return TUNED[platform](train) if platform in TUNED else nullcontext()
-
-
-def _instead(
+def _replace(
     forms: "Forms", call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
 ) -> Any:
     layer: Any = context.module
+    if isinstance(layer, Dropout) and context.method_name == MASK:
+        key, shape = args
+        return bernoulli(key, 1.0 - layer.rate, shape)
     form, fields = forms.get(type(layer), (None, {}))
-    called = context.method_name == CALL and len(args) == 1 and not kwargs and args[0].ndim == 4
-    if form is None or not called or layer.is_initializing():
+    replaceable = context.method_name == CALL and len(args) == 1 and not kwargs and args[0].ndim == 4
+    if form is None or not replaceable or layer.is_initializing():
         return call(*args, **kwargs)
     if any(getattr(layer, name) != value for name, value in fields.items()):
         return call(*args, **kwargs)
@@ -185,11 +183,11 @@ def _upsample(add: Callable[[Array, Array], Array], layer: Upsample, x: Array, p
 
 
 Forms = dict[type, tuple[Callable[[Any, Array, Any], Array], dict[str, Any]]]
-"""layer -> what stands for it, given (layer, input, its parameters), and what its fields must be."""
+"""layer -> its replacement, (layer, input, parameters) -> output, and required values of its fields."""
 
 NORM = {"use_bias": True, "use_scale": True, "use_fast_variance": False, "reduction_axes": None, "group_size": None}
 NORM |= {"dtype": jnp.float32, "axis_name": None}
-"""What the fields of a norm that is written out must be."""
+"""Required values of the fields of a norm."""
 
 EVALUATED: Forms = {
     Upsample: (partial(_upsample, plus), {}),

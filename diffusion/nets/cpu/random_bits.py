@@ -1,4 +1,4 @@
-"""Dropout with the random bits of jax.random, the same ones, made in one pass over the activations.
+"""The masks of dropout: the random bits of jax.random, the same ones, computed in one pass over the activations.
 
 jax lowers its generator for CPUs as a loop over whole arrays, which costs more than the convolution beside it and
 seconds of compilation. Written out, it is arithmetic on the element's number and fuses with what uses it.
@@ -56,7 +56,7 @@ _random_bits = jax.jit(random_bits, static_argnums=1, inline=True)
 """Traced once for each shape, and not for each layer."""
 
 
-def kept(key: OneKey, probability: float, shape: tuple[int, ...]) -> Mask:
+def bernoulli(key: OneKey, probability: float, shape: tuple[int, ...]) -> Mask:
     """jax.random.bernoulli(key, probability, shape), element for element; by it, where the generator is another."""
     config: Any = jax.config
     written_out = jax.random.key_impl(key) == THREEFRY and config.jax_threefry_partitionable

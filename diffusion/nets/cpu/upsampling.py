@@ -1,8 +1,8 @@
-"""The 3x3 convolution of an image whose pixels were repeated 2x2, without making that image.
+"""The 3x3 convolution of an image whose pixels were repeated 2x2, without the repeated image.
 
-Of the nine weights that a result sees, those that fall on copies of one pixel can be added up first: a result in an
-even row sees the rows K_0 and K_1 + K_2 of the kernel, one in an odd row K_0 + K_1 and K_2, and so do columns. That
-leaves four convolutions of 2x2 weights, one for each place in a 2x2 cell: 4/9 of the products.
+Weights that meet copies of one pixel are added up first: a result in an even row uses the rows K_0 and K_1 + K_2 of
+the kernel, one in an odd row K_0 + K_1 and K_2; columns likewise. This leaves four convolutions of 2x2 weights, one for
+each place in a 2x2 cell: 4/9 of the products.
 """
 
 import jax
@@ -25,12 +25,12 @@ def conv_of_repeated(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C D"]
 
 
 def summed(kernel: Float[Array, "*K"], place: int, axis: int) -> Float[Array, "*L"]:
-    """The kernel with the two of its three slices along an axis added up that fall on one pixel at a place."""
+    """The kernel with those two of its three slices along an axis added up that meet the same pixel at this place."""
     first, middle, last = (jax.lax.index_in_dim(kernel, i, axis) for i in range(3))
     return jnp.concatenate([first + middle, last] if place else [first, middle + last], axis)
 
 
 def _at(x: Array, kernel: Array, i: int, j: int) -> Array:
-    """Results at the place (i, j) of each cell: an even one looks one pixel back, an odd one ahead."""
+    """Results at the place (i, j) of each cell: an even one also reads the pixel before, an odd one the pixel after."""
     padding, kernel = ((1 - i, i), (1 - j, j)), kernel.astype(x.dtype)
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
