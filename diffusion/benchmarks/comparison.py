@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import Any, NamedTuple
 
-from diffusion.benchmarks import machine, timing
+from diffusion.benchmarks import timing
 from diffusion.benchmarks.sizes import MEASURES, Pace, Size
 from diffusion.benchmarks.timing import Timing
-from diffusion.benchmarks.worker import Remote, Worker
+from diffusion.benchmarks.worker import Worker
 
 JAX, BASELINE = "jax", "baseline"
 PEAK, TRAIN, FORWARD, ELBO, FEATURES = "peak", "train", "forward", "elbo", "features"
@@ -29,8 +29,6 @@ class Row(NamedTuple):
     """FLOP/s of matrix products on this machine; 0: not measured."""
     memory: Mapping[str, int] = {}
     """Peak bytes of each side, for training alone."""
-    stolen: float = 0.0
-    """Share of the processor time that the host of the virtual machine took during the measurement."""
 
     @property
     def steps(self) -> int:
@@ -84,23 +82,16 @@ def compare(name: str, size: Size, settings: Settings, report: Callable[[str], N
         request: dict[str, Any] = {"config": size.config, "changes": dict(size.changes), "shape": size.shape}
         request |= {"images": size.images, "modes": settings.modes, "batch": 1}
         request |= settings.small
-        matrix_products = jax.make({**request, "measure": PEAK})
-        platform = matrix_products.facts["platform"]
+        peak = jax.make({**request, "measure": PEAK})
+        platform = peak.facts["platform"]
         if not platform.startswith("cpu"):
             request["changes"]["net.dtype"] = "bfloat16"
-            matrix_products = jax.make({**request, "measure": PEAK})
-        measured = timing.alternate({JAX: matrix_products}, settings.pace.windows, settings.pace.seconds)[JAX]
-        limit = matrix_products.facts["flop"] / min(measured.windows)  # the best window: a limit
-        report(f"{name}: matrix products of {matrix_products.facts['dtype']} reach {limit / 1e9:.4g} GFLOP/s")
-        yield Row(
-            name,
-            PEAK,
-            matrix_products.facts["side"],
-            measured,
-            None,
-            {JAX: {**matrix_products.facts, "flop": 0.0}},
-            limit,
-        )
+            peak = jax.make({**request, "measure": PEAK})
+        measured = timing.alternate({JAX: peak}, settings.pace.windows, settings.pace.seconds)[JAX]
+        limit = peak.facts["flop"] / min(measured.windows)  # the best window: a limit
+        report(f"{name}: matrix products of {peak.facts['dtype']} reach {limit / 1e9:.4g} GFLOP/s")
+        facts = {JAX: {**peak.facts, "flop": 0.0}}
+        yield Row(name, PEAK, peak.facts["side"], measured, None, facts, limit)
 
         request["whole"] = (not platform.startswith("cpu")) if settings.whole is None else settings.whole
         baseline = stack.enter_context(closing(Worker(BASELINE, settings.env))) if settings.baseline else None
@@ -109,9 +100,8 @@ def compare(name: str, size: Size, settings: Settings, report: Callable[[str], N
                 for batch in size.batches(platform)[measure]:
                     report(f"{name}: {MEASURES[measure]}, batch {batch}")
                     other = None if measure in ALONE else baseline
-                    row = measure_row(
-                        name, {**request, "measure": measure, "batch": batch}, jax, other, settings.pace, limit
-                    )
+                    request |= {"measure": measure, "batch": batch}
+                    row = measure_row(name, request, jax, other, settings.pace, limit)
                     if measure == FORWARD and other:  # compiling is slow: chains run in the mode that was fastest here
                         request["mode"] = row.facts[BASELINE]["mode"]
                     yield row
@@ -122,21 +112,12 @@ def measure_row(
 ) -> Row:
     """One row of the table. Raises ValueError where the two networks do not have the same number of parameters."""
     sides = {JAX: jax.make(request), **({BASELINE: baseline.make(request)} if baseline else {})}
-    timings, stolen = side_by_side(sides, pace)
+    check_parameters({side: remote.facts for side, remote in sides.items()})
+    timings = timing.alternate(sides, pace.windows, pace.seconds)
     memories = {TRAIN: {side: worker.memory() for side, worker in ((JAX, jax), (BASELINE, baseline)) if worker}}
     facts = {side: remote.facts for side, remote in sides.items()}
     memory = memories.get(request["measure"], {})
-    return Row(
-        name, request["measure"], request["batch"], timings[JAX], timings.get(BASELINE), facts, limit, memory, stolen
-    )
-
-
-def side_by_side(sides: Mapping[str, Remote], pace: Pace) -> tuple[dict[str, Timing], float]:
-    """The timing of each side, and the share of processor time that the host took. Raises as check_parameters does."""
-    check_parameters({side: remote.facts for side, remote in sides.items()})
-    before = machine.ticks()
-    timings = timing.alternate(sides, pace.windows, pace.seconds)
-    return timings, machine.stolen(before, machine.ticks())
+    return Row(name, request["measure"], request["batch"], timings[JAX], timings.get(BASELINE), facts, limit, memory)
 
 
 def check_parameters(facts: Mapping[str, Mapping[str, Any]]) -> None:

@@ -2,10 +2,11 @@
 
 import os
 import platform
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from diffusion.runtime import provenance
 
@@ -33,39 +34,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Ticks(NamedTuple):
-    """Processor time since the system started, over all cores; zeros where it is not available."""
-
-    stolen: int = 0
-    """Time that the host of a virtual machine gave to others."""
-    all: int = 0
-
-
-def ticks(file: Path = Path("/proc/stat")) -> Ticks:
-    """Processor time until now."""
-    try:
-        spent = [int(field) for field in file.read_text().split("\n")[0].split()[1:9]]
-    except (OSError, ValueError):
-        return Ticks()
-    return Ticks(spent[7], sum(spent)) if len(spent) == 8 else Ticks()  # user .. softirq, steal
-
-
-def stolen(before: Ticks, after: Ticks) -> float:
-    """The share of processor time between two readings that the host took; 0 where it is not available."""
-    return (after.stolen - before.stolen) / max(after.all - before.all, 1)
-
-
 def processor(file: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's name and its matrix and vector extensions, where available."""
-    try:
-        lines = [line.partition(":") for line in file.read_text().split("\n\n")[0].splitlines()]
-    except OSError:
-        return platform.processor() or platform.machine()
-    facts = {key.strip(): value.strip() for key, _, value in lines}
-    flags = set(facts.get("flags", "").split())
-    units = [name for name in ("avx2", "avx512f", "amx_tile") if name in flags]
-    model = f" (family {facts.get('cpu family', '?')}, model {facts.get('model', '?')})"
-    return facts.get("model name", platform.machine()) + model + (f", {', '.join(units)}" if units else "")
+    """The name of the processor; of its architecture where there is none."""
+    with suppress(OSError):
+        for line in file.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def installed(library: str) -> str:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from diffusion.benchmarks.comparison import Row, best
@@ -57,20 +56,7 @@ def markdown(rows: Sequence[Row], starts: Sequence[Start], page: Sequence[float]
     if memory:
         head = ("net", "batch", "peak memory, training, jax", "baseline")
         parts.append(aligned([head[: len(memory[0])], *memory]))
-    parts += filter(None, [disturbance(rows)])
     return "\n\n".join(parts)
-
-
-def disturbance(rows: Sequence[Any]) -> str:
-    """A line on the processor time that the host of a virtual machine took while rows were measured; "" for none."""
-    worst = max(rows, key=lambda row: row.stolen, default=None)
-    if worst is None or not worst.stolen:
-        return ""
-    middle, name = median(row.stolen for row in rows), (MEASURES | OTHERS)[worst.measure]
-    return (
-        f"processor time taken by the machine's host: {middle:.1%}, median over the rows; at most "
-        f"{worst.stolen:.1%} ({worst.net}, {name}, batch {worst.batch})"
-    )
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
@@ -88,7 +74,6 @@ def content(row: Row) -> dict[str, Any]:
         **{"net": row.net, "measure": row.measure, "batch": row.batch, "units_per_image": row.steps},
         **{"estimated": row.estimated, "ratio": row.ratio, "share_of_peak": row.share, "peak_flops": row.peak},
         "memory_bytes": dict(row.memory),
-        "stolen": row.stolen,
         "sides": {
             side: {
                 "seconds_per_unit": timing.seconds,

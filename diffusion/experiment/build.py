@@ -1,7 +1,6 @@
 """From names to values, by the tables of the registry: the only place where a config becomes an experiment."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import jax
@@ -33,9 +32,9 @@ from diffusion.experiment.registry import (
     VARIANCES,
     adam,
     clips,
+    layers,
     time_scale,
 )
-from diffusion.nets.cpu.layers import faster_layers
 from diffusion.nets.net import Net
 from diffusion.sampling import inversion, loop
 from diffusion.training import feed
@@ -104,9 +103,8 @@ class Experiment(NamedTuple):
         return self.net.init(key, x, t, self._label(jnp.zeros(1, jnp.int32)))["params"]
 
     def apply(self, params: Params, x_t: Image, time: Array, labels: Labels, train: bool = False, **mode: Any) -> Any:
-        """The network's output. On CPUs layers are faster ones unless config.net.cpu_layers is false."""
-        on_cpu = self.mesh.devices.flat[0].platform == "cpu"
-        with faster_layers(train) if on_cpu and self.config.net.cpu_layers else nullcontext():
+        """The network's output, computed by the layers of registry.layers; labels only where it takes some."""
+        with layers(self.config, self.mesh.devices.flat[0].platform, train):
             return self.net.apply({"params": params}, x_t, time, self._label(labels), train=train, **mode)
 
     def denoise(self, params: Params, labels: Labels, clip: bool | None = None, guided: bool = False) -> Denoiser:

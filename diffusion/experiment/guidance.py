@@ -14,7 +14,7 @@ from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process
 from diffusion.core.timesteps import uniform
 from diffusion.core.types import Array, Image, Labels, OneKey, PerExample, Time
-from diffusion.experiment.registry import CONVENTIONS, DTYPES, adam, time_scale
+from diffusion.experiment.registry import CONVENTIONS, DTYPES, adam, layers, time_scale
 from diffusion.nets.classifier import Classifier, Logits
 from diffusion.nets.net import Net
 from diffusion.sampling.guidance import Interval, Labelled, Scale, classifier_guided, label_guided
@@ -122,7 +122,8 @@ def problem(config: ConfigDict, classes: int, process: Process) -> Problem:
 
     def apply(params: Params, x: Image, time: Array, key: OneKey | None) -> Logits:
         mode = {} if key is None else {"train": True, "rngs": {"dropout": key}}
-        return net.apply({"params": params}, x, time, **mode)  # pyright: ignore[reportReturnType]
+        with layers(config, jax.default_backend(), key is not None):
+            return net.apply({"params": params}, x, time, **mode)  # pyright: ignore[reportReturnType]
 
     return Problem(process, apply, time_scale(config), config.data.flip)
 

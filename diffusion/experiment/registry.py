@@ -5,6 +5,7 @@ its own file, a row here, and its name in config/schema.py; tests/experiment/tes
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,7 @@ from diffusion.data import cifar10, embedded, folder, mnist, tfds, toy
 from diffusion.data.source import Source
 from diffusion.distributed import sharding
 from diffusion.nets.convention import IMPROVED, ORIGINAL, Convention
+from diffusion.nets.cpu.layers import faster_layers
 from diffusion.nets.mlp import MLP
 from diffusion.nets.net import Net
 from diffusion.nets.unet import UNet
@@ -38,6 +40,11 @@ from diffusion.sampling import (
 from diffusion.sampling.loop import Sampler
 from diffusion.sampling.predictor_corrector import by_noise
 from diffusion.training import optimizer
+
+
+def layers(config: ConfigDict, platform: str, train: bool) -> AbstractContextManager[None]:
+    """The context in which networks are traced: nets/cpu's faster layers on CPUs, if config.net.cpu_layers is set."""
+    return faster_layers(train) if config.net.cpu_layers and platform == "cpu" else nullcontext()
 
 
 def _variance_preserving(schedule: Callable[[ConfigDict], np.ndarray], c: ConfigDict, ts: np.ndarray) -> Process:
