@@ -1,8 +1,7 @@
 """The parts of the U-Net: residual block, attention block, the two changes of resolution, and how each is initialised.
 
 Images are NHWC throughout. Parameters are float32. `dtype` is the type in which convolutions and matrix products are
-computed and in which the blocks hand each other their activations; normalisation and softmax are float32 whatever
-it is.
+computed and in which activations pass from block to block; normalisation and softmax are always float32.
 """
 
 from typing import Any
@@ -42,8 +41,8 @@ def groups(channels: int) -> int:
     """Number of groups in which channels are normalised: the largest divisor up to 32 that gives a group two or more.
 
     That is 32 for every published network. Other widths get the nearest that works: 48 has 24 groups, 33 has 11, a
-    prime has one. At least two channels, which only widths up to 32 notice, because the norm of a single channel
-    subtracts whatever is constant over the image: it would take out again the embedding of time just added.
+    prime has one. Groups have at least two channels, which matters for widths up to 32 alone: the norm of a single
+    channel subtracts what is constant over the image, and with it the embedding of time that was just added.
     """
     return max(n for n in range(1, 33) if channels % n == 0 and (n == 1 or channels >= 2 * n))
 

@@ -1,4 +1,4 @@
-"""A classifier of noised images: the U-Net's way down, and a pooled answer."""
+"""A classifier of noised images: the downsampling half of the U-Net, then pooling."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ Logits = Float[Array, "B K"]
 
 
 class Classifier(nn.Module):
-    """Noised image and time to logits over `classes` (Dhariwal & Nichol 2021, section 4: the way down of the U-Net).
+    """[B, H, W, C] noised images and [B] times to [B, classes] logits (Dhariwal & Nichol 2021, section 4).
 
-    Blocks, embedding of time and attention are those of UNet up to its middle. Then norm, swish, the mean over all
-    pixels and an affine map; the published classifier pools by attention instead. Parameters are float32, and so are
-    norms and the last map whatever compute_dtype is. Options mean what they mean in UNet.
+    Blocks, embedding of time and attention are those of UNet up to its middle. Then follow norm, swish, the mean over
+    all pixels and an affine map; the published classifier pools by attention instead. Parameters, norms and the last
+    map are float32 for every compute_dtype. Options have the same meaning as in UNet.
     """
 
     classes: int

@@ -1,4 +1,4 @@
-"""What the two published families of U-Nets do differently without any parameter showing it."""
+"""Differences between the two published families of U-Nets that no parameter shows."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,14 +8,14 @@ from diffusion.nets.embedding import cosine_first, time_embedding
 
 
 class Convention(NamedTuple):
-    """Three details on which weights depend: with another family's, the same weights give noise, and no error."""
+    """Three details that belong to the weights: under the other convention weights give noise, and no error."""
 
     norm_eps: float
     """Added to the variance in every group norm."""
     embedding: Callable[[Any, int], Any]
     """(t, width) -> the encoding of time."""
     padding: Padding
-    """Of the convolutions that halve the size."""
+    """Padding of the convolutions that halve the size."""
 
 
 ORIGINAL = Convention(1e-6, time_embedding, ((0, 1), (0, 1)))

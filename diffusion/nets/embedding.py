@@ -1,4 +1,4 @@
-"""The sinusoidal position encoding by which the network is told the time step."""
+"""The sinusoidal encoding of the time step."""
 
 import math
 
@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from diffusion.core.types import PerExample, Time
 
 Embedding = Float[Array, "B E"]
-"""What the blocks of a network are told of the time step, and of the class where there is one."""
+"""The embedding of the time step, plus that of the class where there is one: an input of every block."""
 
 
 def time_embedding(t: Time | PerExample, dim: int) -> Embedding:

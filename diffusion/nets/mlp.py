@@ -10,16 +10,20 @@ from diffusion.nets.embedding import time_embedding
 from diffusion.nets.net import Net
 
 FREQUENCIES = (2.0, 4.0, 8.0, 16.0)
-"""Of the waves that the network is given beside x; the shortest is 0.4 long, the data lie in [-1, 1]."""
+"""Frequencies of the Fourier features of x; data lie in [-1, 1], and the shortest wave has length 0.4."""
 
 
 class MLP(Net):
-    """Points, as images of a few pixels, with time and optional label, to an output of their shape.
+    """[B, H, W, C] points (images of a few pixels), [B] times and optional [B] labels to [B, H, W, out_channels].
 
-    All dimensions of an example are one vector x. It is given with the waves sin(f x), cos(f x), f of FREQUENCIES,
-    without which fine shapes are learnt slowly (Tancik et al. 2020). After a first affine map to `channels` numbers
-    come `blocks` residual blocks, each h + affine(swish(affine(swish(h)) + affine(embedding))), and an affine map to
-    the output, all but 0 at the start. The embeddings of time and class are those of the U-Net.
+    All dimensions of an example form one vector x. The input is x with the Fourier features sin(f x) and cos(f x), f in
+    FREQUENCIES, without which fine shapes are learnt slowly (Tancik et al. 2020). The layers are
+
+        h = affine(input)                                                       `channels` wide
+        h = h + affine(swish(affine(swish(h)) + affine(embedding)))             `blocks` times
+        return affine(swish(h))                                                 close to 0 at the start
+
+    The embeddings of time and class are those of the U-Net.
 
     Raises ValueError for a label given to a network without classes or missing from one with classes.
     """

@@ -22,11 +22,11 @@ from diffusion.nets.net import Net
 
 
 class UNet(Net):
-    """Image, time and optional label to an image-shaped output (Ho et al. 2020, appendix B).
+    """[B, H, W, C] images, [B] times, optional [B] labels to [B, H, W, out_channels] (Ho et al. 2020, app. B).
 
     Residual blocks at len(multipliers) resolutions, each half the last: `blocks` of them on the way down, two in the
-    middle, `blocks + 1` on the way up, where every block first takes in the activations that one step of the way down
-    left behind. At level l the width is channels * multipliers[l]. An attention block follows every residual block at
+    middle, `blocks + 1` on the way up, where the input of every block is concatenated with the activations of one step
+    of the way down. At level l the width is channels * multipliers[l]. An attention block follows every residual block at
     the heights in `attention`, down and up, and one always stands in the middle. The defaults are the CIFAR-10 network
     of the paper, 35,746,307 parameters; its 256x256 one has multipliers (1, 1, 2, 2, 4, 4) and dropout 0: 113,673,219.
 
@@ -35,7 +35,7 @@ class UNet(Net):
     class added to the embedding of time. A network with learned variances has twice the image's channels as
     `out_channels`.
 
-    The two published families differ in three details that no parameter shows: `convention`.
+    `convention` chooses between the two published families; they differ in three details that no parameter shows.
 
     `t` is what the network was trained on: 0 .. T - 1 for the published ones, unscaled, or fractional.
 

@@ -15,6 +15,8 @@ from flax import linen as nn
 from diffusion.core.types import Array, OneKey
 from diffusion.nets.dropout import Dropout
 
+CALL = "__call__"
+
 
 def split(batch: Any, parts: int) -> Any:
     """[B, ...] -> [parts, B / parts, ...], part j holding rows j, j + parts, j + 2 parts, ...
@@ -60,7 +62,7 @@ def dropout_rows(part: Array, parts: int) -> Iterator[None]:
 
     def instead(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         layer = context.module
-        if not isinstance(layer, nn.Dropout) or not args:
+        if not isinstance(layer, nn.Dropout) or context.method_name != CALL:
             return call(*args, **kwargs)
         deterministic = nn.merge_param("deterministic", layer.deterministic, kwargs.get("deterministic"))
         if deterministic or layer.rate == 0:
