@@ -26,9 +26,9 @@ class UNet(Net):
 
     Residual blocks at len(multipliers) resolutions, each half the last: `blocks` of them on the way down, two in the
     middle, `blocks + 1` on the way up, where the input of every block is concatenated with the activations of one step
-    of the way down. At level l the width is channels * multipliers[l]. An attention block follows every residual block at
-    the heights in `attention`, down and up, and one always stands in the middle. The defaults are the CIFAR-10 network
-    of the paper, 35,746,307 parameters; its 256x256 one has multipliers (1, 1, 2, 2, 4, 4) and dropout 0: 113,673,219.
+    of the way down. At level l the width is channels * multipliers[l]. An attention block follows every residual block
+    at the heights in `attention`, down and up; one more stands in the middle. The defaults are the CIFAR-10 network of
+    the paper, 35,746,307 parameters; its 256x256 one has multipliers (1, 1, 2, 2, 4, 4) and dropout 0: 113,673,219.
 
     From Nichol & Dhariwal 2021: more attention heads, and resolutions; `scale_shift`, by which the embedding scales and
     shifts the second norm of each residual block instead of being added before it; `classes`, a learned vector per
