@@ -32,8 +32,8 @@ from diffusion.training.progress import Progress
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir.checkpoint import shared
 from diffusion.workdir.run import Run, lock, open_run
-from diffusion.workdir.streams import Streams
-from diffusion.workdir.writer import Silent, Writer
+from diffusion.workdir.run_checkpoints import RunCheckpoints
+from diffusion.workdir.writer import NullWriter, Writer
 
 
 class Outcome(NamedTuple):
@@ -67,7 +67,7 @@ def run(config: ConfigDict, folder: Path, report: Report, stop: Stop | None = No
         report(f"folder      {folder}" + (" (existing run)" if existing else ""))
         cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", "memory only")
         report(f"device      {devices(experiment)}, compiled programs cached in {cache}")
-        streams = Streams(folder, config.train.keep, about=owner.content)
+        streams = RunCheckpoints(folder, config.train.keep, about=owner.content)
         stack.callback(streams.close)
 
         abstract, initialise = experiment.fresh()
@@ -82,7 +82,7 @@ def run(config: ConfigDict, folder: Path, report: Report, stop: Stop | None = No
         for line in describe(experiment, source, held_out, state, feed, budget.forward):
             report(line)
         feed = profiling.traced(feed, folder / "profile", report) if profile else feed
-        writer = stack.enter_context(closing(Writer(folder, first) if leads else Silent()))
+        writer = stack.enter_context(closing(Writer(folder, first) if leads else NullWriter()))
         c = config.train
         progress = stack.enter_context(closing(Progress(first, c.steps, c.batch_size, report, since)))
         training = loop.Training(experiment.task(), experiment.update(), feed, c.steps, c.steps_per_dispatch)
@@ -91,7 +91,7 @@ def run(config: ConfigDict, folder: Path, report: Report, stop: Stop | None = No
         log = Log(c.log_every, training.update.guard, writer, progress)
         periodic = periodic_actions(c, streams, writer, progress.report, stop, estimate, preview)
         with memory.advised(partial(out_of_memory.out_of_memory, experiment, abstract)):
-            state = loop.train(training, state, log, periodic, (streams.rolling, streams.kept), stop)
+            state = loop.train(training, state, log, periodic, (streams.rolling, streams.permanent), stop)
 
         subject = Subject(experiment, state.ema, folder, int(state.step), raw=False)
         summary = measure(subject, source, held_out, budget)
@@ -106,7 +106,7 @@ def run(config: ConfigDict, folder: Path, report: Report, stop: Stop | None = No
 
 def periodic_actions(
     c: ConfigDict,
-    streams: Streams,
+    streams: RunCheckpoints,
     writer: Writer,
     report: Report,
     stop: Stop,
@@ -115,12 +115,12 @@ def periodic_actions(
 ) -> list[Action]:
     """What a run does beside its steps: each is a period of config.train and an action, performed in this order."""
     score = Estimate(estimate, writer, report, stop)
-    best = [Action(c.eval_every, actions.keep_best(streams.kept, score, c.keep_every))] if c.keep_best else []
+    best = [Action(c.eval_every, actions.keep_best(streams.permanent, score, c.keep_every))] if c.keep_best else []
     return [
-        Action(c.checkpoint_every, actions.save((streams.rolling, streams.kept), c.steps), first=True),
+        Action(c.checkpoint_every, actions.save((streams.rolling, streams.permanent), c.steps), first=True),
         Action(c.eval_every, score),
         *best,
-        Action(c.keep_every, actions.keep(streams.kept, score, c.keep_every), last=False),
+        Action(c.keep_every, actions.keep(streams.permanent, score, c.keep_every), last=False),
         Action(c.sample_every, actions.draw(preview, lambda state: state.ema, "", writer, report, stop)),
         Action(c.sample_every, actions.draw(preview, lambda state: state.params, "_raw", writer, _silent, stop)),
     ]

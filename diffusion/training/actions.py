@@ -11,7 +11,7 @@ from diffusion.runtime.errors import reason
 from diffusion.runtime.signals import Stop
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir.checkpoint import Checkpoints, shared
-from diffusion.workdir.streams import Kept
+from diffusion.workdir.run_checkpoints import PermanentCheckpoints
 from diffusion.workdir.writer import Writer
 
 SCORE = "bits_per_dim"
@@ -94,7 +94,7 @@ class Estimate:
         self._latest = (0, math.inf)
 
     def __call__(self, moment: Moment) -> None:
-        values = self._writer.found(moment.step, "eval/") if moment.resumed else {}
+        values = self._writer.stored(moment.step, "eval/") if moment.resumed else {}
         if shared(len(values)):
             self._latest = (moment.step, values.get(SCORE, math.inf))
             return
@@ -109,7 +109,7 @@ class Estimate:
         return self._latest[1] if self._latest[0] == step else math.inf
 
 
-def keep(permanent: Kept, estimate: Estimate, period: int) -> Callable[[Moment], None]:
+def keep(permanent: PermanentCheckpoints, estimate: Estimate, period: int) -> Callable[[Moment], None]:
     """Saves a permanent checkpoint, with its score if it has one; `period` marks those kept for their number."""
 
     def act(moment: Moment) -> None:
@@ -120,7 +120,7 @@ def keep(permanent: Kept, estimate: Estimate, period: int) -> Callable[[Moment],
     return act
 
 
-def keep_best(permanent: Kept, estimate: Estimate, period: int) -> Callable[[Moment], None]:
+def keep_best(permanent: PermanentCheckpoints, estimate: Estimate, period: int) -> Callable[[Moment], None]:
     """The same, where the estimate of this step is lower than that of every permanent checkpoint."""
     save = keep(permanent, estimate, period)
 
@@ -143,7 +143,7 @@ def draw(
 
     def act(moment: Moment) -> None:
         name = f"step_{moment.step:07d}{suffix}"
-        if moment.resumed and shared(writer.drawn(name)):
+        if moment.resumed and shared(writer.has_grid(name)):
             return
         with stop.interruptible():
             pixels = preview(params(moment.state))

@@ -43,13 +43,13 @@ class Writer:
         self._last = [json.loads(line) for line in remaining if _step_of(line) == step]
         write_bytes(self._path, b"".join(line + b"\n" for line in remaining))
 
-    def found(self, step: int, prefix: str) -> dict[str, float]:
+    def stored(self, step: int, prefix: str) -> dict[str, float]:
         """The stored scalars of the step that it was opened at whose names begin with `prefix`, without that."""
         lines = [line for line in self._last if line["step"] == step]
         values = {name: value for line in lines for name, value in line.items() if name.startswith(prefix)}
         return {name.removeprefix(prefix): math.nan if v is None else v for name, v in values.items()}
 
-    def drawn(self, name: str) -> bool:
+    def has_grid(self, name: str) -> bool:
         """Whether a grid exists."""
         return self._grid(name).exists()
 
@@ -80,17 +80,17 @@ class Writer:
         return self._workdir / "samples" / f"{name}.png"
 
 
-class Silent(Writer):
+class NullWriter(Writer):
     """The writer of every process but process 0: nothing is written or stored."""
 
     def __init__(self) -> None:
         pass
 
-    def found(self, step: int, prefix: str) -> dict[str, float]:  # noqa: ARG002
+    def stored(self, step: int, prefix: str) -> dict[str, float]:  # noqa: ARG002
         """No scalars."""
         return {}
 
-    def drawn(self, name: str) -> bool:  # noqa: ARG002
+    def has_grid(self, name: str) -> bool:  # noqa: ARG002
         """Always false."""
         return False
 

@@ -27,7 +27,7 @@ from diffusion.figures.roundtrip import roundtrip
 from diffusion.figures.variations import variations
 from diffusion.nets.unet import UNet
 from diffusion.workdir.run import Run, open_run
-from diffusion.workdir.streams import Streams
+from diffusion.workdir.run_checkpoints import RunCheckpoints
 from tests.support.networks import OneConvolution
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -236,7 +236,7 @@ def run(tmp_path_factory):
     there = Run(tiny(), SHAPE, 10)
     open_run(folder, there, "test")
     ours = build.experiment(there.config, SHAPE, 10, make_mesh(jax.devices()[:1]))
-    with closing(Streams(folder, about=there.content)) as streams:
+    with closing(RunCheckpoints(folder, about=there.content)) as streams:
         streams.rolling.require(0, ours.create_state())
     return folder
 

@@ -298,7 +298,7 @@ MUTANTS = (
     ),
     Mutant(
         "diffusion/training/actions.py",
-        'name = f"step_{moment.step:07d}{suffix}"\n        if moment.resumed and shared(writer.drawn(name)):',
+        'name = f"step_{moment.step:07d}{suffix}"\n        if moment.resumed and shared(writer.has_grid(name)):',
         'name = f"step_{moment.step:07d}{suffix}"\n        if moment.resumed:',
         ("tests/runtime/test_preemption.py::test_a_stopped_run_goes_on_as_if_nothing_had_been",),
         "a resumed run does not draw the previews that it missed",

@@ -23,7 +23,7 @@ from diffusion.experiment import build
 from diffusion.runtime.signals import STOPPED, Stop, Stopped
 from diffusion.training import loop
 from diffusion.workdir import manifest
-from diffusion.workdir.streams import Streams
+from diffusion.workdir.run_checkpoints import RunCheckpoints
 from tests.stress import kill
 from tests.support import runs
 from tests.support.networks import TwoConvolutions, using
@@ -194,7 +194,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(tmp_path, straight, where,
     with Stop.on_signals(resumable=True) as stop, pytest.raises(Stopped) as error:
         run.go(stop)
     assert error.value.status == STOPPED and "stopped by SIGTERM" in str(error.value)
-    with closing(Streams(tmp_path / "run")) as streams:
+    with closing(RunCheckpoints(tmp_path / "run")) as streams:
         assert streams.rolling.latest() == saved
     setattr(run, where, nothing)
     same(run, run.go(), straight)
@@ -246,7 +246,7 @@ def test_a_save_that_fails_is_said_and_training_goes_on(tmp_path, straight, monk
     monkeypatch.setattr(manifest, "write", write)
     same(run, run.go(), straight)
     assert failed and any("step 5 could not be saved (No space left on device)" in line for line in run.said)
-    with closing(Streams(tmp_path / "run")) as streams:
+    with closing(RunCheckpoints(tmp_path / "run")) as streams:
         assert streams.rolling.steps() == [0, 9]
 
 

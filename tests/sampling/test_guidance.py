@@ -38,7 +38,7 @@ from diffusion.training import accumulation, classifier, labels
 from diffusion.workdir import results
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.run import Run, open_run, read_run
-from diffusion.workdir.streams import ROLLING
+from diffusion.workdir.run_checkpoints import ROLLING
 from tests.support.worlds import GaussianWorld, MixtureWorld, float64, standard_errors
 
 pytestmark = pytest.mark.usefixtures("unoptimized")

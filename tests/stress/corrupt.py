@@ -24,7 +24,7 @@ import numpy as np
 
 from diffusion.config.config import default_config
 from diffusion.workdir.run import Run, open_run, read_run
-from diffusion.workdir.streams import Streams
+from diffusion.workdir.run_checkpoints import RunCheckpoints
 from diffusion.workdir.writer import Writer
 
 ROLLING, KEPT = (10, 20, 30), (15,)
@@ -56,11 +56,11 @@ def build(folder: Path) -> None:
     """A run's folder: config, checkpoints of both streams, metrics, a grid."""
     run = Run(default_config(), (8, 8, 1), 10)
     open_run(folder, run, "1 x cpu")
-    with closing(Streams(folder, 3, about=run.content)) as streams:
+    with closing(RunCheckpoints(folder, 3, about=run.content)) as streams:
         for step in ROLLING:
             streams.rolling.save(step, state_of(step), {"window": [{"['loss']": ["float32", [1.0 / step, 1.0]]}]})
         for step in KEPT:
-            streams.kept.save(step, state_of(step), {"every": True})
+            streams.permanent.save(step, state_of(step), {"every": True})
     with closing(Writer(folder, 0)) as writer:
         for step in (10, 20, 30):
             writer.scalars(step, {"train/loss": 1.0 / step})
@@ -120,7 +120,7 @@ def check(folder: Path, done: list[str]) -> str:
             assert "\n" not in str(error)
             outcome.append("config refused")
         files = Counter(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
-        with closing(Streams(folder)) as streams:
+        with closing(RunCheckpoints(folder)) as streams:
             try:
                 state = streams.resume(state_of(0), said.append)
             except ValueError as error:

@@ -124,10 +124,10 @@ def state(folder: Path) -> dict[str, bytes]:
 
     from diffusion.experiment import build
     from diffusion.workdir.run import read_run
-    from diffusion.workdir.streams import Streams
+    from diffusion.workdir.run_checkpoints import RunCheckpoints
 
     run = read_run(folder)
-    streams = Streams(folder)
+    streams = RunCheckpoints(folder)
     found, step = streams.load(build.experiment(run.config, run.shape, run.classes).create_state, None, raise_)
     streams.close()
     assert step == STEPS, f"the last state of {folder} is that of step {step}"

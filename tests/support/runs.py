@@ -10,7 +10,7 @@ from diffusion.runtime.signals import Stop
 from diffusion.training import loop
 from diffusion.training.log import Log
 from diffusion.training.progress import Progress
-from diffusion.workdir.streams import Streams
+from diffusion.workdir.run_checkpoints import RunCheckpoints
 from diffusion.workdir.writer import Writer
 
 
@@ -43,7 +43,7 @@ def no_estimate(state):  # noqa: ARG001
 def train(folder, task, update, feed, initial, c, report, stop=None, preview=black, estimate=no_estimate):
     """The last state of a run from the newest checkpoint in the folder, or from `initial`; `c` is config.train."""
     stop = stop or Stop()
-    with closing(Streams(folder, c.steps)) as streams:
+    with closing(RunCheckpoints(folder, c.steps)) as streams:
         state = streams.resume(initial, report) or initial
         first = int(state.step)
         with (
@@ -53,4 +53,4 @@ def train(folder, task, update, feed, initial, c, report, stop=None, preview=bla
             log = Log(c.log_every, update.guard, writer, progress)
             actions = periodic_actions(c, streams, writer, progress.report, stop, estimate, preview)
             training = loop.Training(task, update, feed, c.steps, c.steps_per_dispatch)
-            return loop.train(training, state, log, actions, (streams.rolling, streams.kept), stop)
+            return loop.train(training, state, log, actions, (streams.rolling, streams.permanent), stop)

@@ -20,7 +20,7 @@ from diffusion.config.config import default_config
 from diffusion.runtime.errors import reason
 from diffusion.workdir import manifest, run
 from diffusion.workdir.checkpoint import Checkpoints
-from diffusion.workdir.streams import Kept, Streams
+from diffusion.workdir.run_checkpoints import PermanentCheckpoints, RunCheckpoints
 from diffusion.workdir.writer import Writer
 from tests.stress import corrupt
 from tests.stress.corrupt import State, bits, state_of
@@ -48,7 +48,7 @@ def silent(line):
 def resumed(folder):
     """The state that a run would go on from, and what it says before."""
     said = []
-    with closing(Streams(folder)) as streams:
+    with closing(RunCheckpoints(folder)) as streams:
         return streams.resume(state_of(0), said.append), said
 
 
@@ -149,7 +149,7 @@ def test_a_step_under_another_name_is_not_that_step(folder):
 
 def test_another_versions_state_is_one_line(folder):
     like = state_of(0)._replace(params={"kernel": jnp.zeros((40, 60)), "bias": jnp.zeros(7)})
-    with closing(Streams(folder)) as streams, pytest.raises(ValueError) as error:
+    with closing(RunCheckpoints(folder)) as streams, pytest.raises(ValueError) as error:
         streams.resume(like, silent)
     assert "kernel is float32 [40, 50] in it instead of float32 [40, 60]" in str(error.value)
     more = state_of(0)._replace(params={**state_of(0).params, "scale": jnp.zeros(3)})
@@ -161,7 +161,7 @@ def test_another_versions_state_is_one_line(folder):
 def test_kept_steps_are_gone_on_from_when_no_other_is_left(folder):
     shutil.rmtree(folder / "checkpoints")
     assert bits(resumed(folder)[0]) == bits(state_of(15))
-    with closing(Streams(folder)) as streams:
+    with closing(RunCheckpoints(folder)) as streams:
         assert streams.load(lambda: state_of(0), 15, print)[1] == 15
         with pytest.raises(ValueError, match="no checkpoint of step 30; it has 15"):
             streams.load(lambda: state_of(0), 30, print)
@@ -180,7 +180,7 @@ def test_a_run_does_not_start_over_unasked(tmp_path):
 def test_evidence_is_moved_aside_and_never_overwritten(folder):
     for text in ("first", "second"):
         (folder / "checkpoints" / "30" / "default" / "manifest.ocdbt").write_text(text)
-        with closing(Streams(folder, 3)) as streams:
+        with closing(RunCheckpoints(folder, 3)) as streams:
             assert int(streams.resume(state_of(0), silent).step) == 20
             assert (folder / "checkpoints" / "30").exists()  # nothing is touched before its number is needed
             streams.rolling.save(30, state_of(30))
@@ -193,7 +193,7 @@ def test_evidence_is_moved_aside_and_never_overwritten(folder):
 def test_damaged_steps_are_not_counted_among_the_kept(folder):
     for step in (20, 30):
         (folder / "checkpoints" / str(step) / "default" / "manifest.ocdbt").unlink()
-    with closing(Streams(folder, 2)) as streams:
+    with closing(RunCheckpoints(folder, 2)) as streams:
         assert int(streams.resume(state_of(0), silent).step) == 15
         streams.rolling.save(35, state_of(35))
     assert sorted(int(p.name) for p in (folder / "checkpoints").iterdir()) == [10, 20, 30, 35]
@@ -202,7 +202,7 @@ def test_damaged_steps_are_not_counted_among_the_kept(folder):
 def test_what_is_kept_for_good(tmp_path):
     """Every 20th step, and the best of all."""
     scores = {10: 5.0, 20: 4.8, 30: 4.5, 40: 4.6, 50: 4.4, 60: 4.7}
-    with closing(Kept(tmp_path / "kept")) as kept:
+    with closing(PermanentCheckpoints(tmp_path / "kept")) as kept:
         for step, score in scores.items():
             if step % 20 == 0 or score < kept.best():
                 kept.save(step, state_of(step), {"every": step % 20 == 0, "score": score})
@@ -272,7 +272,7 @@ def test_a_metrics_file_with_damaged_lines_is_taken_up(tmp_path):
     ]
     (tmp_path / "metrics.jsonl").write_bytes(b"\n".join([good[0], *bad, good[1], good[2]]))
     with closing(Writer(tmp_path, 2)) as writer:
-        assert writer.found(2, "train/") == {"loss": 0.5} and writer.found(1, "train/") == {}
+        assert writer.stored(2, "train/") == {"loss": 0.5} and writer.stored(1, "train/") == {}
     assert (tmp_path / "metrics.jsonl").read_bytes().splitlines() == good[:2]
 
 

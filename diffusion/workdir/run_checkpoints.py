@@ -14,14 +14,14 @@ from diffusion.runtime.errors import reason
 from diffusion.workdir import manifest
 from diffusion.workdir.checkpoint import Checkpoints, Note, numbers, shared
 
-ROLLING, KEPT = "checkpoints", "kept"
+ROLLING, PERMANENT = "checkpoints", "kept"
 """Their folders."""
 
 Report = Callable[[str], None]
 """Prints one line of the report."""
 
 
-class Kept(Checkpoints):
+class PermanentCheckpoints(Checkpoints):
     """Checkpoints that are not deleted: those whose note says "every", and the one with the lowest "score"."""
 
     def __init__(self, folder: Path, about: Mapping[str, Any] | None = None):
@@ -38,14 +38,14 @@ def periodic_and_best(notes: Mapping[int, Note]) -> Collection[int]:
     return [step for step, note in notes.items() if step == best or note.get("every")]
 
 
-class Streams:
+class RunCheckpoints:
     """The folders checkpoints/ and kept/ of a run; the arguments are those of Checkpoints."""
 
     def __init__(self, folder: Path, keep: int | None = None, about: Mapping[str, Any] | None = None):
         self.folder = folder
         self.rolling = Checkpoints(folder / ROLLING, keep, about)
-        self.kept = Kept(folder / KEPT, about)
-        self._both = (self.rolling, self.kept)
+        self.permanent = PermanentCheckpoints(folder / PERMANENT, about)
+        self._both = (self.rolling, self.permanent)
         self._reported: set[str] = set()
 
     def steps(self) -> list[int]:
