@@ -303,4 +303,32 @@ MUTANTS = (
         ("tests/runtime/test_preemption.py::test_a_stopped_run_goes_on_as_if_nothing_had_been",),
         "a resumed run does not draw the previews that it missed",
     ),
+    Mutant(
+        "diffusion/published/ddpm.py",
+        '"8.34 | 6.42 | 37.52"',
+        '"8.34 | 6.42 | 37.25"',
+        ("tests/published/test_published_values.py::test_values_are_those_of_the_paper",),
+        "two digits of DDPM table 3 are swapped",
+    ),
+    Mutant(
+        "diffusion/published/improved_ddpm.py",
+        '"3.57 | 19.2"',
+        '"3.57 | 19.3"',
+        ("tests/published/test_published_values.py::test_values_are_those_of_the_paper",),
+        "a digit of Improved DDPM on ImageNet-64 is changed",
+    ),
+    Mutant(
+        "diffusion/published/ddim.py",
+        '"33.12 | 26.03',
+        '"33.12 | 26.30',
+        ("tests/published/test_published_values.py::test_values_are_those_of_the_paper",),
+        "two digits of DDIM table 1 are swapped",
+    ),
+    Mutant(
+        "diffusion/published/cell_metrics.py",
+        'f"--split={reference}"',
+        '"--split=train"',
+        ("tests/published/test_published_values.py::test_every_cell_names_a_config_and_a_command",),
+        "the command of FID against the test set names the training set",
+    ),
 )
