@@ -25,7 +25,23 @@ PUBLISHED = {
 }
 """The PyTorch port of the TensorFlow graph of 2015-12-05, with its size and SHA-256."""
 
-KEPT = "inception-2015-12-05.safetensors"
+ORIGINS = frozenset(remote.sha256 for remote in PUBLISHED.values())
+NAME = "inception-2015-12-05"
+"""The network of published FIDs."""
+KEPT = f"{NAME}.safetensors"
+
+
+def network_name(weights: Mapping[str, np.ndarray], path: Path | None = None, cache: Path | None = None) -> str:
+    """The name that metrics quote for weights which `load` read from `path`, or from the cache without one.
+
+    `NAME` for the published file, by its SHA-256, and for files converted from it, which record that SHA-256; for any
+    others "inception-" and eight digits of their fingerprint: their distances compare with nobody's.
+    """
+    folder = cache or cache_folder("inception")
+    files = [path] if path else [folder / KEPT, *(folder / name for name in PUBLISHED)]
+    if any(file.is_file() and _origin(file) in ORIGINS for file in files):
+        return NAME
+    return f"inception-{fingerprint(weights)[:8]}"
 
 
 def load(path: Path | None = None, cache: Path | None = None) -> Weights:
@@ -43,9 +59,9 @@ def load(path: Path | None = None, cache: Path | None = None) -> Weights:
     brought = path is not None
     path = path or _download(folder)
     weights = read(path)
-    if _sha256(path) in {remote.sha256 for remote in PUBLISHED.values()}:
+    if (origin := _sha256(path)) in ORIGINS:
         try:
-            save(folder / KEPT, weights)
+            save(folder / KEPT, weights, origin)
             if not brought:
                 path.unlink()
         except OSError as error:
@@ -72,13 +88,16 @@ def read(path: Path) -> Weights:
     return kind(path)
 
 
-def save(path: Path, weights: Mapping[str, np.ndarray]) -> None:
-    """Writes safetensors with the fingerprint among its metadata; the file appears whole or not at all."""
+def save(path: Path, weights: Mapping[str, np.ndarray], origin: str = "") -> None:
+    """Writes safetensors whose metadata are the fingerprint and the origin, the SHA-256 of the file converted.
+
+    The file appears whole or not at all.
+    """
     from safetensors.numpy import save_file
 
     arrays = {name: np.ascontiguousarray(values, np.float32) for name, values in weights.items()}
     with atomic_path(path) as temporary:
-        save_file(arrays, temporary, {"sha256": fingerprint(weights)})
+        save_file(arrays, temporary, {"sha256": fingerprint(weights), "origin": origin})
 
 
 def _from_npz(path: Path) -> Weights:
@@ -91,7 +110,7 @@ def _from_npz(path: Path) -> Weights:
             raise ValueError(f"{some(odd)} {'is' if len(odd) == 1 else 'are'} unknown or too large")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in sizes}
-    except (ValueError, KeyError, EOFError, OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
+    except (MemoryError, ValueError, KeyError, EOFError, OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} holds no Inception weights: {' '.join(str(error).split())[:300]}") from None
     return partial(path, arrays)
 
@@ -125,6 +144,15 @@ READERS: tuple[tuple[bytes, Callable[[Path], Weights]], ...] = (
     (rb".{4}\x00{4}\{", _from_safetensors),
 )
 """First bytes of a file -> its reader."""
+
+
+def _origin(path: Path) -> str:
+    """SHA-256 of the file that the weights in a file were converted from; of the file itself if it records none."""
+    from safetensors import SafetensorError, safe_open
+
+    with suppress(SafetensorError, ValueError, TypeError), safe_open(path, "numpy") as file:
+        return (file.metadata() or {}).get("origin") or _sha256(path)
+    return _sha256(path)
 
 
 def _sha256(path: Path) -> str:

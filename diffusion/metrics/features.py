@@ -9,11 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from diffusion.convert.inception import load
+from diffusion.convert.inception import load, network_name
 from diffusion.convert.inception_weights import fingerprint, offered
 from diffusion.nets.inception import LAYERS, SIZE, WIDTHS, Inception, preprocess, shapes, variables
-
-NAME = "inception-2015-12-05"
 
 
 class Extractor(NamedTuple):
@@ -37,7 +35,8 @@ def inception(weights: Path | None = None, batch_size: int = 64, layers: Sequenc
     layers: those to compute, by default all that the weights allow. Raises ValueError, in one line, where there are no
     weights (it names what to fetch and where to put it), and where a file is damaged or lacks those of a layer.
     """
-    return extractor(load(weights), batch_size, layers=layers)
+    values = load(weights)
+    return extractor(values, batch_size, layers=layers, name=network_name(values, weights))
 
 
 def extractor(
@@ -46,11 +45,13 @@ def extractor(
     dtype: Any = jnp.float32,
     layers: Sequence[str] | None = None,
     size: int = SIZE,
+    name: str = "",
 ) -> Extractor:
     """An Extractor of weights by this project's names. size: of the network's input; the published one is 299.
 
-    dtype: bfloat16 is faster on accelerators and gives other features, whose distances are not comparable with the
-    published ones. Raises ValueError where the weights of a layer are missing.
+    name: of the network, by default "inception-" and eight digits of the fingerprint. dtype: bfloat16 is faster on
+    accelerators and gives other features, whose distances are not comparable with the published ones. Raises
+    ValueError where the weights of a layer are missing.
     """
     available = offered(weights)
     chosen = available if layers is None else tuple(layers)
@@ -86,4 +87,5 @@ def extractor(
 
     kind = jnp.dtype(dtype)
     suffix = "" if kind == jnp.float32 else f"-{kind.name}"
-    return Extractor(f"{NAME}{suffix}", fingerprint(weights), chosen, extract)
+    digest = fingerprint(weights)
+    return Extractor(f"{name or f'inception-{digest[:8]}'}{suffix}", digest, chosen, extract)

@@ -284,6 +284,7 @@ def test_weights_are_fetched_once_and_kept(tmp_path, monkeypatch):
     np.savez(tmp_path / "w.npz", **weights)
     remote = Remote("https://example.org/w.npz", 1, files._sha256(tmp_path / "w.npz"))
     monkeypatch.setattr(files, "PUBLISHED", {"w.npz": remote})
+    monkeypatch.setattr(files, "ORIGINS", {remote.sha256})
     calls = []
 
     def fetch(remote, path, **_):
@@ -309,6 +310,21 @@ def test_weights_are_fetched_once_and_kept(tmp_path, monkeypatch):
     assert (tmp_path / "other" / files.KEPT).exists()
 
 
+def test_only_the_published_weights_have_the_published_name(tmp_path, monkeypatch):
+    weights = random_weights(UP_TO_MIXED_7)
+    path, cache = tmp_path / "w.npz", tmp_path / "cache"
+    np.savez(path, **weights)
+    other = f"inception-{fingerprint(weights)[:8]}"
+    assert inception(path).name == files.network_name(weights, path, cache) == other
+    save(cache / files.KEPT, weights)  # somebody's own weights under our name
+    assert files.network_name(weights, None, cache) == other
+    monkeypatch.setattr(files, "ORIGINS", {files._sha256(path)})
+    load(path, cache)
+    assert files.network_name(weights, path, cache) == files.NAME == "inception-2015-12-05"
+    path.unlink()
+    assert files.network_name(weights, None, cache) == inception(cache / files.KEPT).name == files.NAME
+
+
 def test_one_line_says_what_to_fetch_and_where_to_put_it(tmp_path, monkeypatch):
     def fetch(remote, *_, **__):
         raise DownloadError(f"{remote.url} did not arrive: no network")
@@ -318,7 +334,7 @@ def test_one_line_says_what_to_fetch_and_where_to_put_it(tmp_path, monkeypatch):
     message = refusal(inception)
     assert all(remote.url in message for remote in files.PUBLISHED.values())
     assert str(tmp_path / "diffusion" / "inception") in message and "no network" in message
-    assert str(tmp_path / "here") in refusal(inception, None, tmp_path / "here")
+    assert str(tmp_path / "here") in refusal(load, None, tmp_path / "here")
 
 
 # Features
@@ -359,14 +375,15 @@ def test_layers_without_weights_are_not_offered(tmp_path):
     weights = random_weights(UP_TO_MIXED_7)
     np.savez(tmp_path / "w.npz", **weights)
     assert inception(tmp_path / "w.npz").layers == ("768",)
-    message = refusal(inception, tmp_path / "w.npz", None, 8, jnp.float32, ("768", "2048"))
+    message = refusal(inception, tmp_path / "w.npz", 8, ("768", "2048"))
     assert "layer 2048 needs 48 weights" in message and message.endswith("choose from 768")
     assert "no Inception layer 64" in refusal(extractor, weights, 8, jnp.float32, ("64",))
 
 
 def test_the_type_of_the_computation_is_in_the_name():
     half = extractor(random_weights(UP_TO_MIXED_7), 8, jnp.bfloat16, size=SMALLEST)
-    assert (extract().name, half.name) == ("inception-2015-12-05", "inception-2015-12-05-bfloat16")
+    name = f"inception-{fingerprint(random_weights(UP_TO_MIXED_7))[:8]}"
+    assert (extract().name, half.name) == (name, f"{name}-bfloat16")
 
 
 # The reference
