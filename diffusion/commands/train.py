@@ -56,17 +56,19 @@ def run(config: ConfigDict, folder: Path, report: Report, stop: Stop | None = No
     """
     since, stop, leads = time.monotonic(), stop or Stop(), jax.process_index() == 0
     report = report if leads else _silent
+    mesh = make_mesh()
+    devices = text.describe_devices(list(mesh.devices.flat))
     source, held_out = build.sources(config)
     validate(config, size=source.shape[0])
-    experiment = build.experiment(config, source.shape, source.classes, make_mesh())
+    experiment = build.experiment(config, source.shape, source.classes, mesh)
     with ExitStack() as stack:
         owner = Run(config, source.shape, source.classes)
         if leads:
             stack.enter_context(lock(folder))
-        existing = shared(leads and open_run(folder, owner, devices(experiment)))
+        existing = shared(leads and open_run(folder, owner, devices))
         report(f"folder      {folder}" + (" (existing run)" if existing else ""))
         cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", "memory only")
-        report(f"device      {devices(experiment)}, compiled programs cached in {cache}")
+        report(f"device      {devices}, compiled programs cached in {cache}")
         streams = RunCheckpoints(folder, config.train.keep, about=owner.content)
         stack.callback(streams.close)
 
@@ -145,11 +147,6 @@ def describe(
         *(f"WARNING     {line}" for line in doubts(c)),
         *(f"remark      {line}" for line in remarks(c)),
     ]
-
-
-def devices(experiment: Experiment) -> str:
-    """The devices of an experiment's mesh."""
-    return text.describe_devices(list(experiment.mesh.devices.flat))
 
 
 def forward_flops(experiment: Experiment, params: Params | None = None) -> float:
