@@ -1,6 +1,7 @@
 """Files of weights of the Inception network that FID is defined by: the published one, our own, and the cache."""
 
 import hashlib
+import math
 import re
 import warnings
 import zipfile
@@ -104,15 +105,33 @@ def _from_npz(path: Path) -> Weights:
     """Pickled entries are refused by NumPy; entries larger than their weights are not even read."""
     try:
         with zipfile.ZipFile(path) as archive:
-            sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
+            sizes = {info.filename.removesuffix(".npy"): _npy_size(archive, info) for info in archive.infolist()}
         expected = {name: 8 * int(np.prod(shape)) + 4096 for name, shape in shapes().items()}
         if odd := [name for name, size in sizes.items() if size > expected.get(name, 0)]:
             raise ValueError(f"{some(odd)} {'is' if len(odd) == 1 else 'are'} unknown or too large")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in sizes}
-    except (MemoryError, ValueError, KeyError, EOFError, OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
+    except (
+        MemoryError,
+        ValueError,
+        KeyError,
+        EOFError,
+        OSError,
+        RuntimeError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+    ) as error:
         raise ValueError(f"{path} holds no Inception weights: {' '.join(str(error).split())[:300]}") from None
     return partial(path, arrays)
+
+
+def _npy_size(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> int:
+    """Bytes of an array by its file's length or by its header, whichever promises more: NumPy allocates the latter."""
+    with archive.open(info) as member:
+        version = np.lib.format.read_magic(member)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(member)
+    return max(info.file_size, math.prod(shape) * dtype.itemsize)
 
 
 def _from_zip(path: Path) -> Weights:

@@ -5,6 +5,7 @@ import importlib.util
 import re
 import sys
 import types
+import zipfile
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from diffusion.data.download import DownloadError, Remote
 from diffusion.metrics.features import extractor, inception
 from diffusion.nets import inception as net
 from diffusion.nets.inception import LAYERS, SMALLEST, WIDTHS, Inception, preprocess, resize, shapes, variables
+from tests.support.limits import refusal_within_limits
 from tests.support.torch_files import write_legacy, write_zip
 
 UP_TO_MIXED_7 = LAYERS[:1]
@@ -270,6 +272,14 @@ def test_broken_files_are_refused_in_one_line(tmp_path):
         (tmp_path / name).write_bytes(content)
         message = refusal(read, tmp_path / name)
         assert files.PUBLISHED[name].sha256 in message and "not the official file" in message
+
+
+@pytest.mark.parametrize("items", [10**14, 2 * 10**9])
+def test_a_header_that_promises_too_much_ends_in_a_line(tmp_path, items):
+    path = tmp_path / "w.npz"
+    with zipfile.ZipFile(path, "w") as archive, archive.open("conv/w.npy", "w") as member:
+        np.lib.format.write_array_header_1_0(member, {"descr": "<f4", "fortran_order": False, "shape": (items,)})
+    assert "conv/w is unknown or too large" in refusal_within_limits("diffusion.convert.inception.read", path)
 
 
 def test_the_published_file_is_pinned():
