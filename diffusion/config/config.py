@@ -58,7 +58,7 @@ RENAMED = {"diffusion.schedule": {"constant": "ve_constant", "geometric": "ve_ge
 def restore(saved: Config) -> ConfigDict:
     """The config of a run from its saved form, nested or flat; younger keys, which it lacks, keep their default.
 
-    So do keys about the machine (Role.MACHINE): a run's folder has no say in the process that reads it. Raises
+    So do keys about the machine (Role.MACHINE): a run's folder must not steer the process that reads it. Raises
     ValueError for a key or a type that this version does not know.
     """
     config = default_config()

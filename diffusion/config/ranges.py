@@ -15,7 +15,7 @@ class Legal(NamedTuple):
     text: str
     accepts: Callable[[Any], bool]
     names: tuple[str, ...] = ()
-    """The names to choose from, where there are such; one ending in ":" takes anything non-empty after it."""
+    """The names to choose from, if any; one ending in ":" takes any non-empty text after it."""
 
 
 def whole(low: int, high: int = INT32) -> Legal:
@@ -53,12 +53,12 @@ def share() -> Legal:
 
 
 def text(what: str) -> Legal:
-    """Any text; what it says is looked at elsewhere. `what` it should be is named where something else is given."""
+    """Any text, which is checked where it is used; `what` completes "... is not"."""
     return Legal(what, lambda value: isinstance(value, str) and "\0" not in value)
 
 
 def path() -> Legal:
-    """Any text; what it names is looked at when it is used."""
+    """Any text; the path that it names is checked when it is used."""
     return text("a path")
 
 
@@ -91,10 +91,10 @@ def one_of(*names: str, empty: bool = False) -> Legal:
 
 
 def closest_name(name: str, choices: Iterable[str]) -> str | None:
-    """The choice that `name` was most likely meant to be, None where nothing is near.
+    """The choice that is most similar to a misspelt name; None if none is similar.
 
-    Config keys are compared by their last part and, if a section was named, as a whole too: a key is found although its
-    section is wrong or missing.
+    Config keys are compared by their last part and, with a section, as a whole too, so that a wrong or missing
+    section does not hide a key.
     """
 
     def ratio(a: str, b: str) -> float:

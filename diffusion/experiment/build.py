@@ -94,7 +94,7 @@ class Experiment(NamedTuple):
 
     @property
     def classes(self) -> int:
-        """Samples are drawn with labels 0..classes-1, which the network is told or the guide; 0: with none."""
+        """Samples are drawn with labels 0..classes-1, an input of the network or of its guidance; 0: without labels."""
         return max(self.net.classes, self.guide.classes)
 
     def init(self, key: OneKey) -> Params:
@@ -126,8 +126,8 @@ class Experiment(NamedTuple):
         config = self.config
 
         def apply(params: Params, x_t: Image, time: Array, labels: Labels, key: OneKey) -> Array:
-            told = hidden(key, labels, config.net.label_dropout, self.net.classes)
-            return self.apply(params, x_t, time, told, train=True, rngs={"dropout": key})
+            shown = hidden(key, labels, config.net.label_dropout, self.net.classes)
+            return self.apply(params, x_t, time, shown, train=True, rngs={"dropout": key})
 
         return Task(
             self.diffusion(respacing.full),

@@ -36,11 +36,11 @@ class Guide(NamedTuple):
     classes: int
     """Labels that it needs are 0..classes-1; 0: none beyond those of the network."""
     denoiser: Callable[[Labelled, Labels], Denoiser]
-    """(a denoiser that is told labels, the labels) -> the denoiser that samples follow."""
+    """(denoiser with labels as an argument, the labels) -> the denoiser that samples follow."""
     scale: Scale = 0.0
     interval: Interval | None = None
     params: Params = None
-    """Of the classifier, where there is one."""
+    """Of the classifier; None without one."""
 
 
 def _unguided(denoise: Labelled, labels: Labels) -> Denoiser:
@@ -89,12 +89,12 @@ class Learnt(NamedTuple):
 
 
 def by_classifier(learnt: Learnt, scale: Scale, interval: Interval | None = None, null: int | None = None) -> Guide:
-    """Guidance by a classifier of the denoiser that is told the labels, or `null` in their place."""
+    """Guidance by a classifier. The denoiser gets the labels, or `null` in their place."""
 
     def denoiser(denoise: Labelled, labels: Labels) -> Denoiser:
-        told = labels if null is None else jnp.full_like(labels, null)
+        shown = labels if null is None else jnp.full_like(labels, null)
         log_prob = partial(learnt.log_prob, labels)
-        return classifier_guided(learnt.problem.process, _unguided(denoise, told), log_prob, scale, interval)
+        return classifier_guided(learnt.problem.process, _unguided(denoise, shown), log_prob, scale, interval)
 
     return Guide(learnt.classes, denoiser, scale, interval, learnt.params)
 
@@ -144,7 +144,7 @@ def load(folder: Path, config: ConfigDict, shape: tuple[int, int, int], classes:
     """The classifier of a run of scripts/train_classifier.py, averaged weights, to guide the model of `config`.
 
     Its parameters are constants of the programs that use them: beside the network that it guides it is small. Raises
-    ValueError where there is none, and where it was trained for other images, other classes or another process.
+    ValueError where the run has no classifier, and where it was trained for other images, classes or another process.
     """
     run = read_run(folder)
     checkpoints = Checkpoints(folder / FOLDER)
@@ -153,9 +153,11 @@ def load(folder: Path, config: ConfigDict, shape: tuple[int, int, int], classes:
             f"config.sample.classifier: {folder} holds no classifier; give the folder of a run of "
             "scripts/train_classifier.py, or train one there"
         )
-    ours = {**_levels(config), "the shape of the data": shape, "its classes": classes}
-    theirs = {**_levels(run.config), "the shape of the data": run.shape, "its classes": run.classes}
-    different = [f"{key} is {theirs[key]!r} there and {ours[key]!r} here" for key in ours if theirs[key] != ours[key]]
+    needed = {**_levels(config), "the shape of the data": shape, "its classes": classes}
+    trained = {**_levels(run.config), "the shape of the data": run.shape, "its classes": run.classes}
+    different = [
+        f"{key} is {trained[key]!r} there and {needed[key]!r} here" for key in needed if trained[key] != needed[key]
+    ]
     if different:
         raise ValueError(
             f"config.sample.classifier: {folder} was trained for another model: {'; '.join(different)}; train one for "
