@@ -60,7 +60,7 @@ OWNERS = {
     "tensorboardX": ("workdir/writer",),
     "tensorflow_datasets": ("data/tfds",),
     "grain": ("data/pipeline",),
-    "sklearn": ("data/embedded", "metrics"),
+    "sklearn": ("data/digits", "metrics"),
     "scipy": ("metrics",),
     "PIL": ("data", "workdir/writer", "metrics", "figures", "benchmarks/startup"),
     "matplotlib": ("figures",),

@@ -19,7 +19,7 @@ from diffusion.core.parameterization import Parameterization
 from diffusion.core.process import Process, flow, ve, vp
 from diffusion.core.timesteps import Timesteps
 from diffusion.core.variance import Variance
-from diffusion.data import cifar10, embedded, folder, mnist, tfds, toy
+from diffusion.data import cifar10, digits, folder, mnist, tfds, toy
 from diffusion.data.source import Source
 from diffusion.distributed import sharding
 from diffusion.nets.convention import IMPROVED, ORIGINAL, Convention
@@ -196,7 +196,7 @@ DTYPES: dict[str, Any] = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 # name, or prefix ending in ":" -> (config.data, what follows the prefix, train) -> Source
 SOURCES: dict[str, Callable[[ConfigDict, str, bool], Source]] = {
-    "digits": lambda c, rest, train: embedded.digits(train),  # noqa: ARG005
+    "digits": lambda c, rest, train: digits.digits(train),  # noqa: ARG005
     "cifar10": lambda c, rest, train: cifar10.cifar10(train, c.dir, c.download),  # noqa: ARG005
     "mnist": lambda c, rest, train: mnist.mnist(train, c.dir),  # noqa: ARG005
     "folder:": lambda c, rest, train: folder.folder(rest, train, c.size, c.crop),

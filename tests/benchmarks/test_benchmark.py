@@ -25,7 +25,7 @@ from diffusion.benchmarks import (
 from diffusion.benchmarks.timing import Timing
 from diffusion.benchmarks.torch_baseline import modes
 from diffusion.config import validation
-from diffusion.data.embedded import digits
+from diffusion.data.digits import digits
 from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.figures.scaling import scaling as draw

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from diffusion.config.config import default_config
-from diffusion.data import embedded, pipeline
-from diffusion.data.embedded import digits
+from diffusion.data import digits as digits_module
+from diffusion.data import pipeline
+from diffusion.data.digits import digits
 from diffusion.data.source import Source, hold_out, in_memory, load
 from diffusion.data.transforms import random_flip, to_image, to_pixels
 from diffusion.experiment import build, registry
@@ -181,12 +182,12 @@ def test_the_digits_are_those_of_scikit_learn():
 
 def test_without_its_table_scikit_learn_is_asked(monkeypatch):
     expected = digits(True).arrays
-    embedded._published.cache_clear()
-    monkeypatch.setattr(embedded, "find_spec", {}.get)
+    digits_module._published.cache_clear()
+    monkeypatch.setattr(digits_module, "find_spec", {}.get)
     try:
         found = digits(True).arrays
     finally:
-        embedded._published.cache_clear()
+        digits_module._published.cache_clear()
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from diffusion.data.embedded import digits
+from diffusion.data.digits import digits
 from diffusion.distributed import hosts, sharding
 from diffusion.training import feed
 from tests.support import together

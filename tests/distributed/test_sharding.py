@@ -9,7 +9,7 @@ import pytest
 
 from diffusion.config.config import default_config
 from diffusion.config.files import load
-from diffusion.data.embedded import digits
+from diffusion.data.digits import digits
 from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.runtime import text

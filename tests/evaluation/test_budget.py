@@ -5,7 +5,7 @@ import numpy as np
 
 from diffusion.commands import train
 from diffusion.config.config import default_config
-from diffusion.data.embedded import digits
+from diffusion.data.digits import digits
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import summary
 from diffusion.evaluation.budget import UNLIMITED, Budget

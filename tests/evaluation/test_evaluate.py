@@ -20,7 +20,7 @@ from diffusion.core import elbo, gaussian, parameterization, schedules, variance
 from diffusion.core.denoiser import Diffusion
 from diffusion.core.process import vp
 from diffusion.core.types import fold
-from diffusion.data.embedded import digits
+from diffusion.data.digits import digits
 from diffusion.data.source import Source, in_memory
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import protocol, sample_sets, scores, summary

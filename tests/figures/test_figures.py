@@ -16,7 +16,7 @@ from PIL import Image
 from diffusion.config.config import default_config
 from diffusion.core import schedules
 from diffusion.core.respacing import parse
-from diffusion.data.embedded import digits
+from diffusion.data.digits import digits
 from diffusion.data.source import in_memory
 from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build, registry

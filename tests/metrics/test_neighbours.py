@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from diffusion.data import embedded
+from diffusion.data.digits import digits as load_digits
 from diffusion.metrics import vectors
 from diffusion.metrics.neighbours import Memorisation, memorisation, nearest
 
@@ -127,7 +127,7 @@ def test_search_refuses_what_it_cannot_find(rng):
 
 @pytest.fixture(scope="module")
 def digits():
-    return embedded.digits(train=True).arrays[0], embedded.digits(train=False).arrays[0]
+    return load_digits(train=True).arrays[0], load_digits(train=False).arrays[0]
 
 
 def test_copies_are_caught_and_real_images_are_not(digits, rng):

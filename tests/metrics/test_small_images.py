@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from diffusion.data import embedded
+from diffusion.data.digits import digits as load_digits
 from diffusion.data.source import in_memory
 from diffusion.metrics.small_image_classifier import Classifier, classifier
 from diffusion.metrics.small_image_scores import Material, classes, distance
@@ -20,7 +20,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def digits():
-    return embedded.digits(train=True), embedded.digits(train=False)
+    return load_digits(train=True), load_digits(train=False)
 
 
 def first(source, n: int):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from diffusion.config.config import default_config
-from diffusion.data.embedded import digits
+from diffusion.data.digits import digits
 from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.runtime.signals import STOPPED, Stop, Stopped

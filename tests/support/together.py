@@ -45,7 +45,7 @@ def steps(rules, folder, first, last, order=None, save=0):
     import jax
     import numpy as np
 
-    from diffusion.data.embedded import digits
+    from diffusion.data.digits import digits
     from diffusion.distributed import sharding
     from diffusion.experiment import build
     from diffusion.training import loop

@@ -11,7 +11,7 @@ from flax import linen as nn
 from diffusion.config.config import default_config
 from diffusion.config.validation import validate
 from diffusion.core.timesteps import loss_second_moment
-from diffusion.data.embedded import digits
+from diffusion.data.digits import digits
 from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.training import accumulation, noise_scale

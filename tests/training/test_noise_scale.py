@@ -13,7 +13,7 @@ from diffusion.core.denoiser import Diffusion
 from diffusion.core.objective import Objective
 from diffusion.core.process import vp
 from diffusion.core.timesteps import History, Timesteps, loss_second_moment, probabilities, uniform
-from diffusion.data.embedded import digits
+from diffusion.data.digits import digits
 from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.training import noise_scale

@@ -9,7 +9,7 @@ import pytest
 
 from diffusion.commands import train
 from diffusion.config.config import default_config
-from diffusion.data.embedded import digits
+from diffusion.data.digits import digits
 from diffusion.data.source import in_memory
 from diffusion.distributed import sharding
 from diffusion.experiment import build
