@@ -1,1 +1,1 @@
-"""Weights in other formats: reading and writing them, and the names that they go by there and here."""
+"""Weights of other projects: readers, writers, and tables between their parameter names and ours."""

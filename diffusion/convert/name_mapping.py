@@ -1,4 +1,4 @@
-"""The table between the tensors of a file and our parameters, checked as a whole before anything is taken over.
+"""Tables between the tensors of a file and our parameters, checked as a whole before any value is used.
 
 A format states its names as a Naming; `rules` spells it out for one network, and `read` and `write` follow the rules.
 Our parameters have dotted names here, such as "down_0_block_1.conv_1.kernel".
@@ -30,13 +30,13 @@ class Form(NamedTuple):
 
 SAME = Form(lambda x: [x], lambda xs: xs[0])
 TRANSPOSED = Form(lambda x: [x.T], lambda xs: xs[0].T)
-"""[out, in] there, [in, out] here."""
+"""[out, in] in the file, [in, out] in ours."""
 CONVOLUTION = Form(lambda x: [x.transpose(2, 3, 1, 0)], lambda xs: xs[0].transpose(3, 2, 0, 1))
-"""[out, in, height, width] there, [height, width, in, out] here."""
+"""[out, in, height, width] in the file, [height, width, in, out] in ours."""
 
 
 def pointwise(axes: int) -> Form:
-    """A convolution over one pixel of an image with this many axes: [out, in, 1, ...] there, [in, out] here."""
+    """A 1x1 convolution of images with this many axes: [out, in, 1, ...] in the file, [in, out] in ours."""
     ones = (1,) * axes
     return Form(lambda x: [x.reshape(x.shape[:2]).T], lambda xs: xs[0].T.reshape(xs[0].T.shape + ones))
 

@@ -1,4 +1,4 @@
-"""CIFAR-10 from wherever it is: records of TFDS, the official files, or the network. Never needs TensorFlow."""
+"""CIFAR-10 from records of TFDS, the official files, or the network, without TensorFlow."""
 
 import os
 from pathlib import Path

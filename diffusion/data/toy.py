@@ -1,4 +1,4 @@
-"""Worlds of two dimensions: points of the plane as grey images of 1x2 pixels, so that nothing else need know of them.
+"""Two-dimensional toy distributions: points of the plane as grey images of 1x2 pixels, like any other data set.
 
 The first pixel is the abscissa, the second the ordinate. As pixels they lie on a grid of 256 x 256 levels over
 [-1, 1]^2, which moves a point by 1/255 at most: far less than the width of anything drawn here.
@@ -16,15 +16,15 @@ SHAPE = (1, 2, 1)
 TRAIN, TEST = 20_000, 2_000
 
 MODES, RADIUS, SPREAD = 8, 0.7, 0.06
-"""Of the mixture: Gaussians on a ring, its radius, their standard deviation."""
+"""The mixture: number of Gaussians on a ring, radius of the ring, standard deviation of each Gaussian."""
 SIDE, FIELD = 4, 0.45
-"""Of the checkerboard: fields on a side, the length of a field."""
+"""The checkerboard: fields on a side, length of a field."""
 TURNS = 2.0
-"""Of the spiral."""
+"""Number of turns of the spiral."""
 
 
 class Toy(NamedTuple):
-    """A law of points in the plane, inside [-1, 1]^2 but for one in some millions."""
+    """A distribution of points in the plane, inside [-1, 1]^2 but for one in some millions."""
 
     draw: Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
     """(generator, n) -> points float64 [n, 2], labels [n]."""
