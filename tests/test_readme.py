@@ -1,0 +1,49 @@
+"""README.md and docs/: every path exists, every command's flags are those of its script, the map is the package."""
+
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from diffusion.config import files
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PATH = re.compile(r"(?<![\w/.-])((?:diffusion|configs|scripts|tests|docs)/[\w/]+\.(?:py|md|png|gif|ipynb))")
+LINK = re.compile(r"\]\(([^)#:]+)\)")
+COMMAND = re.compile(r"^ {4,}python (scripts/\w+\.py)((?:[^\\\n#]|\\\n)*)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_path_exists(page):
+    text = page.read_text()
+    missing = [path for path in PATH.findall(text) if not (ROOT / path).exists()]
+    missing += [link for link in LINK.findall(text) if not (page.parent / link).exists()]
+    assert missing == []
+
+
+@cache
+def flags_of(script: str) -> set[str]:
+    done = subprocess.run([sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(re.findall(r"^  --(\w+)", done.stdout, re.MULTILINE))
+
+
+COMMANDS = [(page.name, *found) for page in PAGES for found in COMMAND.findall(page.read_text())]
+
+
+@pytest.mark.parametrize(("page", "script", "arguments"), COMMANDS, ids=range(len(COMMANDS)))
+def test_every_command_is_one_that_its_script_takes(page, script, arguments):  # noqa: ARG001
+    used = re.findall(r"--(\w[\w.]*)", arguments)
+    assert {flag for flag in used if not flag.startswith("config.")} <= flags_of(script)
+    for name in re.findall(r"--config=(configs/[\w/]+\.py(?::\w+)?)", arguments):
+        files.load(name)
+
+
+def test_the_map_names_every_folder():
+    named = re.findall(r"^\| `(\w+)/` \|", README, re.MULTILINE)
+    folders = [path.parent.name for path in (ROOT / "diffusion").glob("*/__init__.py")]
+    assert sorted(named) == sorted(folders)
