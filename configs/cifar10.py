@@ -9,7 +9,7 @@ RTX 4090, 5 days on a V100 and a year on a laptop CPU. Smaller: configs/cifar10_
     python scripts/train.py --config=configs/cifar10.py
 """
 
-from diffusion.config.config import default_config
+from diffusion.config import default_config
 
 
 def get_config():

@@ -14,7 +14,7 @@ Cost: 5 to 7 minutes on 2 CPU cores, installation, sampling and the exact bound 
     python scripts/train_classifier.py --config=configs/digits.py:classifier
 """
 
-from diffusion.config.config import default_config
+from diffusion.config import default_config
 
 
 def get_config(variant: str = ""):

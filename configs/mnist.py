@@ -8,7 +8,7 @@ Cost: 10,000 steps of 128 images at 0.23 TFLOP, 2.3e15 FLOP in all: minutes on a
     python scripts/train.py --config=configs/mnist.py --config.data.dir=PATH
 """
 
-from diffusion.config.config import default_config
+from diffusion.config import default_config
 
 
 def get_config():

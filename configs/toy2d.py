@@ -11,7 +11,7 @@ Cost: 40 s on 2 free CPU cores with an empty compilation cache, report included.
     python scripts/figures.py --workdir=runs/spiral --figure=marginals,trajectories,score_field,samplers,animation
 """
 
-from diffusion.config.config import default_config
+from diffusion.config import default_config
 
 
 def get_config():

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import cli, setup
+from diffusion.runtime import command_line, setup
 from diffusion.runtime.signals import Stop
 
 GRID = flags.DEFINE_string("grid", None, "file of the grid, such as configs/ablations/ho_table2.py (required)")
@@ -31,7 +31,7 @@ ROW = flags.DEFINE_integer(
 )
 LIST = flags.DEFINE_bool("list", False, "print the command of each cell, and stop")
 TABLE = flags.DEFINE_bool("table", False, "write the tables of the finished cells, and stop")
-OVERRIDES = cli.define_overrides()
+OVERRIDES = command_line.define_overrides()
 
 
 def main() -> None:
@@ -70,4 +70,4 @@ def report(line: str) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import cli
+from diffusion.runtime import command_line
 
 SIZE = flags.DEFINE_enum("size", "all", ["digits", "cifar10", "all"], "networks to measure, named after their configs")
 ONLY = flags.DEFINE_list("only", [], "measures, separated by commas; by default all")
@@ -108,7 +108,7 @@ def compare_settings(measured: list[str], pace: Any) -> Any:
 
 def chosen_measures(of_networks: list[str], others: list[str]) -> list[str]:
     """The chosen measures in the order of the table. Raises ValueError for an unknown one."""
-    from diffusion.config.ranges import closest_name
+    from diffusion.config.legal_values import closest_name
 
     measures = [*of_networks, *others]
     for name in ONLY.value:
@@ -134,4 +134,4 @@ def report(line: str) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import cli
+from diffusion.runtime import command_line
 
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run (required)")
 VERIFY = flags.DEFINE_bool("verify", False, "read every file and compare it with its hash")
@@ -31,4 +31,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import cli
+from diffusion.runtime import command_line
 
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run whose network is used (required)")
 EDIT = flags.DEFINE_enum(
@@ -87,4 +87,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import cli, setup
+from diffusion.runtime import command_line, setup
 
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run (required)")
 METRICS = flags.DEFINE_string(
@@ -70,8 +70,8 @@ def main() -> None:
 
     from diffusion.commands import evaluate
     from diffusion.evaluation import protocol
-    from diffusion.evaluation.subject import Chain
-    from diffusion.metrics.progress import counting
+    from diffusion.evaluation.evaluated_run import Chain
+    from diffusion.metrics.progress_bar import counting
 
     grid = str(STEPS.value) if STEPS.value else GRID.value
     request = evaluate.Request(
@@ -101,4 +101,4 @@ def report(line: str) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import cli, setup
+from diffusion.runtime import command_line, setup
 
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run (required)")
 TO = flags.DEFINE_enum("to", "diffusers", ["diffusers"], "the library that is to read it")
@@ -35,4 +35,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import cli
+from diffusion.runtime import command_line
 
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run, or for `steps` of an ablation")
 FIGURE = flags.DEFINE_list("figure", "loss", "names from the list above, separated by commas, or all")
@@ -56,7 +56,7 @@ GRID = flags.DEFINE_string("grid", None, "steps of the chain: 50, ddim50, quad50
 
 def main() -> None:
     from diffusion.commands import figures
-    from diffusion.figures.inputs import Request
+    from diffusion.figures.figure_inputs import Request
 
     folder = Path(WORKDIR.value) if WORKDIR.value else None
     request = Request(folder, N.value, SEED.value, STEP.value, RAW.value, T.value, GRID.value)
@@ -66,4 +66,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import cli, setup
+from diffusion.runtime import command_line, setup
 
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run to sample from (required)")
 CLASSIFIER = flags.DEFINE_string("classifier", None, "run of scripts/train_classifier.py; without, label dropout alone")
@@ -42,7 +42,7 @@ def main() -> None:
     setup.configure()
 
     from diffusion.evaluation import guidance_effect, sample_sets
-    from diffusion.evaluation.subject import Subject
+    from diffusion.evaluation.evaluated_run import Subject
     from diffusion.experiment import build, guidance, load
     from diffusion.metrics import small_image_scores
     from diffusion.workdir import results
@@ -83,4 +83,4 @@ def report(line: str) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

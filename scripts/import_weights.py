@@ -17,10 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import cli, setup
+from diffusion.runtime import command_line, setup
 
 FORMATS = ["diffusers", "improved_diffusion", "ddpm_tf"]
-CONFIG = cli.define_config("configs/cifar10.py")
+CONFIG = command_line.define_config("configs/cifar10.py")
 FROM = flags.DEFINE_enum("from", None, FORMATS, "whose format the file has (required)")
 FILE = flags.DEFINE_string("file", None, "file, folder, or prefix of a checkpoint (required)")
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the new run; by default runs/CONFIG_imported")
@@ -42,4 +42,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import cli
+from diffusion.runtime import command_line
 
 RUNS = flags.DEFINE_string("runs", "runs", "folder of runs; results are read at any depth below it")
 TABLE = flags.DEFINE_list("table", [], "names of the tables, separated by commas; by default all")
@@ -59,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

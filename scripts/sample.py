@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import cli, setup
+from diffusion.runtime import command_line, setup
 
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run to sample from (required)")
 N = flags.DEFINE_integer("n", 64, "number of images", lower_bound=1)
@@ -63,10 +63,10 @@ def main() -> None:
 
     from diffusion.commands import previews
     from diffusion.evaluation import sample_sets
-    from diffusion.evaluation.subject import Chain, Subject
+    from diffusion.evaluation.evaluated_run import Chain, Subject
     from diffusion.experiment import load
     from diffusion.metrics import image_set, samples
-    from diffusion.metrics.progress import counting
+    from diffusion.metrics.progress_bar import counting
 
     if STEPS.value and GRID.value is not None:
         raise ValueError(f"--steps={STEPS.value} and --grid={GRID.value} contradict each other; give one of them")
@@ -109,4 +109,4 @@ def report(line: str) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

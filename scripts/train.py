@@ -17,10 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from absl import flags
 
 from diffusion.distributed.initialize import Processes, initialized
-from diffusion.runtime import cli, setup
+from diffusion.runtime import command_line, setup
 from diffusion.runtime.signals import Stop
 
-CONFIG = cli.define_config("configs/digits.py")
+CONFIG = command_line.define_config("configs/digits.py")
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; by default runs/<config name>")
 PROFILE = flags.DEFINE_bool("profile", False, "trace a few steps into the run's folder, for TensorBoard or Perfetto")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "train as one of several processes; jax asks the cluster which")
@@ -53,4 +53,4 @@ def report(line: str) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

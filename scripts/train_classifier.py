@@ -15,10 +15,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import cli, setup
+from diffusion.runtime import command_line, setup
 from diffusion.runtime.signals import Stop
 
-CONFIG = cli.define_config("configs/digits.py:classifier")
+CONFIG = command_line.define_config("configs/digits.py:classifier")
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; by default runs/<config name>")
 
 
@@ -43,4 +43,4 @@ def report(line: str) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

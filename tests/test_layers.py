@@ -34,12 +34,12 @@ FEW = {"nets": ("core.types",), "data": ("core.types", "runtime.files")}
 """All that a folder may import: a network knows no process, a data source no config."""
 
 MATHS = ("core", "sampling")
-NAMES = ("config", "experiment", "commands", "runtime/cli", "runtime/setup", "published/recipes")
+NAMES = ("config", "experiment", "commands", "runtime/command_line", "runtime/setup", "published/recipes")
 """Where a string may be compared with a literal: everywhere else a choice arrives as a value."""
 
 CONFIGS = (
     "config",
-    "runtime/cli",
+    "runtime/command_line",
     "distributed",
     "workdir",
     "published",
@@ -72,7 +72,7 @@ OWNERS = {
     "ml_collections": CONFIGS,
     "torch": ("benchmarks/torch_baseline",),
     "diffusers": ("benchmarks/torch_baseline",),
-    "absl": ("runtime/cli",),
+    "absl": ("runtime/command_line",),
 }
 """Every library, and the modules or folders that may import it ("": all of them)."""
 
@@ -289,7 +289,14 @@ def imported_by(statement: str) -> set[str]:
 
 
 def test_light_modules_import_nothing_heavy():
-    light = ("config.validation", "published.recipes", "runtime.cli", "runtime.setup", "runtime.files", "workdir.run")
+    light = (
+        "config.validation",
+        "published.recipes",
+        "runtime.command_line",
+        "runtime.setup",
+        "runtime.files",
+        "workdir.run",
+    )
     light = "; ".join(f"import diffusion.{name}" for name in light)
     assert imported_by(light) & set(HEAVY) == set()
     assert imported_by("import diffusion") & {"numpy", "absl", "ml_collections"} == set()

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion.benchmarks.peak import product
+from diffusion.benchmarks.peak_flops import product
 from diffusion.benchmarks.worker import Workload
 from diffusion.commands.train import forward_flops
 from diffusion.config import files
@@ -23,7 +23,7 @@ from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import DTYPES, SAMPLERS
 from diffusion.metrics import features as inception
 from diffusion.nets.inception import SIZE, shapes
-from diffusion.runtime import text
+from diffusion.runtime import report_text
 from diffusion.sampling import loop
 from diffusion.training import loop as training
 
@@ -72,9 +72,9 @@ def noise_images(request: Mapping[str, Any]) -> Source:
 def facts(experiment: Experiment, state: Any, passes: float = 1.0) -> dict[str, Any]:
     """Parameters, floating-point operations and devices. `passes`: network evaluations per image in a unit of work."""
     return {
-        "parameters": text.count(state),
+        "parameters": report_text.count(state),
         "flop": passes * forward_flops(experiment),
-        "device": text.describe_devices(jax.devices()),
+        "device": report_text.describe_devices(jax.devices()),
     }
 
 
@@ -164,13 +164,13 @@ def features(request: Mapping[str, Any]) -> Workload:
         for _ in range(units):
             extract(images)
 
-    return Workload(run, {"flop": INCEPTION_FLOP, "device": text.describe_devices(jax.devices())})
+    return Workload(run, {"flop": INCEPTION_FLOP, "device": report_text.describe_devices(jax.devices())})
 
 
 def peak(request: Mapping[str, Any]) -> Workload:
     """The machine's matrix products, in the type of the network."""
     made = product(DTYPES[request["changes"].get("net.dtype", "float32")], request.get("product", 0))
-    device = {"device": text.describe_devices(jax.devices()), "platform": jax.default_backend()}
+    device = {"device": report_text.describe_devices(jax.devices()), "platform": jax.default_backend()}
     return made._replace(facts=made.facts | device)
 
 

@@ -13,16 +13,16 @@ from ml_collections import ConfigDict
 from diffusion.commands import previews, train
 from diffusion.commands.ablation_table import NOISE_SCALE
 from diffusion.config.ablation import RESULT, Cell, Grid, read
-from diffusion.config.config import config_hash
+from diffusion.config.config_values import config_hash
 from diffusion.distributed.sharding import make_mesh
-from diffusion.evaluation.subject import Subject
+from diffusion.evaluation.evaluated_run import Subject
 from diffusion.evaluation.summary import Summary, measure
 from diffusion.experiment import build, load
 from diffusion.experiment.registry import clips
 from diffusion.figures.grid import save
 from diffusion.runtime.files import write_json
+from diffusion.runtime.report_text import describe_devices, duration
 from diffusion.runtime.signals import Stop
-from diffusion.runtime.text import describe_devices, duration
 from diffusion.training.loop import Diverged
 from diffusion.workdir.run import nested, read_run, stamp
 

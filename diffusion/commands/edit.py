@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from diffusion.figures import grid
-from diffusion.figures.inputs import Inputs, Request
+from diffusion.figures.figure_inputs import Inputs, Request
 from diffusion.figures.style import SUFFIXES, save
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def inpaint(inputs: Inputs, options: Options, images: "LabelledImages") -> Resul
 
 def vary(inputs: Inputs, options: Options, images: "LabelledImages") -> Result:
     """Images noised up to step t and denoised. SDEdit, Algorithm 1."""
-    from diffusion.figures.variations import variations
+    from diffusion.figures.image_variations import variations
 
     fractions, run_sampler = _fractions(inputs, options), inputs.image_sampler
 

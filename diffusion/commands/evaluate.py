@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 from diffusion.data.source import Source
 from diffusion.evaluation import likelihood, protocol, sample_sets
 from diffusion.evaluation.bound import BOUND
+from diffusion.evaluation.evaluated_run import Chain, Subject, split
 from diffusion.evaluation.flow import FLOW
 from diffusion.evaluation.protocol import FULL
 from diffusion.evaluation.scores import INCEPTION, check_names, in_inception, in_small, network
-from diffusion.evaluation.subject import Chain, Subject, split
 from diffusion.experiment import build, load
 from diffusion.metrics import image_set, small_image_scores
 from diffusion.metrics.feature_pass import RealImages
 from diffusion.metrics.features import Extractor
 from diffusion.metrics.image_set import ImageSet
-from diffusion.metrics.progress import Counting
+from diffusion.metrics.progress_bar import Counting
 from diffusion.metrics.small_image_scores import SMALL
 from diffusion.workdir import results
 from diffusion.workdir.results import Result

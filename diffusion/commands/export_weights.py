@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from diffusion.commands.import_weights import beta, shapes
-from diffusion.config.config import flatten
+from diffusion.config.config_values import flatten
 from diffusion.convert import diffusers, name_mapping
 from diffusion.experiment import load as experiment
 from diffusion.experiment.registry import VP_SCHEDULES
-from diffusion.runtime import text
+from diffusion.runtime import report_text
 from diffusion.workdir.run import read_run
 
 
@@ -29,7 +29,9 @@ def export_run(folder: Path, out: Path, step: int | None, raw: bool, report: Cal
     contents = diffusers.configs(flatten(c), shapes(run), run.shape, beta(c))
     loaded, params, chosen = experiment.load(folder, run, step, raw)
     diffusers.write(out, {name: np.asarray(leaf) for name, leaf in name_mapping.flatten(params).items()}, contents)
-    report(f"weights     {'raw' if raw else 'averaged'} weights of step {chosen}, {text.count(params):,} parameters")
+    report(
+        f"weights     {'raw' if raw else 'averaged'} weights of step {chosen}, {report_text.count(params):,} parameters"
+    )
     report(f'use         DDPMPipeline.from_pretrained("{out}")(num_inference_steps={c.diffusion.T})')
     if loaded.net.classes:
         report("note        DDPMPipeline passes no labels: call pipeline.unet(x, t, class_labels=...) yourself")

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from diffusion.config.ranges import closest_name
+from diffusion.config.legal_values import closest_name
 from diffusion.core import respacing
 from diffusion.figures.catalogue import FIGURES, Inputs, Request
 from diffusion.figures.style import save

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion.config.config import flatten
+from diffusion.config.config_values import flatten
 from diffusion.config.files import ROOT, load
 from diffusion.convert import ddpm_tf, diffusers, improved_diffusion, name_mapping
 from diffusion.convert.foreign_weights import ForeignWeights, digest
@@ -19,7 +19,7 @@ from diffusion.convert.name_mapping import Tensors
 from diffusion.experiment import build
 from diffusion.experiment.registry import VP_SCHEDULES
 from diffusion.nets.net import Net
-from diffusion.runtime import text
+from diffusion.runtime import report_text
 from diffusion.runtime.files import write_json
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.run import Run, open_run, read_run
@@ -131,12 +131,14 @@ def import_run(
         params=_placed(raw, state.params),
         ema=_placed(ema, state.ema),
     )
-    open_run(folder, run, text.describe_devices(list(experiment.mesh.devices.flat)))
+    open_run(folder, run, report_text.describe_devices(list(experiment.mesh.devices.flat)))
     origin = {"from": kind, "file": path.name, "sha256": _digests(path), "tensors": len(weights.ema), "step": number}
     write_json(folder / "imported.json", origin)
     with closing(Checkpoints(folder / "checkpoints", about=read_run(folder).content)) as checkpoints:
         checkpoints.require(number, state)
-    report(f"weights     {path}: {len(weights.ema)} tensors, {text.count(state.ema):,} parameters, each used once")
+    report(
+        f"weights     {path}: {len(weights.ema)} tensors, {report_text.count(state.ema):,} parameters, each used once"
+    )
     if weights.unspecified:
         report(f"note        the file does not specify {weights.unspecified}: with wrong ones these weights give noise")
     report(f"note        step {number}; averaged and raw weights are {_sets(weights)}, the optimiser starts afresh")

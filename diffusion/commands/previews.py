@@ -13,8 +13,8 @@ from diffusion.core.elbo import bits_per_dim
 from diffusion.data.source import Source
 from diffusion.data.toy import SHAPE, to_points
 from diffusion.evaluation import protocol
-from diffusion.evaluation.budget import Budget
-from diffusion.evaluation.subject import Subject
+from diffusion.evaluation.compute_budget import Budget
+from diffusion.evaluation.evaluated_run import Subject
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import clips
 from diffusion.figures.grid import grid

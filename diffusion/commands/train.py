@@ -12,22 +12,22 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from diffusion.commands import out_of_memory, previews
+from diffusion.commands import memory_advice, previews
 from diffusion.config.validation import doubts, remarks, validate
 from diffusion.data.source import Source
 from diffusion.distributed.sharding import make_mesh
-from diffusion.evaluation.budget import Budget
-from diffusion.evaluation.subject import Subject
+from diffusion.evaluation.compute_budget import Budget
+from diffusion.evaluation.evaluated_run import Subject
 from diffusion.evaluation.summary import Summary, measure, write
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
 from diffusion.published.recipes import deviations
-from diffusion.runtime import text
+from diffusion.runtime import report_text
 from diffusion.runtime.signals import Stop
-from diffusion.training import actions, loop, memory, profiling
-from diffusion.training.actions import Action, Estimate, Report
+from diffusion.training import loop, memory, profiling
 from diffusion.training.feed import Feed
 from diffusion.training.log import Log
+from diffusion.training.periodic_actions import Action, Estimate, Report, draw, keep, keep_best, save
 from diffusion.training.progress import Progress
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir.checkpoint import shared
@@ -57,7 +57,7 @@ def run(config: ConfigDict, folder: Path, report: Report, stop: Stop | None = No
     since, stop, leads = time.monotonic(), stop or Stop(), jax.process_index() == 0
     report = report if leads else _silent
     mesh = make_mesh()
-    devices = text.describe_devices(list(mesh.devices.flat))
+    devices = report_text.describe_devices(list(mesh.devices.flat))
     source, held_out = build.sources(config)
     validate(config, size=source.shape[0])
     experiment = build.experiment(config, source.shape, source.classes, mesh)
@@ -92,7 +92,7 @@ def run(config: ConfigDict, folder: Path, report: Report, stop: Stop | None = No
         preview = previews.preview(experiment, held_out, budget, progress.report)
         log = Log(c.log_every, training.update.guard, writer, progress)
         periodic = periodic_actions(c, streams, writer, progress.report, stop, estimate, preview)
-        with memory.advised(partial(out_of_memory.out_of_memory, experiment, abstract)):
+        with memory.advised(partial(memory_advice.out_of_memory, experiment, abstract)):
             state = loop.train(training, state, log, periodic, (streams.rolling, streams.permanent), stop)
 
         subject = Subject(experiment, state.ema, folder, int(state.step), raw=False)
@@ -117,14 +117,14 @@ def periodic_actions(
 ) -> list[Action]:
     """What a run does beside its steps: each is a period of config.train and an action, performed in this order."""
     score = Estimate(estimate, writer, report, stop)
-    best = [Action(c.eval_every, actions.keep_best(streams.permanent, score, c.keep_every))] if c.keep_best else []
+    best = [Action(c.eval_every, keep_best(streams.permanent, score, c.keep_every))] if c.keep_best else []
     return [
-        Action(c.checkpoint_every, actions.save((streams.rolling, streams.permanent), c.steps), first=True),
+        Action(c.checkpoint_every, save((streams.rolling, streams.permanent), c.steps), first=True),
         Action(c.eval_every, score),
         *best,
-        Action(c.keep_every, actions.keep(streams.permanent, score, c.keep_every), last=False),
-        Action(c.sample_every, actions.draw(preview, lambda state: state.ema, "", writer, report, stop)),
-        Action(c.sample_every, actions.draw(preview, lambda state: state.params, "_raw", writer, _silent, stop)),
+        Action(c.keep_every, keep(streams.permanent, score, c.keep_every), last=False),
+        Action(c.sample_every, draw(preview, lambda state: state.ema, "", writer, report, stop)),
+        Action(c.sample_every, draw(preview, lambda state: state.params, "_raw", writer, _silent, stop)),
     ]
 
 
@@ -140,8 +140,9 @@ def describe(
         f"{height}x{width}x{channels}, {placement}",
         f"diffusion   {c.diffusion.schedule} schedule, T = {experiment.process.T}, predicts "
         f"{c.diffusion.parameterization}, {c.diffusion.variance} variance, objective {c.objective.name}",
-        f"network     {text.count(state.params):,} parameters, {text.quantity(forward, 'FLOP')} forward per image, "
-        f"about {text.quantity(3 * forward * c.train.batch_size, 'FLOP')} per step of {c.train.batch_size} images",
+        f"network     {report_text.count(state.params):,} parameters, {report_text.quantity(forward, 'FLOP')} forward "
+        f"per image, about {report_text.quantity(3 * forward * c.train.batch_size, 'FLOP')} per step of "
+        f"{c.train.batch_size} images",
         f"plan        {c.train.steps:,} steps, {c.train.steps * c.train.batch_size / source.size:.3g} epochs",
         *(f"not paper's {line}" for line in deviations(c)),
         *(f"WARNING     {line}" for line in doubts(c)),

@@ -12,11 +12,11 @@ from ml_collections import ConfigDict
 from diffusion.config.validation import validate
 from diffusion.distributed import sharding
 from diffusion.experiment import build, guidance
-from diffusion.runtime import text
+from diffusion.runtime import report_text
 from diffusion.runtime.signals import Stop
-from diffusion.training import actions, classifier, loop
-from diffusion.training.actions import Action
+from diffusion.training import classifier, loop, periodic_actions
 from diffusion.training.log import Log
+from diffusion.training.periodic_actions import Action
 from diffusion.training.progress import Progress
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.run import Run, lock, open_run
@@ -46,7 +46,7 @@ def run(config: ConfigDict, folder: Path, report: Callable[[str], None], stop: S
     with ExitStack() as stack:
         owner = Run(config, source.shape, source.classes)
         stack.enter_context(lock(folder))
-        existing = open_run(folder, owner, text.describe_devices(list(experiment.mesh.devices.flat)))
+        existing = open_run(folder, owner, report_text.describe_devices(list(experiment.mesh.devices.flat)))
         report(f"folder      {folder}" + (" (existing run)" if existing else ""))
         checkpoints = Checkpoints(folder / guidance.FOLDER, c.keep, about=owner.content)
         stack.callback(checkpoints.close)
@@ -57,13 +57,13 @@ def run(config: ConfigDict, folder: Path, report: Callable[[str], None], stop: S
             report(f"checkpoint  resumed from step {int(state.step)}")
         state = state or initial
         first = int(state.step)
-        report(f"network     {text.count(state.params):,} parameters, {source.classes} classes")
+        report(f"network     {report_text.count(state.params):,} parameters, {source.classes} classes")
 
         problem, update = guidance.problem(config, source.classes, experiment.process), experiment.update()
         training = loop.Training(problem, update, experiment.feed(source), c.steps, c.steps_per_dispatch)
         writer = stack.enter_context(closing(Writer(folder, first)))
         progress = stack.enter_context(closing(Progress(first, c.steps, c.batch_size, report, since)))
-        log, save = Log(c.log_every, update.guard, writer, progress), actions.save((checkpoints,), c.steps)
+        log, save = Log(c.log_every, update.guard, writer, progress), periodic_actions.save((checkpoints,), c.steps)
         periodic = [Action(c.checkpoint_every, save, first=True)]
         state = loop.train(training, state, log, periodic, (checkpoints,), stop)
         checkpoints.require(int(state.step), state)

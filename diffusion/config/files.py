@@ -10,8 +10,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion.config.config import flatten
-from diffusion.config.ranges import closest_name
+from diffusion.config.config_values import flatten
+from diffusion.config.legal_values import closest_name
 from diffusion.config.schema import CHOICES, KEYS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +41,7 @@ def load(name: str | Path) -> ConfigDict:
     config = call(path, "get_config", *([variant] if colon else []))
     if not isinstance(config, ConfigDict):
         raise ValueError(
-            f"{path}: get_config() must return a config; start from diffusion.config.config.default_config()"
+            f"{path}: get_config() must return a config; start from diffusion.config.config_values.default_config()"
         )
     config.lock()
     return config

@@ -4,8 +4,8 @@ Defaults suit a small experiment: the plain method with a network for small imag
 experiments state their values in configs/. `python scripts/train.py --explain` prints this table for any config.
 """
 
-from diffusion.config.key import Key, Role
-from diffusion.config.ranges import above, even, flag, from_zero, one_of, path, share, text, whole, wholes
+from diffusion.config.key_record import Key, Role
+from diffusion.config.legal_values import above, even, flag, from_zero, one_of, path, share, text, whole, wholes
 
 PAPERS = (
     *("cifar10", "celebahq256", "lsun_bedroom", "lsun_church", "lsun_cat"),

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from diffusion.config.config import flatten, lookup, unread
-from diffusion.config.ranges import closest_name
+from diffusion.config.config_values import flatten, lookup, unread
+from diffusion.config.legal_values import closest_name
 from diffusion.config.schema import KEYS
 from diffusion.core import respacing
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion.config.config import flatten
+from diffusion.config.config_values import flatten
 from diffusion.runtime.provenance import stamp
 from diffusion.runtime.signals import STOPPED, Stopped
 

@@ -12,7 +12,7 @@ from diffusion.core import respacing
 from diffusion.core.respacing import Grid
 from diffusion.core.types import Array, Image, Keys, Labels
 from diffusion.evaluation import protocol
-from diffusion.evaluation.subject import Split, Subject
+from diffusion.evaluation.evaluated_run import Split, Subject
 from diffusion.experiment.build import Experiment
 from diffusion.metrics import image_means
 from diffusion.metrics.array_file import ArrayFile

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion.config.config import config_hash
+from diffusion.config.config_values import config_hash
 from diffusion.core import respacing
-from diffusion.evaluation.subject import Chain, Subject
+from diffusion.evaluation.evaluated_run import Chain, Subject
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import clips
 from diffusion.runtime import provenance
-from diffusion.runtime.text import describe_devices
+from diffusion.runtime.report_text import describe_devices
 from diffusion.training.state import Params
 
 QUANTISATION = ("uint8 by rounding", "uint8 by truncation")

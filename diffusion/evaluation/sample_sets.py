@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 import diffusion
-from diffusion.config.config import config_hash
+from diffusion.config.config_values import config_hash
 from diffusion.config.validation import validate
 from diffusion.core import respacing
 from diffusion.core.types import Image, Keys, Labels
 from diffusion.evaluation import protocol
+from diffusion.evaluation.evaluated_run import Chain, Subject
 from diffusion.evaluation.protocol import STOCHASTIC
-from diffusion.evaluation.subject import Chain, Subject
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import SAMPLERS
-from diffusion.metrics import image_parts, samples
+from diffusion.metrics import image_set_parts, samples
 from diffusion.metrics.array_file import digest
 from diffusion.metrics.image_set import ImageSet
 from diffusion.workdir.run import Run
@@ -122,7 +122,7 @@ def draw(
     ValueError where another process draws the same set, and, when the images are read, where a part is not what it was.
     """
     drawn = partial(batches, subject, chain, n, batch_size)
-    return image_parts.draw(place(subject, chain), subject.experiment.shape, n, drawn, progress)
+    return image_set_parts.draw(place(subject, chain), subject.experiment.shape, n, drawn, progress)
 
 
 def batches(

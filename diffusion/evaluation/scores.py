@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from diffusion.config.ranges import closest_name
+from diffusion.config.legal_values import closest_name
 from diffusion.data.source import Source
 from diffusion.evaluation.protocol import FULL
 from diffusion.metrics import features, frechet, inception_score, kernel_distance
 from diffusion.metrics.feature_pass import Features, Layers, RealImages, of_real, one_pass
 from diffusion.metrics.features import Extractor
 from diffusion.metrics.image_set import ImageSet
+from diffusion.metrics.metric_result import Score
 from diffusion.metrics.precision_recall import precision_recall
-from diffusion.metrics.progress import Counting
-from diffusion.metrics.score import Score
+from diffusion.metrics.progress_bar import Counting
 from diffusion.metrics.small_image_scores import SMALL, Material
 from diffusion.workdir.results import Result
 

@@ -7,9 +7,9 @@ import numpy as np
 from diffusion.data.source import Source
 from diffusion.evaluation import likelihood, protocol, sample_sets, scores
 from diffusion.evaluation.bound import BOUND
-from diffusion.evaluation.budget import UNLIMITED, Budget
+from diffusion.evaluation.compute_budget import UNLIMITED, Budget
+from diffusion.evaluation.evaluated_run import Chain, Subject, split
 from diffusion.evaluation.protocol import FULL
-from diffusion.evaluation.subject import Chain, Subject, split
 from diffusion.metrics.image_set import ImageSet
 from diffusion.metrics.small_image_scores import fits
 from diffusion.workdir import results

@@ -40,7 +40,7 @@ from diffusion.sampling import inversion, loop
 from diffusion.training import feed
 from diffusion.training.feed import Feed
 from diffusion.training.health import Guard
-from diffusion.training.labels import hidden
+from diffusion.training.label_dropout import hidden
 from diffusion.training.state import Fresh, Params, TrainState, create, fresh
 from diffusion.training.step import Task, Update
 

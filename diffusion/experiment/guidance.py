@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from diffusion.config.config import flatten
+from diffusion.config.config_values import flatten
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process
 from diffusion.core.timesteps import uniform

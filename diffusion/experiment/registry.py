@@ -22,7 +22,7 @@ from diffusion.core.variance import Variance
 from diffusion.data import cifar10, digits, folder, mnist, tfds, toy
 from diffusion.data.source import Source
 from diffusion.distributed import sharding
-from diffusion.nets.convention import IMPROVED, ORIGINAL, Convention
+from diffusion.nets.code_convention import IMPROVED, ORIGINAL, Convention
 from diffusion.nets.cpu.layers import faster_layers
 from diffusion.nets.mlp import MLP
 from diffusion.nets.net import Net

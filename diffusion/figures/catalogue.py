@@ -9,10 +9,12 @@ from diffusion.core import respacing, schedules
 from diffusion.figures.alpha_bar import alpha_bar
 from diffusion.figures.animation import animation
 from diffusion.figures.arrays import figure_data
-from diffusion.figures.forks import forks
+from diffusion.figures.bound_terms import terms
+from diffusion.figures.figure_inputs import Inputs, Request
+from diffusion.figures.forked_chains import forks
 from diffusion.figures.guidance import guidance
+from diffusion.figures.image_variations import variations
 from diffusion.figures.inpainting import inpainting
-from diffusion.figures.inputs import Inputs, Request
 from diffusion.figures.interpolation import interpolation
 from diffusion.figures.loss import loss
 from diffusion.figures.marginals import marginals
@@ -20,15 +22,13 @@ from diffusion.figures.neighbours import neighbours
 from diffusion.figures.panel import panel, square
 from diffusion.figures.posterior_variance import posterior_variance
 from diffusion.figures.progressive import progressive
+from diffusion.figures.quality_by_steps import steps
 from diffusion.figures.rate_distortion import rate_distortion
 from diffusion.figures.reverse_conditional import EXAMPLE, TIME, VALUE, reverse_conditional
 from diffusion.figures.samplers import samplers
 from diffusion.figures.score_field import arrow_origins, score_field
-from diffusion.figures.steps import steps
 from diffusion.figures.style import SUFFIXES
-from diffusion.figures.terms import terms
 from diffusion.figures.trajectories import trajectories
-from diffusion.figures.variations import variations
 from diffusion.metrics import rate_distortion as compression
 
 __all__ = ["FIGURES", "FigureSpec", "Inputs", "Request"]

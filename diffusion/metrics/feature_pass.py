@@ -12,7 +12,7 @@ from diffusion.metrics.array_file import ArrayFile
 from diffusion.metrics.features import Extractor
 from diffusion.metrics.frechet import Moments, Stream
 from diffusion.metrics.image_set import ImageSet, at_once
-from diffusion.metrics.progress import Counting
+from diffusion.metrics.progress_bar import Counting
 from diffusion.runtime.files import cache_folder
 
 CHUNK = 1000

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffusion.metrics.vectors import checked, slices
+from diffusion.metrics.feature_vectors import checked, slices
 
 
 class Moments(NamedTuple):

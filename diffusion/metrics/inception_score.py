@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from diffusion.metrics.vectors import checked, slices
+from diffusion.metrics.feature_vectors import checked, slices
 
 
 def inception_score(logits: np.ndarray, splits: int = 10) -> tuple[float, float]:

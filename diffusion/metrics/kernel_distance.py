@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from diffusion.metrics.vectors import pair
+from diffusion.metrics.feature_vectors import pair
 
 
 def kid(a: np.ndarray, b: np.ndarray, subsets: int = 100, size: int = 1000, seed: int = 0) -> tuple[float, float]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffusion.metrics.vectors import Block, blocks, origin, pair, rounding, slices, squared
+from diffusion.metrics.feature_vectors import Block, blocks, origin, pair, rounding, slices, squared
 
 QUANTILE = 0.05
 """Of the distances of held-out images: samples that are closer to a training image are counted."""

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from diffusion.metrics.feature_vectors import Block, blocks, origin, pair, rounding, squared
 from diffusion.metrics.neighbours import nearest
-from diffusion.metrics.vectors import Block, blocks, origin, pair, rounding, squared
 
 CHUNK = 512
 """Pairs that are compared exactly at a time."""

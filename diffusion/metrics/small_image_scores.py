@@ -7,7 +7,7 @@ import numpy as np
 
 from diffusion.data.source import Source
 from diffusion.metrics import frechet, neighbours
-from diffusion.metrics.score import Score
+from diffusion.metrics.metric_result import Score
 from diffusion.metrics.small_image_classifier import MOST, classifier, features, slug
 
 SIDE = 32

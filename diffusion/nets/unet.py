@@ -17,7 +17,7 @@ from diffusion.nets.blocks import (
     dense,
     group_norm,
 )
-from diffusion.nets.convention import ORIGINAL, Convention
+from diffusion.nets.code_convention import ORIGINAL, Convention
 from diffusion.nets.net import Net
 
 

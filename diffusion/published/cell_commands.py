@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from diffusion.published.cells import Experiment, Measure, Table
-from diffusion.published.eligibility import StoredResult, count, run_differences
-from diffusion.published.filling import Comparison
+from diffusion.published.eligible_runs import StoredResult, count, run_differences
+from diffusion.published.fill_cells import Comparison
 
 
 def train(experiment: Experiment, folder: Path) -> str:

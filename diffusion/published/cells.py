@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from diffusion.config.config import flatten
+from diffusion.config.config_values import flatten
 from diffusion.config.files import load
 from diffusion.workdir.results import Result
 

@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from diffusion.config.config import flatten
+from diffusion.config.config_values import flatten
 from diffusion.published import text_tables
 from diffusion.published.cells import Cell, Table
-from diffusion.published.filling import Comparison, Reading
+from diffusion.published.fill_cells import Comparison, Reading
 from diffusion.published.text_tables import BLANK, TextTable
 
 LEGEND = (

@@ -7,7 +7,7 @@ The files state each hyper-parameter with its place in the paper: Ho, Jain and A
 from functools import cache
 from typing import Any
 
-from diffusion.config.config import Config, flatten, unread
+from diffusion.config.config_values import Config, flatten, unread
 from diffusion.config.files import ROOT, load
 from diffusion.config.schema import KEYS, PAPERS, RESUMABLE
 

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from diffusion.training import health
-from diffusion.training.actions import tolerant
 from diffusion.training.health import Guard
+from diffusion.training.periodic_actions import tolerant
 from diffusion.training.progress import Progress
 from diffusion.training.state import TrainState
 from diffusion.training.step import HEALTH, Metrics

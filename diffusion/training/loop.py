@@ -9,9 +9,9 @@ import jax
 from diffusion.distributed import sharding
 from diffusion.runtime.signals import Stop, Stopped
 from diffusion.training import memory
-from diffusion.training.actions import Action, Moment, due, perform
 from diffusion.training.feed import Feed
 from diffusion.training.log import Diverged, Log
+from diffusion.training.periodic_actions import Action, Moment, due, perform
 from diffusion.training.state import TrainState
 from diffusion.training.step import Metrics, Trainable, Update, train_steps
 from diffusion.workdir.checkpoint import Checkpoints

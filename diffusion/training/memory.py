@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion.runtime.text import quantity, size
+from diffusion.runtime.report_text import quantity, size
 from diffusion.training.state import Params, TrainState
 from diffusion.training.step import Task, loss
 

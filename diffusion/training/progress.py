@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from diffusion.runtime import text
+from diffusion.runtime import report_text
 
 TIMED_DISPATCHES = 3
 """Dispatches after the first (which compiles) that give the first estimate of the remaining time."""
@@ -39,13 +39,13 @@ class Progress:
         if self._dispatches == 1:
             jax.block_until_ready(result)
             now = time.monotonic()
-            self.report(f"first step  after {text.duration(now - self._start)}, compilation included")
+            self.report(f"first step  after {report_text.duration(now - self._start)}, compilation included")
             self._mark = (step, now)
         elif self._dispatches == 1 + TIMED_DISPATCHES:
             jax.block_until_ready(result)
             left = self._measure()
-            self.report(f"speed       {self.images_per_second:.3g} images/s, about {text.duration(left)} left")
-            for line in text.too_long(left, jax.default_backend()):
+            self.report(f"speed       {self.images_per_second:.3g} images/s, about {report_text.duration(left)} left")
+            for line in report_text.too_long(left, jax.default_backend()):
                 self.report(line)
 
     def show(self, step: int, loss: float) -> None:
@@ -55,7 +55,7 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix_str(f"loss {loss:.4f}, {speed}")
         else:
-            self._print(f"step {step}/{self._last}  loss {loss:.4f}  {speed}  {text.duration(left)} left")
+            self._print(f"step {step}/{self._last}  loss {loss:.4f}  {speed}  {report_text.duration(left)} left")
 
     def report(self, line: str) -> None:
         """Prints a line without breaking the bar."""

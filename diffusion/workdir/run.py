@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 import diffusion
-from diffusion.config.config import config_hash, differences, flatten, restore, unread
+from diffusion.config.config_values import config_hash, differences, flatten, restore, unread
 from diffusion.config.schema import RESUMABLE
 from diffusion.runtime.errors import reason
 from diffusion.runtime.files import write_json

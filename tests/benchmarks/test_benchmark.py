@@ -23,7 +23,7 @@ from diffusion.benchmarks import (
     worker,
 )
 from diffusion.benchmarks.timing import Timing
-from diffusion.benchmarks.torch_baseline import modes
+from diffusion.benchmarks.torch_baseline import compile_modes
 from diffusion.config import validation
 from diffusion.data.digits import digits
 from diffusion.distributed import sharding
@@ -226,16 +226,16 @@ def test_the_mode_of_the_baseline_is_chosen_by_ratios(monkeypatch):
     def call(made):
         clock[0] += slow[0] * costs[made if isinstance(made, str) else None]
 
-    monkeypatch.setattr(modes, "torch", lambda: fake)
-    monkeypatch.setattr(modes.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(compile_modes, "torch", lambda: fake)
+    monkeypatch.setattr(compile_modes.time, "perf_counter", lambda: clock[0])
     plain = lambda: None  # noqa: E731
     tried = ("eager", "max-autotune", "max-autotune-no-cudagraphs", "default")
-    made, name, found = modes.fastest(plain, tried, call)
+    made, name, found = compile_modes.fastest(plain, tried, call)
     assert (made, name) == ("max-autotune", "max-autotune")
     assert found["max-autotune"] == 20.0 and found["default"] == 4.0 and "no such mode" in found[tried[2]]
-    assert modes.fastest(plain, ("eager", "default"), call)[:2] == (plain, "eager")
+    assert compile_modes.fastest(plain, ("eager", "default"), call)[:2] == (plain, "eager")
     compilations.clear()  # the best one is made anew where a failure came after it
-    assert modes.fastest(plain, tried[:3], call)[:2] == ("max-autotune", "max-autotune")
+    assert compile_modes.fastest(plain, tried[:3], call)[:2] == ("max-autotune", "max-autotune")
     assert compilations == [*tried[1:3], "max-autotune"]
 
 

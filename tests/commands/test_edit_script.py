@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusion.config.config import default_config
+from diffusion.config import default_config
 from diffusion.core.respacing import parse
 from diffusion.data.digits import digits
 from diffusion.data.source import in_memory
@@ -21,10 +21,10 @@ from diffusion.experiment import build
 from diffusion.figures.arrays import edits, user_images
 from diffusion.figures.arrays.run_sampler import RunSampler
 from diffusion.figures.arrays.user_images import LabelledImages
+from diffusion.figures.image_variations import variations
 from diffusion.figures.inpainting import HIDDEN, inpainting
 from diffusion.figures.panel import layout
 from diffusion.figures.roundtrip import roundtrip
-from diffusion.figures.variations import variations
 from diffusion.nets.unet import UNet
 from diffusion.workdir.run import Run, open_run
 from diffusion.workdir.run_checkpoints import RunCheckpoints
@@ -309,7 +309,7 @@ for args in json.load(sys.stdin):
         flags.FLAGS[name].unparse()
     with contextlib.redirect_stderr(said):
         try:
-            module.cli.run(module.main, ["edit.py", *args])
+            module.command_line.run(module.main, ["edit.py", *args])
         except SystemExit as end:
             status = end.code
     print(json.dumps([status, said.getvalue()]))

@@ -16,15 +16,15 @@ import pytest
 from absl import flags
 from ml_collections import ConfigDict
 
-from diffusion.config.config import config_hash, default_config, differences, flatten, lookup, restore
+from diffusion.config.config_values import config_hash, default_config, differences, flatten, lookup, restore
 from diffusion.config.files import load, title
-from diffusion.config.key import Role
-from diffusion.config.ranges import closest_name
+from diffusion.config.key_record import Role
+from diffusion.config.legal_values import closest_name
 from diffusion.config.schema import ADDED, CHOICES, FLOW_SCHEDULES, KEYS, PAPERS, RESUMABLE, VE_SCHEDULES, VP_SCHEDULES
 from diffusion.config.validation import NO_EFFECT, RULES, SIGNAL_ENDS, remarks, validate
 from diffusion.published import recipes
 from diffusion.published.recipes import deviations
-from diffusion.runtime import cli
+from diffusion.runtime import command_line
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
@@ -377,7 +377,7 @@ def test_variants_that_do_not_exist():
 
 
 def test_another_schedule_over_a_variant_is_an_experiment():
-    flag = cli.ConfigFlag("configs/digits.py")
+    flag = command_line.ConfigFlag("configs/digits.py")
     flag.parse("train.py", ["--config=configs/digits.py:ve", "--config.diffusion.schedule=linear"])
     assert flag.value.diffusion.schedule == "linear" and flag.name == "digits_ve"
     assert remarks(flag.value) == ["diffusion.sigma_T = 10.0 has no effect where diffusion.schedule is 'linear'"]
@@ -591,8 +591,8 @@ sys.path.insert(0, {root!r})
 
 from absl import flags
 
-from diffusion.runtime import cli
-from diffusion.config.config import flatten
+from diffusion.runtime import command_line as cli
+from diffusion.config.config_values import flatten
 
 CONFIG = cli.define_config("configs/digits.py")
 NUMBER = flags.DEFINE_integer("number", 1, "which way to end")
@@ -702,7 +702,7 @@ FAULTY_FILES = (
 
 @pytest.mark.parametrize(("text", "expected"), FAULTY_FILES, ids=range(len(FAULTY_FILES)))
 def test_faulty_config_file_names_its_line(tmp_path, text, expected):
-    start = "from diffusion.config.config import default_config\ndef get_config():\n    c = default_config()\n"
+    start = "from diffusion.config.config_values import default_config\ndef get_config():\n    c = default_config()\n"
     path = tmp_path / "faulty.py"
     path.write_text(text.replace("{start}", start))
     with pytest.raises(ValueError) as caught:
@@ -742,7 +742,7 @@ def test_overrides_in_every_spelling(script):
 
 def overridden(key: str, text: str) -> ConfigDict:
     """The default config with one override, as the command line reads it."""
-    flag = cli.ConfigFlag(None)
+    flag = command_line.ConfigFlag(None)
     assert flag.parse("script.py", [f"--config.{key}={text}"]) == []
     return flag.value
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from diffusion.config.config import default_config
+from diffusion.config import default_config
 from diffusion.config.files import load
 from diffusion.config.validation import doubts
 

@@ -156,7 +156,7 @@ SCHEDULER = {
 
 
 def test_published_files_say_what_the_published_configs_say():
-    from diffusion.config.config import flatten
+    from diffusion.config.config_values import flatten
     from diffusion.config.files import ROOT, load
 
     published = (("cifar10", CIFAR10, "fixed_large", 32), ("celebahq256", FACES, "fixed_small", 256))
@@ -223,7 +223,7 @@ def test_a_diffusion_that_is_not_ours_is_refused(change, line):
 
 
 def base(**changes):
-    from diffusion.config.config import flatten
+    from diffusion.config.config_values import flatten
     from diffusion.config.files import ROOT, load
 
     return flatten(load(ROOT / "configs" / "cifar10.py")) | {

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffusion.config.config import default_config
+from diffusion.config import default_config
 from diffusion.core import schedules
 from diffusion.core.elbo import bits_per_dim
 from diffusion.core.flow_likelihood import exact, hutchinson, log_prob, nll
@@ -13,8 +13,8 @@ from diffusion.core.process import ve, vp
 from diffusion.core.types import fold
 from diffusion.data.source import in_memory
 from diffusion.evaluation import flow, likelihood
+from diffusion.evaluation.evaluated_run import Subject, split
 from diffusion.evaluation.flow import FLOW
-from diffusion.evaluation.subject import Subject, split
 from diffusion.experiment import build
 from diffusion.sampling.loop import image_keys
 from diffusion.workdir import results

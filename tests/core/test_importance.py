@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from diffusion.config.config import default_config
+from diffusion.config import default_config
 from diffusion.config.schema import CHOICES
 from diffusion.config.validation import doubts, validate
 from diffusion.core import timesteps

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffusion.config.config import default_config
+from diffusion.config import default_config
 from diffusion.core import parameterization, variance, weighting
 from diffusion.core.denoiser import Diffusion
 from diffusion.core.gaussian import mean_dims

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffusion.config.config import default_config
+from diffusion.config import default_config
 from diffusion.config.validation import validate
 from diffusion.core import respacing, schedules
 from diffusion.core.process import vp

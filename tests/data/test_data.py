@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffusion.config.config import default_config
+from diffusion.config import default_config
 from diffusion.data import digits as digits_module
 from diffusion.data import pipeline
 from diffusion.data.digits import digits

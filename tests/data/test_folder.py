@@ -266,7 +266,7 @@ def test_a_central_square_is_cut_out_before_resizing(tmp_path, write):
 
 
 def test_the_config_crops_images_of_a_folder(tmp_path, write):
-    from diffusion.config.config import default_config
+    from diffusion.config import default_config
     from diffusion.experiment import build
 
     pixels = np.random.default_rng(4).integers(0, 256, (22, 18, 3)).astype(np.uint8)

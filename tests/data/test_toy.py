@@ -22,7 +22,7 @@ from diffusion.core.respacing import parse
 from diffusion.data import toy
 from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build, registry
-from diffusion.figures import catalogue, inputs
+from diffusion.figures import catalogue, figure_inputs
 from diffusion.figures.animation import SIDE, animation
 from diffusion.figures.arrays import point_samples
 from diffusion.figures.arrays.run_sampler import RunSampler
@@ -392,7 +392,7 @@ def test_an_animation_is_a_gif_of_its_frames(tmp_path):
 
 @pytest.mark.slow
 def test_every_figure_of_points_is_drawn(tmp_path, run_sampler):
-    asked = inputs.Inputs(inputs.Request(tmp_path, n=20))
+    asked = figure_inputs.Inputs(figure_inputs.Request(tmp_path, n=20))
     asked.__dict__["_run_sampler"] = run_sampler
     asked.__dict__["run"] = Run(run_sampler.experiment.config, toy.SHAPE, 8)
     for name in ("marginals", "trajectories", "score_field", "animation"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from diffusion.config.config import default_config
+from diffusion.config import default_config
 from diffusion.distributed.initialize import Processes, differing, initialized
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +42,7 @@ def test_one_process_starts_nothing(tmp_path, processes):
 ADDRESSES = """
 import sys
 from pathlib import Path
-from diffusion.config.config import default_config
+from diffusion.config import default_config
 from diffusion.distributed.initialize import Processes, initialized
 for values in ((), ("a:1", 2), ("a", 2, 0), ("a:b", 2, 0), ("a:1", 2, 2)):
     try:

@@ -4,12 +4,12 @@ import jax
 import numpy as np
 
 from diffusion.commands import train
-from diffusion.config.config import default_config
+from diffusion.config import default_config
 from diffusion.data.digits import digits
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import summary
-from diffusion.evaluation.budget import UNLIMITED, Budget
-from diffusion.evaluation.subject import Subject
+from diffusion.evaluation.compute_budget import UNLIMITED, Budget
+from diffusion.evaluation.evaluated_run import Subject
 from diffusion.experiment import build
 from tests.support.networks import TwoConvolutions, using
 

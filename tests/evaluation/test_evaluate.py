@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from diffusion.commands import evaluate
-from diffusion.config.config import default_config
+from diffusion.config import default_config
 from diffusion.core import elbo, gaussian, parameterization, schedules, variance
 from diffusion.core.denoiser import Diffusion
 from diffusion.core.process import vp
@@ -25,8 +25,8 @@ from diffusion.data.source import Source, in_memory
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import protocol, sample_sets, scores, summary
 from diffusion.evaluation.bound import BOUND
+from diffusion.evaluation.evaluated_run import Chain, Subject, split
 from diffusion.evaluation.likelihood import measure
-from diffusion.evaluation.subject import Chain, Subject, split
 from diffusion.experiment import build, load
 from diffusion.metrics import feature_pass, frechet, image_means, image_set, rate_distortion, small_image_scores
 from diffusion.metrics.feature_pass import RealImages

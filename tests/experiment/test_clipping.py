@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffusion.config.config import default_config
+from diffusion.config import default_config
 from diffusion.core.denoiser import reverse
 from diffusion.experiment import build
 from diffusion.experiment.registry import clips

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffusion.config.config import default_config
+from diffusion.config import default_config
 from diffusion.config.schema import CHOICES
 from diffusion.core import respacing, schedules, variance
 from diffusion.core.denoiser import Diffusion, interpret

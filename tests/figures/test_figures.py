@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusion.config.config import default_config
+from diffusion.config import default_config
 from diffusion.core import schedules
 from diffusion.core.respacing import parse
 from diffusion.data.digits import digits
@@ -25,17 +25,17 @@ from diffusion.figures.alpha_bar import alpha_bar
 from diffusion.figures.arrays import edits, figure_data
 from diffusion.figures.arrays.run_sampler import RunSampler, nearest_images
 from diffusion.figures.arrays.user_images import random_pairs
-from diffusion.figures.forks import forks
+from diffusion.figures.bound_terms import terms
+from diffusion.figures.forked_chains import forks
 from diffusion.figures.interpolation import interpolation
 from diffusion.figures.loss import QUARTILES, loss
 from diffusion.figures.neighbours import neighbours
 from diffusion.figures.panel import layout, panel, square
 from diffusion.figures.posterior_variance import posterior_variance, ratio
 from diffusion.figures.progressive import progressive
+from diffusion.figures.quality_by_steps import steps
 from diffusion.figures.rate_distortion import rate_distortion
 from diffusion.figures.reverse_conditional import EXAMPLE, reverse_conditional
-from diffusion.figures.steps import steps
-from diffusion.figures.terms import terms
 from diffusion.runtime import files
 from diffusion.workdir import results, run
 from diffusion.workdir.results import Result

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from diffusion.metrics import frechet, vectors
+from diffusion.metrics import feature_vectors, frechet
 from diffusion.metrics.frechet import Moments, Stream, distance, moments
 
 
@@ -148,7 +148,7 @@ def test_stream_is_the_batch_however_it_is_cut_and_ordered(rng, size, level):
 def test_stream_cuts_long_parts_itself(rng, monkeypatch):
     x = features(rng, 100, 4)
     expected = moments(x)
-    monkeypatch.setattr(vectors, "ROWS", 9)
+    monkeypatch.setattr(feature_vectors, "ROWS", 9)
     assert_close(moments(x), expected)
 
 

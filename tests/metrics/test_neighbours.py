@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from diffusion.data.digits import digits as load_digits
-from diffusion.metrics import vectors
+from diffusion.metrics import feature_vectors
 from diffusion.metrics.neighbours import Memorisation, memorisation, nearest
 
 
@@ -12,7 +12,7 @@ from diffusion.metrics.neighbours import Memorisation, memorisation, nearest
 def rows(request, monkeypatch):
     """Sets as whole blocks, and cut into blocks of 7."""
     if request.param:
-        monkeypatch.setattr(vectors, "ROWS", request.param)
+        monkeypatch.setattr(feature_vectors, "ROWS", request.param)
     return request.param
 
 
@@ -88,22 +88,22 @@ def test_neighbours_within_distant_clusters_are_found(rng):
 def test_rounding_is_bounded(rng, d, scale):
     """The bound that candidates are excluded by holds, and is not idle: within a factor of 500 of the worst case."""
     x, y = np.abs(rng.normal(size=(2, 100, d))).reshape(2, 50, 2, d) * scale
-    (a,), (b,) = (vectors.blocks(z.reshape(100, d), np.zeros(d)) for z in (x, y))
+    (a,), (b,) = (feature_vectors.blocks(z.reshape(100, d), np.zeros(d)) for z in (x, y))
     size = a.squares[:, None] + b.squares
-    exact = vectors.squared(x.reshape(100, 1, d), y.reshape(1, 100, d))
+    exact = feature_vectors.squared(x.reshape(100, 1, d), y.reshape(1, 100, d))
     error = np.abs((size - 2 * a.x @ b.x.T) - exact) / size
-    assert vectors.rounding(d) / 500 < error.max() < vectors.rounding(d) / 2
+    assert feature_vectors.rounding(d) / 500 < error.max() < feature_vectors.rounding(d) / 2
 
 
 def test_neighbours_do_not_depend_on_how_sets_are_cut(rng, monkeypatch):
     x, y = rng.normal(size=(2, 50, 4))
     whole = nearest(x, y, 3)
     for size in (1, 3, 50):
-        monkeypatch.setattr(vectors, "ROWS", size)
+        monkeypatch.setattr(feature_vectors, "ROWS", size)
         for a, b in zip(nearest(x, y, 3), whole, strict=True):
             np.testing.assert_array_equal(a, b)
-    monkeypatch.setattr(vectors, "BYTES", 100)  # 3 vectors of 32 bytes
-    assert vectors.slices(y)[0] == slice(0, 3)
+    monkeypatch.setattr(feature_vectors, "BYTES", 100)  # 3 vectors of 32 bytes
+    assert feature_vectors.slices(y)[0] == slice(0, 3)
     np.testing.assert_array_equal(nearest(x, y, 3)[0], whole[0])
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import sample_sets
-from diffusion.evaluation.subject import Chain, Subject
+from diffusion.evaluation.evaluated_run import Chain, Subject
 from diffusion.experiment import build
 from diffusion.metrics import image_set, samples
 from diffusion.metrics.image_set import ImageSet

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp, softmax
 
-from diffusion.metrics import frechet, precision_recall, vectors
+from diffusion.metrics import feature_vectors, frechet, precision_recall
 from diffusion.metrics.inception_score import inception_score
 from diffusion.metrics.kernel_distance import kid, unbiased_mmd
 from diffusion.metrics.precision_recall import covered, radii
@@ -19,7 +19,7 @@ from diffusion.metrics.precision_recall import covered, radii
 def rows(request, monkeypatch):
     """Sets as whole blocks, and cut into blocks of 7."""
     if request.param:
-        monkeypatch.setattr(vectors, "ROWS", request.param)
+        monkeypatch.setattr(feature_vectors, "ROWS", request.param)
     return request.param
 
 
@@ -223,7 +223,7 @@ def test_two_distant_clusters_keep_theirs(rng):
 
 
 def test_memory_does_not_grow_with_the_square_of_the_vectors(rng, monkeypatch):
-    monkeypatch.setattr(vectors, "ROWS", 100)
+    monkeypatch.setattr(feature_vectors, "ROWS", 100)
     real, fake = rng.normal(size=(2, 1500, 4))
     tracemalloc.start()
     precision_recall.precision_recall(real, fake)

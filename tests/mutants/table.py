@@ -227,24 +227,24 @@ MUTANTS = (
         "labels taken for 0..k-1",
     ),
     Mutant(
-        "diffusion/metrics/image_parts.py",
+        "diffusion/metrics/image_set_parts.py",
         "if pixels.shape != (part.stop - part.start, *shape):",
         "if False:",
-        ("tests/metrics/test_image_parts.py",),
+        ("tests/metrics/test_image_set_parts.py",),
         "lengths of parts are not checked",
     ),
     Mutant(
-        "diffusion/metrics/image_parts.py",
+        "diffusion/metrics/image_set_parts.py",
         'with exclusive(folder / "lock", str(folder), "wait until it ends, then run this again", remove=True):',
         "if True:",
-        ("tests/metrics/test_image_parts.py",),
+        ("tests/metrics/test_image_set_parts.py",),
         "two processes draw one set",
     ),
     Mutant(
         "diffusion/metrics/image_set.py",
         "        if done < self.n:\n",
         "        if False:\n",
-        ("tests/metrics/test_image_parts.py",),
+        ("tests/metrics/test_image_set_parts.py",),
         "a set that lacks images is accepted",
     ),
     Mutant(
@@ -297,7 +297,7 @@ MUTANTS = (
         "Adam's eps stands inside the root",
     ),
     Mutant(
-        "diffusion/training/actions.py",
+        "diffusion/training/periodic_actions.py",
         'name = f"step_{moment.step:07d}{suffix}"\n        if moment.resumed and shared(writer.has_grid(name)):',
         'name = f"step_{moment.step:07d}{suffix}"\n        if moment.resumed:',
         ("tests/runtime/test_preemption.py::test_a_stopped_run_goes_on_as_if_nothing_had_been",),

@@ -15,7 +15,7 @@ from flax.errors import InvalidRngError
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from diffusion.nets.blocks import AttentionBlock, Downsample, ResBlock, Upsample, group_norm, groups
-from diffusion.nets.convention import IMPROVED, ORIGINAL
+from diffusion.nets.code_convention import IMPROVED, ORIGINAL
 from diffusion.nets.cpu.layers import faster_layers
 from diffusion.nets.embedding import cosine_first, time_embedding
 from diffusion.nets.unet import UNet

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from diffusion.commands.import_weights import beta
-from diffusion.config.config import default_config, flatten
+from diffusion.config.config_values import default_config, flatten
 from diffusion.config.files import ROOT, load
 from diffusion.convert import diffusers, improved_diffusion, name_mapping
 from diffusion.core.denoiser import from_network, reverse
 from diffusion.core.process import vp
 from diffusion.experiment.registry import PARAMETERIZATIONS, VARIANCES, VP_SCHEDULES
-from diffusion.nets.convention import IMPROVED, ORIGINAL
+from diffusion.nets.code_convention import IMPROVED, ORIGINAL
 from diffusion.nets.unet import UNet
 from tests.support.naming import made_up
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from diffusion.config.config import config_hash
-from diffusion.published import all_tables, cell_commands, milestones
-from diffusion.runtime import cli
+from diffusion.config.config_values import config_hash
+from diffusion.published import all_tables, cell_commands, training_milestones
+from diffusion.runtime import command_line
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = {table.name: table for table in all_tables.tables()}
@@ -131,10 +131,10 @@ def test_values_are_those_of_the_paper(name):
 
 
 def test_milestones_are_those_of_the_independent_run():
-    assert milestones.LOSS == (
+    assert training_milestones.LOSS == (
         (46_800, 0.0295), (93_600, 0.0293), (187_200, 0.0291), (421_200, 0.0284), (795_600, 0.0277)
     )  # fmt: skip
-    assert milestones.FID == (
+    assert training_milestones.FID == (
         (46_800, 9.162), (93_600, 5.778), (187_200, 4.083), (421_200, 3.310), (795_600, 3.188)
     )  # fmt: skip
 
@@ -160,7 +160,7 @@ def test_every_cell_names_a_config_and_a_command(name):
         measure, place = cell.measure, (name, row.label, column)
         experiment = measure.experiment
         command, script, *flags = shlex.split(cell_commands.train(experiment, Path("runs/x")))
-        flag = cli.ConfigFlag("")
+        flag = command_line.ConfigFlag("")
         assert (command, script) == ("python", "scripts/train.py"), place
         assert flag.parse(script, flags) == ["--workdir=runs/x"], place
         config = flag.value

@@ -15,20 +15,20 @@ import numpy as np
 import pytest
 
 from diffusion.config import ablation, files
-from diffusion.config.config import config_hash, restore
+from diffusion.config.config_values import config_hash, restore
 from diffusion.config.schema import PAPERS
 from diffusion.config.validation import validate
 from diffusion.evaluation.protocol import QUANTISATION
 from diffusion.figures import style
-from diffusion.figures.milestones import band, milestones
+from diffusion.figures.training_milestones import band, milestones
 from diffusion.metrics import rate_distortion
 from diffusion.published import all_tables, cell_commands, comparison_table, ddpm, recipes
-from diffusion.published import milestones as published
+from diffusion.published import training_milestones as published
 from diffusion.published.cell_commands import commands
 from diffusion.published.cells import Cell, Experiment
-from diffusion.published.eligibility import run_differences, stored_results
-from diffusion.published.filling import compare
-from diffusion.runtime import cli
+from diffusion.published.eligible_runs import run_differences, stored_results
+from diffusion.published.fill_cells import compare
+from diffusion.runtime import command_line
 from diffusion.runtime.files import write_json
 from diffusion.workdir import manifest, results
 from diffusion.workdir.results import Result
@@ -551,7 +551,7 @@ def test_commands_are_those_of_the_cells(tmp_path):
     assert len({tuple(line) for line in lines}) == len(lines)
     trained = {}
     for line in (line for line in lines if line[1] == "scripts/train.py"):
-        flag = cli.ConfigFlag("")
+        flag = command_line.ConfigFlag("")
         (workdir,) = flag.parse(line[1], line[2:])
         folder, config = workdir.removeprefix("--workdir="), flag.value
         trained.setdefault(folder, []).append((config_hash(config), config.train.steps))

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from diffusion.config.config import default_config
+from diffusion.config import default_config
 from diffusion.data.digits import digits
 from diffusion.distributed import sharding
 from diffusion.experiment import build
@@ -347,7 +347,7 @@ def test_the_second_signal_ends_the_process_at_once(number, status):
 
 SCRIPT = """
 import time
-from diffusion.runtime import cli
+from diffusion.runtime import command_line as cli
 def main():
     print("ready", flush=True)
     time.sleep(60)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from diffusion.config.config import default_config
-from diffusion.figures.inputs import Inputs, Request
+from diffusion.config import default_config
+from diffusion.figures.figure_inputs import Inputs, Request
 from diffusion.runtime import setup
 from diffusion.workdir.run import Run, open_run, read_run
 

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion.config.config import default_config
+from diffusion.config import default_config
 from diffusion.workdir.run import Run, open_run, read_run
 from diffusion.workdir.run_checkpoints import RunCheckpoints
 from diffusion.workdir.writer import Writer

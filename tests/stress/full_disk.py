@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from diffusion.runtime import cli, setup
+from diffusion.runtime import command_line, setup
 from diffusion.workdir import manifest
 from tests.stress import kill
 
@@ -82,7 +82,7 @@ def train(disk: Path, full: bool, relieved: bool) -> tuple[str, list[str]]:
     """
     from diffusion.commands.train import run
 
-    flag = cli.ConfigFlag("configs/digits.py")
+    flag = command_line.ConfigFlag("configs/digits.py")
     flag.parse("full_disk.py", kill.SMALL[1:])
     config = flag.value
     said: list[str] = []

@@ -2,7 +2,7 @@
 
     python tests/stress/fuzz.py --configs=500 --data=121 --runs=24 --seed=0
 
-All goes through scripts/train.py's own main and cli.run, in one process. A config that passes validation is run for
+All goes through scripts/train.py's own main and command_line.run, in one process. A config that passes validation is run for
 real, to the end, if it is as small as the base is and `--runs` are not spent; else its data are read, its first batch
 is drawn, and its training step and its sampler are traced for the shapes that they would be compiled for
 (jax.eval_shape). Some commands name the folder of a finished run: a refused one must not have changed it. Data that can
@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from absl import flags
 
 from diffusion.data.download import DownloadError
-from diffusion.runtime import cli, setup
+from diffusion.runtime import command_line, setup
 from tests.stress import broken_data, overrides
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,7 +94,7 @@ class Fuzz:
         faulthandler.dump_traceback_later(self.limit, exit=True)
         try:
             with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said), warnings.catch_warnings():
-                cli.run(self.train.main, [sys.argv[0], *given])
+                command_line.run(self.train.main, [sys.argv[0], *given])
         except SystemExit as end:
             status, fault = end.code or 0, ""
         except BaseException:
@@ -156,7 +156,7 @@ class Fuzz:
 
     def _run(self, config: Any, *how: Any) -> Any:
         """In place of commands.train.run: that itself, or as much of it as can be had without compiling."""
-        from diffusion.config.config import flatten
+        from diffusion.config.config_values import flatten
 
         flat = flatten(config)
         small = all(flat[key] <= most for key, most in CHEAP.items()) and len(flat["net.multipliers"]) < 3

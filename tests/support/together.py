@@ -33,7 +33,7 @@ LIMIT = 240
 
 
 def config(rules="replicated"):
-    from diffusion.config.config import default_config
+    from diffusion.config import default_config
 
     made = default_config()
     made.update_from_flattened_dict({**SMALL, "train.sharding": rules})
@@ -96,7 +96,7 @@ def main(spec):
 
 
 if __name__ == "__main__":
-    from diffusion.runtime import cli
+    from diffusion.runtime import command_line
 
     given = json.loads(sys.argv[1])
-    cli.run(lambda: main(given), sys.argv[:1])
+    command_line.run(lambda: main(given), sys.argv[:1])

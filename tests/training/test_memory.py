@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from diffusion.commands import out_of_memory
-from diffusion.config.config import default_config
+from diffusion.commands import memory_advice
+from diffusion.config import default_config
 from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.training import memory
@@ -106,7 +106,7 @@ def test_the_line_of_an_experiment():
     ours = experiment(8, **{"train.accumulate": 2, "train.batch_size": 32})
     state = ours.create_state()
     jax.tree.map(lambda x: x.delete(), state)
-    now = out_of_memory.footprint(ours, state)
+    now = memory_advice.footprint(ours, state)
     assert 0 < now.remat_image < now.image and now.state > 2 * now.split_state
     assert (now.batch_size, now.devices, now.parts, now.split) == (32, 8, 2, False)
     line = memory.advise(now)
@@ -119,6 +119,6 @@ def test_the_line_of_a_network_without_remat_and_dtype():
     config = default_config()
     config.update_from_flattened_dict({"data.name": "toy:moons", "net.name": "mlp", "train.batch_size": 16})
     experiment = build.experiment(config, (1, 2, 1), 0, sharding.make_mesh(jax.devices()[:1]))
-    line = out_of_memory.out_of_memory(experiment, experiment.fresh().like)
+    line = memory_advice.out_of_memory(experiment, experiment.fresh().like)
     assert line.startswith("out of memory: a step of 16 images holds about ") and "train.accumulate=2" in line
     assert "remat" not in line and "dtype" not in line

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from diffusion.commands import previews
-from diffusion.config.config import default_config
+from diffusion.config import default_config
 from diffusion.core import parameterization, schedules, variance, weighting
 from diffusion.core.denoiser import Diffusion
 from diffusion.core.objective import Objective

@@ -9,14 +9,14 @@ import numpy as np
 import optax
 import pytest
 
-from diffusion.config.config import default_config
+from diffusion.config import default_config
 from diffusion.config.validation import validate
 from diffusion.core.timesteps import loss_second_moment
 from diffusion.data.digits import digits
 from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.nets.unet import UNet
-from diffusion.runtime import text
+from diffusion.runtime import report_text
 from diffusion.runtime.signals import Stop
 from diffusion.training import ema, health
 from diffusion.training.feed import Feed
@@ -102,7 +102,7 @@ def test_finite_updates_are_those_of_a_step_without_guard():
         assert float(metrics["grad_norm"][0]) == pytest.approx(float(optax.tree.norm(grads)), rel=1e-6)
     assert [int(x) for x in guarded.health[:4]] == [0, -1, 0, 0] and int(guarded.health.seen) == 4
     cost, plain_cost = (program.cost_analysis() for program in programs)
-    assert cost["flops"] < plain_cost["flops"] + 20 * text.count(plain.params)
+    assert cost["flops"] < plain_cost["flops"] + 20 * report_text.count(plain.params)
 
 
 # ------------------------------------------------------------------------------------------------- a network that fails

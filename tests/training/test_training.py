@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from diffusion.commands import train
-from diffusion.config.config import default_config
+from diffusion.config import default_config
 from diffusion.data.digits import digits
 from diffusion.data.source import in_memory
 from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.nets.unet import UNet
-from diffusion.runtime import text
+from diffusion.runtime import report_text
 from diffusion.training import ema, feed, loop, optimizer
-from diffusion.training.actions import Action, Moment, perform
+from diffusion.training.periodic_actions import Action, Moment, perform
 from diffusion.training.state import step_keys
 from diffusion.training.step import train_step, train_steps
 from diffusion.workdir.checkpoint import Checkpoints
@@ -438,29 +438,29 @@ def test_interrupted_and_uninterrupted_runs_are_the_same(tmp_path):
 
 
 def test_durations_and_quantities():
-    assert [text.duration(s) for s in (0.4, 59.0, 200.0, 3 * 3600 + 301.0, 86400 * 3.0)] == [
+    assert [report_text.duration(s) for s in (0.4, 59.0, 200.0, 3 * 3600 + 301.0, 86400 * 3.0)] == [
         "0 s",
         "59 s",
         "3 min 20 s",
         "3 h 5 min",
         "3 d",
     ]
-    assert text.quantity(12.4e9, "FLOP") == "12.4 GFLOP"
-    assert text.too_long(3600.0, "cpu") == []
-    advice = " ".join(text.too_long(90 * 86400.0, "cpu"))
+    assert report_text.quantity(12.4e9, "FLOP") == "12.4 GFLOP"
+    assert report_text.too_long(3600.0, "cpu") == []
+    advice = " ".join(report_text.too_long(90 * 86400.0, "cpu"))
     assert "90 d" in advice and "GPU" in advice and "configs/digits.py" in advice
 
 
 def test_start_up_report_counts(one_device):
     ours = experiment_on(1)
     state = one_device[0]
-    assert text.count(state.params) == text.count(state.ema)
-    assert text.size(state.params) == 4 * text.count(state.params)
+    assert report_text.count(state.params) == report_text.count(state.ema)
+    assert report_text.size(state.params) == 4 * report_text.count(state.params)
     forward = train.forward_flops(ours)
     assert forward == train.forward_flops(ours, state.params) == train.afford(ours, state.params).forward
     feed = ours.feed(digits(train=True))
     lines = train.describe(ours, digits(train=True), digits(train=False), state, feed, forward)
-    assert f"{text.count(state.params):,} parameters" in " ".join(lines)
+    assert f"{report_text.count(state.params):,} parameters" in " ".join(lines)
     assert "1500 train and 297 held-out" in lines[0]
     taps = 22 * 22  # of 3 rows and 3 columns at each of 8 x 8 pixels, those within the image
     assert 2 * 2 * taps * 8 < forward < 1.3 * 2 * 2 * taps * 8  # a product and a sum, two convolutions, 8 channels

@@ -16,7 +16,7 @@ import orbax.checkpoint
 import pytest
 
 from diffusion.commands import checkpoints as checkpoints_command
-from diffusion.config.config import default_config
+from diffusion.config import default_config
 from diffusion.runtime.errors import reason
 from diffusion.workdir import manifest, run
 from diffusion.workdir.checkpoint import Checkpoints

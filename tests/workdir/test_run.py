@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from diffusion.config.config import default_config
+from diffusion.config import default_config
 from diffusion.runtime import provenance
 from diffusion.workdir import manifest, run
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from diffusion.benchmarks.torch_baseline.modes import GPU, INFERENCE, TRAINING, chosen, fastest, torch
-from diffusion.benchmarks.torch_baseline.subject import Subject, make_subject
+from diffusion.benchmarks.torch_baseline.compile_modes import GPU, INFERENCE, TRAINING, chosen, fastest, torch
+from diffusion.benchmarks.torch_baseline.network import Subject, make_subject
 from diffusion.benchmarks.worker import Workload
 from diffusion.core import respacing
 from diffusion.core.respacing import parse

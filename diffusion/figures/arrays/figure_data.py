@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from diffusion.config import ablation
 from diffusion.config.ablation import VARIANCE
-from diffusion.config.config import flatten, restore
+from diffusion.config.config_values import flatten, restore
 from diffusion.config.schema import NO_RESULT
 from diffusion.config.validation import LEARNED
 from diffusion.core import respacing

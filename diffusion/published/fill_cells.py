@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from diffusion.config.config import flatten
+from diffusion.config.config_values import flatten
 from diffusion.published.cells import Measure, Table
-from diffusion.published.eligibility import (
+from diffusion.published.eligible_runs import (
     StoredResult,
     bare_name,
     count,

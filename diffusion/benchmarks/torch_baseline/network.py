@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion.benchmarks.torch_baseline.modes import torch
+from diffusion.benchmarks.torch_baseline.compile_modes import torch
 from diffusion.config import files
-from diffusion.config.config import flatten
+from diffusion.config.config_values import flatten
 from diffusion.convert import diffusers_config
 from diffusion.core import respacing, schedules
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion.config.key import Key, Role
-from diffusion.config.ranges import closest_name
+from diffusion.config.key_record import Key, Role
+from diffusion.config.legal_values import closest_name
 from diffusion.config.schema import ADDED, KEYS, RESUMABLE
 
 Config = ConfigDict | Mapping[str, Any]

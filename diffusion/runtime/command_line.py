@@ -1,12 +1,12 @@
 """The command line of every script: absl flags, a config with overrides by ml_collections, and errors in one line.
 
-    CONFIG = cli.define_config("configs/digits.py")        # defines --config and --explain
+    CONFIG = command_line.define_config("configs/digits.py")        # defines --config and --explain
 
     def main() -> None:
         config = CONFIG.value                              # validated and locked
 
     if __name__ == "__main__":
-        cli.run(main)
+        command_line.run(main)
 
 Any key can be set over the file: --config.optim.lr=1e-4, --config.net.attention=16,8, --noconfig.data.flip. Nothing
 heavy is imported here, so --help is immediate.
@@ -26,9 +26,9 @@ from absl import flags
 from ml_collections import ConfigDict
 from ml_collections.config_flags import config_flags
 
-from diffusion.config.config import default_config, lookup
+from diffusion.config.config_values import default_config, lookup
 from diffusion.config.files import ROOT, explain, indented, load, title
-from diffusion.config.ranges import closest_name
+from diffusion.config.legal_values import closest_name
 from diffusion.config.schema import KEYS
 from diffusion.config.validation import refusal, validate
 from diffusion.runtime.signals import Stop, Stopped

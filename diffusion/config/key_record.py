@@ -3,7 +3,7 @@
 from enum import Enum
 from typing import Any, NamedTuple
 
-from diffusion.config.ranges import Legal
+from diffusion.config.legal_values import Legal
 
 
 class Role(Enum):

@@ -7,10 +7,10 @@ FID at five checkpoints; the paper has one FID, at the end. Its network starts w
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffusion.config.config import flatten
+from diffusion.config.config_values import flatten
 from diffusion.published.cell_metrics import fid
 from diffusion.published.ddpm import CIFAR10
-from diffusion.published.eligibility import protocol_differences, run_differences, same_data, value_differences
+from diffusion.published.eligible_runs import protocol_differences, run_differences, same_data, value_differences
 from diffusion.workdir.results import find
 from diffusion.workdir.run import read_run
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffusion.config.config import config_hash, flatten
+from diffusion.config.config_values import config_hash, flatten
 from diffusion.config.schema import KEYS, RESUMABLE
 from diffusion.published.cells import Experiment, Measure
 from diffusion.runtime.files import read_json
