@@ -38,7 +38,12 @@ N = flags.DEFINE_integer(
 )
 SAMPLES = flags.DEFINE_string("samples", None, "score these images: an .npz file with arr_0, or a folder of PNG files")
 REFERENCE_N = flags.DEFINE_integer("reference_n", None, "real images to compare with; by default all", lower_bound=2)
-INCEPTION = flags.DEFINE_string("inception", None, "file with Inception's weights; by default the cache's")
+INCEPTION = flags.DEFINE_string(
+    "inception",
+    None,
+    "file with Inception's weights; by default the cache's. Other weights than the published give metrics other names, "
+    "such as fd_inception-1a2b3c4d",
+)
 SEED = flags.DEFINE_integer(
     "seed", 0, "seed of the samples, of the noise in nll, and of the subsets of kid", lower_bound=0
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from diffusion.convert import torch_file
+from diffusion.convert.inception_names import NETWORK
 from diffusion.convert.inception_weights import Weights, fingerprint, from_torch, partial, some
 from diffusion.data.download import DownloadError, Remote, fetch
 from diffusion.nets.inception import shapes
@@ -27,21 +28,20 @@ PUBLISHED = {
 """The PyTorch port of the TensorFlow graph of 2015-12-05, with its size and SHA-256."""
 
 ORIGINS = frozenset(remote.sha256 for remote in PUBLISHED.values())
-NAME = "inception-2015-12-05"
-"""The network of published FIDs."""
-KEPT = f"{NAME}.safetensors"
+KEPT = f"{NETWORK}.safetensors"
 
 
 def network_name(weights: Mapping[str, np.ndarray], path: Path | None = None, cache: Path | None = None) -> str:
     """The name that metrics quote for weights which `load` read from `path`, or from the cache without one.
 
-    `NAME` for the published file, by its SHA-256, and for files converted from it, which record that SHA-256; for any
-    others "inception-" and eight digits of their fingerprint: their distances compare with nobody's.
+    `NETWORK` for the published file, by its SHA-256, and for files converted from it, which record that SHA-256; for
+    others "inception-" and eight digits of their fingerprint, since their distances are not comparable with published
+    ones.
     """
     folder = cache or cache_folder("inception")
     files = [path] if path else [folder / KEPT, *(folder / name for name in PUBLISHED)]
     if any(file.is_file() and _origin(file) in ORIGINS for file in files):
-        return NAME
+        return NETWORK
     return f"inception-{fingerprint(weights)[:8]}"
 
 

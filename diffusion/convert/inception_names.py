@@ -1,7 +1,10 @@
-"""The names of the Inception network's convolutions in the PyTorch port.
+"""The name of the Inception network of published scores, and those of its convolutions in the PyTorch port.
 
-Ours are those of the TensorFlow graph with "_" for "/".
+This project's names of weights are those of the TensorFlow graph with "_" for "/".
 """
+
+NETWORK = "inception-2015-12-05"
+"""The network of published FIDs and inception scores."""
 
 LONG = {f"tower_1_conv{end}": f"branch3x3dbl_{i}" for i, end in enumerate(("", "_1", "_2"), 1)}
 

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from diffusion.config.legal_values import closest_name
+from diffusion.convert.inception_names import NETWORK
 from diffusion.data.source import Source
 from diffusion.evaluation.protocol import FULL
 from diffusion.metrics import features, frechet, inception_score, kernel_distance
@@ -35,7 +36,7 @@ class Compared(NamedTuple):
     """Inception's features of samples and of real images."""
 
     name: str
-    """Of the metric."""
+    """Of the result."""
     layer: str
     samples: Features
     real: Features
@@ -55,8 +56,14 @@ class Metric(NamedTuple):
     compares: bool
     """Whether it needs real images."""
     measure: Callable[[Compared], Score]
+    quantity: str
+    """The first part of its name in the features of other networks than the published one."""
     least: int = 2
     """Images that it needs on either side."""
+
+
+TITLES = {"inception_score": "inception score", "kid": "KID", "precision_recall": "precision"}
+"""Names as they are printed, where that is not the name of the result."""
 
 
 def _frechet(m: Compared) -> Score:
@@ -64,9 +71,8 @@ def _frechet(m: Compared) -> Score:
     few = m.n < FULL
     notes = [f"of {m.n} samples, not 50,000: biased upwards, comparable with others of {m.n} alone"] * few
     notes += [f"{m.n_real} reference images, fewer than 50,000"] * (m.n_real < FULL)
-    title = m.name.upper() + (f"-{m.n}" if few else "")
+    key, title = {"fid": (f"fid_{m.n}", f"FID-{m.n}") if few else ("fid", "FID")}.get(m.name, (m.name, m.name))
     line = f"{title:16} {value:.4f}" + (f"  ({'; '.join(notes)})" if notes else "")
-    key = {("fid", True): f"fid_{m.n}"}.get((m.name, few), m.name)
     return Score(m.name, {key: value}, [line], {"layer": m.layer})
 
 
@@ -74,7 +80,7 @@ def _inception_score(m: Compared) -> Score:
     logits = m.samples.vectors[m.layer]
     mean, std = inception_score.inception_score(logits, SPLITS)
     whole, _ = inception_score.inception_score(logits, 1)
-    line = f"{'inception score':16} {mean:.4f} +- {std:.4f} over {SPLITS} splits, {whole:.4f} in one"
+    line = f"{TITLES.get(m.name, m.name):16} {mean:.4f} +- {std:.4f} over {SPLITS} splits, {whole:.4f} in one"
     return Score(m.name, {"mean": mean, "std": std, "mean_1": whole}, [line], {"layer": m.layer, "splits": SPLITS})
 
 
@@ -83,7 +89,7 @@ def _kid(m: Compared) -> Score:
     size = min(SUBSET, len(a), len(b))
     mean, std = kernel_distance.kid(a, b, SUBSETS, size, m.seed)
     facts = {"layer": m.layer, "subsets": SUBSETS, "subset_size": size, "subset_seed": m.seed}
-    line = f"{'KID':16} {mean:.6f}, {std:.6f} from subset to subset ({SUBSETS} of {size})"
+    line = f"{TITLES.get(m.name, m.name):16} {mean:.6f}, {std:.6f} from subset to subset ({SUBSETS} of {size})"
     return Score(m.name, {"mean": mean, "std": std}, [line], facts)
 
 
@@ -91,19 +97,32 @@ def _precision_recall(m: Compared) -> Score:
     precision, recall = precision_recall(m.real.vectors[m.layer], m.samples.vectors[m.layer], NEIGHBOURS)
     unequal = m.n != m.n_real
     note = f"; {m.n} samples and {m.n_real} real images: comparable with sets of these sizes alone" if unequal else ""
-    line = f"{'precision':16} {precision:.4f}, recall {recall:.4f} (k = {NEIGHBOURS}, in pool_3{note})"
+    line = f"{TITLES.get(m.name, m.name):16} {precision:.4f}, recall {recall:.4f} (k = {NEIGHBOURS}, in pool_3{note})"
     return Score(m.name, {"precision": precision, "recall": recall}, [line], {"layer": m.layer, "k": NEIGHBOURS})
 
 
 INCEPTION = {
-    "inception_score": Metric("logits_unbiased", whole=True, compares=False, measure=_inception_score, least=SPLITS),
-    "fid": Metric("2048", whole=False, compares=True, measure=_frechet),
-    "fd_768": Metric("768", whole=False, compares=True, measure=_frechet),
-    "fd_1280": Metric("1280", whole=False, compares=True, measure=_frechet),
-    "kid": Metric("2048", whole=True, compares=True, measure=_kid),
-    "precision_recall": Metric("2048", whole=True, compares=True, measure=_precision_recall, least=NEIGHBOURS + 1),
+    "inception_score": Metric(
+        "logits_unbiased", whole=True, compares=False, measure=_inception_score, quantity="score", least=SPLITS
+    ),
+    "fid": Metric("2048", whole=False, compares=True, measure=_frechet, quantity="fd"),
+    "fd_768": Metric("768", whole=False, compares=True, measure=_frechet, quantity="fd_768"),
+    "fd_1280": Metric("1280", whole=False, compares=True, measure=_frechet, quantity="fd_1280"),
+    "kid": Metric("2048", whole=True, compares=True, measure=_kid, quantity="kd"),
+    "precision_recall": Metric(
+        "2048", whole=True, compares=True, measure=_precision_recall, quantity="precision_recall", least=NEIGHBOURS + 1
+    ),
 }
 """In the order in which they are measured: what needs the logits first, which are then dropped."""
+
+
+def result_name(metric: str, network: str) -> str:
+    """The name of a metric's result in the features of a network.
+
+    FID, KID and inception score are defined by the published weights, in float32. With other weights, or in another
+    type, the name is the quantity and the network, such as fd_inception-1a2b3c4d: comparable for that network alone.
+    """
+    return metric if network == NETWORK else f"{INCEPTION[metric].quantity}_{network}"
 
 
 def check_names(names: Sequence[str], others: Sequence[str]) -> None:
@@ -149,9 +168,10 @@ def in_inception(
     network = f"{extractor.name} {extractor.weights}"
     own = {"split": real.split, "images": samples.n, "resize": RESIZE, "features": network}
     for name, metric in chosen.items():
-        score = metric.measure(Compared(name, metric.layer, of_samples, of_reference, samples.n, real.n, seed))
+        named = result_name(name, extractor.name)
+        score = metric.measure(Compared(named, metric.layer, of_samples, of_reference, samples.n, real.n, seed))
         stamp = {**facts, **own, "reference": real.facts if metric.compares else None, **score.facts}
-        yield Result(name, score.values, {}, stamp), score.lines
+        yield Result(score.name, score.values, {}, stamp), score.lines
         if not metric.compares:
             of_samples.vectors.pop(metric.layer)
 

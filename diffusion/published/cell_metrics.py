@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from diffusion.convert.inception_names import NETWORK
 from diffusion.metrics import rate_distortion
 from diffusion.published.cells import Experiment, Measure
 from diffusion.workdir.results import Result
@@ -62,7 +63,7 @@ def fid(
         images,
         exact=True,
         chain=chain or ANCESTRAL,
-        binding={"weights": "ema", "reference.split": reference},
+        binding={"weights": "ema", "reference.split": reference, "features": NETWORK},
         loose={
             "clip": experiment.resolve().sample.clip if clip is None else clip,
             **({"quantisation": TRUNCATED} if truncated else {}),
@@ -83,7 +84,7 @@ def inception_score(experiment: Experiment, images: int = 50_000) -> Measure:
         images,
         exact=False,
         chain=ANCESTRAL,
-        binding={"weights": "ema"},
+        binding={"weights": "ema", "features": NETWORK},
         loose={"clip": experiment.resolve().sample.clip},
         error="std",
         flags=("--metrics=inception_score", f"--n={images}"),

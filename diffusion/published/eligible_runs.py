@@ -5,7 +5,7 @@ if its checkpoint has taken the published number of steps, or that of the checkp
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +20,11 @@ COMPARED = tuple(key for key in KEYS if key not in RESUMABLE | {"seed", "data.na
 """Keys in which a run must equal the published experiment."""
 
 NOT_STATED = "not stated"
-SPELLINGS = {"grid": {"": "full"}}
-"""Two spellings of one value in a protocol."""
+READERS: dict[str, Callable[[Any], Any]] = {
+    "grid": lambda grid: {"": "full"}.get(str(grid), grid),
+    "features": lambda network: str(network).partition(" ")[0],
+}
+"""How entries of a protocol are read that spell one value in two ways; after a network's name comes a fingerprint."""
 
 
 class StoredResult(NamedTuple):
@@ -96,14 +99,18 @@ def value_differences(wanted: Mapping[str, Any], protocol: Mapping[str, Any]) ->
     lines = []
     for key, value in wanted.items():
         actual = protocol.get(key, NOT_STATED)
-        actual = SPELLINGS.get(key, {}).get(str(actual), actual)
+        if key in protocol and key in READERS:
+            actual = READERS[key](actual)
         if actual != value:
             lines.append(f"{key.replace('.', ' ')}: {actual} (published: {value})")
     return lines
 
 
 def protocol_differences(measure: Measure, protocol: Mapping[str, Any]) -> list[str]:
-    """What keeps a number of this flat protocol from comparing with the published one: images, weights, splits."""
+    """What keeps a number of this flat protocol from comparing with the published one.
+
+    Images, weights, splits, and the network whose features are compared.
+    """
     images, lines = count(protocol.get("images")), []
     if images < measure.images or (images > measure.images and measure.exact):
         name = f"{measure.metric.upper()}-{images}, whose bias depends on that number: " if measure.exact else ""

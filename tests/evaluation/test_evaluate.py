@@ -16,6 +16,7 @@ import pytest
 
 from diffusion.commands import evaluate
 from diffusion.config import default_config
+from diffusion.convert.inception_names import NETWORK
 from diffusion.core import elbo, gaussian, parameterization, schedules, variance
 from diffusion.core.denoiser import Diffusion
 from diffusion.core.process import vp
@@ -307,7 +308,7 @@ def test_suffixes_tell_departures_from_the_usual(subject):
 # ------------------------------------------------------------------------------------------------- scores of samples
 
 
-def toy(calls):
+def toy(calls, name=NETWORK):
     """An extractor of random projections, which counts the images that it is given."""
     widths = {"768": 5, "1280": 6, "2048": 8, "logits_unbiased": 10}
     matrices = {layer: np.random.default_rng(d).normal(size=(64, d)) for layer, d in widths.items()}
@@ -317,7 +318,7 @@ def toy(calls):
         x = images.reshape(len(images), -1) / 127.5 - 1
         return {layer: (x @ m).astype(np.float32) for layer, m in matrices.items()}
 
-    return Extractor("toy", "w" * 64, tuple(widths), extract)
+    return Extractor(name, "w" * 64, tuple(widths), extract)
 
 
 @pytest.fixture
@@ -401,6 +402,27 @@ def test_a_full_set_is_called_fid(subject, monkeypatch, tmp_path):
         **dict(seed=0, facts={}, parts=tmp_path, progress=quiet),
     )
     assert list(result.values) == ["fid"] and lines[0].startswith("FID ") and "biased" not in lines[0]
+
+
+def test_scores_of_other_weights_have_other_names(prepare):
+    """FID, KID and inception score are of the published network; of others the quantity and their name are quoted."""
+    make, _ = prepare
+    names = ("fid", "fd_768", "inception_score", "kid", "precision_recall")
+    plan = make(metrics=names, n=40, chain=Chain(grid="5"), reference_n=100)
+    published = {m.result.name: m for m in evaluate.run(plan, quiet)}
+    measured = list(evaluate.run(plan._replace(extractor=toy([], "inception-1a2b3c4d")), quiet))
+    other = {m.result.name.removesuffix("_inception-1a2b3c4d"): m for m in measured}
+    assert set(other) == {"fd", "fd_768", "score", "kd", "precision_recall"} and len(published) == len(other)
+    for name, one in other.items():
+        full = f"{name}_inception-1a2b3c4d"
+        assert one.result.name == full and one.path.name.startswith(f"{full}_train_7_of100_5")
+        assert one.lines[0].startswith(f"{full} ") and results.read(one.path).name == full
+        assert one.result.protocol["features"].startswith("inception-1a2b3c4d ")
+        assert not any(title in one.lines[0] for title in ("FID", "KID", "inception score"))
+    for a, b in {"fid": "fd", "kid": "kd", "inception_score": "score"}.items():
+        assert [*published[a].result.values.values()] == [*other[b].result.values.values()]
+    assert list(other["fd"].result.values) == ["fd_inception-1a2b3c4d"]
+    assert all(m.path.exists() for m in published.values()), "a result of other weights replaced a published one"
 
 
 def test_an_interrupted_feature_pass_goes_on(prepare, monkeypatch):

@@ -255,6 +255,20 @@ MUTANTS = (
         "a/x.npz and b/x.npz share a result",
     ),
     Mutant(
+        "diffusion/evaluation/scores.py",
+        "return metric if network == NETWORK else",
+        "return metric if True else",
+        ("tests/evaluation/test_evaluate.py::test_scores_of_other_weights_have_other_names",),
+        "scores of other weights are called FID",
+    ),
+    Mutant(
+        "diffusion/published/cell_metrics.py",
+        '"reference.split": reference, "features": NETWORK}',
+        '"reference.split": reference}',
+        ("tests/published/test_reproduce.py::test_another_protocol_is_shown_but_fills_nothing",),
+        "a published FID is filled by other weights of Inception",
+    ),
+    Mutant(
         "diffusion/evaluation/protocol.py",
         'getattr(experiment.net, "compute_dtype", jnp.float32)',
         "c.net.dtype",

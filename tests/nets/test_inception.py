@@ -330,9 +330,9 @@ def test_only_the_published_weights_have_the_published_name(tmp_path, monkeypatc
     assert files.network_name(weights, None, cache) == other
     monkeypatch.setattr(files, "ORIGINS", {files._sha256(path)})
     load(path, cache)
-    assert files.network_name(weights, path, cache) == files.NAME == "inception-2015-12-05"
+    assert files.network_name(weights, path, cache) == files.NETWORK == "inception-2015-12-05"
     path.unlink()
-    assert files.network_name(weights, None, cache) == inception(cache / files.KEPT).name == files.NAME
+    assert files.network_name(weights, None, cache) == inception(cache / files.KEPT).name == files.NETWORK
 
 
 def test_one_line_says_what_to_fetch_and_where_to_put_it(tmp_path, monkeypatch):

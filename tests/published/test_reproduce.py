@@ -18,6 +18,7 @@ from diffusion.config import ablation, files
 from diffusion.config.config_values import config_hash, restore
 from diffusion.config.schema import PAPERS
 from diffusion.config.validation import validate
+from diffusion.convert.inception_names import NETWORK
 from diffusion.evaluation.protocol import QUANTISATION
 from diffusion.figures import style
 from diffusion.figures.training_milestones import band, milestones
@@ -320,7 +321,8 @@ def test_what_does_not_matter_does_not_matter(tmp_path):
     changes = {"seed": 7, "train__steps": 900_000, "train__log_every": 7, "data__dir": "/data", "sample__n": 9}
     folder = run_of(tmp_path, ddpm.CIFAR10, **changes, paper="", net__remat=True, data__name="tfds:cifar10:3.0.0")
     saved = json.loads((folder / "config.json").read_text())["hash"]
-    results.write(folder, result_of(CELLS[BEST], step=790_000, config_hash=saved))
+    stamp = {"step": 790_000, "config_hash": saved, "features": f"{NETWORK} 1a2b3c4d5e6f"}
+    results.write(folder, result_of(CELLS[BEST], **stamp))
     _, comparison = found_in(tmp_path)
     assert comparison.fills(BEST) and not comparison.cells[BEST][0].notes
 
@@ -345,6 +347,12 @@ DEPARTING = {
         {"images": 50_000},
         "FID-50000",
     ),
+    "other weights of Inception": (
+        BEST,
+        {"features": "inception-1a2b3c4d 1a2b3c4d5e"},
+        "features: inception-1a2b3c4d (",
+    ),
+    "another score's weights": ((*BEST[:2], "IS"), {"features": "inception-1a2b3c4d 1a2b"}, "features: inception-1a2b"),
     "part of a split": (("ddpm_table1", "DDPM, L_simple", "bits/dim, test"), {"images": 256}, "256 images"),
     "raw weights, bound": (("ddpm_table1", "DDPM, L_simple", "bits/dim, train"), {"weights": "raw"}, "raw"),
 }
@@ -362,6 +370,14 @@ def test_another_protocol_is_shown_but_fills_nothing(place, changes, word, tmp_p
     text = comparison_table.measured(cell, [reading], [])
     assert text.startswith(f"{25.0:.{cell.digits}f}") and "*" in text and "(" not in text
     assert word in comparison_table.markdown([TABLES[place[0]]], comparison)
+
+
+@pytest.mark.parametrize("name", ["fd_inception-1a2b3c4d", "fd_inception-2015-12-05-bfloat16", "fid_inception-1a2b"])
+def test_scores_of_another_network_fill_nothing(name, tmp_path):
+    result = result_of(CELLS[BEST])._replace(name=name, values={name: 3.2})
+    results.write(run_of(tmp_path, ddpm.CIFAR10), result)
+    _, comparison = found_in(tmp_path)
+    assert not comparison.cells and f"no table has this metric of it [{name} {name} = 3.2]" in comparison.unused[0]
 
 
 def test_another_reference_has_its_own_cell_and_is_no_stand_in(tmp_path):
