@@ -41,29 +41,20 @@ def main() -> None:
     run = read_run(folder)
     setup.configure()
 
-    from diffusion.evaluation import guidance_effect, sample_sets
-    from diffusion.evaluation.evaluated_run import Subject
-    from diffusion.experiment import build, guidance, load
-    from diffusion.metrics import small_image_scores
-    from diffusion.workdir import results
+    from diffusion.commands.guidance import Request, measure
 
-    chain = {"sampler": SAMPLER.value, "grid": GRID.value, "eta": 0.0 if SAMPLER.value else None}
-    run.config.sample.update({name: value for name, value in chain.items() if value is not None})
-    run = sample_sets.guided(run, scale=0.0, classifier="", first=0.0, last=1.0)
-    sources = build.sources(run.config)
-    if not small_image_scores.fits(sources[0]):
-        raise ValueError(f"{run.config.data.name}: this measurement is for small labelled grey images")
-    experiment, params, step = load.load(folder, run, STEP.value, RAW.value)
-    learnt = None
-    if CLASSIFIER.value:
-        learnt = guidance.load(Path(CLASSIFIER.value), run.config, run.shape, run.classes, experiment.process)
-    subject = Subject(experiment, params, folder, step, RAW.value)
-    ways = guidance_effect.guides(experiment, learnt)
-    print(f"{'guidance':26} {'scale':>5}  {'accuracy':>8}  {'diversity':>9}  {'distance':>9}")
-    options = {"n": N.value, "batch": BATCH.value, "seed": SEED.value, "report": report}
-    result = guidance_effect.measure(subject, ways, wanted, sources, **options)
-    print(f"a classifier of clean images is right on {result.values['held_out_accuracy']:.1%} of held-out real images")
-    print(results.write(folder, result, *(["raw"] if RAW.value else [])))
+    request = Request(
+        scales=wanted,
+        classifier=Path(CLASSIFIER.value) if CLASSIFIER.value else None,
+        n=N.value,
+        batch=BATCH.value,
+        seed=SEED.value,
+        sampler=SAMPLER.value,
+        grid=GRID.value,
+        step=STEP.value,
+        raw=RAW.value,
+    )
+    print(measure(folder, run, request, report))
 
 
 def scales() -> list[float]:

@@ -14,7 +14,6 @@ classifier of scripts/train_classifier.py (docs/guidance.md).
 """
 
 import sys
-import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -58,42 +57,26 @@ def main() -> None:
     run = read_run(folder)
     setup.configure()
 
-    import numpy as np
-    from PIL import Image
-
-    from diffusion.commands import previews
-    from diffusion.evaluation import sample_sets
-    from diffusion.evaluation.evaluated_run import Chain, Subject
-    from diffusion.experiment import load
-    from diffusion.metrics import image_set, samples
-    from diffusion.metrics.progress_bar import counting
+    from diffusion.commands.sample import Request, sample
+    from diffusion.evaluation.evaluated_run import Chain
 
     if STEPS.value and GRID.value is not None:
         raise ValueError(f"--steps={STEPS.value} and --grid={GRID.value} contradict each other; give one of them")
     grid = str(STEPS.value) if STEPS.value else GRID.value
-    chain = Chain(SAMPLER.value, grid, ETA.value, SEED.value, TRUNCATE.value, labels())
-    run = sample_sets.guided(run, GUIDANCE.value, CLASSIFIER.value, GUIDANCE_FROM.value, GUIDANCE_TO.value)
-    sample_sets.check(run, chain)
-    experiment, params, step = load.load(folder, run, STEP.value, RAW.value)
-    sample_sets.check_labels(experiment, chain)
-    subject = Subject(experiment, params, folder, step, RAW.value)
-    with counting("samples", N.value, "image", report) as progress:
-        images = sample_sets.draw(subject, chain, N.value, BATCH.value, progress)
-    if images.broken:
-        warnings.warn(f"{images.broken} of {images.n} samples hold numbers that are not finite", stacklevel=1)
-
-    suffix = {"grid": ".png", "png": "", "npz": ".npz"}[FORMAT.value]
-    path = folder / "samples" / f"{sample_sets.stem(subject, chain)}_n_{N.value}{suffix}"
-    path = Path(OUT.value) if OUT.value else path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    classes = chain.labels or tuple(range(experiment.classes))
-    if FORMAT.value == "grid":
-        Image.fromarray(previews.picture(images.pixels(), len(classes)).squeeze()).save(path, format="PNG")
-    elif FORMAT.value == "npz":
-        image_set.write_archive(path, images, samples.labels(np.arange(images.n), classes) if classes else None)
-    else:
-        image_set.write_folder(path, images)
-    print(path)
+    request = Request(
+        chain=Chain(SAMPLER.value, grid, ETA.value, SEED.value, TRUNCATE.value, labels()),
+        n=N.value,
+        batch=BATCH.value,
+        form=FORMAT.value,
+        out=Path(OUT.value) if OUT.value else None,
+        step=STEP.value,
+        raw=RAW.value,
+        guidance=GUIDANCE.value,
+        classifier=CLASSIFIER.value,
+        guidance_from=GUIDANCE_FROM.value,
+        guidance_to=GUIDANCE_TO.value,
+    )
+    print(sample(folder, run, request, report))
 
 
 def labels() -> tuple[int, ...]:

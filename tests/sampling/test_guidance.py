@@ -15,7 +15,7 @@ from scipy.special import log_softmax
 
 from diffusion.commands import train_classifier
 from diffusion.config import default_config
-from diffusion.config.validation import validate
+from diffusion.config.validation import remarks, validate
 from diffusion.core import schedules
 from diffusion.core.denoiser import clip
 from diffusion.core.parameterization import Prediction
@@ -325,13 +325,10 @@ def test_samples_are_guided_before_they_are_clipped_and_bounds_are_not(subject, 
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"net.label_dropout": 0.1}, "net.class_conditional to true"),
         ({"net.label_dropout": 1.0, "net.class_conditional": True}, "below 1"),
         ({"sample.guidance": 1.0}, "net.label_dropout = 0.1"),
         ({"sample.guidance": 1.0, "net.class_conditional": True}, "net.label_dropout = 0.1"),
         ({"sample.guidance": -1.0}, "at least 0"),
-        ({"sample.classifier": "runs/c"}, "no effect where sample.guidance is 0.0"),
-        ({"sample.guidance_to": 0.5}, "no effect where sample.guidance is 0.0"),
         ({"sample.guidance": 1.0, "sample.classifier": "c", "sample.guidance_from": 1.0}, "must be below"),
         (
             {"diffusion.schedule": "jsd", "diffusion.beta_T": 0.02, "diffusion.parameterization": "v"}
@@ -344,6 +341,22 @@ def test_what_cannot_be_guided_is_refused_in_one_line(changes, line):
     with pytest.raises(ValueError, match=line) as caught:
         validate(tiny(**changes))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("net.label_dropout", 0.1, "net.class_conditional"),
+        ("sample.classifier", "runs/c", "sample.guidance"),
+        ("sample.guidance_to", 0.5, "sample.guidance"),
+    ],
+)
+def test_what_guides_nothing_is_a_remark(key, value, reason):
+    config = tiny(**{key: value})
+    validate(config)
+    assert remarks(tiny()) == []
+    (line,) = remarks(config)
+    assert key in line and reason in line
 
 
 def test_an_interval_is_a_share_of_the_steps():

@@ -2,7 +2,7 @@
 
     python tests/stress/fuzz.py --configs=500 --data=121 --runs=24 --seed=0
 
-All goes through scripts/train.py's own main and command_line.run, in one process. A config that passes validation is run for
+All goes through main of scripts/train.py and command_line.run, in one process. A config that passes validation runs for
 real, to the end, if it is as small as the base is and `--runs` are not spent; else its data are read, its first batch
 is drawn, and its training step and its sampler are traced for the shapes that they would be compiled for
 (jax.eval_shape). Some commands name the folder of a finished run: a refused one must not have changed it. Data that can
