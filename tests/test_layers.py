@@ -62,7 +62,7 @@ OWNERS = {
     "grain": ("data/pipeline",),
     "sklearn": ("data/digits", "metrics"),
     "scipy": ("metrics",),
-    "PIL": ("data", "workdir/writer", "metrics", "figures", "benchmarks/startup"),
+    "PIL": ("commands/sample", "data", "workdir/writer", "metrics", "figures", "benchmarks/startup"),
     "matplotlib": ("figures",),
     "tabulate": ("published/text_tables",),
     "tqdm": ("data", "training", "metrics"),

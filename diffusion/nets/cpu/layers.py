@@ -174,7 +174,8 @@ def _conv(layer: Any, x: Array, params: Any) -> Array:
 
 def _norm(norm: Callable[..., Any], layer: nn.GroupNorm, h: Array, params: Any) -> Array:
     assert layer.num_groups is not None
-    return norm(layer.num_groups, layer.epsilon, h.astype(jnp.float32), params["scale"], params["bias"])
+    h, scale, bias = promote_dtype(h, params["scale"], params["bias"], dtype=jnp.float32)
+    return norm(layer.num_groups, layer.epsilon, h, scale, bias)
 
 
 def _upsample(add: Callable[[Array, Array], Array], layer: Upsample, x: Array, params: Any) -> Array:
