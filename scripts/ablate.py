@@ -48,7 +48,7 @@ def main() -> None:
         print("\n".join(ablation.commands(cells, ["scripts/ablate.py", *arguments])))
         return
     chosen = ablation.choose(cells, ROW.value)
-    setup.configure(grid.base.compilation_cache)
+    setup.configure(grid.base.compilation_cache, grid.base.deterministic)
 
     from diffusion.commands import ablate, ablation_table
 

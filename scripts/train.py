@@ -34,7 +34,7 @@ START_TIMEOUT = flags.DEFINE_integer(
 
 def main() -> None:
     config = CONFIG.value
-    setup.configure(config.compilation_cache)
+    setup.configure(config.compilation_cache, config.deterministic)
 
     folder = Path(WORKDIR.value or Path("runs") / CONFIG.name)
     flag_values = (COORDINATOR.value, PROCESSES.value, PROCESS.value)

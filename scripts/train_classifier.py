@@ -24,7 +24,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; by default ru
 
 def main() -> None:
     config = CONFIG.value
-    setup.configure(config.compilation_cache)
+    setup.configure(config.compilation_cache, config.deterministic)
     folder = Path(WORKDIR.value or Path("runs") / CONFIG.name)
 
     with Stop.on_signals(resumable=True) as stop:

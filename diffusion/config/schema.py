@@ -44,6 +44,12 @@ KEYS: dict[str, Key] = {
         "Folder of compiled programs; auto: the user's cache, off: none. JAX_COMPILATION_CACHE_DIR overrides it.",
         MACHINE,
     ),
+    "deterministic": Key(
+        False,
+        flag(),
+        "On NVIDIA GPUs, use deterministic kernels and no autotuning; no effect on CPUs and TPUs.",
+        MACHINE,
+    ),
     # ------------------------------------------------------------------------------------------------------------ data
     "data.name": Key(
         "digits",

@@ -158,10 +158,10 @@ def test_schedules_of_older_runs_are_renamed(old, new):
 
 
 def test_keys_of_the_machine_are_not_restored():
-    ours = {"compilation_cache": "/tmp/planted", "data.threads": 1000}
+    ours = {"compilation_cache": "/tmp/planted", "data.threads": 1000, "deterministic": True}
     saved = flatten(changed(data__dir="/data/cifar10", **{k.replace(".", "__"): v for k, v in ours.items()}))
     assert {key for key, row in KEYS.items() if row.role is Role.MACHINE} == ours.keys()
-    assert flatten(restore(saved)) == saved | {"compilation_cache": "auto", "data.threads": 8}
+    assert flatten(restore(saved)) == saved | {"compilation_cache": "auto", "data.threads": 8, "deterministic": False}
 
 
 def test_restore_keeps_defaults_and_refuses_what_it_does_not_know():

@@ -255,6 +255,27 @@ MUTANTS = (
         "a/x.npz and b/x.npz share a result",
     ),
     Mutant(
+        "diffusion/runtime/setup.py",
+        "if not (deterministic and uses_gpu()):",
+        "if not deterministic:",
+        ("tests/runtime/test_setup.py::test_a_gpu_that_jax_would_find_is_deterministic",),
+        "flags of GPUs reach processes on CPUs",
+    ),
+    Mutant(
+        "diffusion/runtime/setup.py",
+        'if flag.partition("=")[0] not in chosen_by_user',
+        "if True",
+        ("tests/runtime/test_setup.py::test_flags_of_the_user_are_kept_and_extended",),
+        "the user's XLA flags are overridden",
+    ),
+    Mutant(
+        "scripts/ablate.py",
+        ", grid.base.deterministic",
+        "",
+        ("tests/runtime/test_setup.py::test_an_unknown_series_is_refused_in_a_line_by_every_script_that_trains",),
+        "an ablation ignores the key deterministic",
+    ),
+    Mutant(
         "diffusion/evaluation/scores.py",
         "return metric if network == NETWORK else",
         "return metric if True else",

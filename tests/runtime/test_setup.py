@@ -1,6 +1,8 @@
-"""What may choose the folder of compiled programs, which are executable code: the user, never a run's folder."""
+"""What is set before jax starts: XLA's flags, and the folder of compiled programs, which a run never chooses."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,16 @@ from diffusion.workdir.run import Run, open_run, read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = "JAX_COMPILATION_CACHE_DIR"
+FLAGS = {f"--xla_gpu_{flag}" for flag in ("deterministic_ops=true", "exclude_nondeterministic_ops=true")}
+FLAGS |= {"--xla_gpu_autotune_level=0"}
+PROGRAM = """
+import os, sys
+from diffusion.runtime import setup
+
+setup.configure("off", sys.argv[1] == "true")
+assert not {"jax", "jaxlib", "jax_plugins"} & sys.modules.keys()
+print(os.environ["XLA_FLAGS"])
+"""
 
 
 @pytest.fixture
@@ -51,3 +63,69 @@ def test_a_run_folder_does_not_choose_where_programs_come_from(tmp_path):
 def test_scripts_that_read_a_run_take_no_folder_from_it():
     for name in ("sample", "evaluate", "guidance", "export_weights", "figures", "edit"):
         assert "compilation_cache" not in (ROOT / "scripts" / f"{name}.py").read_text()
+
+
+def process(command, folder, **variables):
+    """A command in an environment of its own, in which `folder` is searched for packages first."""
+    env = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": os.pathsep.join((str(folder), str(ROOT)))}
+    command = [sys.executable, *command]
+    return subprocess.run(command, cwd=ROOT, env=env | variables, capture_output=True, text=True, timeout=200)
+
+
+def gpu_flags(folder, deterministic="true", **variables):
+    """XLA's flags for GPUs after the set-up of a process, which asserts that jax was not imported."""
+    done = process(["-c", PROGRAM, deterministic], folder, **variables)
+    assert done.returncode == 0, done.stderr
+    return {flag for flag in done.stdout.split() if flag.startswith("--xla_gpu")}
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    """A folder with what tells jax of a CUDA plugin."""
+    (tmp_path / "jax_plugins" / "xla_cuda12").mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.mark.parametrize("platforms", ["cuda", "gpu", "cuda,cpu"])
+def test_a_gpu_that_is_asked_for_is_deterministic_where_the_key_says_so(tmp_path, platforms):
+    assert gpu_flags(tmp_path, JAX_PLATFORMS=platforms) == FLAGS
+    assert gpu_flags(tmp_path, "false", JAX_PLATFORMS=platforms) == set()
+
+
+def test_a_gpu_that_jax_would_find_is_deterministic(plugin, tmp_path_factory):
+    assert gpu_flags(plugin) == FLAGS and gpu_flags(plugin, "false") == set()
+    for platforms in ("cpu", "tpu", "tpu,cpu"):
+        assert gpu_flags(plugin, JAX_PLATFORMS=platforms) == set()
+    assert gpu_flags(tmp_path_factory.mktemp("none")) == set()
+
+
+def test_flags_of_the_user_are_kept_and_extended(tmp_path):
+    own = {"--xla_gpu_autotune_level=4", "--xla_gpu_deterministic_ops_of_ours=1"}
+    found = gpu_flags(tmp_path, JAX_PLATFORMS="cuda", XLA_FLAGS=" ".join(own))
+    assert found == own | (FLAGS - {"--xla_gpu_autotune_level=0"})
+
+
+def test_the_installed_series_has_the_flags(tmp_path):
+    """XLA aborts on a flag that it does not know."""
+    command = ["-c", "import jax; print(jax.numpy.zeros(2).sum())"]
+    for flags, known in ((FLAGS, True), ({"--xla_gpu_deterministic_ops_of_ours=1"}, False)):
+        done = process(command, tmp_path, JAX_PLATFORMS="cpu", XLA_FLAGS=" ".join(flags))
+        assert (done.returncode == 0 and done.stdout.strip() == "0.0") == known, done.stderr[-500:]
+
+
+@pytest.mark.parametrize(
+    ("script", "folder"),
+    [
+        ("train.py", "workdir"),
+        ("train_classifier.py", "workdir"),
+        ("ablate.py --grid=configs/ablations/samplers.py", "out"),
+    ],
+)
+def test_an_unknown_series_is_refused_in_a_line_by_every_script_that_trains(script, folder, tmp_path):
+    metadata = tmp_path / "jaxlib-0.99.0.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: jaxlib\nVersion: 0.99.0\n")
+    command = [*f"scripts/{script}".split(), "--config.deterministic=true", f"--{folder}={tmp_path / 'run'}"]
+    done = process(command, tmp_path, JAX_PLATFORMS="cuda")
+    assert done.returncode == 2 and "0.99.0 is installed; set it to false" in done.stderr, done.stderr
+    assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "run").exists()
