@@ -121,7 +121,9 @@ def test_the_neutral_scale_is_the_identity(process, key):
 def test_the_guided_score_is_that_of_bayes_rule(process, w, key):
     """score + w grad log p(y | x_t), the gradient from central differences in float64; x_0 and eps stay consistent."""
     x_t, t, y = points(key)
-    found = label_guided(told(process), y, 2, w)(x_t, t)
+    denoise = told(process)
+    conditional, unconditional = (lambda x, t: denoise(x, t, y)), (lambda x, t: denoise(x, t, jnp.full_like(y, 2)))
+    both = label_guided(denoise, y, 2, w), classifier_free(conditional, unconditional, w)
     p, x, index = float64(process), np.float64(x_t), np.arange(len(x_t))
 
     def logs(x):
@@ -132,8 +134,9 @@ def test_the_guided_score_is_that_of_bayes_rule(process, w, key):
     gradient = np.stack([(logs(x + h[i]) - logs(x - h[i])) / 2e-5 for i in range(2)], axis=1)
     noise, signal = p.noise[t][:, None], p.signal[t][:, None]
     eps = -noise * gradient
-    assert (np.abs(found.eps - eps) < 1e-4 * (1 + np.abs(eps))).all()
-    np.testing.assert_allclose(signal * found.x_0 + noise * found.eps, x, rtol=1e-4, atol=1e-4)
+    for found in (guided(x_t, t) for guided in both):
+        assert (np.abs(found.eps - eps) < 1e-4 * (1 + np.abs(eps))).all()
+        np.testing.assert_allclose(signal * found.x_0 + noise * found.eps, x, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("process", [VP, VE], ids=["vp", "ve"])

@@ -1,0 +1,208 @@
+"""Faults in the likelihoods: the variational bound and the probability flow's."""
+
+from tests.mutants.mutant import mutants
+
+BOUND = (
+    *mutants(
+        "diffusion/core/gaussian.py",
+        "tests/core/test_gaussian.py",
+        (
+            "jnp.exp(-q.log_var)",
+            "jnp.exp(-p.log_var)",
+            "test_kl_is_its_integral",
+            "means compared in the wrong variance",
+        ),
+        (
+            "jnp.expm1(d) - d",
+            "jnp.expm1(-d) + d",
+            "test_kl_is_its_integral",
+            "the variances of the divergence are swapped",
+        ),
+        (
+            "jnp.expm1(d) - d",
+            "(jnp.exp(d) - 1) - d",
+            "test_small_divergences_keep_their_digits",
+            "e^d - 1 loses its digits",
+        ),
+        (
+            "jnp.where(x < -0.999, _standard_cdf(upper), jnp.where(x > 0.999, _standard_cdf(-lower), inside))",
+            "inside",
+            "test_the_ends_are_open",
+            "the first and last bins are closed",
+        ),
+        (
+            "jnp.where(x > 0.999, _standard_cdf(-lower), inside)",
+            "inside",
+            "test_the_256_bins_sum_to_1",
+            "the last bin is closed",
+        ),
+        (
+            "half_bin: float = 1.0 / 255.0",
+            "half_bin: float = 1.0 / 256.0",
+            "test_bins_equal_the_published_formula",
+            "bins of width 2 / 256",
+        ),
+        (
+            "0.044715 * z**3",
+            "0.04715 * z**3",
+            "test_bins_equal_the_published_formula",
+            "a digit of the published distribution function",
+        ),
+        (
+            "jnp.maximum(mass, 1e-12)",
+            "jnp.maximum(mass, 1e-10)",
+            "test_the_floor",
+            "another floor of the probabilities",
+        ),
+        (
+            "jnp.log(2 * jnp.pi) + g.log_var +",
+            "jnp.log(2 * jnp.pi) +",
+            "test_log_prob",
+            "a density without its variance",
+        ),
+        ("jnp.exp(0.5 * g.log_var) * eps", "jnp.exp(g.log_var) * eps", "test_sample", "samples scaled by the variance"),
+    ),
+    *mutants(
+        "diffusion/core/elbo.py",
+        "tests/core/test_elbo.py",
+        (
+            "return self.prior + self.terms.sum(axis=1)",
+            "return 0.0 * self.prior",
+            "test_the_bound_is_tight_with_the_optimal_variance",
+            "the bound is 0",
+        ),
+        (
+            "noised(diffusion.process, x_0, t, noise(keys, x_0, t))",
+            "noised(diffusion.process, x_0, t, from_keys(keys, x_0, t))",
+            "test_bound_is_that_of_the_loops",
+            "the bound ignores the given noise",
+        ),
+        (
+            "gaussian.kl(q_marginal(process, x_0, t), prior(process, x_0))",
+            "gaussian.kl(prior(process, x_0), q_marginal(process, x_0, t))",
+            "test_prior_kl",
+            "L_T with its sides swapped",
+        ),
+        (
+            "jnp.full(x_0.shape[0], process.T, jnp.int32)",
+            "jnp.full(x_0.shape[0], process.T - 1, jnp.int32)",
+            "test_prior_kl",
+            "L_T a step too early",
+        ),
+        (
+            "gaussian.kl(posterior, _reverse(diffusion, noised, prediction))",
+            "gaussian.kl(_reverse(diffusion, noised, prediction), posterior)",
+            "test_terms_have_their_exact_means",
+            "L_{t-1} with its sides swapped",
+        ),
+        ("return -sum_dims(decoder(", "return sum_dims(decoder(", "test_the_published_decoder_term", "the sign of L_0"),
+        (
+            "jnp.where(noised.t == 1, nll,",
+            "jnp.where(noised.t == 0, nll,",
+            "test_equation_3_is_equation_5",
+            "the decoder's term is never selected",
+        ),
+        (
+            "jnp.where(noised.t == 1, nll,",
+            "jnp.where(noised.t <= 2, nll,",
+            "test_bound_is_that_of_the_loops",
+            "the decoder's term at t = 2",
+        ),
+        (
+            "jnp.arange(1, process.T + 1, dtype=jnp.int32)",
+            "jnp.arange(process.T, dtype=jnp.int32)",
+            "test_equation_3_is_equation_5",
+            "terms of steps 0..T-1",
+        ),
+        (
+            "return None, _evaluate(fold(keys, t),",
+            "return None, _evaluate(keys,",
+            "test_terms_have_their_exact_means",
+            "one noise for all steps of the bound",
+        ),
+        (
+            "denoise(batch.x_t, diffusion.process.base_t[t])",
+            "denoise(batch.x_t, t)",
+            "test_bound_of_a_respaced_process_asks_the_network_for_base_steps",
+            "the bound asks for steps of the respaced chain",
+        ),
+        (
+            "mean_dims((x_0 - prediction.x_0) ** 2)",
+            "mean_dims(jnp.abs(x_0 - prediction.x_0))",
+            "test_bound_is_that_of_the_loops",
+            "absolute for squared errors of x_0_hat",
+        ),
+        ("nats / (dims * np.log(2.0))", "nats / dims", "test_prior_kl", "nats taken for bits"),
+        (
+            "return int(np.prod(x.shape[1:]))",
+            "return int(np.prod(x.shape))",
+            "test_dims",
+            "the batch counts as a dimension",
+        ),
+        (
+            "return total + length.astype(jnp.float32) * nats, None",
+            "return total + nats, None",
+            "test_estimate_counts_every_term_once",
+            "strata of the estimate are not weighted",
+        ),
+        (
+            "jnp.minimum((draws * length.astype(jnp.float32)).astype(jnp.int32), length - 1)",
+            "length - 1",
+            "test_estimate_is_unbiased_in_the_gaussian_world",
+            "the estimate takes the last step of each stratum",
+        ),
+    ),
+    *mutants(
+        "diffusion/core/flow_likelihood.py",
+        "tests/core/test_flow_likelihood.py",
+        (
+            "+ growth + integral",
+            "+ growth - integral",
+            "test_it_is_the_exact_density_of_a_mixture",
+            "the sign of the divergence",
+        ),
+        (
+            "+ growth + integral",
+            "+ integral",
+            "test_it_is_the_exact_density_of_a_mixture",
+            "the growth of the radius is dropped",
+        ),
+        (
+            "(half_angle(before, t) + up) * slope",
+            "2 * up * slope",
+            "test_it_is_of_second_order",
+            "a rectangle for the trapezoidal rule",
+        ),
+        (
+            "jax.random.rademacher(key, x.shape[1:], x.dtype)",
+            "jax.random.uniform(key, x.shape[1:], x.dtype, -1.0, 1.0)",
+            "test_hutchinson_is_unbiased",
+            "probes without unit variance",
+        ),
+        ("fold(fold(keys, t), i)", "fold(fold(keys, t), 0)", "test_hutchinson_is_unbiased", "all probes are the same"),
+        (
+            "sum_dims(e * push(jnp.broadcast_to(e, x.shape)))",
+            "sum_dims(push(jnp.broadcast_to(e, x.shape)))",
+            "test_exact_is_the_trace",
+            "all derivatives are summed",
+        ),
+        (
+            "trace or hutchinson(keys)) - volume",
+            "trace or hutchinson(keys)) + volume",
+            "test_dequantised_likelihood_of_a_known_law",
+            "the sign of the bin's volume",
+        ),
+        (
+            "x_0.dtype, -1.0, 1.0)",
+            "x_0.dtype, 0.0, 1.0)",
+            "test_dequantised_likelihood_of_a_known_law",
+            "dequantisation over half of the bin",
+        ),
+        (
+            "process.signal[1] * (x_0 + half_bin * drawn)",
+            "x_0 + half_bin * drawn",
+            "test_dequantised_likelihood_of_a_known_law",
+            "data are not brought to the flow's first level",
+        ),
+    ),
+)

@@ -1,0 +1,154 @@
+"""Faults in data, configs and stored files."""
+
+from tests.mutants.mutant import mutants
+
+DATA = (
+    *mutants(
+        "diffusion/data/transforms.py",
+        "tests/data/test_data.py",
+        (
+            "(2 * pixels.astype(jnp.float32) - 255) / 255",
+            "(2 * pixels.astype(jnp.float32) - 256) / 256",
+            "test_pixels_become_images_in_minus_one_to_one",
+            "pixels divided by 128",
+        ),
+        (
+            "else jnp.round(levels)",
+            "else jnp.floor(levels)",
+            "test_every_level_survives_the_round_trip",
+            "levels are truncated",
+        ),
+        (
+            "jnp.floor(levels) if truncate",
+            "jnp.round(levels) if truncate",
+            "test_truncation_goes_down_to_the_level_below",
+            "truncation rounds",
+        ),
+        (
+            "images[:, :, ::-1]",
+            "images[:, ::-1]",
+            "test_flips_mirror_half_of_the_images_left_to_right",
+            "images are turned upside down",
+        ),
+        (
+            "jax.random.bernoulli(key, 0.5, (images.shape[0], 1, 1, 1))",
+            "jax.random.bernoulli(key, 0.5, (1, 1, 1, 1))",
+            "test_flips_mirror_half_of_the_images_left_to_right",
+            "one flip for the whole batch",
+        ),
+    ),
+    *mutants(
+        "diffusion/data/pipeline.py",
+        "tests/data/test_data.py",
+        (
+            "_permutation(seed, int(epoch), n)[places",
+            "_permutation(seed, 0, n)[places",
+            "test_the_order_of_the_data_is_the_same_for_ever",
+            "every epoch has the same order",
+        ),
+        (
+            "_permutation(seed, int(epoch), n)[places",
+            "np.arange(n)[places",
+            "test_the_order_of_the_data_is_the_same_for_ever",
+            "epochs are not shuffled",
+        ),
+        (
+            "self.batch(step=self.start_step + int(index))[self.rows]",
+            "self.batch(step=self.start_step + int(index))",
+            "test_hosts_read_disjoint_parts_of_one_batch",
+            "every host reads the whole batch",
+        ),
+        (
+            "step=self.start_step + int(index)",
+            "step=int(index)",
+            "test_a_resumed_stream_goes_on_where_it_would_have_been",
+            "a resumed stream starts over",
+        ),
+        (
+            "np.arange(step * batch_size, (step + 1) * batch_size",
+            "np.arange(step * (batch_size - 1), step * (batch_size - 1) + batch_size",
+            "test_an_epoch_is_a_permutation",
+            "neighbouring batches overlap",
+        ),
+    ),
+    *mutants(
+        "diffusion/workdir/manifest.py",
+        "tests/workdir/test_checkpoint.py",
+        (
+            "if hash_file(path) != digest:",
+            "if False:",
+            "test_a_flipped_bit_in_the_weights_is_skipped_and_said",
+            "the hash of a file is not compared",
+        ),
+        (
+            "if content[HASH] != _digest(rest):",
+            "if False:",
+            "test_every_single_file_counts",
+            "the manifest's own hash is not compared",
+        ),
+    ),
+    *mutants(
+        "diffusion/config/config_values.py",
+        "tests/config/test_config.py",
+        (
+            "if key not in RESUMABLE and not",
+            'if key != "diffusion.schedule" and key not in RESUMABLE and not',
+            "test_hash_changes_with_what_is_computed_alone",
+            "the hash ignores the schedule",
+        ),
+        (
+            "if key not in RESUMABLE and not",
+            "if not",
+            "test_hash_changes_with_what_is_computed_alone",
+            "the hash depends on keys that change nothing",
+        ),
+        (
+            "if lookup(key).role is Role.MACHINE:",
+            "if False:",
+            "test_keys_of_the_machine_are_not_restored",
+            "a run folder steers the process",
+        ),
+    ),
+    *mutants(
+        "diffusion/convert/tensor_bundle.py",
+        "tests/convert/test_tensor_bundle.py",
+        (
+            "0xA282EAD8",
+            "0xA282EAD9",
+            "test_checksums_are_those_of_another_writer",
+            "the mask of the checksum off by one",
+        ),
+        (
+            "(crc >> 15) | (crc << 17)",
+            "(crc >> 17) | (crc << 15)",
+            "test_checksums_are_those_of_another_writer",
+            "the checksum is rotated the other way",
+        ),
+    ),
+    *mutants(
+        "diffusion/runtime/setup.py",
+        "tests/runtime/test_setup.py",
+        (
+            "if not (deterministic and uses_gpu()):",
+            "if not deterministic:",
+            "test_a_gpu_that_jax_would_find_is_deterministic",
+            "flags of GPUs reach processes on CPUs",
+        ),
+        (
+            'if flag.partition("=")[0] not in chosen_by_user',
+            "if True",
+            "test_flags_of_the_user_are_kept_and_extended",
+            "the user's XLA flags are overridden",
+        ),
+    ),
+    *mutants(
+        "scripts/ablate.py",
+        "tests/runtime/test_setup.py",
+        (
+            ", grid.base.deterministic",
+            "",
+            "test_an_unknown_series_is_refused_in_a_line_by_every_script_that_trains",
+            "an ablation ignores the key deterministic",
+        ),
+    ),
+)

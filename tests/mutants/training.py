@@ -1,0 +1,328 @@
+"""Faults in a training step, its optimiser and the networks."""
+
+from tests.mutants.mutant import mutants
+
+TRAINING = (
+    *mutants(
+        "diffusion/training/step.py",
+        "tests/training/test_algorithm_1.py",
+        (
+            "noised(task.diffusion.process, x_0, t, eps)",
+            "noised(task.diffusion.process, x_0, t - 1, eps)",
+            "test_a_step_is_that_of_algorithm_1",
+            "training noises with t - 1",
+        ),
+        (
+            "jax.random.normal(keys.noise, x_0.shape)",
+            "jax.random.normal(keys.flip, x_0.shape)",
+            "test_a_step_is_that_of_algorithm_1",
+            "noise is drawn with the key of the flips",
+        ),
+        (
+            "x_0 = random_flip(keys.flip, x_0)",
+            "x_0 = x_0[:, :, ::-1]",
+            "test_a_step_is_that_of_algorithm_1",
+            "every image is flipped",
+        ),
+        (
+            "network_time(t, task.time_scale)",
+            "network_time(t + 1, task.time_scale)",
+            "test_a_step_is_that_of_algorithm_1",
+            "the network is given t instead of t - 1",
+        ),
+        (
+            "jnp.mean(weight * terms.loss)",
+            "jnp.mean(terms.loss)",
+            "tests/training/test_noise_scale.py::test_importance_weights_are_part_of_the_gradient",
+            "importance weights are not used",
+        ),
+        (
+            "network_input(task.diffusion.process, batch.x_t, t)",
+            "batch.x_t",
+            "tests/training/test_training.py::test_options_train",
+            "training does not scale the network's input",
+        ),
+        (
+            "keys = step_keys(state.key, state.step)",
+            "keys = step_keys(state.key, jnp.int32(0))",
+            "tests/training/test_training.py::test_a_step_depends_on_seed_and_step_alone",
+            "every step draws the same numbers",
+        ),
+        (
+            "ema.decay(state.step - state.health.skipped,",
+            "ema.decay(state.step,",
+            "tests/training/test_step_safety.py::test_the_average_starts_from_the_first_parameters_that_were_updated",
+            "skipped updates count in the average",
+        ),
+        (
+            "quartile = (t - 1) * QUARTILES",
+            "quartile = t * QUARTILES",
+            "tests/training/test_training.py::test_quartile_metrics_partition_the_batch",
+            "quartiles of t shifted by one",
+        ),
+        (
+            "health.choose(fit, optax.apply_updates(state.params, updates), state.params)",
+            "optax.apply_updates(state.params, updates)",
+            "tests/training/test_step_safety.py::test_a_bad_update_is_not_made_and_the_next_is_as_if_it_had_never_been",
+            "bad updates are made",
+        ),
+    ),
+    *mutants(
+        "diffusion/training/state.py",
+        "tests/training/test_training.py",
+        (
+            "jax.random.fold_in(key, step), len",
+            "jax.random.fold_in(key, 0), len",
+            "test_a_step_depends_on_seed_and_step_alone",
+            "the keys of a step do not depend on it",
+        ),
+    ),
+    *mutants(
+        "diffusion/training/classifier.py",
+        "tests/training/test_classifier.py",
+        (
+            "t, _ = uniform(self.process.T).sample(keys.timesteps, timesteps, x_0.shape[0])",
+            "t = uniform(self.process.T).sample(keys.timesteps, timesteps, x_0.shape[0])[0] - 1",
+            "test_the_loss_is_cross_entropy_at_t_in_1_to_T",
+            "the classifier's t lies in 0..T-1",
+        ),
+        (
+            "-of_labels(log_p, labels).mean()",
+            "-log_p.max(axis=1).mean()",
+            "test_the_loss_is_cross_entropy_at_t_in_1_to_T",
+            "the likeliest label for the true one",
+        ),
+        (
+            "1 + np.arange(count) * T // count",
+            "np.arange(count) * T // count",
+            "test_accuracy_by_quarter_of_t_in_batches",
+            "accuracy at t in 0..T-1",
+        ),
+    ),
+    *mutants(
+        "diffusion/training/ema.py",
+        "tests/training/test_training.py",
+        ("e + (1.0 - rate) * (p", "e + rate * (p", "test_moving_average_closed_form", "the average moves by its decay"),
+        (
+            "jnp.where(step == 0, 0.0, later)",
+            "later",
+            "test_moving_average_closed_form",
+            "the average keeps the initial weights",
+        ),
+        (
+            "(1.0 + step) / (10.0 + step)) if warmup",
+            "(1.0 + step) / (11.0 + step)) if warmup",
+            "test_moving_average_warm_up_and_precision",
+            "another warm-up of the average",
+        ),
+    ),
+    *mutants(
+        "diffusion/training/optimizer.py",
+        "tests/training/test_training.py",
+        (
+            "(jnp.sqrt(v / left_2) + eps)",
+            "jnp.sqrt(v / left_2 + eps)",
+            "test_eps_stands_outside_the_root",
+            "Adam's eps stands inside the root",
+        ),
+        (
+            "jnp.minimum(k / warmup_steps, 1.0)",
+            "jnp.minimum((k + 1) / warmup_steps, 1.0)",
+            "test_learning_rate_rises_from_zero_and_stays",
+            "the warm-up starts a step late",
+        ),
+        (
+            "jnp.where(length < limit, 1.0, limit / length)",
+            "limit / length",
+            "test_adam_with_clipping_is_the_published_recursion",
+            "short gradients are lengthened",
+        ),
+        (
+            "1.0 - beta_1**count, 1.0 - beta_2**count",
+            "1.0 - beta_1**count, 1.0 - beta_1**count",
+            "test_adam_with_clipping_is_the_published_recursion",
+            "the second moment corrected by beta_1",
+        ),
+        (
+            "m / left_1 / (",
+            "m / (",
+            "test_adam_with_clipping_is_the_published_recursion",
+            "the first moment is not corrected",
+        ),
+        (
+            "beta_2 * v + (1.0 - beta_2) * g**2",
+            "beta_2 * v + (1.0 - beta_2) * g",
+            "test_adam_with_clipping_is_the_published_recursion",
+            "the second moment of unsquared gradients",
+        ),
+        (
+            "optax.chain(clip_by_norm(clip), update) if clip > 0 else update",
+            "optax.chain(update, clip_by_norm(clip)) if clip > 0 else update",
+            "test_adam_with_clipping_is_the_published_recursion",
+            "updates are clipped instead of gradients",
+        ),
+    ),
+    *mutants(
+        "diffusion/training/accumulation.py",
+        "tests/training/test_accumulation.py",
+        (
+            "jax.tree.map(lambda x: x / parts, total)",
+            "total",
+            "test_accumulate_is_the_mean_and_the_rows",
+            "the sum of the parts for their mean",
+        ),
+        (
+            "x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)",
+            "x.reshape(parts, -1, *x.shape[1:])",
+            "test_split_takes_strided_rows_and_merge_undoes_it",
+            "parts are contiguous rows",
+        ),
+        (
+            ".swapaxes(0, 1)[part]",
+            ".swapaxes(0, 1)[0]",
+            "test_masks_of_parts_are_rows_of_the_masks_of_the_batch",
+            "all parts have the masks of the first",
+        ),
+    ),
+    *mutants(
+        "diffusion/training/noise_scale.py",
+        "tests/training/test_noise_scale.py",
+        (
+            "size * parts / (parts - 1) * (small - large)",
+            "parts / (parts - 1) * (small - large)",
+            "test_the_two_batch_sizes_of_the_paper",
+            "the trace of a part for that of an example",
+        ),
+        (
+            "(parts * large - small) / (parts - 1)",
+            "large",
+            "test_the_two_batch_sizes_of_the_paper",
+            "the biased norm of the gradient",
+        ),
+    ),
+    *mutants(
+        "diffusion/training/health.py",
+        "tests/training/test_step_safety.py",
+        (
+            "finite = jnp.isfinite(loss) & jnp.isfinite(norm)",
+            "finite = jnp.isfinite(loss)",
+            "test_a_bad_update_is_not_made_and_the_next_is_as_if_it_had_never_been",
+            "gradients are not checked",
+        ),
+        (
+            "health.streak < guard.patience",
+            "health.streak <= guard.patience",
+            "test_after_a_streak_nothing_is_updated_any_more",
+            "patience one longer",
+        ),
+        (
+            "jnp.where(sound, 0, health.streak + 1)",
+            "health.streak + ~sound",
+            "test_bad_steps_inside_one_dispatch",
+            "a good update does not end a streak",
+        ),
+        (
+            "skipped=health.skipped + ~fit",
+            "skipped=health.skipped + ~sound",
+            "test_spikes_are_skipped_by_the_bias_corrected_mean",
+            "spikes are not counted",
+        ),
+        (
+            "jnp.maximum(1.0 - DECAY ** seen.astype(jnp.float32), 1e-6)",
+            "1.0",
+            "test_spikes_are_skipped_by_the_bias_corrected_mean",
+            "the mean of the norms is not corrected",
+        ),
+        (
+            "jnp.where(settled, jnp.minimum(norm, limit), norm)",
+            "jnp.where(settled & (norm > limit), 0.0, norm)",
+            "test_a_lasting_rise_is_followed",
+            "a spike lowers the mean",
+        ),
+        (
+            "since=jnp.where(begins, step, health.since)",
+            "since=jnp.where(~sound, step, health.since)",
+            "test_after_a_streak_nothing_is_updated_any_more",
+            "the start of a streak moves on",
+        ),
+    ),
+    *mutants(
+        "diffusion/training/periodic_actions.py",
+        "tests/runtime/test_preemption.py",
+        (
+            'name = f"step_{moment.step:07d}{suffix}"\n        if moment.resumed and shared(writer.has_grid(name)):',
+            'name = f"step_{moment.step:07d}{suffix}"\n        if moment.resumed:',
+            "test_a_stopped_run_goes_on_as_if_nothing_had_been",
+            "a resumed run does not draw the previews that it missed",
+        ),
+    ),
+    *mutants(
+        "diffusion/distributed/sharding.py",
+        "tests/distributed/test_sharding.py",
+        (
+            '(kernel|embedding)$", -1)',
+            '(kernel|embedding)$", 0)',
+            "test_a_share_of_the_state_is_all_that_a_device_holds",
+            "kernels are split along their height",
+        ),
+        (
+            " or leaf.shape[axis] % mesh.size:",
+            ":",
+            "test_what_does_not_divide_is_held_whole",
+            "what does not divide is split",
+        ),
+    ),
+    *mutants(
+        "diffusion/distributed/hosts.py",
+        "tests/distributed/test_distributed.py",
+        (
+            "np.unique(np.concatenate([np.arange(batch_size)[index] for index in indices]))",
+            "np.arange(batch_size)",
+            "test_shares_of_a_batch_are_disjoint_and_whole",
+            "every process reads the whole batch",
+        ),
+    ),
+    *mutants(
+        "diffusion/nets/embedding.py",
+        "tests/nets/test_nets.py",
+        (
+            "_padded(jnp.sin(angle), jnp.cos(angle), dim)",
+            "_padded(jnp.cos(angle), jnp.sin(angle), dim)",
+            "test_time_embedding_is_sines_then_cosines",
+            "cosines before sines",
+        ),
+        ("max(dim // 2 - 1, 1)", "dim // 2", "test_time_embedding_frequencies", "the frequencies of ports"),
+    ),
+    *mutants(
+        "diffusion/nets/unet.py",
+        "tests/nets/test_nets.py",
+        (
+            "concatenate([h, skips.pop()], axis=-1)",
+            "concatenate([skips.pop(), h], axis=-1)",
+            "test_network_equals_its_numpy_derivation",
+            "skips before activations",
+        ),
+    ),
+    *mutants(
+        "diffusion/nets/blocks.py",
+        "tests/nets/test_nets.py",
+        (
+            "logits * (C // self.heads) ** -0.5",
+            "logits * C ** -0.5",
+            "test_attention_equals_its_numpy_derivation_head_by_head",
+            "attention scaled by the width of all heads",
+        ),
+        (
+            "padding: Padding = ((0, 1), (0, 1))",
+            "padding: Padding = ((1, 1), (1, 1))",
+            "test_downsample_pads_the_bottom_and_the_right_only",
+            "downsampling pads all sides",
+        ),
+        (
+            'x = dense(self.features, self.dtype, "shortcut")(x)',
+            'x = dense(self.features, self.dtype, "shortcut")(nn.swish(x))',
+            "test_res_block_equals_its_numpy_derivation",
+            "the shortcut takes an activation",
+        ),
+    ),
+)
