@@ -50,6 +50,7 @@ def test_q_steps_compose_to_q_sample(name):
     """Chapman-Kolmogorov: t steps of q(x_t | x_{t-1}) are q(x_t | x_0), for every t."""
     process = CASES[name].process
     steps = q_step(process, jnp.ones((process.T, 1)), every_t(process))
+    drawn = q_sample(process, jnp.full((process.T, 1), 2.0), every_t(process), jnp.full((process.T, 1), 0.5))
     mean, var = 1.0, 0.0
     for t in range(1, process.T + 1):
         a, beta = float(steps.mean[t - 1, 0]), math.exp(float(steps.log_var[t - 1, 0]))
@@ -57,6 +58,7 @@ def test_q_steps_compose_to_q_sample(name):
         # each factor a is rounded to 2 ulp, and so is beta (through a logarithm of size up to 7)
         assert mean == pytest.approx(float(process.signal[t]), rel=2 * t * ULP)
         assert math.sqrt(var) == pytest.approx(float(process.noise[t]), rel=(2 * t + 16) * ULP)
+        assert 2 * mean + 0.5 * math.sqrt(var) == pytest.approx(float(drawn[t - 1, 0]), rel=(2 * t + 16) * ULP)
 
 
 @pytest.mark.parametrize("name", CASES)

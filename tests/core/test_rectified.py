@@ -7,8 +7,9 @@ import pytest
 
 from diffusion.core import elbo, gaussian, parameterization, schedules, variance, weighting
 from diffusion.core.denoiser import Diffusion, from_network, reverse
+from diffusion.core.objective import Objective, evaluate
 from diffusion.core.parameterization import velocity
-from diffusion.core.process import Noised, flow, q_sample, q_step, snr
+from diffusion.core.process import Noised, flow, noised, q_sample, q_step, snr
 from diffusion.core.score import score
 from diffusion.sampling import inversion
 from diffusion.sampling.ancestral import ancestral
@@ -82,6 +83,10 @@ def test_its_plain_squared_error_is_flow_matching():
     np.testing.assert_allclose(weight, (T / np.arange(1, T + 1)) ** 2, rtol=1e-6)
     np.testing.assert_allclose(weight * velocity.gain(PROCESS, EVERY_T) ** 2, 1, rtol=1e-6)
     assert np.isinf(parameterization.eps.gain(PROCESS, EVERY_T)[-1])  # why the config refuses it
+    x_0, eps, out = jax.random.normal(jax.random.key(1), (3, T, 3))
+    diffusion = Diffusion(PROCESS, velocity, variance.fixed_small)
+    terms = evaluate(Objective(weighting.native, 0.0), diffusion, noised(PROCESS, x_0, EVERY_T, eps), out, None)
+    np.testing.assert_allclose(terms.loss, np.mean(np.float64(out - (eps - x_0)) ** 2, axis=1), rtol=1e-5)
 
 
 @pytest.mark.parametrize("kept", [np.arange(T + 1), np.array([0, 1, 4, 5, 9, 12])], ids=["even", "uneven"])

@@ -165,11 +165,16 @@ METRICS = (
     *mutants(
         "diffusion/metrics/likelihood.py",
         "tests/evaluation/test_evaluate.py",
-        ("bound.terms[:, 1:].sum(axis=1)", "bound.terms.sum(axis=1)", "test_parts_add_up", "L_0 counts among L_{t-1}"),
+        (
+            "bound.terms[:, 1:].sum(axis=1)",
+            "bound.terms.sum(axis=1)",
+            "test_means_and_standard_errors_are_those_of_the_images",
+            "the error of L_{t-1} includes L_0",
+        ),
         (
             "127.5 * np.sqrt(",
             "255 * np.sqrt(",
-            "test_the_bound_of_a_solved_world_is_right",
+            "test_means_and_standard_errors_are_those_of_the_images",
             "errors in levels of images in [0, 1]",
         ),
         (

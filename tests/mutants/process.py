@@ -45,7 +45,7 @@ PROCESS = (
         (
             "a**2 * var[:-1]",
             "a * var[:-1]",
-            "test_signal_and_noise_are_the_composition_of_the_steps",
+            "test_q_step_is_the_chain_of_the_paper",
             "beta from sqrt(alpha) instead of alpha",
         ),
         (

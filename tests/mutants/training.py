@@ -39,7 +39,7 @@ TRAINING = (
         (
             "network_input(task.diffusion.process, batch.x_t, t)",
             "batch.x_t",
-            "tests/training/test_training.py::test_options_train",
+            "test_the_network_sees_images_of_unit_variance",
             "training does not scale the network's input",
         ),
         (
@@ -57,7 +57,7 @@ TRAINING = (
         (
             "quartile = (t - 1) * QUARTILES",
             "quartile = t * QUARTILES",
-            "tests/training/test_training.py::test_quartile_metrics_partition_the_batch",
+            "test_errors_are_counted_by_quartile_of_t",
             "quartiles of t shifted by one",
         ),
         (
@@ -218,7 +218,7 @@ TRAINING = (
         (
             "jnp.where(sound, 0, health.streak + 1)",
             "health.streak + ~sound",
-            "test_bad_steps_inside_one_dispatch",
+            "test_after_a_streak_nothing_is_updated_any_more",
             "a good update does not end a streak",
         ),
         (

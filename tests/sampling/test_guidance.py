@@ -16,7 +16,7 @@ from scipy.special import log_softmax
 from diffusion.commands import train_classifier
 from diffusion.config import default_config
 from diffusion.config.validation import remarks, validate
-from diffusion.core import schedules
+from diffusion.core import respacing, schedules
 from diffusion.core.denoiser import clip
 from diffusion.core.parameterization import Prediction
 from diffusion.core.process import ve, vp
@@ -320,7 +320,9 @@ def test_samples_are_guided_before_they_are_clipped_and_bounds_are_not(subject, 
         raise AssertionError("a bound was guided")
 
     refusing = ours._replace(guide=guidance.Guide(10, refuse, 1.0))
-    assert np.isfinite(refusing.estimate(2)(params, image_keys(0, jnp.arange(2)), x[:2], y[:2])).all()
+    batch = params, image_keys(0, jnp.arange(2)), x[:2], y[:2]
+    assert np.isfinite(refusing.estimate(2)(*batch)).all()
+    assert np.isfinite(refusing.bound(respacing.parse("2"))(*batch).total).all()
     with pytest.raises(AssertionError, match="guided"):
         refusing.sampler()(params, image_keys(0, jnp.arange(2)), y[:2])
 

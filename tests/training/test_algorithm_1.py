@@ -8,10 +8,10 @@ import pytest
 from diffusion.core import parameterization, schedules, timesteps, variance, weighting
 from diffusion.core.denoiser import Diffusion
 from diffusion.core.objective import Objective
-from diffusion.core.process import vp
+from diffusion.core.process import ve, vp
 from diffusion.training.optimizer import adam
 from diffusion.training.state import create, step_keys
-from diffusion.training.step import Task, Update, train_step
+from diffusion.training.step import Task, Update, loss, train_step
 from tests.support import reference
 
 T, SHAPE, LR = 7, (6, 4, 2, 1), 0.125
@@ -68,3 +68,27 @@ def test_a_step_is_that_of_algorithm_1(flip):
     moved = np.array(jax.tree.leaves(after.params)) - np.array(jax.tree.leaves(PARAMS))
     np.testing.assert_allclose(moved, -LR * np.sign(slopes), rtol=1e-5)
     assert int(after.step) == 4
+
+
+def test_the_network_sees_images_of_unit_variance():
+    """A variance-exploding x_t = x_0 + sigma eps is divided by sqrt(1 + sigma^2) before the network sees it."""
+    diffusion = Diffusion(ve(schedules.geometric(T, 0.1, 5.0)), parameterization.eps, variance.fixed_large)
+    identity = task(flip=False)._replace(diffusion=diffusion, apply=lambda params, x, time, labels, key: x)  # noqa: ARG005
+    x_0, eps = np.random.default_rng(1).normal(size=(2, T, 4, 2, 1))
+    t, labels = jnp.arange(1, T + 1), jnp.zeros(T, jnp.int32)
+    terms = loss(identity, {}, jax.random.key(0), jnp.float32(x_0), labels, t, jnp.float32(eps))
+    sigma = np.geomspace(0.1, 5.0, T)[:, None, None, None]
+    expected = ((eps - (x_0 + sigma * eps) / np.sqrt(1 + sigma**2)) ** 2).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(terms.mse, expected, rtol=1e-4)
+
+
+def test_errors_are_counted_by_quartile_of_t():
+    """Of t = 1..6 of 7, (t - 1) / 7 lies in the quarters 1, 1, 2, 2, 3 and 3."""
+
+    def in_order(key, state, n):  # noqa: ARG001
+        return jnp.arange(1, n + 1), jnp.ones(n)
+
+    chosen = task(flip=False)._replace(timesteps=timesteps.uniform(T)._replace(sample=in_order))
+    keys, pixels = step_keys(jax.random.key(5), jnp.int32(3)), jnp.asarray(PIXELS, jnp.uint8)
+    batch = chosen.gradient(PARAMS, (), keys, pixels, jnp.zeros(6, jnp.int32))
+    assert [float(batch.metrics[f"mse_t_quartile_{q}"][1]) for q in (1, 2, 3, 4)] == [2, 2, 2, 0]
