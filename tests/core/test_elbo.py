@@ -11,6 +11,7 @@ from diffusion.core import elbo, gaussian, parameterization, schedules, variance
 from diffusion.core.denoiser import Diffusion, from_network, reverse
 from diffusion.core.parameterization import Prediction
 from diffusion.core.process import Noised, Process, prior, q_sample, q_step, vp
+from diffusion.core.types import fold, normal
 from tests.support import reference
 from tests.support.worlds import (
     GAUSSIAN,
@@ -320,6 +321,20 @@ def test_the_bound_of_an_example_is_its_own(batched):
         )  # vector units round alike, or nearly
         np.testing.assert_allclose(d, np.asarray(a)[order], rtol=1e-6, atol=1e-6)
     assert len({float(v) for v in whole.total}) == 8
+
+
+def test_every_step_of_the_bound_has_noise_of_its_own(batched):
+    """That of fold_in(key, t)."""
+    x_0, some, process = GAUSSIAN.draw(jax.random.key(6), 8), keys(8, 7), CASES[1].process
+    table = jnp.stack([normal(fold(some, t), x_0) for t in range(T + 1)])
+    diffusion = Diffusion(process, parameterization.eps, variance.fixed_large)
+
+    @jax.jit
+    def run(some, x_0):
+        chosen = lambda keys, like, t: table[t[0]]  # noqa: ARG005, E731
+        return elbo.bound(some, diffusion, GAUSSIAN.denoiser(process), x_0, noise=chosen)
+
+    np.testing.assert_allclose(batched(some, x_0).terms, run(some, x_0).terms, rtol=1e-5, atol=1e-5)
 
 
 def test_memory_does_not_grow_with_t():

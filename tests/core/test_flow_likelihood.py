@@ -148,6 +148,17 @@ def test_dequantised_likelihood_of_a_known_law():
     np.testing.assert_allclose(found, -np.float64(by_hand) - 2 * np.log(2 / 255), atol=1e-4)
 
 
+def test_the_density_is_that_of_x_1_over_its_signal():
+    """y = x_1 / signal_1 has the density signal_1^D p(signal_1 y); here signal_1^2 = 0.7."""
+    world, process = GaussianWorld(np.array([0.1, -0.2]), np.array([0.4, 0.6])), vp(schedules.linear(8, 0.3, 0.9))
+    x_0, keys = jax.random.uniform(jax.random.key(5), (16, 2), minval=-1.0), image_keys(6, jnp.arange(16))
+    found = jax.jit(lambda: nll(keys, process, world.denoiser(process), x_0))()
+    u = jax.vmap(lambda key: jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0))(fold(keys, 0))
+    x_1 = jnp.float32(np.sqrt(0.7) * np.float64(x_0 + u / 255))
+    density = jax.jit(lambda x: log_prob(process, world.denoiser(process), x, hutchinson(keys)))(x_1)
+    np.testing.assert_allclose(found, -np.float64(density) - 2 * np.log(np.sqrt(0.7) * 2 / 255), rtol=1e-4, atol=1e-4)
+
+
 # ------------------------------------------------------------------------------------------------------- bits of a run
 
 

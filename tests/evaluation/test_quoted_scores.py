@@ -9,6 +9,7 @@ from diffusion.data.source import in_memory
 from diffusion.evaluation import guidance_effect, scores
 from diffusion.metrics import frechet, small_image_classifier
 from diffusion.metrics.feature_pass import Features
+from diffusion.metrics.inception_score import inception_score
 from diffusion.metrics.kernel_distance import kid
 from diffusion.metrics.precision_recall import precision_recall
 from diffusion.metrics.small_image_classifier import Classifier
@@ -54,6 +55,13 @@ def test_kid_is_of_100_subsets_of_1000_and_quotes_its_seed(rng, monkeypatch):
     score = scores.INCEPTION["kid"].measure(compared("kid", fake, real, seed=7))
     assert calls == [(100, 1000, 7)] and score.values["mean"] == kid(fake, real, 2, 1000, 7)[0]
     assert score.facts == {"layer": "2048", "subsets": 100, "subset_size": 1000, "subset_seed": 7}
+
+
+def test_inception_score_is_that_of_ten_splits(rng):
+    logits = rng.normal(size=(40, 5))
+    score = scores.INCEPTION["inception_score"].measure(compared("inception_score", logits, logits))
+    assert (score.values["mean"], score.values["std"]) == inception_score(logits, 10) != inception_score(logits, 5)
+    assert score.values["mean_1"] == inception_score(logits, 1)[0] and score.facts["splits"] == 10
 
 
 def test_fid_reports_few_samples_and_few_references(sets):

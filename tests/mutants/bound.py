@@ -117,7 +117,7 @@ BOUND = (
         (
             "return None, _evaluate(fold(keys, t),",
             "return None, _evaluate(keys,",
-            "test_terms_have_their_exact_means",
+            "test_every_step_of_the_bound_has_noise_of_its_own",
             "one noise for all steps of the bound",
         ),
         (
@@ -201,7 +201,7 @@ BOUND = (
         (
             "process.signal[1] * (x_0 + half_bin * drawn)",
             "x_0 + half_bin * drawn",
-            "test_dequantised_likelihood_of_a_known_law",
+            "test_the_density_is_that_of_x_1_over_its_signal",
             "data are not brought to the flow's first level",
         ),
     ),

@@ -83,7 +83,7 @@ DATA = (
         (
             "if content[HASH] != _digest(rest):",
             "if False:",
-            "test_every_single_file_counts",
+            "test_an_edited_manifest_is_damaged",
             "the manifest's own hash is not compared",
         ),
     ),

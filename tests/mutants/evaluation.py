@@ -27,7 +27,7 @@ EVALUATION = (
         (
             "SPLITS, SUBSETS, SUBSET, NEIGHBOURS = 10, 100, 1000, 3",
             "SPLITS, SUBSETS, SUBSET, NEIGHBOURS = 5, 100, 1000, 3",
-            "test_kid_is_of_100_subsets_of_1000_and_quotes_its_seed",
+            "test_inception_score_is_that_of_ten_splits",
             "the inception score over 5 splits",
         ),
         (

@@ -67,7 +67,7 @@ LOSS = (
         (
             "interpret(process, parameterization, mean_half, raw_var, noised.x_t, noised.t)",
             "interpret(process, parameterization, mean_half, raw_var, noised.x_t, noised.t)._replace(x_0=noised.x_0)",
-            "test_the_parts_of_the_loss",
+            "test_terms_of_all_steps_add_up_to_the_bound",
             "the bound of the loss knows x_0",
         ),
     ),
@@ -101,7 +101,7 @@ LOSS = (
         (
             "jnp.sqrt(jnp.mean((history.losses / scale) ** 2, axis=1))",
             "jnp.mean(jnp.abs(history.losses / scale), axis=1)",
-            "test_probabilities_are_those_of_eq_18_at_any_scale",
+            "test_equals_a_plain_derivation_over_random_batches",
             "mean for root mean square of the losses",
         ),
         (

@@ -67,17 +67,20 @@ def test_flips_follow_their_key():
 
 @pytest.mark.parametrize("batch", [5, 16, 1000])
 def test_accuracy_by_quarter_of_t_in_batches(batch):
-    """Of a classifier that is right for the first half of 1..T alone; batches are no larger than asked for."""
-    sizes = []
+    """Of a classifier that is right for the first half of 1..T alone; every t is met; batches have the given size."""
+    sizes, times = [], []
 
     def apply(params, x, time, key):  # noqa: ARG001
         sizes.append(len(x))
+        jax.debug.callback(times.append, time)
         right = time < T / 2
         return jnp.stack([right, ~right], axis=1).astype(jnp.float32)
 
     pixels, labels = np.zeros((6, *SHAPE), np.uint8), np.zeros(6, np.int32)
     found = classifier.accuracy_by_quartile(Problem(VP, apply), {}, jax.random.key(0), pixels, labels, 8, batch)
+    jax.effects_barrier()
     assert found == [1, 1, 0, 0] and sizes == [batch]
+    assert np.unique(np.concatenate(times)).tolist() == list(range(T))
 
 
 def test_probabilities_sum_to_one():

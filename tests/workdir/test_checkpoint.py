@@ -98,6 +98,16 @@ def test_every_single_file_counts(folder):
     assert manifest.fault(newest) == ""
 
 
+def test_an_edited_manifest_is_damaged(folder):
+    """Although it still parses, and all files are those that it names."""
+    path = folder / "checkpoints" / "30" / "manifest.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "step": 31}))
+    assert "manifest.json is damaged (its content is not what was written)" in manifest.fault(path.parent)
+    path.write_text(json.dumps(content))
+    assert manifest.fault(path.parent) == ""
+
+
 def test_a_flipped_bit_in_the_weights_is_skipped_and_said(folder):
     data = max((folder / "checkpoints" / "30").rglob("*"), key=lambda path: path.stat().st_size)
     content = bytearray(data.read_bytes())
