@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffusion.config import default_config
-from diffusion.core import schedules
+from diffusion.core import respacing, schedules
 from diffusion.core.elbo import bits_per_dim
 from diffusion.core.flow_likelihood import exact, hutchinson, log_prob, nll
 from diffusion.core.process import ve, vp
