@@ -234,7 +234,7 @@ SAMPLERS = (
         (
             "noise(fold(own, j), x, t)",
             "noise(keys, x, t)",
-            "test_chains_have_their_exact_law",
+            "test_corrected_chains_have_their_exact_law",
             "predictor and corrector share their keys",
         ),
     ),

@@ -265,6 +265,23 @@ def test_chains_have_their_exact_law(name):
         assert_law(x, *law(process))
 
 
+def test_corrected_chains_have_their_exact_law():
+    """Two Langevin steps before each step of reverse diffusion: affine steps, and all their noise is independent."""
+    make = lambda p: predictor_corrector(p, reverse_diffusion(p), 2, by_noise(p, 0.3))  # noqa: E731
+    found = chains(make, stacked(*CASES.values()))
+    for x, process in zip(found, CASES.values(), strict=True):
+        p = float64(process)
+        mean, var = np.zeros(3), np.full(3, np.exp(p.prior_log_var))
+        for t in range(p.T, 0, -1):
+            level_mean, level_var = GAUSSIAN.marginal(process, t)
+            a, beta = forward(process, t)
+            h = min(2 * (a * 0.3) ** 2, 1.0) * p.noise[t] ** 2
+            for factor, length, added in ((1, h, 2 * h), (1, h, 2 * h), (2 - a, beta, beta * (t > 1))):
+                slope = factor - length / level_var
+                mean, var = slope * mean + length / level_var * level_mean, slope**2 * var + added
+        assert_law(x, mean, var)
+
+
 @pytest.mark.parametrize("name", LAWS)
 @pytest.mark.parametrize("levels", ["linear", "cosine", "geometric"])
 def test_laws_approach_the_data_with_first_order(name, levels):
