@@ -1,7 +1,6 @@
 """Files of weights of the Inception network that FID is defined by: the published one, our own, and the cache."""
 
 import hashlib
-import math
 import re
 import warnings
 import zipfile
@@ -16,6 +15,7 @@ from diffusion.convert.inception_names import NETWORK
 from diffusion.convert.inception_weights import Weights, fingerprint, from_torch, partial, some
 from diffusion.data.download import DownloadError, Remote, fetch
 from diffusion.nets.inception import shapes
+from diffusion.runtime import npz
 from diffusion.runtime.files import atomic_path, cache_folder
 
 PUBLISHED = {
@@ -103,35 +103,14 @@ def save(path: Path, weights: Mapping[str, np.ndarray], origin: str = "") -> Non
 
 def _from_npz(path: Path) -> Weights:
     """Pickled entries are refused by NumPy; entries larger than their weights are not even read."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            sizes = {info.filename.removesuffix(".npy"): _npy_size(archive, info) for info in archive.infolist()}
-        expected = {name: 8 * int(np.prod(shape)) + 4096 for name, shape in shapes().items()}
-        if odd := [name for name, size in sizes.items() if size > expected.get(name, 0)]:
+    expected = {name: 8 * int(np.prod(shape)) + 4096 for name, shape in shapes().items()}
+    with npz.one_line(f"{path} holds no Inception weights"), zipfile.ZipFile(path) as archive:
+        members = npz.members(archive)
+        odd = [name for name, info in members.items() if npz.size(archive, info) > expected.get(name, 0)]
+        if odd:
             raise ValueError(f"{some(odd)} {'is' if len(odd) == 1 else 'are'} unknown or too large")
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in sizes}
-    except (
-        MemoryError,
-        ValueError,
-        KeyError,
-        EOFError,
-        OSError,
-        RuntimeError,
-        NotImplementedError,
-        zipfile.BadZipFile,
-    ) as error:
-        raise ValueError(f"{path} holds no Inception weights: {' '.join(str(error).split())[:300]}") from None
+        arrays = {name: npz.load(archive, info) for name, info in members.items()}
     return partial(path, arrays)
-
-
-def _npy_size(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> int:
-    """Bytes of an array by its file's length or by its header, whichever promises more: NumPy allocates the latter."""
-    with archive.open(info) as member:
-        version = np.lib.format.read_magic(member)
-        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = header(member)
-    return max(info.file_size, math.prod(shape) * dtype.itemsize)
 
 
 def _from_zip(path: Path) -> Weights:

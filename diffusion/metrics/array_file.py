@@ -1,18 +1,16 @@
 """Arrays in a file that is named by everything they depend on: partial results, reference statistics, classifiers."""
 
 import hashlib
-import io
 import json
 import time
 import warnings
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diffusion.runtime import files
+from diffusion.runtime import files, npz
 
 SECONDS = 10.0
 """Time between two writes of a partial result: what a killed evaluation repeats at most, beside its current batch."""
@@ -49,12 +47,11 @@ class ArrayFile:
         A damaged file is reported by a warning and counts as none.
         """
         try:
-            arrays = read(self.path)
+            arrays = npz.read(self.path)
         except (FileNotFoundError, NotADirectoryError):
             return {}
-        except Exception as error:  # a damaged archive fails in many ways, and all of them have one cure
-            reason = " ".join(str(error).split()) or type(error).__name__
-            warnings.warn(f"{self.path} cannot be read and is computed again ({reason})", UserWarning, stacklevel=2)
+        except (ValueError, OSError) as error:
+            warnings.warn(f"{self.path} cannot be read and is computed again ({error})", UserWarning, stacklevel=2)
             return {}
         same = str(arrays.pop(DIGEST, "")) == self._digest
         return arrays if same and arrays.keys() >= set(names) else {}
@@ -83,9 +80,3 @@ class ArrayFile:
     def remove(self) -> None:
         """Deletes the file, if it exists."""
         self.path.unlink(missing_ok=True)
-
-
-def read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file. Members are read whole, so that each is compared with its checksum before parsing."""
-    with zipfile.ZipFile(path) as archive:
-        return {name.removesuffix(".npy"): np.load(io.BytesIO(archive.read(name))) for name in archive.namelist()}

@@ -1,13 +1,14 @@
 """Sets of uint8 images, read a block at a time: .npz files and folders of PNG files."""
 
-import math
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from diffusion.runtime import npz
 from diffusion.runtime.files import atomic_file
 
 BLOCK = 16 * 2**20
@@ -15,6 +16,9 @@ BLOCK = 16 * 2**20
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The date of the members of .npz files, so that equal sets are equal files."""
+
+DEFLATED = 1032
+"""The highest ratio of zip's compression."""
 
 MODES = {1: "L", 3: "RGB"}
 """Channels -> Pillow's name."""
@@ -117,44 +121,36 @@ def read(path: Path, shape: tuple[int, int, int]) -> ImageSet:
 
 
 def _archive(path: Path, shape: tuple[int, int, int]) -> ImageSet:
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as member:
-            stored, fortran, dtype = _head(member)
-            size = archive.getinfo("arr_0.npy").file_size - member.tell()
-        if size != math.prod(stored) * dtype.itemsize:
-            raise ValueError(f"{size} bytes for an array of {list(stored)}")
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"--samples={path}: no .npz file with an array arr_0, or a damaged one ({reason})") from None
-    if dtype != np.uint8 or fortran or stored[1:] != shape or not stored[0]:
+    with npz.one_line(f"--samples={path}: no .npz file with an array arr_0, or a damaged one"):
+        with zipfile.ZipFile(path) as archive:
+            info = archive.getinfo("arr_0.npy")
+            header = npz.header(archive, info)
+        if info.file_size != header.promised:
+            raise ValueError(f"{info.file_size - header.length} bytes for an array of {list(header.shape)}")
+        if info.file_size > DEFLATED * path.stat().st_size:
+            raise ValueError(f"{info.file_size} bytes in a file of {path.stat().st_size}")
+    stored = header.shape
+    if header.dtype != np.uint8 or header.fortran_order or stored[1:] != shape or not stored[0]:
         wanted = ", ".join(map(str, ("n", *shape)))
         raise ValueError(
-            f"--samples={path}: arr_0 is {dtype} {list(stored)}, and samples of this run are uint8 [{wanted}]"
+            f"--samples={path}: arr_0 is {header.dtype} {list(stored)}, and samples of this run are uint8 [{wanted}]"
         )
 
     def blocks() -> Iterator[np.ndarray]:
-        left, most = stored[0], at_once(shape)
-        try:
-            with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as member:
-                _head(member)
-                while left:
-                    count = min(left, most)
+        most = at_once(shape)
+        with ExitStack() as stack:
+            with npz.one_line(f"--samples={path}: is damaged"):
+                archive = stack.enter_context(zipfile.ZipFile(path))
+                member = stack.enter_context(archive.open(info))
+                member.read(header.length)
+            for done in range(0, stored[0], most):
+                count = min(stored[0] - done, most)
+                with npz.one_line(f"--samples={path}: is damaged after {done} images"):
                     data = member.read(count * int(np.prod(shape)))
-                    yield np.frombuffer(data, np.uint8).reshape(count, *shape)
-                    left -= count
-        except (ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"--samples={path}: is damaged after {stored[0] - left} images ({error})") from None
+                    block = np.frombuffer(data, np.uint8).reshape(count, *shape)
+                yield block
 
     return ImageSet(stored[0], shape, blocks)
-
-
-def _head(member) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, order and type of an .npy file, whose data come next."""
-    version = np.lib.format.read_magic(member)
-    reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
-    if reader is None:
-        raise ValueError(f"format {version} of .npy files is not supported")
-    return reader(member)
 
 
 def _folder(folder: Path, shape: tuple[int, int, int]) -> ImageSet:

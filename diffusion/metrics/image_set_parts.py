@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffusion.metrics import array_file
 from diffusion.metrics.image_set import ImageSet, at_once
+from diffusion.runtime import npz
 from diffusion.runtime.files import write_npz
 from diffusion.runtime.lock import exclusive
 
@@ -33,9 +33,9 @@ def find(folder: Path, shape: tuple[int, int, int]) -> list[Part]:
     parts: list[Part] = []
     while (path := starts.get(start := parts[-1].stop if parts else 0)) is not None:
         try:
-            arrays = array_file.read(path)
+            arrays = npz.read(path)
             pixels, finite = arrays["pixels"], arrays["finite"]
-        except Exception:  # a damaged archive fails in many ways
+        except (ValueError, OSError, KeyError):
             break
         if pixels.dtype != np.uint8 or pixels.shape[1:] != shape or not len(pixels) == len(finite) > 0:
             break
@@ -51,7 +51,7 @@ def image_set(parts: Sequence[Part], shape: tuple[int, int, int], n: int) -> Ima
 
     def blocks() -> Iterator[np.ndarray]:
         for part in parts:
-            pixels = array_file.read(part.path)["pixels"]
+            pixels = npz.read(part.path).get("pixels", np.zeros(0))
             if pixels.shape != (part.stop - part.start, *shape):
                 raise ValueError(
                     f"{part.path} holds {len(pixels)} images instead of {part.stop - part.start}: another process has "

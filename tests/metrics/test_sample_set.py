@@ -158,9 +158,9 @@ def test_a_cut_archive_is_refused_in_a_line(tmp_path, rng):
         archive.writestr("arr_0.npy", whole.read("arr_0.npy")[:-100])
     with pytest.raises(ValueError, match=r"or a damaged one \(3100 bytes for an array of \[50, 8, 8, 1\]\)"):
         image_set.read(tmp_path / "short.npz", SHAPE)
-    image_set.write_archive(tmp_path / "long.npz", in_memory(np.tile(pixels, (9, 1, 1, 1))))
+    image_set.write_archive(tmp_path / "long.npz", in_memory(np.tile(pixels, (90, 1, 1, 1))))
     flipped = bytearray((tmp_path / "long.npz").read_bytes())
-    flipped[20_000] ^= 1
+    flipped[200_000] ^= 1
     (tmp_path / "flipped.npz").write_bytes(flipped)
     with pytest.raises(ValueError, match="is damaged after 0 images"):
         image_set.read(tmp_path / "flipped.npz", SHAPE).pixels()

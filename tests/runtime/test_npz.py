@@ -1,0 +1,126 @@
+""".npz files that promise more than they hold: each ends in one line, within bounds of time and memory."""
+
+import io
+import struct
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffusion.metrics import image_set, image_set_parts
+from diffusion.metrics.array_file import ArrayFile
+from diffusion.runtime import npz
+from diffusion.runtime.files import write_npz
+from tests.support.limits import refusal_within_limits
+
+SHAPE = (8, 8, 1)
+MAGIC = b"\x93NUMPY"
+
+
+def npy(header: str, version: int = 1, length: int | None = None) -> bytes:
+    """The start of an .npy file with this header, which may lie about its length."""
+    size = len(header) if length is None else length
+    return MAGIC + bytes((version, 0)) + struct.pack("<H" if version == 1 else "<I", size) + header.encode()
+
+
+def described(shape: str, dtype: str = "'|u1'") -> str:
+    return f"{{'descr': {dtype}, 'fortran_order': False, 'shape': {shape}, }}\n"
+
+
+HOSTILE = {
+    "too many numbers": npy(described("(100000000000000, 8, 8, 1)")),
+    "more than memory": npy(described("(100000000, 8, 8, 1)")),
+    "dimensions whose product is small": npy(described("(-1, -64)")),
+    "a long header": npy("", 2, 2**32 - 1) + b" " * 10_000_000,
+    "no header": b"",
+    "nested types": npy(described("(1,)", "[" * 4000)),
+    "nested signs": npy(described(f"({'-' * 9000}1,)")),
+    "an unfinished header": npy("{'descr': ("),
+    "Python 2's numbers": npy(described("(1L, (")),
+    "objects": npy(described("(1,)", "'|O'")) + b"\x80\x04.",
+    "another format": npy(described("(1,)"), 3),
+}
+
+
+def archive(path: Path, content: bytes, *names: str, method: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as file:
+        for name in names or ("arr_0.npy", "pixels.npy"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of two members with one name
+                file.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_header_is_refused_in_a_line_by_all_readers(content, tmp_path):
+    path = archive(tmp_path / "images_0000000.npz", content)
+    readers = (npz.read, lambda path: image_set.read(path, SHAPE))
+    for reader in readers:
+        with pytest.raises(ValueError, match=r".") as error:
+            reader(path)
+        assert len(str(error.value).splitlines()) == 1 and str(path) in str(error.value)
+    assert image_set_parts.find(tmp_path, SHAPE) == [], "the part is drawn again"
+    stored = ArrayFile(tmp_path, "moments", {})
+    path.rename(stored.path)
+    with pytest.warns(UserWarning, match="cannot be read and is computed again") as caught:
+        assert stored.read() == {}
+    assert len(str(caught[0].message).splitlines()) == 1
+
+
+def test_what_is_refused_costs_neither_time_nor_memory(tmp_path):
+    """Among them 400 MB of zeros in 400 kB, and a header of 400 MB."""
+    deflated = zipfile.ZIP_DEFLATED
+    zeros = bytes(400_000_000)
+    paths = [
+        archive(tmp_path / "promises.npz", HOSTILE["more than memory"]),
+        archive(tmp_path / "zeros.npz", npy(described(f"({len(zeros)},)")) + zeros, "a.npy", method=deflated),
+        archive(tmp_path / "header.npz", npy("", 2, len(zeros)) + zeros, "a.npy", method=deflated),
+    ]
+    for path, reason in zip(paths, ("arrays promise", "arrays promise", "is damaged ("), strict=True):
+        assert reason in refusal_within_limits("diffusion.runtime.npz.read", path)
+
+
+def test_archives_that_numpy_does_not_write_are_refused(tmp_path):
+    one = npy(described("(1,)")) + b"0"
+    with pytest.raises(ValueError, match="compression method 14 is not supported"):
+        npz.read(archive(tmp_path / "a.npz", one, method=zipfile.ZIP_LZMA))
+    with pytest.raises(ValueError, match="two arrays have one name"):
+        npz.read(archive(tmp_path / "a.npz", one, "a.npy", "a"))
+
+
+def test_a_length_that_compression_cannot_reach_is_refused(tmp_path):
+    """The directory of the archive repeats what the header promises: 10^7 images in a file of a few hundred bytes."""
+    head = npy(described("(10000000, 8, 8, 1)"))
+    path = archive(tmp_path / "a.npz", head + bytes(64), "arr_0.npy")
+    content, promised = bytearray(path.read_bytes()), len(head) + 64 * 10**7
+    struct.pack_into("<I", content, content.index(b"PK\x01\x02") + 24, promised)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{promised} bytes in a file of \d+\)$"):
+        image_set.read(path, SHAPE)
+
+
+def test_whole_archives_are_read(tmp_path, rng):
+    arrays = {"a": rng.normal(size=(3, 4)), "b": np.asarray("text"), "c": np.zeros((0, 2), bool), "d": np.asarray(7)}
+    write_npz(tmp_path / "a.npz", arrays)
+    found = npz.read(tmp_path / "a.npz")
+    assert found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+    member = io.BytesIO()
+    np.lib.format.write_array(member, arrays["a"].T, version=(2, 0))
+    path = archive(tmp_path / "b.npz", member.getvalue(), "a.npy")
+    np.testing.assert_array_equal(npz.read(path)["a"], arrays["a"].T)
+    with pytest.raises(FileNotFoundError):
+        npz.read(tmp_path / "none.npz")
+
+
+def test_samples_that_change_while_they_are_read_end_in_a_line(tmp_path):
+    image_set.write_archive(
+        tmp_path / "a.npz", image_set.ImageSet(9, SHAPE, lambda: iter([np.zeros((9, *SHAPE), np.uint8)]))
+    )
+    images = image_set.read(tmp_path / "a.npz", SHAPE)
+    (tmp_path / "a.npz").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"a\.npz: is damaged \("):
+        images.pixels()
