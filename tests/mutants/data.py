@@ -177,4 +177,24 @@ DATA = (
             "an ablation ignores the key deterministic",
         ),
     ),
+    *mutants(
+        "diffusion/data/source.py",
+        "tests/data/test_data.py",
+        (
+            "!= HOLD_OUT - 1) == train]",
+            "!= HOLD_OUT - 1) <= train]",
+            "test_hold_out_divides_a_set",
+            "test images are trained on",
+        ),
+    ),
+    *mutants(
+        "diffusion/training/feed.py",
+        "tests/distributed/test_distributed.py",
+        (
+            "    if others:\n",
+            "    if False:\n",
+            "test_other_data_than_those_of_process_0_are_refused",
+            "processes with other data",
+        ),
+    ),
 )

@@ -211,4 +211,15 @@ EVALUATION = (
             "another learning rate fills a cell",
         ),
     ),
+    *mutants(
+        "diffusion/metrics/samples.py",
+        "tests/metrics/test_sample_set.py",
+        ("index % len(cycle)", "index // len(cycle) % len(cycle)", "test_labels_go_round", "labels in blocks"),
+        (
+            "to_pixels(images, truncate)",
+            "to_pixels(images)",
+            "test_truncation_cuts_levels",
+            "levels are never truncated",
+        ),
+    ),
 )

@@ -325,4 +325,24 @@ TRAINING = (
             "the shortcut takes an activation",
         ),
     ),
+    *mutants(
+        "diffusion/nets/mlp.py",
+        "tests/data/test_toy.py",
+        (
+            "h += dense(self.channels",
+            "h = dense(self.channels",
+            "test_the_network_is_its_formula",
+            "blocks replace their input",
+        ),
+    ),
+    *mutants(
+        "diffusion/nets/dropout.py",
+        "tests/nets/test_dropout.py",
+        (
+            "inputs / (1.0 - self.rate)",
+            "inputs",
+            "test_dropout_and_its_gradient_are_those_of_flax",
+            "dropout does not rescale",
+        ),
+    ),
 )
