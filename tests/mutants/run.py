@@ -100,6 +100,8 @@ def main() -> int:
     parser.add_argument("--only", default="", help="rows of which some field contains this text")
     only = parser.parse_args().only
     rows = [m for m in MUTANTS if only in " ".join(m)]
+    if not rows:
+        parser.error(f"--only={only}: no row contains this text")
     for name in LIBRARIES:
         __import__(name)
     with tempfile.TemporaryDirectory() as folder:
