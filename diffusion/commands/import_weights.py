@@ -1,8 +1,8 @@
 """Runs made of the weights of other projects, and the check that a config and a file of weights go together."""
 
-import functools
 from collections.abc import Callable
 from contextlib import closing
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from diffusion.experiment.registry import VP_SCHEDULES
 from diffusion.nets.net import Net
 from diffusion.runtime import report_text
 from diffusion.runtime.files import write_json
+from diffusion.workdir import manifest
 from diffusion.workdir.checkpoint import Checkpoints
-from diffusion.workdir.run import Run, open_run, read_run
+from diffusion.workdir.run import Run, write_config
 
 READERS: dict[str, Callable[[Path], ForeignWeights]] = {
     "diffusers": diffusers.read,
@@ -118,7 +119,7 @@ def import_run(
     run = data(config, weights)
     if wrong := faults(run, weights):
         raise ValueError(f"{path} does not fit the config: {'; '.join(wrong)}; {remedy(run, weights)}")
-    if (folder / "config.json").exists() or (folder / "checkpoints").exists():
+    if manifest.newest(folder):
         raise ValueError(f"{folder} holds a run already: give another --workdir")
 
     experiment = build.experiment(config, run.shape, run.classes)
@@ -131,10 +132,10 @@ def import_run(
         params=_placed(raw, state.params),
         ema=_placed(ema, state.ema),
     )
-    open_run(folder, run, report_text.describe_devices(list(experiment.mesh.devices.flat)))
     origin = {"from": kind, "file": path.name, "sha256": _digests(path), "tensors": len(weights.ema), "step": number}
     write_json(folder / "imported.json", origin)
-    with closing(Checkpoints(folder / "checkpoints", about=read_run(folder).content)) as checkpoints:
+    claim = partial(write_config, folder, run, report_text.describe_devices(list(experiment.mesh.devices.flat)))
+    with closing(Checkpoints(folder / manifest.ROLLING, about=run.content, claim=claim)) as checkpoints:
         checkpoints.require(number, state)
     report(
         f"weights     {path}: {len(weights.ema)} tensors, {report_text.count(state.ema):,} parameters, each used once"
@@ -154,7 +155,7 @@ def beta(config: ConfigDict) -> np.ndarray:
     return 1 - alpha_bar[1:] / alpha_bar[:-1]
 
 
-@functools.cache
+@cache
 def _shapes(net: Net, shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
     x, t = jax.ShapeDtypeStruct((1, *shape), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
     label = (t,) if net.classes else ()

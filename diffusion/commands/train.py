@@ -31,7 +31,7 @@ from diffusion.training.periodic_actions import Action, Estimate, Report, draw, 
 from diffusion.training.progress import Progress
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir.checkpoint import shared
-from diffusion.workdir.run import Run, lock, open_run
+from diffusion.workdir.run import Run, exists, lock, write_config
 from diffusion.workdir.run_checkpoints import RunCheckpoints
 from diffusion.workdir.writer import NullWriter, Writer
 
@@ -65,11 +65,11 @@ def run(config: ConfigDict, folder: Path, report: Report, stop: Stop | None = No
         owner = Run(config, source.shape, source.classes)
         if leads:
             stack.enter_context(lock(folder))
-        existing = shared(leads and open_run(folder, owner, devices))
+        existing, claim = shared(leads and exists(folder, owner)), partial(write_config, folder, owner, devices)
         report(f"folder      {folder}" + (" (existing run)" if existing else ""))
         cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", "memory only")
         report(f"device      {devices}, compiled programs cached in {cache}")
-        streams = RunCheckpoints(folder, config.train.keep, about=owner.content)
+        streams = RunCheckpoints(folder, config.train.keep, owner.content, claim)
         stack.callback(streams.close)
 
         abstract, initialise = experiment.fresh()
@@ -81,6 +81,8 @@ def run(config: ConfigDict, folder: Path, report: Report, stop: Stop | None = No
             report(f"checkpoint  resumed from step {first}")
 
         feed, budget = experiment.feed(source), afford(experiment, state.params)
+        if existing and leads:
+            claim()
         for line in describe(experiment, source, held_out, state, feed, budget.forward):
             report(line)
         feed = profiling.traced(feed, folder / "profile", report) if profile else feed

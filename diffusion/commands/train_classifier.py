@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -18,8 +19,9 @@ from diffusion.training import classifier, loop, periodic_actions
 from diffusion.training.log import Log
 from diffusion.training.periodic_actions import Action
 from diffusion.training.progress import Progress
+from diffusion.workdir import manifest
 from diffusion.workdir.checkpoint import Checkpoints
-from diffusion.workdir.run import Run, lock, open_run
+from diffusion.workdir.run import Run, exists, lock, write_config
 from diffusion.workdir.writer import Writer
 
 DRAWS = 8
@@ -40,15 +42,16 @@ def run(config: ConfigDict, folder: Path, report: Callable[[str], None], stop: S
     validate(config, size=source.shape[0])
     if not source.classes:
         raise ValueError(f"config.data.name: {source.name} has no labels for a classifier to learn; use a set that has")
-    if (folder / "checkpoints").exists():
+    if manifest.steps(folder / manifest.ROLLING):
         raise ValueError(f"{folder} holds a run of scripts/train.py; give the classifier another --workdir")
     experiment = build.experiment(config, source.shape, source.classes)
     with ExitStack() as stack:
         owner = Run(config, source.shape, source.classes)
         stack.enter_context(lock(folder))
-        existing = open_run(folder, owner, report_text.describe_devices(list(experiment.mesh.devices.flat)))
+        existing = exists(folder, owner)
+        claim = partial(write_config, folder, owner, report_text.describe_devices(list(experiment.mesh.devices.flat)))
         report(f"folder      {folder}" + (" (existing run)" if existing else ""))
-        checkpoints = Checkpoints(folder / guidance.FOLDER, c.keep, about=owner.content)
+        checkpoints = Checkpoints(folder / manifest.CLASSIFIER, c.keep, owner.content, claim=claim)
         stack.callback(checkpoints.close)
         initial = guidance.create_state(config, source.shape, source.classes)
         initial = jax.device_put(initial, sharding.replicated(experiment.mesh))
@@ -61,6 +64,8 @@ def run(config: ConfigDict, folder: Path, report: Callable[[str], None], stop: S
 
         problem, update = guidance.problem(config, source.classes, experiment.process), experiment.update()
         training = loop.Training(problem, update, experiment.feed(source), c.steps, c.steps_per_dispatch)
+        if existing:
+            claim()
         writer = stack.enter_context(closing(Writer(folder, first)))
         progress = stack.enter_context(closing(Progress(first, c.steps, c.batch_size, report, since)))
         log, save = Log(c.log_every, update.guard, writer, progress), periodic_actions.save((checkpoints,), c.steps)

@@ -21,11 +21,10 @@ from diffusion.sampling.guidance import Interval, Labelled, Scale, classifier_gu
 from diffusion.training import classifier, state
 from diffusion.training.classifier import Problem
 from diffusion.training.state import Params, TrainState
+from diffusion.workdir import manifest
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.run import read_run
 
-FOLDER = "classifier"
-"""Of the checkpoints, in a classifier's run."""
 OWN = frozenset({"diffusion.parameterization", "diffusion.variance"})
 """What a classifier and the model that it guides need not share of config.diffusion."""
 
@@ -147,7 +146,7 @@ def load(folder: Path, config: ConfigDict, shape: tuple[int, int, int], classes:
     ValueError where the run has no classifier, and where it was trained for other images, classes or another process.
     """
     run = read_run(folder)
-    checkpoints = Checkpoints(folder / FOLDER)
+    checkpoints = Checkpoints(folder / manifest.CLASSIFIER)
     if checkpoints.latest() is None:
         raise ValueError(
             f"config.sample.classifier: {folder} holds no classifier; give the folder of a run of "

@@ -187,4 +187,4 @@ def _unraisable(usual: Callable[[Any], object], lost: Any) -> None:
         usual(lost)
 
 
-_NOTICE = b"stopping    after the current step, which is saved; a second signal ends the process at once\n"
+_NOTICE = b"stopping    after the current step; a second signal ends the process at once\n"

@@ -1,5 +1,6 @@
 """The training loop: step, log one interval late, evaluate, sample, save, stop."""
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
@@ -15,6 +16,10 @@ from diffusion.training.periodic_actions import Action, Moment, due, perform
 from diffusion.training.state import TrainState
 from diffusion.training.step import Metrics, Trainable, Update, train_steps
 from diffusion.workdir.checkpoint import Checkpoints
+
+AHEAD = 2
+"""Dispatches that wait for the device behind the one that it computes: it never waits for the host, and a stop, which
+has to compute all of them, comes soon."""
 
 
 class Training(NamedTuple):
@@ -43,29 +48,43 @@ def train(
 ) -> TrainState:
     """The state after `training.steps` steps, starting from state.step; `state` is donated.
 
-    After each dispatch the actions that are due are performed, in their order. A resumed run first performs those that
-    are due at state.step, which skip what a stopped process had completed. Metrics are read from the device one
-    interval late, so that the device does not wait for the host. `streams` are the checkpoints, the rolling ones first.
+    After each dispatch the actions that are due are performed, in their order. The first program is compiled before
+    anything is saved. A resumed run then performs the actions that are due at state.step, which skip what a stopped
+    process had completed. Metrics are read from the device one interval late, so that the device does not wait for the
+    host. `streams` are the checkpoints, the rolling ones first.
     Raises Diverged after update.guard.patience skipped updates in a row and Stopped when `stop` was requested, both
-    with the state saved; ValueError where that state cannot be saved.
+    with the state saved if it has changed; ValueError where that state cannot be saved.
     """
     step, steps, feed, programs = int(state.step), training.steps, training.feed, {}
     periods = [log.period, *(action.period for action in actions)]
+    queue: deque[Metrics] = deque()
     log.start(state, streams)
     with stop.deferred(), closing(feed.batches(step)) as batches:
+
+        def prepared(state: TrainState) -> tuple[int, Any]:
+            """The number of steps of the next dispatch, whose program is compiled, and its batches."""
+            k = training.together(step, periods)
+            batch = feed.stack([next(batches) for _ in range(k)])
+            if k not in programs:
+                programs[k] = compile_steps(training.task, training.update, feed, state, batch)
+                log.progress.report(memory.describe(programs[k], state))
+            return k, batch
+
         try:
+            first = prepared(state) if step < steps else None
+            if stop.agreed(wait=True):
+                raise stop.stopped()
             now = [action for action in actions if action.due(step, steps)]
             perform(now, Moment(step, state, log.note(), resumed=True), log.progress.report)
             while step < steps:
                 if stop.agreed():
                     raise stop.stopped()
-                k = training.together(step, periods)
-                batch = feed.stack([next(batches) for _ in range(k)])
-                if k not in programs:
-                    programs[k] = compile_steps(training.task, training.update, feed, state, batch)
-                    log.progress.report(memory.describe(programs[k], state))
+                (k, batch), first = first or prepared(state), None
                 state, metrics = programs[k](state, feed.data, batch)
                 step += k
+                queue.append(metrics)
+                if len(queue) > AHEAD:
+                    jax.block_until_ready(queue.popleft())
                 log.add(step, metrics)
                 if due(step, log.period) or step == steps:
                     log.end_interval(step)
@@ -82,7 +101,8 @@ def train(
             try:
                 log.flush()
             finally:
-                streams[0].require(step, state, log.note())
+                if step:
+                    streams[0].require(step, state, log.note())
             raise
     return state
 

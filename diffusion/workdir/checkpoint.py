@@ -32,18 +32,13 @@ def newest(count: int | None, notes: Mapping[int, Note]) -> Collection[int]:
     return sorted(notes)[-count:] if count else notes
 
 
-def numbers(folder: Path) -> list[int]:
-    """Every step that has a sub-folder, intact or not, ascending."""
-    names = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    return sorted(int(name) for name in names if name.isascii() and name.isdigit() and name == str(int(name)))
-
-
 class Checkpoints:
     """A folder of checkpoints, one sub-folder a step.
 
     A save returns as soon as the state is copied; call `close` before the process ends. A save that fails leaves the
     earlier checkpoints as they are and a line in `news`. After a save the intact steps that `retain` does not choose
     are deleted; by default all but the newest `keep` are. `about`, such as the config, is part of every manifest.
+    `claim` is called in the background just before a step is complete; where it raises, the save fails.
     """
 
     def __init__(
@@ -52,9 +47,10 @@ class Checkpoints:
         keep: int | None = None,
         about: Mapping[str, Any] | None = None,
         retain: Retain | None = None,
+        claim: Callable[[], None] | None = None,
     ):
         self.folder = Path(folder).absolute()
-        self._retain, self._about = retain or partial(newest, keep), dict(about or {})
+        self._retain, self._about, self._claim = retain or partial(newest, keep), dict(about or {}), claim
         self._intact: set[int] = set()
         self._damaged: dict[int, str] = {}
         self._news: list[str] = []
@@ -66,7 +62,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Every complete step that is not known to be damaged, ascending."""
-        return [s for s in numbers(self.folder) if manifest.exists(self.path(s)) and s not in self._damaged]
+        return [s for s in manifest.steps(self.folder) if manifest.exists(self.path(s)) and s not in self._damaged]
 
     def path(self, step: int) -> Path:
         """The folder of a step."""
@@ -92,7 +88,7 @@ class Checkpoints:
             if self._stored(step, state):
                 self._intact.add(step)
                 return
-            manager = orbax_save.open_manager(self.folder, step, self, partial(manifest.write, content=content))
+            manager = orbax_save.open_manager(self.folder, step, self, partial(self._seal, content=content))
             self._saving = manager, step, content
             manager.save(step, args=ocp.args.StandardSave(state), force=True)
         except Exception as error:
@@ -118,7 +114,7 @@ class Checkpoints:
                 return state
         self._damaged[step] = wrong = wrong or "another process could not read it"
         raise ValueError(
-            f"checkpoint {self.path(step)} cannot be restored ({wrong}); steps present: {numbers(self.folder)}"
+            f"checkpoint {self.path(step)} cannot be restored ({wrong}); steps present: {manifest.steps(self.folder)}"
         )
 
     def fault(self, step: int, like: Any) -> str:
@@ -185,6 +181,12 @@ class Checkpoints:
             notes[self._saving[1]] = self._saving[2]["note"]
         retained = set(self._retain(notes))
         return [info.step in retained or info.step not in notes for info in checkpoints]
+
+    def _seal(self, folder: Path, content: dict[str, Any]) -> None:
+        """Makes a written step complete."""
+        if self._claim:
+            self._claim()
+        manifest.write(folder, content)
 
     def _stored(self, step: int, state: Any) -> bool:
         """Whether a step is stored and intact; one that is not is moved aside. Process 0 decides."""

@@ -18,6 +18,8 @@ NAME = "manifest.json"
 FORMAT = 1
 HASH = "sha256"
 UNFINISHED = "it was not finished"
+FOLDERS = ROLLING, PERMANENT, CLASSIFIER = "checkpoints", "kept", "classifier"
+"""The folders of checkpoints in a run's folder."""
 
 
 class Damaged(ValueError):
@@ -110,7 +112,13 @@ def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def newest(folder: Path) -> int | None:
-    """The newest checkpoint in a run's folder that has a manifest, intact or not; None where there is none."""
-    names = [path.parent.name for path in folder.glob(f"*/*/{NAME}")]
-    return max((int(name) for name in names if name.isascii() and name.isdigit()), default=None)
+def steps(folder: Path) -> list[int]:
+    """Every step that has a sub-folder, intact or not, ascending."""
+    names = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit() and name == str(int(name)))
+
+
+def newest(workdir: Path) -> list[Path]:
+    """The folders of all checkpoints of a run that have a manifest, intact or not, by step, the newest first."""
+    stored = [(step, workdir / name / str(step)) for name in FOLDERS for step in steps(workdir / name)]
+    return [path for _, path in sorted(stored, key=lambda pair: -pair[0]) if exists(path)]

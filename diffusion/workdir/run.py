@@ -1,6 +1,7 @@
 """A run's folder, and its config.json.
 
-config.json          the resolved config and its hash; version, revisions, libraries and devices that it ran with
+config.json          the resolved config and its hash; version, revisions, libraries and devices that it ran with;
+                     written with the first checkpoint: a start that ended before leaves the folder to any other
 metrics.jsonl        one JSON object a line: {"step": ..., "train/loss": ..., ...}
 tensorboard/         the same scalars, and the sample grids
 checkpoints/<step>/  the training state, by Orbax, with a manifest of hashes; the newest few
@@ -63,45 +64,43 @@ def lock(workdir: Path) -> Iterator[None]:
         yield
 
 
-def open_run(workdir: Path, run: Run, devices: str) -> bool:
-    """Makes the folder of a run, or opens the existing one; returns whether the run existed.
+def exists(workdir: Path, run: Run) -> bool:
+    """Whether a folder holds this run already: a completed checkpoint claims it, intact or not, and nothing else does.
 
-    A resumed run keeps the provenance of its start; "revisions" lists every revision of the project that it ran with.
-    Raises ValueError naming the keys that differ if the folder belongs to another config, in any key that changes what
-    is computed, and where it is damaged, of a newer version, or cannot be written.
+    Raises ValueError naming the keys that differ if it holds a run with another config, in any key that changes what is
+    computed, and where that run is damaged or of a newer version.
     """
-    path = workdir / "config.json"
-    resumed = path.exists() or (workdir / "checkpoints").exists()
-    if resumed:
-        saved = read_run(workdir)
-        free = RESUMABLE | (unread(saved.config) & unread(run.config))
-        changed = [d for d in differences(saved.config, run.config) if d[0] not in free]
-        if saved.shape != run.shape:
-            changed.append(("the shape of the data", saved.shape, run.shape))
-        if changed:
-            keys = "; ".join(f"{key} is {old!r} there and {new!r} here" for key, old, new in changed)
-            raise ValueError(
-                f"{workdir} holds a run with another config: {keys}. Give another --workdir, or the config of that run"
-            )
-    with _writable(workdir):
-        write_json(path, manifest.with_hash({**run.content, **_provenance(path, stamp(devices))}))
-    return resumed
+    if not manifest.newest(workdir):
+        return False
+    saved = read_run(workdir)
+    free = RESUMABLE | (unread(saved.config) & unread(run.config))
+    changed = [d for d in differences(saved.config, run.config) if d[0] not in free]
+    if saved.shape != run.shape:
+        changed.append(("the shape of the data", saved.shape, run.shape))
+    if changed:
+        keys = "; ".join(f"{key} is {old!r} there and {new!r} here" for key, old, new in changed)
+        raise ValueError(
+            f"{workdir} holds a run with another config: {keys}. Give another --workdir, or the config of that run"
+        )
+    return True
 
 
-def _provenance(path: Path, current: dict[str, Any]) -> dict[str, Any]:
-    """What config.json stores: the provenance of the start of the run, and all revisions that it ran with, in order.
+def write_config(workdir: Path, run: Run, devices: str) -> None:
+    """Writes config.json: the run, the provenance of its start, and all revisions of the project that it ran with.
 
-    `current` is the provenance of this process.
+    Raises ValueError where the folder cannot be written.
     """
+    path, current = workdir / "config.json", stamp(devices)
     try:
-        stored = manifest.load(path)
+        stored = manifest.load(path) if manifest.newest(workdir) else current
     except (OSError, manifest.Damaged):
         stored = current
     first = {key: stored.get(key, current[key]) for key in current}
     revisions = stored.get("revisions", [first["revision"]])
     if revisions[-1] != current["revision"]:
         revisions = [*revisions, current["revision"]]
-    return {**first, "revisions": revisions}
+    with _writable(workdir):
+        write_json(path, manifest.with_hash({**run.content, **first, "revisions": revisions}))
 
 
 def read_run(workdir: Path) -> Run:
@@ -115,18 +114,18 @@ def read_run(workdir: Path) -> Run:
         return _parsed(workdir, manifest.load(path))
     except FileNotFoundError:
         wrong = "is missing"
-        if not (workdir / "checkpoints").exists():
+        if not manifest.newest(workdir):
             raise ValueError(
                 f"{workdir} holds no run (no config.json in it); give the --workdir of a run of scripts/train.py"
             ) from None
     except (manifest.Damaged, KeyError, TypeError) as error:
         wrong = f"is damaged ({reason(error)})"
-    for copy in sorted(workdir.glob(f"*/*/{manifest.NAME}"), key=_step, reverse=True):
+    for checkpoint in manifest.newest(workdir):
         try:
-            run = _parsed(workdir, manifest.read(copy.parent))
+            run = _parsed(workdir, manifest.read(checkpoint))
         except (manifest.Damaged, KeyError):
             continue
-        warnings.warn(f"{path} {wrong}: the copy in {copy} is used", stacklevel=2)
+        warnings.warn(f"{path} {wrong}: the copy in {checkpoint / manifest.NAME} is used", stacklevel=2)
         return run
     raise ValueError(f"{path} {wrong}: restore it, or give another --workdir")
 
@@ -143,12 +142,6 @@ def _parsed(workdir: Path, saved: dict[str, Any]) -> Run:
     except ValueError as error:
         raise manifest.Damaged(f"the shape of its data is {saved['data']['shape']}") from error
     return Run(restore(saved["config"]), (height, width, channels), saved["data"]["classes"])
-
-
-def _step(path: Path) -> int:
-    """The step of a manifest; -1 for one that was moved aside."""
-    name = path.parent.name
-    return int(name) if name.isascii() and name.isdigit() else -1
 
 
 @contextmanager

@@ -12,10 +12,8 @@ import jax
 
 from diffusion.runtime.errors import reason
 from diffusion.workdir import manifest
-from diffusion.workdir.checkpoint import Checkpoints, Note, numbers, shared
-
-ROLLING, PERMANENT = "checkpoints", "kept"
-"""Their folders."""
+from diffusion.workdir.checkpoint import Checkpoints, Note, shared
+from diffusion.workdir.manifest import PERMANENT, ROLLING
 
 Report = Callable[[str], None]
 """Prints one line of the report."""
@@ -24,8 +22,8 @@ Report = Callable[[str], None]
 class PermanentCheckpoints(Checkpoints):
     """Checkpoints that are not deleted: those whose note says "every", and the one with the lowest "score"."""
 
-    def __init__(self, folder: Path, about: Mapping[str, Any] | None = None):
-        super().__init__(folder, about=about, retain=periodic_and_best)
+    def __init__(self, folder: Path, about: Mapping[str, Any] | None = None, claim: Callable[[], None] | None = None):
+        super().__init__(folder, about=about, retain=periodic_and_best, claim=claim)
 
     def best(self) -> float:
         """The lowest score of all; infinity where there is none."""
@@ -41,10 +39,16 @@ def periodic_and_best(notes: Mapping[int, Note]) -> Collection[int]:
 class RunCheckpoints:
     """The folders checkpoints/ and kept/ of a run; the arguments are those of Checkpoints."""
 
-    def __init__(self, folder: Path, keep: int | None = None, about: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        keep: int | None = None,
+        about: Mapping[str, Any] | None = None,
+        claim: Callable[[], None] | None = None,
+    ):
         self.folder = folder
-        self.rolling = Checkpoints(folder / ROLLING, keep, about)
-        self.permanent = PermanentCheckpoints(folder / PERMANENT, about)
+        self.rolling = Checkpoints(folder / ROLLING, keep, about, claim=claim)
+        self.permanent = PermanentCheckpoints(folder / PERMANENT, about, claim)
         self._both = (self.rolling, self.permanent)
         self._reported: set[str] = set()
 
@@ -114,7 +118,7 @@ class RunCheckpoints:
         Reports what it skips. Raises ValueError where there are checkpoints and none is intact.
         """
         first = ""
-        stored = sorted(((step, -i) for i in (0, 1) for step in numbers(self._both[i].folder)), reverse=True)
+        stored = sorted(((step, -i) for i in (0, 1) for step in manifest.steps(self._both[i].folder)), reverse=True)
         for step, i in stored:
             checkpoints = self._both[-i]
             wrong = checkpoints.fault(step, like)

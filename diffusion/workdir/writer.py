@@ -114,9 +114,10 @@ class _Board:
 
         folder.mkdir(parents=True, exist_ok=True)
         proto: Any = event_pb2
+        earlier = any(folder.iterdir())
         self._events = EventsWriter(str(folder / "events"))
         self._event, self._flushed = proto.Event, time.monotonic()
-        if step:  # makes TensorBoard discard later steps
+        if earlier:  # makes TensorBoard discard later steps
             started = proto.SessionLog(status=proto.SessionLog.START)
             self._events.write_event(proto.Event(step=step + 1, file_version="brain.Event:2"))
             self._events.write_event(proto.Event(step=step + 1, session_log=started))

@@ -410,7 +410,9 @@ def test_an_interrupted_run_of_another_config_is_refused(swept, tmp_path, monkey
     grid, cells, _ = swept
     other = cells[1].config.copy_and_resolve_references()
     other.optim.lr = 0.5
-    (tmp_path / "config.json").write_bytes((cells[1].folder / "config.json").read_bytes())
+    for name in ("config.json", "checkpoints/0/manifest.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes((cells[1].folder / name).read_bytes())
     monkeypatch.setattr(build, "experiment", lambda *_: None)
     cell = cells[1]._replace(folder=tmp_path, trained=tmp_path, config=other)
     with pytest.raises(ValueError, match=r"holds a run with another config: optim.lr is 0.001 there and 0.5 here"):

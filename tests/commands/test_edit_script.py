@@ -26,7 +26,7 @@ from diffusion.figures.inpainting import HIDDEN, inpainting
 from diffusion.figures.panel import layout
 from diffusion.figures.roundtrip import roundtrip
 from diffusion.nets.unet import UNet
-from diffusion.workdir.run import Run, open_run
+from diffusion.workdir.run import Run, write_config
 from diffusion.workdir.run_checkpoints import RunCheckpoints
 from tests.support.networks import OneConvolution
 
@@ -234,7 +234,7 @@ def run(tmp_path_factory):
     """A run of which the first state is saved, made once."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     there = Run(tiny(), SHAPE, 10)
-    open_run(folder, there, "test")
+    write_config(folder, there, "test")
     ours = build.experiment(there.config, SHAPE, 10, make_mesh(jax.devices()[:1]))
     with closing(RunCheckpoints(folder, about=there.content)) as streams:
         streams.rolling.require(0, ours.create_state())

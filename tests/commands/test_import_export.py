@@ -15,7 +15,7 @@ from diffusion.config.files import load
 from diffusion.convert import diffusers, improved_diffusion, name_mapping
 from diffusion.convert.foreign_weights import ForeignWeights
 from diffusion.experiment import load as experiment
-from diffusion.workdir.run import open_run, read_run
+from diffusion.workdir.run import read_run, write_config
 from tests.convert.test_tensor_bundle import write_bundle
 from tests.support.naming import foreign, made_up
 
@@ -210,7 +210,7 @@ def test_the_shipped_config_that_fits_is_suggested():
     ],
 )
 def test_what_cannot_be_exported_is_refused_and_nothing_written(tmp_path, changes, line):
-    open_run(tmp_path / "run", run_of(tiny(**changes)), "a test")
+    write_config(tmp_path / "run", run_of(tiny(**changes)), "a test")
     with pytest.raises(ValueError, match=line) as error:
         export_weights.export_run(tmp_path / "run", tmp_path / "out", None, False, print)
     assert "\n" not in str(error.value) and [path.name for path in tmp_path.iterdir()] == ["run"]

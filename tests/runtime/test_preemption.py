@@ -185,7 +185,7 @@ def test_lines_are_those_of_the_plan(straight):
 
 @pytest.mark.parametrize(
     ("where", "at", "saved"),
-    [("on_batch", 0, 1), ("on_batch", 5, 6), ("on_evaluate", 3, 3), ("on_preview", 1, 3), ("on_preview", 2, 6)],
+    [("on_batch", 0, None), ("on_batch", 5, 6), ("on_evaluate", 3, 3), ("on_preview", 1, 3), ("on_preview", 2, 6)],
 )
 def test_a_stopped_run_goes_on_as_if_nothing_had_been(tmp_path, straight, where, at, saved):
     """A signal while a step is dispatched, in an estimate, between two grids: saved at that step, and all is redone."""

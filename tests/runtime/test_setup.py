@@ -10,7 +10,7 @@ import pytest
 from diffusion.config import default_config
 from diffusion.figures.figure_inputs import Inputs, Request
 from diffusion.runtime import setup
-from diffusion.workdir.run import Run, open_run, read_run
+from diffusion.workdir.run import Run, read_run, write_config
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = "JAX_COMPILATION_CACHE_DIR"
@@ -52,7 +52,7 @@ def test_a_run_folder_does_not_choose_where_programs_come_from(tmp_path):
     config = default_config()
     config.compilation_cache, config.data.threads = str(planted), 1000
     folder = tmp_path / "run"
-    open_run(folder, Run(config, (8, 8, 1), 10), "cpu")
+    write_config(folder, Run(config, (8, 8, 1), 10), "cpu")
     assert str(planted) in (folder / "config.json").read_text()
     run = read_run(folder)
     assert (run.config.compilation_cache, run.config.data.threads) == ("auto", 8)

@@ -37,8 +37,8 @@ from diffusion.sampling.loop import image_keys, prior_sample, sample
 from diffusion.training import accumulation, classifier, label_dropout
 from diffusion.workdir import results
 from diffusion.workdir.checkpoint import Checkpoints
-from diffusion.workdir.run import Run, open_run, read_run
-from diffusion.workdir.run_checkpoints import ROLLING
+from diffusion.workdir.manifest import ROLLING
+from diffusion.workdir.run import Run, read_run, write_config
 from tests.support.worlds import GaussianWorld, MixtureWorld, float64, standard_errors
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
@@ -282,7 +282,7 @@ def subject(tmp_path_factory):
     state = ours.create_state()
     params = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(x.size), x.shape), state.params)
     folder = tmp_path_factory.mktemp("run")
-    open_run(folder, Run(ours.config, SHAPE, 10), "test")
+    write_config(folder, Run(ours.config, SHAPE, 10), "test")
     with closing(Checkpoints(folder / ROLLING)) as store:
         store.require(0, state._replace(params=params, ema=params))
     return Subject(ours, params, folder, 0, False)

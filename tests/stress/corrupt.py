@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion.config import default_config
-from diffusion.workdir.run import Run, open_run, read_run
+from diffusion.workdir.run import Run, read_run, write_config
 from diffusion.workdir.run_checkpoints import RunCheckpoints
 from diffusion.workdir.writer import Writer
 
@@ -55,7 +55,7 @@ def bits(state: State) -> list[bytes]:
 def build(folder: Path) -> None:
     """A run's folder: config, checkpoints of both streams, metrics, a grid."""
     run = Run(default_config(), (8, 8, 1), 10)
-    open_run(folder, run, "1 x cpu")
+    write_config(folder, run, "1 x cpu")
     with closing(RunCheckpoints(folder, 3, about=run.content)) as streams:
         for step in ROLLING:
             streams.rolling.save(step, state_of(step), {"window": [{"['loss']": ["float32", [1.0 / step, 1.0]]}]})

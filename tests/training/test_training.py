@@ -370,6 +370,28 @@ def test_a_dispatch_ends_where_something_is_due():
     assert together == [10, 10, 1, 10, 1, 10, 10, 1]
 
 
+def test_few_dispatches_wait_for_the_device(tmp_path, monkeypatch):
+    """However slow it is: all that were made have to be computed before the state of a stopped run can be saved."""
+    made, waited, real, block = [], set(), loop.compile_steps, jax.block_until_ready
+
+    def watched(*args):
+        program = real(*args)
+
+        def dispatch(*args):
+            assert sum(id(metrics) not in waited for metrics in made) <= loop.AHEAD
+            state, metrics = program(*args)
+            made.append(metrics)
+            return state, metrics
+
+        return dispatch
+
+    monkeypatch.setattr(loop, "compile_steps", watched)
+    monkeypatch.setattr(loop.memory, "describe", lambda *_: "")
+    monkeypatch.setattr(jax, "block_until_ready", lambda tree: [waited.add(id(tree)), block(tree)][1])
+    run_loop(tmp_path, 8, **{"train.log_every": 8, "train.checkpoint_every": 0, "train.eval_every": 0})
+    assert len(made) == 8
+
+
 def test_when_an_action_is_due():
     def at(**how):
         return [step for step in range(11) if Action(act=print, **how).due(step, 10)]

@@ -291,6 +291,52 @@ def test_a_metrics_file_with_damaged_lines_is_taken_up(tmp_path):
 RUN = run.Run(default_config(), (8, 8, 1), 10)
 
 
+def complete(folder, step, stream="checkpoints"):
+    """A step without arrays, which is complete by its manifest."""
+    (folder / stream / str(step)).mkdir(parents=True)
+    manifest.write(folder / stream / str(step), {"step": step, "note": {}, **RUN.content})
+
+
+def test_a_completed_checkpoint_claims_a_folder_and_nothing_else_does(tmp_path):
+    """A refused start may leave config.json, and one that was killed an unfinished step."""
+    other = RUN._replace(shape=(16, 16, 1))
+    run.write_config(tmp_path, other, "1 x cpu")
+    (tmp_path / "checkpoints" / "5.orbax-checkpoint-tmp-1").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "damaged" / "5").mkdir(parents=True)
+    assert not run.exists(tmp_path, RUN)
+    run.write_config(tmp_path, RUN, "1 x cpu")
+    for i, stream in enumerate(manifest.FOLDERS):
+        complete(tmp_path / str(i), 0, stream)
+        with pytest.warns(UserWarning, match=r"config.json is missing"):
+            assert run.exists(tmp_path / str(i), RUN)
+        with pytest.warns(UserWarning), pytest.raises(ValueError, match=r"the shape of the data is \(8, 8, 1\) there"):
+            run.exists(tmp_path / str(i), other)
+
+
+def test_config_json_is_written_with_the_first_checkpoint(tmp_path, monkeypatch):
+    """Before that is complete, so that a folder with a checkpoint always has it; where it cannot be, none is saved."""
+    seen = []
+
+    def claim():
+        seen.append(sorted(path.name for path in tmp_path.glob("c/[0-9]")))
+
+    with closing(Checkpoints(tmp_path / "c", claim=claim)) as checkpoints:
+        checkpoints.save(1, state_of(1))
+        checkpoints.save(2, state_of(2))
+    assert seen == [[], ["1"]]
+    monkeypatch.setattr(run, "write_json", lambda *_, **__: write_fails())
+    with closing(
+        Checkpoints(tmp_path / "d", claim=lambda: run.write_config(tmp_path / "d", RUN, "1 x cpu"))
+    ) as failing:
+        failing.save(1, state_of(1))
+        failing.wait()
+        assert "No space left" in failing.news()[0] and failing.steps() == []
+
+
+def write_fails():
+    raise OSError(28, "No space left on device")
+
+
 def test_two_processes_cannot_train_in_one_folder(tmp_path):
     line = r"is in use by process \d+ on \S+: wait .* another --workdir"
     with run.lock(tmp_path / "run"), pytest.raises(ValueError, match=line), run.lock(tmp_path / "run"):
@@ -308,7 +354,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
         pass
     (tmp_path / "run").mkdir()
     with no_room(10), pytest.raises(ValueError, match=r"cannot be written .*make room"):
-        run.open_run(tmp_path / "run", RUN, "1 x cpu")
+        run.write_config(tmp_path / "run", RUN, "1 x cpu")
     assert not (tmp_path / "run" / "config.json").exists()
 
 
@@ -322,7 +368,8 @@ def test_a_damaged_config_is_read_from_the_checkpoints(folder, content):
     with pytest.warns(UserWarning, match=r"config.json is .*: the copy in .*30/manifest.json is used"):
         assert run.read_run(folder) == RUN
     with pytest.warns(UserWarning):
-        assert run.open_run(folder, RUN, "1 x cpu")
+        assert run.exists(folder, RUN)
+    run.write_config(folder, RUN, "1 x cpu")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert run.read_run(folder) == RUN
@@ -336,11 +383,11 @@ def test_a_damaged_config_is_read_from_the_checkpoints(folder, content):
 def test_a_newer_versions_folder_is_refused(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "FORMAT", run.FORMAT + 1)
-        run.open_run(tmp_path, RUN, "1 x cpu")
-    before = (tmp_path / "config.json").read_bytes()
+        run.write_config(tmp_path, RUN, "1 x cpu")
+    assert not run.exists(tmp_path, RUN)
+    complete(tmp_path, 5)
     with pytest.raises(ValueError, match=r"was made by version .* whose folders this version .* update"):
-        run.open_run(tmp_path, RUN, "1 x cpu")
-    assert (tmp_path / "config.json").read_bytes() == before
+        run.exists(tmp_path, RUN)
 
 
 def test_a_systems_words_are_found_in_a_librarys():

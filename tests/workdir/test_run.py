@@ -47,10 +47,13 @@ def test_set_up_reads_the_revision():
 
 
 def test_a_resumed_run_keeps_its_first_stamp_and_lists_all_revisions(head, tmp_path):
-    for commit, devices in (("a", "1 x first"), ("a", "1 x first"), ("b+", "8 x second"), ("a", "1 x first")):
+    for commit, devices in (("c", "9 x refused"), ("a", "1 x first"), ("b+", "8 x second"), ("a", "1 x first")):
         head[0] = commit
         provenance.revision.cache_clear()
-        run.open_run(tmp_path, RUN, devices)
+        run.write_config(tmp_path, RUN, devices)
+        if commit == "a":
+            (tmp_path / "checkpoints" / "0").mkdir(parents=True, exist_ok=True)
+            (tmp_path / "checkpoints" / "0" / "manifest.json").touch()
     content = config_of(tmp_path)
     assert (content["revision"], content["devices"]) == ("a", "1 x first")
     assert content["revisions"] == ["a", "b+", "a"]
@@ -58,13 +61,15 @@ def test_a_resumed_run_keeps_its_first_stamp_and_lists_all_revisions(head, tmp_p
 
 
 def test_the_history_of_an_older_folder_begins_with_its_stamp(head, tmp_path):
-    run.open_run(tmp_path, RUN, "1 x cpu")
+    run.write_config(tmp_path, RUN, "1 x cpu")
+    (tmp_path / "kept" / "5").mkdir(parents=True)
+    (tmp_path / "kept" / "5" / "manifest.json").touch()
     content = config_of(tmp_path)
     del content["revisions"]
     (tmp_path / "config.json").write_text(json.dumps(manifest.with_hash(content)))
     head[0] = "b" * 12
     provenance.revision.cache_clear()
-    run.open_run(tmp_path, RUN, "1 x cpu")
+    run.write_config(tmp_path, RUN, "1 x cpu")
     assert config_of(tmp_path)["revisions"] == ["a" * 12, "b" * 12]
 
 
