@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from diffusion.config.config_values import flatten
 from diffusion.config.files import ROOT, load
 from diffusion.convert import ddpm_tf, diffusers, improved_diffusion, name_mapping
-from diffusion.convert.foreign_weights import ForeignWeights, digest
+from diffusion.convert.foreign_weights import ForeignWeights
 from diffusion.convert.name_mapping import Tensors
 from diffusion.experiment import build
 from diffusion.experiment.registry import VP_SCHEDULES
@@ -71,9 +71,7 @@ def shapes(run: Run) -> dict[str, tuple[int, ...]]:
 def faults(run: Run, weights: ForeignWeights) -> list[str]:
     """Why weights do not belong to a run, a phrase each: first the settings in the file, then names and shapes."""
     flat = flatten(run.config)
-    different = {
-        key: value for key, value in weights.settings(run.shape[0]).items() if not _same(key, flat[key], value)
-    }
+    different = {key: value for key, value in weights.config(run.shape[0]).items() if not _same(key, flat[key], value)}
     if different:
         return [f"{key} is {flat[key]!r} in the config and {value!r} in the file" for key, value in different.items()]
     betas = beta(run.config)
@@ -85,7 +83,7 @@ def faults(run: Run, weights: ForeignWeights) -> list[str]:
             f" steps, and the config's run from {betas[0]:.4g} to {betas[-1]:.4g} in {len(betas)}"
         ]
     params = shapes(run)
-    rules = weights.rules(params, run.config.net.heads)
+    rules = name_mapping.rules(weights.naming, params, run.config.net.heads)
     return name_mapping.faults(rules, weights.ema, params) or name_mapping.faults(rules, weights.raw, params)
 
 
@@ -95,7 +93,7 @@ def remedy(run: Run, weights: ForeignWeights) -> str:
     if fitting:
         return f"what fits: --config={' or --config='.join(fitting)}"
     flat = flatten(run.config)
-    wrong = {key: v for key, v in weights.settings(run.shape[0]).items() if not _same(key, flat[key], v)}
+    wrong = {key: v for key, v in weights.config(run.shape[0]).items() if not _same(key, flat[key], v)}
     flags = " ".join(f"--config.{key}={_text(value)}" for key, value in wrong.items())
     return (
         f"add {flags}"
@@ -124,7 +122,7 @@ def import_run(
 
     experiment = build.experiment(config, run.shape, run.classes)
     params = shapes(run)
-    rules = weights.rules(params, config.net.heads)
+    rules = name_mapping.rules(weights.naming, params, config.net.heads)
     ema, raw = (name_mapping.read(rules, tensors, params) for tensors in (weights.ema, weights.raw))
     state = experiment.create_state()
     state = state._replace(
@@ -182,7 +180,7 @@ def _placed(params: Tensors, like: Any) -> Any:
 def _digests(path: Path) -> dict[str, str]:
     """SHA-256 of the file, or of all files of a folder or of a checkpoint of several files."""
     near = path.rglob("*") if path.is_dir() else [path] if path.is_file() else path.parent.glob(f"{path.name}.*")
-    return {file.name: digest(file) for file in sorted(near) if file.is_file()}
+    return {file.name: manifest.hash_file(file) for file in sorted(near) if file.is_file()}
 
 
 def _sets(weights: ForeignWeights) -> str:

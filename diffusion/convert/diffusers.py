@@ -10,19 +10,7 @@ import numpy as np
 
 from diffusion.convert import diffusers_config, name_mapping, torch_file
 from diffusion.convert.foreign_weights import ForeignWeights
-from diffusion.convert.name_mapping import (
-    CONVOLUTION,
-    SAME,
-    TRANSPOSED,
-    Form,
-    Layout,
-    Naming,
-    Param,
-    Rule,
-    Shapes,
-    Tensors,
-    pointwise,
-)
+from diffusion.convert.name_mapping import CONVOLUTION, TRANSPOSED, Naming, Shapes, Tensors, pointwise
 from diffusion.nets.blocks import groups
 from diffusion.runtime.files import atomic_path, write_json
 
@@ -37,47 +25,36 @@ Configs = dict[str, dict[str, Any]]
 
 NAMING = Naming(
     modules={
-        "time_1": lambda p, layout: "time_embedding.linear_1",  # noqa: ARG005
-        "time_2": lambda p, layout: "time_embedding.linear_2",  # noqa: ARG005
-        "label": lambda p, layout: "class_embedding",  # noqa: ARG005
-        "conv_in": lambda p, layout: "conv_in",  # noqa: ARG005
-        "down_block": lambda p, layout: f"down_blocks.{p.level}.resnets.{p.index}",  # noqa: ARG005
-        "down_attention": lambda p, layout: f"down_blocks.{p.level}.attentions.{p.index}",  # noqa: ARG005
-        "down_downsample": lambda p, layout: f"down_blocks.{p.level}.downsamplers.0",  # noqa: ARG005
-        "middle_block_1": lambda p, layout: "mid_block.resnets.0",  # noqa: ARG005
-        "middle_attention": lambda p, layout: "mid_block.attentions.0",  # noqa: ARG005
-        "middle_block_2": lambda p, layout: "mid_block.resnets.1",  # noqa: ARG005
-        "up_block": lambda p, layout: f"up_blocks.{_up(p, layout)}.resnets.{p.index}",
-        "up_attention": lambda p, layout: f"up_blocks.{_up(p, layout)}.attentions.{p.index}",
-        "up_upsample": lambda p, layout: f"up_blocks.{_up(p, layout)}.upsamplers.0",
-        "norm_out": lambda p, layout: "conv_norm_out",  # noqa: ARG005
-        "conv_out": lambda p, layout: "conv_out",  # noqa: ARG005
+        "time_1": "time_embedding.linear_1",
+        "time_2": "time_embedding.linear_2",
+        "label": "class_embedding",
+        "conv_in": "conv_in",
+        "down_block": "down_blocks.{level}.resnets.{index}",
+        "down_attention": "down_blocks.{level}.attentions.{index}",
+        "down_downsample": "down_blocks.{level}.downsamplers.0",
+        "middle_block_1": "mid_block.resnets.0",
+        "middle_attention": "mid_block.attentions.0",
+        "middle_block_2": "mid_block.resnets.1",
+        "up_block": "up_blocks.{depth}.resnets.{index}",
+        "up_attention": "up_blocks.{depth}.attentions.{index}",
+        "up_upsample": "up_blocks.{depth}.upsamplers.0",
+        "norm_out": "conv_norm_out",
+        "conv_out": "conv_out",
     },
     layers={
         **{"": "", "conv": "conv", "norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj": "to_out.0"},
         **{"norm_1": "norm1", "conv_1": "conv1", "time": "time_emb_proj", "norm_2": "norm2", "conv_2": "conv2"},
         "shortcut": "conv_shortcut",
     },
-    leaf=lambda p: LEAVES[p.leaf],
-    form=lambda p: FORMS.get((p.layer, p.leaf), _by_axes(p)),
+    leaves={"kernel": "weight", "embedding": "weight", "bias": "bias", "norm.scale": "weight", "norm.bias": "bias"},
     separator=".",
+    kernels={"shortcut": pointwise(2), 4: CONVOLUTION, 2: TRANSPOSED},
 )
-LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "embedding": "weight"}
-FORMS = {("shortcut", "kernel"): pointwise(2)}
-
-
-def _up(p: Param, layout: Layout) -> int:
-    """Number of a level on the way up; the deepest comes first."""
-    return layout.levels - 1 - p.level
-
-
-def _by_axes(p: Param) -> Form:
-    return {"kernel": {4: CONVOLUTION, 2: TRANSPOSED}}.get(p.leaf, {}).get(len(p.shape), SAME)
-
-
-def rules(shapes: Shapes, heads: int) -> tuple[Rule, ...]:  # noqa: ARG001
-    """The table for a network of these shapes."""
-    return name_mapping.rules(NAMING, shapes)
+INDEX = {
+    "_class_name": "DDPMPipeline",
+    "unet": ["diffusers", "UNet2DModel"],
+    "scheduler": ["diffusers", "DDPMScheduler"],
+}
 
 
 def read(path: Path) -> ForeignWeights:
@@ -94,11 +71,11 @@ def read(path: Path) -> ForeignWeights:
     scheduler = next((_json(path) for path in beside if path.is_file()), {})
     tensors = {_renamed(name): value for name, value in _tensors(inner).items()}
 
-    c = diffusers_config.UNET | unet
-    size = c["sample_size"]
-    height, width = (size or 0, size or 0) if isinstance(size, int | None) else size
+    c = diffusers_config.REST | unet
     try:
-        diffusers_config.settings(unet, scheduler, height)  # refuses what is not our network
+        settings, attended = diffusers_config.settings(unet, scheduler), diffusers_config.attended(unet)
+        size = c["sample_size"]
+        height, width = (size or 0, size or 0) if isinstance(size, int | None) else size
     except (TypeError, ZeroDivisionError, IndexError) as error:
         raise ValueError(f"{inner / 'config.json'}: a value is of the wrong kind ({error})") from error
     norms = {value.shape[0] for name, value in tensors.items() if NORM.fullmatch(name) and value.ndim == 1}
@@ -111,8 +88,9 @@ def read(path: Path) -> ForeignWeights:
     return ForeignWeights(
         ema=tensors,
         raw=tensors,
-        rules=rules,
-        settings=lambda height: diffusers_config.settings(unet, scheduler, height),
+        naming=NAMING,
+        settings=settings,
+        attended=attended,
         size=(height, width) if size else None,
         channels=c["in_channels"],
         classes=c["num_class_embeds"] or 0,
@@ -142,26 +120,21 @@ def write(folder: Path, params: Tensors, contents: Configs) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists already: give an --out that does not")
-    tensors = name_mapping.write(rules({name: value.shape for name, value in params.items()}, 1), params)
+    rules = name_mapping.rules(NAMING, {name: value.shape for name, value in params.items()}, 1)
 
     from safetensors.numpy import save_file
 
     with atomic_path(folder) as temporary:
         for name, content in contents.items():
             write_json(temporary / name, content)
-        save_file(tensors, temporary / "unet" / f"{STEM}.safetensors", metadata={"format": "pt"})
-
-
-INDEX = {
-    "_class_name": "DDPMPipeline",
-    "unet": ["diffusers", "UNet2DModel"],
-    "scheduler": ["diffusers", "DDPMScheduler"],
-}
+        save_file(
+            name_mapping.write(rules, params), temporary / "unet" / f"{STEM}.safetensors", metadata={"format": "pt"}
+        )
 
 
 def _widths(shapes: Shapes, heads: int) -> dict[str, Any]:
     """Groups and width of heads, which are the same everywhere there. Raises ValueError where ours are not."""
-    norms = {shape[0] for name, shape in shapes.items() if name_mapping.parse(name, shape).norm}
+    norms = {shape[0] for name, shape in shapes.items() if name.endswith(".scale")}
     numbers = {groups(width) for width in norms}
     if len(numbers) > 1:
         raise ValueError(

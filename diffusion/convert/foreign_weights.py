@@ -1,13 +1,11 @@
 """`ForeignWeights`: the contents of a file of another project's weights, whatever its format."""
 
-import hashlib
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion.convert.name_mapping import Rule, Shapes, Tensors
+from diffusion.convert.name_mapping import Naming, Tensors
 
 
 class ForeignWeights(NamedTuple):
@@ -16,22 +14,28 @@ class ForeignWeights(NamedTuple):
     ema: Tensors
     raw: Tensors
     """The same as ema where the file has one set."""
-    rules: Callable[[Shapes, int], tuple[Rule, ...]]
-    """(shapes of our parameters, attention heads) -> the table between the file and us."""
-    settings: Callable[[int], dict[str, Any]]
-    """(height of the images) -> the config keys that the file determines, and their values."""
-    size: tuple[int, int] | None
-    """Height and width of the images; None if the file does not specify them."""
+    naming: Naming
+    settings: Mapping[str, Any]
+    """The config keys that the file determines, but for net.attention."""
     channels: int
     """Channels of the images."""
-    classes: int
-    """Classes of a conditional network; 0: unconditional."""
-    beta: np.ndarray | None
-    """beta[1..T] where the file lists them instead of naming a schedule."""
     step: int | None
     """Optimiser steps of the training; None where neither the file nor its name gives them."""
     unspecified: str
     """The settings that the file does not specify: the config must have them right. Empty if there are none."""
+    attended: tuple[int, ...] | None = None
+    """Levels with attention, 0 at full size; None if the file does not specify them."""
+    size: tuple[int, int] | None = None
+    """Height and width of the images; None if the file does not specify them."""
+    classes: int = 0
+    """Classes of a conditional network; 0: unconditional."""
+    beta: np.ndarray | None = None
+    """beta[1..T] where the file lists them instead of naming a schedule."""
+
+    def config(self, height: int) -> dict[str, Any]:
+        """The config keys that the file determines for images of this height, and their values."""
+        attention = tuple(height >> level for level in self.attended or ())
+        return {**self.settings, **({} if self.attended is None else {"net.attention": attention})}
 
 
 def axis(tensors: Tensors, name: str, number: int, what: str) -> int:
@@ -41,9 +45,3 @@ def axis(tensors: Tensors, name: str, number: int, what: str) -> int:
         held = ", ".join(list(tensors)[:3]) or "nothing"
         raise ValueError(f"no tensor {name} of {number + 1} or more axes in it: not {what}; it holds {held}, ...")
     return tensor.shape[number]
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,11 +16,8 @@ import numpy as np
 
 from diffusion.convert.torch_pickle import BFLOAT16, MAX_BYTES, STORAGES, Tensor, load
 
-DATA = "data.pkl"
-ZIP = b"PK\x03\x04"
-MAGIC = 0x1950A86A20F9469CFC6C
-VERSION = 1001
-LITTLE = b"little"
+DATA, ZIP, LITTLE = "data.pkl", b"PK\x03\x04", b"little"
+MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
 
 MAX_DEPTH = 16
 """Dictionaries in dictionaries."""
@@ -117,7 +114,7 @@ def _flat(result: Any) -> dict[str, Tensor]:
                 pending.append((f"{name}.", value, depth + 1))
             elif type(value) is Tensor:
                 if name in tensors:
-                    raise ValueError(f"two tensors go by the name of {name[:80]}")
+                    raise ValueError(f"two tensors have the name {name[:80]}")
                 tensors[name] = value
     if not tensors:
         raise ValueError("there are no tensors in its dictionary")

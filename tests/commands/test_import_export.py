@@ -119,7 +119,9 @@ def test_a_run_goes_out_to_diffusers_and_comes_back_bit_by_bit(tmp_path):
     export_weights.export_run(tmp_path / "run", tmp_path / "raw", 5, True, say)
     shapes = import_weights.shapes(run)
     weights = diffusers.read(tmp_path / "raw")
-    assert_same(name_mapping.nest(name_mapping.read(weights.rules(shapes, 1), weights.ema, shapes)), raw)
+    assert_same(
+        name_mapping.nest(name_mapping.read(name_mapping.rules(weights.naming, shapes, 1), weights.ema, shapes)), raw
+    )
 
 
 def test_a_config_that_does_not_fit_is_told_how_it_would_and_nothing_is_written(tmp_path):
@@ -146,7 +148,7 @@ def test_a_config_that_does_not_fit_is_told_how_it_would_and_nothing_is_written(
 
 
 def test_a_step_that_no_name_gives_is_asked_for(tmp_path, monkeypatch):
-    unnamed = ForeignWeights({}, {}, improved_diffusion.rules, lambda _: {}, None, 1, 10, None, None, "")
+    unnamed = ForeignWeights({}, {}, improved_diffusion.NAMING, {}, channels=1, step=None, unspecified="")
     monkeypatch.setitem(import_weights.READERS, "improved_diffusion", lambda path: unnamed)  # noqa: ARG005
     with pytest.raises(ValueError, match=r"x\.pt: neither .* add --step="):
         import_weights.import_run(Path("x.pt"), "improved_diffusion", tiny(**SMALL), tmp_path / "run", None, print)
@@ -177,13 +179,15 @@ def test_what_a_pipeline_says_is_held_against_the_config(tmp_path):
 
 def published(config):
     """ForeignWeights with the shapes and the settings of a config, without any numbers behind them."""
-    run = import_weights.data(config, ForeignWeights({}, {}, improved_diffusion.rules, dict, None, 3, 0, None, 0, ""))  # pyright: ignore
+    run = import_weights.data(
+        config, ForeignWeights({}, {}, improved_diffusion.NAMING, {}, channels=3, step=0, unspecified="")
+    )
     shapes = import_weights.shapes(run)
     params = {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
     flat = flatten(config)
-    told = {key: flat[key] for key in ("net.convention", "diffusion.variance", "net.attention")}
-    tensors = name_mapping.write(improved_diffusion.rules(shapes, config.net.heads), params)
-    return run, ForeignWeights(tensors, tensors, improved_diffusion.rules, lambda height: told, None, 3, 0, None, 0, "")  # noqa: ARG005
+    given = {key: flat[key] for key in ("net.convention", "diffusion.variance", "net.attention")}
+    tensors = name_mapping.write(name_mapping.rules(improved_diffusion.NAMING, shapes, config.net.heads), params)
+    return run, ForeignWeights(tensors, tensors, improved_diffusion.NAMING, given, 3, 0, "")
 
 
 def test_the_shipped_config_that_fits_is_suggested():

@@ -38,7 +38,7 @@ def case(kind, name):
     params = made_up(shapes)
     attended = [level for level in range(len(net.multipliers)) if size >> level in net.attention]
     theirs = foreign(kind, params, len(net.multipliers), net.blocks, attended, net.heads)
-    return params, theirs, MODULES[kind].rules(shapes, net.heads), shapes
+    return params, theirs, name_mapping.rules(MODULES[kind].NAMING, shapes, net.heads), shapes
 
 
 def assert_same(a, b):
@@ -56,8 +56,8 @@ def test_both_directions_are_exact_and_name_what_an_independent_walk_names(kind,
 
 
 def test_every_kind_of_layer_is_among_the_cases():
-    found = [name_mapping.parse(name, ()) for net in NETS.values() for name in shapes_of(*net)]
-    assert {param.part for param in found} == set(diffusers.NAMING.modules) == set(improved_diffusion.NAMING.modules)
+    found = [name_mapping.parse(name) for net in NETS.values() for name in shapes_of(*net)]
+    assert {param.module for param in found} == set(diffusers.NAMING.modules) == set(improved_diffusion.NAMING.modules)
     assert {param.layer for param in found} == set(diffusers.NAMING.layers) == set(ddpm_tf.NAMING.layers)
 
 
@@ -94,7 +94,7 @@ def test_a_transposed_square_matrix_would_show():
 
 def test_heads_decide_where_a_fused_row_goes():
     params, theirs, _, shapes = case("improved_diffusion", "options")
-    read = name_mapping.read(improved_diffusion.rules(shapes, 2), theirs, shapes)
+    read = name_mapping.read(name_mapping.rules(improved_diffusion.NAMING, shapes, 2), theirs, shapes)
     assert read["middle_attention.q.bias"].shape == params["middle_attention.q.bias"].shape
     assert not np.array_equal(read["middle_attention.q.bias"], params["middle_attention.q.bias"])
 
@@ -155,6 +155,12 @@ SCHEDULER = {
 }
 
 
+def settings(unet, scheduler, height):
+    """The config keys that two files determine for images of a height."""
+    attended = diffusers_config.attended(unet)
+    return diffusers_config.settings(unet, scheduler) | {"net.attention": tuple(height >> n for n in attended)}
+
+
 def test_published_files_say_what_the_published_configs_say():
     from diffusion.config.config_values import flatten
     from diffusion.config.files import ROOT, load
@@ -162,22 +168,22 @@ def test_published_files_say_what_the_published_configs_say():
     published = (("cifar10", CIFAR10, "fixed_large", 32), ("celebahq256", FACES, "fixed_small", 256))
     for file, unet, variance, size in published:
         config = flatten(load(ROOT / "configs" / f"{file}.py"))
-        found = diffusers_config.settings(unet, SCHEDULER | {"variance_type": variance}, size)
+        found = settings(unet, SCHEDULER | {"variance_type": variance}, size)
         assert found == {key: config[key] for key in found}
         assert {"net.attention", "net.convention", "diffusion.variance", "diffusion.schedule"} <= found.keys()
 
 
 def test_missing_keys_have_the_defaults_of_the_library():
     given = {"attention_head_dim": None}
-    assert diffusers_config.settings(given, {"_class_name": "DDPMScheduler"}, 64) == {
+    assert settings(given, {"_class_name": "DDPMScheduler"}, 64) == {
         "net.channels": 224, "net.multipliers": (1, 2, 3, 4), "net.blocks": 2, "net.attention": (32, 16, 8),
         "net.heads": 1, "net.scale_shift": False, "net.class_conditional": False, "net.convention": "improved",
         "diffusion.T": 1000, "diffusion.parameterization": "eps", "diffusion.schedule": "linear",
         "diffusion.beta_1": 1e-4, "diffusion.beta_T": 0.02, "diffusion.variance": "fixed_small", "sample.clip": True,
     }  # fmt: skip
-    other = diffusers_config.settings(given, {"_class_name": "DDIMScheduler"}, 64)
+    other = settings(given, {"_class_name": "DDIMScheduler"}, 64)
     assert not {"diffusion.variance", "sample.clip"} & other.keys()
-    assert not any(key.startswith("diffusion") for key in diffusers_config.settings(given, {}, 64))
+    assert not any(key.startswith("diffusion") for key in settings(given, {}, 64))
 
 
 @pytest.mark.parametrize(
@@ -197,12 +203,12 @@ def test_missing_keys_have_the_defaults_of_the_library():
         ({"attention_head_dim": 7}, "different numbers of heads"),
         ({"attn_norm_num_groups": 16}, "norm of the attention"),
         ({"resnet_time_scale_shift": "scale_shift"}, "norm of the attention"),
-        ({"resnet_time_scale_shift": "spatial"}, "norm of the attention"),
+        ({"resnet_time_scale_shift": "spatial"}, "resnet_time_scale_shift is 'spatial'"),
     ],
 )
 def test_a_network_that_is_not_ours_is_refused(change, line):
     with pytest.raises(ValueError, match=line) as error:
-        diffusers_config.settings(CIFAR10 | change, SCHEDULER, 32)
+        settings(CIFAR10 | change, SCHEDULER, 32)
     assert "\n" not in str(error.value)
 
 
@@ -219,7 +225,7 @@ def test_a_network_that_is_not_ours_is_refused(change, line):
 )
 def test_a_diffusion_that_is_not_ours_is_refused(change, line):
     with pytest.raises(ValueError, match=line):
-        diffusers_config.settings(CIFAR10, SCHEDULER | change, 32)
+        settings(CIFAR10, SCHEDULER | change, 32)
 
 
 def base(**changes):
@@ -249,7 +255,7 @@ def test_what_is_written_for_a_config_says_that_config_when_read(changes):
     unet = diffusers_config.unet(config, (32, 32, 3), 3, classes) | widths
     scheduler = diffusers_config.scheduler(config, beta)
     unet, scheduler = json.loads(json.dumps(unet)), json.loads(json.dumps(scheduler))
-    found = diffusers_config.settings(unet, scheduler, 32)
+    found = settings(unet, scheduler, 32)
     assert found == {key: config[key] for key in found}
     listed = diffusers_config.betas(scheduler)
     assert (listed is not None) == ("diffusion.schedule" not in found) == (config["diffusion.schedule"] == "const")
@@ -259,7 +265,7 @@ def test_what_is_written_for_a_config_says_that_config_when_read(changes):
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"diffusion__parameterization": "mu"}, "'mu' cannot be exported; diffusers knows eps, x_0, v"),
+        ({"diffusion__parameterization": "mu"}, "'mu' cannot be exported; diffusers has only eps, x_0, v"),
         ({"diffusion__variance": "learned"}, "'learned' cannot be exported"),
         ({"net__rescale_time": True, "diffusion__T": 4000}, "rescale_time: true with T = 4000 cannot be exported"),
     ],
@@ -306,7 +312,7 @@ def test_a_folder_is_read_as_it_was_written_and_under_the_old_names(tmp_path):
     assert index["unet"] == ["diffusers", "UNet2DModel"]
     weights = diffusers.read(out)
     assert weights.size == (16, 16) and weights.channels == 3 and weights.beta is None and not weights.unspecified
-    assert_same(name_mapping.read(weights.rules(shapes, 1), weights.ema, shapes), params)
+    assert_same(name_mapping.read(name_mapping.rules(weights.naming, shapes, 1), weights.ema, shapes), params)
 
     from safetensors.numpy import load_file, save_file
 
@@ -320,7 +326,7 @@ def test_a_folder_is_read_as_it_was_written_and_under_the_old_names(tmp_path):
     save_file(tensors, flat / "diffusion_pytorch_model.safetensors")
     (flat / "config.json").write_text((out / "unet" / "config.json").read_text())
     weights = diffusers.read(flat / "diffusion_pytorch_model.safetensors")
-    assert_same(name_mapping.read(weights.rules(shapes, 1), weights.ema, shapes), params)
+    assert_same(name_mapping.read(name_mapping.rules(weights.naming, shapes, 1), weights.ema, shapes), params)
     assert "scheduler_config.json" in weights.unspecified
 
 
@@ -391,7 +397,7 @@ def test_bin_files_are_read_where_there_are_no_safetensors(tmp_path, monkeypatch
     (out / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"")
     monkeypatch.setattr(diffusers.torch_file, "read", lambda path: tensors if path.suffix == ".bin" else {})
     weights = diffusers.read(out)
-    assert_same(name_mapping.read(weights.rules(shapes, 1), weights.ema, shapes), params)
+    assert_same(name_mapping.read(name_mapping.rules(weights.naming, shapes, 1), weights.ema, shapes), params)
 
 
 # ------------------------------------------------------------------------------------------- improved-diffusion
@@ -403,10 +409,12 @@ def test_what_a_state_dict_tells(tmp_path, monkeypatch, name, learned, classes):
     monkeypatch.setattr(improved_diffusion.torch_file, "read", lambda path: theirs)  # noqa: ARG005
     weights = improved_diffusion.read(tmp_path / "ema_0.9999_500000.pt")
     assert weights.step == 500_000 and weights.channels == 3 and weights.classes == classes
-    assert weights.settings(32)["net.convention"] == "improved"
-    assert ("diffusion.variance" in weights.settings(32)) == learned
+    assert weights.config(32)["net.convention"] == "improved"
+    assert ("diffusion.variance" in weights.config(32)) == learned
     assert ("variance" in weights.unspecified) == (not learned) and "heads" in weights.unspecified
-    assert_same(name_mapping.read(weights.rules(shapes, NETS[name][0].heads), weights.ema, shapes), params)
+    assert_same(
+        name_mapping.read(name_mapping.rules(weights.naming, shapes, NETS[name][0].heads), weights.ema, shapes), params
+    )
 
 
 @pytest.mark.parametrize(

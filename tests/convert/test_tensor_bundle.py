@@ -308,7 +308,7 @@ def test_averages_and_raw_weights_are_taken_and_the_optimiser_left(tmp_path, net
     shapes, ema, raw, variables = network
     weights = ddpm_tf.read(write_bundle(tmp_path / "model.ckpt-790000", variables))
     assert weights.step == 790_000 and weights.channels == 3 and weights.classes == 0
-    rules = weights.rules(shapes, 1)
+    rules = name_mapping.rules(weights.naming, shapes, 1)
     for found, expected in ((weights.ema, ema), (weights.raw, raw)):
         read = name_mapping.read(rules, found, shapes)
         assert read.keys() == expected.keys() and all(np.array_equal(read[name], expected[name]) for name in read)
@@ -318,7 +318,7 @@ def test_the_scope_may_have_any_name_and_others_stand_beside_it(tmp_path, networ
     shapes, ema, _, variables = network
     moved = {name.replace("model/", "tower/net/"): value for name, value in variables.items()}
     weights = ddpm_tf.read(write_bundle(tmp_path / "c", moved | {"tower/counter": np.int64(3)}))
-    read = name_mapping.read(weights.rules(shapes, 1), weights.ema, shapes)
+    read = name_mapping.read(name_mapping.rules(weights.naming, shapes, 1), weights.ema, shapes)
     assert all(np.array_equal(read[name], ema[name]) for name in ema)
 
 
@@ -327,8 +327,10 @@ def test_a_variable_too_few_or_too_many_is_listed(tmp_path, network):
     lost = "mid/attn_1/k/W"
     cut = {name: value for name, value in variables.items() if lost not in name}
     weights = ddpm_tf.read(write_bundle(tmp_path / "c", cut | {"model/stranger/W": np.zeros(2, np.float32)}))
-    assert name_mapping.faults(weights.rules(shapes, 1), weights.ema, shapes) == [f"1 missing ({lost})"]
-    found = name_mapping.faults(weights.rules(shapes, 1), weights.raw, shapes)
+    assert name_mapping.faults(name_mapping.rules(weights.naming, shapes, 1), weights.ema, shapes) == [
+        f"1 missing ({lost})"
+    ]
+    found = name_mapping.faults(name_mapping.rules(weights.naming, shapes, 1), weights.raw, shapes)
     assert found == [f"1 missing ({lost})", "1 unexpected (stranger/W)"]
 
 

@@ -196,7 +196,7 @@ def test_nothing_of_ours_can_be_changed_by_a_pickle(tmp_path, write):
     assert torch_pickle._tensor.__defaults__ == defaults
     refusal(write(tmp_path / "b.pt", {"x": NUMBERS, "y": Built(ORDERED, {"update": 3})}))
     refusal(write(tmp_path / "c.pt", {"x": NUMBERS, "y": Call(Name("torch", "FloatStorage"), ())}))
-    assert torch_pickle.OrderedDict([("a", 1)]) == {"a": 1}
+    assert torch_pickle._ordered([("a", 1)]) == {"a": 1}
 
 
 LOOP = Raw(b"}q\x00(X\x01\x00\x00\x00ah\x00u")
@@ -300,6 +300,8 @@ DEEP = b")" + b"\x85" * 2_000_000
 SHALLOWER = b")" + b"\x85" * 400_000
 SHARED = b")q\x00" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(40))
 LONG = b"X" + (5_000_000).to_bytes(4, "little") + b"a" * 5_000_000 + b"q\x00"
+CALLED = b"](" + b"](K\x01K\x02e" * 100_000 + b"e\x85q\x02ccollections\nOrderedDict\nq\x03"
+LONG_ID = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x06" + b"N" * 500_000 + b"tq\x01"
 HOSTILE = {
     "a persistent id of nested tuples": {"x": Raw(DEEP + b"Q")},
     "a persistent id of fewer nested tuples": {"x": Raw(SHALLOWER + b"Q")},
@@ -310,7 +312,9 @@ HOSTILE = {
     "a key in pairs": {"x": NUMBERS, "y": Call(ORDERED, ([[Raw(SHALLOWER), 1]],))},
     "tuples shared 40 deep": {"x": NUMBERS, "y": Raw(b"](" + SHARED + b"}h(K\x01se")},
     "a storage key of shared tuples": {"x": Raw(b"](" + SHARED + b"e"), "y": stored(Raw(b"h("))},
-    "a memo index of millions": {"x": NUMBERS, "y": Raw(b"K\x01r\x00\x00\x00\x04")},
+    "a memo index of millions": {"y": Raw(b"K\x01r\x00\x00\x00\x04")},
+    "calls on one long list": {"x": NUMBERS, "y": Raw(b"](" + CALLED + b"h\x03h\x02R" * 200_000 + b"e")},
+    "persistent ids of one long tuple": {"x": NUMBERS, "y": Raw(b"](" + LONG_ID + b"h\x01Q" * 300_000 + b"e")},
     "a name of megabytes in many dictionaries": {
         "x": Raw(b"](" + LONG + b"e"), "y": {i: {Raw(b"h\x00"): NUMBERS} for i in range(200)}},
     "too many instructions": {"x": NUMBERS, "y": Raw(b"](" + b"K\x01" * 1_500_000 + b"e")},

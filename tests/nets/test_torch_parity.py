@@ -139,9 +139,9 @@ def test_weights_of_diffusers_give_their_output_here(tmp_path, name):
     randomise(model)
     model.save_pretrained(tmp_path / "unet")
     weights = diffusers.read(tmp_path)
-    found = weights.settings(size)
+    found = weights.config(size)
     assert found == {key: config[key] for key in found} | {"net.class_conditional": net.classes > 0}
-    params = name_mapping.read(weights.rules(shapes, net.heads), weights.ema, shapes)
+    params = name_mapping.read(name_mapping.rules(weights.naming, shapes, net.heads), weights.ema, shapes)
     label, kwargs = labels(net)
     x = images(size)
     assert_close(ours(net, params, x, label), theirs(model, x, **kwargs))
@@ -356,7 +356,7 @@ def test_weights_of_improved_diffusion_give_their_output_here(
     params = made_up(shapes, scale=3e-3)
 
     # there
-    tensors = name_mapping.write(improved_diffusion.rules(shapes, heads), params)
+    tensors = name_mapping.write(name_mapping.rules(improved_diffusion.NAMING, shapes, heads), params)
     model.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
     label = np.array([0, 3, 9, 5]) if classes else None
     x = images(size)
@@ -367,5 +367,5 @@ def test_weights_of_improved_diffusion_give_their_output_here(
     torch.save(model.state_dict(), tmp_path / "ema_0.9999_500000.pt")
     weights = improved_diffusion.read(tmp_path / "ema_0.9999_500000.pt")
     assert (weights.classes, weights.step) == (classes, 500_000)
-    back = name_mapping.read(weights.rules(shapes, heads), weights.ema, shapes)
+    back = name_mapping.read(name_mapping.rules(weights.naming, shapes, heads), weights.ema, shapes)
     assert all(np.array_equal(back[name], params[name]) for name in params)
