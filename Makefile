@@ -70,8 +70,8 @@ $(VENV)/.installed: requirements.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-reference: requirements-reference.txt $(VENV)/.installed-dev
-	grep -v torch-fidelity requirements-reference.txt | $(PIP) -r /dev/stdin
-	$(PIP) --no-deps $$(grep torch-fidelity requirements-reference.txt)
+	grep -v ^torch-fidelity requirements-reference.txt | $(PIP) -r /dev/stdin
+	$(PIP) --no-deps "$$(grep ^torch-fidelity requirements-reference.txt)"
 	@touch $@
 
 $(VENV)/.installed-benchmark: requirements-benchmark.txt $(VENV)/.installed

@@ -112,7 +112,7 @@ def chain(request: Mapping[str, Any], sampler: str, grid: str) -> Workload:
     """A reverse chain. A unit is a step. Without `whole` only the first SEGMENT steps run, repeatedly."""
     experiment, n = make_experiment(request), request["batch"]
     process = experiment.sampled(respacing.parse(grid) if grid else respacing.full)
-    step = SAMPLERS[sampler](process, experiment.variance, experiment.config.sample)
+    step = SAMPLERS[sampler](process, experiment.process, experiment.variance, experiment.config.sample)
     params = jax.jit(experiment.init)(jax.random.key(0))
     keys = loop.image_keys(0, jnp.arange(n))
     x_T = loop.prior_sample(keys, process, experiment.shape)

@@ -42,6 +42,11 @@ def from_zero(below: float = math.inf) -> Legal:
     return Legal(text, lambda value: _is_number(value) and 0 <= value < below)
 
 
+def number() -> Legal:
+    """Any finite number."""
+    return Legal("a number of either sign", _is_number)
+
+
 def flag() -> Legal:
     """True or False."""
     return Legal("true or false", lambda value: isinstance(value, bool))

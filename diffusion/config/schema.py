@@ -5,7 +5,7 @@ experiments state their values in configs/. `python scripts/train.py --explain` 
 """
 
 from diffusion.config.key_record import Key, Role
-from diffusion.config.legal_values import above, even, flag, from_zero, one_of, path, share, text, whole, wholes
+from diffusion.config.legal_values import above, even, flag, from_zero, number, one_of, path, share, text, whole, wholes
 
 PAPERS = (
     *("cifar10", "celebahq256", "lsun_bedroom", "lsun_church", "lsun_cat"),
@@ -13,14 +13,17 @@ PAPERS = (
 )
 RAMPED_SCHEDULES = ("linear", "quad", "warmup10", "warmup50", "sigmoid")
 VP_SCHEDULES = (*RAMPED_SCHEDULES, "const", "jsd", "cosine")
-VE_SCHEDULES = ("ve_constant", "ve_geometric")
+VE_SCHEDULES = ("ve_constant", "ve_geometric", "ve_karras")
 FLOW_SCHEDULES = ("rectified",)
 MILLION = 1_000_000
 """Upper limit; larger values exhaust memory before any check can run."""
 
 RAMPED = ("diffusion.schedule", RAMPED_SCHEDULES)
 SCALED = ("diffusion.schedule", (*RAMPED_SCHEDULES, "const"))
-GEOMETRIC = ("diffusion.schedule", ("ve_geometric",))
+FROM_SIGMA_1 = ("diffusion.schedule", ("ve_geometric", "ve_karras"))
+KARRAS = ("diffusion.schedule", ("ve_karras",))
+LOGNORMAL = ("objective.timesteps", ("lognormal",))
+CHURN = ("sample.sampler", ("edm",))
 EXPLODING = ("diffusion.schedule", VE_SCHEDULES)
 HYBRID = ("objective.name", ("hybrid",))
 P2 = ("objective.name", ("p2",))
@@ -70,16 +73,22 @@ KEYS: dict[str, Key] = {
     "diffusion.schedule": Key(
         "linear",
         one_of(*VP_SCHEDULES, *VE_SCHEDULES, *FLOW_SCHEDULES),
-        "How noise grows with t; ve_constant and ve_geometric are variance exploding, rectified is the straight flow "
-        "from data to noise, the others are variance preserving.",
+        "How noise grows with t; ve_constant, ve_geometric and ve_karras are variance exploding, rectified is the "
+        "straight flow from data to noise, the others are variance preserving.",
     ),
     "diffusion.T": Key(1000, whole(1, MILLION), "Number of noise steps; beta_1 and beta_T are not rescaled with it."),
     "diffusion.beta_1": Key(1e-4, above(0.0, 1.0), "Variance that the first step adds.", read_by=RAMPED),
     "diffusion.beta_T": Key(0.02, above(0.0, 1.0), "Variance that the last step adds.", read_by=SCALED),
-    "diffusion.sigma_1": Key(0.01, above(0.0), "Noise level after the first step.", read_by=GEOMETRIC),
+    "diffusion.sigma_1": Key(0.01, above(0.0), "Noise level after the first step.", read_by=FROM_SIGMA_1),
     "diffusion.sigma_T": Key(50.0, above(0.0), "Noise level after the last step.", read_by=EXPLODING),
+    "diffusion.rho": Key(7.0, above(0.0), "Levels are evenly spaced in sigma^(1/rho).", read_by=KARRAS),
+    "diffusion.sigma_data": Key(
+        1.0, above(0.0), "Standard deviation assumed of the data, by the input's scale and by what edm predicts."
+    ),
     "diffusion.parameterization": Key(
-        "eps", one_of("eps", "x_0", "mu", "v", "velocity"), "What the network predicts; velocity is eps - x_0."
+        "eps",
+        one_of("eps", "x_0", "mu", "v", "velocity", "edm"),
+        "What the network predicts; velocity is eps - x_0, edm what x_t does not tell of x_0, at unit variance.",
     ),
     "diffusion.variance": Key(
         "fixed_large",
@@ -89,9 +98,9 @@ KEYS: dict[str, Key] = {
     # ------------------------------------------------------------------------------------------------------- objective
     "objective.name": Key(
         "simple",
-        one_of("simple", "vlb", "mu_mse", "hybrid", "p2", "min_snr"),
+        one_of("simple", "vlb", "mu_mse", "hybrid", "p2", "min_snr", "edm"),
         "The loss: L_simple, the variational bound, the squared error of mu-tilde, L_simple + vlb_weight L_vlb, or the "
-        "squared error with P2 or min-SNR weights.",
+        "squared error with the weights of P2, min-SNR or EDM.",
     ),
     "objective.vlb_weight": Key(
         0.001, above(0.0), "Weight of the bound, in bits/dim; it trains the variance alone.", read_by=HYBRID
@@ -103,10 +112,12 @@ KEYS: dict[str, Key] = {
     "objective.min_snr_gamma": Key(5.0, above(0.0), "Largest weight on the error of x_0.", read_by=MIN_SNR),
     "objective.timesteps": Key(
         "uniform",
-        one_of("uniform", "antithetic", "loss_second_moment"),
-        "How t is drawn: independently, in pairs t and T + 1 - t, or in proportion to the root mean square of past "
-        "losses.",
+        one_of("uniform", "antithetic", "loss_second_moment", "lognormal"),
+        "How t is drawn: independently, in pairs t and T + 1 - t, in proportion to the root mean square of past "
+        "losses, or by a log-normal density of noise / signal (of a flow: logit-normal).",
     ),
+    "objective.P_mean": Key(-1.2, number(), "Mean of log(noise / signal).", read_by=LOGNORMAL),
+    "objective.P_std": Key(1.2, above(0.0), "Standard deviation of log(noise / signal).", read_by=LOGNORMAL),
     # ------------------------------------------------------------------------------------------------------------- net
     "net.name": Key("unet", one_of("unet", "mlp"), "The U-Net, or for points a residual network without convolutions."),
     "net.channels": Key(32, even(4, 65_536), "Width of the U-Net at full resolution, or of the network for points."),
@@ -133,6 +144,7 @@ KEYS: dict[str, Key] = {
     ),
     "net.remat": Key(False, flag(), "Recompute activations: less memory, more time.", CONDUCT, UNET),
     "net.cpu_layers": Key(True, flag(), "On CPUs, use faster layers that are equal up to rounding.", CONDUCT),
+    "net.time": Key("steps", one_of("steps", "log_noise"), "The network's time: t - 1, or log(noise / signal) / 4."),
     "net.rescale_time": Key(False, flag(), "Give the network the time scaled to 0..1000 whatever diffusion.T is."),
     # ----------------------------------------------------------------------------------------------------------- optim
     "optim.lr": Key(1e-3, above(0.0), "Learning rate of Adam after the warm-up; it stays constant."),
@@ -170,20 +182,26 @@ KEYS: dict[str, Key] = {
     "sample.sampler": Key(
         "ancestral",
         one_of(
-            *("ancestral", "ddim", "dpm_solver", "heun"),
+            *("ancestral", "ddim", "dpm_solver", "heun", "edm"),
             *("reverse_diffusion", "probability_flow", "annealed_langevin", "predictor_corrector"),
         ),
-        "The reverse chain: Algorithm 2, DDIM, DPM-Solver++(2M), Heun's method with two network calls a step, score "
-        "SDE's reverse diffusion and probability flow, NCSN's Langevin dynamics, or Algorithm 2 with it as corrector.",
+        "The reverse chain: Algorithm 2, DDIM, DPM-Solver++(2M), Heun's method with two network calls a step, EDM's "
+        "with churn, score SDE's reverse diffusion and probability flow, NCSN's Langevin dynamics, or Algorithm 2 with "
+        "it as corrector.",
         RESULT,
     ),
     "sample.grid": Key(
         "",
         text("a grid of steps, such as 50 or 10,15,20"),
-        "Steps that samples and the final bound visit: 50, or 10,15,20 by sections, or ddim50 or quad50; empty: all.",
+        "Steps that samples and the final bound visit: 50, or 10,15,20 by sections, or ddim50, quad50 or karras18; "
+        "empty: all.",
         RESULT,
     ),
     "sample.eta": Key(0.0, share(), "Noise of DDIM: 0 deterministic, 1 as ancestral with fixed_small.", RESULT, DDIM),
+    "sample.churn": Key(0.0, from_zero(), "S_churn: noise added before a step; 0: none.", RESULT, CHURN),
+    "sample.churn_from": Key(0.0, from_zero(), "S_min: lowest noise / signal that is churned.", RESULT, CHURN),
+    "sample.churn_to": Key(1e9, from_zero(), "S_max: highest noise / signal that is churned.", RESULT, CHURN),
+    "sample.churn_noise": Key(1.0, above(0.0), "S_noise: standard deviation of that noise.", RESULT, CHURN),
     "sample.corrector_steps": Key(1, whole(1), "Langevin steps at each noise level.", RESULT, LANGEVIN),
     "sample.corrector_snr": Key(
         0.16, above(0.0, 1.0), "Size of Langevin steps: ratio of score to noise, as in score SDE.", RESULT, LANGEVIN
@@ -216,7 +234,9 @@ def keys_of(*roles: Role) -> frozenset[str]:
     return frozenset(key for key, row in KEYS.items() if row.role in roles)
 
 
-ADDED = frozenset({"data.crop"})
+ADDED = frozenset(
+    {"data.crop", "diffusion.rho", "diffusion.sigma_data", "objective.P_mean", "objective.P_std", "net.time"}
+)
 """Keys that run folders of version 0.1 lack; at their default they do not count in the hash of a config."""
 RESUMABLE = keys_of(RESULT, CONDUCT, DATA, MACHINE)
 """Keys that a resumed run may change."""

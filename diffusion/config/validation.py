@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion.config.config_values import flatten, lookup, unread
@@ -11,7 +12,7 @@ from diffusion.config.schema import KEYS
 from diffusion.core import respacing
 
 LEARNED = ("learned", "learned_range")
-SQUARED_ERRORS = ("simple", "mu_mse", "p2", "min_snr")
+SQUARED_ERRORS = ("simple", "mu_mse", "p2", "min_snr", "edm")
 """Objectives without a term for the variance."""
 NO_WEIGHT_AT_0 = ("p2", "min_snr")
 """Objectives whose weight falls to 0 with the signal-to-noise ratio."""
@@ -52,9 +53,14 @@ RULES = (
         "mu_mse or vlb, or another schedule",
     ),
     Rule(
-        lambda c: c.diffusion.schedule == "ve_geometric" and c.diffusion.sigma_1 >= c.diffusion.sigma_T,
+        lambda c: c.diffusion.schedule in ("ve_geometric", "ve_karras") and c.diffusion.sigma_1 >= c.diffusion.sigma_T,
         "config.diffusion.sigma_1: {c.diffusion.sigma_1!r} must be below sigma_T = {c.diffusion.sigma_T!r}, "
         "since noise grows with t",
+    ),
+    Rule(
+        lambda c: c.diffusion.schedule in SIGNAL_ENDS and c.net.time == "log_noise",
+        "config.net.time: 'log_noise' is infinite at the end of schedule {c.diffusion.schedule!r}, which leaves no "
+        "signal; use steps, or another schedule",
     ),
     Rule(
         lambda c: c.data.size not in (0, OWN_SIZE.get(c.data.name, c.data.size)),
@@ -167,7 +173,7 @@ def validate(config: ConfigDict, size: int | None = None) -> None:
             raise ValueError(rule.line.format(c=config))
     if config.sample.grid:
         try:
-            respacing.parse(config.sample.grid)(config.diffusion.T)
+            respacing.parse(config.sample.grid)(np.arange(config.diffusion.T + 1.0))  # any rising levels
         except ValueError as error:
             raise ValueError(f"config.sample.grid: {error}") from error
     if config.net.name == "unet":

@@ -30,19 +30,19 @@ class Diffusion(NamedTuple):
     variance: Variance
 
 
-def network_time(t: Time, scale: float = 1.0) -> Array:
-    """The network's time input, (t - 1) scale.
+def network_time(process: Process, t: Time) -> Array:
+    """The network's time input, time[t] of the base process.
 
-    The published networks were trained on 0..T-1; only this function shifts 1..T to that. Improved DDPM scales by
-    1000 / T so that embeddings span the same range for every T.
+    t - 1 for the published DDPM networks, which were trained on 0..T-1 (`Process.time` makes the shift); Improved DDPM
+    scales by 1000 / T so that embeddings span the same range for every T; Karras et al. 2022 take log(sigma) / 4.
     """
-    return (t - 1).astype(jnp.float32) * scale
+    return process.time[t]
 
 
 def network_input(process: Process, x_t: Image, t: Time) -> Image:
     """The network's image input, scale[t] x_t, of unit variance for every t if the data have unit variance.
 
-    x_t itself if variance preserving. Karras et al. 2022, table 1, c_in, sigma_data = 1. `process` is the base process.
+    x_t itself if variance preserving and sigma_data is 1. Karras et al. 2022, table 1, c_in. `process` is the base.
     """
     return at(process.scale, t, x_t) * x_t
 
@@ -67,13 +67,11 @@ def interpret(
     return Prediction(x_0_hat, to_eps(process, x_0_hat, x_t, t), raw_var)
 
 
-def from_network(
-    process: Process, parameterization: Parameterization, network: Network, time_scale: float = 1.0
-) -> Denoiser:
+def from_network(process: Process, parameterization: Parameterization, network: Network) -> Denoiser:
     """The denoiser of a network. `process` is the base process, on whose steps the network was trained."""
 
     def denoise(x_t: Image, t: Time) -> Prediction:
-        out = network(network_input(process, x_t, t), network_time(t, time_scale))
+        out = network(network_input(process, x_t, t), network_time(process, t))
         out, raw_var = split(out, x_t.shape[-1])
         return interpret(process, parameterization, out, raw_var, x_t, t)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from diffusion.core.process import Noised, Process, at, q_posterior
-from diffusion.core.types import Image, PerExample, Time
+from diffusion.core.types import Image, PerExample, Time, expand
 
 
 class Parameterization(NamedTuple):
@@ -107,6 +107,28 @@ v = Parameterization(_v_target, _v_to_x_0, _v_gain)
 """v = signal eps - noise x_0, the velocity of the angle between them. Salimans and Ho 2022, section 4.
 
 x_0 = (signal x_t - noise v) / (signal^2 + noise^2); the denominator is 1 for variance-preserving processes."""
+
+
+def _edm_target(process: Process, noised: Noised) -> Image:
+    x_0, eps, _, t = noised
+    signal, noise, scale = (at(table, t, x_0) for table in (process.signal, process.noise, process.scale))
+    return scale * (noise / process.sigma_data * x_0 - process.sigma_data * signal * eps)
+
+
+def _edm_to_x_0(process: Process, out: Image, x_t: Image, t: Time) -> Image:
+    c_skip = process.sigma_data**2 * process.signal[t] * process.scale[t] ** 2
+    return expand(c_skip, x_t) * x_t + expand(_edm_gain(process, t), x_t) * out
+
+
+def _edm_gain(process: Process, t: Time) -> PerExample:
+    return process.noise[t] * process.sigma_data * process.scale[t]
+
+
+edm = Parameterization(_edm_target, _edm_to_x_0, _edm_gain)
+"""The part of x_0 that x_t does not tell: x_0 = c_skip x_t / signal + c_out out, of unit variance if the data have
+standard deviation sigma_data. With sigma = noise / signal, c_skip = sigma_data^2 / (sigma^2 + sigma_data^2) and
+c_out = sigma sigma_data / sqrt(sigma^2 + sigma_data^2). Karras et al. 2022, eq. 7 and table 1. With sigma_data = 1
+and a variance-preserving process it is -v."""
 
 
 def _velocity_target(process: Process, noised: Noised) -> Image:  # noqa: ARG001

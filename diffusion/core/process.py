@@ -40,9 +40,14 @@ class Process(NamedTuple):
     prior_log_var: Array
     """Log-variance of p(x_T): 0 if variance preserving or a flow, log sigma_T^2 if variance exploding. A scalar."""
     scale: Array
-    """1 / sqrt(signal^2 + noise^2): scale[t] x_t has unit variance if the data have it. 1 if variance preserving."""
+    """1 / sqrt(signal^2 sigma_data^2 + noise^2): scale[t] x_t has unit variance if the data have sigma_data^2. 1 if
+    variance preserving and sigma_data is 1."""
     base_t: Array
     """int32. The step of the process that the network was trained on; the identity unless respaced."""
+    time: Array
+    """What the network is told of step t; base_t - 1 unless replaced. Entry 0 repeats entry 1."""
+    sigma_data: Array
+    """Standard deviation that `scale` and the edm parameterisation assume of the data. A scalar."""
 
     @property
     def T(self) -> int:
@@ -73,6 +78,7 @@ def from_tables(
     prior_var: float = 1.0,
     base_t: np.ndarray | None = None,
     decoder_var: float | None = None,
+    sigma_data: float = 1.0,
 ) -> Process:
     """The process with q(x_t | x_0) = N(signal[t] x_0, var[t] I), from float64 tables of length T + 1.
 
@@ -106,18 +112,20 @@ def from_tables(
         log_beta=_f32(np.log([beta[0], *beta])),
         log_beta_tilde=_f32(np.log([first, first, *beta_tilde[1:]])),
         prior_log_var=_f32(np.log(prior_var)),
-        scale=_f32((signal**2 + var) ** -0.5),
+        scale=_f32((signal**2 * sigma_data**2 + var) ** -0.5),
         base_t=jnp.asarray(steps, jnp.int32),
+        time=_f32(steps - 1).at[0].set(steps[1] - 1.0),
+        sigma_data=_f32(sigma_data),
     )
 
 
-def vp(alpha_bar: np.ndarray, base_t: np.ndarray | None = None) -> Process:
+def vp(alpha_bar: np.ndarray, base_t: np.ndarray | None = None, sigma_data: float = 1.0) -> Process:
     """The variance-preserving process of a schedule alpha_bar[0..T]. DDPM eq. 2, 4, 7."""
     alpha_bar = np.asarray(alpha_bar, np.float64)
-    return from_tables(np.sqrt(alpha_bar), 1.0 - alpha_bar, base_t=base_t)
+    return from_tables(np.sqrt(alpha_bar), 1.0 - alpha_bar, base_t=base_t, sigma_data=sigma_data)
 
 
-def ve(sigma: np.ndarray, base_t: np.ndarray | None = None) -> Process:
+def ve(sigma: np.ndarray, base_t: np.ndarray | None = None, sigma_data: float = 1.0) -> Process:
     """The variance-exploding process x_t = x_0 + sigma[t] eps, sigma[0] = 0. Score SDE eq. 31 and appendix F.
 
     The decoder's variance is sigma[1]^2, that of x_0 given x_1 under a flat prior. As geometric levels rise in small
@@ -125,17 +133,18 @@ def ve(sigma: np.ndarray, base_t: np.ndarray | None = None) -> Process:
     """
     sigma = np.asarray(sigma, np.float64)
     var = sigma**2
-    return from_tables(np.ones_like(sigma), var, prior_var=var[-1], base_t=base_t, decoder_var=var[1])
+    signal = np.ones_like(sigma)
+    return from_tables(signal, var, prior_var=var[-1], base_t=base_t, decoder_var=var[1], sigma_data=sigma_data)
 
 
-def flow(u: np.ndarray, base_t: np.ndarray | None = None) -> Process:
+def flow(u: np.ndarray, base_t: np.ndarray | None = None, sigma_data: float = 1.0) -> Process:
     """The process x_t = (1 - u[t]) x_0 + u[t] eps of an interpolation u[0..T], u[0] = 0.
 
     Its probability flow is that of rectified flow and of flow matching with straight conditional paths (Liu et al. 2023
     eq. 1; Lipman et al. 2023 eq. 20-22 with sigma_min = 0; time runs from noise to data there).
     """
     u = np.asarray(u, np.float64)
-    return from_tables(1.0 - u, u**2, prior_var=float(u[-1] ** 2), base_t=base_t)
+    return from_tables(1.0 - u, u**2, prior_var=float(u[-1] ** 2), base_t=base_t, sigma_data=sigma_data)
 
 
 def at(table: Array, t: Time, like: Image) -> Array:

@@ -5,6 +5,7 @@
 "10,15,20"     10, 15 and 20 steps in three equal sections of 1..T     Improved DDPM
 "ddim50"       50 steps with the smallest whole stride                 DDIM, Improved DDPM
 "quad50"       squares of evenly spaced numbers up to 0.8 T            DDIM
+"karras18"     18 steps nearest to levels of noise / signal evenly spaced in its power 1 / 7     Karras et al. 2022
 
 A grid starts at 0 and rises strictly; vp(alpha_bar[grid]) is an ordinary process with fewer steps. The published
 selections are stated for steps 0..T-1; here t = 1..T, so each is shifted by one and preceded by 0.
@@ -16,13 +17,13 @@ from functools import partial
 
 import numpy as np
 
-Grid = Callable[[int], np.ndarray]
-"""T -> steps, rising from 0."""
+Grid = Callable[[np.ndarray], np.ndarray]
+"""noise / signal of the steps 0..T -> steps, rising from 0."""
 
 
-def full(T: int) -> np.ndarray:
+def full(sigma: np.ndarray) -> np.ndarray:
     """Every step."""
-    return np.arange(T + 1)
+    return np.arange(len(sigma))
 
 
 def sections(T: int, counts: Sequence[int]) -> np.ndarray:
@@ -70,18 +71,35 @@ def quadratic(T: int, n: int) -> np.ndarray:
     return _with_zero(np.unique((np.linspace(0, np.sqrt(0.8 * T), n) ** 2).astype(int)))
 
 
+def karras(sigma: np.ndarray, n: int, rho: float = 7.0) -> np.ndarray:
+    """The n steps whose noise / signal is nearest to levels evenly spaced in sigma^(1/rho). Karras et al. 2022, eq. 5.
+
+    From the first step to T; where T has no signal its level counts as that of the step before. Levels with the same
+    nearest step are taken once. Raises ValueError for n outside 1..T.
+    """
+    levels = np.asarray(sigma, np.float64)[1:]
+    if not 1 <= n <= len(levels):
+        raise ValueError(f"cannot take {n} steps from a process of {len(levels)}; take 1..{len(levels)}")
+    levels = np.minimum(levels, levels[np.isfinite(levels)][-1])
+    wanted = np.linspace(levels[-1] ** (1 / rho), levels[0] ** (1 / rho), n) ** rho
+    nearest = np.abs(levels[None, :] - wanted[:, None]).argmin(axis=1)
+    nearest[0] = len(levels) - 1
+    return _with_zero(np.unique(nearest))
+
+
 def _with_zero(steps) -> np.ndarray:
     return np.concatenate([[0], np.asarray(steps, np.int64) + 1])
 
 
-Build = Callable[[int, list[int]], np.ndarray]
-"""(T, the numbers in a text) -> steps, rising from 0."""
+Build = Callable[[np.ndarray, list[int]], np.ndarray]
+"""(noise / signal of the steps 0..T, the numbers in a text) -> steps, rising from 0."""
 
 GRIDS: dict[str, tuple[str, Build]] = {
-    "full": ("(?:full)?", lambda T, counts: full(T)),  # noqa: ARG005
-    "10,15,20": (r"\d{1,9}(?:,\d{1,9})*", sections),
-    "ddim50": (r"ddim\d{1,9}", lambda T, counts: strided(T, *counts)),
-    "quad50": (r"quad\d{1,9}", lambda T, counts: quadratic(T, *counts)),
+    "full": ("(?:full)?", lambda sigma, counts: full(sigma)),  # noqa: ARG005
+    "10,15,20": (r"\d{1,9}(?:,\d{1,9})*", lambda sigma, counts: sections(len(sigma) - 1, counts)),
+    "ddim50": (r"ddim\d{1,9}", lambda sigma, counts: strided(len(sigma) - 1, *counts)),
+    "quad50": (r"quad\d{1,9}", lambda sigma, counts: quadratic(len(sigma) - 1, *counts)),
+    "karras18": (r"karras\d{1,9}", lambda sigma, counts: karras(sigma, *counts)),
 }
 """Example -> (pattern of such texts, how they are read)."""
 
@@ -94,8 +112,8 @@ def parse(text: str) -> Grid:
     raise ValueError(f"{text!r} is not a grid of steps; write one such as 50, {', '.join(GRIDS)}")
 
 
-def _build(text: str, build: Build, T: int) -> np.ndarray:
-    ts = build(T, [int(number) for number in re.findall(r"\d+", text)])
+def _build(text: str, build: Build, sigma: np.ndarray) -> np.ndarray:
+    ts, T = build(sigma, [int(number) for number in re.findall(r"\d+", text)]), len(sigma) - 1
     if 2 * ts[-1] <= T:
         raise ValueError(
             f"the grid {text!r} ends at step {ts[-1]} of {T}, but sampling starts there from pure noise; use more steps"

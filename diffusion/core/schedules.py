@@ -98,10 +98,19 @@ def geometric(T: int, sigma_1: float = 0.01, sigma_T: float = 50.0) -> np.ndarra
 
     Built from the end, so that a single step is sigma_T, that of the prior.
     """
-    _positive(sigma_1=sigma_1, sigma_T=sigma_T)
-    if sigma_1 >= sigma_T:
-        raise ValueError(f"sigma_1 = {sigma_1:g} must be below sigma_T = {sigma_T:g}: noise grows with t")
+    _rising(sigma_1, sigma_T)
     return np.concatenate([[0.0], np.geomspace(sigma_T, sigma_1, _steps(T), dtype=np.float64)[::-1]])
+
+
+def karras(T: int, sigma_1: float = 0.002, sigma_T: float = 80.0, rho: float = 7.0) -> np.ndarray:
+    """sigma[1..T] with sigma^(1/rho) evenly spaced from sigma_1 to sigma_T, sigma[0] = 0. Karras et al. 2022 eq. 5.
+
+    A large rho spends more steps near the data. Built from the end, so that a single step is sigma_T.
+    """
+    _positive(rho=rho)
+    _rising(sigma_1, sigma_T)
+    roots = np.linspace(sigma_T ** (1 / rho), sigma_1 ** (1 / rho), _steps(T), dtype=np.float64)
+    return np.concatenate([[0.0], roots[::-1] ** rho])
 
 
 def rectified(T: int) -> np.ndarray:
@@ -122,6 +131,12 @@ def _positive(**values: float) -> None:
     for name, value in values.items():
         if not value > 0:
             raise ValueError(f"{name} = {value:g} must be positive")
+
+
+def _rising(sigma_1: float, sigma_T: float) -> None:
+    _positive(sigma_1=sigma_1, sigma_T=sigma_T)
+    if sigma_1 >= sigma_T:
+        raise ValueError(f"sigma_1 = {sigma_1:g} must be below sigma_T = {sigma_T:g}: noise grows with t")
 
 
 def _betas_for_roots(beta_1: float, beta_T: float) -> None:

@@ -2,8 +2,8 @@
 
     init() -> state,   sample(key, state, n) -> (t, weight),   update(state, t, loss) -> state
 
-`weight` makes the batch mean of weight * loss an unbiased estimate of the mean over uniform t. The state is part of the
-training state and its checkpoints.
+`weight` makes the batch mean of weight * loss an unbiased estimate of the mean over uniform t, except where the density
+of t belongs to the published loss (lognormal). The state is part of the training state and its checkpoints.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
+from diffusion.core.process import Process
 from diffusion.core.types import Array, OneKey, PerExample, Time
 
 State = Any
@@ -47,6 +48,24 @@ def antithetic(T: int) -> Timesteps:
     def sample(key: OneKey, n: int) -> Time:
         t = jax.random.randint(key, ((n + 1) // 2,), 1, T + 1)
         return jnp.stack([t, T + 1 - t], axis=1).reshape(-1)[:n]
+
+    return _stateless(sample)
+
+
+def lognormal(process: Process, P_mean: float = -1.2, P_std: float = 1.2) -> Timesteps:
+    """The step nearest to a noise level with log(noise / signal) ~ N(P_mean, P_std^2). Karras et al. 2022 table 1.
+
+    Nearest is measured in the logarithm, and the ends take the tails. The density is part of the loss, as published:
+    the weights are 1, so the batch mean estimates the mean over this density and not over uniform t. For a flow
+    u = noise, log(noise / signal) is the logit of u: it draws u from a logit-normal density (Esser et al. 2024 section
+    3.1), and never the step without signal.
+    """
+    log_sigma = jnp.log(process.noise[1:]) - jnp.log(process.signal[1:])
+    edges = (log_sigma[1:] + log_sigma[:-1]) / 2
+
+    def sample(key: OneKey, n: int) -> Time:
+        wanted = P_mean + P_std * jax.random.normal(key, (n,))
+        return 1 + jnp.searchsorted(edges, wanted).astype(jnp.int32)
 
     return _stateless(sample)
 

@@ -15,6 +15,7 @@ A symbol that stands in a paper keeps its name everywhere in this package:
                   variance preserving: sqrt(alpha_bar), sqrt(1 - alpha_bar); variance exploding: 1, sigma;
                   flow: 1 - u, u
     snr           signal^2 / noise^2
+    sigma_data    standard deviation that the network's input and the edm parameterisation assume of the data
     L_T, L_{t-1}, L_0   the terms of the variational bound, in nats
 
 An estimate ends in `_hat`. `sigma` and `noise` are standard deviations; the code computes with `log_var`.

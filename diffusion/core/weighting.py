@@ -9,6 +9,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from diffusion.core.parameterization import Parameterization
+from diffusion.core.parameterization import edm as edm_output
 from diffusion.core.process import Process, snr
 from diffusion.core.types import PerExample, Time
 
@@ -49,3 +50,12 @@ def min_snr(process: Process, parameterization: Parameterization, t: Time, gamma
     Published for networks that predict eps and v: min(SNR, gamma) / SNR and min(SNR, gamma) / (SNR + 1).
     """
     return jnp.minimum(snr(process, t), gamma)
+
+
+def edm(process: Process, parameterization: Parameterization, t: Time) -> PerExample:  # noqa: ARG001
+    """1 / c_out^2 = (sigma^2 + sigma_data^2) / (sigma sigma_data)^2, sigma = noise / signal. EDM table 1.
+
+    It makes every noise level count alike at the start of training: the output of the edm parameterisation then has a
+    target of unit variance. `native` is the same for that parameterisation.
+    """
+    return native(process, edm_output, t)

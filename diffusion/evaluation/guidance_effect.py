@@ -72,7 +72,7 @@ def drawer(
     """
     experiment, c = subject.experiment, subject.experiment.config.sample
     process = experiment.sampled()
-    sampler = SAMPLERS[c.sampler](process, experiment.variance, c)
+    sampler = SAMPLERS[c.sampler](process, experiment.process, experiment.variance, c)
     classes = max(experiment.net.classes, make(jnp.float32(0)).classes)
 
     def run(weights: tuple[Params, Array], keys: Keys, labels: Labels) -> Image:

@@ -55,10 +55,10 @@ def measure(
     written; their key holds everything that the numbers depend on, which batch size and devices are not.
     """
     facts = protocol_of(kind, subject, split, grid, seed)
-    source, c = split.source, subject.experiment.config
+    source = split.source
     key = {name: facts[name] for name in (*KEYED, *kind.facts)} | {
         "parameters": protocol.digest(subject.params),
-        "steps": respacing.parse(_grid(subject, grid))(c.diffusion.T).tolist(),
+        "steps": subject.experiment.sampled(respacing.parse(_grid(subject, grid))).base_t.tolist(),
         "data": [source.name, source.size, *source.shape],
         "version": diffusion.__version__,
     }

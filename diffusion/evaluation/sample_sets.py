@@ -15,7 +15,7 @@ from diffusion.core.types import Image, Keys, Labels
 from diffusion.evaluation import protocol
 from diffusion.evaluation.evaluated_run import Chain, Subject
 from diffusion.evaluation.protocol import STOCHASTIC
-from diffusion.experiment.build import Experiment
+from diffusion.experiment.build import Experiment, levels
 from diffusion.experiment.registry import SAMPLERS
 from diffusion.metrics import image_set_parts, samples
 from diffusion.metrics.array_file import digest
@@ -66,7 +66,7 @@ def check(run: Run, chain: Chain) -> None:
     if chain.eta is not None and name not in STOCHASTIC:
         raise ValueError(f"--eta has no effect on the sampler {name}; it belongs to --sampler=ddim")
     text = config.sample.grid if chain.grid is None else chain.grid
-    respacing.parse(text)(config.diffusion.T)
+    levels(config, respacing.parse(text))
 
 
 def facts(subject: Subject, chain: Chain) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def place(subject: Subject, chain: Chain) -> Path:
         "config_hash": config_hash(experiment.config),
         "parameters": protocol.digest(subject.params),
         "sampler": drawn["sampler"],
-        "visited": respacing.parse(_grid(experiment, chain))(experiment.config.diffusion.T).tolist(),
+        "visited": experiment.sampled(respacing.parse(_grid(experiment, chain))).base_t.tolist(),
         "eta": drawn["eta"],
         **{name: drawn[name] for name in ("corrector",) if name in drawn},
         "clip": drawn["clip"],

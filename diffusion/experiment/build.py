@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -33,7 +34,7 @@ from diffusion.experiment.registry import (
     adam,
     clips,
     layers,
-    time_scale,
+    timed,
 )
 from diffusion.nets.net import Net
 from diffusion.sampling import inversion, loop
@@ -48,7 +49,10 @@ from diffusion.training.step import Task, Update
 def levels(config: ConfigDict, grid: Grid = respacing.full) -> Process:
     """The process of a config on a grid of its steps; respacing.full gives the one that the network is trained on."""
     c = config.diffusion
-    return PROCESSES[c.schedule](c, grid(c.T))
+    with jax.ensure_compile_time_eval(), np.errstate(divide="ignore"):  # tables are constants, inside jit too
+        base = timed(config, PROCESSES[c.schedule](c, np.arange(c.T + 1)))
+        steps = grid(np.asarray(base.noise, np.float64) / np.asarray(base.signal, np.float64))
+        return base if len(steps) == c.T + 1 else timed(config, PROCESSES[c.schedule](c, steps))
 
 
 def source(config: ConfigDict, train: bool) -> Source:
@@ -87,7 +91,6 @@ class Experiment(NamedTuple):
     process: Process
     parameterization: Parameterization
     variance: Variance
-    time_scale: float
     mesh: Mesh
     guide: Guide = UNGUIDED
     """How samples, and they alone, are guided: bounds are those of the model as it is."""
@@ -115,7 +118,7 @@ class Experiment(NamedTuple):
 
         def labelled(x_t: Image, t: Time, labels: Labels) -> Prediction:
             apply = lambda x, time: self.apply(params, x, time, labels)  # noqa: E731
-            return denoiser.from_network(self.process, self.parameterization, apply, self.time_scale)(x_t, t)
+            return denoiser.from_network(self.process, self.parameterization, apply)(x_t, t)
 
         denoise = (self.guide if guided else UNGUIDED).denoiser(labelled, labels)
         clip = clips(self.config) if clip is None else clip
@@ -132,9 +135,8 @@ class Experiment(NamedTuple):
         return Task(
             self.diffusion(respacing.full),
             OBJECTIVES[config.objective.name](config.objective),
-            TIMESTEPS[config.objective.timesteps](self.process.T),
+            TIMESTEPS[config.objective.timesteps](self.process, config.objective),
             apply,
-            self.time_scale,
             config.data.flip,
             config.train.accumulate,
         )
@@ -177,11 +179,12 @@ class Experiment(NamedTuple):
         """
         c = self.config.sample
         process = self.sampled(grid)
-        step = SAMPLERS[name or c.sampler](process, self.variance, c if eta is None else ConfigDict({**c, "eta": eta}))
+        options = c if eta is None else ConfigDict({**c, "eta": eta})
+        step = SAMPLERS[name or c.sampler](process, self.process, self.variance, options)
 
         def run(params: Params, keys: Keys, labels: Labels) -> loop.Sample:
-            x_T = loop.prior_sample(keys, process, self.shape)
-            return loop.sample(keys, process, step, self.denoise(params, labels, guided=True), x_T, collect)
+            denoise, x_T = self.denoise(params, labels, guided=True), loop.prior_sample(keys, process, self.shape)
+            return loop.sample(keys, process, step, denoise, x_T, collect)
 
         return self._split(run)
 
@@ -244,7 +247,6 @@ def experiment(config: ConfigDict, shape: tuple[int, int, int], classes: int, me
         process,
         PARAMETERIZATIONS[config.diffusion.parameterization],
         VARIANCES[config.diffusion.variance][0],
-        time_scale(config),
         mesh or sharding.make_mesh(),
         guidance.of(config, shape, classes, net, process),
     )

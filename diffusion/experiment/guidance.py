@@ -14,7 +14,7 @@ from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process
 from diffusion.core.timesteps import uniform
 from diffusion.core.types import Array, Image, Labels, OneKey, PerExample, Time
-from diffusion.experiment.registry import CONVENTIONS, DTYPES, adam, layers, time_scale
+from diffusion.experiment.registry import CONVENTIONS, DTYPES, adam, layers, timed
 from diffusion.nets.classifier import Classifier, Logits
 from diffusion.nets.net import Net
 from diffusion.sampling.guidance import Interval, Labelled, Scale, classifier_guided, label_guided
@@ -124,7 +124,7 @@ def problem(config: ConfigDict, classes: int, process: Process) -> Problem:
         with layers(config, jax.default_backend(), key is not None):
             return net.apply({"params": params}, x, time, **mode)  # pyright: ignore[reportReturnType]
 
-    return Problem(process, apply, time_scale(config), config.data.flip)
+    return Problem(timed(config, process), apply, config.data.flip)
 
 
 def create_state(config: ConfigDict, shape: tuple[int, int, int], classes: int) -> TrainState:

@@ -18,6 +18,7 @@ from diffusion.core.objective import Objective
 from diffusion.core.parameterization import Parameterization
 from diffusion.core.process import Process, flow, ve, vp
 from diffusion.core.timesteps import Timesteps
+from diffusion.core.types import Array
 from diffusion.core.variance import Variance
 from diffusion.data import cifar10, digits, folder, mnist, tfds, toy
 from diffusion.data.source import Source
@@ -32,6 +33,7 @@ from diffusion.sampling import (
     annealed_langevin,
     ddim,
     dpm_solver,
+    edm,
     heun,
     predictor_corrector,
     probability_flow,
@@ -48,15 +50,15 @@ def layers(config: ConfigDict, platform: str, train: bool) -> AbstractContextMan
 
 
 def _variance_preserving(schedule: Callable[[ConfigDict], np.ndarray], c: ConfigDict, ts: np.ndarray) -> Process:
-    return vp(schedule(c)[ts], base_t=ts)
+    return vp(schedule(c)[ts], base_t=ts, sigma_data=c.sigma_data)
 
 
 def _variance_exploding(schedule: Callable[[ConfigDict], np.ndarray], c: ConfigDict, ts: np.ndarray) -> Process:
-    return ve(schedule(c)[ts], base_t=ts)
+    return ve(schedule(c)[ts], base_t=ts, sigma_data=c.sigma_data)
 
 
 def _flow(schedule: Callable[[ConfigDict], np.ndarray], c: ConfigDict, ts: np.ndarray) -> Process:
-    return flow(schedule(c)[ts], base_t=ts)
+    return flow(schedule(c)[ts], base_t=ts, sigma_data=c.sigma_data)
 
 
 def _unet(c: ConfigDict, out_channels: int, classes: int) -> UNet:
@@ -104,6 +106,7 @@ VP_SCHEDULES: dict[str, Callable[[ConfigDict], np.ndarray]] = {
 VE_SCHEDULES: dict[str, Callable[[ConfigDict], np.ndarray]] = {
     "ve_constant": lambda c: schedules.constant(c.T, c.sigma_T),
     "ve_geometric": lambda c: schedules.geometric(c.T, c.sigma_1, c.sigma_T),
+    "ve_karras": lambda c: schedules.karras(c.T, c.sigma_1, c.sigma_T, c.rho),
 }
 
 # name -> (config.diffusion) -> u[0..T]
@@ -122,6 +125,7 @@ PARAMETERIZATIONS: dict[str, Parameterization] = {
     "mu": parameterization.mu,
     "v": parameterization.v,
     "velocity": parameterization.velocity,
+    "edm": parameterization.edm,
 }
 
 # name -> (variance, output channels per data channel)
@@ -140,27 +144,32 @@ OBJECTIVES: dict[str, Callable[[ConfigDict], Objective]] = {
     "hybrid": lambda c: Objective(weighting.native, vlb=c.vlb_weight, freeze_mean=True),
     "p2": lambda c: Objective(partial(weighting.p2, gamma=c.p2_gamma, k=c.p2_k), vlb=0.0),
     "min_snr": lambda c: Objective(partial(weighting.min_snr, gamma=c.min_snr_gamma), vlb=0.0),
+    "edm": lambda c: Objective(weighting.edm, vlb=0.0),  # noqa: ARG005
 }
 
-# name -> (T) -> Timesteps
-TIMESTEPS: dict[str, Callable[[int], Timesteps]] = {
-    "uniform": timesteps.uniform,
-    "antithetic": timesteps.antithetic,
-    "loss_second_moment": timesteps.loss_second_moment,
+# name -> (process, config.objective) -> Timesteps
+TIMESTEPS: dict[str, Callable[[Process, ConfigDict], Timesteps]] = {
+    "uniform": lambda process, c: timesteps.uniform(process.T),  # noqa: ARG005
+    "antithetic": lambda process, c: timesteps.antithetic(process.T),  # noqa: ARG005
+    "loss_second_moment": lambda process, c: timesteps.loss_second_moment(process.T),  # noqa: ARG005
+    "lognormal": lambda process, c: timesteps.lognormal(process, c.P_mean, c.P_std),
 }
 
-# name -> (process, variance, config.sample) -> Sampler
-SAMPLERS: dict[str, Callable[[Process, Variance, ConfigDict], Sampler]] = {
-    "ancestral": lambda process, variance, c: ancestral(process, variance),  # noqa: ARG005
-    "ddim": lambda process, variance, c: ddim(process, c.eta),  # noqa: ARG005
-    "dpm_solver": lambda process, variance, c: dpm_solver(process),  # noqa: ARG005
-    "heun": lambda process, variance, c: heun(process),  # noqa: ARG005
-    "reverse_diffusion": lambda process, variance, c: reverse_diffusion(process),  # noqa: ARG005
-    "probability_flow": lambda process, variance, c: probability_flow(process),  # noqa: ARG005
-    "annealed_langevin": lambda process, variance, c: annealed_langevin(  # noqa: ARG005
+# name -> (process, the one that the network was trained on, variance, config.sample) -> Sampler
+SAMPLERS: dict[str, Callable[[Process, Process, Variance, ConfigDict], Sampler]] = {
+    "ancestral": lambda process, base, variance, c: ancestral(process, variance),  # noqa: ARG005
+    "ddim": lambda process, base, variance, c: ddim(process, c.eta),  # noqa: ARG005
+    "dpm_solver": lambda process, base, variance, c: dpm_solver(process),  # noqa: ARG005
+    "heun": lambda process, base, variance, c: heun(process),  # noqa: ARG005
+    "edm": lambda process, base, variance, c: edm(  # noqa: ARG005
+        process, base, c.churn, c.churn_from, c.churn_to, c.churn_noise
+    ),
+    "reverse_diffusion": lambda process, base, variance, c: reverse_diffusion(process),  # noqa: ARG005
+    "probability_flow": lambda process, base, variance, c: probability_flow(process),  # noqa: ARG005
+    "annealed_langevin": lambda process, base, variance, c: annealed_langevin(  # noqa: ARG005
         process, c.corrector_steps, c.corrector_snr
     ),
-    "predictor_corrector": lambda process, variance, c: predictor_corrector(
+    "predictor_corrector": lambda process, base, variance, c: predictor_corrector(  # noqa: ARG005
         process, ancestral(process, variance), c.corrector_steps, by_noise(process, c.corrector_snr)
     ),
 }
@@ -172,9 +181,22 @@ NETWORKS: dict[str, Callable[[ConfigDict, int, int], Net]] = {
 }
 
 
-def time_scale(config: ConfigDict) -> float:
-    """What the time t - 1 is multiplied by before a network sees it."""
-    return 1000.0 / config.diffusion.T if config.net.rescale_time else 1.0
+def _steps(config: ConfigDict, process: Process) -> Array:
+    return process.time * (1000.0 / config.diffusion.T if config.net.rescale_time else 1.0)
+
+
+def _log_noise(config: ConfigDict, process: Process) -> Array:  # noqa: ARG001
+    log_sigma = jnp.log(process.noise[1:]) - jnp.log(process.signal[1:])
+    return jnp.concatenate([log_sigma[:1], log_sigma]) / 4
+
+
+# name -> (config, process) -> Process.time, what the network is told of each step
+TIMES: dict[str, Callable[[ConfigDict, Process], Array]] = {"steps": _steps, "log_noise": _log_noise}
+
+
+def timed(config: ConfigDict, process: Process) -> Process:
+    """The process with the times that a config's network takes."""
+    return process._replace(time=TIMES[config.net.time](config, process))
 
 
 def clips(config: ConfigDict) -> bool:

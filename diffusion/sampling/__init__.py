@@ -12,6 +12,7 @@ are modules: loop, editing, guidance, inpainting, inversion, latents, langevin.
 from diffusion.sampling.ancestral import ancestral as ancestral
 from diffusion.sampling.ddim import ddim as ddim
 from diffusion.sampling.dpm_solver import dpm_solver as dpm_solver
+from diffusion.sampling.edm import edm as edm
 from diffusion.sampling.heun import heun as heun
 from diffusion.sampling.langevin import annealed_langevin as annealed_langevin
 from diffusion.sampling.loop import (

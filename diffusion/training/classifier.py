@@ -24,7 +24,6 @@ class Problem(NamedTuple):
     process: Process
     apply: Callable[[Params, Image, Array, OneKey | None], Logits]
     """apply(params, x, time, dropout_key) -> logits; in training mode where there is a key."""
-    time_scale: float = 1.0
     flip: bool = False
 
     def gradient(self, params: Params, timesteps: Any, keys: StepKeys, pixels: Pixels, labels: Labels) -> Gradient:
@@ -49,7 +48,7 @@ class Problem(NamedTuple):
 def log_probs(problem: Problem, params: Params, x_t: Image, t: Time, key: OneKey | None = None) -> Logits:
     """log p(y | x_t) of every class y, in nats. t in 1..T; the network takes x_t and t as a denoiser does."""
     x = network_input(problem.process, x_t, t)
-    return jax.nn.log_softmax(problem.apply(params, x, network_time(t, problem.time_scale), key))
+    return jax.nn.log_softmax(problem.apply(params, x, network_time(problem.process, t), key))
 
 
 def of_labels(logits: Logits, labels: Labels) -> Array:

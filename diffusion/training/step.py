@@ -53,7 +53,6 @@ class Task(NamedTuple):
     timesteps: Timesteps
     apply: Callable[[Params, Image, Array, Labels, OneKey], Array]
     """apply(params, x_t, time, labels, dropout_key) -> output, in training mode."""
-    time_scale: float = 1.0
     flip: bool = False
     parts: int = 1
     """How many parts a batch is computed in, one after the other; they divide it."""
@@ -105,9 +104,9 @@ Gather = Callable[[Any, Any], tuple[Pixels, Labels]]
 
 def loss(task: Task, params: Params, key: OneKey, x_0: Image, labels: Labels, t: Time, eps: Image) -> objectives.Terms:
     """Per-example terms of the objective for x_t = q_sample(x_0, t, eps). `key` drives dropout."""
-    batch = noised(task.diffusion.process, x_0, t, eps)
-    scaled = network_input(task.diffusion.process, batch.x_t, t)
-    out = task.apply(params, scaled, network_time(t, task.time_scale), labels, key)
+    process = task.diffusion.process
+    batch = noised(process, x_0, t, eps)
+    out = task.apply(params, network_input(process, batch.x_t, t), network_time(process, t), labels, key)
     return objectives.evaluate(task.objective, task.diffusion, batch, *split(out, x_0.shape[-1]))
 
 

@@ -34,8 +34,6 @@ def test_a_sampler_takes_the_place_of_its_file():
 
 
 def test_schedules_and_grids_need_no_jax():
-    code = (
-        "import sys; from diffusion import core; core.schedules.linear(9), core.respacing.full(9); print(*sys.modules)"
-    )
+    code = "import sys; from diffusion import core; core.respacing.full(core.schedules.linear(9)); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "numpy" in done.stdout.split() and "jax" not in done.stdout.split()

@@ -155,7 +155,7 @@ def test_terms_of_all_steps_add_up_to_the_bound():
             ts = jnp.full(3, t)
             eps = normal(fold(some, t), x_0)
             x_t = q_sample(process, x_0, ts, eps)
-            halves = jnp.split(network(network_input(process, x_t, ts), network_time(ts)), 2, axis=-1)
+            halves = jnp.split(network(network_input(process, x_t, ts), network_time(process, ts)), 2, axis=-1)
             diffusion = Diffusion(process, parameterization.v, variance.learned_range)
             return evaluate(OBJECTIVES["vlb"], diffusion, Noised(x_0, eps, x_t, ts), *halves)
 

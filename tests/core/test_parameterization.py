@@ -20,6 +20,7 @@ ALL = {
     "mu": parameterization.mu,
     "v": parameterization.v,
     "velocity": parameterization.velocity,
+    "edm": parameterization.edm,
 }
 GAIN = {name: jax.jit(p.gain) for name, p in ALL.items()}
 TARGET = {name: jax.jit(p.target) for name, p in ALL.items()}
@@ -58,6 +59,7 @@ def test_targets_are_their_definitions(drawn):
     c_x_0, c_x_t, _ = np.array([reference.posterior(chain, s) for s in range(1, chain.T + 1)]).T[..., None]
     expected = {"eps": eps, "x_0": x_0, "mu": c_x_0 * x_0 + c_x_t * x_t, "v": signal * eps - np.sqrt(var) * x_0}
     expected["velocity"] = eps - x_0
+    expected["edm"] = (x_0 - signal * x_t / (signal**2 + var)) / np.sqrt(var / (signal**2 + var))  # sigma_data = 1
     for name in ALL:
         found = TARGET[name](process, Noised(x_0, eps, x_t, t))
         scale = np.abs(x_0) + np.abs(eps) * np.sqrt(1 + var) + np.abs(x_0) * np.sqrt(var)  # of the parts of mu and v
@@ -138,7 +140,7 @@ def test_without_signal_all_but_eps_are_defined():
     t = jnp.full(T, 8)
     x_0, eps = jax.random.normal(jax.random.key(3), (2, T, 3))
     x_t = jax.jit(q_sample)(process, x_0, t, eps)
-    for name in ("x_0", "mu", "v", "velocity"):
+    for name in ("x_0", "mu", "v", "velocity", "edm"):
         out = TARGET[name](process, Noised(x_0, eps, x_t, t))
         np.testing.assert_allclose(TO_X_0[name](process, out, x_t, t), x_0, rtol=1e-6, atol=1e-6)
     assert np.isinf(GAIN["eps"](process, t)).all()

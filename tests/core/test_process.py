@@ -40,7 +40,9 @@ def test_signal_and_noise_are_the_composition_of_the_steps(name):
     np.testing.assert_allclose(process.noise, np.sqrt(var), rtol=3 * ULP)
     assert float(process.prior_log_var) == pytest.approx(math.log(prior_var), rel=3 * ULP)
     assert process.T == chain.T == 100
-    assert all(table.dtype == jnp.float32 for table in process[:-1])
+    assert all(table.dtype == jnp.float32 for table in process._replace(base_t=process.signal))
+    np.testing.assert_array_equal(process.time, [0, *range(100)])
+    assert process.sigma_data == 1
     np.testing.assert_array_equal(process.base_t, np.arange(101))
     assert process.base_t.dtype == jnp.int32
 

@@ -34,9 +34,14 @@ PUBLISHED = (
 """Steps 0..T-1 as the published code numbers them: all of them, or some by position."""
 
 
+def levels(T: int) -> np.ndarray:
+    """noise / signal of a process; only karras reads the values."""
+    return np.arange(T + 1.0)
+
+
 def shifted(text: str, T: int) -> list[int]:
     """The grid without its 0, in the published numbering."""
-    ts = respacing.parse(text)(T)
+    ts = respacing.parse(text)(levels(T))
     assert ts[0] == 0 and ts.dtype == np.int64
     return [int(t) - 1 for t in ts[1:]]
 
@@ -113,7 +118,7 @@ def test_quadratic_as_published(n):
 )
 def test_a_grid_that_does_not_fit_is_refused(T, text, reason):
     with pytest.raises(ValueError) as caught:
-        respacing.parse(text)(T)
+        respacing.parse(text)(levels(T))
     assert reason in str(caught.value) and "\n" not in str(caught.value)
     config = default_config()
     config.sample.grid, config.diffusion.T = text, T
@@ -127,7 +132,7 @@ def test_a_grid_that_does_not_fit_is_refused(T, text, reason):
 )
 def test_a_text_of_no_form_is_refused(text):
     with pytest.raises(
-        ValueError, match="is not a grid of steps; write one such as 50, full, 10,15,20, ddim50, quad50"
+        ValueError, match="is not a grid of steps; write one such as 50, full, 10,15,20, ddim50, quad50, karras18"
     ):
         respacing.parse(text)
 
@@ -135,7 +140,7 @@ def test_a_text_of_no_form_is_refused(text):
 def test_a_respaced_process_keeps_the_noise_levels():
     """Its tables are those of the kept betas, 1 - alpha_bar[s] / alpha_bar[s before]: an ordinary process."""
     alpha_bar = schedules.linear(1000)
-    ts = respacing.parse("10,15,20")(1000)
+    ts = respacing.parse("10,15,20")(levels(1000))
     process = vp(alpha_bar[ts], base_t=ts)
     np.testing.assert_array_equal(process.base_t, ts)
     beta = 1 - alpha_bar[ts[1:]] / alpha_bar[ts[:-1]]
@@ -148,7 +153,7 @@ def test_the_config_grid_and_eta_reach_the_sampler(monkeypatch):
     """By default the config's; others can be given; all steps where the config says nothing, and in training."""
     asked = []
 
-    def record(process, chosen, options):  # noqa: ARG001
+    def record(process, base, chosen, options):  # noqa: ARG001
         asked.append((process.T, options.eta))
         return ddim(process, options.eta)
 

@@ -23,6 +23,8 @@ PROCESSES = {case.name: case.process for case in cases(100)}
 EVERY_T = jnp.arange(1, 101)
 FREE_VARIANCES = {"learned"}
 """Variances that promise no bounds."""
+OWN_DENSITY = {"lognormal"}
+"""Distributions of t that are part of the published loss: their weights are 1."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -93,8 +95,9 @@ def test_schedule(name, steps):
 def test_grid(text, schedule):
     """A rising selection of steps from 0, whose process has the noise levels of the whole one."""
     config = diffusion_config(schedule, 1000)
-    grid = respacing.parse(text)
-    ts = grid(1000)
+    grid, base = respacing.parse(text), levels(config)
+    with np.errstate(divide="ignore"):
+        ts = grid(np.float64(base.noise) / np.float64(base.signal))
     assert ts[0] == 0 and ts[-1] > 500 and ts[-1] <= 1000
     assert (np.diff(ts) > 0).all()
     whole, some = levels(config, respacing.full), levels(config, grid)
@@ -187,7 +190,8 @@ def test_objective(name, process):
 def test_timesteps(name):
     """t in 1..T with unbiased weights, at first and after uneven losses; the state is a pytree of one structure."""
     steps, n = 12, 4096
-    ours = registry.TIMESTEPS[name](steps)
+    process = levels(diffusion_config("linear", steps))
+    ours = registry.TIMESTEPS[name](process, default_config().objective)
     f = np.linspace(-1, 3, steps) ** 3
     draw, update = jax.jit(ours.sample, static_argnums=2), jax.jit(ours.update)
     fresh = state = ours.init()
@@ -197,7 +201,8 @@ def test_timesteps(name):
         assert (t.dtype, weight.dtype) == (np.int32, np.float32)
         assert t.min() >= 1 and t.max() <= steps and (weight > 0).all()
         pairs = (weight * f[t - 1]).reshape(-1, 2).mean(axis=1)  # neighbours may depend on each other
-        assert abs(pairs.mean() - f.mean()) < 4 * pairs.std() / np.sqrt(len(pairs))
+        unbiased = abs(pairs.mean() - f.mean()) < 4 * pairs.std() / np.sqrt(len(pairs))
+        assert unbiased or (name in OWN_DENSITY and (weight == 1).all())
         for a, b in zip(draw(jax.random.key(round_), state, n), (t, weight), strict=True):
             np.testing.assert_array_equal(a, b)
         assert (np.asarray(draw(jax.random.key(99), state, n)[0]) != t).any()
@@ -232,7 +237,7 @@ def drawn(name: str, process: Process, numbers: jax.Array) -> jax.Array:
         keys = image_keys(4, numbers)
         options = default_config().sample.copy_and_resolve_references()
         options.update(eta=0.5, corrector_steps=4, corrector_snr=0.5)  # four Langevin steps keep up with the levels
-        sampler = registry.SAMPLERS[name](process, variance.fixed_small, options)
+        sampler = registry.SAMPLERS[name](process, process, variance.fixed_small, options)
         return sample(keys, process, sampler, GAUSSIAN.denoiser(process), prior_sample(keys, process, (3,))).x_0
 
     return jax.vmap(chain)(process)

@@ -6,7 +6,6 @@ DENOISER = (
     *mutants(
         "diffusion/core/denoiser.py",
         "tests/core/test_denoiser.py",
-        ("(t - 1).astype", "t.astype", "test_the_network_sees_t_minus_1", "the network is given t instead of t - 1"),
         (
             "at(process.scale, t, x_t) * x_t",
             "x_t",

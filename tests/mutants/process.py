@@ -80,8 +80,8 @@ PROCESS = (
             "a respaced process forgets the base steps",
         ),
         (
-            "return from_tables(np.ones_like(sigma), var,",
-            "return from_tables(np.ones_like(sigma), sigma,",
+            "from_tables(signal, var, prior_var=var[-1], base_t",
+            "from_tables(signal, sigma, prior_var=var[-1], base_t",
             "test_q_posterior_is_dense_conditioning",
             "sigma taken for its square",
         ),

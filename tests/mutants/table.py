@@ -4,6 +4,7 @@ from tests.mutants.bound import BOUND
 from tests.mutants.data import DATA
 from tests.mutants.denoiser import DENOISER
 from tests.mutants.editing import EDITING
+from tests.mutants.edm import EDM
 from tests.mutants.evaluation import EVALUATION
 from tests.mutants.guidance import GUIDANCE
 from tests.mutants.loss import LOSS
@@ -21,6 +22,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *BOUND,
     *LOSS,
     *SAMPLERS,
+    *EDM,
     *EDITING,
     *GUIDANCE,
     *TRAINING,

@@ -7,8 +7,8 @@ TRAINING = (
         "diffusion/training/step.py",
         "tests/training/test_algorithm_1.py",
         (
-            "noised(task.diffusion.process, x_0, t, eps)",
-            "noised(task.diffusion.process, x_0, t - 1, eps)",
+            "noised(process, x_0, t, eps)",
+            "noised(process, x_0, t - 1, eps)",
             "test_a_step_is_that_of_algorithm_1",
             "training noises with t - 1",
         ),
@@ -25,8 +25,8 @@ TRAINING = (
             "every image is flipped",
         ),
         (
-            "network_time(t, task.time_scale)",
-            "network_time(t + 1, task.time_scale)",
+            "network_time(process, t)",
+            "network_time(process, t + 1)",
             "test_a_step_is_that_of_algorithm_1",
             "the network is given t instead of t - 1",
         ),

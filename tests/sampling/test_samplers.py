@@ -15,6 +15,7 @@ from diffusion.core.types import expand, normal
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.dpm_solver import dpm_solver
+from diffusion.sampling.edm import edm
 from diffusion.sampling.heun import heun
 from diffusion.sampling.inversion import decode, encode, encode_step, reconstruction_error
 from diffusion.sampling.langevin import annealed_langevin
@@ -23,8 +24,8 @@ from diffusion.sampling.predictor_corrector import by_noise, predictor_corrector
 from diffusion.sampling.reverse_diffusion import reverse_diffusion
 from tests.support.worlds import GAUSSIAN, cases, one_variance, stacked
 
-SOLVERS = {"ddim": ddim, "heun": heun, "dpm_solver": dpm_solver}
-ORDERS = {"ddim": (0.93, 1.05), "heun": (1.85, 2.15), "dpm_solver": (1.8, 2.15)}
+SOLVERS = {"ddim": ddim, "heun": heun, "dpm_solver": dpm_solver, "edm": lambda process: edm(process, process)}
+ORDERS = {"ddim": (0.93, 1.05), "heun": (1.85, 2.15), "dpm_solver": (1.8, 2.15), "edm": (1.85, 2.15)}
 T = 20
 CASES = {case.name: case for case in cases(T)}
 N = 16
@@ -90,7 +91,7 @@ def test_order_of_convergence(solver, levels, rng):
         errors.append(rms(solved(solver, process, x, 1) - GAUSSIAN.flow(process, x, n + 1, 1)))
     low, high = ORDERS[solver]
     assert low < np.log2(errors[0] / errors[-1]) / 2 < high
-    assert errors[-1] < {"ddim": 1e-2, "heun": 1e-4, "dpm_solver": 2e-4}[solver]
+    assert errors[-1] < {"ddim": 1e-2, "heun": 1e-4, "dpm_solver": 2e-4, "edm": 3e-4}[solver]
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -150,6 +151,7 @@ def test_network_calls():
         return Prediction(0.5 * x_t, x_t, None)
 
     expected = {"ddim": [20, 12, 5, 1], "dpm_solver": [20, 12, 5, 1], "heun": [20, 12, 12, 5, 5, 1, 1, 1]}
+    expected["edm"] = expected["heun"]
     for solver in SOLVERS:
         sample(keys(2), process, SOLVERS[solver](process), denoise, jnp.ones((2, 3)))
         jax.effects_barrier()

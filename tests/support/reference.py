@@ -184,6 +184,7 @@ def x_0_hat(name: str, out: float, x_t: float, signal: float, var: float, coeffi
         "mu": [c_x_0 + c_x_t * signal, c_x_t * noise],
         "v": [-noise, signal],
         "velocity": [-1.0, 1.0],
+        "edm": [noise / math.sqrt(signal**2 + var), -signal / math.sqrt(signal**2 + var)],
     }
     return float(np.linalg.solve(np.array([rows[name], [signal, noise]]), np.array([out, x_t]))[0])
 

@@ -35,7 +35,7 @@ class Subject(NamedTuple):
         x = torch().randn(*shape, device=self.device)
         return x.contiguous(memory_format=torch().channels_last)
 
-    def tables(self, grid: Callable[[int], np.ndarray] = respacing.full) -> dict[str, Any]:
+    def tables(self, grid: respacing.Grid = respacing.full) -> dict[str, Any]:
         """The linear schedule's tables on the device, on a grid of its steps."""
         c = self.config.diffusion
         return {k: torch().tensor(v, device=self.device) for k, v in tables(c.T, c.beta_1, c.beta_T, grid).items()}
@@ -47,9 +47,9 @@ class Subject(NamedTuple):
         return {"parameters": parameters, "mode": mode, "tried": tried, "versions": versions}
 
 
-def tables(T: int, beta_1: float, beta_T: float, grid: Callable[[int], np.ndarray]) -> dict[str, np.ndarray]:
+def tables(T: int, beta_1: float, beta_T: float, grid: respacing.Grid) -> dict[str, np.ndarray]:
     """Float32 tables of length T + 1 by index t, as in process.vp, but computed without jax."""
-    ts = grid(T)
+    ts = grid(np.arange(T + 1.0))
     alpha_bar = schedules.linear(T, beta_1, beta_T)[ts]
     before = np.concatenate([[1.0], alpha_bar[:-1]])
     alpha = alpha_bar / before

@@ -16,6 +16,7 @@ from diffusion.config.schema import NO_RESULT
 from diffusion.config.validation import LEARNED
 from diffusion.core import respacing
 from diffusion.evaluation.guidance_effect import GUIDANCE
+from diffusion.experiment.build import levels
 from diffusion.figures.guidance import Curve
 from diffusion.workdir import results
 from diffusion.workdir.results import Result
@@ -119,7 +120,7 @@ def _cells(folder: Path) -> Iterator[Scored]:
         value = cell["results"].get(name)
         if value is not None:
             config = restore(cell["config"])
-            steps = len(respacing.parse(config.sample.grid)(config.diffusion.T)) - 1
+            steps = levels(config, respacing.parse(config.sample.grid)).T
             label = _label(config.sample.to_dict(), config.diffusion.variance)
             yield Scored(f"{cell['grid']} {_network(config)}", label, steps, name, value)
 

@@ -48,7 +48,7 @@ def chain_points(
     """
     experiment, process = run_sampler.experiment, run_sampler._replace(grid=grid or run_sampler.grid).process
     options = experiment.config.sample
-    chosen = SAMPLERS[sampler or options.sampler](process, experiment.variance, options)
+    chosen = SAMPLERS[sampler or options.sampler](process, experiment.process, experiment.variance, options)
 
     def advance(
         params: Params, keys: Keys, labels: Labels, carry: tuple[Image, loop.State], first: jax.Array, last: jax.Array

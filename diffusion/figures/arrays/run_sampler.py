@@ -50,7 +50,7 @@ class RunSampler(NamedTuple):
     def sampler(self) -> Sampler:
         """The config's sampler for this chain."""
         c = self.experiment.config.sample
-        return SAMPLERS[c.sampler](self.process, self.experiment.variance, c)
+        return SAMPLERS[c.sampler](self.process, self.experiment.process, self.experiment.variance, c)
 
     def samples(self, n: int) -> Pixels:
         """[n, H, W, C]: the images that scripts/sample.py draws with this seed."""

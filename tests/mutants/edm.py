@@ -1,0 +1,87 @@
+"""Faults in EDM's levels, preconditioning, weight, density and sampler."""
+
+from tests.mutants.mutant import mutants
+
+EDM = (
+    *mutants(
+        "diffusion/core/schedules.py",
+        "tests/core/test_edm.py",
+        ("roots[::-1] ** rho", "roots[::-1] ** (rho + 1)", "test_levels", "levels raised to another power"),
+        ("sigma_T ** (1 / rho), sigma_1", "sigma_T, sigma_1", "test_levels", "the root of sigma_T left out"),
+    ),
+    *mutants(
+        "diffusion/core/process.py",
+        "tests/core/test_edm.py",
+        ("signal**2 * sigma_data**2 + var", "signal**2 + var", "test_preconditioning", "c_in without sigma_data"),
+        (
+            "_f32(steps - 1).at[0].set(steps[1] - 1.0)",
+            "_f32(steps)",
+            "tests/core/test_denoiser.py::test_the_network_sees_t_minus_1",
+            "the network is given t instead of t - 1",
+        ),
+    ),
+    *mutants(
+        "diffusion/core/parameterization.py",
+        "tests/core/test_edm.py",
+        (
+            "process.sigma_data**2 * process.signal[t] * process.scale[t] ** 2",
+            "process.sigma_data * process.signal[t] * process.scale[t] ** 2",
+            "test_preconditioning",
+            "c_skip with sigma_data unsquared",
+        ),
+        (
+            "process.noise[t] * process.sigma_data * process.scale[t]",
+            "process.noise[t] * process.scale[t]",
+            "test_preconditioning",
+            "c_out without sigma_data",
+        ),
+        (
+            "noise / process.sigma_data * x_0",
+            "noise * x_0",
+            "test_targets_have_unit_variance_and_keep_full_precision",
+            "a target of another scale",
+        ),
+    ),
+    *mutants(
+        "diffusion/core/weighting.py",
+        "tests/core/test_edm.py",
+        (
+            "native(process, edm_output, t)",
+            "native(process, parameterization, t)",
+            "test_preconditioning",
+            "a weight that depends on what is predicted",
+        ),
+    ),
+    *mutants(
+        "diffusion/core/timesteps.py",
+        "tests/core/test_edm.py",
+        ("P_mean + P_std *", "P_mean - 0.2 + P_std *", "test_lognormal_density", "another mean of log sigma"),
+        ("1 + jnp.searchsorted(edges", "jnp.searchsorted(edges", "test_lognormal_density", "t one too small"),
+        (
+            "jnp.log(process.noise[1:]) - jnp.log(process.signal[1:])",
+            "jnp.log(process.noise[1:])",
+            "test_lognormal_density",
+            "noise instead of noise / signal",
+        ),
+    ),
+    *mutants(
+        "diffusion/core/respacing.py",
+        "tests/core/test_edm.py",
+        ("n) ** rho\n", "n)\n", "test_karras_grid", "a grid even in the root of sigma"),
+    ),
+    *mutants(
+        "diffusion/experiment/registry.py",
+        "tests/core/test_edm.py",
+        ("log_sigma]) / 4", "log_sigma])", "test_preconditioning", "c_noise without its factor 1 / 4"),
+    ),
+    *mutants(
+        "diffusion/sampling/edm.py",
+        "tests/sampling/test_edm.py",
+        ("process.signal[s] * h / 2", "process.signal[s] * h", "test_it_is_algorithm_2", "the second slope in full"),
+        ("process.signal[s] * h / 2", "0.0 * h", "test_it_is_algorithm_2", "Euler's method"),
+        ("trained[raised] ** 2 - sigma**2", "trained[raised] ** 2", "test_it_is_algorithm_2", "too much churn"),
+        ("noise_scale * base.signal", "base.signal", "test_it_is_algorithm_2", "S_noise left out"),
+        ("churn / process.T", "churn", "test_it_is_algorithm_2", "S_churn not shared among the steps"),
+        ("(sigma >= sigma_from)", "(sigma >= 0 * sigma_from)", "test_it_is_algorithm_2", "S_min left out"),
+    ),
+)
