@@ -20,7 +20,6 @@ from diffusion.core.variance import Variance
 from diffusion.data.source import Source, load
 from diffusion.distributed import hosts, sharding
 from diffusion.experiment import guidance
-from diffusion.experiment.guidance import UNGUIDED, Guide
 from diffusion.experiment.registry import (
     NETWORKS,
     OBJECTIVES,
@@ -39,7 +38,6 @@ from diffusion.experiment.registry import (
 from diffusion.nets.net import Net
 from diffusion.sampling import inversion, loop
 from diffusion.training import feed
-from diffusion.training.feed import Feed
 from diffusion.training.health import Guard
 from diffusion.training.label_dropout import hidden
 from diffusion.training.state import Fresh, Params, TrainState, create, fresh
@@ -92,7 +90,7 @@ class Experiment(NamedTuple):
     parameterization: Parameterization
     variance: Variance
     mesh: Mesh
-    guide: Guide = UNGUIDED
+    guide: guidance.Guide = guidance.UNGUIDED
     """How samples, and they alone, are guided: bounds are those of the model as it is."""
 
     @property
@@ -120,7 +118,7 @@ class Experiment(NamedTuple):
             apply = lambda x, time: self.apply(params, x, time, labels)  # noqa: E731
             return denoiser.from_network(self.process, self.parameterization, apply)(x_t, t)
 
-        denoise = (self.guide if guided else UNGUIDED).denoiser(labelled, labels)
+        denoise = (self.guide if guided else guidance.UNGUIDED).denoiser(labelled, labels)
         clip = clips(self.config) if clip is None else clip
         return denoiser.clip(self.process, denoise) if clip else denoise
 
@@ -161,7 +159,7 @@ class Experiment(NamedTuple):
         """The arrays of `fresh`."""
         return self.fresh().make()
 
-    def feed(self, data: Source) -> Feed:
+    def feed(self, data: Source) -> feed.Feed:
         """Training batches: from the device if the set fits there, else streamed."""
         c = self.config
         sharding.check_batch(c.train.batch_size, self.mesh, c.train.accumulate)

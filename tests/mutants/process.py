@@ -92,8 +92,8 @@ PROCESS = (
             "a flow with preserved variance",
         ),
         (
-            "(signal**2 + var) ** -0.5",
-            "(signal**2 + var) ** -1.0",
+            "(signal**2 * sigma_data**2 + var) ** -0.5",
+            "(signal**2 * sigma_data**2 + var) ** -1.0",
             "tests/core/test_elbo.py::test_bound_is_that_of_the_loops",
             "the network's input divided by its variance",
         ),

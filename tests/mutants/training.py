@@ -37,7 +37,7 @@ TRAINING = (
             "importance weights are not used",
         ),
         (
-            "network_input(task.diffusion.process, batch.x_t, t)",
+            "network_input(process, batch.x_t, t)",
             "batch.x_t",
             "test_the_network_sees_images_of_unit_variance",
             "training does not scale the network's input",
