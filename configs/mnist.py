@@ -6,12 +6,14 @@ Score: not measured.
 Cost: 10,000 steps of 128 images at 0.23 TFLOP, 2.3e15 FLOP in all: minutes on a GPU, hours on a laptop CPU.
 
     python scripts/train.py --config=configs/mnist.py --config.data.dir=PATH
+    python scripts/train.py --config=configs/mnist.py:edm --config.data.dir=PATH      # Karras et al. 2022
 """
 
+from configs.digits import edm
 from diffusion.config import default_config
 
 
-def get_config():
+def get_config(variant: str = ""):
     config = default_config()
     config.data.name = "mnist"
     config.data.flip = False
@@ -32,4 +34,8 @@ def get_config():
     config.train.checkpoint_every = 1_000
 
     config.eval.n = 512
+    if variant:
+        if variant != "edm":
+            raise ValueError(f"there is no variant {variant!r}; choose edm")
+        edm(config)
     return config

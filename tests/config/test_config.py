@@ -28,8 +28,8 @@ from diffusion.runtime import command_line
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
-VARIANTS = ("ve", "flow", "elementary", "conditional", "classifier")
-NAMES = [*map(str, CONFIGS), *(f"configs/digits.py:{variant}" for variant in VARIANTS)]
+VARIANTS = ("ve", "flow", "elementary", "edm", "conditional", "classifier")
+NAMES = [*map(str, CONFIGS), *(f"configs/digits.py:{variant}" for variant in VARIANTS), "configs/mnist.py:edm"]
 
 
 def changed(**values) -> ConfigDict:
@@ -341,6 +341,19 @@ def test_nothing_is_remarked_on_in_shipped_configs():
     assert [line for name in NAMES for line in remarks(load(name))] == []
 
 
+EDM = {
+    "diffusion.schedule": "ve_karras",
+    "diffusion.sigma_1": 0.002,
+    "diffusion.sigma_T": 80.0,
+    "diffusion.sigma_data": 0.5,
+    "diffusion.parameterization": "edm",
+    "net.time": "log_noise",
+    "objective.name": "edm",
+    "sample.grid": "karras18",
+}
+"""Where EDM differs from the defaults: Karras et al. 2022, table 1."""
+
+
 def test_variants_change_what_they_say():
     base = flatten(load("configs/digits.py"))
     sets = {
@@ -365,6 +378,14 @@ def test_variants_change_what_they_say():
         "diffusion.parameterization": "x_0",
         "objective.name": "min_snr",
     }
+    assert sets["edm"] == EDM | {"objective.timesteps": "lognormal", "sample.sampler": "edm", "sample.clip": False}
+    mnist = {
+        k: v for k, v in flatten(load("configs/mnist.py:edm")).items() if v != flatten(load("configs/mnist.py"))[k]
+    }
+    assert mnist == sets["edm"]
+    cifar10 = flatten(load("configs/cifar10_edm.py"))
+    assert {key: cifar10[key] for key in sets["edm"]} == sets["edm"]
+    assert cifar10["optim.ema_decay"] == pytest.approx(0.9992904)
     assert sets["conditional"] == {"net.class_conditional": True, "net.label_dropout": 0.1, "sample.n": 100}
     assert sets["classifier"] == {
         "net.channels": 16,
@@ -380,6 +401,8 @@ def test_variants_change_what_they_say():
 def test_variants_that_do_not_exist():
     with pytest.raises(ValueError, match=r"there is no variant 'vee'; choose from ve, flow, elementary"):
         load("configs/digits.py:vee")
+    with pytest.raises(ValueError, match=r"there is no variant 've'; choose edm"):
+        load("configs/mnist.py:ve")
     with pytest.raises(ValueError, match=r"cifar10.py: TypeError: get_config\(\) takes 0 positional arguments but 1"):
         load("configs/cifar10.py:ve")
 
