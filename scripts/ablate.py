@@ -18,12 +18,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from absl import flags
 
 from diffusion.runtime import command_line, setup
+from diffusion.runtime.paths import expanded
 from diffusion.runtime.signals import Stop
 
 GRID = flags.DEFINE_string("grid", None, "file of the grid, such as configs/ablations/ho_table2.py (required)")
 SIZE = flags.DEFINE_string("size", "digits", "data and budget: digits, mnist_small, mnist or cifar10")
 SEEDS = flags.DEFINE_string("seeds", "0,1", "seeds that every row is run with, separated by commas")
-OUT = flags.DEFINE_string("out", None, "folder of the runs and tables; by default runs/ablations/<grid>_<size>")
+OUT = command_line.define_path("out", "folder of the runs and tables; by default runs/ablations/<grid>_<size>")
 ROW = flags.DEFINE_integer(
     "row",
     None,
@@ -40,7 +41,7 @@ def main() -> None:
     if not GRID.value:
         raise ValueError("--grid is required: a file such as configs/ablations/ho_table2.py")
     grid = ablation.load(GRID.value, SIZE.value, OVERRIDES.overrides)
-    out = Path(OUT.value or Path("runs") / "ablations" / f"{grid.name}_{SIZE.value}")
+    out = expanded(OUT.value or Path("runs") / "ablations" / f"{grid.name}_{SIZE.value}")
     cells = ablation.cells(grid, ablation.parse_seeds(SEEDS.value), out)
     if LIST.value:
         arguments = [f"--grid={GRID.value}", f"--size={SIZE.value}", f"--seeds={SEEDS.value}", f"--out={out}"]

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from absl import flags
 
 from diffusion.runtime import command_line
+from diffusion.runtime.paths import expanded
 
 SIZE = flags.DEFINE_enum("size", "all", ["digits", "cifar10", "all"], "networks to measure, named after their configs")
 ONLY = flags.DEFINE_list("only", [], "measures, separated by commas; by default all")
@@ -28,7 +29,7 @@ QUICK = flags.DEFINE_bool("quick", False, "a dry run: tiny networks, short windo
 WINDOWS = flags.DEFINE_integer("windows", None, "number of windows of each row", lower_bound=1)
 SECONDS = flags.DEFINE_float("seconds", None, "length of a window in seconds", lower_bound=0.0)
 MODES = flags.DEFINE_integer("modes", 0, "compilation modes of the baseline that are tried; 0: all", lower_bound=0)
-JSON = flags.DEFINE_string("json", None, "file for all results, with machine, versions and settings")
+JSON = command_line.define_path("json", "file for all results, with machine, versions and settings")
 SCALING = flags.DEFINE_bool("scaling", False, "measure and draw how cost grows instead")
 OUT = flags.DEFINE_string("out", "runs/figures", "folder for the figure of --scaling")
 
@@ -39,7 +40,7 @@ def main() -> None:
     only = chosen_measures(list(sizes.MEASURES), ["startup", "help"])
     pace = sizes.QUICK_PACE if QUICK.value else sizes.PACE
     pace = sizes.Pace(WINDOWS.value or pace.windows, pace.seconds if SECONDS.value is None else SECONDS.value)
-    path = Path(JSON.value) if JSON.value else None
+    path = JSON.value
     if path and (path.is_dir() or not path.suffix):
         raise ValueError(f"--json={path} is not a file: give one such as bench.json")
     table = sizes.QUICK if QUICK.value else sizes.SIZES
@@ -89,7 +90,7 @@ def scaling(chosen: dict[str, Any], pace: Any, context: dict[str, Any], path: Pa
         print(f"{curve.name}: seconds of {curve.cost}: {points}; power {curve.exponent:.2f}", flush=True)
         measured.append(curve)
     figure = draw({curve.name: (curve.x, curve.seconds, curve.cost) for curve in measured})
-    target = Path(OUT.value) / "scaling.png"
+    target = expanded(OUT.value) / "scaling.png"
     save(figure, target)
     print(target)
     write(path, {**context, "curves": [curve._asdict() for curve in measured]})
@@ -125,7 +126,7 @@ def write(path: Path | None, content: dict[str, Any]) -> None:
     """Writes a measurement as JSON; nothing without a path."""
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=1) + "\n")
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def report(line: str) -> None:

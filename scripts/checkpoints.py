@@ -17,7 +17,7 @@ from absl import flags
 
 from diffusion.runtime import command_line
 
-WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run (required)")
+WORKDIR = command_line.define_path("workdir", "folder of the run (required)")
 VERIFY = flags.DEFINE_bool("verify", False, "read every file and compare it with its hash")
 PRUNE = flags.DEFINE_integer("prune", None, "delete all but this many of the newest intact steps", lower_bound=1)
 
@@ -25,9 +25,7 @@ PRUNE = flags.DEFINE_integer("prune", None, "delete all but this many of the new
 def main() -> int:
     from diffusion.commands import checkpoints
 
-    if not WORKDIR.value:
-        raise ValueError("--workdir is required: the folder of a run of scripts/train.py, such as runs/digits")
-    return checkpoints.run(Path(WORKDIR.value), VERIFY.value, PRUNE.value)
+    return checkpoints.run(command_line.required(WORKDIR), VERIFY.value, PRUNE.value)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from absl import flags
 
 from diffusion.runtime import command_line
+from diffusion.runtime.paths import expanded
 
-WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run whose network is used (required)")
+WORKDIR = command_line.define_path("workdir", "folder of the run whose network is used (required)")
 EDIT = flags.DEFINE_enum(
     "edit",
     None,
@@ -49,12 +50,12 @@ N = flags.DEFINE_integer(
 RESAMPLINGS = flags.DEFINE_integer("resamplings", 10, "inpaint: number of times that each step is taken", lower_bound=1)
 JUMP = flags.DEFINE_integer("jump", 1, "inpaint: steps that each resampling goes back; 10 in the paper", lower_bound=1)
 SHARED = flags.DEFINE_bool("shared", False, "interpolate: the same noise for both images")
-SEED = flags.DEFINE_integer("seed", 0, "seed of the noise", lower_bound=0)
+SEED = command_line.define_seed("seed of the noise")
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; by default the newest")
 RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their moving average")
 GRID = flags.DEFINE_string("grid", None, "steps of the chain: 50, ddim50, quad50 or full; by default the config's")
-OUT = flags.DEFINE_string("out", None, "picture to write (.png, .pdf, .svg); by default edits/EDIT.png of the run")
-SEPARATE = flags.DEFINE_string("separate", None, "folder to which each result is written as a PNG of its own")
+OUT = command_line.define_path("out", "picture to write (.png, .pdf, .svg); by default edits/EDIT.png of the run")
+SEPARATE = command_line.define_path("separate", "folder to which each result is written as a PNG of its own")
 
 
 def main() -> None:
@@ -63,12 +64,12 @@ def main() -> None:
     options = edit.Options(
         workdir=WORKDIR.value,
         edit=EDIT.value,
-        image=IMAGE.value,
-        other=OTHER.value,
+        image=[str(expanded(path)) for path in IMAGE.value],
+        other=[str(expanded(path)) for path in OTHER.value],
         held_out=HELD_OUT.value,
         fit=FIT.value,
         label=LABEL.value,
-        mask=MASK.value,
+        mask=str(expanded(MASK.value)) if MASK.value else None,
         t=TS.value,
         n=N.value,
         resamplings=RESAMPLINGS.value,

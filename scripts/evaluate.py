@@ -20,7 +20,7 @@ from absl import flags
 
 from diffusion.runtime import command_line, setup
 
-WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run (required)")
+WORKDIR = command_line.define_path("workdir", "folder of the run (required)")
 METRICS = flags.DEFINE_string(
     "metrics",
     None,
@@ -36,17 +36,14 @@ N = flags.DEFINE_integer(
     "Inception's features, else as many as are held out, at most 1000)",
     lower_bound=1,
 )
-SAMPLES = flags.DEFINE_string("samples", None, "score these images: an .npz file with arr_0, or a folder of PNG files")
+SAMPLES = command_line.define_path("samples", "score these images: an .npz file with arr_0, or a folder of PNG files")
 REFERENCE_N = flags.DEFINE_integer("reference_n", None, "real images to compare with; by default all", lower_bound=2)
-INCEPTION = flags.DEFINE_string(
+INCEPTION = command_line.define_path(
     "inception",
-    None,
     "file with Inception's weights; by default the cache's. Other weights than the published give metrics other names, "
     "such as fd_inception-1a2b3c4d",
 )
-SEED = flags.DEFINE_integer(
-    "seed", 0, "seed of the samples, of the noise in nll, and of the subsets of kid", lower_bound=0
-)
+SEED = command_line.define_seed("seed of the samples, of the noise in nll, and of the subsets of kid")
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; by default the newest")
 RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their moving average")
 SAMPLER = flags.DEFINE_string("sampler", None, "ancestral, ddim, heun, ... (sample.sampler); by default the config's")
@@ -58,9 +55,7 @@ BATCH = flags.DEFINE_integer("batch_size", None, "images at a time, by default t
 
 
 def main() -> None:
-    if not WORKDIR.value:
-        raise ValueError("--workdir is required: the folder of a run of scripts/train.py, such as runs/digits")
-    folder = Path(WORKDIR.value)
+    folder = command_line.required(WORKDIR)
 
     from diffusion.workdir.run import read_run
 
@@ -83,9 +78,9 @@ def main() -> None:
         metrics=tuple(METRICS.value.split(",")) if METRICS.value is not None else (),
         split=SPLIT.value,
         n=N.value,
-        samples=Path(SAMPLES.value) if SAMPLES.value else None,
+        samples=SAMPLES.value,
         reference_n=REFERENCE_N.value,
-        inception=Path(INCEPTION.value) if INCEPTION.value else None,
+        inception=INCEPTION.value,
         chain=Chain(SAMPLER.value, grid, ETA.value, SEED.value, TRUNCATE.value),
         step=STEP.value,
         raw=RAW.value,

@@ -15,9 +15,9 @@ from absl import flags
 
 from diffusion.runtime import command_line, setup
 
-WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run (required)")
+WORKDIR = command_line.define_path("workdir", "folder of the run (required)")
 TO = flags.DEFINE_enum("to", "diffusers", ["diffusers"], "the library that is to read it")
-OUT = flags.DEFINE_string("out", None, "folder to write, which must not exist or be empty (required)")
+OUT = command_line.define_path("out", "folder to write, which must not exist or be empty (required)")
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; by default the newest")
 RAW = flags.DEFINE_bool("raw", False, "the raw weights instead of their moving average")
 
@@ -25,13 +25,11 @@ RAW = flags.DEFINE_bool("raw", False, "the raw weights instead of their moving a
 def main() -> None:
     if not WORKDIR.value or not OUT.value:
         raise ValueError("--workdir and --out are required: the folder of a run, and the folder to write")
-    folder = Path(WORKDIR.value)
-
     setup.configure()
 
     from diffusion.commands import export_weights
 
-    export_weights.export_run(folder, Path(OUT.value), STEP.value, RAW.value, print)
+    export_weights.export_run(WORKDIR.value, OUT.value, STEP.value, RAW.value, print)
 
 
 if __name__ == "__main__":

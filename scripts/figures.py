@@ -39,15 +39,14 @@ from absl import flags
 
 from diffusion.runtime import command_line
 
-WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run, or for `steps` of an ablation")
+WORKDIR = command_line.define_path("workdir", "folder of the run, or for `steps` of an ablation")
 FIGURE = flags.DEFINE_list("figure", "loss", "names from the list above, separated by commas, or all")
-OUT = flags.DEFINE_string(
+OUT = command_line.define_path(
     "out",
-    None,
     "folder, or for one figure a file (.png, .pdf, .svg, or .gif); by default the run's figures/, or runs/figures",
 )
 N = flags.DEFINE_integer("n", None, "samples, chains or pairs shown; by default the figure's own number", 1)
-SEED = flags.DEFINE_integer("seed", 0, "seed of samples, noise and pairs", lower_bound=0)
+SEED = command_line.define_seed("seed of samples, noise and pairs")
 STEP = flags.DEFINE_integer("step", None, "checkpoint, or step of the measured bound; by default the newest")
 RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their moving average")
 T = flags.DEFINE_integer("t", None, "step at which `interpolation` mixes; by default T / 2, as published", 0)
@@ -58,9 +57,9 @@ def main() -> None:
     from diffusion.commands import figures
     from diffusion.figures.figure_inputs import Request
 
-    folder = Path(WORKDIR.value) if WORKDIR.value else None
+    folder = WORKDIR.value
     request = Request(folder, N.value, SEED.value, STEP.value, RAW.value, T.value, GRID.value)
-    out = Path(OUT.value) if OUT.value else (folder or Path("runs")) / "figures"
+    out = OUT.value or (folder or Path("runs")) / "figures"
     for path in figures.draw(FIGURE.value, request, out):
         print(path, flush=True)
 

@@ -19,22 +19,20 @@ from absl import flags
 
 from diffusion.runtime import command_line, setup
 
-WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run to sample from (required)")
-CLASSIFIER = flags.DEFINE_string("classifier", None, "run of scripts/train_classifier.py; without, label dropout alone")
+WORKDIR = command_line.define_path("workdir", "folder of the run to sample from (required)")
+CLASSIFIER = command_line.define_path("classifier", "run of scripts/train_classifier.py; without, label dropout alone")
 SCALES = flags.DEFINE_list("scales", "0,0.5,1,2,4,8", "scales of guidance, separated by commas; 0 is no guidance")
 N = flags.DEFINE_integer("n", 500, "samples of each row", lower_bound=20)
 SAMPLER = flags.DEFINE_string("sampler", None, "as of scripts/sample.py, ddim without noise; by default the config's")
 GRID = flags.DEFINE_string("grid", None, "steps of the chain, such as 50; by default the config's")
-SEED = flags.DEFINE_integer("seed", 0, "seed of the images", lower_bound=0)
+SEED = command_line.define_seed("seed of the images")
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; by default the newest")
 RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their moving average")
 BATCH = flags.DEFINE_integer("batch_size", 100, "images drawn at a time; does not change them", lower_bound=1)
 
 
 def main() -> None:
-    if not WORKDIR.value:
-        raise ValueError("--workdir is required: the folder of a run of scripts/train.py, such as runs/digits")
-    folder, wanted = Path(WORKDIR.value), scales()
+    folder, wanted = command_line.required(WORKDIR), scales()
 
     from diffusion.workdir.run import read_run
 
@@ -45,7 +43,7 @@ def main() -> None:
 
     request = Request(
         scales=wanted,
-        classifier=Path(CLASSIFIER.value) if CLASSIFIER.value else None,
+        classifier=CLASSIFIER.value,
         n=N.value,
         batch=BATCH.value,
         seed=SEED.value,

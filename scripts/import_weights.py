@@ -18,12 +18,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from absl import flags
 
 from diffusion.runtime import command_line, setup
+from diffusion.runtime.paths import expanded
 
 FORMATS = ["diffusers", "improved_diffusion", "ddpm_tf"]
 CONFIG = command_line.define_config("configs/cifar10.py")
 FROM = flags.DEFINE_enum("from", None, FORMATS, "whose format the file has (required)")
-FILE = flags.DEFINE_string("file", None, "file, folder, or prefix of a checkpoint (required)")
-WORKDIR = flags.DEFINE_string("workdir", None, "folder of the new run; by default runs/CONFIG_imported")
+FILE = command_line.define_path("file", "file, folder, or prefix of a checkpoint (required)")
+WORKDIR = command_line.define_path("workdir", "folder of the new run; by default runs/CONFIG_imported")
 STEP = flags.DEFINE_integer("step", None, "steps of the training; by default those that the file or its name gives", 0)
 
 
@@ -37,8 +38,8 @@ def main() -> None:
 
     from diffusion.commands import import_weights
 
-    folder = Path(WORKDIR.value or f"runs/{CONFIG.name}_imported")
-    import_weights.import_run(Path(FILE.value).expanduser(), FROM.value, config, folder, STEP.value, print)
+    folder = expanded(WORKDIR.value or f"runs/{CONFIG.name}_imported")
+    import_weights.import_run(FILE.value, FROM.value, config, folder, STEP.value, print)
 
 
 if __name__ == "__main__":

@@ -18,14 +18,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from absl import flags
 
 from diffusion.runtime import command_line
+from diffusion.runtime.paths import check_ending, expanded
 
 RUNS = flags.DEFINE_string("runs", "runs", "folder of runs; results are read at any depth below it")
 TABLE = flags.DEFINE_list("table", [], "names of the tables, separated by commas; by default all")
-FORMAT = flags.DEFINE_enum("format", "markdown", ["markdown", "csv", "latex"], "format of the tables")
-OUT = flags.DEFINE_string("out", None, "file to write; by default the tables are printed")
+ENDINGS = {"markdown": ".md", "csv": ".csv", "latex": ".tex"}
+FORMAT = flags.DEFINE_enum("format", "markdown", list(ENDINGS), "format of the tables")
+OUT = command_line.define_path("out", "file to write; by default the tables are printed")
 COMMANDS = flags.DEFINE_bool("commands", False, "print the commands that fill the cells that are not filled yet")
-MILESTONES = flags.DEFINE_string(
-    "milestones", None, "draw loss and FID of this run of configs/cifar10.py beside the values expected by then"
+MILESTONES = command_line.define_path(
+    "milestones", "draw loss and FID of this run of configs/cifar10.py beside the values expected by then"
 )
 
 
@@ -33,14 +35,14 @@ def main() -> None:
     from diffusion.commands import reproduce
 
     if MILESTONES.value:
-        folder = Path(MILESTONES.value)
-        outs = (
-            [Path(OUT.value)] if OUT.value else [folder / "figures" / f"milestones{kind}" for kind in (".png", ".pdf")]
-        )
+        folder = MILESTONES.value
+        outs = [OUT.value] if OUT.value else [folder / "figures" / f"milestones{kind}" for kind in (".png", ".pdf")]
         reproduce.draw_milestones(folder, outs)
         print(*outs, sep="\n")
         return
-    runs = Path(RUNS.value)
+    runs = expanded(RUNS.value)
+    if OUT.value:
+        check_ending(OUT.value, FORMAT.value, ENDINGS)
     if not runs.is_dir() and RUNS.present:
         raise ValueError(f"--runs={runs}: no such folder; give the one that holds the folders of runs")
     if COMMANDS.value:
@@ -50,10 +52,9 @@ def main() -> None:
     for line in unused:
         print(f"not shown   {line}", file=sys.stderr)
     if OUT.value:
-        path = Path(OUT.value)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        print(path)
+        OUT.value.parent.mkdir(parents=True, exist_ok=True)
+        OUT.value.write_text(text, encoding="utf-8")
+        print(OUT.value)
     else:
         print(text, end="")
 

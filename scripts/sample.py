@@ -22,16 +22,16 @@ from absl import flags
 
 from diffusion.runtime import command_line, setup
 
-WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run to sample from (required)")
+WORKDIR = command_line.define_path("workdir", "folder of the run to sample from (required)")
 N = flags.DEFINE_integer("n", 64, "number of images", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", 0, "seed of the images", lower_bound=0)
+SEED = command_line.define_seed("seed of the images")
 FORMAT = flags.DEFINE_enum(
     "format",
     "grid",
     ["grid", "png", "npz"],
     "one picture, one PNG an image, or the archive that guided-diffusion's evaluator reads (arr_0; arr_1: labels)",
 )
-OUT = flags.DEFINE_string("out", None, "file (grid, npz) or folder (png); by default in the run's samples folder")
+OUT = command_line.define_path("out", "file (grid, npz) or folder (png); by default in the run's samples folder")
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; by default the newest")
 RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their moving average")
 SAMPLER = flags.DEFINE_string("sampler", None, "ancestral, ddim, heun, ... (sample.sampler); by default the config's")
@@ -48,9 +48,7 @@ TRUNCATE = flags.DEFINE_bool("truncate", False, "cut levels instead of rounding 
 
 
 def main() -> None:
-    if not WORKDIR.value:
-        raise ValueError("--workdir is required: the folder of a run of scripts/train.py, such as runs/digits")
-    folder = Path(WORKDIR.value)
+    folder = command_line.required(WORKDIR)
 
     from diffusion.workdir.run import read_run
 
@@ -68,7 +66,7 @@ def main() -> None:
         n=N.value,
         batch=BATCH.value,
         form=FORMAT.value,
-        out=Path(OUT.value) if OUT.value else None,
+        out=OUT.value,
         step=STEP.value,
         raw=RAW.value,
         guidance=GUIDANCE.value,

@@ -18,10 +18,11 @@ from absl import flags
 
 from diffusion.distributed.initialize import Processes, initialized
 from diffusion.runtime import command_line, setup
+from diffusion.runtime.paths import expanded
 from diffusion.runtime.signals import Stop
 
 CONFIG = command_line.define_config("configs/digits.py")
-WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; by default runs/<config name>")
+WORKDIR = command_line.define_path("workdir", "folder of the run; by default runs/<config name>")
 PROFILE = flags.DEFINE_bool("profile", False, "trace a few steps into the run's folder, for TensorBoard or Perfetto")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "train as one of several processes; jax asks the cluster which")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT at which process 0 listens; implies --distributed")
@@ -36,7 +37,7 @@ def main() -> None:
     config = CONFIG.value
     setup.configure(config.compilation_cache, config.deterministic)
 
-    folder = Path(WORKDIR.value or Path("runs") / CONFIG.name)
+    folder = expanded(WORKDIR.value or Path("runs") / CONFIG.name)
     flag_values = (COORDINATOR.value, PROCESSES.value, PROCESS.value)
     several = DISTRIBUTED.value or any(value is not None for value in flag_values)
     processes = Processes(*flag_values, START_TIMEOUT.value) if several else None

@@ -13,19 +13,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from absl import flags
 
 from diffusion.runtime import command_line, setup
+from diffusion.runtime.paths import expanded
 from diffusion.runtime.signals import Stop
 
 CONFIG = command_line.define_config("configs/digits.py:classifier")
-WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; by default runs/<config name>")
+WORKDIR = command_line.define_path("workdir", "folder of the run; by default runs/<config name>")
 
 
 def main() -> None:
     config = CONFIG.value
     setup.configure(config.compilation_cache, config.deterministic)
-    folder = Path(WORKDIR.value or Path("runs") / CONFIG.name)
+    folder = expanded(WORKDIR.value or Path("runs") / CONFIG.name)
 
     with Stop.on_signals(resumable=True) as stop:
         from diffusion.commands import train_classifier

@@ -30,11 +30,19 @@ LAYERS = (
 )
 """A module imports only from lines above its own; files of one folder import each other freely."""
 
-FEW = {"nets": ("core.types",), "data": ("core.types", "runtime.files")}
+FEW = {"nets": ("core.types",), "data": ("core.types", "runtime.files", "runtime.paths")}
 """All that a folder may import: a network knows no process, a data source no config."""
 
 MATHS = ("core", "sampling")
-NAMES = ("config", "experiment", "commands", "runtime/command_line", "runtime/setup", "published/recipes")
+NAMES = (
+    "config",
+    "experiment",
+    "commands",
+    "runtime/command_line",
+    "runtime/setup",
+    "runtime/paths",
+    "published/recipes",
+)
 """Where a string may be compared with a literal: everywhere else a choice arrives as a value."""
 
 CONFIGS = (

@@ -20,7 +20,7 @@ DRAWS, MIXTURES = 8, 11
 class Options(NamedTuple):
     """The flags of scripts/edit.py, by name."""
 
-    workdir: str | None
+    workdir: Path | None
     edit: str | None
     image: Sequence[str] = ()
     other: Sequence[str] = ()
@@ -37,8 +37,8 @@ class Options(NamedTuple):
     step: int | None = None
     raw: bool = False
     grid: str | None = None
-    out: str | None = None
-    separate: str | None = None
+    out: Path | None = None
+    separate: Path | None = None
 
 
 class Result(NamedTuple):
@@ -76,17 +76,17 @@ def run(options: Options, present: frozenset[str]) -> list[str]:
         if name in present:
             users = " or ".join(f"--edit={key}" for key, other in EDITS.items() if name in other.flags)
             raise ValueError(f"--{name} has no effect on --edit={options.edit}; it belongs to {users}")
-    folder = Path(options.workdir)
-    out = Path(options.out) if options.out else folder / "edits" / f"{options.edit}.png"
-    if out.suffix not in SUFFIXES or out.is_dir():
+    folder = options.workdir
+    out = options.out or folder / "edits" / f"{options.edit}.png"
+    if out.suffix.lower() not in SUFFIXES or out.is_dir():
         raise ValueError(f"--out={out}: a picture is written as {', '.join(SUFFIXES)}; name such a file")
-    if options.separate and Path(options.separate).exists() and not Path(options.separate).is_dir():
+    if options.separate and options.separate.exists() and not options.separate.is_dir():
         raise ValueError(f"--separate={options.separate} is a file; name a folder")
     inputs = Inputs(Request(folder, options.n, options.seed, options.step, options.raw, None, options.grid))
     result = edit.make(inputs, options, *_images(inputs, options, edit.pairs, present))
     save(result.figure, out)
     if options.separate:
-        _write_each(result.images, Path(options.separate))
+        _write_each(result.images, options.separate)
     return [*result.lines, str(out)]
 
 

@@ -14,10 +14,11 @@ from diffusion.evaluation.evaluated_run import Chain, Subject
 from diffusion.experiment import load
 from diffusion.metrics import image_set, samples
 from diffusion.metrics.progress_bar import counting
+from diffusion.runtime.paths import check_ending
 from diffusion.workdir.run import Run
 
 SUFFIXES = {"grid": ".png", "png": "", "npz": ".npz"}
-"""The forms that images are written in: one picture, a folder of PNG files, an .npz archive."""
+"""The forms that images are written in and their endings: one picture, a folder of PNG files, an .npz archive."""
 
 
 class Request(NamedTuple):
@@ -42,6 +43,8 @@ def sample(folder: Path, run: Run, request: Request, report: Callable[[str], Non
 
     `report` prints progress. Raises ValueError where the run cannot be sampled in this way, before anything is drawn.
     """
+    if request.out:
+        check_ending(request.out, request.form, SUFFIXES)
     chain = request.chain
     run = sample_sets.guided(run, request.guidance, request.classifier, request.guidance_from, request.guidance_to)
     sample_sets.check(run, chain)

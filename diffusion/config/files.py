@@ -1,5 +1,6 @@
 """Config files: found by name, loaded with a variant, explained. Every fault is a ValueError in one line."""
 
+import os
 import re
 import runpy
 import sys
@@ -22,7 +23,7 @@ UNKNOWN_KEY = re.compile(r"""\W*(?:Key )?[\\"']+(\w+)[\\"']""")
 
 def find(name: str, flag: str = "--config", folder: str = "configs") -> Path:
     """The file of this name, in the working directory or in the project's root. Raises ValueError if there is none."""
-    for path in (Path(name), ROOT / name):
+    for path in (Path(os.path.expanduser(name)), ROOT / name):
         if path.is_file():
             return path
     files = [f"{folder}/{path.name}" for path in sorted((ROOT / folder).glob("[!_]*.py"))]

@@ -16,7 +16,8 @@ from diffusion.convert.inception_weights import Weights, fingerprint, from_torch
 from diffusion.data.download import DownloadError, Remote, fetch
 from diffusion.nets.inception import shapes
 from diffusion.runtime import npz
-from diffusion.runtime.files import atomic_path, cache_folder
+from diffusion.runtime.files import atomic_path
+from diffusion.runtime.paths import cache_folder
 
 PUBLISHED = {
     "pt_inception-2015-12-05-6726825d.pth": Remote(

@@ -6,7 +6,7 @@ from pathlib import Path
 from diffusion.data import cifar10_layout, tfds
 from diffusion.data.download import DownloadError, Remote, fetch
 from diffusion.data.source import Source, in_memory, load
-from diffusion.runtime.files import cache_folder
+from diffusion.runtime.paths import cache_folder, expanded
 
 OFFICIAL = Remote(
     "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
@@ -33,11 +33,13 @@ def cifar10(
     per_file: images in each of the official files. Raises ValueError; if there is no data it names the ways to supply
     it.
     """
-    given = Path(data_dir).expanduser() if data_dir else None
+    given = expanded(data_dir) if data_dir else None
     if given and not given.exists() and given.name.endswith((".gz", ".tar", ".tgz")):
         raise ValueError(f"{given}: no such archive")
-    for place in (given, tfds.default_dir(), cache_folder("data")):
-        if place and (source := _at(place, train, per_file)):
+    if given and (source := _at(given, train, per_file)):
+        return source
+    for place in (tfds.default_dir(), cache_folder("data")):
+        if source := _at(place, train, per_file):
             return source
     archive = (given or cache_folder("data")) / cifar10_layout.ARCHIVES[0]
     try:

@@ -1,6 +1,5 @@
 """One file over HTTP by `pooch`: checked against its published size and SHA-256, retried, complete or absent."""
 
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,11 +42,6 @@ class Progress(tqdm):
     def reset(self, total: Any = None) -> None:
         self.received = 0
         super().reset(total)
-
-
-def cache_dir() -> Path:
-    """The folder of downloads unless the user names one: diffusion/data in $XDG_CACHE_HOME or ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffusion" / "data"
 
 
 def fetch(remote: Remote, path: Path, *, retries: int = RETRIES, timeout: float = 8.0) -> Path:

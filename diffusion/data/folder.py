@@ -7,6 +7,7 @@ import numpy as np
 
 from diffusion.data.images import Header, decode, header
 from diffusion.data.source import Source, hold_out, load
+from diffusion.runtime.paths import expanded
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 PARTS = ("train/", "test/")
@@ -25,7 +26,7 @@ def folder(path: str | os.PathLike, train: bool, size: int = 0, crop: int = 0) -
     pixels are decoded as they are read. Raises ValueError that names the offending file, here or (truncated files)
     when it is read.
     """
-    root = Path(path).expanduser()
+    root = expanded(path) if str(path) else Path()
     if not str(path) or not root.is_dir():
         raise ValueError(f"{str(path)!r}: no such folder of images")
     files, own_split = _listing(root), (root / "train").is_dir() and (root / "test").is_dir()

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from diffusion.data.source import Source, check_labels, in_memory
+from diffusion.runtime.paths import expanded
 
 CLASSES = 10
 
@@ -25,7 +26,7 @@ def mnist(train: bool, data_dir: str | os.PathLike) -> Source:
             "MNIST is read from disk: put the four official idx files (train-images-idx3-ubyte.gz, ...) into a folder "
             "and name it with --config.data.dir"
         )
-    root = Path(data_dir).expanduser()
+    root = expanded(data_dir)
     part = "train" if train else "t10k"
     images_file, labels_file = _find(root, f"{part}-images", 3), _find(root, f"{part}-labels", 1)
     images, labels = _idx(images_file, 3), _idx(labels_file, 1)

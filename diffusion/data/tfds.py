@@ -15,6 +15,7 @@ import numpy as np
 
 from diffusion.data.images import decode, resize
 from diffusion.data.source import Source, hold_out, load
+from diffusion.runtime.paths import cache_folder, expanded, home
 
 READABLE = "array_record"
 TEST_SPLITS = ("test", "validation")
@@ -22,8 +23,9 @@ IMAGE, LABEL = "image", "label"
 
 
 def default_dir() -> Path:
-    """Where TFDS keeps prepared sets: $TFDS_DATA_DIR or ~/tensorflow_datasets."""
-    return Path(os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets")
+    """Where TFDS keeps prepared sets: $TFDS_DATA_DIR or ~/tensorflow_datasets; without a home folder, in the cache."""
+    given = os.environ.get("TFDS_DATA_DIR")
+    return expanded(given) if given else (home() or cache_folder("")) / "tensorflow_datasets"
 
 
 def tfds(
@@ -38,7 +40,7 @@ def tfds(
     """
     if not name.partition(":")[0]:
         raise ValueError(f"tfds:{name}: names no data set; write for example tfds:cifar100")
-    root = Path(data_dir).expanduser() if data_dir else default_dir()
+    root = expanded(data_dir) if data_dir else default_dir()
     folder = prepared(name, root)
     if folder is None:
         _prepare(name, root, download)

@@ -17,6 +17,7 @@ from diffusion.core.types import Array, Image, Labels, OneKey, PerExample, Time
 from diffusion.experiment.registry import CONVENTIONS, DTYPES, adam, layers, timed
 from diffusion.nets.classifier import Classifier, Logits
 from diffusion.nets.net import Net
+from diffusion.runtime.paths import expanded
 from diffusion.sampling.guidance import Interval, Labelled, Scale, classifier_guided, label_guided
 from diffusion.training import classifier, state
 from diffusion.training.classifier import Problem
@@ -55,7 +56,7 @@ def of(config: ConfigDict, shape: tuple[int, int, int], classes: int, net: Net, 
     if not c.guidance:
         return UNGUIDED
     if c.classifier:
-        return by_classifier(load(Path(c.classifier), config, shape, classes, process), c.guidance, steps(config))
+        return by_classifier(load(expanded(c.classifier), config, shape, classes, process), c.guidance, steps(config))
     return by_labels(net.classes, c.guidance, steps(config))
 
 

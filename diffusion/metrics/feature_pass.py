@@ -13,7 +13,7 @@ from diffusion.metrics.features import Extractor
 from diffusion.metrics.frechet import Moments, Stream
 from diffusion.metrics.image_set import ImageSet, at_once
 from diffusion.metrics.progress_bar import Counting
-from diffusion.runtime.files import cache_folder
+from diffusion.runtime.paths import cache_folder
 
 CHUNK = 1000
 """Images whose features are stored in one file until the pass is done."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from diffusion.data.source import Source
 from diffusion.metrics.array_file import ArrayFile
-from diffusion.runtime.files import cache_folder
+from diffusion.runtime.paths import cache_folder
 
 HIDDEN = (128, 64)
 """Widths of the hidden layers; the last one's activations are the features."""

@@ -13,6 +13,7 @@ heavy is imported here, so --help is immediate.
 """
 
 import ast
+import io
 import os
 import re
 import sys
@@ -31,6 +32,7 @@ from diffusion.config.files import ROOT, explain, indented, load, title
 from diffusion.config.legal_values import closest_name
 from diffusion.config.schema import KEYS
 from diffusion.config.validation import refusal, validate
+from diffusion.runtime.paths import expanded
 from diffusion.runtime.signals import Stop, Stopped
 
 TRACEBACK = "DIFFUSION_TRACEBACK"
@@ -63,7 +65,8 @@ class ConfigFlag:
         waiting = iter(args)
         for arg in waiting:
             if override := OVERRIDE.match(arg):
-                lookup(override[1])
+                row = lookup(override[1])
+                arg += "()" if arg.endswith("=") and isinstance(row.default, tuple) else ""
             if self.file is None or not (match := FILE.fullmatch(arg)):
                 rest.append(arg)
             elif (file := match[1] if match[1] is not None else next(waiting, None)) is None:
@@ -101,6 +104,30 @@ def define_overrides() -> ConfigFlag:
     return flag
 
 
+class _PathParser(flags.ArgumentParser):
+    syntactic_help = "a path"
+
+    def parse(self, argument: str | Path) -> Path:
+        return expanded(argument)
+
+
+def define_path(name: str, meaning: str) -> flags.FlagHolder[Path | None]:
+    """Defines a flag whose value is a path, with ~ as the home folder; None where it is not given."""
+    return flags.DEFINE(_PathParser(), name, None, meaning)  # pyright: ignore[reportReturnType, reportArgumentType]
+
+
+def required(flag: flags.FlagHolder[Path | None]) -> Path:
+    """The value of --workdir where a script reads a run. Raises ValueError where it is not given."""
+    if flag.value is None:
+        raise ValueError("--workdir is required: the folder of a run of scripts/train.py, such as runs/digits")
+    return flag.value
+
+
+def define_seed(meaning: str) -> flags.FlagHolder[int]:
+    """Defines --seed, by default 0. Random keys are made of 32 bits, so larger numbers would repeat others."""
+    return flags.DEFINE_integer("seed", 0, meaning, lower_bound=0, upper_bound=2**32 - 1)
+
+
 def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> NoReturn:
     """Parses the command line, calls main, and exits: with main's status (None is 0), or with one line on stderr.
 
@@ -109,6 +136,9 @@ def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
     130 is Ctrl-C, 143 SIGTERM; 75 a run that was stopped by either and resumes when started again. A second signal ends
     the process at once. Each warning is printed once, in one line.
     """
+    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a character must not end a run
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     printed: set[str] = set()
     warnings.simplefilter("always", UserWarning)
     warnings.showwarning = lambda message, *_, **__: _warn(str(message), printed)
@@ -166,7 +196,7 @@ def _help() -> str:
     if "explain" in flags.FLAGS:
         lines += ["  --explain prints all of them with their values and meanings. Config files:"]
         for path in sorted((ROOT / "configs").glob("*.py")):
-            doc = ast.get_docstring(ast.parse(path.read_text())) or ""
+            doc = ast.get_docstring(ast.parse(path.read_bytes())) or ""
             lines += [f"  configs/{path.name:20} {doc.partition(chr(10))[0]}"]
     return "\n".join([*lines, "", f"With {TRACEBACK}=1 in the environment, errors show their traceback."])
 

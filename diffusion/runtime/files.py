@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the folder of the user's cache. Imports nothing heavy.
+"""Files that appear whole or not at all. Imports nothing heavy.
 
 Every write goes to a file with a unique temporary name in the same folder, which then takes the place of the target.
 A reader sees the old content or the new one, and processes that write the same file at once do not meet.
@@ -74,8 +74,3 @@ def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
 
     with atomic_file(path) as file:
         np.savez(file, allow_pickle=False, **arrays)
-
-
-def cache_folder(name: str) -> Path:
-    """The folder diffusion/<name> in the user's cache: in $XDG_CACHE_HOME if it is set and not empty, else ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "diffusion" / name

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from diffusion.runtime import allocator, provenance
-from diffusion.runtime.files import cache_folder
+from diffusion.runtime.paths import cache_folder, expanded, home
 
 CPU_FLAGS = {"0.10": "--xla_cpu_experimental_ynn_fusion_type="}
 """XLA flags meant to speed up small convolutions on CPUs, by the jaxlib series that has them.
@@ -33,10 +33,10 @@ RARELY = (100_000, 20, 20)
 def configure(compilation_cache: str = "auto", deterministic: bool = False) -> Path | None:
     """Sets XLA's flags, allocator, garbage collector and the folder of compiled programs; returns that, None for none.
 
-    "auto" is a folder in the user's cache, "off" keeps nothing, anything else is a path. JAX_COMPILATION_CACHE_DIR and
-    flags already in XLA_FLAGS take precedence. Compiled programs are executable code, so a command that reads a run
-    leaves the argument out. With `deterministic` NVIDIA GPUs use DETERMINISTIC; other devices are not
-    affected. Raises ValueError where the installed jaxlib is of no series that is known to have its
+    "auto" is a folder in the user's cache, if there is one; "off" keeps nothing; anything else is a path.
+    JAX_COMPILATION_CACHE_DIR and flags already in XLA_FLAGS take precedence. Compiled programs are executable code, so
+    a command that reads a run leaves the argument out. With `deterministic` NVIDIA GPUs use DETERMINISTIC; other
+    devices are not affected. Raises ValueError where the installed jaxlib is of no series that is known to have its
     flags.
     """
     provenance.revision()  # read before the checkout can change
@@ -49,9 +49,11 @@ def configure(compilation_cache: str = "auto", deterministic: bool = False) -> P
     # TensorFlow Datasets and others may load TensorFlow, which would claim the whole GPU; jax must be first and alone.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR") or compilation_cache
+    if chosen == "auto" and not os.environ.get("XDG_CACHE_HOME") and home() is None:
+        chosen = "off"
     if chosen == "off":
         return None
-    folder = cache_folder("xla") if chosen == "auto" else Path(chosen).expanduser()
+    folder = cache_folder("xla") if chosen == "auto" else expanded(chosen)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
     return folder

@@ -779,7 +779,7 @@ def overridden(key: str, text: str) -> ConfigDict:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("16", (16,)), ("16,8", (16, 8)), ("(16,)", (16,)), ("[16, 8]", (16, 8)), ("()", ())]
+    ("text", "value"), [("16", (16,)), ("16,8", (16, 8)), ("(16,)", (16,)), ("[16, 8]", (16, 8)), ("()", ()), ("", ())]
 )
 def test_lists_in_every_spelling(text, value):
     assert overridden("net.attention", text).net.attention == value

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from diffusion.data.download import CHUNK, DownloadError, Remote, cache_dir, fetch
+from diffusion.data.download import CHUNK, DownloadError, Remote, fetch
 
 BODY = bytes(range(256)) * 1200
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -165,11 +165,3 @@ def test_a_full_disk_is_not_tried_again(tmp_path, monkeypatch):
     with serving(send()) as (url, requests):
         assert "cannot write in" in (message := failure(url, tmp_path / "below" / "file")) and "No space" in message
     assert len(requests) <= 1
-
-
-def test_the_cache_follows_the_convention(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_dir() == tmp_path / "diffusion" / "data"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_dir() == tmp_path / ".cache" / "diffusion" / "data"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from diffusion.metrics.array_file import ArrayFile
-from diffusion.runtime import files
+from diffusion.runtime import paths
 
 KEY = {"data": "cifar10", "split": "train", "protocol": {"resize": "tf1", "images": 50_000}, "weights": "ab12"}
 
@@ -125,4 +125,4 @@ def test_partial_results_are_written_from_time_to_time(tmp_path):
 
 def test_the_users_cache_has_folders_by_name(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert files.cache_folder("reference") == tmp_path / "diffusion" / "reference"
+    assert paths.cache_folder("reference") == tmp_path / "diffusion" / "reference"

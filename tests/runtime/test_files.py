@@ -1,4 +1,4 @@
-"""Atomic writes and the user's cache folder."""
+"""Atomic writes."""
 
 import json
 import os
@@ -70,12 +70,3 @@ def test_permissions_are_those_of_any_new_file(tmp_path):
     (tmp_path / "plain").touch()
     files.write_bytes(tmp_path / "atomic", b"")
     assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-
-def test_cache_folder_follows_the_convention(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for value, root in {str(tmp_path): tmp_path, "": tmp_path / "home/.cache", "~/x": tmp_path / "home/x"}.items():
-        monkeypatch.setenv("XDG_CACHE_HOME", value)
-        assert files.cache_folder("xla") == root / "diffusion" / "xla"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert files.cache_folder("data") == tmp_path / "home" / ".cache" / "diffusion" / "data"
