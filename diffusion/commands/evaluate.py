@@ -12,17 +12,17 @@ from typing import Any, NamedTuple
 from diffusion.data.source import Source
 from diffusion.evaluation import likelihood, protocol, sample_sets
 from diffusion.evaluation.bound import BOUND
-from diffusion.evaluation.evaluated_run import Chain, Subject, split
+from diffusion.evaluation.evaluated_run import Chain, Subject
 from diffusion.evaluation.flow import FLOW
 from diffusion.evaluation.protocol import FULL
 from diffusion.evaluation.scores import INCEPTION, check_names, in_inception, in_small, network
 from diffusion.experiment import build, load
 from diffusion.metrics import image_set, small_image_scores
-from diffusion.metrics.feature_pass import RealImages
 from diffusion.metrics.features import Extractor
 from diffusion.metrics.image_set import ImageSet
 from diffusion.metrics.progress_bar import Counting
 from diffusion.metrics.small_image_scores import SMALL
+from diffusion.metrics.split import split
 from diffusion.workdir import results
 from diffusion.workdir.results import Result
 from diffusion.workdir.run import Run
@@ -138,7 +138,7 @@ def _scores(plan: Plan, progress: Counting) -> Iterator[Measured]:
     if plan.extractor:
         name = request.split or TRAIN
         source = plan.sources[name]
-        real = RealImages(source, name, request.reference_n or source.size)
+        real = split(name, source, request.reference_n or None)
         parts, seed = subject.folder / results.FOLDER / "parts", request.chain.seed
         scored = in_inception(
             plan.names, plan.extractor, samples, real, seed=seed, facts=facts, parts=parts, progress=progress

@@ -19,7 +19,7 @@ from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import clips
 from diffusion.figures.grid import grid
 from diffusion.figures.points import scatter
-from diffusion.metrics import colour_drift, image_means, samples
+from diffusion.metrics import colour_drift, dataset_means, sample_batches
 from diffusion.training import memory, noise_scale
 from diffusion.training.feed import Feed
 from diffusion.training.state import Params, TrainState
@@ -65,7 +65,7 @@ def preview(
     def draw(params: Params) -> np.ndarray:
         run = lambda keys, labels: sampler(params, keys, labels).x_0  # noqa: E731
         with memory.advised(lambda: BATCH.format(key="sample.batch_size", images=batch)):
-            pixels = samples.draw(run, n, batch, c.seed, experiment.classes)
+            pixels = sample_batches.draw(run, n, batch, c.seed, experiment.classes)
         if line := colour_drift.warning(colour_drift.measure(pixels), levels):
             report(f"WARNING     {line}")
         return picture(pixels, experiment.classes)
@@ -92,7 +92,7 @@ def estimate(
     def evaluate(state: TrainState) -> dict[str, float]:
         with memory.advised(lambda: BATCH.format(key="eval.batch_size", images=batch)):
             columns = lambda *batch: bound(state.ema, *batch)[:, None]  # noqa: E731
-            nats = image_means.measure(columns, held_out, images, batch, c.seed)
+            nats = dataset_means.measure(columns, held_out, images, batch, c.seed)
         size = int(np.prod(experiment.shape))
         mean, error = (float(bits_per_dim(x[0], size)) for x in (nats.mean, nats.error))
         values = {"bits_per_dim": mean, "standard_error": error, **(noise(state) if noise else {})}

@@ -12,7 +12,7 @@ from diffusion.commands import previews
 from diffusion.evaluation import sample_sets
 from diffusion.evaluation.evaluated_run import Chain, Subject
 from diffusion.experiment import load
-from diffusion.metrics import image_set, samples
+from diffusion.metrics import image_set, sample_batches
 from diffusion.metrics.progress_bar import counting
 from diffusion.runtime.paths import check_ending
 from diffusion.workdir.run import Run
@@ -63,7 +63,7 @@ def sample(folder: Path, run: Run, request: Request, report: Callable[[str], Non
     if request.form == "grid":
         Image.fromarray(previews.picture(images.pixels(), len(classes)).squeeze()).save(path, format="PNG")
     elif request.form == "npz":
-        image_set.write_archive(path, images, samples.labels(np.arange(images.n), classes) if classes else None)
+        image_set.write_archive(path, images, sample_batches.labels(np.arange(images.n), classes) if classes else None)
     else:
         image_set.write_folder(path, images)
     return path

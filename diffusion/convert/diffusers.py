@@ -1,6 +1,5 @@
 """Folders of the diffusers library: a DDPMPipeline of a UNet2DModel and a DDPMScheduler, in and out."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from diffusion.convert import diffusers_config, name_mapping, torch_file
 from diffusion.convert.foreign_weights import ForeignWeights
 from diffusion.convert.name_mapping import CONVOLUTION, TRANSPOSED, Naming, Shapes, Tensors, pointwise
 from diffusion.nets.blocks import groups
-from diffusion.runtime.files import atomic_path, write_json
+from diffusion.runtime.files import atomic_path, read_json, write_json
 
 STEM = "diffusion_pytorch_model"
 OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -82,8 +81,8 @@ def read(path: Path) -> ForeignWeights:
     unlike = sorted(n for n in norms if groups(n) != c["norm_num_groups"])
     if unlike:
         raise ValueError(
-            f"{inner}: norms of {unlike[0]} channels have {c['norm_num_groups']} groups there and {groups(unlike[0])} "
-            "in our network"
+            f"{inner}: norms of {unlike[0]} channels have {c['norm_num_groups']} groups in the file and "
+            f"{groups(unlike[0])} in our network"
         )
     return ForeignWeights(
         ema=tensors,
@@ -133,13 +132,13 @@ def write(folder: Path, params: Tensors, contents: Configs) -> None:
 
 
 def _widths(shapes: Shapes, heads: int) -> dict[str, Any]:
-    """Groups and width of heads, which are the same everywhere there. Raises ValueError where ours are not."""
+    """Groups and width of heads: a UNet2DModel has one of each. Raises ValueError where our network has several."""
     norms = {shape[0] for name, shape in shapes.items() if name.endswith(".scale")}
     numbers = {groups(width) for width in norms}
     if len(numbers) > 1:
         raise ValueError(
             f"config.net.channels: norms of {min(norms)} to {max(norms)} channels have {min(numbers)} to {max(numbers)}"
-            " groups here and one number of them in a UNet2DModel: it cannot be exported"
+            " groups in our network and one number of groups in a UNet2DModel: it cannot be exported"
         )
     attended = {shape[-1] for name, shape in shapes.items() if name.endswith(".q.kernel")}
     if heads > 1 and len(attended) > 1:
@@ -164,7 +163,7 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file; give the folder of a pipeline, with unet/config.json or config.json")
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     if not isinstance(content, dict):

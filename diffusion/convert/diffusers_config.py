@@ -43,19 +43,19 @@ ALIASES = {"fixed_small_log": "fixed_small", "swish": "silu"}
 DEFAULTS = {"DDPMScheduler": {"variance_type": "fixed_small", "clip_sample": True}}
 """Defaults of the keys that other classes of schedulers leave open."""
 
-REST = {
-    **{"sample_size": None, "in_channels": 3, "block_out_channels": (224, 448, 672, 896), "attention_head_dim": 8},
-    "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
-    "up_block_types": ("AttnUpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-    **{"norm_num_groups": 32, "attn_norm_num_groups": None, "num_class_embeds": None, SHIFT.theirs: SHIFT.default},
-    **{"norm_eps": 1e-5, "flip_sin_to_cos": True, "freq_shift": 0, "downsample_padding": 1},
-}
-"""Keys of a UNet2DModel that are not one key of ours, and their defaults."""
 CONVENTIONS = {
     "original": {"norm_eps": 1e-6, "flip_sin_to_cos": False, "freq_shift": 1, "downsample_padding": 0},
     "improved": {"norm_eps": 1e-5, "flip_sin_to_cos": True, "freq_shift": 0, "downsample_padding": 1},
 }
 """The details that no tensor shows, by our net.convention."""
+REST = {
+    **{"sample_size": None, "in_channels": 3, "block_out_channels": (224, 448, 672, 896), "attention_head_dim": 8},
+    "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+    "up_block_types": ("AttnUpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+    **{"norm_num_groups": 32, "attn_norm_num_groups": None, "num_class_embeds": None, SHIFT.theirs: SHIFT.default},
+    **CONVENTIONS["improved"],
+}
+"""Keys of a UNet2DModel that are not one key of ours, and their defaults."""
 DOWN = {False: "DownBlock2D", True: "AttnDownBlock2D"}
 UP = {False: "UpBlock2D", True: "AttnUpBlock2D"}
 

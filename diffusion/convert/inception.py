@@ -1,18 +1,17 @@
-"""Files of weights of the Inception network that FID is defined by: the published one, our own, and the cache."""
+"""Files of weights of the Inception network of FID: the published file, converted ones, and the cache."""
 
 import hashlib
-import re
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from diffusion.convert import torch_file
-from diffusion.convert.inception_names import NETWORK
-from diffusion.convert.inception_weights import Weights, fingerprint, from_torch, partial, some
+from diffusion.convert.inception_weights import NETWORK, fingerprint, from_torch, partial
+from diffusion.convert.name_mapping import Tensors, first
 from diffusion.data.download import DownloadError, Remote, fetch
 from diffusion.nets.inception import shapes
 from diffusion.runtime import npz
@@ -29,50 +28,52 @@ PUBLISHED = {
 """The PyTorch port of the TensorFlow graph of 2015-12-05, with its size and SHA-256."""
 
 ORIGINS = frozenset(remote.sha256 for remote in PUBLISHED.values())
-KEPT = f"{NETWORK}.safetensors"
+CONVERTED = f"{NETWORK}.safetensors"
+ZIP, PICKLE, SAFETENSORS = b"PK\x03\x04", b"\x80", b"\0\0\0\0{"
+"""First bytes of a file; in safetensors after the four low bytes of a length."""
 
 
 def network_name(weights: Mapping[str, np.ndarray], path: Path | None = None, cache: Path | None = None) -> str:
     """The name that metrics quote for weights which `load` read from `path`, or from the cache without one.
 
-    `NETWORK` for the published file, by its SHA-256, and for files converted from it, which record that SHA-256; for
-    others "inception-" and eight digits of their fingerprint, since their distances are not comparable with published
-    ones.
+    `NETWORK` for the published file, recognised by its SHA-256, and for a file that `save` wrote of it, which records
+    that SHA-256 beside the fingerprint of its arrays; for others "inception-" and eight digits of the fingerprint,
+    since their distances are not comparable with published ones. The record is the file's own statement, not a proof.
     """
     folder = cache or cache_folder("inception")
-    files = [path] if path else [folder / KEPT, *(folder / name for name in PUBLISHED)]
+    files = [path] if path else [folder / CONVERTED, *(folder / name for name in PUBLISHED)]
     if any(file.is_file() and _origin(file) in ORIGINS for file in files):
         return NETWORK
     return f"inception-{fingerprint(weights)[:8]}"
 
 
-def load(path: Path | None = None, cache: Path | None = None) -> Weights:
-    """The weights in a file; without one those kept in the folder `cache`, or a published file in it or downloaded.
+def load(path: Path | None = None, cache: Path | None = None) -> Tensors:
+    """The weights in a file; without one those in the folder `cache`: converted, as published, or else downloaded.
 
-    Published files, whoever brought them, are kept as KEPT in the cache, where they are read in a fraction of the time.
-    Raises ValueError, in one line, for a file that is not what `read` takes, and where there is none and the download
-    fails: it says what to fetch and where to put it.
+    Weights of a published file are stored as CONVERTED in the cache, which is read in a fraction of the time. Raises
+    ValueError, in one line, for a file that `read` refuses, and where there is none and the download fails: the message
+    names what to fetch and where to put it.
     """
     folder = cache or cache_folder("inception")
     if path is None:
         with suppress(OSError, ValueError):
-            return read(folder / KEPT)
+            return read(folder / CONVERTED)
         path = next((folder / name for name in PUBLISHED if (folder / name).is_file()), None)
-    brought = path is not None
+    supplied = path is not None
     path = path or _download(folder)
     weights = read(path)
     if (origin := _sha256(path)) in ORIGINS:
         try:
-            save(folder / KEPT, weights, origin)
-            if not brought:
+            save(folder / CONVERTED, weights, origin)
+            if not supplied:
                 path.unlink()
         except OSError as error:
-            warnings.warn(f"the Inception weights could not be kept in {folder} ({error})", stacklevel=2)
+            warnings.warn(f"the Inception weights could not be stored in {folder} ({error})", stacklevel=2)
     return weights
 
 
-def read(path: Path) -> Weights:
-    """Weights from a published file, one written by `save`, or an .npz of NAME/w and NAME/b; told apart by content.
+def read(path: Path) -> Tensors:
+    """Weights from a published file, one written by `save`, or an .npz of NAME/w and NAME/b; recognised by its content.
 
     The last two may lack weights; every other name and shape must be that of the network. Raises ValueError, in one
     line, for a file that is broken or holds another network (what does not match is listed, nothing is loaded), or that
@@ -84,10 +85,14 @@ def read(path: Path) -> Weights:
         raise ValueError(f"{path} has SHA-256 {digest}, not {PUBLISHED[path.name].sha256}: it is not the official file")
     with path.open("rb") as file:
         start = file.read(9)
-    kind = next((reader for first, reader in READERS if re.match(first, start, re.DOTALL)), None)
-    if kind is None:
+    if start[4:] == SAFETENSORS:
+        return _from_safetensors(path)
+    if not start.startswith((ZIP, PICKLE)):
         raise ValueError(f"{path} is no file of Inception weights: give one of {', '.join(PUBLISHED)}, or an .npz")
-    return kind(path)
+    with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        if all(name.endswith(".npy") for name in archive.namelist()):
+            return _from_npz(path)
+    return from_torch(torch_file.read(path), path)
 
 
 def save(path: Path, weights: Mapping[str, np.ndarray], origin: str = "") -> None:
@@ -102,27 +107,19 @@ def save(path: Path, weights: Mapping[str, np.ndarray], origin: str = "") -> Non
         save_file(arrays, temporary, {"sha256": fingerprint(weights), "origin": origin})
 
 
-def _from_npz(path: Path) -> Weights:
+def _from_npz(path: Path) -> Tensors:
     """Pickled entries are refused by NumPy; entries larger than their weights are not even read."""
     expected = {name: 8 * int(np.prod(shape)) + 4096 for name, shape in shapes().items()}
     with npz.one_line(f"{path} holds no Inception weights"), zipfile.ZipFile(path) as archive:
         members = npz.members(archive)
         odd = [name for name, info in members.items() if npz.size(archive, info) > expected.get(name, 0)]
         if odd:
-            raise ValueError(f"{some(odd)} {'is' if len(odd) == 1 else 'are'} unknown or too large")
+            raise ValueError(f"{first(odd)} {'is' if len(odd) == 1 else 'are'} unknown or too large")
         arrays = {name: npz.load(archive, info) for name, info in members.items()}
     return partial(path, arrays)
 
 
-def _from_zip(path: Path) -> Weights:
-    """.npz files and PyTorch's checkpoints are both zip files."""
-    with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
-        if all(name.endswith(".npy") for name in archive.namelist()):
-            return _from_npz(path)
-    return from_torch(torch_file.read(path), path)
-
-
-def _from_safetensors(path: Path) -> Weights:
+def _from_safetensors(path: Path) -> Tensors:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -135,14 +132,6 @@ def _from_safetensors(path: Path) -> Weights:
     if written is not None and written != fingerprint(weights):
         raise ValueError(f"{path} is damaged: its weights are not those that were written")
     return weights
-
-
-READERS: tuple[tuple[bytes, Callable[[Path], Weights]], ...] = (
-    (rb"PK\x03\x04", _from_zip),
-    (rb"\x80.\x8a\x0a", lambda path: from_torch(torch_file.read(path), path)),
-    (rb".{4}\x00{4}\{", _from_safetensors),
-)
-"""First bytes of a file -> its reader."""
 
 
 def _origin(path: Path) -> str:

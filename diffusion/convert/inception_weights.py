@@ -1,7 +1,8 @@
-"""Weights of the FID's Inception network: from arrays by foreign names to ours, checked and folded.
+"""Weights of the FID's Inception network: names, and arrays of the PyTorch port's state dict checked and folded.
 
-Batch norm, y = gamma (c - mean) / sqrt(var + 0.001) + beta of a convolution c = w x, is folded into it: with
-s = gamma / sqrt(var + 0.001), the weights are w s and the bias beta - mean s, computed in float64 and rounded once.
+This project's names of weights are those of the TensorFlow graph with "_" for "/". Batch norm, y = gamma (c - mean) /
+sqrt(var + 0.001) + beta of a convolution c = w x, is folded into it: with s = gamma / sqrt(var + 0.001), the weights
+are w s and the bias beta - mean s, computed in float64 and rounded once.
 """
 
 import hashlib
@@ -10,19 +11,56 @@ from pathlib import Path
 
 import numpy as np
 
-from diffusion.convert.inception_names import TORCH
+from diffusion.convert.name_mapping import Tensors, mismatches
 from diffusion.nets.inception import LAYERS, shapes
 
-Weights = dict[str, np.ndarray]
-"""Weights by the names of nets.inception.shapes, float32."""
-
-Shapes = Mapping[str, tuple[int, ...]]
+NETWORK = "inception-2015-12-05"
+"""The network of published FIDs and inception scores."""
 
 EPSILON = 0.001
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 """PyTorch's names of gamma, beta, mean and var."""
 
-FLOATS = frozenset({"f"})
+LONG = {f"tower_1_conv{end}": f"branch3x3dbl_{i}" for i, end in enumerate(("", "_1", "_2"), 1)}
+
+BLOCK_35 = {"conv": "branch1x1", "tower_conv": "branch5x5_1", "tower_conv_1": "branch5x5_2", **LONG}
+TO_17 = {"conv": "branch3x3", **{name.replace("tower_1", "tower"): torch for name, torch in LONG.items()}}
+BLOCK_17 = {
+    "conv": "branch1x1",
+    **{f"tower_conv{end}": f"branch7x7_{i}" for i, end in enumerate(("", "_1", "_2"), 1)},
+    **{f"tower_1_conv{end}": f"branch7x7dbl_{i}" for i, end in enumerate(("", "_1", "_2", "_3", "_4"), 1)},
+}
+TO_8 = {
+    **{f"tower_conv{end}": f"branch3x3_{i}" for i, end in enumerate(("", "_1"), 1)},
+    **{f"tower_1_conv{end}": f"branch7x7x3_{i}" for i, end in enumerate(("", "_1", "_2", "_3"), 1)},
+}
+BLOCK_8 = {
+    **{"conv": "branch1x1", "tower_conv": "branch3x3_1"},
+    **{"tower_mixed_conv": "branch3x3_2a", "tower_mixed_conv_1": "branch3x3_2b"},
+    **{"tower_1_conv": "branch3x3dbl_1", "tower_1_conv_1": "branch3x3dbl_2"},
+    **{"tower_1_mixed_conv": "branch3x3dbl_3a", "tower_1_mixed_conv_1": "branch3x3dbl_3b"},
+}
+POOL = {"tower_2_conv": "branch_pool"}
+
+STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
+BLOCKS = (
+    *(("Mixed_5b", BLOCK_35 | POOL), ("Mixed_5c", BLOCK_35 | POOL), ("Mixed_5d", BLOCK_35 | POOL)),
+    ("Mixed_6a", TO_17),
+    *((f"Mixed_6{letter}", BLOCK_17 | POOL) for letter in "bcde"),
+    ("Mixed_7a", TO_8),
+    *(("Mixed_7b", BLOCK_8 | POOL), ("Mixed_7c", BLOCK_8 | POOL)),
+)
+"""Blocks mixed, mixed_1, ..., mixed_10."""
+
+TORCH = {
+    **{f"conv_{i}" if i else "conv": torch for i, torch in enumerate(STEM)},
+    **{
+        f"mixed_{i}_{name}" if i else f"mixed_{name}": f"{block}.{branch}"
+        for i, (block, branches) in enumerate(BLOCKS)
+        for name, branch in branches.items()
+    },
+}
+"""Our names of all 94 convolutions -> the PyTorch port's."""
 
 
 def offered(weights: Mapping[str, np.ndarray]) -> tuple[str, ...]:
@@ -40,7 +78,7 @@ def fingerprint(weights: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def from_torch(arrays: Mapping[str, np.ndarray], path: Path) -> Weights:
+def from_torch(arrays: Mapping[str, np.ndarray], path: Path) -> Tensors:
     """Folded weights from the PyTorch port's state dict; `path` is for the message of the ValueError."""
     expected: dict[str, tuple[int, ...]] = {"fc.weight": shapes()["softmax/w"][::-1], "fc.bias": shapes()["softmax/b"]}
     for name, torch in TORCH.items():
@@ -51,49 +89,26 @@ def from_torch(arrays: Mapping[str, np.ndarray], path: Path) -> Weights:
     _check(path, {name: array for name, array in arrays.items() if name not in counters}, expected)
     weights = {"softmax/w": arrays["fc.weight"].T, "softmax/b": arrays["fc.bias"]}
     for name, torch in TORCH.items():
-        kernel = arrays[f"{torch}.conv.weight"].transpose(2, 3, 1, 0)
-        weights |= _folded(name, kernel, [arrays[f"{torch}.bn.{vector}"] for vector in BATCH_NORM])
-    return _finite(path, weights)
+        gamma, beta, mean, var = (arrays[f"{torch}.bn.{vector}"].astype(np.float64) for vector in BATCH_NORM)
+        with np.errstate(all="ignore"):  # a variance below -0.001 gives weights that are not finite
+            scale = gamma / np.sqrt(var + EPSILON)
+        weights[f"{name}/w"] = arrays[f"{torch}.conv.weight"].transpose(2, 3, 1, 0) * scale
+        weights[f"{name}/b"] = beta - mean * scale
+    return partial(path, weights)
 
 
-def _folded(name: str, kernel: np.ndarray, batch_norm: list[np.ndarray]) -> Weights:
-    gamma, beta, mean, var = (vector.astype(np.float64) for vector in batch_norm)
-    with np.errstate(all="ignore"):  # a variance below 0 is found as a weight that is not finite
-        scale = gamma / np.sqrt(var + EPSILON)
-    return {f"{name}/w": kernel * scale, f"{name}/b": beta - mean * scale}
-
-
-def partial(path: Path, arrays: Mapping[str, np.ndarray]) -> Weights:
-    """Weights of which some may be missing, checked."""
-    least = shapes(LAYERS[:1])
-    _check(path, arrays, {name: shape for name, shape in shapes().items() if name in arrays or name in least})
-    return _finite(path, arrays)
-
-
-def _check(path: Path, arrays: Mapping[str, np.ndarray], expected: Shapes) -> None:
-    """Raises ValueError unless names and shapes are those expected."""
-    lists = {
-        "missing": [name for name in expected if name not in arrays],
-        "unknown": [name for name in arrays if name not in expected],
-        "of another shape or type": [
-            f"{name} {list(array.shape)}"
-            for name, array in arrays.items()
-            if name in expected and (array.shape != expected[name] or array.dtype.kind not in FLOATS)
-        ],
-    }
-    if faults := [f"{len(names)} {kind} ({some(names)})" for kind, names in lists.items() if names]:
-        raise ValueError(f"{path} does not hold the Inception network of 2015-12-05: {', '.join(faults)}")
-
-
-def _finite(path: Path, weights: Mapping[str, np.ndarray]) -> Weights:
-    """Float32 weights; ValueError if some are not finite."""
+def partial(path: Path, arrays: Mapping[str, np.ndarray]) -> Tensors:
+    """Weights, float32, of which those after the first layer of features may be missing; ValueError for others."""
     with np.errstate(over="ignore"):
-        result = {name: np.ascontiguousarray(values, np.float32) for name, values in weights.items()}
-    if bad := [name for name, values in result.items() if not np.isfinite(values).all()]:
-        raise ValueError(f"{path} has weights that are not finite: {some(bad)}")
-    return result
+        weights = {n: np.ascontiguousarray(a, np.float32) if a.dtype.kind == FLOAT else a for n, a in arrays.items()}
+    least = shapes(LAYERS[:1])
+    _check(path, weights, {name: shape for name, shape in shapes().items() if name in arrays or name in least})
+    return weights
 
 
-def some(names: list[str]) -> str:
-    """The first few names."""
-    return ", ".join(name[:80] for name in names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+FLOAT = "f"
+
+
+def _check(path: Path, arrays: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]]) -> None:
+    if found := mismatches(arrays, expected):
+        raise ValueError(f"{path} does not hold the Inception network of 2015-12-05: {', '.join(found)}")

@@ -7,6 +7,7 @@ variable names; a value gives the place of the variable's bytes in PREFIX.data-S
 
 import re
 from collections import Counter
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,31 +84,29 @@ def open_bundle(path: Path) -> Bundle:
         raise ValueError(f"{index} has more than {MAX_BYTES} bytes: no index of a TensorFlow checkpoint")
     try:
         table = _table(index.read_bytes())
-        shards, little = _header(table.pop(b""))
+        header = _fields(table.pop(b""))
         entries = {key.decode(): _entry(value) for key, value in table.items()}
     except (IndexError, KeyError, UnicodeDecodeError, OverflowError, TypeError, AttributeError) as error:
         raise ValueError(f"{index} is damaged, or no index of a TensorFlow checkpoint") from error
     except ValueError as error:
         raise ValueError(f"{index}: {error}") from error
-    if not little:
+    if header.get(2, [0])[-1]:
         raise ValueError(f"{index}: the numbers are big-endian; such checkpoints cannot be read here")
     sizes: Counter[int] = Counter()
     for entry in entries.values():
         sizes[entry.shard] += entry.size
-    return Bundle(prefix, shards, entries, sizes)
+    return Bundle(prefix, header.get(1, [1])[-1], entries, sizes)
 
 
 def _table(data: bytes) -> dict[bytes, bytes]:
     """Every key and value of a table. Raises ValueError if it is damaged, its blocks overlap or it has too many."""
     if len(data) < FOOTER or data[-len(MAGIC) :] != MAGIC:
         raise ValueError("not the index of a TensorFlow checkpoint (its last bytes are others), or cut short")
-    footer = data[-FOOTER:]
-    _, at = _handle(footer, 0)  # of the block of statistics
-    (offset, size), _ = _handle(footer, at)
+    _, _, *index = _varints(BytesIO(data[-FOOTER:]), 4)  # after offset and size of the block of statistics
     table: dict[bytes, bytes] = {}
     total = 0
-    for _, handle in _block(data, offset, size):
-        (offset, size), _ = _handle(handle, 0)
+    for _, handle in _block(data, *index):
+        offset, size = _varints(BytesIO(handle), 2)
         total += size + TRAILER
         if total > len(data):
             raise ValueError("its blocks overlap: damaged")
@@ -140,78 +139,66 @@ def _block(data: bytes, offset: int, size: int) -> list[tuple[bytes, bytes]]:
         raise ValueError("a block is compressed, which no checkpoint of TensorFlow is")
     restarts = int.from_bytes(block[-4:], "little")
     stop = len(block) - 4 * (restarts + 1)
-    pairs, key, at = [], b"", 0
-    while at < stop:
-        shared, at = _varint(block, at)
-        own, at = _varint(block, at)
-        length, at = _varint(block, at)
-        if shared > len(key) or at + own + length > stop:
+    pairs, key, stream = [], b"", BytesIO(block)
+    while stream.tell() < stop:
+        shared, own, length = _varints(stream, 3)
+        if shared > len(key) or stream.tell() + own + length > stop:
             raise ValueError("an entry reaches beyond its block: damaged")
         if shared + own > MAX_NAME or len(pairs) > MAX_ENTRIES:
             raise ValueError(f"it has more than {MAX_ENTRIES} names, or one of more than {MAX_NAME} bytes")
-        key = key[:shared] + block[at : at + own]
-        pairs.append((key, block[at + own : at + own + length]))
-        at += own + length
+        key = key[:shared] + stream.read(own)
+        pairs.append((key, stream.read(length)))
     return pairs
 
 
-def _header(value: bytes) -> tuple[int, bool]:
-    """Number of data files, and whether numbers are little-endian."""
-    fields = _fields(value)
-    return fields.get(1, [1])[-1], not fields.get(2, [0])[-1]
-
-
 def _entry(value: bytes) -> Entry:
+    """The message BundleEntryProto: 1 dtype, 2 shape, 3 shard, 4 offset, 5 size, 6 checksum, 7 slices."""
     fields = _fields(value)
     axes = _fields(fields.get(2, [b""])[-1]).get(2, [])
     if len(axes) > MAX_AXES:
         raise ValueError(f"a variable has more than {MAX_AXES} axes: damaged")
-    sizes = [_fields(axis).get(1, [0])[-1] for axis in axes]
-    number = {key: values[-1] for key, values in fields.items()}
-    place = [number.get(key, 0) for key in (3, 4, 5, 6)]
-    return Entry(number.get(1, 0), tuple(sizes), *place, partitioned=7 in fields)
+    shape = tuple(_fields(axis).get(1, [0])[-1] for axis in axes)
+    dtype, *place = (fields.get(number, [0])[-1] for number in (1, 3, 4, 5, 6))
+    return Entry(dtype, shape, *place, partitioned=7 in fields)
+
+
+FIXED = {1: 8, 5: 4}
+"""Types of fields of fixed size in a protocol buffer -> bytes."""
+VARINT, BYTES = 0, 2
 
 
 def _fields(message: bytes) -> dict[int, list]:
-    """The fields of a protocol buffer by number: integers, and bytes not looked into."""
+    """The fields of a protocol buffer by number: integers, and bytes as they are."""
     fields: dict[int, list] = {}
-    at = 0
-    while at < len(message):
-        tag, at = _varint(message, at)
-        number, kind = tag >> 3, tag & 7
-        if kind == 0:
-            value, at = _varint(message, at)
-        else:
-            length = FIXED.get(kind)
-            if length is None:
-                length, at = _varint(message, at)
-            value, at = message[at : at + length], at + length
-            if len(value) < length or kind not in WIRES:
+    stream = BytesIO(message)
+    while stream.tell() < len(message):
+        number, kind = divmod(_varints(stream, 1)[0], 8)
+        if kind == VARINT:
+            (value,) = _varints(stream, 1)
+        elif kind in (*FIXED, BYTES):
+            length = FIXED.get(kind) or _varints(stream, 1)[0]
+            value = stream.read(length)
+            if len(value) < length:
                 raise ValueError("a record is cut short: damaged")
-            value = value if kind not in FIXED else int.from_bytes(value, "little")
+            value = int.from_bytes(value, "little") if kind in FIXED else value
+        else:
+            raise ValueError("a record has a field of no known type: damaged")
         fields.setdefault(number, []).append(value)
     return fields
 
 
-FIXED = {1: 8, 5: 4}
-WIRES = (1, 2, 5)
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """An integer in groups of 7 bits, lowest first, and where it ends."""
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
-        if shift > 63:
-            raise ValueError("a number of more than 64 bits: damaged")
-
-
-def _handle(data: bytes, at: int) -> tuple[tuple[int, int], int]:
-    """Offset and size of a block, and where the handle ends."""
-    offset, at = _varint(data, at)
-    size, at = _varint(data, at)
-    return (offset, size), at
+def _varints(stream: BytesIO, count: int) -> list[int]:
+    """Integers in groups of 7 bits, lowest first. Raises IndexError at the end of the stream."""
+    values = []
+    for _ in range(count):
+        value = shift = 0
+        while True:
+            byte = stream.read(1)[0]
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+            if shift > 63:
+                raise ValueError("a number of more than 64 bits: damaged")
+        values.append(value)
+    return values

@@ -1,9 +1,8 @@
-"""What is evaluated: the weights of a run, the images of a split, and how samples are drawn."""
+"""What is evaluated: the weights of a run, and how samples are drawn."""
 
 from pathlib import Path
 from typing import NamedTuple
 
-from diffusion.data.source import Source
 from diffusion.experiment.build import Experiment
 from diffusion.training.state import Params
 
@@ -20,14 +19,6 @@ class Subject(NamedTuple):
     """Whether `params` are the raw weights instead of their moving average."""
 
 
-class Split(NamedTuple):
-    """The first n images of a split of a data set."""
-
-    name: str
-    source: Source
-    n: int
-
-
 class Chain(NamedTuple):
     """How images are drawn; None is the config's value."""
 
@@ -39,10 +30,3 @@ class Chain(NamedTuple):
     """Whether levels are cut instead of rounded."""
     labels: tuple[int, ...] = ()
     """Labels of the images, in turn; empty: all classes."""
-
-
-def split(name: str, source: Source, n: int | None = None) -> Split:
-    """The first n images of a split, by default all. Raises ValueError where it has fewer."""
-    if n is not None and n > source.size:
-        raise ValueError(f"--n={n}: the {name} split of {source.name} has {source.size} images; give at most that many")
-    return Split(name, source, source.size if n is None else n)

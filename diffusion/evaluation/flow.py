@@ -9,7 +9,7 @@ from diffusion.core.types import Array, Image, Keys, Labels
 from diffusion.distributed import hosts, sharding
 from diffusion.evaluation.likelihood import Likelihood
 from diffusion.experiment.build import Experiment
-from diffusion.metrics.image_means import Means
+from diffusion.metrics.dataset_means import Means
 from diffusion.training.state import Params
 from diffusion.workdir.results import Result, plus_minus
 

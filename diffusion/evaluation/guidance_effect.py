@@ -15,7 +15,7 @@ from diffusion.experiment import guidance
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.guidance import Guide, Learnt
 from diffusion.experiment.registry import SAMPLERS
-from diffusion.metrics import frechet, samples
+from diffusion.metrics import frechet, sample_batches
 from diffusion.metrics.small_image_classifier import MOST, Classifier, classifier, features
 from diffusion.sampling import loop
 from diffusion.training.state import Params
@@ -85,7 +85,7 @@ def drawer(
     def draw(scale: float, n: int) -> np.ndarray:
         weights = (subject.params, jnp.float32(scale))
         size = experiment.batch(min(batch, n))
-        return samples.draw(lambda *rows: jitted(weights, *rows), n, size, seed, classes)
+        return sample_batches.draw(lambda *rows: jitted(weights, *rows), n, size, seed, classes)
 
     return draw
 
@@ -132,7 +132,7 @@ def measure(
     """
     train, held_out = sources
     model = classifier(train)
-    labels = samples.labels(np.arange(n), train.classes)
+    labels = sample_batches.labels(np.arange(n), train.classes)
     series: dict[str, list[float]] = {"scale": [float(scale) for scale in scales]}
     for name, make in ways.items():
         draw = drawer(subject, make, batch, seed)

@@ -12,11 +12,12 @@ from diffusion.core import respacing
 from diffusion.core.respacing import Grid
 from diffusion.core.types import Array, Image, Keys, Labels
 from diffusion.evaluation import protocol
-from diffusion.evaluation.evaluated_run import Split, Subject
+from diffusion.evaluation.evaluated_run import Subject
 from diffusion.experiment.build import Experiment
-from diffusion.metrics import image_means
-from diffusion.metrics.array_file import ArrayFile
-from diffusion.metrics.image_means import Means
+from diffusion.metrics import dataset_means
+from diffusion.metrics.array_cache import ArrayCache
+from diffusion.metrics.dataset_means import Means
+from diffusion.metrics.split import Split
 from diffusion.training.state import Params
 from diffusion.workdir import results
 from diffusion.workdir.results import Result
@@ -55,16 +56,16 @@ def measure(
     written; their key holds everything that the numbers depend on, which batch size and devices are not.
     """
     facts = protocol_of(kind, subject, split, grid, seed)
-    source = split.source
+    source, experiment = split.source, subject.experiment
     key = {name: facts[name] for name in (*KEYED, *kind.facts)} | {
         "parameters": protocol.digest(subject.params),
-        "steps": subject.experiment.sampled(respacing.parse(_grid(subject, grid))).base_t.tolist(),
+        "steps": experiment.sampled(respacing.parse(protocol.grid_of(experiment, grid))).base_t.tolist(),
         "data": [source.name, source.size, *source.shape],
         "version": diffusion.__version__,
     }
-    file = ArrayFile(subject.folder / results.FOLDER / "parts", kind.name, key)
+    file = ArrayCache(subject.folder / results.FOLDER / "parts", kind.name, key)
     result = compute(kind, subject, split, grid=grid, batch_size=batch_size, seed=seed, file=file, progress=progress)
-    path = results.write(subject.folder, result, *protocol.departures(subject.experiment, facts, source.size))
+    path = results.write(subject.folder, result, *protocol.departures(experiment, facts, source.size))
     file.remove()
     return result, path
 
@@ -77,14 +78,14 @@ def compute(
     grid: str | None = None,
     batch_size: int | None = None,
     seed: int = 0,
-    file: ArrayFile | None = None,
+    file: ArrayCache | None = None,
     progress: Callable[[int], object] = lambda done: None,  # noqa: ARG005
 ) -> Result:
     """As `measure`, but writes no result, and stores partial means only in `file`, if there is one."""
     experiment = subject.experiment
     batch = experiment.batch(min(batch_size or experiment.config.eval.batch_size, split.n))
-    columns = partial(kind.columns(experiment, respacing.parse(_grid(subject, grid))), subject.params)
-    means = image_means.measure(columns, split.source, np.arange(split.n), batch, seed, file, progress)
+    columns = partial(kind.columns(experiment, respacing.parse(protocol.grid_of(experiment, grid))), subject.params)
+    means = dataset_means.measure(columns, split.source, np.arange(split.n), batch, seed, file, progress)
     values, series = kind.summary(means, int(np.prod(split.source.shape)))
     return Result(kind.name, values, series, protocol_of(kind, subject, split, grid, seed))
 
@@ -93,7 +94,3 @@ def protocol_of(kind: Likelihood, subject: Subject, split: Split, grid: str | No
     """What the numbers must be quoted with."""
     facts = {**protocol.of_run(subject), **protocol.of_chain(subject.experiment, grid), **kind.facts}
     return {**facts, "split": split.name, "images": split.n, "seed": seed}
-
-
-def _grid(subject: Subject, grid: str | None) -> str:
-    return subject.experiment.config.sample.grid if grid is None else grid

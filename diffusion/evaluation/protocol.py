@@ -60,9 +60,14 @@ def of_run(subject: Subject) -> dict[str, Any]:
     }
 
 
+def grid_of(experiment: Experiment, grid: str | None) -> str:
+    """The grid of a chain; None is the config's."""
+    return experiment.config.sample.grid if grid is None else grid
+
+
 def of_chain(experiment: Experiment, grid: str | None = None) -> dict[str, Any]:
     """Which steps, and whether x_0_hat is clipped; `grid` is by default the config's."""
-    text = experiment.config.sample.grid if grid is None else grid
+    text = grid_of(experiment, grid)
     steps = experiment.sampled(respacing.parse(text)).T
     return {"grid": text or "full", "steps": steps, "clip": clips(experiment.config)}
 

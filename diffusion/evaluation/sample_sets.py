@@ -17,8 +17,8 @@ from diffusion.evaluation.evaluated_run import Chain, Subject
 from diffusion.evaluation.protocol import STOCHASTIC
 from diffusion.experiment.build import Experiment, levels
 from diffusion.experiment.registry import SAMPLERS
-from diffusion.metrics import image_set_parts, samples
-from diffusion.metrics.array_file import digest
+from diffusion.metrics import sample_batches, sample_parts
+from diffusion.metrics.array_cache import digest
 from diffusion.metrics.image_set import ImageSet
 from diffusion.workdir.run import Run
 
@@ -79,7 +79,7 @@ def stem(subject: Subject, chain: Chain) -> str:
     experiment = subject.experiment
     drawn = protocol.of_samples(experiment, chain)
     eta = [f"eta_{drawn['eta']:g}"] if drawn["eta"] else []
-    grid = _grid(experiment, chain) or str(experiment.config.diffusion.T)
+    grid = protocol.grid_of(experiment, chain.grid) or str(experiment.config.diffusion.T)
     chosen = [f"{key}_{value}".replace("..", "-") for key, value in protocol.of_guidance(experiment).items()]
     chosen += [f"label_{'-'.join(map(str, chain.labels))}"] * bool(chain.labels)
     words = [drawn["sampler"], *eta, grid, *chosen, f"step_{subject.step:07d}", f"seed_{chain.seed}"]
@@ -94,7 +94,7 @@ def place(subject: Subject, chain: Chain) -> Path:
         "config_hash": config_hash(experiment.config),
         "parameters": protocol.digest(subject.params),
         "sampler": drawn["sampler"],
-        "visited": experiment.sampled(respacing.parse(_grid(experiment, chain))).base_t.tolist(),
+        "visited": experiment.sampled(respacing.parse(protocol.grid_of(experiment, chain.grid))).base_t.tolist(),
         "eta": drawn["eta"],
         **{name: drawn[name] for name in ("corrector",) if name in drawn},
         "clip": drawn["clip"],
@@ -122,22 +122,20 @@ def draw(
     ValueError where another process draws the same set, and, when the images are read, where a part is not what it was.
     """
     drawn = partial(batches, subject, chain, n, batch_size)
-    return image_set_parts.draw(place(subject, chain), subject.experiment.shape, n, drawn, progress)
+    return sample_parts.draw(place(subject, chain), subject.experiment.shape, n, drawn, progress)
 
 
 def batches(
     subject: Subject, chain: Chain, n: int, batch_size: int, first: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Images first..n-1 of a chain, as `samples.batches` yields them; nothing is stored."""
+    """Images first..n-1 of a chain, as `sample_batches.batches` yields them; nothing is stored."""
     experiment = subject.experiment
-    sampler = experiment.sampler(chain.sampler or "", respacing.parse(_grid(experiment, chain)), chain.eta)
+    sampler = experiment.sampler(
+        chain.sampler or "", respacing.parse(protocol.grid_of(experiment, chain.grid)), chain.eta
+    )
 
     def images(keys: Keys, labels: Labels) -> Image:
         return sampler(subject.params, keys, labels).x_0
 
     batch, classes = experiment.batch(min(batch_size, n)), chain.labels or experiment.classes
-    return samples.batches(images, n, batch, chain.seed, classes, first=first, truncate=chain.truncate)
-
-
-def _grid(experiment: Experiment, chain: Chain) -> str:
-    return experiment.config.sample.grid if chain.grid is None else chain.grid
+    return sample_batches.batches(images, n, batch, chain.seed, classes, first=first, truncate=chain.truncate)

@@ -12,17 +12,18 @@ import jax
 import numpy as np
 
 from diffusion.config.legal_values import closest_name
-from diffusion.convert.inception_names import NETWORK
+from diffusion.convert.inception_weights import NETWORK
 from diffusion.data.source import Source
 from diffusion.evaluation.protocol import FULL
 from diffusion.metrics import features, frechet, inception_score, kernel_distance
-from diffusion.metrics.feature_pass import Features, Layers, RealImages, of_real, one_pass
+from diffusion.metrics.feature_statistics import Features, Layers, of_real, one_pass
 from diffusion.metrics.features import Extractor
 from diffusion.metrics.image_set import ImageSet
 from diffusion.metrics.metric_result import Score
 from diffusion.metrics.precision_recall import precision_recall
 from diffusion.metrics.progress_bar import Counting
 from diffusion.metrics.small_image_scores import SMALL, Material
+from diffusion.metrics.split import Split
 from diffusion.workdir.results import Result
 
 RESIZE = "bilinear to 299x299 as in the 2015 graph, (x - 128) / 128"
@@ -147,7 +148,7 @@ def in_inception(
     names: Sequence[str],
     extractor: Extractor,
     samples: ImageSet,
-    real: RealImages,
+    real: Split,
     *,
     seed: int,
     facts: Mapping[str, Any],
@@ -166,7 +167,7 @@ def in_inception(
     with progress("features", samples.n) as count:
         of_samples = one_pass(extractor, samples, _layers(list(chosen.values())), parts, count)
     network = f"{extractor.name} {extractor.weights}"
-    own = {"split": real.split, "images": samples.n, "resize": RESIZE, "features": network}
+    own = {"split": real.name, "images": samples.n, "resize": RESIZE, "features": network}
     for name, metric in chosen.items():
         named = result_name(name, extractor.name)
         score = metric.measure(Compared(named, metric.layer, of_samples, of_reference, samples.n, real.n, seed))

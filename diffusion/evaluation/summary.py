@@ -8,10 +8,11 @@ from diffusion.data.source import Source
 from diffusion.evaluation import likelihood, protocol, sample_sets, scores
 from diffusion.evaluation.bound import BOUND
 from diffusion.evaluation.compute_budget import UNLIMITED, Budget
-from diffusion.evaluation.evaluated_run import Chain, Subject, split
+from diffusion.evaluation.evaluated_run import Chain, Subject
 from diffusion.evaluation.protocol import FULL
 from diffusion.metrics.image_set import ImageSet
 from diffusion.metrics.small_image_scores import fits
+from diffusion.metrics.split import split
 from diffusion.workdir import results
 from diffusion.workdir.results import Result, plus_minus
 

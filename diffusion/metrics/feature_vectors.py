@@ -1,23 +1,10 @@
-"""Sets of feature vectors [n, D]: checks, and passes over them in blocks of bounded memory."""
-
-from collections.abc import Iterator
-from typing import NamedTuple
+"""Sets of feature vectors [n, D]: checks, blocks of bounded memory, exact squared distances."""
 
 import numpy as np
 
 ROWS = 4096
 BYTES = 2**27
 """A block has at most ROWS vectors, and at most BYTES in float64: 64 MiB for the 2048 dimensions of pool_3."""
-
-
-class Block(NamedTuple):
-    """Consecutive vectors, moved by -origin, for products of matrices in float32."""
-
-    rows: slice
-    x: np.ndarray
-    """float32 [b, D]."""
-    squares: np.ndarray
-    """|x|^2, float32 [b], summed in float64."""
 
 
 def checked(features: np.ndarray) -> np.ndarray:
@@ -40,32 +27,6 @@ def slices(x: np.ndarray) -> list[slice]:
     """Where the blocks of [n, D] begin and end; the same for every set of vectors of one width."""
     rows = max(1, min(ROWS, BYTES // (8 * x.shape[1])))
     return [slice(start, min(start + rows, len(x))) for start in range(0, len(x), rows)]
-
-
-def origin(x: np.ndarray) -> np.ndarray:
-    """The mean, float64 [D], of at most ROWS vectors spread over the set.
-
-    Moving both sets by it keeps all distances. The closer the vectors are to 0, the less |x|^2 + |y|^2 - 2 x.y in
-    float32 loses to cancellation.
-    """
-    step = -(-len(x) // min(ROWS, BYTES // (8 * x.shape[1]) + 1))
-    return x[::step].mean(axis=0, dtype=np.float64)
-
-
-def blocks(x: np.ndarray, origin: np.ndarray) -> Iterator[Block]:
-    """x - origin, block by block; the difference is taken in float64, then rounded."""
-    for rows in slices(x):
-        part = (x[rows] - origin).astype(np.float32)
-        yield Block(rows, part, np.square(part, dtype=np.float64).sum(axis=1).astype(np.float32))
-
-
-def rounding(width: int) -> np.float32:
-    """The largest error of |x|^2 + |y|^2 - 2 x.y from `blocks`, relative to |x|^2 + |y|^2.
-
-    (8 + 8 sqrt(D)) 2^-24: the bound of Higham and Mary 2019 on a sum of D terms whose roundings are independent, with a
-    factor of which 2e-14 of all products may fall short; those of the vectors and of the last sums are in the first 8.
-    """
-    return np.float32((8 + 8 * width**0.5) * 2.0**-24)
 
 
 def squared(a: np.ndarray, b: np.ndarray) -> np.ndarray:

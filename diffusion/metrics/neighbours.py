@@ -1,12 +1,11 @@
 """Nearest neighbours of samples among training images, in pixels or in features: a test for memorised images."""
 
-from collections.abc import Iterator
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
-from diffusion.metrics.feature_vectors import Block, blocks, origin, pair, rounding, slices, squared
+from diffusion.metrics.feature_vectors import pair, slices, squared
 
 QUANTILE = 0.05
 """Of the distances of held-out images: samples that are closer to a training image are counted."""
@@ -23,11 +22,11 @@ def nearest(
     Both are [n, ...], images or features; distances are Euclidean in their units, nearest first. With `leave_out_self`
     the two are one set, and no vector is its own neighbour.
 
-    The distances are those of brute force in float64; which of several equals is named is not promised. Candidates are
-    the k + 8 vectors with the smallest lower bounds (1 - r)(|x|^2 + |y|^2) - 2 x.y, in float32 about a common origin, r
-    its relative rounding; theirs are then computed from differences in float64. Where the bounds do not exclude all the
-    others, the query is compared with every vector in float64. Memory: below 1 GiB beyond the inputs. Raises ValueError
-    for fewer than k candidates, for numbers that are not finite, and where the two differ in dimensions.
+    Candidates are the k + 8 vectors with the smallest |y|^2 - 2 x.y, products of matrices in float64 about a common
+    origin; theirs are then computed from differences. So the distances are those of brute force, unless more than
+    8 vectors are as close as the k-th to within rounding, some 1e-15 of the largest |x|^2; which of several equals is
+    named is not promised. Memory: below 1 GiB beyond the inputs. Raises ValueError for fewer than k candidates, for
+    numbers that are not finite, and where the two differ in dimensions.
     """
     x, y = pair(_flat(queries), _flat(database))
     choice = len(y) - leave_out_self
@@ -35,41 +34,26 @@ def nearest(
         raise ValueError(
             f"{k} nearest of {choice} vectors: give 1 to {choice}" if choice > 0 else "no vectors to search"
         )
-    middle, keep = origin(y), np.float32(1) - rounding(y.shape[1])
+    origin = y.mean(axis=0, dtype=np.float64)
     index, squares = np.zeros((len(x), k), np.int64), np.zeros((len(x), k))
-    for query in blocks(x, middle):
-        best, bounds = _candidates(query, blocks(y, middle), min(k + SPARE, choice), keep, leave_out_self)
-        exact = np.stack([squared(x[query.rows], y[column]) for column in best.T], axis=1)
+    for rows in slices(x):
+        query = x[rows] - origin
+        best, bounds = np.zeros((len(query), 0), np.int64), np.zeros((len(query), 0))
+        for columns in slices(y):
+            centred = y[columns] - origin
+            bound = (centred**2).sum(axis=1) - 2 * query @ centred.T
+            if leave_out_self and rows == columns:
+                np.fill_diagonal(bound, np.inf)
+            order = _smallest(bound, k + SPARE)
+            best = np.hstack([best, columns.start + order])
+            bounds = np.hstack([bounds, np.take_along_axis(bound, order, axis=1)])
+            order = _smallest(bounds, min(k + SPARE, choice))
+            best, bounds = (np.take_along_axis(array, order, axis=1) for array in (best, bounds))
+        best.sort(axis=1)
+        exact = np.stack([squared(x[rows], y[column]) for column in best.T], axis=1)
         order = exact.argsort(axis=1, kind="stable")[:, :k]
-        index[query.rows], smallest = np.take_along_axis(best, order, axis=1), np.take_along_axis(exact, order, axis=1)
-        squares[query.rows] = smallest
-        if best.shape[1] < choice:
-            excluded = bounds.max(axis=1) + keep * query.squares >= smallest[:, -1]
-            for i in query.rows.start + np.flatnonzero(~excluded & (smallest[:, -1] > 0)):
-                whole = np.concatenate([squared(y[rows], x[i]) for rows in slices(y)])
-                if leave_out_self:
-                    whole[i] = np.inf
-                index[i] = whole.argsort(kind="stable")[:k]
-                squares[i] = whole[index[i]]
+        index[rows], squares[rows] = (np.take_along_axis(array, order, axis=1) for array in (best, exact))
     return index, np.sqrt(squares)
-
-
-def _candidates(
-    query: Block, database: Iterator[Block], count: int, keep: np.float32, leave_out_self: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Indices, in order, of the vectors of smallest lower bound for each query; the bounds, without its |x|^2."""
-    best, bounds = np.zeros((len(query.x), 0), np.int64), np.zeros((len(query.x), 0), np.float32)
-    for block in database:
-        bound = -2 * query.x @ block.x.T
-        bound += keep * block.squares
-        if leave_out_self and query.rows == block.rows:
-            np.fill_diagonal(bound, np.inf)
-        order = _smallest(bound, count)
-        best = np.hstack([best, block.rows.start + order])
-        bounds = np.hstack([bounds, np.take_along_axis(bound, order, axis=1)])
-        order = _smallest(bounds, count)
-        best, bounds = (np.take_along_axis(array, order, axis=1) for array in (best, bounds))
-    return np.sort(best, axis=1), bounds
 
 
 def _flat(x: np.ndarray) -> np.ndarray:
@@ -114,12 +98,8 @@ class Memorisation(NamedTuple):
         sides = {"samples": self.distance, "held_out": self.held_out}
         spread = {f"{side}_{q}": float(np.quantile(d, p)) for side, d in sides.items() for q, p in quantiles.items()}
         counts = {"samples": len(self.distance), "held_out": len(self.held_out), "train": self.train}
-        return {
-            **spread,
-            "closer": self.closer,
-            "quantile": QUANTILE,
-            **{name: float(count) for name, count in {**counts, "copies": self.copies}.items()},
-        }
+        counts |= {"copies": self.copies}
+        return {**spread, "closer": self.closer, "quantile": QUANTILE, **{k: float(n) for k, n in counts.items()}}
 
     def line(self) -> str:
         """The summary for a console report."""

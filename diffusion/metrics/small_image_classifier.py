@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffusion.data.source import Source
-from diffusion.metrics.array_file import ArrayFile
+from diffusion.metrics.array_cache import ArrayCache
 from diffusion.runtime.paths import cache_folder
 
 HIDDEN = (128, 64)
@@ -83,7 +83,7 @@ def classifier(train: Source, cache: Path | None = None) -> Classifier:
     pixels, labels = train.read(index)
     images = hashlib.sha256(pixels.tobytes() + labels.astype(np.int32).tobytes()).hexdigest()
     key = {"images": images, "shape": list(pixels.shape), "recipe": [*HIDDEN, EPOCHS, SEED]}
-    stored = ArrayFile(cache or cache_folder("classifiers"), slug(train), key)
+    stored = ArrayCache(cache or cache_folder("classifiers"), slug(train), key)
     names = [f"{kind}_{i}" for kind in ("weights", "biases") for i in range(len(HIDDEN) + 1)]
     arrays = stored.cached(lambda: _trained(pixels, labels), *names, "labels")
     layers = [arrays[name] for name in names]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from diffusion.convert.inception_names import NETWORK
+from diffusion.convert.inception_weights import NETWORK
 from diffusion.metrics import rate_distortion
 from diffusion.published.cells import Experiment, Measure
 from diffusion.workdir.results import Result

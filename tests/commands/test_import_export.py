@@ -60,8 +60,8 @@ def assert_same(params, expected):
 
 
 def lines():
-    said = []
-    return said, said.append
+    printed = []
+    return printed, printed.append
 
 
 def script(name, *args):
@@ -102,21 +102,21 @@ def test_a_checkpoint_becomes_a_run_that_draws_samples(tmp_path):
 def test_a_run_goes_out_to_diffusers_and_comes_back_bit_by_bit(tmp_path):
     config = tiny(diffusion__schedule="const", diffusion__variance="fixed_small")
     path, ema, raw = checkpoint(tmp_path, config)
-    said, say = lines()
-    import_weights.import_run(path, "ddpm_tf", config, tmp_path / "run", 5, say)
+    printed, report = lines()
+    import_weights.import_run(path, "ddpm_tf", config, tmp_path / "run", 5, report)
     with pytest.raises(ValueError, match="holds a run already"):
-        import_weights.import_run(path, "ddpm_tf", config, tmp_path / "run", 5, say)
+        import_weights.import_run(path, "ddpm_tf", config, tmp_path / "run", 5, report)
 
-    export_weights.export_run(tmp_path / "run", tmp_path / "out", None, False, say)
-    assert any("num_inference_steps=10" in line for line in said)
-    import_weights.import_run(tmp_path / "out", "diffusers", config, tmp_path / "back", None, say)
+    export_weights.export_run(tmp_path / "run", tmp_path / "out", None, False, report)
+    assert any("num_inference_steps=10" in line for line in printed)
+    import_weights.import_run(tmp_path / "out", "diffusers", config, tmp_path / "back", None, report)
     run = read_run(tmp_path / "back")
     assert run.config == read_run(tmp_path / "run").config and run.shape == (8, 8, 1)
     _, params, step = experiment.load(tmp_path / "back", run)
     assert step == 0
     assert_same(params, ema)
 
-    export_weights.export_run(tmp_path / "run", tmp_path / "raw", 5, True, say)
+    export_weights.export_run(tmp_path / "run", tmp_path / "raw", 5, True, report)
     shapes = import_weights.shapes(run)
     weights = diffusers.read(tmp_path / "raw")
     assert_same(
@@ -124,7 +124,7 @@ def test_a_run_goes_out_to_diffusers_and_comes_back_bit_by_bit(tmp_path):
     )
 
 
-def test_a_config_that_does_not_fit_is_told_how_it_would_and_nothing_is_written(tmp_path):
+def test_a_config_that_does_not_fit_is_refused_with_the_remedy(tmp_path):
     path, _, _ = checkpoint(tmp_path, tiny(**SMALL))
     folder = tmp_path / "run"
 
@@ -156,7 +156,7 @@ def test_a_step_that_no_name_gives_is_asked_for(tmp_path, monkeypatch):
         import_weights.import_run(Path("x.pt"), "improved_diffusion", tiny(**SMALL), tmp_path / "run", 7, print)
 
 
-def test_what_a_pipeline_says_is_held_against_the_config(tmp_path):
+def test_a_pipeline_is_compared_with_the_config(tmp_path):
     config = tiny(diffusion__schedule="warmup10")
     shapes = import_weights.shapes(run_of(config))
     contents = diffusers.configs(flatten(config), shapes, (8, 8, 1), import_weights.beta(config))
@@ -170,8 +170,8 @@ def test_what_a_pipeline_says_is_held_against_the_config(tmp_path):
         return str(error.value)
 
     line = refusal(diffusion__variance="fixed_small", diffusion__T=20, sample__clip=False)
-    for key, ours, there in (("T", 20, 10), ("variance", "'fixed_small'", "'fixed_large'")):
-        assert f"diffusion.{key} is {ours} in the config and {there} in the file" in line
+    for key, ours, theirs in (("T", 20, 10), ("variance", "'fixed_small'", "'fixed_large'")):
+        assert f"diffusion.{key} is {ours} in the config and {theirs} in the file" in line
     assert "add --config.diffusion.T=10 --config.diffusion.variance=fixed_large --config.sample.clip=true" in line
     assert "lists its own betas, from 0.0001 to 0.9 in 10 steps" in refusal(diffusion__schedule="linear")
     assert "for images of 8x8, the config's 'folder:x' for 16x16" in refusal(data__name="folder:x", data__size=16)

@@ -70,8 +70,8 @@ def test_what_does_not_fit_is_listed_in_one_line_and_nothing_is_read(kind):
         name_mapping.read(rules, cut, shapes)
     assert "\n" not in str(error.value) and "unexpected" not in str(error.value)
 
-    with pytest.raises(ValueError, match=r"1 unexpected .stranger"):
-        name_mapping.read(rules, theirs | {"stranger": np.zeros(3, np.float32)}, shapes)
+    with pytest.raises(ValueError, match=r"1 unexpected .other"):
+        name_mapping.read(rules, theirs | {"other": np.zeros(3, np.float32)}, shapes)
     with pytest.raises(ValueError, match=r"1 of another shape .*\(7, 7\) instead of"):
         name_mapping.read(rules, theirs | {names[3]: np.zeros((7, 7), np.float32)}, shapes)
     with pytest.raises(ValueError, match=r"1 missing .*, 1 unexpected .*, 1 of another shape"):
@@ -161,7 +161,7 @@ def settings(unet, scheduler, height):
     return diffusers_config.settings(unet, scheduler) | {"net.attention": tuple(height >> n for n in attended)}
 
 
-def test_published_files_say_what_the_published_configs_say():
+def test_published_files_give_the_published_configs():
     from diffusion.config.config_values import flatten
     from diffusion.config.files import ROOT, load
 
@@ -171,6 +171,25 @@ def test_published_files_say_what_the_published_configs_say():
         found = settings(unet, SCHEDULER | {"variance_type": variance}, size)
         assert found == {key: config[key] for key in found}
         assert {"net.attention", "net.convention", "diffusion.variance", "diffusion.schedule"} <= found.keys()
+
+
+def test_values_mean_what_the_library_means_by_them():
+    """diffusers: schedulers/scheduling_ddpm.py, the docstring of DDPMScheduler."""
+    for key, name, theirs, value in (
+        ("prediction_type", "parameterization", "epsilon", "eps"),
+        ("prediction_type", "parameterization", "sample", "x_0"),
+        ("prediction_type", "parameterization", "v_prediction", "v"),
+        ("beta_schedule", "schedule", "scaled_linear", "quad"),
+        ("beta_schedule", "schedule", "squaredcos_cap_v2", "cosine"),
+        ("variance_type", "variance", "fixed_small_log", "fixed_small"),
+    ):
+        assert settings(CIFAR10, SCHEDULER | {key: theirs}, 32)[f"diffusion.{name}"] == value
+    cosine = settings(CIFAR10, SCHEDULER | {"beta_schedule": "squaredcos_cap_v2"}, 32)
+    assert not {"diffusion.beta_1", "diffusion.beta_T"} & cosine.keys()
+
+
+def test_the_number_of_heads_is_that_of_their_width():
+    assert settings(CIFAR10 | {"attention_head_dim": 64}, SCHEDULER, 32)["net.heads"] == 256 // 64
 
 
 def test_missing_keys_have_the_defaults_of_the_library():
@@ -247,7 +266,7 @@ def base(**changes):
         {"diffusion__schedule": "const", "diffusion__variance": "fixed_small", "net__class_conditional": True},
     ],
 )
-def test_what_is_written_for_a_config_says_that_config_when_read(changes):
+def test_a_config_written_and_read_is_that_config(changes):
     config = base(**changes)
     classes = 10 * config["net.class_conditional"]
     beta = np.linspace(0.1, 0.3, 1000)
@@ -340,7 +359,7 @@ def test_an_existing_folder_is_left_alone(tmp_path):
 
 
 def test_unequal_groups_and_heads_are_refused_before_anything_is_written(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="groups here and one number of them"):
+    with pytest.raises(ValueError, match="groups in our network and one number of groups"):
         folder(tmp_path)
     monkeypatch.setattr(diffusers, "groups", lambda width: 2)  # noqa: ARG005
     with pytest.raises(ValueError, match=r"4 heads at widths \[8, 24\] cannot be exported"):
@@ -354,6 +373,7 @@ def test_unequal_groups_and_heads_are_refused_before_anything_is_written(tmp_pat
     [
         ("unet/config.json", b"{", "config.json is damaged"),
         ("unet/config.json", b"[]", "holds no object"),
+        ("unet/config.json", b"[" * 200_000, "nested too deeply"),
         ("unet/config.json", b'{"block_out_channels": 3}', "of the wrong kind"),
         ("unet/config.json", b'{"block_out_channels": [], "down_block_types": [], "up_block_types": []}', "wrong kind"),
         ("unet/config.json", b"\xff\xfe", "config.json is damaged"),
@@ -386,7 +406,7 @@ def test_groups_other_than_ours_are_refused(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(diffusers, "groups", lambda width: 2)  # noqa: ARG005
         out, _, _ = folder(tmp_path)
-    with pytest.raises(ValueError, match="norms of 8 channels have 2 groups there and 4 in our network"):
+    with pytest.raises(ValueError, match="norms of 8 channels have 2 groups in the file and 4 in our network"):
         diffusers.read(out)
 
 
@@ -404,7 +424,7 @@ def test_bin_files_are_read_where_there_are_no_safetensors(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(("name", "learned", "classes"), [("options", True, 0), ("classes", False, 10)])
-def test_what_a_state_dict_tells(tmp_path, monkeypatch, name, learned, classes):
+def test_settings_of_a_state_dict(tmp_path, monkeypatch, name, learned, classes):
     params, theirs, _, shapes = case("improved_diffusion", name)
     monkeypatch.setattr(improved_diffusion.torch_file, "read", lambda path: theirs)  # noqa: ARG005
     weights = improved_diffusion.read(tmp_path / "ema_0.9999_500000.pt")

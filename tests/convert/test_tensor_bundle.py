@@ -326,12 +326,12 @@ def test_a_variable_too_few_or_too_many_is_listed(tmp_path, network):
     shapes, _, _, variables = network
     lost = "mid/attn_1/k/W"
     cut = {name: value for name, value in variables.items() if lost not in name}
-    weights = ddpm_tf.read(write_bundle(tmp_path / "c", cut | {"model/stranger/W": np.zeros(2, np.float32)}))
+    weights = ddpm_tf.read(write_bundle(tmp_path / "c", cut | {"model/other/W": np.zeros(2, np.float32)}))
     assert name_mapping.faults(name_mapping.rules(weights.naming, shapes, 1), weights.ema, shapes) == [
         f"1 missing ({lost})"
     ]
     found = name_mapping.faults(name_mapping.rules(weights.naming, shapes, 1), weights.raw, shapes)
-    assert found == [f"1 missing ({lost})", "1 unexpected (stranger/W)"]
+    assert found == [f"1 missing ({lost})", "1 unexpected (other/W)"]
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path, rng):

@@ -165,7 +165,7 @@ NAMES = (
 
 @WRITERS
 @pytest.mark.parametrize("text", NAMES)
-def test_names_that_are_no_tensors_are_refused_and_told(tmp_path, write, text):
+def test_names_that_are_no_tensors_are_refused(tmp_path, write, text):
     module, name = text.split(" ")
     hostile = Call(Name(module, name), (f"touch {tmp_path / 'made'}",))
     assert f"{module}.{name}" in refusal(write(tmp_path / "a.pt", {"x": NUMBERS, "y": hostile}))

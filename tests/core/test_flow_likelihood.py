@@ -13,9 +13,10 @@ from diffusion.core.process import ve, vp
 from diffusion.core.types import fold
 from diffusion.data.source import in_memory
 from diffusion.evaluation import flow, likelihood
-from diffusion.evaluation.evaluated_run import Subject, split
+from diffusion.evaluation.evaluated_run import Subject
 from diffusion.evaluation.flow import FLOW
 from diffusion.experiment import build
+from diffusion.metrics.split import split
 from diffusion.sampling.loop import image_keys
 from diffusion.workdir import results
 from tests.support.worlds import GAUSSIAN, MIXTURE, GaussianWorld

@@ -1,7 +1,7 @@
 """The bound over a data set and scores of sample sets.
 
-Right in a solved world, the same however they are cut up, taken up where they stopped, quoted with their protocol, and
-refused in one line where they cannot be had.
+They are exact for a known Gaussian, independent of batches and devices, resumed after an interruption, quoted with
+their protocol, and refused in one line where they cannot be measured.
 """
 
 import json
@@ -16,7 +16,7 @@ import pytest
 
 from diffusion.commands import evaluate
 from diffusion.config import default_config
-from diffusion.convert.inception_names import NETWORK
+from diffusion.convert.inception_weights import NETWORK
 from diffusion.core import elbo, gaussian, parameterization, schedules, variance
 from diffusion.core.denoiser import Diffusion
 from diffusion.core.process import vp
@@ -25,16 +25,15 @@ from diffusion.data.digits import digits
 from diffusion.data.source import Source, in_memory
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import protocol, sample_sets, scores, summary
-from diffusion.evaluation.bound import BOUND
-from diffusion.evaluation.evaluated_run import Chain, Subject, split
+from diffusion.evaluation.bound import BOUND, bound_columns
+from diffusion.evaluation.evaluated_run import Chain, Subject
 from diffusion.evaluation.likelihood import measure
 from diffusion.experiment import build, load
-from diffusion.metrics import feature_pass, frechet, image_means, image_set, rate_distortion, small_image_scores
-from diffusion.metrics.feature_pass import RealImages
+from diffusion.metrics import dataset_means, feature_statistics, frechet, image_set, rate_distortion, small_image_scores
 from diffusion.metrics.features import Extractor
 from diffusion.metrics.image_set import ImageSet
 from diffusion.metrics.inception_score import inception_score
-from diffusion.metrics.likelihood import bound_columns, of_bound
+from diffusion.metrics.split import split
 from diffusion.workdir import results
 from diffusion.workdir.results import Result
 from diffusion.workdir.run import Run
@@ -77,16 +76,17 @@ class Stop(Exception):
 def stop_after(n):
     """A progress that raises as soon as n images are done."""
 
-    def told(done):
+    def stop(done):
         if done >= n:
             raise Stop
 
-    return told
+    return stop
 
 
 def likelihood(bound, source, indices, batch_size, seed):
-    means = image_means.measure(lambda *batch: bound_columns(bound(*batch)), source, indices, batch_size, seed)
-    return of_bound(means, int(np.prod(source.shape)))
+    """Values and series of a bound over images."""
+    means = dataset_means.measure(lambda *batch: bound_columns(bound(*batch)), source, indices, batch_size, seed)
+    return BOUND.summary(means, int(np.prod(source.shape)))
 
 
 # --------------------------------------------------------------------------------------------------- the bound itself
@@ -121,39 +121,40 @@ def solved():
 
 
 def test_the_bound_of_a_solved_world_is_right(solved):
-    found, _, exact, prior, _, _ = solved
+    (values, series), _, exact, prior, _, _ = solved
     bits = elbo.bits_per_dim(1.0, 3)
-    assert abs(found.total - (exact.sum() + prior) * bits) < 4.5 * found.standard_error
-    assert (np.abs(found.terms - exact * bits) < 4.5 * found.terms_error).all()
-    assert abs(found.prior - prior * bits) < 4.5 * found.prior_error
-    # it is tight: nothing but the end of the chain is lost over the entropy
+    assert abs(values["bits_per_dim"] - (exact.sum() + prior) * bits) < 4.5 * values["standard_error"]
+    assert (np.abs(series["terms"] - exact * bits) < 4.5 * np.array(series["terms_standard_error"])).all()
+    assert abs(values["L_T"] - prior * bits) < 4.5 * values["L_T_standard_error"]
+    # the bound is tight: it exceeds the entropy by the end of the chain alone
     assert exact.sum() + prior == pytest.approx(GAUSSIAN.entropy(), abs=0.01)
 
 
 def test_means_and_standard_errors_are_those_of_the_images(solved):
-    found, direct, *_ = solved
+    (found, series), direct, *_ = solved
     bits = elbo.bits_per_dim(1.0, 3)
     columns = {
-        "total": np.float64(direct.prior) + np.float64(direct.terms).sum(axis=1),
-        "prior": np.float64(direct.prior),
-        "steps": np.float64(direct.terms)[:, 1:].sum(axis=1),
-        "decoder": np.float64(direct.terms)[:, 0],
+        "bits_per_dim": np.float64(direct.prior) + np.float64(direct.terms).sum(axis=1),
+        "L_T": np.float64(direct.prior),
+        "L_steps": np.float64(direct.terms)[:, 1:].sum(axis=1),
+        "L_0": np.float64(direct.terms)[:, 0],
     }
-    errors = {"total": found.standard_error, "prior": found.prior_error}
-    errors |= {"steps": found.steps_error, "decoder": found.decoder_error}
+    errors = {name: found.get(f"{name}_standard_error", found["standard_error"]) for name in columns}
     for name, values in columns.items():
-        assert getattr(found, name) == pytest.approx(values.mean() * bits, rel=1e-5, abs=1e-7), name
+        assert found[name] == pytest.approx(values.mean() * bits, rel=1e-5, abs=1e-7), name
         assert errors[name] == pytest.approx(values.std(ddof=1) / math.sqrt(N) * bits, rel=1e-4), name
     rmse = 127.5 * np.sqrt(np.float64(direct.x_0_mse).mean(axis=0))
-    np.testing.assert_allclose(found.x_0_rmse, rmse, rtol=1e-5)
-    assert standard_errors(np.float64(direct.terms), found.terms / bits).max() < 1e-3
+    np.testing.assert_allclose(series["x_0_rmse"], rmse, rtol=1e-5)
+    assert found["rmse"] == series["x_0_rmse"][0]
+    assert standard_errors(np.float64(direct.terms), np.array(series["terms"]) / bits).max() < 1e-3
 
 
 def test_parts_add_up(solved):
-    found = solved[0]
-    assert found.total == pytest.approx(found.prior + found.terms.sum(), rel=1e-12)
-    assert found.total == pytest.approx(found.prior + found.steps + found.decoder, rel=1e-12)
-    assert found.rate + found.distortion == pytest.approx(found.total, rel=1e-12)
+    v, series = solved[0]
+    total = v["bits_per_dim"]
+    assert total == pytest.approx(v["L_T"] + sum(series["terms"]), rel=1e-12)
+    assert total == pytest.approx(v["L_T"] + v["L_steps"] + v["L_0"], rel=1e-12)
+    assert v["rate"] + v["distortion"] == pytest.approx(total, rel=1e-12)
 
 
 @pytest.mark.parametrize("batch", [7, 64])
@@ -161,15 +162,15 @@ def test_the_batch_size_changes_nothing_and_padding_does_not_count(solved, batch
     *_, source, bound = solved
     some = np.arange(100, 150)
     a, b = likelihood(bound, source, some, 50, 5), likelihood(bound, source, some, batch, 5)
-    for name, value in a.report().items():
-        assert b.report()[name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
-    np.testing.assert_allclose(a.terms, b.terms, rtol=1e-5, atol=1e-6)
+    for name, value in a[0].items():
+        assert b[0][name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
+    np.testing.assert_allclose(a[1]["terms"], b[1]["terms"], rtol=1e-5, atol=1e-6)
 
 
 def test_one_image_has_no_standard_error(solved):
     *_, source, bound = solved
-    found = likelihood(bound, source, [3], 7, 5)
-    assert found.images == 1 and math.isfinite(found.total) and math.isnan(found.standard_error)
+    values, _ = likelihood(bound, source, [3], 7, 5)
+    assert values["images"] == 1 and math.isfinite(values["bits_per_dim"]) and math.isnan(values["standard_error"])
     with pytest.raises(ValueError, match="at least one image"):
         likelihood(bound, source, [], 7, 5)
 
@@ -192,19 +193,19 @@ def test_devices_and_batch_sizes_give_the_same_bound(subjects):
             np.testing.assert_allclose(other.series[name], values, rtol=1e-5)
 
 
-def test_an_interrupted_bound_goes_on_and_ends_in_the_same_bits(subject):
+def test_an_interrupted_bound_resumes_to_the_same_bits(subject):
     test = digits(False)
     how = dict(grid="10", batch_size=8)
     whole, path = measure(BOUND, subject, split("test", test, 37), **how)
     path.unlink()
     with pytest.raises(Stop):
         measure(BOUND, subject, split("test", test, 37), **how, progress=stop_after(16))
-    (kept,) = (subject.folder / "eval" / "parts").iterdir()
-    told = []
-    again, path = measure(BOUND, subject, split("test", test, 37), **how, progress=told.append)
-    assert told == [16, 24, 32, 37]
+    (part,) = (subject.folder / "eval" / "parts").iterdir()
+    counts = []
+    again, path = measure(BOUND, subject, split("test", test, 37), **how, progress=counts.append)
+    assert counts == [16, 24, 32, 37]
     assert (again.values, again.series) == (whole.values, whole.series)
-    assert results.read(path) == again and not kept.exists()
+    assert results.read(path) == again and not part.exists()
 
 
 def test_parts_of_another_protocol_are_not_used(subject):
@@ -214,29 +215,29 @@ def test_parts_of_another_protocol_are_not_used(subject):
         measure(BOUND, subject, split("test", test, 24), **usual, progress=stop_after(16))
     other = jax.tree.map(lambda x: x + 0.01, subject.params)
     for n, changed in [(24, {"seed": 1}), (25, {}), (24, {"grid": "4"})]:
-        told = []
-        measure(BOUND, subject, split("test", test, n), **{**usual, **changed}, progress=told.append)
-        assert told[0] == 0, changed
-    told = []
-    measure(BOUND, subject._replace(params=other), split("test", test, 24), **usual, progress=told.append)
-    assert told[0] == 0
-    told = []  # the batch size is no part of the key
-    measure(BOUND, subject, split("test", test, 24), grid="5", batch_size=5, progress=told.append)
-    assert told[0] == 16
+        counts = []
+        measure(BOUND, subject, split("test", test, n), **{**usual, **changed}, progress=counts.append)
+        assert counts[0] == 0, changed
+    counts = []
+    measure(BOUND, subject._replace(params=other), split("test", test, 24), **usual, progress=counts.append)
+    assert counts[0] == 0
+    counts = []  # the batch size is no part of the key
+    measure(BOUND, subject, split("test", test, 24), grid="5", batch_size=5, progress=counts.append)
+    assert counts[0] == 16
 
 
 def test_memory_of_a_bound_does_not_grow_with_the_images(subject):
     with pytest.raises(Stop):
         measure(BOUND, subject, split("test", digits(False), 200), grid="10", batch_size=8, progress=stop_after(160))
-    (kept,) = (subject.folder / "eval" / "parts").iterdir()
-    with np.load(kept) as file:
+    (part,) = (subject.folder / "eval" / "parts").iterdir()
+    with np.load(part) as file:
         assert sum(file[name].size for name in file.files) == 2 * (2 * 10 + 3) + 2
 
 
 # -------------------------------------------------------------------------------------------------- rate and distortion
 
 
-def test_rate_distortion_by_hand():
+def test_rate_and_distortion_of_ten_steps():
     """T = 10: row r = 1000 is t = 1, r = 100 is t = 10, at which only L_T was sent."""
     terms, rmse = [5.0, 4.0, 3.0, 2.0, 1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125], np.arange(10.0)
     rows = rate_distortion.table(0.01, terms, rmse)
@@ -398,7 +399,7 @@ def test_a_full_set_is_called_fid(subject, monkeypatch, tmp_path):
         ["fid"],
         toy([]),
         samples,
-        RealImages(digits(True), "train", 50),
+        split("train", digits(True), 50),
         **dict(seed=0, facts={}, parts=tmp_path, progress=quiet),
     )
     assert list(result.values) == ["fid"] and lines[0].startswith("FID ") and "biased" not in lines[0]
@@ -425,9 +426,9 @@ def test_scores_of_other_weights_have_other_names(prepare):
     assert all(m.path.exists() for m in published.values()), "a result of other weights replaced a published one"
 
 
-def test_an_interrupted_feature_pass_goes_on(prepare, monkeypatch):
+def test_an_interrupted_feature_pass_resumes(prepare, monkeypatch):
     make, calls = prepare
-    monkeypatch.setattr(feature_pass, "CHUNK", 16)
+    monkeypatch.setattr(feature_statistics, "CHUNK", 16)
     plan = make(metrics=("fid",), n=40, chain=Chain(grid="5"), reference_n=48)
     extract, seen = plan.extractor.extract, count()
 
@@ -496,6 +497,11 @@ def test_a_network_that_computes_in_float32_is_quoted_with_it(subject):
         assert protocol.of_run(subject._replace(experiment=experiment))["precision"].startswith(f"{expected}, ")
 
 
+def test_raw_weights_are_quoted_as_such(subject):
+    assert protocol.of_run(subject)["weights"] == "ema"
+    assert protocol.of_run(subject._replace(raw=True))["weights"] == "raw"
+
+
 def test_small_data_have_scores_of_their_own(prepare, monkeypatch):
     make, _ = prepare
     monkeypatch.setattr("diffusion.metrics.small_image_classifier.EPOCHS", 2)
@@ -537,7 +543,7 @@ def test_a_network_that_diverged_is_not_scored(prepare, subject):
         ({"metrics": ("fid",), "samples": "."}, "there are no PNG files"),
     ],
 )
-def test_what_cannot_be_had_is_said_before_anything_is_computed(prepare, tmp_path, monkeypatch, asked, line):
+def test_impossible_requests_are_refused_before_anything_is_computed(prepare, tmp_path, monkeypatch, asked, line):
     make, _ = prepare
     monkeypatch.setattr(Source, "read", None, raising=False)
     arrays = {"float": np.zeros((4, 8, 8, 1), np.float32), "large": np.zeros((4, 9, 9, 1), np.uint8)}
@@ -581,6 +587,16 @@ def test_the_final_evaluation_is_written_as_results(subject, tmp_path, monkeypat
         assert closing.values == result.values and closing.protocol == json.loads(json.dumps(result.protocol))
         assert set(lines) <= set(final.lines())
     assert final.report()["bits_per_dim"] == measured.values["bits_per_dim"] and final.report()["fd_digits"] > 0
+
+
+def test_broken_samples_are_counted_and_not_scored(subject):
+    c = config()
+    c.eval.final, c.sample.n, c.sample.grid = False, 3, "2"
+    params = jax.tree.map(lambda x: x * np.nan, subject.params)
+    broken = subject._replace(experiment=subject.experiment._replace(config=c), params=params)
+    final = summary.measure(broken, digits(True), digits(False))
+    assert (final.broken, final.scores, final.bound) == (3, (), None)
+    assert final.lines() == ["WARNING     3 of 3 samples hold numbers that are not finite"]
 
 
 def test_a_mean_of_one_image_is_given_without_an_error():

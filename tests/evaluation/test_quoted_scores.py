@@ -8,7 +8,7 @@ import pytest
 from diffusion.data.source import in_memory
 from diffusion.evaluation import guidance_effect, scores
 from diffusion.metrics import frechet, small_image_classifier
-from diffusion.metrics.feature_pass import Features
+from diffusion.metrics.feature_statistics import Features
 from diffusion.metrics.inception_score import inception_score
 from diffusion.metrics.kernel_distance import kid
 from diffusion.metrics.precision_recall import precision_recall

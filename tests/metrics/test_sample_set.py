@@ -11,7 +11,7 @@ from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import sample_sets
 from diffusion.evaluation.evaluated_run import Chain, Subject
 from diffusion.experiment import build
-from diffusion.metrics import image_set, samples
+from diffusion.metrics import image_set, sample_batches
 from diffusion.metrics.image_set import ImageSet
 from tests.evaluation.test_evaluate import Stop, config, stop_after
 from tests.support.networks import OneConvolution
@@ -42,16 +42,16 @@ def in_memory(pixels, size=3):
     return ImageSet(len(pixels), pixels.shape[1:], lambda: (pixels[i : i + size] for i in range(0, len(pixels), size)))
 
 
-def test_an_interrupted_set_goes_on_to_the_same_bytes(subject, tmp_path, monkeypatch):
+def test_an_interrupted_set_resumes_to_the_same_bytes(subject, tmp_path, monkeypatch):
     """37 images in batches of 8, in parts of 8: stopped after 16, it draws 21 more and no image again."""
     monkeypatch.setattr(image_set, "BLOCK", 64)
     whole = sample_sets.draw(subject._replace(folder=tmp_path / "whole"), CHAIN, 37, 8)
     with pytest.raises(Stop):
         sample_sets.draw(subject, CHAIN, 37, 8, stop_after(20))
     assert parts_of(subject) == ["images_0000000.npz", "images_0000008.npz", "images_0000016.npz"]
-    told = []
-    again = sample_sets.draw(subject, CHAIN, 37, 8, told.append)
-    assert told == [24, 32, 37]
+    counts = []
+    again = sample_sets.draw(subject, CHAIN, 37, 8, counts.append)
+    assert counts == [24, 32, 37]
     for name, one in (("a.npz", whole), ("b.npz", again)):
         image_set.write_archive(tmp_path / name, one)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
@@ -60,15 +60,15 @@ def test_an_interrupted_set_goes_on_to_the_same_bytes(subject, tmp_path, monkeyp
 
 def test_a_set_that_is_complete_is_not_drawn_again(subject, monkeypatch):
     first = sample_sets.draw(subject, CHAIN, 20, 8).pixels()
-    monkeypatch.setattr(samples, "batches", None)
+    monkeypatch.setattr(sample_batches, "batches", None)
     assert (sample_sets.draw(subject, CHAIN, 20, 8).pixels() == first).all()
     assert (sample_sets.draw(subject, CHAIN, 13, 4).pixels() == first[:13]).all()
 
 
-def test_a_larger_set_takes_up_a_smaller_one(subject):
-    first, told = sample_sets.draw(subject, CHAIN, 20, 8).pixels(), []
-    more = sample_sets.draw(subject, CHAIN, 30, 8, told.append)
-    assert told[0] == 20 and more.n == 30 and (more.pixels()[:20] == first).all()
+def test_a_larger_set_extends_a_smaller_one(subject):
+    first, counts = sample_sets.draw(subject, CHAIN, 20, 8).pixels(), []
+    more = sample_sets.draw(subject, CHAIN, 30, 8, counts.append)
+    assert counts[0] == 20 and more.n == 30 and (more.pixels()[:20] == first).all()
 
 
 def test_images_depend_on_seed_and_index_alone(subject, tmp_path):
@@ -99,8 +99,8 @@ def test_a_damaged_part_is_drawn_again(subject, monkeypatch):
     first = sample_sets.draw(subject, CHAIN, 24, 8).pixels()
     damaged = sample_sets.place(subject, CHAIN) / "images_0000008.npz"
     damaged.write_bytes(damaged.read_bytes()[:-50])
-    told = []
-    assert (sample_sets.draw(subject, CHAIN, 24, 8, told.append).pixels() == first).all() and told[0] == 8
+    counts = []
+    assert (sample_sets.draw(subject, CHAIN, 24, 8, counts.append).pixels() == first).all() and counts[0] == 8
 
 
 def test_images_that_are_not_finite_are_counted(subject):
@@ -110,8 +110,8 @@ def test_images_that_are_not_finite_are_counted(subject):
 
 
 def test_labels_go_round():
-    assert samples.labels(np.arange(8, 13), 10).tolist() == [8, 9, 0, 1, 2]
-    assert samples.labels(np.arange(3), 0).tolist() == [0, 0, 0]
+    assert sample_batches.labels(np.arange(8, 13), 10).tolist() == [8, 9, 0, 1, 2]
+    assert sample_batches.labels(np.arange(3), 0).tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (4, 6, 3)])

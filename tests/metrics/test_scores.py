@@ -215,7 +215,7 @@ def test_vectors_far_from_the_origin_keep_their_neighbours(rng):
 
 @in_blocks
 def test_two_distant_clusters_keep_theirs(rng):
-    """No common origin suits clusters 1e4 apart: products of float32 are wrong about distances of 1e-3."""
+    """No common origin suits clusters 1e4 apart: products in float32 would be wrong about distances of 1e-3."""
     real, fake = 1e-3 * rng.normal(size=(2, 60, 4)) + 1e4 * (np.arange(60) % 2)[:, None]
     expected = precision_recall_by_force(real, fake, 1)
     assert precision_recall.precision_recall(real, fake, 1) == expected

@@ -79,7 +79,7 @@ EVALUATION = (
     ),
     *mutants(
         "diffusion/evaluation/flow.py",
-        "tests/metrics/test_image_means.py",
+        "tests/metrics/test_dataset_means.py",
         (
             "(means.mean, means.error)",
             "(means.mean, means.square)",
@@ -212,7 +212,124 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/metrics/samples.py",
+        "diffusion/evaluation/bound.py",
+        "tests/evaluation/test_evaluate.py",
+        ('"rate": prior + terms[1:].sum()', '"rate": terms[1:].sum()', "test_parts_add_up", "the rate without L_T"),
+        (
+            '"rmse": x_0_rmse[0]',
+            '"rmse": x_0_rmse[-1]',
+            "test_means_and_standard_errors_are_those_of_the_images",
+            "the distortion at t = T",
+        ),
+    ),
+    *mutants(
+        "diffusion/evaluation/likelihood.py",
+        "tests/evaluation/test_evaluate.py",
+        (
+            '"split", "images", "seed")',
+            '"split", "images")',
+            "test_parts_of_another_protocol_are_not_used",
+            "partial means of another seed are resumed",
+        ),
+        (
+            '        "parameters": protocol.digest(subject.params),\n',
+            "",
+            "test_parts_of_another_protocol_are_not_used",
+            "partial means of other weights are resumed",
+        ),
+    ),
+    *mutants(
+        "diffusion/metrics/split.py",
+        "tests/core/test_flow_likelihood.py",
+        (
+            "n > source.size:",
+            "n > 2 * source.size:",
+            "test_more_images_than_there_are",
+            "more images than the split has",
+        ),
+    ),
+    *mutants(
+        "diffusion/evaluation/compute_budget.py",
+        "tests/evaluation/test_budget.py",
+        (
+            "self.flop / (self.forward * steps)",
+            "self.flop / self.forward",
+            "test_images_are_what_the_operations_pay_for",
+            "the budget of one step",
+        ),
+    ),
+    *mutants(
+        "diffusion/evaluation/sample_sets.py",
+        "tests/metrics/test_sample_set.py",
+        (
+            '        "parameters": protocol.digest(subject.params),\n',
+            "",
+            "test_sets_that_differ_in_anything_lie_apart",
+            "images of other weights are taken for stored ones",
+        ),
+        (
+            "truncate=chain.truncate)",
+            "truncate=False)",
+            "test_truncation_cuts_levels",
+            "--truncate is ignored",
+        ),
+        (
+            "n, batch, chain.seed, classes",
+            "n, batch, 0, classes",
+            "test_images_depend_on_seed_and_index_alone",
+            "the seed of samples is ignored",
+        ),
+    ),
+    *mutants(
+        "diffusion/evaluation/summary.py",
+        "tests/evaluation/test_evaluate.py",
+        (
+            "chain = Chain(seed=c.seed)",
+            "chain = Chain(seed=c.seed + 1)",
+            "test_the_final_evaluation_is_written_as_results",
+            "the final samples are of another seed",
+        ),
+        (
+            'bound = likelihood.compute(BOUND, subject, split("test", held_out, images), seed=c.seed)',
+            'bound = likelihood.compute(BOUND, subject, split("test", train, images), seed=c.seed)',
+            "test_the_final_evaluation_is_written_as_results",
+            "the final bound is that of training images",
+        ),
+        (
+            "if fits(train) and n > 1 and not broken:",
+            "if fits(train) and n > 1:",
+            "test_broken_samples_are_counted_and_not_scored",
+            "samples that are not finite are scored",
+        ),
+    ),
+    *mutants(
+        "diffusion/evaluation/protocol.py",
+        "tests/evaluation/test_evaluate.py",
+        (
+            '"weights": WEIGHTS[subject.raw]',
+            '"weights": WEIGHTS[0]',
+            "test_raw_weights_are_quoted_as_such",
+            "raw weights are quoted as averaged",
+        ),
+        (
+            "if name in STOCHASTIC else None",
+            "if True else None",
+            "test_scores_are_those_of_the_drawn_samples",
+            "eta of a sampler that does not read it",
+        ),
+    ),
+    *mutants(
+        "diffusion/evaluation/scores.py",
+        "tests/evaluation/test_evaluate.py",
+        (
+            "    if samples.broken:",
+            "    if False:",
+            "test_a_network_that_diverged_is_not_scored",
+            "samples that are not finite are scored",
+        ),
+    ),
+    *mutants(
+        "diffusion/metrics/sample_batches.py",
         "tests/metrics/test_sample_set.py",
         ("index % len(cycle)", "index // len(cycle) % len(cycle)", "test_labels_go_round", "labels in blocks"),
         (

@@ -141,8 +141,8 @@ METRICS = (
         ("> ERRORS) & (np", "> ERRORS) | (np", "test_both_limits_must_be_passed", "one limit is enough"),
     ),
     *mutants(
-        "diffusion/metrics/image_means.py",
-        "tests/metrics/test_image_means.py",
+        "diffusion/metrics/dataset_means.py",
+        "tests/metrics/test_dataset_means.py",
         (
             "np.sqrt(self.square / (n - 1) / n)",
             "np.sqrt(self.square / (n - 1))",
@@ -163,7 +163,7 @@ METRICS = (
         ),
     ),
     *mutants(
-        "diffusion/metrics/likelihood.py",
+        "diffusion/evaluation/bound.py",
         "tests/evaluation/test_evaluate.py",
         (
             "bound.terms[:, 1:].sum(axis=1)",
@@ -178,14 +178,14 @@ METRICS = (
             "errors in levels of images in [0, 1]",
         ),
         (
-            "steps=float(terms[1:].sum())",
-            "steps=float(terms.sum())",
+            '"L_steps": terms[1:].sum()',
+            '"L_steps": terms.sum()',
             "test_parts_add_up",
             "the sum of L_{t-1} with L_0",
         ),
         (
-            "standard_error=float(error[2])",
-            "standard_error=float(error[1])",
+            '"standard_error": error[2]',
+            '"standard_error": error[1]',
             "test_means_and_standard_errors_are_those_of_the_images",
             "the error of another column",
         ),
@@ -196,10 +196,10 @@ METRICS = (
         (
             "prior + np.append(np.cumsum(bits[:0:-1])[::-1], 0.0)",
             "prior + np.cumsum(bits[::-1])[::-1]",
-            "test_rate_distortion_by_hand",
+            "test_rate_and_distortion_of_ten_steps",
             "the rate of step t includes its own term",
         ),
-        ("prior + np.append(", "np.append(", "test_rate_distortion_by_hand", "the rate without L_T"),
+        ("prior + np.append(", "np.append(", "test_rate_and_distortion_of_ten_steps", "the rate without L_T"),
         (
             "round(r * T / 1000)) + 1: r",
             "round(r * T / 1000)): r",
@@ -230,8 +230,8 @@ METRICS = (
         ),
     ),
     *mutants(
-        "diffusion/metrics/image_set_parts.py",
-        "tests/metrics/test_image_set_parts.py",
+        "diffusion/metrics/sample_parts.py",
+        "tests/metrics/test_sample_parts.py",
         (
             "if pixels.shape != (part.stop - part.start, *shape):",
             "if False:",
@@ -247,7 +247,7 @@ METRICS = (
     ),
     *mutants(
         "diffusion/metrics/image_set.py",
-        "tests/metrics/test_image_set_parts.py",
+        "tests/metrics/test_sample_parts.py",
         (
             "        if done < self.n:\n",
             "        if False:\n",

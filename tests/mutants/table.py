@@ -1,6 +1,7 @@
 """The changes that must not go unnoticed: a factor dropped, an index shifted, two keys swapped."""
 
 from tests.mutants.bound import BOUND
+from tests.mutants.convert import CONVERT
 from tests.mutants.data import DATA
 from tests.mutants.denoiser import DENOISER
 from tests.mutants.editing import EDITING
@@ -29,4 +30,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *DATA,
     *METRICS,
     *EVALUATION,
+    *CONVERT,
 )

@@ -14,8 +14,7 @@ import pytest
 
 from diffusion.convert import inception as files
 from diffusion.convert.inception import load, read, save
-from diffusion.convert.inception_names import TORCH
-from diffusion.convert.inception_weights import fingerprint, from_torch, offered
+from diffusion.convert.inception_weights import TORCH, fingerprint, from_torch, offered
 from diffusion.data.download import DownloadError, Remote
 from diffusion.metrics.features import extractor, inception
 from diffusion.nets import inception as net
@@ -153,6 +152,36 @@ def test_preprocessing(rng):
 # Weights
 
 
+PORT = """
+Conv2d_1a_3x3 32 3 3, Conv2d_2a_3x3 32 3 3, Conv2d_2b_3x3 64 3 3, Conv2d_3b_1x1 80 1 1, Conv2d_4a_3x3 192 3 3
+Mixed_5b Mixed_5c Mixed_5d: branch1x1 64 1 1, branch5x5_1 48 1 1, branch5x5_2 64 5 5, branch3x3dbl_1 64 1 1,
+  branch3x3dbl_2 96 3 3, branch3x3dbl_3 96 3 3
+Mixed_6a: branch3x3 384 3 3, branch3x3dbl_1 64 1 1, branch3x3dbl_2 96 3 3, branch3x3dbl_3 96 3 3
+Mixed_6b Mixed_6c Mixed_6d Mixed_6e: branch1x1 192 1 1, branch7x7_1 N 1 1, branch7x7_2 N 1 7, branch7x7_3 192 7 1,
+  branch7x7dbl_1 N 1 1, branch7x7dbl_2 N 7 1, branch7x7dbl_3 N 1 7, branch7x7dbl_4 N 7 1, branch7x7dbl_5 192 1 7,
+  branch_pool 192 1 1
+Mixed_7a: branch3x3_1 192 1 1, branch3x3_2 320 3 3, branch7x7x3_1 192 1 1, branch7x7x3_2 192 1 7,
+  branch7x7x3_3 192 7 1, branch7x7x3_4 192 3 3
+Mixed_7b Mixed_7c: branch1x1 320 1 1, branch3x3_1 384 1 1, branch3x3_2a 384 1 3, branch3x3_2b 384 3 1,
+  branch3x3dbl_1 448 1 1, branch3x3dbl_2 384 3 3, branch3x3dbl_3a 384 1 3, branch3x3dbl_3b 384 3 1, branch_pool 192 1 1
+"""
+"""Outputs, height and width of the kernels in torchvision's inception_v3, whose names the port has; N: 128, 160, 160,
+192 in the four blocks. The blocks 5b, 5c and 5d also have branch_pool 32, 64 and 64."""
+
+
+def test_convolutions_of_the_port_are_those_of_its_definition():
+    expected = {f"Mixed_5{letter}.branch_pool": (n, 1, 1) for letter, n in zip("bcd", (32, 64, 64), strict=True)}
+    inner = {"Mixed_6b": 128, "Mixed_6c": 160, "Mixed_6d": 160, "Mixed_6e": 192}
+    for line in PORT.strip().replace("\n  ", " ").splitlines():
+        blocks, _, layers = line.rpartition(": ")
+        for block in blocks.split() or [""]:
+            for name, *numbers in (layer.split() for layer in layers.split(", ")):
+                shape = tuple(inner[block] if n == "N" else int(n) for n in numbers)
+                expected[f"{block}.{name}".removeprefix(".")] = shape
+    found = {theirs: shapes()[f"{ours}/w"] for ours, theirs in TORCH.items()}
+    assert {name: (shape[3], *shape[:2]) for name, shape in found.items()} == expected
+
+
 @functools.cache
 def port():
     """A state dict as the PyTorch port has it, with batch norms that change everything."""
@@ -205,17 +234,19 @@ def test_names_and_shapes_that_do_not_match_are_listed(tmp_path):
     wrong |= {"AuxLogits.fc.weight": np.ones(3), "fc.weight": torch["fc.weight"][:1000]}
     message = refusal(from_torch, wrong, path)
     assert str(path) in message
-    assert all(n in message for n in ("2 missing", "fc.bias", "Mixed_5b.branch1x1.bn.bias", "1 unknown (AuxLogits.fc"))
-    assert "1 of another shape or type (fc.weight [1000, 2048])" in message
+    assert all(
+        n in message for n in ("2 missing", "fc.bias", "Mixed_5b.branch1x1.bn.bias", "1 unexpected (AuxLogits.fc")
+    )
+    assert "1 of another shape (fc.weight of shape (1000, 2048) instead of (1008, 2048))" in message
     message = refusal(from_torch, {name: a for name, a in torch.items() if "Mixed_7c" not in name}, path)
-    assert "45 missing (Mixed_7c." in message and "and 41 more" in message
+    assert "45 missing (Mixed_7c." in message and "and 42 more" in message
     integer = torch | {"fc.bias": np.arange(1008)}
-    assert "fc.bias [1008]" in refusal(from_torch, integer, path)
-    for value in (np.nan, np.inf, -1.0):
+    assert "1 not of floating point (fc.bias)" in refusal(from_torch, integer, path)
+    for value, where in ((np.nan, "running_var"), (np.inf, "running_var"), (-1.0, "conv/")):
         broken = torch["Conv2d_1a_3x3.bn.running_var"].copy()
         broken[3] = value
-        if np.isfinite(value) or np.isnan(value):
-            assert "conv/" in refusal(from_torch, torch | {"Conv2d_1a_3x3.bn.running_var": broken}, path)
+        message = refusal(from_torch, torch | {"Conv2d_1a_3x3.bn.running_var": broken}, path)
+        assert "not finite (" in message and where in message
 
 
 def test_weights_come_from_every_kind_of_file(tmp_path):
@@ -223,7 +254,7 @@ def test_weights_come_from_every_kind_of_file(tmp_path):
     tensors = {"fc.bias": np.ones(1008, np.float32), "x": np.ones(3, np.float32)}
     for write in (write_legacy, write_zip):
         message = refusal(read, write(tmp_path / "a", tensors))
-        assert "471 missing" in message and "1 unknown (x)" in message
+        assert "471 missing" in message and "1 unexpected (x)" in message
     weights = random_weights(UP_TO_MIXED_7)
     save(tmp_path / "c", weights)
     np.savez(tmp_path / "d.npz", **weights)
@@ -254,7 +285,7 @@ def test_broken_files_are_refused_in_one_line(tmp_path):
     small = {name: weights[name] for name in ("conv/w", "conv/b")}
     for change, words in (
         ({}, "missing (conv_1"),
-        ({"conv/w": np.ones((3, 3, 3, 31))}, "conv/w [3, 3, 3, 31]"),
+        ({"conv/w": np.ones((3, 3, 3, 31))}, "conv/w of shape (3, 3, 3, 31)"),
         ({"conv/w": np.full((3, 3, 3, 32), "x")}, "conv/w"),
         ({"conv/w": np.ones((100, 100, 100))}, "conv/w is unknown or too large"),
         ({"other/w": np.ones(3)}, "other/w is unknown or too large"),
@@ -263,7 +294,7 @@ def test_broken_files_are_refused_in_one_line(tmp_path):
         np.savez(path, **small | change)
         assert words in refusal(read, path)
     np.savez(path, **weights | {"conv/b": np.full(32, np.nan)})
-    assert "not finite: conv/b" in refusal(read, path)
+    assert "1 not finite (conv/b)" in refusal(read, path)
     for data in (b"", b"x", b"PK\x03\x04", b"\x80\x02\x8a\x0a", b"\x0a\x02", bytes(40), b"\x1f\x8b" * 20):
         path.write_bytes(data)
         refusal(read, path)
@@ -289,7 +320,7 @@ def test_the_published_file_is_pinned():
     assert re.fullmatch("[0-9a-f]{64}", remote.sha256) and 95e6 < remote.size < 96e6
 
 
-def test_weights_are_fetched_once_and_kept(tmp_path, monkeypatch):
+def test_weights_are_fetched_once_and_stored(tmp_path, monkeypatch):
     weights = random_weights(UP_TO_MIXED_7)
     np.savez(tmp_path / "w.npz", **weights)
     remote = Remote("https://example.org/w.npz", 1, files._sha256(tmp_path / "w.npz"))
@@ -307,17 +338,17 @@ def test_weights_are_fetched_once_and_kept(tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     for _ in range(2):
         assert fingerprint(load(None, cache)) == fingerprint(weights)
-        assert calls == [remote] and [p.name for p in cache.iterdir()] == [files.KEPT]
-    (cache / files.KEPT).write_bytes(b"damaged")
-    (cache / "w.npz").write_bytes((tmp_path / "w.npz").read_bytes())  # put there by hand
+        assert calls == [remote] and [p.name for p in cache.iterdir()] == [files.CONVERTED]
+    (cache / files.CONVERTED).write_bytes(b"damaged")
+    (cache / "w.npz").write_bytes((tmp_path / "w.npz").read_bytes())  # put into the cache by the user
     assert fingerprint(load(None, cache)) == fingerprint(weights)
-    assert len(calls) == 1 and fingerprint(read(cache / files.KEPT)) == fingerprint(weights)
+    assert len(calls) == 1 and fingerprint(read(cache / files.CONVERTED)) == fingerprint(weights)
     own = tmp_path / "own.npz"
     np.savez(own, **weights | {"conv/b": weights["conv/b"] + 1})
     assert fingerprint(load(own, tmp_path / "other")) != fingerprint(weights)
-    assert not (tmp_path / "other").exists()  # what is not published is not kept
+    assert not (tmp_path / "other").exists()  # other weights are not stored
     load(tmp_path / "w.npz", tmp_path / "other")
-    assert (tmp_path / "other" / files.KEPT).exists()
+    assert (tmp_path / "other" / files.CONVERTED).exists()
 
 
 def test_only_the_published_weights_have_the_published_name(tmp_path, monkeypatch):
@@ -326,13 +357,13 @@ def test_only_the_published_weights_have_the_published_name(tmp_path, monkeypatc
     np.savez(path, **weights)
     other = f"inception-{fingerprint(weights)[:8]}"
     assert inception(path).name == files.network_name(weights, path, cache) == other
-    save(cache / files.KEPT, weights)  # somebody's own weights under our name
+    save(cache / files.CONVERTED, weights)  # other weights in the place of the published ones
     assert files.network_name(weights, None, cache) == other
     monkeypatch.setattr(files, "ORIGINS", {files._sha256(path)})
     load(path, cache)
     assert files.network_name(weights, path, cache) == files.NETWORK == "inception-2015-12-05"
     path.unlink()
-    assert files.network_name(weights, None, cache) == inception(cache / files.KEPT).name == files.NETWORK
+    assert files.network_name(weights, None, cache) == inception(cache / files.CONVERTED).name == files.NETWORK
 
 
 def test_one_line_says_what_to_fetch_and_where_to_put_it(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from diffusion.config import ablation, files
 from diffusion.config.config_values import config_hash, restore
 from diffusion.config.schema import PAPERS
 from diffusion.config.validation import validate
-from diffusion.convert.inception_names import NETWORK
+from diffusion.convert.inception_weights import NETWORK
 from diffusion.evaluation.protocol import QUANTISATION
 from diffusion.figures import style
 from diffusion.figures.training_milestones import band, milestones

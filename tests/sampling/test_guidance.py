@@ -29,7 +29,7 @@ from diffusion.experiment import build, guidance
 from diffusion.figures.arrays import figure_data
 from diffusion.figures.guidance import Curve
 from diffusion.figures.guidance import guidance as figure
-from diffusion.metrics import samples
+from diffusion.metrics import sample_batches
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.guidance import classifier_free, classifier_guided, label_guided
@@ -439,7 +439,7 @@ def test_labels_and_guidance_make_sets_of_their_own(subject):
         places.add(sample_sets.place(subject._replace(experiment=subject.experiment._replace(guide=make)), chain))
     assert len(places) == 6
     assert "label_3-5" in sample_sets.stem(subject, chain._replace(labels=(3, 5)))
-    assert samples.labels(np.arange(5), (3, 5)).tolist() == [3, 5, 3, 5, 3]
+    assert sample_batches.labels(np.arange(5), (3, 5)).tolist() == [3, 5, 3, 5, 3]
     run = read_run(subject.folder)
     assert sample_sets.guided(run) is run
     changed = sample_sets.guided(run, scale=2.0, first=0.1)

@@ -18,7 +18,7 @@ from diffusion.data.source import Source
 from diffusion.data.toy import to_points
 from diffusion.experiment.registry import SAMPLERS
 from diffusion.figures.arrays.run_sampler import RunSampler
-from diffusion.metrics import samples
+from diffusion.metrics import sample_batches
 from diffusion.sampling import loop
 from diffusion.training.state import Params
 
@@ -57,7 +57,7 @@ def chain_points(
 
     advance = jax.jit(advance)
     keys = loop.image_keys(run_sampler.seed, jnp.arange(n))
-    labels = jnp.asarray(samples.labels(np.arange(n), experiment.classes))
+    labels = jnp.asarray(sample_batches.labels(np.arange(n), experiment.classes))
     x_T = loop.prior_sample(keys, process, experiment.shape)
     carry, current, points = (x_T, chosen.init(x_T)), process.T, []
     for t in steps:

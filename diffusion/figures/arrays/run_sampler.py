@@ -18,8 +18,8 @@ from diffusion.data.transforms import to_pixels
 from diffusion.distributed import sharding
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import SAMPLERS
-from diffusion.metrics import samples
-from diffusion.metrics.image_means import padded
+from diffusion.metrics import sample_batches
+from diffusion.metrics.dataset_means import padded
 from diffusion.metrics.neighbours import nearest
 from diffusion.sampling import Sampler, ancestral, editing, loop
 from diffusion.training.state import Params
@@ -56,7 +56,9 @@ class RunSampler(NamedTuple):
         """[n, H, W, C]: the images that scripts/sample.py draws with this seed."""
         run, classes = self.experiment.sampler(grid=self.grid), self.experiment.classes
         batch = self.experiment.batch(min(self.batch_size, n))
-        return samples.draw(lambda keys, labels: run(self.params, keys, labels).x_0, n, batch, self.seed, classes)
+        return sample_batches.draw(
+            lambda keys, labels: run(self.params, keys, labels).x_0, n, batch, self.seed, classes
+        )
 
     def progressive(self, n: int, columns: int) -> tuple[Pixels, list[int]]:
         """[n, columns, H, W, C]: x_0_hat at evenly spaced steps from T on, and the sample; and these steps.
@@ -112,7 +114,7 @@ class RunSampler(NamedTuple):
         return loop.image_keys(self.seed, jnp.asarray(index))
 
     def _labels(self, index: np.ndarray) -> Labels:
-        return jnp.asarray(samples.labels(index, self.experiment.classes))
+        return jnp.asarray(sample_batches.labels(index, self.experiment.classes))
 
     def in_batches(self, draw: Callable[..., Any]) -> Callable[..., Any]:
         """A function of (rows, *scalars): draw(params, *rows, *scalars), compiled, in batches on all devices."""

@@ -1,4 +1,4 @@
-"""Arrays on disk: found again by their key, computed again when the file is damaged or of another key."""
+"""Arrays on disk: read by their key, computed again when the file is damaged or of another key."""
 
 import json
 import warnings
@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from diffusion.metrics.array_file import ArrayFile
+from diffusion.metrics.array_cache import ArrayCache
 from diffusion.runtime import paths
 
 KEY = {"data": "cifar10", "split": "train", "protocol": {"resize": "tf1", "images": 50_000}, "weights": "ab12"}
@@ -29,7 +29,7 @@ def compute(rng):
 
 
 def cached(key, folder, compute):
-    return ArrayFile(folder, "moments", key).cached(compute, "mean")
+    return ArrayCache(folder, "moments", key).cached(compute, "mean")
 
 
 def assert_same(found, arrays):
@@ -48,7 +48,7 @@ def test_arrays_are_computed_once_per_key(tmp_path, compute):
     assert compute.calls == 4 and len(list((tmp_path / "new").iterdir())) == 4
 
 
-def test_damaged_files_are_computed_again_and_never_believed(tmp_path, compute, rng):
+def test_damaged_files_are_computed_again_and_never_used(tmp_path, compute, rng):
     cached(KEY, tmp_path, compute)
     (file,) = tmp_path.iterdir()
     whole = file.read_bytes()
@@ -74,13 +74,15 @@ def test_damaged_files_are_computed_again_and_never_believed(tmp_path, compute, 
     assert again > len(cuts) + 100
 
 
-def test_a_file_of_another_key_or_without_a_name_is_not_believed(tmp_path, compute):
-    other = ArrayFile(tmp_path, "moments", {**KEY, "split": "test"})
+def test_a_file_of_another_key_or_without_a_name_is_not_used(tmp_path, compute):
+    other = ArrayCache(tmp_path, "moments", {**KEY, "split": "test"})
     other.write({"mean": np.zeros(3)})
-    other.path.rename(ArrayFile(tmp_path, "moments", KEY).path)
+    other.path.rename(ArrayCache(tmp_path, "moments", KEY).path)
     assert_same(cached(KEY, tmp_path, compute), compute.arrays)
-    ArrayFile(tmp_path, "moments", KEY).write({"covariance": np.zeros(3)})
-    assert ArrayFile(tmp_path, "moments", KEY).read("covariance") and not ArrayFile(tmp_path, "moments", KEY).read("n")
+    ArrayCache(tmp_path, "moments", KEY).write({"covariance": np.zeros(3)})
+    assert ArrayCache(tmp_path, "moments", KEY).read("covariance") and not ArrayCache(tmp_path, "moments", KEY).read(
+        "n"
+    )
     assert_same(cached(KEY, tmp_path, compute), compute.arrays)
     assert compute.calls == 2
 
@@ -111,11 +113,11 @@ def test_nothing_half_done_is_left(tmp_path, compute, monkeypatch):
 def test_keys_are_plain_json(tmp_path):
     for value in (float("nan"), np.float32(1), {1, 2}, tmp_path):
         with pytest.raises(ValueError, match="must be plain JSON"):
-            ArrayFile(tmp_path, "moments", {**KEY, "more": value})
+            ArrayCache(tmp_path, "moments", {**KEY, "more": value})
 
 
 def test_partial_results_are_written_from_time_to_time(tmp_path):
-    eager, lazy = ArrayFile(tmp_path, "a", {}), ArrayFile(tmp_path, "b", {})
+    eager, lazy = ArrayCache(tmp_path, "a", {}), ArrayCache(tmp_path, "b", {})
     eager.write({"x": np.zeros(1)}, every=1e-9)
     lazy.write({"x": np.zeros(1)}, every=1e9)
     assert eager.path.exists() and not lazy.path.exists()

@@ -10,7 +10,7 @@ import numpy as np
 from diffusion.core.types import Array, Image, Keys, Labels
 from diffusion.data.source import Source
 from diffusion.data.transforms import to_image
-from diffusion.metrics.array_file import SECONDS, ArrayFile
+from diffusion.metrics.array_cache import SECONDS, ArrayCache
 from diffusion.sampling.loop import image_keys
 
 Columns = Callable[[Keys, Image, Labels], Array]
@@ -67,7 +67,7 @@ def measure(
     indices: Sequence[int] | np.ndarray,
     batch_size: int,
     seed: int,
-    partial: ArrayFile | None = None,
+    partial: ArrayCache | None = None,
     progress: Callable[[int], object] = lambda done: None,  # noqa: ARG005
 ) -> Means:
     """Means of `columns` over the images at `indices`, without augmentation.

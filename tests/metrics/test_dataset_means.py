@@ -1,4 +1,4 @@
-"""Mean and standard error of numbers that each image has, whatever the batches, and where they are used."""
+"""Mean and standard error of numbers that each image has, for any batch size, and their use in results."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +7,9 @@ import pytest
 from diffusion.core.elbo import bits_per_dim
 from diffusion.data.source import in_memory
 from diffusion.evaluation.flow import FLOW
-from diffusion.metrics import image_means
-from diffusion.metrics.array_file import ArrayFile
-from diffusion.metrics.image_means import Means
+from diffusion.metrics import dataset_means
+from diffusion.metrics.array_cache import ArrayCache
+from diffusion.metrics.dataset_means import Means
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def expected(source):
 
 @pytest.mark.parametrize("batch", [1, 8, 23, 64])
 def test_means_and_errors_are_numpys(source, batch):
-    means = image_means.measure(columns, source, np.arange(23), batch, 0)
+    means = dataset_means.measure(columns, source, np.arange(23), batch, 0)
     mean, error = expected(source)
     assert means.images == 23
     np.testing.assert_allclose(means.mean, mean, rtol=1e-6)
@@ -38,28 +38,28 @@ def test_means_and_errors_are_numpys(source, batch):
 
 
 def test_partial_means_are_continued_and_others_are_not(source, tmp_path):
-    whole = image_means.measure(columns, source, np.arange(23), 8, 0)
+    whole = dataset_means.measure(columns, source, np.arange(23), 8, 0)
 
     def stop(done):
         if done == 16:
             raise KeyboardInterrupt
 
-    file, seen = ArrayFile(tmp_path, "x", {}), []
+    file, seen = ArrayCache(tmp_path, "x", {}), []
     with pytest.raises(KeyboardInterrupt):
-        image_means.measure(columns, source, np.arange(23), 8, 0, file, stop)
-    resumed = image_means.measure(columns, source, np.arange(23), 8, 0, ArrayFile(tmp_path, "x", {}), seen.append)
+        dataset_means.measure(columns, source, np.arange(23), 8, 0, file, stop)
+    resumed = dataset_means.measure(columns, source, np.arange(23), 8, 0, ArrayCache(tmp_path, "x", {}), seen.append)
     assert seen == [16, 23]
     np.testing.assert_array_equal([resumed.mean, resumed.error], [whole.mean, whole.error])
     file.write({"values": np.zeros(5)})  # the partial result of an earlier version
-    image_means.measure(columns, source, np.arange(23), 8, 0, ArrayFile(tmp_path, "x", {}), seen.append)
+    dataset_means.measure(columns, source, np.arange(23), 8, 0, ArrayCache(tmp_path, "x", {}), seen.append)
     assert seen[2:] == [0, 8, 16, 23]
 
 
 def test_one_image_has_no_error_and_none_are_refused(source):
-    means = image_means.measure(columns, source, [3], 4, 0)
+    means = dataset_means.measure(columns, source, [3], 4, 0)
     assert np.isnan(means.error).all() and np.isfinite(means.mean).all()
     with pytest.raises(ValueError, match="at least one image"):
-        image_means.measure(columns, source, [], 4, 0)
+        dataset_means.measure(columns, source, [], 4, 0)
 
 
 def test_the_flow_quotes_the_error_of_the_mean():

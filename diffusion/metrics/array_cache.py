@@ -30,7 +30,7 @@ def digest(key: Mapping[str, Any]) -> str:
         raise ValueError(f"the key of an array file must be plain JSON: {error}") from error
 
 
-class ArrayFile:
+class ArrayCache:
     """One .npz file of the arrays that belong to a key.
 
     The key holds everything that the numbers depend on, and nothing that they do not depend on (batch size, devices).

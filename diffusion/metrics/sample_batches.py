@@ -9,7 +9,7 @@ import numpy as np
 
 from diffusion.core.types import Array, Image, Keys, Labels, Pixels
 from diffusion.data.transforms import to_pixels
-from diffusion.metrics.image_means import padded
+from diffusion.metrics.dataset_means import padded
 from diffusion.sampling.loop import image_keys
 
 Sample = Callable[[Keys, Labels], Image]

@@ -1,5 +1,6 @@
 """One pass of a feature extractor over a set of images, for all metrics that need its features."""
 
+import functools
 import hashlib
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffusion.data.source import Source
-from diffusion.metrics.array_file import ArrayFile
+from diffusion.metrics.array_cache import ArrayCache
 from diffusion.metrics.features import Extractor
 from diffusion.metrics.frechet import Moments, Stream
 from diffusion.metrics.image_set import ImageSet, at_once
 from diffusion.metrics.progress_bar import Counting
+from diffusion.metrics.split import Split
 from diffusion.runtime.paths import cache_folder
 
 CHUNK = 1000
@@ -35,19 +37,6 @@ class Features(NamedTuple):
     """Layer -> mean and covariance, in float64."""
     vectors: dict[str, np.ndarray]
     """Layer -> all vectors, float32 [n, D]."""
-
-
-class RealImages(NamedTuple):
-    """The first n images of a split of a data set."""
-
-    source: Source
-    split: str
-    n: int
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What a result reports of them."""
-        return {"data": self.source.name, "split": self.split, "images": self.n}
 
 
 def one_pass(
@@ -86,15 +75,15 @@ def one_pass(
     return Features({layer: stream.moments() for layer, stream in streams.items()}, arrays)
 
 
-def _chunk(extractor: Extractor, layers: list[str], pixels: np.ndarray, folder: Path) -> ArrayFile:
+def _chunk(extractor: Extractor, layers: list[str], pixels: np.ndarray, folder: Path) -> ArrayCache:
     """The file of a chunk's features."""
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
     key = {"network": extractor.name, "weights": extractor.weights, "layers": layers, "pixels": digest}
-    return ArrayFile(folder, "features", {**key, "shape": list(pixels.shape)})
+    return ArrayCache(folder, "features", {**key, "shape": list(pixels.shape)})
 
 
 def of_real(
-    extractor: Extractor, real: RealImages, resize: str, layers: Layers, folder: Path, progress: Counting
+    extractor: Extractor, real: Split, resize: str, layers: Layers, folder: Path, progress: Counting
 ) -> Features:
     """Features of real images, from the user's cache, or else in one pass whose results are stored there.
 
@@ -102,32 +91,29 @@ def of_real(
     """
     key = {**real.facts, "pixels": fingerprint(real.source), "resize": resize, "network": extractor.name}
     key |= {"weights": extractor.weights}
-    passes: list[Features] = []
 
+    @functools.cache
     def features() -> Features:
-        if not passes:
-            with progress("reference", real.n) as count:
-                passes.append(one_pass(extractor, _images(real), layers, folder, count))
-        return passes[0]
+        with progress("reference", real.n) as count:
+            return one_pass(extractor, _images(real), layers, folder, count)
 
-    def stored(kind: str, layer: str) -> ArrayFile:
-        return ArrayFile(cache_folder("reference"), kind, {**key, "layer": layer, "kind": kind})
+    def cached(kind: str, layer: str, *names: str) -> dict[str, np.ndarray]:
+        """The stored arrays of one kind and layer."""
 
-    def moments(layer: str) -> Moments:
-        def compute() -> dict[str, np.ndarray]:
-            return {name: np.asarray(value) for name, value in features().moments[layer]._asdict().items()}
+        def compute() -> dict[str, Any]:
+            return features().moments[layer]._asdict() if names else {kind: features().vectors[layer]}
 
-        arrays = stored("moments", layer).cached(compute, *Moments._fields)
-        return Moments(arrays["mean"], arrays["covariance"], int(arrays["n"]))
+        file = ArrayCache(cache_folder("reference"), kind, {**key, "layer": layer, "kind": kind})
+        return file.cached(compute, *(names or (kind,)))
 
-    def vectors(layer: str) -> np.ndarray:
-        compute = lambda: {"vectors": features().vectors[layer]}  # noqa: E731
-        return stored("vectors", layer).cached(compute, "vectors")["vectors"]
-
-    return Features({name: moments(name) for name in layers.moments}, {name: vectors(name) for name in layers.vectors})
+    arrays = {layer: cached("moments", layer, *Moments._fields) for layer in layers.moments}
+    return Features(
+        {layer: Moments(a["mean"], a["covariance"], int(a["n"])) for layer, a in arrays.items()},
+        {layer: cached("vectors", layer)["vectors"] for layer in layers.vectors},
+    )
 
 
-def _images(real: RealImages) -> ImageSet:
+def _images(real: Split) -> ImageSet:
     size = at_once(real.source.shape)
 
     def blocks() -> Iterator[np.ndarray]:

@@ -72,51 +72,32 @@ def draw(
 ) -> ImageSet:
     """The first n images of the set in a folder: those that are stored, and after them batches(first), stored too.
 
-    `batches` gives (uint8 pixels, bool which are finite) of images first, first + 1, ... n - 1. `progress` is called
-    with the number of images that exist. Raises ValueError where another process draws into the folder.
+    `batches` gives (uint8 pixels, bool which are finite) of images first, first + 1, ... n - 1. A part is written when
+    it has a block's size or is SECONDS old, and the rest when the batches end or raise. `progress` is called with the
+    number of images that exist. Raises ValueError where another process draws into the folder.
     """
     with exclusive(folder / "lock", str(folder), "wait until it ends, then run this again", remove=True):
-        parts = find(folder, shape)
+        parts, last_write = find(folder, shape), time.monotonic()
         done = parts[-1].stop if parts else 0
+        held: list[tuple[np.ndarray, np.ndarray]] = []
         progress(min(done, n))
-        if done < n:
-            parts = extend(folder, parts, batches(done), shape, progress)
+
+        def write() -> None:
+            if held:
+                pixels, finite = (np.concatenate(column) for column in zip(*held, strict=True))
+                path = folder / f"images_{done - len(pixels):07d}.npz"
+                write_npz(path, {"pixels": pixels, "finite": finite})
+                parts.append(Part(path, done - len(pixels), done, finite))
+                held.clear()
+
+        try:
+            for batch in batches(done) if done < n else ():
+                held.append(batch)
+                done += len(batch[0])
+                progress(done)
+                if sum(len(pixels) for pixels, _ in held) >= at_once(shape) or time.monotonic() - last_write > SECONDS:
+                    write()
+                    last_write = time.monotonic()
+        finally:
+            write()
     return image_set(parts, shape, n)
-
-
-def extend(
-    folder: Path,
-    parts: Sequence[Part],
-    batches: Iterable[tuple[np.ndarray, np.ndarray]],
-    shape: tuple[int, int, int],
-    progress: Callable[[int], object],
-) -> list[Part]:
-    """Parts, and after them those of further batches (pixels, finite).
-
-    A part is written when it has a block's size or is SECONDS old, and the rest when the batches end or raise.
-    `progress` is called with the number of images of the set.
-    """
-    parts, start_time = list(parts), time.monotonic()
-    held: list[tuple[np.ndarray, np.ndarray]] = []
-    done = parts[-1].stop if parts else 0
-
-    def write() -> None:
-        if held:
-            pixels, finite = (np.concatenate(column) for column in zip(*held, strict=True))
-            start = parts[-1].stop if parts else 0
-            path = folder / f"images_{start:07d}.npz"
-            write_npz(path, {"pixels": pixels, "finite": finite})
-            parts.append(Part(path, start, start + len(pixels), finite))
-            held.clear()
-
-    try:
-        for batch in batches:
-            held.append(batch)
-            done += len(batch[0])
-            progress(done)
-            if sum(len(pixels) for pixels, _ in held) >= at_once(shape) or time.monotonic() - start_time > SECONDS:
-                write()
-                start_time = time.monotonic()
-    finally:
-        write()
-    return parts

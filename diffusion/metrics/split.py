@@ -1,0 +1,25 @@
+"""The first images of a split of a data set: what likelihoods are measured on and samples are compared with."""
+
+from typing import Any, NamedTuple
+
+from diffusion.data.source import Source
+
+
+class Split(NamedTuple):
+    """The first n images of a split of a data set."""
+
+    name: str
+    source: Source
+    n: int
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a result reports of them."""
+        return {"data": self.source.name, "split": self.name, "images": self.n}
+
+
+def split(name: str, source: Source, n: int | None = None) -> Split:
+    """The first n images of a split, by default all. Raises ValueError where it has fewer."""
+    if n is not None and n > source.size:
+        raise ValueError(f"--n={n}: the {name} split of {source.name} has {source.size} images; give at most that many")
+    return Split(name, source, source.size if n is None else n)
