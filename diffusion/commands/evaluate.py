@@ -15,7 +15,7 @@ from diffusion.evaluation.bound import BOUND
 from diffusion.evaluation.evaluated_run import Chain, Subject
 from diffusion.evaluation.flow import FLOW
 from diffusion.evaluation.protocol import FULL
-from diffusion.evaluation.scores import INCEPTION, check_names, in_inception, in_small, network
+from diffusion.evaluation.scores import INCEPTION, check_names, network, score_small_images, score_with_inception
 from diffusion.experiment import build, load
 from diffusion.metrics import image_set, small_image_scores
 from diffusion.metrics.features import Extractor
@@ -140,12 +140,12 @@ def _scores(plan: Plan, progress: Counting) -> Iterator[Measured]:
         source = plan.sources[name]
         real = split(name, source, request.reference_n or None)
         parts, seed = subject.folder / results.FOLDER / "parts", request.chain.seed
-        scored = in_inception(
+        scored = score_with_inception(
             plan.names, plan.extractor, samples, real, seed=seed, facts=facts, parts=parts, progress=progress
         )
         for result, lines in scored:
             yield written(result, lines, *[f"of{real.n}"] * (real.n < source.size))
-    for result, lines in in_small(plan.names, samples, plan.sources[TRAIN], plan.sources[TEST], facts):
+    for result, lines in score_small_images(plan.names, samples, plan.sources[TRAIN], plan.sources[TEST], facts):
         yield written(result, lines)
 
 

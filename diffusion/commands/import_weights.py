@@ -38,15 +38,15 @@ UNORDERED = frozenset({"net.attention"})
 
 
 def data(config: ConfigDict, weights: ForeignWeights) -> Run:
-    """The run that the weights would be of: its images have the shape of the config's data set, else of the file.
+    """The run that the weights would make: its images have the shape of the config's data set, else of the file.
 
-    Raises ValueError where neither tells, or they contradict each other.
+    Raises ValueError where neither gives it, or they contradict each other.
     """
     fixed = SHAPES.get(config.data.name)
     size = fixed[:2] if fixed else (config.data.size,) * 2 if config.data.size else weights.size
     if not size:
         raise ValueError(
-            f"neither the file nor {config.data.name!r} tells how large the images are: add --config.data.size=..."
+            f"neither the file nor {config.data.name!r} gives the size of the images: add --config.data.size=..."
         )
     if weights.size not in (None, size):
         raise ValueError(
@@ -71,8 +71,7 @@ def shapes(run: Run) -> dict[str, tuple[int, ...]]:
 def faults(run: Run, weights: ForeignWeights) -> list[str]:
     """Why weights do not belong to a run, a phrase each: first the settings in the file, then names and shapes."""
     flat = flatten(run.config)
-    different = {key: value for key, value in weights.config(run.shape[0]).items() if not _same(key, flat[key], value)}
-    if different:
+    if different := _different(run, weights):
         return [f"{key} is {flat[key]!r} in the config and {value!r} in the file" for key, value in different.items()]
     betas = beta(run.config)
     if weights.beta is not None and not (
@@ -92,14 +91,9 @@ def remedy(run: Run, weights: ForeignWeights) -> str:
     fitting = [name for name, config in _configs() if _fits(config, weights)]
     if fitting:
         return f"what fits: --config={' or --config='.join(fitting)}"
-    flat = flatten(run.config)
-    wrong = {key: v for key, v in weights.config(run.shape[0]).items() if not _same(key, flat[key], v)}
-    flags = " ".join(f"--config.{key}={_text(value)}" for key, value in wrong.items())
-    return (
-        f"add {flags}"
-        if flags
-        else "no config file in configs/ fits; set the net.* keys to what the file was made with"
-    )
+    if different := _different(run, weights):
+        return f"add {' '.join(f'--config.{key}={_text(value)}' for key, value in different.items())}"
+    return "no config file in configs/ fits; set the net.* keys to what the file was made with"
 
 
 def import_run(
@@ -187,8 +181,13 @@ def _sets(weights: ForeignWeights) -> str:
     return "those of the file" if weights.raw is not weights.ema else "both the file's one set"
 
 
-def _same(key: str, a: Any, b: Any) -> bool:
-    return set(a) == set(b) if key in UNORDERED else a == b
+def _different(run: Run, weights: ForeignWeights) -> dict[str, Any]:
+    """The settings in the file that are not those of the config."""
+    flat, given = flatten(run.config), weights.config(run.shape[0])
+    same = {
+        key: set(flat[key]) == set(value) if key in UNORDERED else flat[key] == value for key, value in given.items()
+    }
+    return {key: value for key, value in given.items() if not same[key]}
 
 
 def _text(value: Any) -> str:

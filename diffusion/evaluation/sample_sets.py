@@ -86,7 +86,7 @@ def stem(subject: Subject, chain: Chain) -> str:
     return "_".join([*words, *["truncated"] * chain.truncate, *["raw"] * subject.raw])
 
 
-def place(subject: Subject, chain: Chain) -> Path:
+def parts_folder(subject: Subject, chain: Chain) -> Path:
     """The folder of a set's parts, named by everything that its images depend on, which their number is not."""
     experiment = subject.experiment
     drawn = protocol.of_samples(experiment, chain)
@@ -122,7 +122,7 @@ def draw(
     ValueError where another process draws the same set, and, when the images are read, where a part is not what it was.
     """
     drawn = partial(batches, subject, chain, n, batch_size)
-    return sample_parts.draw(place(subject, chain), subject.experiment.shape, n, drawn, progress)
+    return sample_parts.draw(parts_folder(subject, chain), subject.experiment.shape, n, drawn, progress)
 
 
 def batches(

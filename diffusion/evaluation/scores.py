@@ -52,7 +52,7 @@ class Metric(NamedTuple):
     """A metric in Inception's features."""
 
     layer: str
-    whole: bool
+    vectors: bool
     """Whether it compares vectors with vectors; else mean and covariance are enough."""
     compares: bool
     """Whether it needs real images."""
@@ -104,14 +104,19 @@ def _precision_recall(m: Compared) -> Score:
 
 INCEPTION = {
     "inception_score": Metric(
-        "logits_unbiased", whole=True, compares=False, measure=_inception_score, quantity="score", least=SPLITS
+        "logits_unbiased", vectors=True, compares=False, measure=_inception_score, quantity="score", least=SPLITS
     ),
-    "fid": Metric("2048", whole=False, compares=True, measure=_frechet, quantity="fd"),
-    "fd_768": Metric("768", whole=False, compares=True, measure=_frechet, quantity="fd_768"),
-    "fd_1280": Metric("1280", whole=False, compares=True, measure=_frechet, quantity="fd_1280"),
-    "kid": Metric("2048", whole=True, compares=True, measure=_kid, quantity="kd"),
+    "fid": Metric("2048", vectors=False, compares=True, measure=_frechet, quantity="fd"),
+    "fd_768": Metric("768", vectors=False, compares=True, measure=_frechet, quantity="fd_768"),
+    "fd_1280": Metric("1280", vectors=False, compares=True, measure=_frechet, quantity="fd_1280"),
+    "kid": Metric("2048", vectors=True, compares=True, measure=_kid, quantity="kd"),
     "precision_recall": Metric(
-        "2048", whole=True, compares=True, measure=_precision_recall, quantity="precision_recall", least=NEIGHBOURS + 1
+        "2048",
+        vectors=True,
+        compares=True,
+        measure=_precision_recall,
+        quantity="precision_recall",
+        least=NEIGHBOURS + 1,
     ),
 }
 """In the order in which they are measured: what needs the logits first, which are then dropped."""
@@ -144,7 +149,7 @@ def network(names: Sequence[str], weights: Path | None) -> Extractor | None:
     return features.inception(weights, batch_size=BATCH.get(jax.default_backend(), 64), layers=layers)
 
 
-def in_inception(
+def score_with_inception(
     names: Sequence[str],
     extractor: Extractor,
     samples: ImageSet,
@@ -160,7 +165,7 @@ def in_inception(
     Host memory: n D float32 of either set for KID and precision and recall, else one chunk and D^2. Features are stored
     in the folder `parts` until a pass is done.
     """
-    refuse_broken(samples)
+    check_finite(samples)
     chosen = {name: metric for name, metric in INCEPTION.items() if name in names}
     reference = _layers([metric for metric in chosen.values() if metric.compares])
     of_reference = of_real(extractor, real, RESIZE, reference, parts, progress)
@@ -177,11 +182,11 @@ def in_inception(
             of_samples.vectors.pop(metric.layer)
 
 
-def in_small(
+def score_small_images(
     names: Sequence[str], samples: ImageSet, train: Source, held_out: Source, facts: Mapping[str, Any]
 ) -> Iterator[tuple[Result, list[str]]]:
     """The results of the metrics for small data among `names`, with their lines."""
-    refuse_broken(samples)
+    check_finite(samples)
     chosen = [name for name in SMALL if name in names]
     material = Material(samples.pixels() if chosen else np.zeros(0), train, held_out)
     for name in chosen:
@@ -190,7 +195,7 @@ def in_small(
         yield Result(score.name, score.values, score.series, stamp), score.lines
 
 
-def refuse_broken(samples: ImageSet) -> None:
+def check_finite(samples: ImageSet) -> None:
     """Raises ValueError where samples are not finite."""
     if samples.broken:
         raise ValueError(
@@ -200,5 +205,5 @@ def refuse_broken(samples: ImageSet) -> None:
 
 
 def _layers(metrics: Sequence[Metric]) -> Layers:
-    moments, vectors = ({m.layer for m in metrics if m.whole == whole} for whole in (False, True))
+    moments, vectors = ({m.layer for m in metrics if m.vectors == needed} for needed in (False, True))
     return Layers(moments, vectors)

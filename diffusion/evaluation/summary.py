@@ -79,7 +79,7 @@ def measure(subject: Subject, train: Source, held_out: Source, budget: Budget = 
     if fits(train) and n > 1 and not broken:
         samples = ImageSet(n, experiment.shape, lambda: iter([pixels]))
         facts = sample_sets.facts(subject, chain)
-        scored = list(scores.in_small(SCORES, samples, train, held_out, facts))
+        scored = list(scores.score_small_images(SCORES, samples, train, held_out, facts))
     return Summary(
         samples=pixels,
         broken=broken,

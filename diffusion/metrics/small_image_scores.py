@@ -16,7 +16,7 @@ SIDE = 32
 SEARCHED = 2**29
 """Upper limit of the bytes of training pixels that neighbours are searched in."""
 
-SURE = 0.9
+CLEAR = 0.9
 """Probability above which a class counts as clear."""
 
 
@@ -93,12 +93,12 @@ def classes(m: Material) -> Score:
     model = classifier(m.train)
     real = m.held_out.read(np.arange(min(m.held_out.size, MOST)))[0]
     counts = np.bincount(model.classes(m.samples), minlength=m.train.classes).tolist()
-    sure, sure_real = (float((model.probabilities(x).max(axis=1) > SURE).mean()) for x in (m.samples, real))
+    sure, sure_real = (float((model.probabilities(x).max(axis=1) > CLEAR).mean()) for x in (m.samples, real))
     accuracy, present = model.accuracy(m.held_out), sum(count > 0 for count in counts)
     lines = [
         f"classes     {' '.join(map(str, counts))}  ({present} of {len(counts)} occur; the classifier is right on "
         f"{accuracy:.1%} of held-out real images)",
-        f"clear       {sure:.0%} of samples are assigned with probability above {SURE} ({sure_real:.0%} of held-out "
+        f"clear       {sure:.0%} of samples are assigned with probability above {CLEAR} ({sure_real:.0%} of held-out "
         "real images are)",
     ]
     values = {"present": float(present), "accuracy": accuracy, "confident": sure, "confident_real": sure_real}

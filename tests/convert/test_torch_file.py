@@ -313,8 +313,8 @@ HOSTILE = {
     "tuples shared 40 deep": {"x": NUMBERS, "y": Raw(b"](" + SHARED + b"}h(K\x01se")},
     "a storage key of shared tuples": {"x": Raw(b"](" + SHARED + b"e"), "y": stored(Raw(b"h("))},
     "a memo index of millions": {"y": Raw(b"K\x01r\x00\x00\x00\x04")},
-    "calls on one long list": {"x": NUMBERS, "y": Raw(b"](" + CALLED + b"h\x03h\x02R" * 200_000 + b"e")},
-    "persistent ids of one long tuple": {"x": NUMBERS, "y": Raw(b"](" + LONG_ID + b"h\x01Q" * 300_000 + b"e")},
+    "calls on one long list": {"x": NUMBERS, "y": Raw(b"](" + CALLED + b"h\x03h\x02R" * 1_000 + b"e")},
+    "persistent ids of one long tuple": {"x": NUMBERS, "y": Raw(b"](" + LONG_ID + b"h\x01Q" * 1_000 + b"e")},
     "a name of megabytes in many dictionaries": {
         "x": Raw(b"](" + LONG + b"e"), "y": {i: {Raw(b"h\x00"): NUMBERS} for i in range(200)}},
     "too many instructions": {"x": NUMBERS, "y": Raw(b"](" + b"K\x01" * 1_500_000 + b"e")},

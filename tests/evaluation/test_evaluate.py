@@ -395,7 +395,7 @@ def test_a_full_set_is_called_fid(subject, monkeypatch, tmp_path):
         monkeypatch.setattr(module, "FULL", 12)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     samples = sample_sets.draw(subject, Chain(grid="2"), 12, 8)
-    ((result, lines),) = scores.in_inception(
+    ((result, lines),) = scores.score_with_inception(
         ["fid"],
         toy([]),
         samples,
@@ -582,7 +582,7 @@ def test_the_final_evaluation_is_written_as_results(subject, tmp_path, monkeypat
     assert closing.values == pytest.approx(measured.values, rel=1e-6) and closing.protocol == measured.protocol
     samples = sample_sets.draw(subject, Chain(), 4, 8)
     facts = sample_sets.facts(subject, Chain())
-    for result, lines in scores.in_small(summary.SCORES, samples, digits(True), digits(False), facts):
+    for result, lines in scores.score_small_images(summary.SCORES, samples, digits(True), digits(False), facts):
         closing = written[f"{result.name}_train_7_n4.json"]
         assert closing.values == result.values and closing.protocol == json.loads(json.dumps(result.protocol))
         assert set(lines) <= set(final.lines())

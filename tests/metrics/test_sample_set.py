@@ -34,7 +34,7 @@ def subject(made, tmp_path):
 
 
 def parts_of(subject):
-    return sorted(path.name for path in sample_sets.place(subject, CHAIN).glob("*"))
+    return sorted(path.name for path in sample_sets.parts_folder(subject, CHAIN).glob("*"))
 
 
 def in_memory(pixels, size=3):
@@ -84,8 +84,8 @@ def test_sets_that_differ_in_anything_lie_apart(subject):
     other = jax.tree.map(lambda x: x * 1.01, subject.params)
     chains = [CHAIN, Chain(grid="5"), Chain("ddim", "4"), Chain("ddim", "4", 0.5)]
     chains += [CHAIN._replace(seed=1), CHAIN._replace(truncate=True)]
-    places = {sample_sets.place(subject, chain) for chain in chains}
-    assert len(places | {sample_sets.place(subject._replace(params=other), CHAIN)}) == len(chains) + 1
+    places = {sample_sets.parts_folder(subject, chain) for chain in chains}
+    assert len(places | {sample_sets.parts_folder(subject._replace(params=other), CHAIN)}) == len(chains) + 1
 
 
 def test_truncation_cuts_levels(subject):
@@ -97,7 +97,7 @@ def test_truncation_cuts_levels(subject):
 def test_a_damaged_part_is_drawn_again(subject, monkeypatch):
     monkeypatch.setattr(image_set, "BLOCK", 64)
     first = sample_sets.draw(subject, CHAIN, 24, 8).pixels()
-    damaged = sample_sets.place(subject, CHAIN) / "images_0000008.npz"
+    damaged = sample_sets.parts_folder(subject, CHAIN) / "images_0000008.npz"
     damaged.write_bytes(damaged.read_bytes()[:-50])
     counts = []
     assert (sample_sets.draw(subject, CHAIN, 24, 8, counts.append).pixels() == first).all() and counts[0] == 8

@@ -433,10 +433,13 @@ def test_a_classifier_guides_a_run_that_it_fits(judge, subject, key):
 def test_labels_and_guidance_make_sets_of_their_own(subject):
     chain = Chain(grid="4")
     places = {
-        sample_sets.place(subject, one) for one in (chain, chain._replace(labels=(3,)), chain._replace(labels=(3, 5)))
+        sample_sets.parts_folder(subject, one)
+        for one in (chain, chain._replace(labels=(3,)), chain._replace(labels=(3, 5)))
     }
     for make in (guidance.by_labels(10, 1.0), guidance.by_labels(10, 2.0), guidance.by_labels(10, 1.0, (2, 9))):
-        places.add(sample_sets.place(subject._replace(experiment=subject.experiment._replace(guide=make)), chain))
+        places.add(
+            sample_sets.parts_folder(subject._replace(experiment=subject.experiment._replace(guide=make)), chain)
+        )
     assert len(places) == 6
     assert "label_3-5" in sample_sets.stem(subject, chain._replace(labels=(3, 5)))
     assert sample_batches.labels(np.arange(5), (3, 5)).tolist() == [3, 5, 3, 5, 3]
