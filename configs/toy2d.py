@@ -36,7 +36,7 @@ def get_config():
 
     config.train.steps = 2500
     config.train.batch_size = 512
-    config.train.steps_per_dispatch = 100
+    config.train.steps_per_dispatch = 50
     config.train.sample_every = 1250
     config.train.eval_every = 1250
     config.train.checkpoint_every = 1250

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from diffusion.commands import memory_advice, previews
+from diffusion.commands import export_weights, memory_advice, previews
 from diffusion.config.validation import doubts, remarks, validate
+from diffusion.convert import name_mapping
 from diffusion.data.source import Source
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation.compute_budget import Budget
@@ -21,6 +22,7 @@ from diffusion.evaluation.evaluated_run import Subject
 from diffusion.evaluation.summary import Summary, measure, write
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
+from diffusion.nets.unet import UNet
 from diffusion.published.recipes import deviations
 from diffusion.runtime import report_text
 from diffusion.runtime.signals import Stop
@@ -149,7 +151,20 @@ def describe(
         *(f"not paper's {line}" for line in deviations(c)),
         *(f"WARNING     {line}" for line in doubts(c)),
         *(f"remark      {line}" for line in remarks(c)),
+        *(f"remark      {line}" for line in not_exportable(experiment, state.params)),
     ]
+
+
+def not_exportable(experiment: Experiment, params: Params) -> list[str]:
+    """The line that says why scripts/export_weights.py will refuse a U-Net's run; none if it will not."""
+    if type(experiment.net) is not UNet:
+        return []
+    shapes = {name: leaf.shape for name, leaf in name_mapping.flatten(params).items()}
+    try:
+        export_weights.contents(experiment.config, shapes, experiment.shape)
+    except ValueError as error:
+        return [f"this run cannot be exported to diffusers: {error}"]
+    return []
 
 
 def forward_flops(experiment: Experiment, params: Params | None = None) -> float:

@@ -138,7 +138,7 @@ def _widths(shapes: Shapes, heads: int) -> dict[str, Any]:
     if len(numbers) > 1:
         raise ValueError(
             f"config.net.channels: norms of {min(norms)} to {max(norms)} channels have {min(numbers)} to {max(numbers)}"
-            " groups in our network and one number of groups in a UNet2DModel: it cannot be exported"
+            " groups, and in a UNet2DModel they have one number of groups: it cannot be exported; a multiple of 64 can"
         )
     attended = {shape[-1] for name, shape in shapes.items() if name.endswith(".q.kernel")}
     if heads > 1 and len(attended) > 1:

@@ -6,14 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
-from diffusion.commands import export_weights, import_weights
+from diffusion.commands import export_weights, import_weights, train
 from diffusion.config.config_values import default_config, flatten
 from diffusion.config.files import load
 from diffusion.convert import diffusers, improved_diffusion, name_mapping
 from diffusion.convert.foreign_weights import ForeignWeights
+from diffusion.experiment import build
 from diffusion.experiment import load as experiment
 from diffusion.workdir.run import read_run, write_config
 from tests.convert.test_tensor_bundle import write_bundle
@@ -230,3 +232,19 @@ def test_scripts_explain_mistakes_in_one_line(tmp_path):
         done = script(name, *flags)
         assert done.returncode == 2 and line in done.stderr and done.stderr.count("\n") == 1, done.stderr
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("channels", "schedule", "line"),
+    [(8, "linear", "multiple of 64"), (64, "linear", ""), (64, "rectified", "variance preserving")],
+)
+def test_a_run_that_cannot_be_exported_is_told_at_its_start(channels, schedule, line):
+    """Norms of 8 and 16 channels have 4 and 8 groups."""
+    kinds = {
+        "diffusion__schedule": schedule,
+        "diffusion__parameterization": "velocity" if line.startswith("v") else "eps",
+    }
+    ours = build.experiment(tiny(net__channels=channels, **kinds), (8, 8, 1), 0)
+    params = jax.eval_shape(ours.init, jax.random.key(0))
+    told = train.not_exportable(ours, params)
+    assert [line in one and "cannot be exported to diffusers" in one for one in told] == [True] * bool(line)

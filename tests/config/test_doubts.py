@@ -31,6 +31,29 @@ def test_an_average_that_keeps_untrained_weights_is_doubted():
     assert doubts(config) == []
 
 
+def test_a_warm_up_longer_than_the_run_is_doubted():
+    config = default_config()
+    config.optim.ema_decay, config.train.steps, config.optim.warmup_steps = 0.9, 100, 100
+    assert doubts(config) == []
+    config.optim.warmup_steps = 101
+    (line,) = doubts(config)
+    assert "after 100 steps a warm-up of 101" in line
+
+
+def test_dispatches_that_the_periods_cut_to_pieces_are_doubted():
+    """64 steps in a call with log_every = 100: one call of 64 and 36 of one step each."""
+    config = default_config()
+    config.train.steps_per_dispatch, config.train.log_every = 64, 100
+    assert len(doubts(config)) == 1 and "64 does not divide" in doubts(config)[0]
+    config.train.steps_per_dispatch = 50
+    assert doubts(config) == []
+    for key in ("sample_every", "eval_every", "checkpoint_every", "keep_every"):
+        config.train[key] = 75
+        assert len(doubts(config)) == 1
+        config.train[key] = 0
+    assert doubts(config) == []
+
+
 def test_importance_sampling_without_the_bound_is_doubted():
     config = default_config()
     config.objective.timesteps = "loss_second_moment"
