@@ -157,6 +157,9 @@ KEYS: dict[str, Key] = {
     "optim.skip_spike": Key(0.0, from_zero(), "Skip updates whose gradient norm exceeds this times its mean; 0: none."),
     "optim.ema_decay": Key(0.99, from_zero(1.0), "Decay of the average of the weights that samples are drawn from."),
     "optim.ema_warmup": Key(False, flag(), "Start with a smaller decay that rises to ema_decay; for short runs."),
+    "optim.power_ema": Key(
+        False, flag(), "Also keep power-function averages, of which scripts/ema.py makes any width."
+    ),
     # ----------------------------------------------------------------------------------------------------------- train
     "train.steps": Key(1000, whole(1), "Optimiser steps in all; a run resumes if it is raised.", RESULT),
     "train.batch_size": Key(128, whole(1, MILLION), "Images per step, over all devices."),
@@ -236,6 +239,7 @@ def keys_of(*roles: Role) -> frozenset[str]:
 
 ADDED = frozenset(
     {"data.crop", "diffusion.rho", "diffusion.sigma_data", "objective.P_mean", "objective.P_std", "net.time"}
+    | {"optim.power_ema"}
 )
 """Keys that run folders of version 0.1 lack; at their default they do not count in the hash of a config."""
 RESUMABLE = keys_of(RESULT, CONDUCT, DATA, MACHINE)

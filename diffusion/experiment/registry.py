@@ -41,7 +41,7 @@ from diffusion.sampling import (
 )
 from diffusion.sampling.loop import Sampler
 from diffusion.sampling.predictor_corrector import by_noise
-from diffusion.training import optimizer
+from diffusion.training import optimizer, power_ema
 
 
 def layers(config: ConfigDict, platform: str, train: bool) -> AbstractContextManager[None]:
@@ -207,7 +207,8 @@ def clips(config: ConfigDict) -> bool:
 def adam(c: ConfigDict) -> optimizer.Optimizer:
     """The optimiser of a config.optim."""
     rest = dict(warmup_steps=c.warmup_steps, clip=c.clip, beta_1=c.beta_1, beta_2=c.beta_2, eps=c.eps)
-    return optimizer.adam(c.lr, **rest, weight_decay=c.weight_decay)
+    update = optimizer.adam(c.lr, **rest, weight_decay=c.weight_decay)
+    return power_ema.averaged(update) if c.power_ema else update
 
 
 SHARDINGS: dict[str, tuple[sharding.Rule, ...]] = {"replicated": sharding.REPLICATED, "fsdp": sharding.FSDP}

@@ -75,6 +75,50 @@ EDM = (
         ("log_sigma]) / 4", "log_sigma])", "test_preconditioning", "c_noise without its factor 1 / 4"),
     ),
     *mutants(
+        "diffusion/training/power_ema.py",
+        "tests/training/test_power_ema.py",
+        (
+            "(1.0 - 1.0 / count) ** (gamma + 1.0)",
+            "(1.0 - 1.0 / count) ** gamma",
+            "test_the_averages_are_their_definition_and_skipped_updates_do_not_count",
+            "a profile of another power",
+        ),
+        (
+            "choose(fit, (count, averages), (state.count, state.averages))",
+            "choose(True, (count, averages), (state.count, state.averages))",
+            "test_the_averages_are_their_definition_and_skipped_updates_do_not_count",
+            "skipped updates enter the average",
+        ),
+        (
+            "[1, 7, 16 - width**-2, 12 - width**-2]",
+            "[1, 7, 16 - width**-2, 12]",
+            "test_the_width_is_the_standard_deviation_of_the_profile",
+            "another width",
+        ),
+        (
+            "(low / high) ** later / high",
+            "(low / high) ** later",
+            "test_inner_products_are_integrals",
+            "a factor 1 / T",
+        ),
+        (
+            "inner_product(*a, float(count), gamma_of(width))",
+            "inner_product(*a, float(counts[0]), gamma_of(width))",
+            "test_other_widths_are_reconstructed",
+            "the average ends at the first checkpoint",
+        ),
+    ),
+    *mutants(
+        "diffusion/commands/ema.py",
+        "tests/commands/test_ema.py",
+        (
+            "if each <= int(last.step)]",
+            "if each < int(last.step)]",
+            "test_a_kept_width_comes_out_and_any_other_is_between",
+            "the newest checkpoint left out",
+        ),
+    ),
+    *mutants(
         "diffusion/sampling/edm.py",
         "tests/sampling/test_edm.py",
         ("process.signal[s] * h / 2", "process.signal[s] * h", "test_it_is_algorithm_2", "the second slope in full"),

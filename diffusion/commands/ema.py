@@ -1,0 +1,55 @@
+"""A run made of an average that another run did not keep: any width, from its power-function averages."""
+
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from diffusion.experiment import build
+from diffusion.runtime import report_text
+from diffusion.runtime.files import write_json
+from diffusion.training import power_ema
+from diffusion.training.state import TrainState
+from diffusion.workdir import manifest
+from diffusion.workdir.checkpoint import Checkpoints
+from diffusion.workdir.run import read_run, write_config
+from diffusion.workdir.run_checkpoints import RunCheckpoints
+
+
+def reconstruct(folder: Path, out: Path, width: float, step: int | None, report: Callable[[str], None]) -> None:
+    """Makes a run's folder whose averaged weights have this width, at a step of the run, by default its newest.
+
+    All complete checkpoints up to that step are used. Raises ValueError where the run keeps no power-function averages,
+    has no such step, the width is none, or `out` holds a run; nothing is written then.
+    """
+    run = read_run(folder)
+    experiment = build.experiment(run.config, run.shape, run.classes)
+    power_ema.gamma_of(width)
+    if manifest.newest(out):
+        raise ValueError(f"{out} holds a run already: give another --out")
+    with closing(RunCheckpoints(folder)) as streams:
+
+        def load(chosen: int | None) -> tuple[TrainState, power_ema.Averaged]:
+            state, _ = streams.load(lambda: experiment.fresh().like, chosen, report)
+            return state, power_ema.find(state.opt_state)
+
+        last, averaged = load(step)
+        steps = [each for each in streams.steps() if each <= int(last.step)]
+        counts = [int(load(each)[1].count) for each in steps]
+        weights = power_ema.reconstruction(counts, int(averaged.count), width)
+        total: Any = jax.tree.map(lambda p: np.zeros(p.shape), last.ema)
+        for row, each in zip(weights, steps, strict=True):
+            for weight, average in zip(row, load(each)[1].averages, strict=True):
+                total = jax.tree.map(lambda t, p, w=weight: t + w * np.asarray(p, np.float64), total, average)
+    ema = jax.tree.map(lambda t, p: jax.device_put(t.astype(np.float32), p.sharding), total, last.ema)
+    number = int(last.step)
+    write_json(out / "reconstructed.json", {"from": str(folder), "width": width, "step": number, "checkpoints": steps})
+    claim = partial(write_config, out, run, report_text.describe_devices(list(experiment.mesh.devices.flat)))
+    with closing(Checkpoints(out / manifest.ROLLING, about=run.content, claim=claim)) as checkpoints:
+        checkpoints.require(number, last._replace(ema=ema))
+    report(f"average     width {width:g} at step {number}, from {len(steps)} checkpoints with two averages each")
+    report(f"folder      {out}")

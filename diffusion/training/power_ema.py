@@ -1,0 +1,100 @@
+"""Power-function averages of the parameters, and averages of any other width made of them after training.
+
+    average(T) = (gamma + 1) / T^(gamma + 1)  integral_0^T  t^gamma params(t) dt,     T updates, params(t) between two
+
+A larger gamma forgets sooner. The width is the standard deviation of the profile's t over T. Karras et al. 2024 (EDM2),
+section 3 and appendix C.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from diffusion.core.types import Array
+from diffusion.training import ema
+from diffusion.training.health import choose
+from diffusion.training.optimizer import Optimizer
+from diffusion.training.state import Params
+
+WIDTHS = (0.05, 0.10)
+"""Widths of the two averages that a run keeps, as published."""
+
+
+class Averaged(NamedTuple):
+    """The state of an optimiser that also keeps averages of the parameters."""
+
+    inner: Any
+    count: Array
+    """Updates made; skipped ones do not count."""
+    averages: tuple[Params, ...]
+    """One for each of WIDTHS, float32."""
+
+
+def gamma_of(width: float) -> float:
+    """The gamma > 0 whose profile has this width, sqrt(gamma + 1) / ((gamma + 2) sqrt(gamma + 3)).
+
+    Raises ValueError for a width that no such gamma has, outside 0..1/sqrt(12).
+    """
+    if not 0 < width < 12**-0.5:
+        raise ValueError(f"width {width:g} is not above 0 and below {12**-0.5:.4f}, that of the plain mean")
+    # (gamma + 2)^2 (gamma + 3) = (gamma + 1) / width^2
+    return float(np.roots([1, 7, 16 - width**-2, 12 - width**-2]).real.max())
+
+
+def decay(count: Array, gamma: float) -> Array:
+    """(1 - 1 / count)^(gamma + 1): the decay of update number `count` >= 1, 0 at the first. EDM2 eq. 2."""
+    return (1.0 - 1.0 / count) ** (gamma + 1.0)
+
+
+def averaged(optimizer: Optimizer) -> Optimizer:
+    """The same updates, with averages of WIDTHS in the state."""
+    gammas = [gamma_of(width) for width in WIDTHS]
+
+    def init(params: Params) -> Averaged:
+        copies = tuple(jax.tree.map(lambda p: jnp.array(p, jnp.float32), params) for _ in gammas)
+        return Averaged(optimizer.init(params), jnp.int32(0), copies)
+
+    def update(
+        updates: Any, state: Averaged, params: Params, *, fit: Array | bool = True, **rest: Any
+    ) -> tuple[Any, Averaged]:
+        direction, inner = optimizer.update(updates, state.inner, params, fit=fit, **rest)
+        count, new = state.count + 1, optax.apply_updates(params, direction)
+        rates = [decay(count.astype(jnp.float32), gamma) for gamma in gammas]
+        averages = tuple(ema.update(old, new, rate) for old, rate in zip(state.averages, rates, strict=True))
+        return direction, Averaged(inner, *choose(fit, (count, averages), (state.count, state.averages)))
+
+    return Optimizer(init, update)  # pyright: ignore[reportArgumentType]
+
+
+def find(opt_state: Any) -> Averaged:
+    """The averages in an optimiser's state. Raises ValueError where it keeps none."""
+    if not isinstance(opt_state, Averaged):
+        raise ValueError("the run keeps no power-function averages; train it with config.optim.power_ema = true")
+    return opt_state
+
+
+def inner_product(T_a: float, gamma_a: float, T_b: float, gamma_b: float) -> float:
+    """The integral over t of the product of two profiles. EDM2 appendix C.
+
+    (gamma_a + 1) (gamma_b + 1) / (gamma_a + gamma_b + 1)  min(T)^gamma' / max(T)^(gamma' + 1),  gamma' that of max(T).
+    """
+    (low, _), (high, later) = sorted([(T_a, gamma_a), (T_b, gamma_b)])
+    return (gamma_a + 1) * (gamma_b + 1) / (gamma_a + gamma_b + 1) * (low / high) ** later / high
+
+
+def reconstruction(counts: Sequence[int], count: int, width: float) -> np.ndarray:
+    """weights[checkpoint, average]: the sum of stored averages that is nearest to the average of `width` at `count`.
+
+    Least squares between the profiles, in float64; `counts` are the updates made at each checkpoint, ascending.
+    Published checkpoints are every 8th of the run or closer. EDM2 section 3.2.
+    """
+    stored = [(float(T), gamma_of(kept)) for T in counts for kept in WIDTHS]
+    matrix = np.array([[inner_product(*a, *b) for b in stored] for a in stored])
+    wanted = np.array([inner_product(*a, float(count), gamma_of(width)) for a in stored])
+    scale = np.diag(matrix) ** -0.5
+    solved = scale * np.linalg.lstsq(matrix * np.outer(scale, scale), scale * wanted, rcond=1e-14)[0]
+    return solved.reshape(-1, len(WIDTHS))
