@@ -54,11 +54,13 @@ def load(file: io.BufferedIOBase) -> tuple[Any, dict[str, Storage]]:
     return result, unpickler.storages
 
 
-def _key(value: Any) -> Any:
-    """A key of a dictionary, whose hash is cheap. Raises ValueError for anything but text and small integers."""
-    if type(value) is str or (type(value) is int and abs(value) < 2**63):
-        return value
-    raise ValueError("a key of a dictionary is neither text nor an integer")
+class Dict(dict):
+    """A dictionary whose keys have a cheap hash: text and small integers. Raises ValueError for others."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if type(key) is not str and not (type(key) is int and abs(key) < 2**63):
+            raise ValueError("a key of a dictionary is neither text nor an integer")
+        super().__setitem__(key, value)
 
 
 def _is_count(value: Any) -> bool:
@@ -66,11 +68,12 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**63
 
 
-def _ordered(pairs: Any = ()) -> dict[Any, Any]:
+def _dict(pairs: Any = ()) -> Dict:
     """collections.OrderedDict."""
-    if not all(type(pair) in (list, tuple) and len(pair) == 2 for pair in pairs):
-        raise ValueError("an OrderedDict is not made of pairs")
-    return {_key(key): value for key, value in pairs}
+    result = Dict()
+    for key, value in pairs:
+        result[key] = value
+    return result
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
@@ -96,7 +99,7 @@ def _parameter(tensor: Any, *_: Any) -> Tensor:
 
 
 CALLS = {
-    ("collections", "OrderedDict"): _ordered,
+    ("collections", "OrderedDict"): _dict,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("torch._utils", "_rebuild_parameter"): _parameter,
 }
@@ -135,7 +138,7 @@ class Unpickler(PYTHON_UNPICKLER):
 
         Views of storages, which only PyTorch before 0.4 wrote there, are refused.
         """
-        if type(pid) is not tuple or not 5 <= len(pid) <= 6 or any(item is not None for item in pid[5:]):
+        if type(pid) is not tuple or not 5 <= len(pid) <= 6 or pid[5:] not in ((), (None,)):
             raise ValueError("a storage is not described by its type, key and count")
         what, kind, key, _, count = pid[:5]
         if not all(type(item) is str for item in (what, kind, key)) or what != STORAGE or kind not in STORAGES:
@@ -147,19 +150,12 @@ class Unpickler(PYTHON_UNPICKLER):
             raise ValueError(f"storage {key[:80]} is of two sizes or types")
         return storage
 
+    def load_empty_dict(self) -> None:
+        self.append(Dict())
+
     def load_dict(self) -> None:
         items = self.pop_mark()
-        self.append({_key(items[i]): items[i + 1] for i in range(0, len(items), 2)})
-
-    def load_setitem(self) -> None:
-        value = self.stack.pop()
-        key = _key(self.stack.pop())
-        self.stack[-1][key] = value
-
-    def load_setitems(self) -> None:
-        items = self.pop_mark()
-        for i in range(0, len(items), 2):
-            self.stack[-1][_key(items[i])] = items[i + 1]
+        self.append(_dict(zip(items[::2], items[1::2], strict=True)))
 
     def load_reduce(self) -> None:
         arguments = self.stack.pop()
@@ -171,7 +167,7 @@ class Unpickler(PYTHON_UNPICKLER):
     def load_build(self) -> None:
         """Drops the state of an OrderedDict, such as the _metadata of a state dict."""
         self.stack.pop()
-        if type(self.stack[-1]) is not dict:
+        if type(self.stack[-1]) is not Dict:
             raise ValueError("it changes what is no dictionary")
 
     dispatch = Instructions(
@@ -182,11 +178,11 @@ class Unpickler(PYTHON_UNPICKLER):
                 *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "STRING", "BINSTRING", "SHORT_BINSTRING"),
                 *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "SHORT_BINBYTES", "BINPERSID", "GLOBAL", "STACK_GLOBAL"),
                 *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "LIST", "APPEND", "APPENDS"),
-                *("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET", "EMPTY_DICT"),
+                *("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET", "SETITEM", "SETITEMS"),
             )
         }
         | {
-            **{pickle.DICT[0]: load_dict, pickle.SETITEM[0]: load_setitem, pickle.SETITEMS[0]: load_setitems},
+            **{pickle.EMPTY_DICT[0]: load_empty_dict, pickle.DICT[0]: load_dict},
             **{pickle.REDUCE[0]: load_reduce, pickle.BUILD[0]: load_build},
         }
     )

@@ -196,7 +196,7 @@ def test_nothing_of_ours_can_be_changed_by_a_pickle(tmp_path, write):
     assert torch_pickle._tensor.__defaults__ == defaults
     refusal(write(tmp_path / "b.pt", {"x": NUMBERS, "y": Built(ORDERED, {"update": 3})}))
     refusal(write(tmp_path / "c.pt", {"x": NUMBERS, "y": Call(Name("torch", "FloatStorage"), ())}))
-    assert torch_pickle._ordered([("a", 1)]) == {"a": 1}
+    assert torch_pickle._dict([("a", 1)]) == {"a": 1}
 
 
 LOOP = Raw(b"}q\x00(X\x01\x00\x00\x00ah\x00u")

@@ -134,8 +134,8 @@ CONVERT = (
         ("if self.items > MAX_ITEMS:", "if False:", HOSTILE, "calls on any number of items"),
         ("not 5 <= len(pid) <= 6", "len(pid) < 5", HOSTILE, "persistent ids of any length"),
         (
-            "if type(value) is str or (type(value) is int and abs(value) < 2**63):",
-            "if True:",
+            "if type(key) is not str and not (type(key) is int and abs(key) < 2**63):",
+            "if False:",
             HOSTILE,
             "keys of any type are hashed",
         ),
