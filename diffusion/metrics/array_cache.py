@@ -27,7 +27,7 @@ def digest(key: Mapping[str, Any]) -> str:
     try:
         return hashlib.sha256(json.dumps(key, sort_keys=True, allow_nan=False).encode()).hexdigest()
     except (TypeError, ValueError) as error:
-        raise ValueError(f"the key of an array file must be plain JSON: {error}") from error
+        raise ValueError(f"the key of stored arrays must be plain JSON: {error}") from error
 
 
 class ArrayCache:

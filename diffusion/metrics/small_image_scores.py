@@ -9,6 +9,7 @@ from diffusion.data.source import Source
 from diffusion.metrics import frechet, neighbours
 from diffusion.metrics.metric_result import Score
 from diffusion.metrics.small_image_classifier import MOST, classifier, features, slug
+from diffusion.metrics.split import Split, split
 
 SIDE = 32
 """The classifier is for labelled grey images up to this size."""
@@ -81,7 +82,7 @@ def distance(m: Material) -> Score:
         f"{name:11} {value:.2f} for {n} samples, {floor:.2f} for {len(held_out)} held-out images: Fréchet distance to "
         f"{m.train.size} training images in the features of a classifier of this data (no FID)"
     )
-    return Score(name, values, [line], _facts(m, model.digest(), m.train.size))
+    return Score(name, values, [line], _facts(m, model.digest()))
 
 
 def classes(m: Material) -> Score:
@@ -102,7 +103,7 @@ def classes(m: Material) -> Score:
         "real images are)",
     ]
     values = {"present": float(present), "accuracy": accuracy, "confident": sure, "confident_real": sure_real}
-    facts = _facts(m, model.digest(), m.train.size)
+    facts = _facts(m, model.digest())
     return Score("classes", values, lines, facts, {"histogram": [float(count) for count in counts]})
 
 
@@ -110,16 +111,12 @@ def nearest(m: Material) -> Score:
     """The nearest training image of each sample, in pixels: see neighbours.memorisation."""
     train, other = _first(m.train, SEARCHED), _first(m.held_out, SEARCHED // 8)
     found = neighbours.memorisation(m.samples, other, train)
-    facts = {"features": "pixels", "reference": _reference(m.train, len(train))}
+    facts = {"features": "pixels", "reference": Split("train", m.train, len(train)).facts}
     return Score("neighbours", found.report(), [found.line()], facts)
 
 
-def _facts(m: Material, digest: str, images: int) -> dict[str, Any]:
-    return {"features": f"classifier of {m.train.name} {digest}", "reference": _reference(m.train, images)}
-
-
-def _reference(source: Source, images: int) -> dict[str, Any]:
-    return {"data": source.name, "split": "train", "images": images}
+def _facts(m: Material, digest: str) -> dict[str, Any]:
+    return {"features": f"classifier of {m.train.name} {digest}", "reference": split("train", m.train).facts}
 
 
 def _first(source: Source, most: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""PyTorch checkpoints: right ones give their tensors, all others a line, and none of them runs anything."""
+"""PyTorch checkpoints: valid ones give their tensors, others one error line, and no code in them runs."""
 
 import pickle
 import warnings

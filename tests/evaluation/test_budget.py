@@ -1,4 +1,4 @@
-"""What a CPU does not do unasked: previews, estimates and closing reports within a stated number of operations."""
+"""The compute budget of CPUs: previews, estimates and final evaluations within a stated number of operations."""
 
 import jax
 import numpy as np

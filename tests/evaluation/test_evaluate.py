@@ -497,6 +497,11 @@ def test_a_network_that_computes_in_float32_is_quoted_with_it(subject):
         assert protocol.of_run(subject._replace(experiment=experiment))["precision"].startswith(f"{expected}, ")
 
 
+def test_eta_is_quoted_of_samplers_that_read_it(subject):
+    assert protocol.of_samples(subject.experiment)["eta"] is None
+    assert protocol.of_samples(subject.experiment, Chain("ddim", eta=0.5))["eta"] == 0.5
+
+
 def test_raw_weights_are_quoted_as_such(subject):
     assert protocol.of_run(subject)["weights"] == "ema"
     assert protocol.of_run(subject._replace(raw=True))["weights"] == "raw"

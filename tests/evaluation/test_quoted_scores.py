@@ -1,4 +1,4 @@
-"""Metrics in Inception's features as they are quoted: with which settings, which sides, which remarks."""
+"""Metrics in Inception's features as results report them: settings, argument order, remarks."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The alarm on sample grids: silent on data, loud on tints, grey and saturation, and patient with small grids."""
+"""The alarm on the colours of samples: raised by tints, grey and saturation, not by real data or small grids."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Sets that are drawn in parts: two processes at once, and files that are not what they were."""
+"""Sets drawn in parts: two processes at once, and files that changed after they were listed."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Sample sets on disk: drawn in parts, continued, never drawn twice, written as archives and as PNG files."""
+"""Sample sets on disk: drawn in parts, resumed, never drawn twice, written as archives and as PNG files."""
 
 import tracemalloc
 import zipfile

@@ -314,7 +314,7 @@ EVALUATION = (
         (
             "if name in STOCHASTIC else None",
             "if True else None",
-            "test_scores_are_those_of_the_drawn_samples",
+            "test_eta_is_quoted_of_samplers_that_read_it",
             "eta of a sampler that does not read it",
         ),
     ),

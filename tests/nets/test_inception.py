@@ -1,4 +1,4 @@
-"""The FID's Inception network: against numbers of the PyTorch port, and its weights from files right and wrong."""
+"""The FID's Inception network against numbers of the PyTorch port, and its weights from valid and damaged files."""
 
 import functools
 import importlib.util
