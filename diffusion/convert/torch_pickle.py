@@ -138,7 +138,7 @@ class Unpickler(PYTHON_UNPICKLER):
 
         Views of storages, which only PyTorch before 0.4 wrote there, are refused.
         """
-        if type(pid) is not tuple or not 5 <= len(pid) <= 6 or pid[5:] not in ((), (None,)):
+        if type(pid) is not tuple or len(pid) < 5 or pid[5:] not in ((), (None,)):
             raise ValueError("a storage is not described by its type, key and count")
         what, kind, key, _, count = pid[:5]
         if not all(type(item) is str for item in (what, kind, key)) or what != STORAGE or kind not in STORAGES:

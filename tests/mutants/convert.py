@@ -132,7 +132,8 @@ CONVERT = (
             "a pickle imports modules",
         ),
         ("if self.items > MAX_ITEMS:", "if False:", HOSTILE, "calls on any number of items"),
-        ("not 5 <= len(pid) <= 6", "len(pid) < 5", HOSTILE, "persistent ids of any length"),
+        ("len(pid) < 5 or pid[5:] not in ((), (None,))", "len(pid) < 5", "test_tensors_that_cannot_be_are_refused",
+         "a view of a storage is taken for the storage"),
         (
             "if type(key) is not str and not (type(key) is int and abs(key) < 2**63):",
             "if False:",
