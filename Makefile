@@ -3,7 +3,8 @@
 # make lint, make types, make slow (the longest tests), make stress (kills training over and over), make clean,
 # make benchmark (installs PyTorch and diffusers and measures speed beside them),
 # make reference (installs PyTorch, diffusers and torch-fidelity and compares with them), make mutants (breaks the code
-# on purpose and checks that a test fails), make newest PYTHON=python3.13 (another interpreter, in a folder of its own)
+# on purpose and checks that a test fails), make plan-test (compiles for TPUs where requirements-plan.txt is installed),
+# make newest PYTHON=python3.13 (another interpreter, in a folder of its own)
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SPREAD := -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
-.PHONY: demo test slow stress reference benchmark mutants newest lint types notebook clean
+.PHONY: demo test slow stress reference benchmark mutants plan-test newest lint types notebook clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python scripts/train.py --config=configs/digits.py $(ARGS)
@@ -37,6 +38,9 @@ reference: $(VENV)/.installed-reference
 
 mutants: $(VENV)/.installed-dev
 	$(BIN)/python tests/mutants/run.py $(ARGS)
+
+plan-test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m plan tests/planning --timeout=1200 -rs $(ARGS)
 
 newest:
 	$(MAKE) VENV=.venv-newest test ARGS="tests/core tests/sampling tests/nets"

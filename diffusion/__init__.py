@@ -13,6 +13,7 @@
     training     Algorithm 1: step, state, optimiser, moving average, loop
     published    the papers' recipes and tables, and which of our results fill which cell
     experiment   from a config to values: registry, build, guidance of samples, loading a run
+    planning     a training step or sampler compiled for hardware that is not there, and what its program says
     evaluation   a run measured: bound, flow, sample sets, scores, guidance, summary, protocol
     figures      one figure a file; arrays/ makes what they show, catalogue names them
     commands     what each script runs, under the script's name

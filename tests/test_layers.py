@@ -23,6 +23,7 @@ LAYERS = (
     ("workdir",),
     ("training", "published"),
     ("experiment",),
+    ("planning",),
     ("evaluation",),
     ("figures",),
     ("commands",),
@@ -42,8 +43,9 @@ NAMES = (
     "runtime/setup",
     "runtime/paths",
     "published/recipes",
+    "planning",
 )
-"""Where a string may be compared with a literal: everywhere else a choice arrives as a value."""
+"""Where a string may be compared with a literal (in planning/, XLA's text): elsewhere choices arrive as values."""
 
 CONFIGS = (
     "config",
@@ -72,7 +74,7 @@ OWNERS = {
     "scipy": ("metrics",),
     "PIL": ("commands/sample", "data", "workdir/writer", "metrics", "figures", "benchmarks/startup"),
     "matplotlib": ("figures",),
-    "tabulate": ("published/text_tables",),
+    "tabulate": ("published/text_tables", "planning/report"),
     "tqdm": ("data", "training", "metrics"),
     "safetensors": ("convert",),
     "google_crc32c": ("convert/tensor_bundle",),

@@ -1,40 +1,39 @@
-"""The error line of a training run that does not fit into memory."""
+"""Settings that reduce the memory of a training step; scripts/plan.py --fit compiles each of them."""
 
-import dataclasses
+from typing import Any
 
-import jax
-import jax.numpy as jnp
+from ml_collections import ConfigDict
 
-from diffusion.distributed import sharding
-from diffusion.experiment.build import Experiment
-from diffusion.experiment.registry import SHARDINGS
-from diffusion.training import memory
-from diffusion.training.memory import Footprint
-from diffusion.training.state import TrainState
+from diffusion.config.config_values import unread
 
-
-def footprint(experiment: Experiment, state: TrainState) -> Footprint:
-    """The memory of a training step of an experiment; the arrays of `state` may be abstract or donated."""
-    c, net = experiment.config, experiment.net
-    options = {field.name for field in dataclasses.fields(net)}  # the MLP computes in float32 and stores all
-    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state)
-    split = sharding.by_rules(abstract, experiment.mesh, sharding.FSDP)
-    whole = sharding.by_rules(abstract, experiment.mesh, sharding.REPLICATED)
-    is_split = SHARDINGS[c.train.sharding] is sharding.FSDP
-    rematted = experiment._replace(net=net.clone(remat=True)) if "remat" in options else experiment
-    return Footprint(
-        state=memory.on_device(abstract, split if is_split else whole),
-        split_state=memory.on_device(abstract, split),
-        image=memory.residuals(experiment.task(), abstract.params, experiment.shape),
-        remat_image=memory.residuals(rematted.task(), abstract.params, experiment.shape),
-        batch_size=c.train.batch_size,
-        devices=experiment.mesh.size,
-        parts=c.train.accumulate,
-        split=is_split,
-        full_precision="compute_dtype" in options and net.compute_dtype == jnp.float32,
-    )
+EFFECTS = {
+    "train.accumulate": "the same result",
+    "net.remat": "the same result, about a third slower",
+    "train.sharding": "the same result",
+    "net.dtype": "rounded more",
+    "train.batch_size": "another experiment",
+}
+"""key -> what else its change does, in the order in which changes are proposed."""
 
 
-def out_of_memory(experiment: Experiment, state: TrainState) -> str:
-    """One line: what a step holds, and up to three settings that reduce it. Takes seconds: it traces the step."""
-    return memory.advise(footprint(experiment, state))
+def settings(config: ConfigDict, devices: int) -> list[tuple[str, Any]]:
+    """(key, value) of each change that is possible; those that do not change the result come first."""
+    c = config.train
+    share = c.batch_size // devices
+    finer = next((n for n in range(2 * c.accumulate, share + 1) if share % n == 0), None)
+    possible = {
+        "train.accumulate": finer,
+        "net.remat": None if config.net.remat else True,
+        "train.sharding": "fsdp" if devices > 1 and c.sharding != "fsdp" else None,
+        "net.dtype": "bfloat16" if config.net.dtype == "float32" else None,
+        "train.batch_size": share // 2 * devices if share > 1 else None,
+    }
+    return [(key, possible[key]) for key in EFFECTS if possible[key] is not None and key not in unread(config)]
+
+
+def advice(config: ConfigDict, devices: int) -> str:
+    """The end of the error line of a run that does not fit: up to three changes, and how to compare them."""
+    options = [f"config.{key}={str(value).lower()} ({EFFECTS[key]})" for key, value in settings(config, devices)[:3]]
+    if not options:
+        return "use a smaller network or more devices"
+    return f"set {' or '.join(options)}; scripts/plan.py --fit compiles each of them"

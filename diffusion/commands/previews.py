@@ -64,7 +64,7 @@ def preview(
 
     def draw(params: Params) -> np.ndarray:
         run = lambda keys, labels: sampler(params, keys, labels).x_0  # noqa: E731
-        with memory.advised(lambda: BATCH.format(key="sample.batch_size", images=batch)):
+        with memory.advised(lambda _: BATCH.format(key="sample.batch_size", images=batch)):
             pixels = sample_batches.draw(run, n, batch, c.seed, experiment.classes)
         if line := colour_drift.warning(colour_drift.measure(pixels), levels):
             report(f"WARNING     {line}")
@@ -90,7 +90,7 @@ def estimate(
     noise = gradient_noise(experiment, feed) if c.eval.noise_scale else None
 
     def evaluate(state: TrainState) -> dict[str, float]:
-        with memory.advised(lambda: BATCH.format(key="eval.batch_size", images=batch)):
+        with memory.advised(lambda _: BATCH.format(key="eval.batch_size", images=batch)):
             columns = lambda *batch: bound(state.ema, *batch)[:, None]  # noqa: E731
             nats = dataset_means.measure(columns, held_out, images, batch, c.seed)
         size = int(np.prod(experiment.shape))

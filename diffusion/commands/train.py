@@ -26,7 +26,7 @@ from diffusion.nets.unet import UNet
 from diffusion.published.recipes import deviations
 from diffusion.runtime import report_text
 from diffusion.runtime.signals import Stop
-from diffusion.training import loop, memory, profiling
+from diffusion.training import loop, profiling
 from diffusion.training.feed import Feed
 from diffusion.training.log import Log
 from diffusion.training.periodic_actions import Action, Estimate, Report, draw, keep, keep_best, save
@@ -91,13 +91,13 @@ def run(config: ConfigDict, folder: Path, report: Report, stop: Stop | None = No
         writer = stack.enter_context(closing(Writer(folder, first) if leads else NullWriter()))
         c = config.train
         progress = stack.enter_context(closing(Progress(first, c.steps, c.batch_size, report, since)))
-        training = loop.Training(experiment.task(), experiment.update(), feed, c.steps, c.steps_per_dispatch)
+        advice = memory_advice.advice(config, mesh.size)
+        training = loop.Training(experiment.task(), experiment.update(), feed, c.steps, c.steps_per_dispatch, advice)
         estimate = previews.estimate(experiment, held_out, feed, budget, folder)
         preview = previews.preview(experiment, held_out, budget, progress.report)
         log = Log(c.log_every, training.update.guard, writer, progress)
         periodic = periodic_actions(c, streams, writer, progress.report, stop, estimate, preview)
-        with memory.advised(partial(memory_advice.out_of_memory, experiment, abstract)):
-            state = loop.train(training, state, log, periodic, (streams.rolling, streams.permanent), stop)
+        state = loop.train(training, state, log, periodic, (streams.rolling, streams.permanent), stop)
 
         subject = Subject(experiment, state.ema, folder, int(state.step), raw=False)
         summary = measure(subject, source, held_out, budget)

@@ -5,7 +5,7 @@ as the contents of a folder or a full disk, must not decide what is run: process
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,17 +45,29 @@ def all_gather(value: np.ndarray | np.generic) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(value))
 
 
-def by_rows(function: Callable[..., Any], sharding: NamedSharding) -> Callable[..., Any]:
+class ByRows(NamedTuple):
+    """A jitted function whose arguments after the first are split over the devices by rows."""
+
+    jitted: Any
+    sharding: NamedSharding
+
+    def __call__(self, first: Any, *batch: Any) -> Any:
+        """The result; with several processes the whole of it as this process's own array."""
+        result = self.jitted(first, *(put(b, self.sharding) for b in batch))
+        if self.sharding.is_fully_addressable:
+            return result
+        return jax.tree.map(lambda x: x.addressable_data(0), result)
+
+    def compile(self, first: Any, *batch: Any) -> Any:
+        """The program for arguments of these shapes, which may be ShapeDtypeStructs."""
+        like = [jax.ShapeDtypeStruct(b.shape, b.dtype, sharding=self.sharding) for b in batch]
+        return self.jitted.lower(first, *like).compile()
+
+
+def by_rows(function: Callable[..., Any], sharding: NamedSharding) -> ByRows:
     """`function` jitted, with its arguments after the first split over the devices by rows.
 
-    With several processes the arguments must be equal in all, and every process receives the whole result as its own
-    array: computing with it involves no other process.
+    With several processes the arguments must be equal in all, and computing with the result involves no other process.
     """
-    single = sharding.is_fully_addressable
-    jitted = jax.jit(function, out_shardings=None if single else NamedSharding(sharding.mesh, PartitionSpec()))
-
-    def call(first: Any, *batch: Any) -> Any:
-        result = jitted(first, *(put(b, sharding) for b in batch))
-        return result if single else jax.tree.map(lambda x: x.addressable_data(0), result)
-
-    return call
+    out = None if sharding.is_fully_addressable else NamedSharding(sharding.mesh, PartitionSpec())
+    return ByRows(jax.jit(function, out_shardings=out), sharding)

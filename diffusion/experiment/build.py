@@ -170,7 +170,7 @@ class Experiment(NamedTuple):
 
     def sampler(
         self, name: str = "", grid: Grid | None = None, eta: float | None = None, collect: tuple[int, ...] = ()
-    ) -> Callable[[Params, Keys, Labels], loop.Sample]:
+    ) -> hosts.ByRows:
         """A jitted (params, keys, labels) -> Sample; the batch is split over the devices.
 
         `name` of SAMPLERS, `grid` and `eta` default to the config's; `collect` lists steps of the sampled process.
@@ -230,7 +230,7 @@ class Experiment(NamedTuple):
     def _label(self, labels: Labels) -> Labels | None:
         return labels if self.net.classes else None
 
-    def _split(self, run: Callable[..., Any]) -> Callable[..., Any]:
+    def _split(self, run: Callable[..., Any]) -> hosts.ByRows:
         """`run` jitted, its arguments after the parameters split over the devices by rows."""
         return hosts.by_rows(run, sharding.split_axis(self.mesh))
 

@@ -4,8 +4,10 @@ Either way row i of step s is stream position s * batch_size + i: a batch is a p
 several processes each reads only the rows of its own devices; a resident set is stored on every device.
 """
 
+import math
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +25,7 @@ class Feed(NamedTuple):
     """A source of training batches."""
 
     data: Any
-    """Arrays passed unchanged to every compiled call: the resident data set, or nothing."""
+    """Arrays passed unchanged to every compiled call: the resident data set, its images as rows, or nothing."""
     gather: Gather
     batches: Any
     """batches(first_step) -> iterator of per-step pytrees of host arrays; `stack` puts k of them on the devices."""
@@ -46,16 +48,44 @@ def fits(source: Source, limit_mb: int) -> bool:
     return source.arrays is not None and source.size * int(np.prod(source.shape)) <= limit_mb * 2**20
 
 
+class Shapes(NamedTuple):
+    """A training step's input by its shapes: all that the compiler needs of the data."""
+
+    feed: Feed
+    """Without batches; its data are ShapeDtypeStructs."""
+    batch: Any
+    """ShapeDtypeStructs of a dispatch of one step."""
+
+
+def shapes(shape: tuple[int, ...], size: int, batch_size: int, mesh: Mesh, on_device: bool) -> Shapes:
+    """The input for `size` images of this shape, resident on the device or streamed."""
+    sharding.check_batch(batch_size, mesh)
+    split, whole = sharding.split_axis(mesh, 1), sharding.replicated(mesh)
+    like = jax.ShapeDtypeStruct
+    if on_device:
+        data = like((size, math.prod(shape)), np.uint8, sharding=whole), like((size,), np.int32, sharding=whole)
+        return Shapes(Feed(data, partial(_take, shape), iter, mesh), like((1, batch_size), np.int32, sharding=split))
+    rows = like((1, batch_size, *shape), np.uint8, sharding=split), like((1, batch_size), np.int32, sharding=split)
+    return Shapes(Feed((), _pass, iter, mesh), rows)
+
+
+def _take(shape: tuple[int, ...], data: Any, index: Array) -> tuple[Pixels, Labels]:
+    """Images are rows of bytes until they are gathered: TPUs would transpose a set of small images in every step."""
+    pixels, labels = data
+    return pixels[index].reshape(-1, *shape), labels[index]
+
+
+def _pass(data: Any, batch: tuple[Pixels, Labels]) -> tuple[Pixels, Labels]:  # noqa: ARG001
+    return batch
+
+
 def resident(source: Source, seed: int, batch_size: int, mesh: Mesh) -> Feed:
     """The whole set on every device as uint8; a step receives indices and gathers on the device."""
     assert source.arrays is not None, "checked by fits()"
     _require_same_data(source, _checksum(source.arrays) if jax.process_count() > 1 else 0)
-    data = tuple(hosts.put(array, sharding.replicated(mesh)) for array in source.arrays)
+    pixels, labels = source.arrays
+    data = tuple(hosts.put(x, sharding.replicated(mesh)) for x in (pixels.reshape(source.size, -1), labels))
     rows = _rows(mesh, batch_size)
-
-    def gather(data: Any, index: Array) -> tuple[Pixels, Labels]:
-        pixels, labels = data
-        return pixels[index], labels[index]
 
     def batches(first_step: int) -> Iterator[np.ndarray]:
         step = first_step
@@ -63,7 +93,7 @@ def resident(source: Source, seed: int, batch_size: int, mesh: Mesh) -> Feed:
             yield pipeline.indices(seed, step, batch_size, source.size)[rows].astype(np.int32)
             step += 1
 
-    return Feed(data, gather, batches, mesh)
+    return Feed(data, partial(_take, source.shape), batches, mesh)
 
 
 def streamed(source: Source, seed: int, batch_size: int, mesh: Mesh, threads: int) -> Feed:
@@ -71,13 +101,10 @@ def streamed(source: Source, seed: int, batch_size: int, mesh: Mesh, threads: in
     _require_same_data(source)
     rows = _rows(mesh, batch_size)
 
-    def gather(data: Any, batch: tuple[Pixels, Labels]) -> tuple[Pixels, Labels]:  # noqa: ARG001
-        return batch
-
     def batches(first_step: int) -> Iterator[Any]:
         return pipeline.stream(source, seed, batch_size, first_step, rows, threads)
 
-    return Feed((), gather, batches, mesh)
+    return Feed((), _pass, batches, mesh)
 
 
 def _rows(mesh: Mesh, batch_size: int) -> np.ndarray:

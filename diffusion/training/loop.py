@@ -31,6 +31,8 @@ class Training(NamedTuple):
     steps: int
     steps_per_dispatch: int = 1
     """Training steps per compiled call."""
+    advice: str = "use a smaller batch"
+    """What to do where memory is exhausted: the end of the error line."""
 
     def together(self, step: int, periods: Iterable[int]) -> int:
         """Steps of the dispatch at `step`: steps_per_dispatch, or 1 where something is due before they are done."""
@@ -53,13 +55,15 @@ def train(
     process had completed. Metrics are read from the device one interval late, so that the device does not wait for the
     host. `streams` are the checkpoints, the rolling ones first.
     Raises Diverged after update.guard.patience skipped updates in a row and Stopped when `stop` was requested, both
-    with the state saved if it has changed; ValueError where that state cannot be saved.
+    with the state saved if it has changed; ValueError where that state cannot be saved, or with one line where memory
+    is exhausted.
     """
     step, steps, feed, programs = int(state.step), training.steps, training.feed, {}
     periods = [log.period, *(action.period for action in actions)]
     queue: deque[Metrics] = deque()
     log.start(state, streams)
-    with stop.deferred(), closing(feed.batches(step)) as batches:
+    exhausted = memory.advised(lambda error: f"{memory.needs(programs.values(), error)}; {training.advice}")
+    with exhausted, stop.deferred(), closing(feed.batches(step)) as batches:
 
         def prepared(state: TrainState) -> tuple[int, Any]:
             """The number of steps of the next dispatch, whose program is compiled, and its batches."""
@@ -108,7 +112,10 @@ def train(
 
 
 def compile_steps(task: Trainable, update: Update, feed: Feed, state: TrainState, batches: Any) -> Any:
-    """train_steps compiled for the shapes of its arguments; the state is donated and stays where it is placed."""
+    """train_steps compiled for the shapes of its arguments; the state is donated and stays where it is placed.
+
+    The arguments, the feed's data included, may be ShapeDtypeStructs.
+    """
 
     def run(state: TrainState, data: Any, batches: Any) -> tuple[TrainState, Metrics]:
         return train_steps(task, update, feed.gather, state, data, batches)

@@ -11,6 +11,7 @@ from tests.mutants.guidance import GUIDANCE
 from tests.mutants.loss import LOSS
 from tests.mutants.metrics import METRICS
 from tests.mutants.mutant import Mutant
+from tests.mutants.planning import PLANNING
 from tests.mutants.process import PROCESS
 from tests.mutants.samplers import SAMPLERS
 from tests.mutants.schedules import SCHEDULES
@@ -31,4 +32,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *METRICS,
     *EVALUATION,
     *CONVERT,
+    *PLANNING,
 )

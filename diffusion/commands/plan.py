@@ -1,0 +1,153 @@
+"""What scripts/plan.py runs: an experiment compiled for each target, and the reports."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from diffusion.commands import memory_advice
+from diffusion.config.config_values import flatten, restore
+from diffusion.config.validation import validate
+from diffusion.experiment import build
+from diffusion.planning import compiler, cost, report, targets
+from diffusion.planning.compiler import Data, Job
+from diffusion.planning.estimate import Estimate, estimate, known
+from diffusion.planning.targets import Target
+
+SETS = {"cifar10": ((32, 32, 3), 50_000, 10), "mnist": ((28, 28, 1), 60_000, 10)}
+"""data.name -> shape, training images, classes, of sets that need not be on disk to plan a run."""
+CLASSES = 1000
+"""Labels assumed of a set that is not at hand; they only give the embedding its rows."""
+
+
+class Question(NamedTuple):
+    """What is asked of every target."""
+
+    what: str
+    """A key of compiler.PROGRAMS."""
+    images: int | None
+    """Training images, where the set is not known; decides whether it is resident."""
+    full: bool
+    timeout: float
+    prices: Mapping[str, float]
+    """Per chip-hour, by model."""
+    fit: bool
+    """Whether changes that reduce memory are compiled too."""
+
+
+def data(config: ConfigDict, images: int | None) -> Data:
+    """The config's training set by its shapes, without reading it where it is not built in.
+
+    Raises ValueError where the size of its images is not known.
+    """
+    name = config.data.name
+    shape, size, classes = (config.data.size, config.data.size, 3), images or 0, CLASSES
+    if name in SETS:
+        shape, known_size, classes = SETS[name]
+        size = images or known_size
+    elif name == "digits" or name.startswith("toy:"):
+        source = build.source(config, train=True)
+        shape, size, classes = source.shape, images or source.size, source.classes
+    elif not config.data.size:
+        raise ValueError(f"data.name = {name}: set --config.data.size, the side of its images; the set is not read")
+    fits = 0 < size * shape[0] * shape[1] * shape[2] <= config.data.resident_mb * 2**20
+    return Data(shape, size, classes, fits)
+
+
+def parse_prices(text: str) -> dict[str, float]:
+    """{"tpu:v5e": 1.2} from "tpu:v5e=1.2,gpu:h100=3". Raises ValueError for anything else."""
+    prices = {}
+    for part in filter(None, text.split(",")):
+        model, _, value = part.partition("=")
+        try:
+            prices[model] = float(value)
+        except ValueError:
+            raise ValueError(f"--price={text}: {part!r} is not MODEL=NUMBER, such as tpu:v5e=1.2") from None
+        if model not in targets.HARDWARE:
+            raise ValueError(f"--price={text}: {model!r} is not one of {', '.join(targets.HARDWARE)}")
+    return prices
+
+
+def run(config: ConfigDict, names: Sequence[str], question: Question, say: Callable[[str], None]) -> list[Any]:
+    """Compiles for every target and reports: one alone on a screen, several in a table. Returns the facts for --json.
+
+    `say` prints a line of the result, or progress that starts with a carriage return. Raises ValueError for a name
+    that is no target, and, where no target could be compiled, with the line of the first error.
+    """
+    chosen = [targets.parse(name) for name in names]
+    rows: list[tuple[str, ...]] = []
+    done: list[tuple[str, Estimate]] = []
+    errors: list[str] = []
+    for target in chosen:
+        for label, changed in [(target.name, config), *(alternatives(config, target) if question.fit else [])]:
+            where = target if label not in targets.wider(target) else targets.parse(label)
+            try:
+                result = one(changed, where, question, partial(_progress, say, label))
+            except ValueError as error:
+                errors.append(str(error))
+                say(str(error))
+                rows.append(report.row(label, str(error)))
+                continue
+            name = label if label in (target.name, where.name) else f"+ {label}"
+            done.append((name, result))
+            rows.append(report.row(name, result, question.prices.get(where.model)))
+            if label == target.name:
+                for line in report.lines(result, PER[question.what]):
+                    say(line)
+    if not done:
+        raise ValueError(errors[0])
+    if len(rows) > 1:
+        say(report.table(rows))
+        say(best(done, question.prices))
+    return [{"name": name.strip(), **report.as_json(e, PER[question.what])} for name, e in done]
+
+
+PER = {"train": "a training step", "sample": "a step of the sampler's chain"}
+"""What the numbers are of."""
+
+
+def one(config: ConfigDict, target: Target, question: Question, tick: Callable[[float], None]) -> Estimate:
+    """The estimate of a config on a target. Raises ValueError where it is not legal or cannot be compiled."""
+    inputs = data(config, question.images)
+    validate(config, size=inputs.shape[0])
+    job = Job(flatten(config), inputs, target.name, question.what, question.full)
+    compiled = compiler.compile_in_child(job, question.timeout, tick)
+    sampling = question.what == "sample"
+    steps = compiled.chain if sampling else config.train.steps
+    return estimate(target, cost.of(compiled.program, sampling), compiled.memory, steps, compiled.seconds)
+
+
+def alternatives(config: ConfigDict, target: Target) -> list[tuple[str, ConfigDict]]:
+    """Changes of the config that reduce memory, and more devices with the config as it is."""
+    found = []
+    for key, value in memory_advice.settings(config, target.count):
+        changed = restore(config)
+        changed.update_from_flattened_dict({key: value})
+        found.append((f"{key}={value}", changed))
+    return [
+        *found,
+        *((name, config) for name in targets.wider(target) if config.train.batch_size % targets.parse(name).count == 0),
+    ]
+
+
+def best(done: Sequence[tuple[str, Estimate]], prices: Mapping[str, float]) -> str:
+    """The cheapest that fits, or without prices the fastest per chip."""
+    fitting = [(name, e) for name, e in done if e.fits and known(e)]
+    priced = [(e.price(prices[e.target.model])[1], name) for name, e in fitting if e.target.model in prices]
+    if priced:
+        return "cheapest     {1}: {0:.3g} at most".format(*min(priced))
+    if not fitting:
+        return "none of them fits" if done and not any(e.fits for _, e in done) else ""
+    hours, name = min((e.hours()[1] * e.target.chips, name) for name, e in fitting)
+    return f"least        {name}: {hours:.3g} chip-hours at most; --price=MODEL=NUMBER gives a price"
+
+
+def _progress(say: Callable[[str], None], label: str, seconds: float) -> None:
+    say(f"\rcompiling for {label}: {seconds:.0f} s")
+
+
+def as_json(facts: list[Any]) -> str:
+    """The facts as JSON."""
+    return json.dumps(facts, indent=1)

@@ -1,0 +1,64 @@
+"""The collectives of an optimised program: how often, how many bytes, and whether in a loop."""
+
+import re
+from typing import NamedTuple
+
+from diffusion.planning.hlo import Computation, Instruction, Program, Shape, walk
+
+KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast")
+SENT = {"all-reduce": 2.0, "collective-permute": None}
+"""Bytes that a device sends in a ring of n: this factor, else 1, times (n - 1) / n of the whole; None: all, once."""
+UNCHANGED = frozenset({"all-reduce", "reduce-scatter"})
+"""Kinds whose start returns the result alone."""
+
+
+class Collective(NamedTuple):
+    """Collectives of one kind and type."""
+
+    count: float
+    """In one call."""
+    bytes: float
+    """Of their whole arrays."""
+    sent: float
+    """Sent by one device."""
+    looped: bool
+    """Whether any of them is in a loop."""
+
+
+def of(program: Program, start: str) -> dict[str, Collective]:
+    """ "kind type" -> the collectives of a computation, its loops and calls included."""
+    found: dict[str, Collective] = {}
+    for step in walk(program, start):
+        called = program.computations.get(step.op.called[0], {}) if step.op.called else {}
+        for scope, op in [(step.scope, step.op), *((called, inner) for inner in called.values())]:
+            kind = op.opcode.removesuffix("-start")
+            if kind in KINDS and op.shapes:
+                key = f"{kind} {op.shapes[0].dtype}"
+                found[key] = _plus(found.get(key), scope, op, kind, step.times, step.looped)
+    return found
+
+
+def _plus(
+    old: Collective | None, scope: Computation, op: Instruction, kind: str, times: float, looped: bool
+) -> Collective:
+    given = sum(_plain(s) for name in op.operands if name in scope for s in scope[name].shapes)
+    result = sum(map(_plain, op.shapes))
+    if op.opcode.endswith("-start") and kind not in UNCHANGED:
+        result -= given  # a start returns its operands too
+    whole, n, factor = max(given, result), group(op), SENT.get(kind, 1.0)
+    sent = whole if factor is None else factor * whole * (n - 1) / n
+    old = old or Collective(0.0, 0.0, 0.0, False)
+    return Collective(old.count + times, old.bytes + times * whole, old.sent + times * sent, old.looped or looped)
+
+
+def _plain(shape: Shape) -> int:
+    return shape._replace(layout="").bytes
+
+
+def group(op: Instruction) -> int:
+    """Devices that take part in a collective: replica_groups={{0,1,2,3}} or [1,16]<=[16]; 2 where it says nothing."""
+    if match := re.search(r"replica_groups=\[\d+,(\d+)\]", op.rest):
+        return int(match[1])
+    if match := re.search(r"replica_groups=\{\{([\d,]+)\}", op.rest):
+        return len(match[1].split(","))
+    return 2

@@ -1,0 +1,131 @@
+"""An estimate as text for one screen, as a row of a table, and as JSON."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+from diffusion.planning.estimate import Estimate, known
+from diffusion.planning.targets import HARDWARE
+from diffusion.runtime.report_text import duration, quantity
+
+LARGEST = 3
+"""Copies that are listed."""
+NOTE = "compiled, not run: times are what published peaks allow"
+
+
+def lines(e: Estimate, per: str) -> list[str]:
+    """The report on one target. `per`: what the numbers are of, such as "a step"."""
+    cost, target = e.cost, e.target
+    flop = sum(cost.flop.values())
+    shown = [
+        f"target       {target.name}: {target.count} x {target.model}; {per}, {NOTE}",
+        f"memory       {verdict(e)}: {quantity(e.memory.arguments, 'B')} of state and data, "
+        f"{quantity(e.memory.temporaries, 'B')} of temporaries on each device",
+        f"work         {quantity(flop, 'FLOP')} of convolutions and products, {quantity(cost.bytes, 'B')} of memory "
+        f"traffic on each device, {cost.kernels:,.0f} kernels",
+    ]
+    if known(e):
+        shown.append(
+            f"time         arithmetic {seconds(e.arithmetic)}, memory {seconds(e.traffic)}"
+            + (f", links {seconds(e.links)}" if cost.collectives else "")
+            + f": {e.binds} binds"
+        )
+    for kind, c in cost.collectives.items():
+        where = ", some in a loop" if c.looped else ""
+        shown.append(f"collective   {c.count:,.0f} {kind}, {quantity(c.bytes, 'B')} in all{where}")
+    for copy in cost.copies[:LARGEST]:
+        often = f"{copy.times:,.0f} x " if copy.times > 1 else ""
+        shown.append(f"copy         {often}{quantity(copy.bytes, 'B')} {copy.shape} {copy.name}")
+    if known(e):
+        low, high = (duration(3600 * hours) for hours in e.hours())
+        shown.append(
+            f"speed        {1 / e.longest:.3g} to {1 / e.shortest:.3g} steps/s (35% of peak to roofline): "
+            f"{e.steps:,} steps take {low} to {high}"
+        )
+    return shown
+
+
+def verdict(e: Estimate) -> str:
+    """fits (or not): what it holds, of how much."""
+    held = quantity(e.memory.total, "B")
+    if not math.isfinite(e.usable):
+        return f"holds {held}"
+    room = quantity(abs(e.usable - e.memory.total), "B")
+    end = f"{room} to spare" if e.fits else f"{room} too much"
+    return f"{'fits' if e.fits else 'does not fit'}, {held} of {quantity(e.usable, 'B')}, {end}"
+
+
+def seconds(value: float) -> str:
+    """A time in milliseconds."""
+    return f"{1e3 * value:.3g} ms"
+
+
+HEAD = ("", "memory", "fits", "traffic", "arithmetic", "memory time", "links", "kernels", "steps/s", "hours", "price")
+
+
+def row(name: str, e: Estimate | str, price: float | None = None) -> tuple[str, ...]:
+    """A row of the table; `e` is the line of an error where there is no program."""
+    if isinstance(e, str):
+        return (name, "", "not measured", *[""] * (len(HEAD) - 3))
+    times = ("", "", "", f"{e.cost.kernels:,.0f}", "", "")
+    if known(e):
+        rates = between(1 / e.longest, 1 / e.shortest)
+        times = (seconds(e.arithmetic), seconds(e.traffic), seconds(e.links), times[3], rates, between(*e.hours()))
+    paid = "" if price is None else between(*e.price(price))
+    fits = "yes" if e.fits else "no"
+    return (name, quantity(e.memory.total, "B"), fits, quantity(e.cost.bytes, "B"), *times, paid)
+
+
+def between(low: float, high: float) -> str:
+    """A range of numbers in three digits: 3.2-11, 480-1,400."""
+    return "-".join(f"{float(f'{x:.3g}'):,.12g}" for x in (low, high))
+
+
+def table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows as text, without columns that are empty."""
+    used = [i for i in range(len(HEAD)) if i == 0 or any(row[i] for row in rows)]
+    return _tabulated([HEAD[i] for i in used], [[row[i] for i in used] for row in rows])
+
+
+def _tabulated(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return tabulate(rows, head, disable_numparse=True, colalign=("left", *["right"] * (len(head) - 1)))
+
+
+def hardware() -> str:
+    """What --target=? prints: every model with the figures that times are computed from."""
+    units = ("B", "FLOP/s", "FLOP/s", "B/s", "B/s")
+
+    def shown(value: float, unit: str) -> str:
+        return quantity(value, unit) if math.isfinite(value) and value else ""
+
+    rows = [(name, *map(shown, facts[:5], units), facts.source) for name, facts in HARDWARE.items()]
+    return _tabulated(("one device", "memory", "bfloat16", "float32", "bandwidth", "ring", "source"), rows)
+
+
+def as_json(e: Estimate, per: str) -> Mapping[str, Any]:
+    """Everything in the report, in bytes, operations and seconds."""
+    facts: dict[str, Any] = {
+        "target": e.target.name,
+        "devices": e.target.count,
+        "per": per,
+        "fits": e.fits,
+        "memory": {"total": e.memory.total, **e.memory._asdict(), "usable": _number(e.usable)},
+        "flop": e.cost.flop,
+        "bytes": e.cost.bytes,
+        "kernels": e.cost.kernels,
+        "collectives": {kind: c._asdict() for kind, c in e.cost.collectives.items()},
+        "copies": [
+            {"name": k.name, "times": k.times, "bytes": k.bytes, "shape": k.shape} for k in e.cost.copies[:LARGEST]
+        ],
+        "seconds": {"arithmetic": _number(e.arithmetic), "memory": _number(e.traffic), "links": e.links},
+        "compiled_in": e.compiled_in,
+    }
+    if known(e):
+        facts |= {"binds": e.binds, "steps_per_second": [1 / e.longest, 1 / e.shortest], "hours": list(e.hours())}
+    return facts
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,62 @@
+"""Compiles a training step or sampler for TPUs and GPUs that are not there: whether it fits, what binds, how long.
+
+    python scripts/plan.py --config=configs/cifar10.py --target=tpu:v5e:4x4 --config.net.dtype=bfloat16
+    python scripts/plan.py --config=configs/lsun_bedroom.py --target=gpu:h100 --config.net.dtype=bfloat16 --fit
+    python scripts/plan.py --config=configs/cifar10.py --target=tpu:v5e,tpu:v6e,gpu:h100 --price=tpu:v5e=1.2,gpu:h100=3
+    python scripts/plan.py --config=configs/cifar10.py --target=gpu:h100 --what=sample
+    python scripts/plan.py --target=?                                # the hardware, with the figures that are used
+
+The real compilers run, on any CPU; nothing is executed, so times are what published peaks allow. TPUs need libtpu, GPUs
+the CUDA plugin (requirements-plan.txt). A compilation takes one to two minutes (docs/accelerators.md). The data set is
+not read: of sets that are not built in, config.data.size is the size of an image.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from absl import flags
+
+from diffusion.runtime import command_line, setup
+
+CONFIG = command_line.define_config("configs/cifar10.py")
+TARGET = flags.DEFINE_list("target", [], "hardware: tpu:v5e:4x4, gpu:h100:8, cpu, several with commas; ? lists it")
+WHAT = flags.DEFINE_enum("what", "train", ["train", "sample"], "the training step, or the sampler's chain")
+FIT = flags.DEFINE_bool("fit", False, "also compile each change that reduces memory, and more devices")
+PRICE = flags.DEFINE_string("price", "", "per chip-hour, by model: tpu:v5e=1.2,gpu:h100=3")
+JSON = flags.DEFINE_bool("json", False, "print the results as JSON, and the report to stderr")
+TIMEOUT = flags.DEFINE_float("timeout", 900.0, "seconds that one compilation may take", lower_bound=1.0)
+FULL = flags.DEFINE_bool("full", False, "generate code too: many minutes for TPUs, to see whether it is refused")
+IMAGES = flags.DEFINE_integer("images", None, "training images of a set that is not built in", lower_bound=1)
+
+
+def main() -> None:
+    setup.configure("off")
+    from diffusion.commands import plan
+    from diffusion.planning import report
+
+    if TARGET.value == ["?"]:
+        print(report.hardware())
+        return
+    if not TARGET.value:
+        raise ValueError("--target is required: hardware such as tpu:v5e:4x4 or gpu:h100; --target=? lists it")
+    prices = plan.parse_prices(PRICE.value)
+    question = plan.Question(WHAT.value, IMAGES.value, FULL.value, TIMEOUT.value, prices, FIT.value)
+    facts = plan.run(CONFIG.value, TARGET.value, question, say)
+    if JSON.value:
+        print(plan.as_json(facts))
+
+
+def say(line: str) -> None:
+    """Prints a line of the report; progress to stderr, and only where a person sees it."""
+    progress = line.startswith("\r")
+    if progress and not sys.stderr.isatty():
+        return
+    stream = sys.stderr if progress or JSON.value else sys.stdout
+    clear = "\r\x1b[K" if sys.stderr.isatty() else ""
+    print(line if progress else f"{clear}{line}", end="" if progress else "\n", file=stream, flush=True)
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,69 @@
+"""What the real TPU compiler makes of the training step: needs libtpu, no TPU. `make plan-test` runs these.
+
+A small network on CIFAR-10's shapes: the properties do not depend on the width, and a program takes seconds.
+"""
+
+from functools import cache
+from importlib.util import find_spec
+
+import jax
+import pytest
+
+from diffusion.config.config_values import flatten
+from diffusion.config.files import load
+from diffusion.experiment import build
+from diffusion.planning import compiler, cost
+from diffusion.planning.compiler import Data, Job
+
+pytestmark = [
+    pytest.mark.plan,
+    pytest.mark.skipif(find_spec("libtpu") is None, reason="libtpu is missing: pip install -r requirements-plan.txt"),
+]
+DATA = Data((32, 32, 3), 50_000, 0, True)
+
+
+def config(**overrides):
+    made = load("configs/cifar10.py")
+    small = {"net.channels": 64, "net.multipliers": (1, 2), "net.blocks": 1, "net.dtype": "bfloat16"}
+    made.update_from_flattened_dict({**small, **overrides})
+    return made
+
+
+@cache
+def compiled(target, **overrides):
+    job = Job(flatten(config(**overrides)), DATA, target, "train")
+    return compiler.compile_in_child(job, 280.0, lambda seconds: None)  # noqa: ARG005
+
+
+@pytest.mark.parametrize("target", ["tpu:v5e", "tpu:v5e:2x2"])
+def test_the_data_set_is_not_copied_and_the_state_is_donated(target):
+    found = compiled(target)
+    scopes = found.program.computations.values()
+    sets = [op.opcode for scope in scopes for op in scope.values() if holds_the_set(op)]
+    assert sets and set(sets) == {"parameter"}
+    state = build.experiment(config(), DATA.shape, 0).fresh().like
+    assert found.program.aliased == len(jax.tree.leaves(state))
+
+
+def test_convolutions_are_in_bfloat16():
+    """But for the last one, whose output is the network's. The rest of float32 is sums that XLA writes as products."""
+    program = compiled("tpu:v5e").program
+    flop = cost.of(program).flop
+    assert flop["f32"] < 0.1 * flop["bf16"]
+    windows = [(scope, op) for scope in program.computations.values() for op in scope.values() if is_window(op)]
+    wide = [op for scope, op in windows if scope[op.operands[0]].shapes[0].dtype == "f32"]
+    assert 0 < len(wide) < len(windows) / 2 and all("/conv_out/" in op.rest for op in wide)
+
+
+def holds_the_set(op):
+    return any(shape.size == DATA.size * 32 * 32 * 3 for shape in op.shapes)
+
+
+def is_window(op):
+    return op.opcode == "convolution" and "size=3x3" in op.attribute("window") + op.rest
+
+
+def test_replicated_weights_need_all_reduces_alone():
+    found = cost.of(compiled("tpu:v5e:2x2").program).collectives
+    assert {kind.split()[0] for kind in found} == {"all-reduce"} and not any(c.looped for c in found.values())
+    assert sum(c.count for c in found.values()) <= 4

@@ -1,0 +1,245 @@
+"""Targets, times from published peaks, the report, and the lines for what cannot be compiled."""
+
+import json
+import math
+
+import pytest
+
+from diffusion.commands import plan
+from diffusion.config import default_config
+from diffusion.config.config_values import flatten
+from diffusion.config.files import load
+from diffusion.planning import compiler, hlo, report, targets
+from diffusion.planning.collectives import Collective
+from diffusion.planning.compiler import Compiled, Data, Job
+from diffusion.planning.cost import Cost, Kernel
+from diffusion.planning.estimate import estimate
+from diffusion.planning.hlo import Memory
+
+COPY = Kernel("jit(run)/swap", 2.0, 10**6, {}, True, True, "f32[8,8]")
+SUM = {"all-reduce f32": Collective(2.0, 8e7, 1e8, True)}
+WORK = Cost(1234.0, {"bf16": 1.97e12, "f32": 1.97e11}, 16.38e9, SUM, [COPY])
+
+
+HELD = Memory(2 * 10**9, 3 * 10**9)
+
+
+def on(name, memory=HELD):
+    return estimate(targets.parse(name), WORK, memory, 360_000, 60.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "count", "chips"),
+    [
+        *(("tpu:v5e:4x4", "tpu:v5e", 16, 16), ("tpu:v3:2x2", "tpu:v3", 8, 4), ("tpu:v4:2x2x2", "tpu:v4", 16, 8)),
+        *(("tpu:v5e", "tpu:v5e", 1, 1), ("gpu:h100:8", "gpu:h100", 8, 8), ("cpu", "cpu", 1, 1), ("cpu:4", "cpu", 4, 4)),
+    ],
+)
+def test_targets_name_hardware_and_how_much_of_it(name, model, count, chips):
+    target = targets.parse(name)
+    assert (target.model, target.count, target.chips, target.name) == (model, count, chips, name)
+
+
+def test_unknown_targets_are_named_with_what_is_legal():
+    wrong = {
+        "tpu:v5q": "did you mean tpu:v5e",
+        "h100": "--target=. lists tpu:v2",
+        "tpu:v5e:4y4": "'4y4' is not 1 or a topo",
+    }
+    wrong |= {"gpu:h100:0": "'0' is not a number", "tpu:v5e:0x2": "'0x2' is not", "gpu:h100:8:8": "no such hardware"}
+    for name, said in wrong.items():
+        with pytest.raises(ValueError, match=f"^--target={name}: .*{said}"):
+            targets.parse(name)
+
+
+def test_more_devices_are_the_next_topologies():
+    following = {"tpu:v5e": ["2x2", "2x4"], "tpu:v5e:2x4": ["4x4", "4x8"], "tpu:v4": ["2x2x1", "2x2x2"]}
+    following |= {"tpu:v4:2x2x1": ["2x2x2", "2x2x4"], "gpu:h100:8": ["16", "32"], "cpu": ["2", "4"]}
+    for name, extents in following.items():
+        model = targets.parse(name).model
+        assert targets.wider(targets.parse(name)) == [f"{model}:{extent}" for extent in extents]
+        assert all(targets.parse(wide) for wide in targets.wider(targets.parse(name)))
+
+
+def test_times_are_work_over_published_peaks():
+    """1.97 TFLOP in bfloat16 and a tenth in float32 at 197 TFLOP/s; 16.38 GB at 819 GB/s; 100 MB at 100 GB/s."""
+    e = on("tpu:v5e:4x4")
+    assert e.arithmetic == pytest.approx(0.011) and e.traffic == pytest.approx(0.02) and e.links == pytest.approx(1e-3)
+    assert e.binds == "memory" and e.shortest == pytest.approx(0.02) and e.longest == pytest.approx(0.011 / 0.35 + 1e-3)
+    assert e.hours() == pytest.approx((2.0, 100 * (0.011 / 0.35 + 1e-3)))
+    assert e.price(2.0) == pytest.approx([2 * 16 * hours for hours in e.hours()])
+    h100 = on("gpu:h100")
+    assert h100.arithmetic == pytest.approx(1.97 / 989.5 + 0.197 / 494.7), "float32 has half the peak on a GPU"
+    assert on("tpu:v3:2x2").price(1.0)[0] == pytest.approx(4 * on("tpu:v3:2x2").hours()[0]), (
+        "chips are paid for, not cores"
+    )
+    assert not e._replace(memory=Memory(0, 17 * 10**9)).fits and e.fits
+
+
+def test_the_report_is_one_screen():
+    assert report.lines(on("tpu:v5e:4x4"), "a training step") == [
+        f"target       tpu:v5e:4x4: 16 x tpu:v5e; a training step, {report.NOTE}",
+        "memory       fits, 5 GB of 16.9 GB, 11.9 GB to spare: 2 GB of state and data, 3 GB of temporaries on each "
+        "device",
+        "work         2.17 TFLOP of convolutions and products, 16.4 GB of memory traffic on each device, 1,234 kernels",
+        "time         arithmetic 11 ms, memory 20 ms, links 1 ms: memory binds",
+        "collective   2 all-reduce f32, 80 MB in all, some in a loop",
+        "copy         2 x 1 MB f32[8,8] jit(run)/swap",
+        "speed        30.8 to 50 steps/s (35% of peak to roofline): 360,000 steps take 2 h to 3 h 14 min",
+    ]
+    cpu = report.lines(on("cpu", memory=Memory(10**9, 0)), "a step")
+    assert "holds 1 GB: 1 GB of state" in cpu[1] and not any(line.startswith(("time", "speed")) for line in cpu)
+    large = report.lines(on("tpu:v5e", memory=Memory(10**10, 10**10)), "a step")[1]
+    assert "does not fit, 20 GB of 16.9 GB, 3.09 GB too much" in large
+    assert report.between(480.4, 1423.0) == "480-1,420" and report.between(0.5, 3.21) == "0.5-3.21"
+
+
+def test_json_has_every_number_of_the_report():
+    facts = json.loads(json.dumps(report.as_json(on("tpu:v5e:4x4"), "a step"), allow_nan=False))
+    assert facts["memory"] == {"total": 5e9, "arguments": 2e9, "temporaries": 3e9, "usable": 15.75 * 2**30}
+    assert (
+        facts["flop"] == WORK.flop and facts["bytes"] == 16.38e9 and facts["kernels"] == 1234 and facts["fits"] is True
+    )
+    assert facts["collectives"]["all-reduce f32"] == SUM["all-reduce f32"]._asdict() and facts["devices"] == 16
+    assert facts["steps_per_second"] == pytest.approx([30.84, 50.0], rel=1e-3) and facts["copies"][0]["bytes"] == 10**6
+    json.dumps(report.as_json(on("cpu"), "a step"), allow_nan=False)
+
+
+def test_the_table_of_hardware_states_figures_and_sources():
+    rows = report.hardware().splitlines()
+    assert len(rows) == 2 + len(targets.HARDWARE) and "197 TFLOP/s" in rows[5] and "819 GB/s" in rows[5]
+    assert all(facts.source and math.prod(facts[:4]) > 0 for name, facts in targets.HARDWARE.items() if name != "cpu")
+
+
+def test_several_targets_become_a_table_with_the_cheapest_that_fits(monkeypatch):
+    """v5p is faster and dearer, v2 too small; the compiler is replaced by a fixed program."""
+    said, jobs = [], []
+
+    def compiled(job, limit, tick):  # noqa: ARG001
+        jobs.append(job)
+        tick(1.0)
+        if job.target == "gpu:h100":
+            raise ValueError("--target=gpu:h100: compiling for it needs the plugin")
+        return Compiled(hlo.parse(TEXT), Memory(10**9, 11 * 10**9), 5.0, 1000)
+
+    monkeypatch.setattr(compiler, "compile_in_child", compiled)
+    config = load("configs/cifar10.py")
+    prices = plan.parse_prices("tpu:v5e=1,tpu:v5p=100,tpu:v2=0.1")
+    question = plan.Question("train", None, False, 60.0, prices, False)
+    facts = plan.run(config, ["tpu:v5e", "tpu:v5p", "tpu:v2", "gpu:h100"], question, said.append)
+    assert said[-1].startswith("cheapest     tpu:v5e: ") and [f["fits"] for f in facts] == [True, True, False]
+    rows = [line for line in said[-2].splitlines() if line.startswith(("tpu", "gpu"))]
+    assert [row.split()[0] for row in rows] == ["tpu:v5e", "tpu:v5p", "tpu:v2", "gpu:h100"] and "not measured" in rows[
+        3
+    ]
+    assert "--target=gpu:h100: compiling for it needs the plugin" in said and "\rcompiling for tpu:v5e: 1 s" in said
+    assert jobs[0] == Job(flatten(config), Data((32, 32, 3), 50_000, 10, True), "tpu:v5e", "train", False)
+    with pytest.raises(ValueError, match="needs the plugin"):
+        plan.run(config, ["gpu:h100"], question, said.append)
+
+
+TEXT = """HloModule m
+ENTRY %main (x: f32[1024,1024]) -> f32[1024,1024] {
+  %x = f32[1024,1024]{1,0} parameter(0)
+  ROOT %y = f32[1024,1024]{1,0} dot(%x, %x), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+"""
+
+
+def test_fit_compiles_every_change_that_reduces_memory(monkeypatch):
+    said, seen = [], []
+
+    def compiled(job, limit, tick):  # noqa: ARG001
+        seen.append((job.target, {k: v for k, v in job.config.items() if flatten(config)[k] != v}))
+        return Compiled(hlo.parse(TEXT), Memory(10**9, 10**9), 5.0, 1000)
+
+    monkeypatch.setattr(compiler, "compile_in_child", compiled)
+    config = load("configs/cifar10.py")
+    plan.run(config, ["tpu:v5e:2x2"], plan.Question("train", None, False, 60.0, {}, True), said.append)
+    here = "tpu:v5e:2x2"
+    changes = [{}, {"train.accumulate": 2}, {"net.remat": True}, {"train.sharding": "fsdp"}, {"net.dtype": "bfloat16"}]
+    changes.append({"train.batch_size": 64})
+    assert seen == [*((here, change) for change in changes), ("tpu:v5e:2x4", {}), ("tpu:v5e:4x4", {})]
+    assert "+ net.remat=True" in said[-2] and said[-1].startswith("least        ")
+
+
+def test_data_are_known_without_reading_them():
+    config = default_config()
+    shapes = lambda **keys: plan.data(changed(config, **keys), None)  # noqa: E731
+    assert shapes(**{"data.name": "cifar10"}) == Data((32, 32, 3), 50_000, 10, True)
+    assert not shapes(**{"data.name": "cifar10", "data.resident_mb": 100}).on_device
+    assert shapes(**{"data.name": "digits"}).shape == (8, 8, 1) and shapes(**{"data.name": "toy:moons"}).shape == (
+        1,
+        2,
+        1,
+    )
+    large = {"data.name": "tfds:lsun/bedroom", "data.size": 256}
+    assert shapes(**large) == Data((256, 256, 3), 0, plan.CLASSES, False)
+    assert plan.data(changed(config, **large), 1000).on_device
+    with pytest.raises(ValueError, match=r"set --config\.data\.size"):
+        shapes(**{"data.name": "folder:/nowhere"})
+
+
+def changed(config, **keys):
+    config = config.copy_and_resolve_references()
+    config.update_from_flattened_dict(keys)
+    return config
+
+
+def test_prices_are_read_or_refused():
+    assert (
+        plan.parse_prices("tpu:v5e=1.2,gpu:h100=3") == {"tpu:v5e": 1.2, "gpu:h100": 3.0} and plan.parse_prices("") == {}
+    )
+    for text, said in {"tpu:v5e": "is not MODEL=NUMBER", "tpu:v9=1": "'tpu:v9' is not one of tpu:v2"}.items():
+        with pytest.raises(ValueError, match=said):
+            plan.parse_prices(text)
+
+
+def test_a_missing_compiler_is_one_line_that_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(compiler, "find_spec", lambda name: None)  # noqa: ARG005
+    job = Job({}, Data((8, 8, 1), 10, 0, True), "tpu:v5e", "train")
+    with pytest.raises(
+        ValueError, match=r"^--target=tpu:v5e: compiling for it needs libtpu: pip install 'jax\[tpu\]==\d"
+    ):
+        compiler.compile_in_child(job, 1.0, print)
+    with pytest.raises(ValueError, match=r"needs the CUDA plugin: pip install 'jax-cuda12-plugin\[with-cuda\]==\d"):
+        compiler.compile_in_child(job._replace(target="gpu:a100"), 1.0, print)
+    assert compiler.missing(targets.parse("cpu")) == ""
+
+
+def test_what_the_compiler_refuses_is_one_line(tmp_path):
+    """A flag, a topology, and a program that does not fit: what XLA prints, and what becomes of it."""
+    job = Job({}, Data((8, 8, 1), 10, 0, True), "tpu:v5e:3x3", "train")
+    flag = "F0000 parse_flags_from_env.cc:234] Unknown flag in XLA_FLAGS: --xla_nonsense=1\n*** Check failure stack\n"
+    with pytest.raises(
+        ValueError, match=r"^--target=tpu:v5e:3x3: refused: Unknown flag in XLA_FLAGS: --xla_nonsense=1$"
+    ):
+        compiler._refused(job, tmp_path, flag, 1.0)
+    layout = 'Traceback ...\njax.errors.JaxRuntimeError: INVALID_ARGUMENT: Topology layout "v5e:3x3" is not divisible\n'
+    with pytest.raises(ValueError, match=r"refused: INVALID_ARGUMENT: Topology layout"):
+        compiler._refused(job, tmp_path, layout, 1.0)
+    used = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.00G of 15.75G hbm. Exceeded by 4.25G."
+    (tmp_path / "module_1.jit_run.x.after_optimizations_before_buffer_assignment.txt").write_text(TEXT)
+    found = compiler._refused(job, tmp_path, used, 1.0)
+    assert found.memory == Memory(4 * 2**20, 20 * 2**30 - 4 * 2**20) and found.program.entry == "main"
+
+
+def test_the_step_that_trains_is_compiled_in_a_child():
+    """What a child says of a small network is what jax says of the program here; too short a limit is one line."""
+    from diffusion.distributed import sharding
+    from diffusion.experiment import build
+    from diffusion.training import feed, loop
+
+    config = changed(default_config(), **{"data.name": "toy:moons", "net.name": "mlp", "train.batch_size": 16})
+    job = Job(flatten(config), Data((1, 2, 1), 100, 2, True), "cpu:4", "train")
+    with pytest.raises(ValueError, match=r"^--target=cpu:4: not compiled within 0 s; raise --timeout$"):
+        compiler.compile_in_child(job, 0.0, print)
+    found = compiler.compile_in_child(job, 120.0, lambda seconds: None)  # noqa: ARG005
+    import jax
+
+    experiment = build.experiment(config, (1, 2, 1), 2, sharding.make_mesh(jax.devices()[:4]))
+    like, inputs = experiment.fresh().like, feed.shapes((1, 2, 1), 100, 16, experiment.mesh, True)
+    here = loop.compile_steps(experiment.task(), experiment.update(), inputs.feed, like, inputs.batch)
+    assert found.chain == config.diffusion.T
+    assert found.memory.arguments == here.memory_analysis().argument_size_in_bytes
+    assert found.program.aliased == len(jax.tree.leaves(like)), "the whole state is donated"
