@@ -33,35 +33,28 @@ ZIP, PICKLE, SAFETENSORS = b"PK\x03\x04", b"\x80", b"\0\0\0\0{"
 """First bytes of a file; in safetensors after the four low bytes of a length."""
 
 
-def network_name(weights: Mapping[str, np.ndarray], path: Path | None = None, cache: Path | None = None) -> str:
-    """The name that metrics quote for weights which `load` read from `path`, or from the cache without one.
+def load(path: Path | None = None, cache: Path | None = None) -> tuple[Tensors, str]:
+    """The weights in a file, and the name that metrics quote for them.
 
-    `NETWORK` for the published file, recognised by its SHA-256, and for a file that `save` wrote of it, which records
-    that SHA-256 beside the fingerprint of its arrays; for others "inception-" and eight digits of the fingerprint,
-    since their distances are not comparable with published ones. The record is the file's own statement, not a proof.
-    """
-    folder = cache or cache_folder("inception")
-    files = [path] if path else [folder / CONVERTED, *(folder / name for name in PUBLISHED)]
-    if any(file.is_file() and _origin(file) in ORIGINS for file in files):
-        return NETWORK
-    return f"inception-{fingerprint(weights)[:8]}"
+    Without a file those in the folder `cache`: converted, as published, or else downloaded. Weights of a published file
+    are stored as CONVERTED in the cache, which is read in a fraction of the time.
 
-
-def load(path: Path | None = None, cache: Path | None = None) -> Tensors:
-    """The weights in a file; without one those in the folder `cache`: converted, as published, or else downloaded.
-
-    Weights of a published file are stored as CONVERTED in the cache, which is read in a fraction of the time. Raises
-    ValueError, in one line, for a file that `read` refuses, and where there is none and the download fails: the message
-    names what to fetch and where to put it.
+    The name is `NETWORK` for the published file, recognised by its SHA-256, and for a file that `save` wrote of it,
+    which records that SHA-256 beside the fingerprint of its arrays; for others "inception-" and eight digits of the
+    fingerprint, since their distances are not comparable with published ones. The record is the file's own statement,
+    not a proof. Raises ValueError, in one line, for a file that `read` refuses, and where there is none and the
+    download fails: the message names what to fetch and where to put it.
     """
     folder = cache or cache_folder("inception")
     if path is None:
         with suppress(OSError, ValueError):
-            return read(folder / CONVERTED)
+            weights = read(folder / CONVERTED)
+            return weights, _name(weights, folder / CONVERTED)
         path = next((folder / name for name in PUBLISHED if (folder / name).is_file()), None)
     supplied = path is not None
     path = path or _download(folder)
     weights = read(path)
+    name = _name(weights, path)
     if (origin := _sha256(path)) in ORIGINS:
         try:
             save(folder / CONVERTED, weights, origin)
@@ -69,7 +62,7 @@ def load(path: Path | None = None, cache: Path | None = None) -> Tensors:
                 path.unlink()
         except OSError as error:
             warnings.warn(f"the Inception weights could not be stored in {folder} ({error})", stacklevel=2)
-    return weights
+    return weights, name
 
 
 def read(path: Path) -> Tensors:
@@ -134,13 +127,14 @@ def _from_safetensors(path: Path) -> Tensors:
     return weights
 
 
-def _origin(path: Path) -> str:
-    """SHA-256 of the file that the weights in a file were converted from; of the file itself if it records none."""
+def _name(weights: Tensors, path: Path) -> str:
+    """The network's name: by the file that those in `path` were converted from, else by that file itself."""
     from safetensors import SafetensorError, safe_open
 
+    origin = ""
     with suppress(SafetensorError, ValueError, TypeError), safe_open(path, "numpy") as file:
-        return (file.metadata() or {}).get("origin") or _sha256(path)
-    return _sha256(path)
+        origin = (file.metadata() or {}).get("origin", "")
+    return NETWORK if (origin or _sha256(path)) in ORIGINS else f"inception-{fingerprint(weights)[:8]}"
 
 
 def _sha256(path: Path) -> str:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from diffusion.convert.inception import load, network_name
+from diffusion.convert.inception import load
 from diffusion.convert.inception_weights import fingerprint, offered
 from diffusion.nets.inception import LAYERS, SIZE, WIDTHS, Inception, preprocess, shapes, variables
 
@@ -35,8 +35,8 @@ def inception(weights: Path | None = None, batch_size: int = 64, layers: Sequenc
     layers: those to compute, by default all that the weights allow. Raises ValueError, in one line, where there are no
     weights (it names what to fetch and where to put it), and where a file is damaged or lacks those of a layer.
     """
-    values = load(weights)
-    return extractor(values, batch_size, layers=layers, name=network_name(values, weights))
+    values, name = load(weights)
+    return extractor(values, batch_size, layers=layers, name=name)
 
 
 def extractor(

@@ -169,8 +169,8 @@ CONVERT = (
         "diffusion/convert/inception.py",
         "tests/nets/test_inception.py",
         (
-            "_origin(file) in ORIGINS for file",
-            "True for file",
+            "return NETWORK if (origin or _sha256(path)) in ORIGINS else",
+            "return NETWORK if True else",
             "test_only_the_published_weights_have_the_published_name",
             "any weights have the published name",
         ),

@@ -337,15 +337,15 @@ def test_weights_are_fetched_once_and_stored(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "fetch", fetch)
     cache = tmp_path / "cache"
     for _ in range(2):
-        assert fingerprint(load(None, cache)) == fingerprint(weights)
+        assert fingerprint(load(None, cache)[0]) == fingerprint(weights)
         assert calls == [remote] and [p.name for p in cache.iterdir()] == [files.CONVERTED]
     (cache / files.CONVERTED).write_bytes(b"damaged")
     (cache / "w.npz").write_bytes((tmp_path / "w.npz").read_bytes())  # put into the cache by the user
-    assert fingerprint(load(None, cache)) == fingerprint(weights)
+    assert fingerprint(load(None, cache)[0]) == fingerprint(weights)
     assert len(calls) == 1 and fingerprint(read(cache / files.CONVERTED)) == fingerprint(weights)
     own = tmp_path / "own.npz"
     np.savez(own, **weights | {"conv/b": weights["conv/b"] + 1})
-    assert fingerprint(load(own, tmp_path / "other")) != fingerprint(weights)
+    assert fingerprint(load(own, tmp_path / "other")[0]) != fingerprint(weights)
     assert not (tmp_path / "other").exists()  # other weights are not stored
     load(tmp_path / "w.npz", tmp_path / "other")
     assert (tmp_path / "other" / files.CONVERTED).exists()
@@ -356,14 +356,24 @@ def test_only_the_published_weights_have_the_published_name(tmp_path, monkeypatc
     path, cache = tmp_path / "w.npz", tmp_path / "cache"
     np.savez(path, **weights)
     other = f"inception-{fingerprint(weights)[:8]}"
-    assert inception(path).name == files.network_name(weights, path, cache) == other
-    save(cache / files.CONVERTED, weights)  # other weights in the place of the published ones
-    assert files.network_name(weights, None, cache) == other
+    assert inception(path).name == load(path, cache)[1] == other
     monkeypatch.setattr(files, "ORIGINS", {files._sha256(path)})
-    load(path, cache)
-    assert files.network_name(weights, path, cache) == files.NETWORK == "inception-2015-12-05"
+    assert load(path, cache)[1] == files.NETWORK == "inception-2015-12-05"
     path.unlink()
-    assert files.network_name(weights, None, cache) == inception(cache / files.CONVERTED).name == files.NETWORK
+    assert load(None, cache)[1] == inception(cache / files.CONVERTED).name == files.NETWORK
+
+
+def test_other_weights_in_the_cache_keep_their_own_name(tmp_path, monkeypatch):
+    """Also where the published file lies beside them, which is not what is read."""
+    weights = random_weights(UP_TO_MIXED_7)
+    np.savez(tmp_path / "w.npz", **weights)
+    sha256 = files._sha256(tmp_path / "w.npz")
+    monkeypatch.setattr(files, "PUBLISHED", {"w.npz": Remote("https://example.org/w.npz", 1, sha256)})
+    monkeypatch.setattr(files, "ORIGINS", {sha256})
+    changed = weights | {"conv/b": weights["conv/b"] + 1}
+    save(tmp_path / files.CONVERTED, changed)
+    found, name = load(None, tmp_path)
+    assert fingerprint(found) == fingerprint(changed) and name == f"inception-{fingerprint(changed)[:8]}"
 
 
 def test_one_line_says_what_to_fetch_and_where_to_put_it(tmp_path, monkeypatch):
