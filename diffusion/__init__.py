@@ -11,7 +11,7 @@
     metrics      numbers from arrays: FID, IS, KID, precision and recall, likelihood, neighbours
     workdir      a run's folder: config.json, checkpoints, results, metrics
     training     Algorithm 1: step, state, optimiser, moving average, loop
-    published    the papers' recipes and tables, and which of our results fill which cell
+    published    the papers' tables, and which of our results fill which cell
     experiment   from a config to values: registry, build, guidance of samples, loading a run
     planning     a training step or sampler compiled for hardware that is not there, and what its program says
     evaluation   a run measured: bound, flow, sample sets, scores, guidance, summary, protocol

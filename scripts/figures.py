@@ -1,7 +1,7 @@
 """Draws the figures of the papers from a run.
 
     python scripts/figures.py --workdir=runs/digits                            # its loss, as PNG and as PDF
-    python scripts/figures.py --workdir=runs/digits --figure=all               # all for which everything is there
+    python scripts/figures.py --workdir=runs/digits --figure=all               # all whose inputs exist
     python scripts/figures.py --workdir=runs/digits --figure=forks,samples --out=paper/figures
     python scripts/figures.py --workdir=runs/digits --figure=progressive --out=progressive.pdf --seed=1
     python scripts/figures.py --workdir=runs/ablations/samplers_digits --figure=steps
@@ -13,18 +13,18 @@ progressive         x_0_hat along the chain                                    D
 forks               samples that share x_t                                     DDPM figure 7
 interpolation       between two held-out images, by x_t                        DDPM figure 8
 coarse_to_fine      one pair at falling t                                      DDPM figure 9
-inpainting          lower halves of held-out images painted anew               RePaint figure 4
-variations          held-out images noised up to x_t, denoised from there      SDEdit figure 3
+inpainting          lower halves of held-out images completed                   RePaint figure 4
+variations          held-out images noised up to x_t, denoised from x_t        SDEdit figure 3
 neighbours          samples and the nearest training images                    DDPM figures 12, 15
 rate_distortion     rate and distortion along the chain; needs a measured nll  DDPM figure 5
 terms               terms of the bound against t; needs a measured nll         Improved DDPM figure 2
 steps               score against sampling steps, of an ablation or of runs    Improved DDPM figure 8
-guidance            what guidance does; needs scripts/guidance.py
-marginals           clouds of x_t, noised and on the way back; of points       DDPM figure 2
-trajectories        ways from noise to data, random and deterministic; likewise
-score_field         the score at several levels of noise; likewise             NCSN figure 2
-samplers            samplers side by side in few steps; likewise
-animation           the chain as a GIF; likewise
+guidance            effect of guidance; needs scripts/guidance.py
+marginals           x_t of points of the plane, forward and reverse process    DDPM figure 2
+trajectories        paths from noise to data, random and deterministic; of points
+score_field         the score at several levels of noise; of points            NCSN figure 2
+samplers            samplers side by side in few steps; of points
+animation           the chain as a GIF; of points
 posterior_variance  beta_tilde / beta against t                                Improved DDPM figure 1
 schedules           alpha_bar, linear and cosine                               Improved DDPM figure 5
 reverse_conditional p(x_{u-du} | x_u) and its Gaussian limit                   Nakkiran et al. 2024, Fact 1
@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import command_line
+from diffusion.runtime import command_line, setup
 
 WORKDIR = command_line.define_path("workdir", "folder of the run, or for `steps` of an ablation")
 FIGURE = flags.DEFINE_list("figure", "loss", "names from the list above, separated by commas, or all")
@@ -54,13 +54,15 @@ GRID = flags.DEFINE_string("grid", None, "steps of the chain: 50, ddim50, quad50
 
 
 def main() -> None:
+    setup.configure()
+
     from diffusion.commands import figures
-    from diffusion.figures.figure_inputs import Request
+    from diffusion.figures.figure_inputs import Inputs
 
     folder = WORKDIR.value
-    request = Request(folder, N.value, SEED.value, STEP.value, RAW.value, T.value, GRID.value)
+    inputs = Inputs(folder, N.value, SEED.value, STEP.value, RAW.value, T.value, GRID.value)
     out = OUT.value or (folder or Path("runs")) / "figures"
-    for path in figures.draw(FIGURE.value, request, out):
+    for path in figures.draw(FIGURE.value, inputs, out):
         print(path, flush=True)
 
 

@@ -1,18 +1,18 @@
-"""The order of measurements: for each network two workers, for each measure both in turn, and a row of results."""
+"""The order of measurements: for each network a process a side, for each measure both in turn; a row of results."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import Any, NamedTuple
 
 from diffusion.benchmarks import timing
-from diffusion.benchmarks.sizes import MEASURES, Pace, Size
+from diffusion.benchmarks.sizes import FORWARD, MEASURES, PEAK, TRAIN, WITHOUT_BASELINE, Size
 from diffusion.benchmarks.timing import Timing
-from diffusion.benchmarks.worker import Worker
+from diffusion.benchmarks.workload_process import WorkloadProcess
 
 JAX, BASELINE = "jax", "baseline"
-PEAK, TRAIN, FORWARD, ELBO, FEATURES = "peak", "train", "forward", "elbo", "features"
-ALONE = (ELBO, FEATURES)
-"""Measures that the baseline does not have."""
+MODULES = {JAX: "diffusion.benchmarks.jax_workloads", BASELINE: "diffusion.benchmarks.torch_baseline.workloads"}
+CPU_TABLES = {"JAX_PLATFORMS": "cpu"}
+"""The baseline takes the tables of a process from this project, whose jax must leave the accelerator to PyTorch."""
 
 
 class Row(NamedTuple):
@@ -21,10 +21,10 @@ class Row(NamedTuple):
     net: str
     measure: str
     batch: int
-    jax: Timing
-    baseline: Timing | None
+    timings: Mapping[str, Timing]
+    """Side -> seconds per unit of work."""
     facts: Mapping[str, Mapping[str, Any]]
-    """side -> parameters, operations, versions, ..."""
+    """Side -> parameters, operations, versions, ..."""
     peak: float = 0.0
     """FLOP/s of matrix products on this machine; 0: not measured."""
     memory: Mapping[str, int] = {}
@@ -40,84 +40,80 @@ class Row(NamedTuple):
         """Whether the time of a chain is extrapolated from a segment."""
         return bool(self.facts[JAX].get("estimated", False))
 
-    def images(self, side: Timing) -> float:
+    def images(self, side: str) -> float:
         """Images per second."""
-        return self.batch / (side.seconds * self.steps)
+        return self.batch / (self.timings[side].seconds * self.steps)
 
     @property
     def ratio(self) -> float | None:
         """Time of jax over that of the baseline."""
-        return None if self.baseline is None else timing.ratio(self.jax, self.baseline)
+        return timing.ratio(self.timings[JAX], self.timings[BASELINE]) if BASELINE in self.timings else None
 
     @property
     def share(self) -> float | None:
         """Counted operations per second over the peak; None where either is unknown."""
         flop = self.facts[JAX].get("flop", 0.0) * self.batch
-        return flop / self.jax.seconds / self.peak if self.peak and flop else None
+        return flop / self.timings[JAX].seconds / self.peak if self.peak and flop else None
 
 
 class Settings(NamedTuple):
     """Measures, windows and sides."""
 
     measures: Sequence[str]
-    pace: Pace
+    windows: int = 7
+    seconds: float = 1.5
+    """Length of a window, which is at least one unit of work."""
     baseline: bool = False
-    modes: int = 0
-    """Number of compilation modes of the baseline that are tried; 0: all."""
-    whole: bool | None = None
-    """Whether whole chains are timed; None: on accelerators alone."""
-    small: Mapping[str, int] = {}
-    """For a dry run: rows of the matrix product, height of the images of Inception."""
+    request: Mapping[str, Any] = {}
+    """Added to the request of every workload."""
     env: Mapping[str, str] = {}
-    """Environment variables of the workers."""
+    """Environment variables of the processes."""
 
 
 def compare(name: str, size: Size, settings: Settings, report: Callable[[str], None]) -> Iterator[Row]:
     """The rows of one network, in the order of measurement. Raises ValueError where a side cannot be measured.
 
-    The peak is measured first and the training step second, so that peak memory is that of training.
+    The peak is measured first and the training step second, so that peak memory is that of training. On accelerators
+    networks compute in bfloat16 and chains run whole.
     """
+
+    def process(side: str, env: Mapping[str, str]) -> WorkloadProcess:
+        return stack.enter_context(closing(WorkloadProcess(MODULES[side], {**settings.env, **env})))
+
     with ExitStack() as stack:
-        jax = stack.enter_context(closing(Worker(JAX, settings.env)))
-        request: dict[str, Any] = {"config": size.config, "changes": dict(size.changes), "shape": size.shape}
-        request |= {"images": size.images, "modes": settings.modes, "batch": 1}
-        request |= settings.small
-        peak = jax.make({**request, "measure": PEAK})
-        platform = peak.facts["platform"]
-        if not platform.startswith("cpu"):
-            request["changes"]["net.dtype"] = "bfloat16"
-            peak = jax.make({**request, "measure": PEAK})
-        measured = timing.alternate({JAX: peak}, settings.pace.windows, settings.pace.seconds)[JAX]
-        limit = peak.facts["flop"] / min(measured.windows)  # the best window: a limit
+        sides = {JAX: process(JAX, {})}
+        request: dict[str, Any] = {**size.request(), "batch": 1, "whole": False, **settings.request}
+        peak = sides[JAX].make({**request, "measure": PEAK})
+        cpu = peak.facts["platform"].startswith("cpu")
+        if not cpu:
+            request["whole"], request["changes"]["net.dtype"] = True, "bfloat16"
+            peak = sides[JAX].make({**request, "measure": PEAK})
+        measured = timing.alternate({JAX: peak}, settings.windows, settings.seconds)
+        limit = peak.facts["flop"] / min(measured[JAX].windows)  # the best window: a limit
         report(f"{name}: matrix products of {peak.facts['dtype']} reach {limit / 1e9:.4g} GFLOP/s")
-        facts = {JAX: {**peak.facts, "flop": 0.0}}
-        yield Row(name, PEAK, peak.facts["side"], measured, None, facts, limit)
+        yield Row(name, PEAK, peak.facts["side"], measured, {JAX: {**peak.facts, "flop": 0.0}}, limit)
 
-        request["whole"] = (not platform.startswith("cpu")) if settings.whole is None else settings.whole
-        baseline = stack.enter_context(closing(Worker(BASELINE, settings.env))) if settings.baseline else None
-        for measure in MEASURES:
-            if measure in settings.measures:
-                for batch in size.batches(platform)[measure]:
-                    report(f"{name}: {MEASURES[measure]}, batch {batch}")
-                    other = None if measure in ALONE else baseline
-                    request |= {"measure": measure, "batch": batch}
-                    row = measure_row(name, request, jax, other, settings.pace, limit)
-                    if measure == FORWARD and other:  # compiling is slow: chains run in the mode that was fastest here
-                        request["mode"] = row.facts[BASELINE]["mode"]
-                    yield row
+        if settings.baseline:
+            sides[BASELINE] = process(BASELINE, CPU_TABLES)
+        for measure in (measure for measure in MEASURES if measure in settings.measures):
+            for batch in (size.cpu if cpu else size.accelerator)[measure]:
+                report(f"{name}: {MEASURES[measure]}, batch {batch}")
+                request |= {"measure": measure, "batch": batch}
+                taking_part = {side: sides[side] for side in sides if side == JAX or measure not in WITHOUT_BASELINE}
+                row = measure_row(name, request, taking_part, settings)._replace(peak=limit)
+                if measure == FORWARD and BASELINE in row.facts:
+                    request["modes"] = (row.facts[BASELINE]["mode"],)  # of chains: trying modes is slow
+                yield row
 
 
-def measure_row(
-    name: str, request: Mapping[str, Any], jax: Worker, baseline: Worker | None, pace: Pace, limit: float
-) -> Row:
+def measure_row(name: str, request: Mapping[str, Any], sides: Mapping[str, WorkloadProcess], settings: Settings) -> Row:
     """One row of the table. Raises ValueError where the two networks do not have the same number of parameters."""
-    sides = {JAX: jax.make(request), **({BASELINE: baseline.make(request)} if baseline else {})}
-    check_parameters({side: remote.facts for side, remote in sides.items()})
-    timings = timing.alternate(sides, pace.windows, pace.seconds)
-    memories = {TRAIN: {side: worker.memory() for side, worker in ((JAX, jax), (BASELINE, baseline)) if worker}}
-    facts = {side: remote.facts for side, remote in sides.items()}
-    memory = memories.get(request["measure"], {})
-    return Row(name, request["measure"], request["batch"], timings[JAX], timings.get(BASELINE), facts, limit, memory)
+    workloads = {side: process.make(request) for side, process in sides.items()}
+    facts = {side: workload.facts for side, workload in workloads.items()}
+    check_parameters(facts)
+    timings = timing.alternate(workloads, settings.windows, settings.seconds)
+    memory = {side: process.memory() for side, process in sides.items()} if request["measure"] == TRAIN else {}
+    return Row(name, request["measure"], request["batch"], timings, facts, memory=memory)
 
 
 def check_parameters(facts: Mapping[str, Mapping[str, Any]]) -> None:
@@ -125,14 +121,3 @@ def check_parameters(facts: Mapping[str, Mapping[str, Any]]) -> None:
     counts = {side: n for side, each in facts.items() if (n := each.get("parameters"))}
     if len(set(counts.values())) > 1:
         raise ValueError(f"the networks differ: parameters {counts}; they cannot be compared")
-
-
-def best(rows: Sequence[Row], side: Callable[[Row], Timing | None]) -> dict[tuple[str, str], int]:
-    """(net, measure) -> the batch with the most images per second."""
-    fastest: dict[tuple[str, str], tuple[float, int]] = {}
-    for row in rows:
-        timed = side(row)
-        if timed is not None:
-            key = (row.net, row.measure)
-            fastest[key] = max(fastest.get(key, (0.0, 0)), (row.images(timed), row.batch))
-    return {key: batch for key, (_, batch) in fastest.items()}

@@ -11,13 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion.benchmarks.peak_flops import product
-from diffusion.benchmarks.worker import Workload
-from diffusion.commands.train import forward_flops
+from diffusion.benchmarks.workload_process import Workload
 from diffusion.config import files
 from diffusion.core import respacing
 from diffusion.core.types import Array, Image, Keys
 from diffusion.data.source import Source, in_memory
+from diffusion.evaluation.compute_budget import forward_flops
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import DTYPES, SAMPLERS
@@ -26,6 +25,7 @@ from diffusion.nets.inception import SIZE, shapes
 from diffusion.runtime import report_text
 from diffusion.sampling import loop
 from diffusion.training import loop as training
+from diffusion.training.state import Params
 
 SEGMENT = 10
 """Steps of a chain that are timed where the whole chain takes too long."""
@@ -34,12 +34,18 @@ INCEPTION_FLOP = 11.4e9
 """Operations of a forward pass of one 299x299 image: 5.7 G multiply-adds."""
 
 
+PRODUCT = {"cpu": 2048}
+LARGE_PRODUCT = 8192
+"""Rows of a square product that keeps every core busy: by platform, and on accelerators."""
+
+
 def make(request: Mapping[str, Any]) -> Workload:
     """The workload of a request: {measure, config, changes, shape, images, batch, whole}.
 
     `whole`: whole chains are timed instead of segments.
     """
-    return MEASURES[request["measure"]](request)
+    workload = MEASURES[request["measure"]](request)
+    return workload._replace(facts={**workload.facts, "device": report_text.describe_devices(jax.devices())})
 
 
 def memory() -> int:
@@ -49,18 +55,16 @@ def memory() -> int:
     return int(stats.get("peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte))
 
 
-def settings(request: Mapping[str, Any]) -> ConfigDict:
+def make_config(request: Mapping[str, Any]) -> ConfigDict:
     """The config of a request."""
     config = files.load(files.find(request["config"]))
-    changes = {key: tuple(v) if isinstance(v, list) else v for key, v in request["changes"].items()}
-    config.update_from_flattened_dict({**changes, "train.batch_size": request["batch"]})
+    config.update_from_flattened_dict({**request["changes"], "train.batch_size": request["batch"]})
     return config
 
 
 def make_experiment(request: Mapping[str, Any]) -> Experiment:
     """The experiment of a request."""
-    height, width, channels = request["shape"]
-    return build.experiment(settings(request), (height, width, channels), 0)
+    return build.experiment(make_config(request), request["shape"], 0)
 
 
 def noise_images(request: Mapping[str, Any]) -> Source:
@@ -69,13 +73,9 @@ def noise_images(request: Mapping[str, Any]) -> Source:
     return in_memory("noise", pixels)
 
 
-def facts(experiment: Experiment, state: Any, passes: float = 1.0) -> dict[str, Any]:
-    """Parameters, floating-point operations and devices. `passes`: network evaluations per image in a unit of work."""
-    return {
-        "parameters": report_text.count(state),
-        "flop": passes * forward_flops(experiment),
-        "device": report_text.describe_devices(jax.devices()),
-    }
+def facts(experiment: Experiment, params: Params, passes: float = 1.0) -> dict[str, Any]:
+    """Parameters and floating-point operations. `passes`: network evaluations per image in a unit of work."""
+    return {"parameters": report_text.count(params), "flop": passes * forward_flops(experiment, params)}
 
 
 def train(request: Mapping[str, Any]) -> Workload:
@@ -118,7 +118,7 @@ def chain(request: Mapping[str, Any], sampler: str, grid: str) -> Workload:
     x_T = loop.prior_sample(keys, process, experiment.shape)
 
     @jax.jit
-    def descend(params: Any, keys: Keys, x_T: Image, last: Array) -> Image:
+    def descend(params: Params, keys: Keys, x_T: Image, last: Array) -> Image:
         denoise = experiment.denoise(params, jnp.zeros(n, jnp.int32))
         return loop.descend(keys, step, denoise, x_T, step.init(x_T), jnp.int32(process.T), last)[0]
 
@@ -156,22 +156,35 @@ def features(request: Mapping[str, Any]) -> Workload:
         name: rng.normal(0, (2.0 / max(np.prod(shape[:-1]), 1)) ** 0.5, shape).astype(np.float32)
         for name, shape in shapes(layers).items()
     }
-    dtype = DTYPES[request["changes"].get("net.dtype", "float32")]
-    extract = inception.extractor(weights, n, dtype, layers, request.get("features", SIZE)).extract
+    extract = inception.extractor(weights, n, dtype(request), layers, request.get("features", SIZE)).extract
     images = rng.integers(0, 256, (n, 32, 32, 3), np.uint8)
 
     def run(units: int) -> None:
         for _ in range(units):
             extract(images)
 
-    return Workload(run, {"flop": INCEPTION_FLOP, "device": report_text.describe_devices(jax.devices())})
+    return Workload(run, {"flop": INCEPTION_FLOP})
 
 
 def peak(request: Mapping[str, Any]) -> Workload:
-    """The machine's matrix products, in the type of the network."""
-    made = product(DTYPES[request["changes"].get("net.dtype", "float32")], request.get("product", 0))
-    device = {"device": report_text.describe_devices(jax.devices()), "platform": jax.default_backend()}
-    return made._replace(facts=made.facts | device)
+    """Square matrix products in the type of the network. A unit is one product; its result is the next operand."""
+    n = request.get("product") or PRODUCT.get(jax.default_backend(), LARGE_PRODUCT)
+    matrix = jnp.full((n, n), 1.0 / n, dtype(request))
+    multiply = jax.jit(jnp.matmul)
+    held = [matrix]
+
+    def run(units: int) -> None:
+        for _ in range(units):
+            held[0] = multiply(held[0], matrix)
+        jax.block_until_ready(held[0])
+
+    described = {"flop": 2.0 * n**3, "dtype": matrix.dtype.name, "side": n, "platform": jax.default_backend()}
+    return Workload(run, described)
+
+
+def dtype(request: Mapping[str, Any]) -> Any:
+    """The type in which the network of a request computes."""
+    return DTYPES[request["changes"].get("net.dtype", "float32")]
 
 
 MEASURES = {

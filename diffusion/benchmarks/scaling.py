@@ -1,28 +1,55 @@
-"""Growth of cost with T, batch, image size, devices, data set and length of metrics.jsonl."""
+"""Growth of cost with T, batch, image size, devices and data set."""
 
-import json
 import math
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import closing
 from typing import Any, NamedTuple
 
 from diffusion.benchmarks import timing
-from diffusion.benchmarks.comparison import JAX
-from diffusion.benchmarks.sizes import Pace, Size
-from diffusion.benchmarks.startup import timed
-from diffusion.benchmarks.worker import Worker
+from diffusion.benchmarks.comparison import JAX, MODULES, Settings
+from diffusion.benchmarks.sizes import FORWARD, TRAIN, Size
+from diffusion.benchmarks.workload_process import WorkloadProcess
+
+
+class Quantity(NamedTuple):
+    """A quantity on which the cost depends."""
+
+    name: str
+    cost: str
+    """What takes the seconds."""
+    values: tuple[int, ...]
+    quick: tuple[int, ...]
+    """The values of a dry run."""
+    request: Callable[[Size, int], dict[str, Any]]
+    """What its value changes in the request of a training step."""
+
+
+def _square(size: Size, pixels: int) -> dict[str, Any]:
+    side = math.isqrt(pixels)
+    return {"measure": FORWARD, "batch": 16, "shape": (side, side, size.shape[-1])}
+
+
+QUANTITIES = (
+    Quantity(
+        *("T", "a chain", (100, 200, 500, 1000), (10, 20)),
+        lambda size, T: {"measure": "chain", "batch": 4, "changes": {**size.changes, "diffusion.T": T}},
+    ),
+    Quantity("batch", "a training step", (16, 32, 64, 128, 256), (2, 4), lambda _, n: {"batch": n}),
+    Quantity("pixels of an image", "a forward", (64, 256, 1024, 4096), (64, 256), _square),
+    Quantity("devices", "a training step", (1, 2, 4, 8), (1, 2), lambda _, n: {"devices": n}),
+    Quantity(
+        *("images of the data set", "a training step", (1_000, 10_000, 100_000, 1_000_000), (64, 128)),
+        lambda _, n: {"images": n},
+    ),
+)
 
 
 class Curve(NamedTuple):
     """Cost as a function of one quantity."""
 
     name: str
-    """Name of the quantity."""
     cost: str
-    """What takes these seconds."""
     x: tuple[int, ...]
     seconds: tuple[float, ...]
 
@@ -34,70 +61,21 @@ class Curve(NamedTuple):
         return math.log(seconds[-1] / seconds[i]) / math.log(x[-1] / x[i])
 
 
-class Ranges(NamedTuple):
-    """Values of each quantity."""
-
-    T: tuple[int, ...] = (100, 200, 500, 1000)
-    batch: tuple[int, ...] = (16, 32, 64, 128, 256)
-    side: tuple[int, ...] = (8, 16, 32, 64)
-    devices: tuple[int, ...] = (1, 2, 4, 8)
-    images: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
-    lines: tuple[int, ...] = (1_000, 10_000, 100_000)
+def measure(quantity: Quantity, values: tuple[int, ...], size: Size, settings: Settings) -> Curve:
+    """The curve of a quantity, for the network of `size`."""
+    base = {**size.request(), "measure": TRAIN, "batch": size.cpu[TRAIN][0], "whole": True, **settings.request}
+    seconds = tuple(cost({**base, **quantity.request(size, value)}, settings) for value in values)
+    return Curve(quantity.name, quantity.cost, values, seconds)
 
 
-QUICK = Ranges((10, 20), (2, 4), (8, 16), (1, 2), (64, 128), (10, 100))
-
-
-def curves(size: Size, ranges: Ranges, pace: Pace, report: Callable[[str], None]) -> Iterator[Curve]:
-    """Every curve, of the network of `size`."""
-    with ExitStack() as stack:
-        worker = stack.enter_context(closing(Worker(JAX)))
-        batch = size.cpu["train"][0]
-        base = {"config": size.config, "changes": size.changes, "shape": size.shape, "images": size.images}
-        base |= {"batch": batch, "whole": True}
-
-        def cost(request: Mapping[str, Any], on: Worker = worker) -> float:
-            remote = on.make(request)
-            unit = timing.alternate({JAX: remote}, pace.windows, pace.seconds)[JAX].seconds
-            return unit * remote.facts.get("steps", 1)
-
-        def curve(name: str, what: str, x: Sequence[int], request: Callable[[int], dict[str, Any]]) -> Curve:
-            report(f"scaling: {name}")
-            return Curve(name, what, tuple(x), tuple(cost({**base, **request(value)}) for value in x))
-
-        yield curve("T", "a chain", ranges.T, lambda T: {**chain, "changes": {**size.changes, "diffusion.T": T}})
-        yield curve("batch", "a training step", ranges.batch, lambda n: {"measure": "train", "batch": n})
-        square = curve("side", "a forward", ranges.side, lambda n: {**small, "shape": (n, n, size.shape[-1])})
-        yield square._replace(name="pixels of an image", x=tuple(n * n for n in square.x))
-        report("scaling: devices")
-        yield Curve("devices", "a training step", ranges.devices, tuple(map(_on(base, cost), ranges.devices)))
-        yield curve("images of the data set", "a training step", ranges.images, lambda n: {**train, "images": n})
-    report("scaling: folder")
-    yield Curve("lines of metrics.jsonl", "resuming a run", ranges.lines, tuple(map(folder, ranges.lines)))
-
-
-chain: dict[str, Any] = {"measure": "chain", "batch": 4}
-small: dict[str, Any] = {"measure": "forward", "batch": 16}
-train: dict[str, Any] = {"measure": "train"}
-
-
-def _on(base: Mapping[str, Any], cost: Callable[..., float]) -> Callable[[int], float]:
-    """(devices) -> seconds of a training step of the same global batch on that many devices forced on this CPU."""
-
-    def measured(devices: int) -> float:
-        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}".strip()
-        with closing(Worker(JAX, {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"})) as worker:
-            return cost({**base, **train, "batch": max(base["batch"], devices)}, worker)
-
-    return measured
-
-
-def folder(lines: int) -> float:
-    """Seconds for opening a metrics.jsonl of this many lines to resume from its last line."""
-    from diffusion.workdir.writer import Writer
-
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "metrics.jsonl"
-        row = {"train/loss": 0.0312, "train/grad_norm": 0.1, "perf/images_per_second": 1000.0}
-        path.write_text("".join(json.dumps({"step": step, **row}) + "\n" for step in range(1, lines + 1)))
-        return min(timed(lambda: Writer(Path(scratch), lines).close()) for _ in range(3))
+def cost(request: dict[str, Any], settings: Settings) -> float:
+    """Seconds of a request in a process of its own; `devices`: that many devices are forced on this CPU."""
+    env = dict(settings.env)
+    if devices := request.get("devices"):
+        flags = f"{env.get('XLA_FLAGS', os.environ.get('XLA_FLAGS', ''))}"
+        env["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={devices}".strip()
+        env["JAX_PLATFORMS"] = "cpu"
+    with closing(WorkloadProcess(MODULES[JAX], env)) as process:
+        workload = process.make(request)
+        unit = timing.alternate({JAX: workload}, settings.windows, settings.seconds)[JAX].seconds
+        return unit * workload.facts.get("steps", 1)

@@ -1,17 +1,50 @@
 """The results as a Markdown table and as JSON."""
 
-import json
+import os
+import platform
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from diffusion.benchmarks.comparison import Row, best
-from diffusion.benchmarks.sizes import MEASURES, OTHERS
-from diffusion.benchmarks.startup import Start
+from diffusion.benchmarks.comparison import BASELINE, JAX, Row
+from diffusion.benchmarks.sizes import MEASURES, PEAK
 from diffusion.benchmarks.timing import Timing
+from diffusion.published.text_tables import pipe_table
+from diffusion.runtime import provenance
 
 HEAD = ("net", "measure", "batch", "jax", "images/s", "of peak", "baseline", "images/s", "jax / baseline")
-NONE = "-"
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table, and below it the peak memory of training."""
+    parts = [pipe_table(HEAD, [line(row, rows) for row in rows])]
+    if memory := [(r.net, str(r.batch), *(f"{n / 1e9:.2f} GB" for n in r.memory.values())) for r in rows if r.memory]:
+        head = ("net", "batch", "peak memory, training, jax", "baseline")
+        parts.append(pipe_table(head[: len(memory[0])], memory))
+    return "\n\n".join(parts)
+
+
+def line(row: Row, rows: Sequence[Row]) -> tuple[str, ...]:
+    """The cells of a row. * marks the batch with the most images a second of several, ~ an extrapolated chain."""
+    if row.measure == PEAK:
+        rate = f"{row.peak / 1e9:.4g} GFLOP/s"
+        return row.net, "matrix product", str(row.batch), timed(row.timings[JAX]), "-", rate, "-", "-", "-"
+    alike = [other for other in rows if (other.net, other.measure) == (row.net, row.measure)]
+    mark = "*" if len(alike) > 1 and row == max(alike, key=lambda other: other.images(JAX)) else ""
+    cells = []
+    for side in (JAX, BASELINE):
+        known = side in row.timings
+        images = f"{'~' if row.estimated else ''}{row.images(side):.4g}" if known else "-"
+        cells.append((timed(row.timings[side]) if known else "-", images))
+    share = "-" if row.share is None else f"{100 * row.share:.0f}%"
+    ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
+    return row.net, MEASURES[row.measure], f"{row.batch}{mark}", *cells[0], share, *cells[1], ratio
+
+
+def timed(timing: Timing) -> str:
+    """A median with its spread in percent."""
+    return f"{seconds(timing.seconds)} ±{100 * timing.spread:.0f}%"
 
 
 def seconds(value: float) -> str:
@@ -22,76 +55,34 @@ def seconds(value: float) -> str:
     return f"{value * 1e6:.3g} us"
 
 
-def timed(timing: Timing | None) -> str:
-    """A median with its spread in percent."""
-    return NONE if timing is None else f"{seconds(timing.seconds)} ±{100 * timing.spread:.0f}%"
-
-
-def line(row: Row, fastest: dict[tuple[str, str], int]) -> tuple[str, ...]:
-    """The cells of a row. * marks the best batch of several, ~ a chain extrapolated from a segment."""
-    several = fastest.get((row.net, row.measure)) == row.batch
-    mark, about = "*" if several else "", "~" if row.estimated else ""
-    name = (MEASURES | OTHERS)[row.measure]
-    images = lambda timing: f"{about}{row.images(timing):.4g}" if timing else NONE  # noqa: E731
-    compared = f"{row.ratio:.2f}" if row.ratio is not None else NONE
-    if row.share is None:
-        rate = f"{row.peak / 1e9:.4g} GFLOP/s"
-        return row.net, name, f"{row.batch}", timed(row.jax), NONE, rate, NONE, NONE, NONE
-    share = f"{100 * row.share:.0f}%"
-    cells = (timed(row.jax), images(row.jax), share, timed(row.baseline), images(row.baseline), compared)
-    return row.net, name, f"{row.batch}{mark}", *cells
-
-
-def markdown(rows: Sequence[Row], starts: Sequence[Start], page: Sequence[float]) -> str:
-    """The table, its lines aligned, and below it start-up times and peak memory."""
-    counts = {(r.net, r.measure): sum((r.net, r.measure) == (o.net, o.measure) for o in rows) for r in rows}
-    fastest = {key: batch for key, batch in best(rows, lambda row: row.jax).items() if counts[key] > 1}
-    parts = [aligned([HEAD, *(line(row, fastest) for row in rows)])] if rows else []
-    if starts:
-        cells = [(s.net, f"{s.batch}", seconds(s.cold), seconds(s.warm)) for s in starts]
-        parts.append(aligned([("net", "batch", "first step, cold", "compilation cache warm"), *cells]))
-    if page:
-        parts.append(f"scripts/train.py --help: {seconds(sorted(page)[len(page) // 2])}, median of {len(page)}")
-    memory = [(r.net, f"{r.batch}", *(f"{r.memory.get(s, 0) / 1e9:.2f} GB" for s in r.facts)) for r in rows if r.memory]
-    if memory:
-        head = ("net", "batch", "peak memory, training, jax", "baseline")
-        parts.append(aligned([head[: len(memory[0])], *memory]))
-    return "\n\n".join(parts)
-
-
-def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose lines have equal lengths."""
-    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
-    padded = [[cell.ljust(width) for cell, width in zip(cells, widths, strict=True)] for cells in lines]
-    padded.insert(1, ["-" * width for width in widths])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in padded)
-
-
 def content(row: Row) -> dict[str, Any]:
     """A row as JSON."""
-    sides = {"jax": row.jax, "baseline": row.baseline}
+    names = ("net", "measure", "batch", "steps", "estimated", "ratio", "share", "peak")
+    sides = {
+        side: {
+            **timing._asdict(),
+            **{"seconds": timing.seconds, "images_per_second": row.images(side), "facts": dict(row.facts[side])},
+        }
+        for side, timing in row.timings.items()
+    }
+    return {**{name: getattr(row, name) for name in names}, "memory": dict(row.memory), "sides": sides}
+
+
+def machine() -> dict[str, Any]:
+    """Processor, memory, load, versions and the settings that matter."""
     return {
-        **{"net": row.net, "measure": row.measure, "batch": row.batch, "units_per_image": row.steps},
-        **{"estimated": row.estimated, "ratio": row.ratio, "share_of_peak": row.share, "peak_flops": row.peak},
-        "memory_bytes": dict(row.memory),
-        "sides": {
-            side: {
-                "seconds_per_unit": timing.seconds,
-                "windows": list(timing.windows),
-                "units_per_window": timing.units,
-                "images_per_second": row.images(timing),
-                "facts": dict(row.facts[side]),
-            }
-            for side, timing in sides.items()
-            if timing is not None
-        },
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "load_before": [round(load, 2) for load in os.getloadavg()],
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}, Python {platform.python_version()}",
+        "environment": {name: os.environ[name] for name in ("XLA_FLAGS", "JAX_PLATFORMS") if name in os.environ},
+        **provenance.stamp(processor()),
     }
 
 
-def write(
-    path: Path, context: dict[str, Any], rows: Sequence[Row], starts: Sequence[Start], page: Sequence[float]
-) -> None:
-    """The whole measurement as JSON; `context`: machine, versions and settings."""
-    whole = {**context, "rows": [content(row) for row in rows], "startup": [s._asdict() for s in starts]}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**whole, "help_seconds": list(page)}, indent=1) + "\n")
+def processor(file: Path = Path("/proc/cpuinfo")) -> str:
+    """The name of the processor; of its architecture where there is none."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -3,7 +3,7 @@
 Nothing here reads a clock: workloads time themselves.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from statistics import median
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -12,8 +12,10 @@ from typing import NamedTuple, Protocol, runtime_checkable
 class TimedWorkload(Protocol):
     """A workload that measures its own time."""
 
-    quantum: int
-    """`run` takes multiples of this number."""
+    @property
+    def quantum(self) -> int:
+        """`run` takes multiples of this number."""
+        ...
 
     def run(self, units: int) -> float:
         """Does this many units of work; returns the seconds that they took."""
@@ -56,15 +58,11 @@ def alternate(workloads: Mapping[str, TimedWorkload], windows: int, seconds: flo
     units = {name: fitting(workload, seconds) for name, workload in workloads.items()}
     seconds_per_unit: dict[str, list[float]] = {name: [] for name in workloads}
     for i in range(windows):
-        for name in _order(list(workloads), i):
+        for name in list(workloads)[:: -1 if i % 2 else 1]:
             seconds_per_unit[name].append(workloads[name].run(units[name]) / units[name])
     return {name: Timing(tuple(seconds_per_unit[name]), units[name]) for name in workloads}
 
 
-def ratio(jax: Timing, baseline: Timing) -> float:
-    """Time of jax over that of the baseline: the median ratio of the windows of a round, in which drift cancels."""
-    return median(a / b for a, b in zip(jax.windows, baseline.windows, strict=True))
-
-
-def _order(names: Sequence[str], i: int) -> Sequence[str]:
-    return names[::-1] if i % 2 else names
+def ratio(timing: Timing, other: Timing) -> float:
+    """Time of the first over that of the other: the median ratio of the windows of a round, in which drift cancels."""
+    return median(a / b for a, b in zip(timing.windows, other.windows, strict=True))

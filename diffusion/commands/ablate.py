@@ -1,9 +1,8 @@
 """Runs the cells of an ablation: trains or evaluates each and writes its result file."""
 
-import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +18,9 @@ from diffusion.evaluation.evaluated_run import Subject
 from diffusion.evaluation.summary import Summary, measure
 from diffusion.experiment import build, load
 from diffusion.experiment.registry import clips
-from diffusion.figures.grid import save
+from diffusion.figures.arrays.figure_data import metrics
+from diffusion.figures.image_grid import save_image
+from diffusion.figures.loss import curve
 from diffusion.runtime.files import write_json
 from diffusion.runtime.report_text import describe_devices, duration
 from diffusion.runtime.signals import Stop
@@ -37,14 +38,14 @@ Report = Callable[[str], None]
 class Outcome(NamedTuple):
     """How a cell ended."""
 
-    summary: Summary | None
-    """What was measured; None if training diverged."""
-    numbers: dict[str, float]
-    """The measured scalars."""
-    first: int
-    """The step from which its training last started or resumed."""
     fault: str
     """Why it counts as diverged; empty if it does not."""
+    summary: Summary | None = None
+    """What was measured; None if training diverged."""
+    numbers: Mapping[str, float] = {}
+    """The measured scalars."""
+    first: int = 0
+    """The step from which its training last started or resumed."""
 
 
 def run_cells(
@@ -80,9 +81,9 @@ def train_cell(cell: Cell, report: Report, stop: Stop | None = None) -> Outcome:
     try:
         ended = train.run(cell.config, cell.folder, report, stop)
     except Diverged as error:
-        return Outcome(None, {}, 0, str(error))
+        return Outcome(str(error))
     summary = ended.summary
-    return Outcome(summary, summary.report() | noise_scale(cell.folder), ended.first, fault(summary))
+    return Outcome(fault(summary), summary, summary.report() | noise_scale(cell.folder), ended.first)
 
 
 def evaluate_cell(cell: Cell, report: Report) -> Outcome:
@@ -95,24 +96,23 @@ def evaluate_cell(cell: Cell, report: Report) -> Outcome:
             f"run the row {cell.row.run!r} with the same seed first"
         )
     if trained["diverged"]:
-        return Outcome(None, {}, 0, f"its run, that of row {cell.row.run!r}, has diverged")
+        return Outcome(f"its run, that of row {cell.row.run!r}, has diverged")
     run = read_run(cell.trained)
     experiment, params, step = load.load(cell.trained, run._replace(config=config), config.train.steps)
     source, held_out = build.sources(config)
     summary = measure(Subject(experiment, params, cell.folder, step, raw=False), source, held_out)
     cell.folder.mkdir(parents=True, exist_ok=True)
     path = cell.folder / f"step_{step:07d}_{config.sample.sampler}.png"
-    save(previews.picture(summary.samples), path)
+    save_image(previews.picture(summary.samples), path)
     for line in [*summary.lines(), f"samples     {path}"]:
         report(line)
-    return Outcome(summary, summary.report(), step, fault(summary))
+    return Outcome(fault(summary), summary, summary.report(), step)
 
 
 def noise_scale(folder: Path) -> dict[str, float]:
     """The gradient noise scale at the end of a run, in examples; empty where it was not measured."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    values = [value for line in lines if (value := line.get(f"eval/{NOISE_SCALE}")) is not None]
-    return {NOISE_SCALE: values[-1]} if values else {}
+    _, values = curve(metrics(folder), f"eval/{NOISE_SCALE}")
+    return {NOISE_SCALE: float(values[-1])} if len(values) else {}
 
 
 def fault(summary: Summary) -> str:

@@ -4,11 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from diffusion.config.ablation import Cell, Grid
 from diffusion.published import text_tables
-from diffusion.published.text_tables import TextTable
+from diffusion.published.text_tables import TextTable, mean_and_std
 
 
 class Column(NamedTuple):
@@ -51,6 +49,11 @@ class RowResults(NamedTuple):
             return str(self.done) + (f" ({self.diverged} diverged)" if self.diverged else "")
         return "diverged" if self.diverged else "not run"
 
+    def mean_and_std(self, column: Column) -> tuple[float | None, float | None]:
+        """Mean and sample standard deviation over the seeds; None where undefined."""
+        values = self.values.get(column.key, ())
+        return mean_and_std(values) if values else (None, None)
+
 
 class Table(NamedTuple):
     """The results of an ablation."""
@@ -77,12 +80,9 @@ def table(grid: Grid, cells: Sequence[Cell]) -> Table:
     rows = []
     for row in grid.rows:
         own = [results[cell.index] for cell in cells if cell.row == row and cell.index in results]
-        done = [result for result in own if not result["diverged"]]
-        values: dict[str, list[float]] = {}
-        for result in done:
-            for name, value in result["results"].items():
-                if value is not None:
-                    values.setdefault(name, []).append(value)
+        done = [result["results"] for result in own if not result["diverged"]]
+        names = dict.fromkeys(name for one in done for name in one)
+        values = {name: [one[name] for one in done if one.get(name) is not None] for name in names}
         rows.append(RowResults(row.label, values, len(done), len(own) - len(done), row.paper))
     scores = dict.fromkeys(result["score"] for result in results.values() if result["score"])
     columns = [*COLUMNS, *(Column(name, name, 2) for name in scores)]
@@ -93,9 +93,8 @@ def table(grid: Grid, cells: Sequence[Cell]) -> Table:
 def caption(grid: Grid, results: Sequence[dict[str, Any]], seeds: Sequence[int]) -> str:
     """What the spread is, and the protocol: values that differ between results are joined by "or"."""
     protocol: dict[str, dict[str, None]] = {}
-    for result in results:
-        for name, value in result["protocol"].items():
-            protocol.setdefault(name, {})[str(value)] = None
+    for name, value in (entry for result in results for entry in result["protocol"].items()):
+        protocol.setdefault(name, {})[str(value)] = None
     parts = [f"{name}: {' or '.join(values)}" for name, values in protocol.items()]
     spread = f"Mean ± sample standard deviation over seeds {', '.join(map(str, seeds))} (n = {len(seeds)})."
     measured = f"Protocol: {'; '.join(parts)}." if parts else ""
@@ -104,37 +103,24 @@ def caption(grid: Grid, results: Sequence[dict[str, Any]], seeds: Sequence[int])
 
 def text_table(results: Table) -> TextTable:
     """The table as text: mean ± sample standard deviation over seeds; the mean alone for one seed."""
-    head = [
-        "",
-        "seeds",
-        *(column.title for column in results.measured),
-        *(f"{name} (paper)" for name in results.papers),
-    ]
+    titles = [*(column.title for column in results.measured), *(f"{name} (paper)" for name in results.papers)]
     rows = []
     for row in results.rows:
-        values = [_mean_and_std(row.values.get(column.key, ()), column.digits) for column in results.measured]
+        values = []
+        for column in results.measured:
+            numbers = [f"{x:.{column.digits}f}" for x in row.mean_and_std(column) if x is not None]
+            values.append(" ± ".join(numbers))
         rows.append([row.label, row.seeds, *values, *(row.paper.get(name, "") for name in results.papers)])
-    return TextTable(results.title, results.caption, head, rows)
-
-
-def _mean_and_std(values: Sequence[float], digits: int) -> str:
-    if not values:
-        return ""
-    return f"{np.mean(values):.{digits}f}" + (f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else "")
+    return TextTable(results.title, results.caption, ["", "seeds", *titles], rows)
 
 
 def comma_separated(results: Table) -> str:
     """A CSV file with every digit: mean and sample standard deviation of each quantity, empty where undefined."""
     rows = []
     for row in results.rows:
-        numbers: list[float | None] = []
-        for column in results.measured:
-            values = row.values.get(column.key, ())
-            numbers += [float(np.mean(values)) if values else None]
-            numbers += [float(np.std(values, ddof=1)) if len(values) > 1 else None]
-        rows.append(
-            [row.label, row.done, row.diverged, *numbers, *(row.paper.get(name, "") for name in results.papers)]
-        )
+        numbers = [number for column in results.measured for number in row.mean_and_std(column)]
+        papers = (row.paper.get(name, "") for name in results.papers)
+        rows.append([row.label, row.done, row.diverged, *numbers, *papers])
     statistics = [f"{column.key}_{kind}" for column in results.measured for kind in ("mean", "std")]
     head = ["row", "done", "diverged", *statistics, *(f"paper_{name}" for name in results.papers)]
     return text_tables.comma_separated(head, rows)
@@ -144,11 +130,7 @@ def write(results: Table, folder: Path) -> list[Path]:
     """Writes table.md, table.csv and table.tex to a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     text = text_table(results)
-    contents = {
-        "md": text_tables.markdown(text),
-        "csv": comma_separated(results),
-        "tex": text_tables.latex(text),
-    }
+    contents = {"md": text_tables.markdown(text), "csv": comma_separated(results), "tex": text_tables.latex(text)}
     for suffix, content in contents.items():
-        (folder / f"table.{suffix}").write_text(content)
+        (folder / f"table.{suffix}").write_text(content, encoding="utf-8")
     return [folder / f"table.{suffix}" for suffix in contents]

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from diffusion.figures import grid
-from diffusion.figures.figure_inputs import Inputs, Request
+import numpy as np
+
+from diffusion.figures.arrays import edits, user_images
+from diffusion.figures.arrays.user_images import LabelledImages
+from diffusion.figures.figure_inputs import Inputs
+from diffusion.figures.image_grid import save_image
+from diffusion.figures.image_variations import variations
+from diffusion.figures.inpainting import inpainting
+from diffusion.figures.interpolation import interpolation
+from diffusion.figures.roundtrip import roundtrip as draw_roundtrip
 from diffusion.figures.style import SUFFIXES, save
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from diffusion.figures.arrays.user_images import LabelledImages
 
 DRAWS, MIXTURES = 8, 11
 """Default numbers of draws of an image, and of mixtures of two."""
@@ -45,7 +48,7 @@ class Result(NamedTuple):
     """What an edit makes."""
 
     figure: Any
-    images: "np.ndarray"
+    images: np.ndarray
     """uint8 [R, n, H, W, C]: the results of each image or pair."""
     lines: tuple[str, ...] = ()
     """Numbers to print."""
@@ -82,7 +85,7 @@ def run(options: Options, present: frozenset[str]) -> list[str]:
         raise ValueError(f"--out={out}: a picture is written as {', '.join(SUFFIXES)}; name such a file")
     if options.separate and options.separate.exists() and not options.separate.is_dir():
         raise ValueError(f"--separate={options.separate} is a file; name a folder")
-    inputs = Inputs(Request(folder, options.n, options.seed, options.step, options.raw, None, options.grid))
+    inputs = Inputs(folder, options.n, options.seed, options.step, options.raw, None, options.grid)
     result = edit.make(inputs, options, *_images(inputs, options, edit.pairs, present))
     save(result.figure, out)
     if options.separate:
@@ -90,11 +93,9 @@ def run(options: Options, present: frozenset[str]) -> list[str]:
     return [*result.lines, str(out)]
 
 
-def _images(inputs: Inputs, options: Options, pairs: bool, present: frozenset[str]) -> list["LabelledImages"]:
+def _images(inputs: Inputs, options: Options, pairs: bool, present: frozenset[str]) -> list[LabelledImages]:
     """The images to edit, and for edits of pairs the other image of each."""
     config, classes = inputs.run.config, inputs.run.classes
-
-    from diffusion.figures.arrays import user_images
 
     if bool(options.image) == bool(options.held_out):
         raise ValueError(
@@ -148,13 +149,9 @@ def _shares(options: Options) -> list[float]:
     return [round(i / (n - 1), 3) for i in range(n)]
 
 
-def interpolate(inputs: Inputs, options: Options, first: "LabelledImages", second: "LabelledImages") -> Result:
+def interpolate(inputs: Inputs, options: Options, first: LabelledImages, second: LabelledImages) -> Result:
     """Mixtures of x_t of two images, denoised. DDPM figures 8 and 9."""
-    from diffusion.figures.interpolation import interpolation
-
     lam, fractions, run_sampler = _shares(options), _fractions(inputs, options), inputs.image_sampler
-
-    from diffusion.figures.arrays import edits
 
     mixtures, ts = edits.interpolate(run_sampler, first, second, lam, fractions, options.shared)
     mixtures = mixtures.swapaxes(0, 1).reshape(-1, *mixtures.shape[2:])  # the steps of one pair below each other
@@ -163,60 +160,41 @@ def interpolate(inputs: Inputs, options: Options, first: "LabelledImages", secon
     return Result(interpolation(left, right, mixtures, lam, rows), mixtures)
 
 
-def latent(inputs: Inputs, options: Options, first: "LabelledImages", second: "LabelledImages") -> Result:
+def latent(inputs: Inputs, options: Options, first: LabelledImages, second: LabelledImages) -> Result:
     """Mixtures of the DDIM latents of two images. DDIM figure 6."""
-    from diffusion.figures.interpolation import interpolation
-
     lam, run_sampler = _shares(options), inputs.image_sampler
-
-    from diffusion.figures.arrays import edits
 
     mixtures = edits.interpolate_latents(run_sampler, first, second, lam)
     return Result(interpolation(first.pixels, second.pixels, mixtures, lam), mixtures)
 
 
-def inpaint(inputs: Inputs, options: Options, images: "LabelledImages") -> Result:
+def inpaint(inputs: Inputs, options: Options, images: LabelledImages) -> Result:
     """Completions of the hidden part of images. RePaint, Algorithm 1."""
-    import numpy as np
-
-    from diffusion.figures.arrays import user_images
-    from diffusion.figures.inpainting import inpainting
-
     if options.mask is None:
         raise ValueError(
-            f"--mask is required: a picture, white where to inpaint, or one of {', '.join(user_images.MASKS)}"
+            f"--mask is required: a picture, white where to inpaint, or one of {', '.join(user_images.HIDDEN_PARTS)}"
         )
     known, run_sampler = user_images.read_mask(options.mask, inputs.run.shape), inputs.image_sampler
-
-    from diffusion.figures.arrays import edits
 
     completed = edits.inpaint(run_sampler, images, known, options.n or DRAWS, options.resamplings, options.jump)
     return Result(inpainting(images.pixels, np.broadcast_to(known, images.pixels.shape[:3]), completed), completed)
 
 
-def vary(inputs: Inputs, options: Options, images: "LabelledImages") -> Result:
+def vary(inputs: Inputs, options: Options, images: LabelledImages) -> Result:
     """Images noised up to step t and denoised. SDEdit, Algorithm 1."""
-    from diffusion.figures.image_variations import variations
-
     fractions, run_sampler = _fractions(inputs, options), inputs.image_sampler
-
-    from diffusion.figures.arrays import edits
 
     varied, ts = edits.vary(run_sampler, images, options.n or DRAWS, fractions)
     return Result(variations(images.pixels, varied, ts), varied.reshape(len(varied), -1, *varied.shape[3:]))
 
 
-def roundtrip(inputs: Inputs, options: Options, images: "LabelledImages") -> Result:  # noqa: ARG001
+def roundtrip(inputs: Inputs, options: Options, images: LabelledImages) -> Result:  # noqa: ARG001
     """x_T by DDIM inversion, and the image decoded from it. DDIM section 5.4."""
-    from diffusion.figures.roundtrip import roundtrip as draw
-
     run_sampler = inputs.image_sampler
-
-    from diffusion.figures.arrays import edits
 
     latents, decoded, errors = edits.roundtrip(run_sampler, images)
     lines = [f"image {i}     root mean squared error {error:.3g} levels of 255" for i, error in enumerate(errors)]
-    return Result(draw(images.pixels, latents, decoded), decoded[:, None], tuple(lines))
+    return Result(draw_roundtrip(images.pixels, latents, decoded), decoded[:, None], tuple(lines))
 
 
 EDITS = {
@@ -228,9 +206,9 @@ EDITS = {
 }
 
 
-def _write_each(images: "np.ndarray", folder: Path) -> None:
+def _write_each(images: np.ndarray, folder: Path) -> None:
     """Each result as a PNG, named by its row and column."""
     folder.mkdir(parents=True, exist_ok=True)
     for i, row in enumerate(images):
         for j, image in enumerate(row):
-            grid.save(image, folder / f"{i:03d}_{j:03d}.png")
+            save_image(image, folder / f"{i:03d}_{j:03d}.png")

@@ -6,25 +6,24 @@ from pathlib import Path
 
 from diffusion.config.legal_values import closest_name
 from diffusion.core import respacing
-from diffusion.figures.catalogue import FIGURES, Inputs, Request
+from diffusion.figures.catalogue import FIGURES
+from diffusion.figures.figure_inputs import Inputs
 from diffusion.figures.style import save
 
 ALL = "all"
 
 
-def draw(names: Sequence[str], request: Request, out: Path) -> Iterator[Path]:
+def draw(names: Sequence[str], inputs: Inputs, out: Path) -> Iterator[Path]:
     """The files of the figures of these names, each yielded when it is written; `out` is a folder or, for one, a file.
 
     With "all" the figures whose inputs are missing are left out, with a line on stderr for each missing input. Raises
     ValueError for a name that no figure has, for a file that cannot hold what is asked for, and for a missing input.
     """
-    if request.folder is not None and not request.folder.is_dir():
-        raise ValueError(f"{request.folder} holds no run: there is no such folder; give the --workdir of a run")
-    if request.grid is not None:
-        respacing.parse(request.grid)
-    inputs, everything = Inputs(request), ALL in names
-    if everything:
-        inputs.folder  # noqa: B018  raises without --workdir: all figures include those of a run
+    everything = ALL in names
+    if (everything or inputs.workdir) and not inputs.folder.is_dir():
+        raise ValueError(f"{inputs.folder} holds no run: there is no such folder; give the --workdir of a run")
+    if inputs.grid is not None:
+        respacing.parse(inputs.grid)
     chosen = list(FIGURES) if everything else _choose(names)
     files, missing = _files(chosen, everything, out), {}
     for name in chosen:
@@ -44,13 +43,11 @@ def draw(names: Sequence[str], request: Request, out: Path) -> Iterator[Path]:
 
 def _choose(names: Sequence[str]) -> list[str]:
     """The names, each once. Raises ValueError for one that no figure has."""
-    for name in names:
+    for name in names or [""]:
         if name not in FIGURES:
             best = closest_name(name, FIGURES)
             hint = f"did you mean {best}?" if best else f"the figures are all, {', '.join(FIGURES)}"
             raise ValueError(f"--figure={name} is no figure; {hint}")
-    if not names:
-        raise ValueError(f"--figure names no figure; the figures are all, {', '.join(FIGURES)}")
     return list(dict.fromkeys(names))
 
 
@@ -60,6 +57,6 @@ def _files(names: Sequence[str], everything: bool, out: Path) -> dict[str, list[
         return {name: [out / f"{name}{suffix}" for suffix in FIGURES[name].kinds[:2]] for name in names}
     if everything or len(names) > 1:
         raise ValueError(f"--out={out} is one file, but there are several figures: give a folder")
-    if out.suffix not in (kinds := FIGURES[names[0]].kinds):
+    if out.suffix.lower() not in (kinds := FIGURES[names[0]].kinds):
         raise ValueError(f"--out={out}: {names[0]} is written as {', '.join(kinds)}; or give a folder")
     return {names[0]: [out]}

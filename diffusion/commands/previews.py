@@ -17,10 +17,10 @@ from diffusion.evaluation.compute_budget import Budget
 from diffusion.evaluation.evaluated_run import Subject
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import clips
-from diffusion.figures.grid import grid
-from diffusion.figures.points import scatter
+from diffusion.figures.image_grid import image_grid
+from diffusion.figures.point_cloud import scatter
 from diffusion.metrics import colour_drift, dataset_means, sample_batches
-from diffusion.training import memory, noise_scale
+from diffusion.training import gradient_noise_scale, memory
 from diffusion.training.feed import Feed
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir import results
@@ -44,7 +44,7 @@ def picture(pixels: np.ndarray, labels: int = 0) -> np.ndarray:
     """
     if pixels.shape[1:] == SHAPE:
         return scatter(to_points(pixels), GRID_SIDE)
-    return grid(pixels, columns=labels if labels <= min(MOST_COLUMNS, len(pixels)) else 0, min_side=GRID_SIDE)
+    return image_grid(pixels, columns=labels if labels <= min(MOST_COLUMNS, len(pixels)) else 0, min_side=GRID_SIDE)
 
 
 def preview(
@@ -108,7 +108,7 @@ def estimate(
 
 def gradient_noise(experiment: Experiment, feed: Feed) -> Callable[[TrainState], dict[str, float]]:
     """The gradient noise scale at the raw parameters, from the next training batches with noise of their own."""
-    measure = jax.jit(partial(noise_scale.measure, experiment.task(), feed.gather))
+    measure = jax.jit(partial(gradient_noise_scale.measure, experiment.task(), feed.gather))
 
     def noise(state: TrainState) -> dict[str, float]:
         batches = feed.stack(list(islice(feed.batches(int(state.step)), experiment.config.eval.noise_scale_batches)))

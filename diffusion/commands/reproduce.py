@@ -6,9 +6,9 @@ from pathlib import Path
 
 from diffusion.figures.style import save
 from diffusion.figures.training_milestones import milestones
-from diffusion.published import all_tables, cell_commands, comparison_table, fill_cells
+from diffusion.published import all_tables, cell_commands, comparison_table, match_results
 from diffusion.published import training_milestones as published
-from diffusion.published.eligible_runs import stored_results
+from diffusion.published.match_results import stored_results
 
 
 def tables(names: Sequence[str], runs: Path, form: str) -> tuple[str, list[str]]:
@@ -17,7 +17,7 @@ def tables(names: Sequence[str], runs: Path, form: str) -> tuple[str, list[str]]
     Raises ValueError for a name that no table has.
     """
     chosen = all_tables.choose(names)
-    comparison = fill_cells.compare(all_tables.tables(), stored_results(runs))
+    comparison = match_results.compare(all_tables.tables(), stored_results(runs))
     text = comparison_table.FORMATS[form](chosen, comparison)
     return text, comparison.unused if form == "csv" else []  # a CSV file has no place for them
 
@@ -25,7 +25,7 @@ def tables(names: Sequence[str], runs: Path, form: str) -> tuple[str, list[str]]
 def commands(names: Sequence[str], runs: Path) -> str:
     """The commands that fill the cells of these tables. Raises ValueError for a name that no table has."""
     chosen, results = all_tables.choose(names), stored_results(runs)
-    return cell_commands.commands(chosen, fill_cells.compare(all_tables.tables(), results), results, runs)
+    return cell_commands.commands(chosen, match_results.compare(all_tables.tables(), results), results, runs)
 
 
 def draw_milestones(folder: Path, outs: Sequence[Path]) -> None:

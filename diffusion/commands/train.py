@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from diffusion.commands import export_weights, memory_advice, previews
@@ -17,13 +16,13 @@ from diffusion.config.validation import doubts, remarks, validate
 from diffusion.convert import name_mapping
 from diffusion.data.source import Source
 from diffusion.distributed.sharding import make_mesh
-from diffusion.evaluation.compute_budget import Budget
+from diffusion.evaluation.compute_budget import Budget, forward_flops
 from diffusion.evaluation.evaluated_run import Subject
 from diffusion.evaluation.summary import Summary, measure, write
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
 from diffusion.nets.unet import UNet
-from diffusion.published.recipes import deviations
+from diffusion.published.deviations import deviations
 from diffusion.runtime import report_text
 from diffusion.runtime.signals import Stop
 from diffusion.training import loop, profiling
@@ -165,24 +164,6 @@ def not_exportable(experiment: Experiment, params: Params) -> list[str]:
     except ValueError as error:
         return [f"this run cannot be exported to diffusers: {error}"]
     return []
-
-
-def forward_flops(experiment: Experiment, params: Params | None = None) -> float:
-    """Floating-point operations of one network evaluation of one image, as XLA counts them before optimisation.
-
-    They are those of the plain network, also where nets/cpu/ computes it in another way. Of `params` only the shapes
-    are used; without them the network is traced to find the shapes.
-    """
-    if params is None:
-        params = jax.eval_shape(experiment.init, jax.random.key(0))
-    params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
-    x, t = jax.ShapeDtypeStruct((1, *experiment.shape), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32)
-
-    def forward(params: Params, x: Any, t: Any) -> Any:
-        label = jnp.zeros(1, jnp.int32) if experiment.net.classes else None
-        return experiment.net.apply({"params": params}, x, t, label)
-
-    return float((jax.jit(forward).lower(params, x, t).cost_analysis() or {}).get("flops", float("nan")))
 
 
 def afford(experiment: Experiment, params: Params | None = None) -> Budget:

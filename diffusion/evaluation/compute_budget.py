@@ -6,7 +6,13 @@ floating-point operations, by fewer images, and reports it. The cut depends on t
 on measured time, so a run stays reproducible.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from diffusion.experiment.build import Experiment
+from diffusion.training.state import Params
 
 
 class Budget(NamedTuple):
@@ -23,3 +29,21 @@ class Budget(NamedTuple):
 
 
 UNLIMITED = Budget(float("inf"), 1.0)
+
+
+def forward_flops(experiment: Experiment, params: Params | None = None) -> float:
+    """Floating-point operations of one network evaluation of one image, as XLA counts them before optimisation.
+
+    They are those of the plain network, also where nets/cpu/ computes it in another way. Of `params` only the shapes
+    are used; without them the network is traced to find the shapes.
+    """
+    if params is None:
+        params = jax.eval_shape(experiment.init, jax.random.key(0))
+    params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
+    x, t = jax.ShapeDtypeStruct((1, *experiment.shape), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32)
+
+    def forward(params: Params, x: Any, t: Any) -> Any:
+        label = jnp.zeros(1, jnp.int32) if experiment.net.classes else None
+        return experiment.net.apply({"params": params}, x, t, label)
+
+    return float((jax.jit(forward).lower(params, x, t).cost_analysis() or {}).get("flops", float("nan")))

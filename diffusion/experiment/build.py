@@ -38,8 +38,8 @@ from diffusion.experiment.registry import (
 from diffusion.nets.net import Net
 from diffusion.sampling import inversion, loop
 from diffusion.training import feed
-from diffusion.training.health import Guard
 from diffusion.training.label_dropout import hidden
+from diffusion.training.skipped_updates import Guard
 from diffusion.training.state import Fresh, Params, TrainState, create, fresh
 from diffusion.training.step import Task, Update
 

@@ -1,14 +1,12 @@
-"""A point cloud along the chain, as a GIF."""
+"""Points of the plane on their way from noise to data, as a GIF."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion.figures.points import scatter
+from diffusion.figures.point_cloud import scatter
 
-SIDE = 300
-REACH = 1.6
 GREYS = 16
 """Levels of grey: few, so that files stay small."""
 FRAME_MS, LAST_FRAME_MS = 60, 1500
@@ -25,8 +23,7 @@ class Frames(NamedTuple):
         """Writes a GIF that loops for ever; the `settings` of a matplotlib Figure are ignored."""
         from PIL import Image
 
-        levels = np.rint(np.linspace(0, 255, GREYS)).astype(np.uint8)
-        palette = np.repeat(levels, 3).tobytes()
+        palette = np.rint(np.linspace(0, 255, GREYS)).astype(np.uint8).repeat(3).tobytes()
         frames = [Image.fromarray(picture) for picture in np.rint(self.pictures / 255 * (GREYS - 1)).astype(np.uint8)]
         for frame in frames:
             frame.putpalette(palette)
@@ -38,4 +35,4 @@ def animation(clouds: np.ndarray) -> Frames:
     """Frames of points [F, n, 2]. Raises ValueError if there is none."""
     if not len(clouds):
         raise ValueError("an animation needs at least one frame")
-    return Frames(np.stack([scatter(cloud, SIDE, REACH, dot=2)[..., 0] for cloud in clouds]))
+    return Frames(np.stack([scatter(cloud, side=300, reach=1.6, dot=2)[..., 0] for cloud in clouds]))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion.figures.style import COLUMN, axes, line, styled
+from diffusion.figures.style import axes, plot_curves, styled
 
 
 @styled
@@ -17,11 +17,8 @@ def terms(curves: Mapping[str, np.ndarray]) -> Any:
     """
     if not curves:
         raise ValueError("there are no terms of a bound to draw")
-    figure, (ax,) = axes(width=COLUMN)
-    for i, (label, values) in enumerate(curves.items()):
-        values = np.asarray(values, float)
-        ax.plot(np.arange(1, len(values) + 1), np.where(values > 0, values, np.nan), **line(i).plain(), label=label)
+    figure, (ax,) = axes()
+    shown = {label: np.where(np.asarray(values) > 0, values, np.nan) for label, values in curves.items()}
+    plot_curves(ax, {label: (np.arange(1, len(values) + 1), values) for label, values in shown.items()})
     ax.set(xscale="log", yscale="log", xlabel="diffusion step $t$", ylabel=r"$L_{t-1}$ (bits/dim)")
-    if len(curves) > 1:
-        ax.legend()
     return figure

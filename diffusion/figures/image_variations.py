@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion.figures.panel import numbered, panel
+from diffusion.figures.image_grid import image_figure, numbered
 
 
 def variations(originals: np.ndarray, varied: np.ndarray, steps: Sequence[int]) -> Any:
@@ -14,12 +14,10 @@ def variations(originals: np.ndarray, varied: np.ndarray, steps: Sequence[int]) 
     originals: uint8 [R, H, W, C]; varied: uint8 [R, S, n, H, W, C]; steps: the S values of t. Raises ValueError where
     the shapes do not fit together.
     """
-    count, per_image, n = varied.shape[:3]
+    count, per_image, n, *shape = varied.shape
     if per_image != len(steps) or len(originals) != count:
         raise ValueError(f"{len(originals)} images and {len(steps)} steps do not fit variations {list(varied.shape)}")
-    left = np.broadcast_to(originals[:, None, None], (count, per_image, 1, *originals.shape[1:]))
-    cells = np.concatenate([left, varied], axis=2).reshape(count * per_image, n + 1, *originals.shape[1:])
-    rows = [f"t = {t}" for t in steps] * count
-    return panel(
-        cells, ["original", *numbered("varied", n)], rows, gaps=[1], row_gaps=range(per_image, len(cells), per_image)
-    )
+    left = np.broadcast_to(originals[:, None, None], (count, per_image, 1, *shape))
+    cells = np.concatenate([left, varied], axis=2).reshape(-1, n + 1, *shape)
+    headings = ["original", *numbered("varied", n)], [f"t = {t}" for t in steps] * count
+    return image_figure(cells, *headings, gaps=[1], row_gaps=range(per_image, len(cells), per_image))

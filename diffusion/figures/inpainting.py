@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion.figures.panel import numbered, panel
+from diffusion.figures.image_grid import image_figure, numbered
 
 HIDDEN = (86, 180, 233)
 """Colour of hidden pixels: the light blue of style.LINES, which no grey image has."""
@@ -19,11 +19,7 @@ def inpainting(originals: np.ndarray, known: np.ndarray, completed: np.ndarray, 
     """
     if known.shape != originals.shape[:3]:
         raise ValueError(f"a mask of shape {list(known.shape)} does not fit images of {list(originals.shape[:3])}")
-    cells = colour(np.concatenate([originals[:, None], originals[:, None], completed], axis=1))
+    cells = np.concatenate([originals[:, None], originals[:, None], completed], axis=1)
+    cells = np.broadcast_to(cells, (*cells.shape[:-1], 3)).copy()
     cells[:, 1] = np.where(known[..., None], cells[:, 1], np.array(HIDDEN, np.uint8))
-    return panel(cells, ["original", "known", *numbered("completed", completed.shape[1])], rows, gaps=[1, 2])
-
-
-def colour(cells: np.ndarray) -> np.ndarray:
-    """uint8 [..., 1 or 3] as [..., 3], copied."""
-    return np.broadcast_to(cells, (*cells.shape[:-1], 3)).copy()
+    return image_figure(cells, ["original", "known", *numbered("completed", completed.shape[1])], rows, gaps=[1, 2])

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion.figures.panel import panel
+from diffusion.figures.image_grid import image_figure
 
 
 def interpolation(
@@ -18,4 +18,4 @@ def interpolation(
     """
     cells = np.concatenate([first[:, None], mixtures, second[:, None]], axis=1)
     names = [f"{value:g}" for value in lam]
-    return panel(cells, ["original", f"λ = {names[0]}", *names[1:], "original"], rows, gaps=[1, len(names) + 1])
+    return image_figure(cells, ["original", f"λ = {names[0]}", *names[1:], "original"], rows, gaps=[1, len(names) + 1])

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from diffusion.figures.points import show
-from diffusion.figures.style import PAGE, panels, styled
+from diffusion.figures.point_cloud import show
+from diffusion.figures.style import panels, styled
 
 
 @styled
@@ -17,7 +17,7 @@ def marginals(forward: np.ndarray, reverse: np.ndarray, steps: Sequence[int]) ->
     """
     if not len(forward) == len(reverse) == len(steps):
         raise ValueError(f"{len(forward)} and {len(reverse)} clouds for {len(steps)} steps")
-    figure, axes = panels(2, len(steps), PAGE)
+    figure, axes = panels(2, len(steps))
     for row, (name, clouds) in enumerate((("$q(x_t)$", forward), (r"$p_\theta(x_t)$", reverse))):
         axes[row][0].set_ylabel(name)
         for ax, cloud in zip(axes[row], clouds, strict=True):

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion.figures.panel import numbered, panel
+from diffusion.figures.image_grid import image_figure, numbered
 
 
 def neighbours(samples: np.ndarray, nearest: np.ndarray) -> Any:
@@ -12,6 +12,5 @@ def neighbours(samples: np.ndarray, nearest: np.ndarray) -> Any:
 
     samples: uint8 [N, H, W, C]; nearest: uint8 [N, k, H, W, C].
     """
-    k = nearest.shape[1]
     cells = np.concatenate([samples[:, None], nearest], axis=1)
-    return panel(cells, ["sample", *numbered("nearest", k)], gaps=[1])
+    return image_figure(cells, ["sample", *numbered("nearest", nearest.shape[1])], gaps=[1])

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion.figures.style import COLUMN, axes, line, styled
+from diffusion.figures.style import axes, plot_curves, styled
 
 
 def ratio(alpha_bar: np.ndarray) -> np.ndarray:
@@ -16,12 +16,9 @@ def ratio(alpha_bar: np.ndarray) -> np.ndarray:
 
 @styled
 def posterior_variance(curves: Mapping[str, np.ndarray]) -> Any:
-    """A Figure of beta_tilde / beta against t / T, a curve for each label.
-    Values: alpha_bar[0..T]."""
-    figure, (ax,) = axes(width=COLUMN)
-    for i, (label, alpha_bar) in enumerate(curves.items()):
-        T = len(alpha_bar) - 1
-        ax.plot(np.arange(1, T + 1) / T, ratio(alpha_bar), **line(i).plain(), label=label)
+    """A Figure of beta_tilde / beta against t / T, a curve for each label. Values: alpha_bar[0..T]."""
+    figure, (ax,) = axes()
+    steps = {label: np.arange(1, len(alpha_bar)) / (len(alpha_bar) - 1) for label, alpha_bar in curves.items()}
+    plot_curves(ax, {label: (steps[label], ratio(alpha_bar)) for label, alpha_bar in curves.items()})
     ax.set(xscale="log", xlabel=r"$t\,/\,T$", ylabel=r"$\tilde\beta_t\,/\,\beta_t$", ylim=(0, 1.02))
-    ax.legend(loc="lower right")
     return figure

@@ -1,11 +1,11 @@
-"""Progressive generation: what the network takes for x_0 on the way from noise to data. DDPM figures 6 and 14."""
+"""Progressive generation: x_0 as the network predicts it on the way from noise to data. DDPM figures 6 and 14."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from diffusion.figures.panel import panel
+from diffusion.figures.image_grid import image_figure, step_headings
 
 
 def progressive(hats: np.ndarray, steps: Sequence[int]) -> Any:
@@ -14,9 +14,4 @@ def progressive(hats: np.ndarray, steps: Sequence[int]) -> Any:
     hats: uint8 [N, K + 1, H, W, C], the last the sample; steps: the K values of t, falling. Raises ValueError where
     they do not fit together.
     """
-    return panel(hats, [*headings(steps), "sample"], gaps=[len(steps)])
-
-
-def headings(steps: Sequence[int]) -> list[str]:
-    """t = 1000, then bare numbers."""
-    return [f"t = {t}" if i == 0 else str(t) for i, t in enumerate(steps)]
+    return image_figure(hats, [*step_headings(steps), "sample"], gaps=[len(steps)])

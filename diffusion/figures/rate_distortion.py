@@ -18,15 +18,10 @@ def rate_distortion(rate: np.ndarray, rmse: np.ndarray) -> Any:
     if rate.ndim != 1 or rate.shape != rmse.shape:
         raise ValueError(f"rate and distortion need one entry a step each; got shapes {rate.shape} and {rmse.shape}")
     done = np.arange(len(rate))[::-1]
-    figure, (left, middle, right) = axes(3, PAGE, 2.0)
-    left.plot(done, rmse, **line(0).plain())
-    middle.plot(done, rate, **line(0).plain())
-    right.plot(rate, rmse, **line(0).plain())
-    distortion = "distortion (RMSE, 0–255)"
-    for one, x, y in (
-        (left, r"reverse steps $T - t$", distortion),
-        (middle, r"reverse steps $T - t$", "rate (bits/dim)"),
-        (right, "rate (bits/dim)", distortion),
-    ):
-        one.set(xlabel=x, ylabel=y, ylim=(0, None))
+    steps, received, distortion = r"reverse steps $T - t$", "rate (bits/dim)", "distortion (RMSE, 0–255)"
+    panels = ((done, rmse, steps, distortion), (done, rate, steps, received), (rate, rmse, received, distortion))
+    figure, shown = axes(3, PAGE, 2.0)
+    for ax, (x, y, xlabel, ylabel) in zip(shown, panels, strict=True):
+        ax.plot(x, y, **line(0).plain())
+        ax.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, None))
     return figure

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion.figures.style import PAGE, axes, line, styled
+from diffusion.figures.style import PAGE, axes, line, plot_curves, styled
 
 WIDE, FINE = 12.0, 20_001
 """Standard deviations on either side, and points, of a quadrature."""
@@ -56,14 +56,15 @@ class Conditional(NamedTuple):
 
     def moments(self) -> tuple[float, float]:
         """Mean and variance of s."""
-        p, width = np.exp(self.log_density), self.s[1] - self.s[0]
-        mean = width * np.sum(p * self.s)
-        return float(mean), float(width * np.sum(p * (self.s - mean) ** 2))
+        mean = self._expectation(self.s)
+        return mean, self._expectation((self.s - mean) ** 2)
 
     def kl(self) -> float:
         """KL(p || limit) in nats."""
-        p, width = np.exp(self.log_density), self.s[1] - self.s[0]
-        return float(width * np.sum(p * (self.log_density - self.log_limit)))
+        return self._expectation(self.log_density - self.log_limit)
+
+    def _expectation(self, values: np.ndarray) -> float:
+        return float((self.s[1] - self.s[0]) * np.sum(np.exp(self.log_density) * values))
 
 
 def conditional(mixture: Mixture, z: float, u: float, du: float) -> Conditional:
@@ -82,16 +83,12 @@ def reverse_conditional(mixture: Mixture, z: float, u: float, shown: Sequence[fl
     """A Figure: the densities for the du of `shown` beside their limit, and KL against du for those of `steps`."""
     figure, (left, right) = axes(2, width=PAGE)
     cuts = {du: conditional(mixture, z, u, du) for du in (*shown, *steps)}
-    for i, du in enumerate(shown):
-        cut = cuts[du]
-        near = np.abs(cut.s) <= 4
-        left.plot(cut.s[near], np.exp(cut.log_density[near]), **line(i + 1).plain(), label=f"$du = {du:g}$")
-    near = np.abs(cuts[shown[0]].s) <= 4
-    limit = np.exp(cuts[shown[0]].log_limit[near])
-    left.plot(cuts[shown[0]].s[near], limit, **line(0).plain(), label="Gaussian")
+    first = cuts[shown[0]]
+    near = np.abs(first.s) <= 4
+    densities = {"Gaussian": first.log_limit} | {f"$du = {du:g}$": cuts[du].log_density for du in shown}
+    plot_curves(left, {label: (first.s[near], np.exp(values[near])) for label, values in densities.items()})
     label = r"$(x - z - du\,\nabla\log p_u(z))\,/\,\sqrt{du}$"
     left.set(xlabel=label, ylabel="density of $x_{u-du}$ given $x_u = z$", ylim=(0, None))
-    left.legend()
     kl = np.array([cuts[du].kl() for du in steps])
     right.plot(steps, kl, **line(0).marked(), label="from the Gaussian")
     ends = np.array([min(steps), max(steps)])

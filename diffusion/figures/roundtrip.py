@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion.figures.panel import panel
+from diffusion.figures.image_grid import image_figure
 
 
 def roundtrip(originals: np.ndarray, latents: np.ndarray, decoded: np.ndarray) -> Any:
@@ -12,7 +12,6 @@ def roundtrip(originals: np.ndarray, latents: np.ndarray, decoded: np.ndarray) -
 
     The last column is the error |decoded - original|, ten times as bright.
     """
-    error = np.abs(decoded.astype(int) - originals.astype(int))
-    error = np.minimum(10 * error, 255).astype(np.uint8)
-    cells = np.stack([originals, latents, decoded, error], axis=1)
-    return panel(cells, ["original", "x_T", "decoded", "error x 10"], gaps=[3], wide=480)
+    error = 10 * np.abs(decoded.astype(int) - originals.astype(int))
+    cells = np.stack([originals, latents, decoded, np.minimum(error, 255).astype(np.uint8)], axis=1)
+    return image_figure(cells, ["original", "x_T", "decoded", "error x 10"], gaps=[3], wide=480)

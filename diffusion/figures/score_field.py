@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from diffusion.figures.points import show
-from diffusion.figures.style import PAGE, panels, styled
+from diffusion.figures.point_cloud import show
+from diffusion.figures.style import panels, styled
 
 ARROWS = 17
 """Arrows on each side of the square grid."""
@@ -25,7 +25,7 @@ def score_field(arrows: np.ndarray, clouds: np.ndarray, steps: Sequence[int]) ->
 
     Arrows of one panel have one scale; those longer than the median are shortened to it.
     """
-    figure, (axes,) = panels(1, len(steps), PAGE)
+    figure, (axes,) = panels(1, len(steps))
     for ax, arrow, cloud, t in zip(axes, arrows, clouds, steps, strict=True):
         show(ax, cloud, REACH, color="#e69f00")
         length = np.linalg.norm(arrow, axis=1, keepdims=True)

@@ -4,7 +4,7 @@ Colours are those of Okabe and Ito, which colour-blind readers can tell apart, i
 differ in lightness too; every curve also has a dash pattern and a marker of its own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,10 +55,11 @@ class Line(NamedTuple):
         return {**self.plain(), "marker": self.marker}
 
 
+BLUE, ORANGE = "#0072b2", "#d55e00"
 LINES = (
     Line("#000000", "-", "o"),
-    Line("#0072b2", (0, (5, 1.5)), "s"),
-    Line("#d55e00", (0, (1.2, 1.2)), "^"),
+    Line(BLUE, (0, (5, 1.5)), "s"),
+    Line(ORANGE, (0, (1.2, 1.2)), "^"),
     Line("#e69f00", (0, (6, 1.5, 1.2, 1.5)), "D"),
     Line("#009e73", (0, (3, 1, 1, 1, 1, 1)), "v"),
     Line("#cc79a7", (0, (9, 2)), "P"),
@@ -74,6 +75,14 @@ def line(i: int) -> Line:
     return LINES[i]
 
 
+def plot_curves(ax: Any, curves: Mapping[str, tuple[Any, Any]]) -> None:
+    """Draws (x, y) of each label as a line of its own style, with a legend where there are several."""
+    for i, (label, (x, y)) in enumerate(curves.items()):
+        ax.plot(x, y, **line(i).plain(), label=label)
+    if len(curves) > 1:
+        ax.legend()
+
+
 def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
     """A decorator: the drawing function under SETTINGS."""
 
@@ -87,21 +96,34 @@ def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
     return drawn
 
 
-def axes(panels: int = 1, width: float = COLUMN, height: float = 2.3) -> tuple[Any, list[Any]]:
-    """A matplotlib Figure of so many inches, and its axes, side by side; to be used inside a styled function."""
+def axes(columns: int = 1, width: float = COLUMN, height: float = 2.3, rows: int = 1) -> tuple[Any, list[Any]]:
+    """A matplotlib Figure of so many inches, and its axes, row by row; to be used inside a styled function."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained", dpi=DPI)
-    return figure, list(figure.subplots(1, panels, squeeze=False)[0])
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
-def panels(rows: int, columns: int, width: float) -> tuple[Any, list[list[Any]]]:
+def panels(rows: int, columns: int, width: float = PAGE) -> tuple[Any, list[list[Any]]]:
     """A Figure of so many inches across with square panels, and their axes in rows; inside a styled function."""
-    from matplotlib.figure import Figure
+    figure, flat = axes(columns, width, rows * (width - 0.2) / columns + 0.25, rows)
+    return figure, [flat[i : i + columns] for i in range(0, len(flat), columns)]
 
-    height = rows * (width - 0.2) / columns + 0.25
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=DPI)
-    return figure, [list(row) for row in figure.subplots(rows, columns, squeeze=False)]
+
+def plain_log_ticks(axis: Any, ticks: Sequence[int] = ()) -> None:
+    """Short numbers on a logarithmic axis: at `ticks`, by default at 1, 2 and 5 of each decade."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+    locator = FixedLocator([float(tick) for tick in ticks]) if len(ticks) else LogLocator(subs=(1, 2, 5))
+    axis.set(major_locator=locator, major_formatter=FuncFormatter(short), minor_locator=NullLocator())
+
+
+def short(value: float, position: int | None = None) -> str:  # noqa: ARG001
+    """A number in as few characters as it needs: 0.05, 200, 1024, 10k, 1M. `position` is passed by matplotlib."""
+    for factor, unit in ((1e6, "M"), (1e3, "k")):
+        if value >= factor and value % factor == 0:
+            return f"{value / factor:g}{unit}"
+    return f"{value:g}"
 
 
 @styled

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion.figures.points import show
+from diffusion.figures.point_cloud import show
 from diffusion.figures.style import LINES, PAGE, panels, styled
 
 DATA = "#9a9a9a"

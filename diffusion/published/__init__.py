@@ -1,1 +1,1 @@
-"""The papers' recipes and tables as data, and which of our results belong to which cell."""
+"""The papers' tables as data, how configs depart from the papers' experiments, and which results fill which cell."""

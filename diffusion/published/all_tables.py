@@ -5,7 +5,7 @@ from functools import cache
 
 from diffusion.config.legal_values import closest_name
 from diffusion.published import ddim, ddpm, improved_ddpm
-from diffusion.published.cells import Table
+from diffusion.published.published_table import Table
 
 
 @cache

@@ -4,9 +4,9 @@ import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from diffusion.published.cells import Experiment, Measure, Table
-from diffusion.published.eligible_runs import StoredResult, count, run_differences
-from diffusion.published.fill_cells import Comparison
+from diffusion.published.deviations import run_differences
+from diffusion.published.match_results import Comparison, StoredResult, count
+from diffusion.published.published_table import Experiment, Measure, Table
 
 
 def train(experiment: Experiment, folder: Path) -> str:
@@ -25,31 +25,27 @@ def commands(tables: Sequence[Table], comparison: Comparison, results: Iterable[
 
     A command that stands in a block above is not repeated, and a finished run is not trained again.
     """
+    cells = [((table.name, row.label, column), cell) for table in tables for row, column, cell in table.cells()]
+    experiments = {cell.measure.experiment for _, cell in cells if cell.measure}
     finished = {
         experiment: stored
         for stored in results
-        for experiment in _experiments(tables)
-        if stored.config and not run_differences(experiment, stored.config, stored.result.protocol.get("step"))
+        for experiment in experiments
+        if stored.config and not run_differences(experiment, stored.config, stored.step)
     }
     printed: set[str] = set()
     blocks = []
-    for table in tables:
-        for row, column, cell in table.cells():
-            if cell.measure is None or comparison.fills((table.name, row.label, column)):
-                continue
-            experiment = cell.measure.experiment
-            if stored := finished.get(experiment):
-                folder, step = stored.folder, count(stored.result.protocol.get("step"))
-                lines = [f"# trained, in {folder}"]
-            else:
-                folder, step = runs / experiment.name, experiment.values()["train.steps"]
-                lines = [train(experiment, folder)]
-            lines.append(evaluate(cell.measure, folder, step))
-            title = f"# {table.name}: {row.label}, {column}, published {cell.printed}"
-            blocks.append("\n".join([title, *(f"# above: {line}" if line in printed else line for line in lines)]))
-            printed.update(lines)
+    for place, cell in cells:
+        if cell.measure is None or comparison.fills(place):
+            continue
+        experiment = cell.measure.experiment
+        if stored := finished.get(experiment):
+            folder, step, first = stored.folder, count(stored.step), f"# trained, in {stored.folder}"
+        else:
+            folder, step = runs / experiment.name, experiment.values()["train.steps"]
+            first = train(experiment, folder)
+        lines = [first, evaluate(cell.measure, folder, step)]
+        title = "# {}: {}, {}, published {}".format(*place, cell.printed)
+        blocks.append("\n".join([title, *(f"# above: {line}" if line in printed else line for line in lines)]))
+        printed.update(lines)
     return "\n\n".join(blocks) + "\n" if blocks else "# every cell is filled\n"
-
-
-def _experiments(tables: Sequence[Table]) -> set[Experiment]:
-    return {cell.measure.experiment for table in tables for _, _, cell in table.cells() if cell.measure}

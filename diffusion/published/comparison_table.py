@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from diffusion.config.config_values import flatten
 from diffusion.published import text_tables
-from diffusion.published.cells import Cell, Table
-from diffusion.published.fill_cells import Comparison, Reading
+from diffusion.published.match_results import Comparison, Reading
+from diffusion.published.published_table import Cell, Table
 from diffusion.published.text_tables import BLANK, TextTable
 
 LEGEND = (
@@ -16,23 +15,25 @@ LEGEND = (
 )
 UNUSED = "Runs and results that fill no cell"
 
-NOTED = ("weights", "images", "split", "sampler", "grid", "eta", "clip", "seed", "quantisation", "resize")
-ALSO_NOTED = ("reference.data", "reference.split", "reference.images", "features", "precision", "devices", "revision")
+NOTED = (
+    *("weights", "images", "split", "sampler", "grid", "eta", "clip", "seed", "quantisation", "resize"),
+    *("reference.data", "reference.split", "reference.images", "features", "precision", "devices", "revision"),
+)
 """The protocol keys that a note lists, in this order, where the protocol has them."""
 
 
 def difference(cell: Cell, readings: Sequence[Reading]) -> float | None:
     """Mean over the runs minus the published value; None without a published number or a comparable measurement."""
-    value = cell.value
-    if not readings or value is None or any(reading.departs for reading in readings):
+    if not readings or cell.value is None or any(reading.departs for reading in readings):
         return None
-    result = mean(readings) - value
-    return result if math.isfinite(result) else None
+    change = _mean_and_std(readings)[0] - cell.value
+    return change if math.isfinite(change) else None
 
 
-def mean(readings: Sequence[Reading]) -> float:
-    """Mean value over runs."""
-    return sum(reading.value for reading in readings) / len(readings)
+def _mean_and_std(readings: Sequence[Reading]) -> tuple[float, float | None]:
+    """Mean over the runs and its spread: for one run that of its result, for several their standard deviation."""
+    mean, std = text_tables.mean_and_std([reading.value for reading in readings])
+    return mean, readings[0].error if std is None else std
 
 
 def note(reading: Reading) -> str:
@@ -40,35 +41,30 @@ def note(reading: Reading) -> str:
     protocol = flatten(reading.stored.result.protocol)
     step = protocol.get("step")
     parts = [f"step {step:,}"] if isinstance(step, int) else []
-    for key in (*NOTED, *ALSO_NOTED):
+    for key in NOTED:
         value = protocol.get(key)
         if value is not None and str(value):
-            parts.append(f"{key.replace('.', ' ')} {_with_commas(value)}")
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            parts.append(f"{key.replace('.', ' ')} {f'{value:,}' if whole else value}")
     text = f"{reading.stored.path}: {', '.join(parts)}"
     for title, remarks in (("Departs in", reading.departs), ("Not as published", reading.notes)):
         text += f". {title}: {'; '.join(remarks)}" if remarks else ""
     return text
 
 
-def _with_commas(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
 def measured(cell: Cell, readings: Sequence[Reading], notes: list[str]) -> str:
     """The text of a measured value: value ± spread (difference, number of runs) [notes]; a dash without a measurement.
 
-    For one run the spread is that of its result, for several their sample standard deviation. New notes are appended.
+    New notes are appended.
     """
     if not readings:
         return BLANK
     texts = [note(reading) for reading in readings]
     notes += [text for text in dict.fromkeys(texts) if text not in notes]
     numbers = ", ".join(str(notes.index(text) + 1) for text in texts)
-    value, spread = mean(readings), readings[0].error
+    value, spread = _mean_and_std(readings)
     if not math.isfinite(value):
         return f"not finite [{numbers}]"
-    if len(readings) > 1:
-        spread = math.sqrt(sum((reading.value - value) ** 2 for reading in readings) / (len(readings) - 1))
     text = f"{value:.{cell.digits}f}"
     if spread is not None and math.isfinite(spread):
         text += f" ± {spread:.{max(cell.digits, 2)}f}"
@@ -119,13 +115,10 @@ def comma_separated(tables: Sequence[Table], comparison: Comparison) -> str:
             place = (table.name, row.label, column)
             readings = comparison.cells.get(place, ())
             fills = "yes" if comparison.fills(place) else "no"
-            numbers = (mean(readings) if readings else "", difference(cell, readings), len(readings), fills)
-            texts = (
-                [r.departs for r in readings],
-                [r.notes for r in readings],
-                [[str(r.stored.path)] for r in readings],
-            )
-            joined = ("; ".join(dict.fromkeys(text for part in parts for text in part)) for parts in texts)
+            mean = _mean_and_std(readings)[0] if readings else ""
+            numbers = (mean, difference(cell, readings), len(readings), fills)
+            texts = zip(*((r.departs, r.notes, (str(r.stored.path),)) for r in readings), strict=True)
+            joined = ["; ".join(dict.fromkeys(text for part in parts for text in part)) for parts in texts] or [""] * 3
             rows.append((*place, cell.printed, cell.value, *numbers, *joined))
     return text_tables.comma_separated(CSV_HEAD, rows)
 

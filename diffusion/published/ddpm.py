@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from diffusion.published.cell_metrics import fid, inception_score, nll, rate, rmse, value
-from diffusion.published.cells import Experiment, Table, line
+from diffusion.published.measures import fid, inception_score, nll, rate, rmse, value
+from diffusion.published.published_table import Experiment, Table, line
 
 CIFAR10 = Experiment("cifar10", "configs/cifar10.py", released=790_000)
 """Also the network that DDIM's table 1 samples."""
@@ -43,7 +43,7 @@ def table_1() -> Table:
     """CIFAR-10: sample quality and bits/dim, beside other models."""
     columns = ("IS", "FID", "FID (test set)", "bits/dim, test", "bits/dim, train")
 
-    def ours(experiment: Experiment) -> tuple:
+    def measures(experiment: Experiment) -> tuple:
         scores = (inception_score(experiment), fid(experiment), fid(experiment, reference="test"))
         return (*scores, nll(experiment), nll(experiment, split="train", images=50_000))
 
@@ -66,8 +66,8 @@ def table_1() -> Table:
             line("SNGAN", columns, "8.22 ± 0.05 | 21.7 | | |"),
             line("SNGAN-DDLS", columns, "9.09 ± 0.10 | 15.42 | | |"),
             line("StyleGAN2 + ADA (v1)", columns, "9.74 ± 0.05 | 3.26 | | |"),
-            line("DDPM, L, fixed isotropic", columns, "7.67 ± 0.13 | 13.51 | | ≤ 3.70 | 3.69", *ours(EPS_BOUND)),
-            line("DDPM, L_simple", columns, "9.46 ± 0.11 | 3.17 | 5.24 | ≤ 3.75 | 3.72", *ours(CIFAR10)),
+            line("DDPM, L, fixed isotropic", columns, "7.67 ± 0.13 | 13.51 | | ≤ 3.70 | 3.69", *measures(EPS_BOUND)),
+            line("DDPM, L_simple", columns, "9.46 ± 0.11 | 3.17 | 5.24 | ≤ 3.75 | 3.72", *measures(CIFAR10)),
         ),
         f"{PROTOCOL} Which fixed variance the rows of L have is not said: fixed_large here, the default of the "
         "published scripts.",

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from diffusion.published.cell_metrics import fid, nll
-from diffusion.published.cells import Experiment, Row, Table, line
+from diffusion.published.measures import fid, nll
+from diffusion.published.published_table import Experiment, Row, Table, line
 
 COLUMNS = ("bits/dim", "FID")
 
@@ -49,7 +49,7 @@ def cifar10() -> Table:
         COLUMNS,
         tuple(row(*setting, text) for setting, text in zip(SETTINGS, printed, strict=True)),
         f"{PROTOCOL} FID of 50,000 samples against the training set; bits/dim on the test set (the published script "
-        "takes 1,000 images unless told). Dropout 0.1 with linear, 0.3 with cosine.",
+        "takes 1,000 images by default). Dropout 0.1 with linear, 0.3 with cosine.",
     )
 
 

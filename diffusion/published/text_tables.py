@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -25,9 +26,8 @@ class TextTable(NamedTuple):
 
 def markdown(table: TextTable, level: int = 1) -> str:
     """A heading of this level, the table, the caption, and the notes as a list."""
-    rows = [[text.replace("|", r"\|") for text in row] for row in table.rows]
     notes = "\n".join(f"- [{i}] {text}" for i, text in enumerate(table.notes, 1))
-    parts = [f"{'#' * level} {table.title}", _tabulated("pipe", table.head, rows), table.caption, notes]
+    parts = [f"{'#' * level} {table.title}", pipe_table(table.head, table.rows), table.caption, notes]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -67,6 +67,19 @@ def escaped(text: str) -> str:
 def _math(text: str) -> str:
     r"""Escaped text with the losses L\_T, L\_\{t-1\}, L\_simple and so on set as symbols."""
     return re.sub(r"\bL\\_(?:\\\{(.+?)\\\}|(\w+))", r"$L_{\1\2}$", text)
+
+
+def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation over runs; None for a single one. Raises ValueError for none."""
+    if not values:
+        raise ValueError("there is no value to average")
+    mean = sum(values) / len(values)
+    return mean, math.sqrt(sum((x - mean) ** 2 for x in values) / (len(values) - 1)) if len(values) > 1 else None
+
+
+def pipe_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The rows of a Markdown table under their head."""
+    return _tabulated("pipe", head, [[text.replace("|", r"\|") for text in row] for row in rows])
 
 
 def _tabulated(form: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,4 +1,4 @@
-"""What a CIFAR-10 run of DDPM should look like on its way.
+"""Loss and FID that a CIFAR-10 run of DDPM should have on its way.
 
 An independent PyTorch run of the recipe (tqch/ddpm-torch: batches of 128, lr 2e-4, averaged weights) printed loss and
 FID at five checkpoints; the paper has one FID, at the end. Its network starts with an output of 0, whose error is 1.
@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diffusion.config.config_values import flatten
-from diffusion.published.cell_metrics import fid
 from diffusion.published.ddpm import CIFAR10
-from diffusion.published.eligible_runs import protocol_differences, run_differences, same_data, value_differences
+from diffusion.published.deviations import run_differences, same_data
+from diffusion.published.match_results import protocol_differences, value_differences
+from diffusion.published.measures import fid
 from diffusion.workdir.results import find
 from diffusion.workdir.run import read_run
 
@@ -31,20 +32,15 @@ def scores(folder: Path) -> list[tuple[int, float, str]]:
         value, step = measure.read(result), result.protocol.get("step")
         if result.name == measure.metric and value is not None and isinstance(step, int):
             protocol = flatten(result.protocol)
-            rows.append(
-                (
-                    step,
-                    value,
-                    "; ".join([*value_differences(measure.chain, protocol), *protocol_differences(measure, protocol)]),
-                )
-            )
+            departs = [*value_differences(measure.chain, protocol), *protocol_differences(measure, protocol)]
+            rows.append((step, value, "; ".join(departs)))
     return sorted(rows)
 
 
 def faults(folder: Path) -> Sequence[str]:
     """Where the run in a folder departs from the one that the milestones are of, the number of its steps aside.
 
-    Raises ValueError where there is no run, or it is of other data: its curves say nothing then.
+    Raises ValueError where there is no run, or it is of other data.
     """
     config, published = flatten(read_run(folder).config), CIFAR10.values()
     if not same_data(config, published):

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from diffusion.training import health
-from diffusion.training.health import Guard
+from diffusion.training import skipped_updates
 from diffusion.training.periodic_actions import tolerant
 from diffusion.training.progress import Progress
+from diffusion.training.skipped_updates import Guard
 from diffusion.training.state import TrainState
 from diffusion.training.step import HEALTH, Metrics
 from diffusion.workdir.checkpoint import Checkpoints
@@ -40,7 +40,7 @@ class Log:
 
     def start(self, state: TrainState, streams: Sequence[Checkpoints]) -> None:
         """Restores the metrics that the checkpoint of state.step stores. Raises Diverged if the run had diverged."""
-        self._names = health.names(state.params)
+        self._names = skipped_updates.names(state.params)
         self._stop_if_diverged(jax.device_get(state.health))
         step = int(state.step)
         self._stored = next((window for s in streams if step and (window := s.note(step).get(WINDOW))), [])
@@ -87,7 +87,7 @@ class Log:
                 "the run"
             )
 
-    def _stop_if_diverged(self, counters: health.Health) -> None:
+    def _stop_if_diverged(self, counters: skipped_updates.Health) -> None:
         if counters.streak >= self._guard.patience:
             raise Diverged(
                 f"{self._culprit(counters)}, the first of {self._guard.patience} in a row: training has diverged and "
@@ -95,7 +95,7 @@ class Log:
                 "optim.lr, or with optim.clip above 0, in another folder"
             )
 
-    def _culprit(self, counters: health.Health) -> str:
+    def _culprit(self, counters: skipped_updates.Health) -> str:
         """What was not finite, and when."""
         return f"{self._names[counters.culprit]} was not finite at step {counters.since + 1}"
 

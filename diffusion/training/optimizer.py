@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from diffusion.core.types import Array
-from diffusion.training.health import choose
+from diffusion.training.skipped_updates import choose
 
 Optimizer = optax.GradientTransformationExtraArgs
 """update(grads, state, params, fit=..., norm=...) -> updates, state. The state is the old one, bit for bit, where fit

@@ -110,7 +110,7 @@ class Estimate:
 
 
 def keep(permanent: PermanentCheckpoints, estimate: Estimate, period: int) -> Callable[[Moment], None]:
-    """Saves a permanent checkpoint, with its score if it has one; `period` marks those kept for their number."""
+    """Saves a permanent checkpoint, with its score if it has one; `period` marks those saved for their number."""
 
     def act(moment: Moment) -> None:
         score = estimate.score(moment.step)

@@ -16,8 +16,8 @@ import optax
 
 from diffusion.core.types import Array
 from diffusion.training import ema
-from diffusion.training.health import choose
 from diffusion.training.optimizer import Optimizer
+from diffusion.training.skipped_updates import choose
 from diffusion.training.state import Params
 
 WIDTHS = (0.05, 0.10)

@@ -1,6 +1,7 @@
 """A trace of a few training steps, for TensorBoard's profiler and for Perfetto (ui.perfetto.dev)."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +19,16 @@ def traced(feed: Feed, folder: Path, report: Callable[[str], None], first: int =
     The loop takes one batch before each step. On an accelerator, which runs behind the host, the trace begins with
     steps that were dispatched before. A run that ends sooner leaves a shorter trace.
     """
+    line = f"profile     {folder}: for tensorboard --logdir, or perfetto_trace.json.gz in it for ui.perfetto.dev"
 
     def batches(first_step: int) -> Iterator[Any]:
-        tracing = False
-        try:
+        with ExitStack() as trace:
             for i, batch in enumerate(feed.batches(first_step)):
                 if i == first:
-                    jax.profiler.start_trace(folder, create_perfetto_trace=True)
-                    tracing = True
-                if tracing and i == first + steps:
-                    tracing = False
-                    _stop(folder, report)
+                    trace.callback(report, line)  # after the trace is written
+                    trace.enter_context(jax.profiler.trace(folder, create_perfetto_trace=True))
+                if i == first + steps:
+                    trace.close()
                 yield batch
-        finally:
-            if tracing:
-                _stop(folder, report)
 
     return feed._replace(batches=batches)
-
-
-def _stop(folder: Path, report: Callable[[str], None]) -> None:
-    jax.profiler.stop_trace()
-    report(f"profile     {folder}: for tensorboard --logdir, or perfetto_trace.json.gz in it for ui.perfetto.dev")

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
+from tqdm import tqdm
 
 from diffusion.runtime import report_text
 
@@ -24,18 +25,14 @@ class Progress:
         self._dispatches, self._step = 0, first
         self._start = time.monotonic() if since is None else since
         self._mark = (first, self._start)
-        self._bar = None
+        plain = not sys.stderr.isatty() or jax.process_index() != 0
+        self._bar = tqdm(total=last, initial=first, unit="step", dynamic_ncols=True, smoothing=0.1, disable=plain)
         self.images_per_second = 0.0
-        if sys.stderr.isatty() and jax.process_index() == 0:
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=last, initial=first, unit="step", dynamic_ncols=True, smoothing=0.1)
 
     def after_dispatch(self, step: int, result: Any) -> None:
         """Called after each dispatch; waits for `result` only in the first few, to time them."""
+        self._bar.update(step - self._step)
         self._dispatches, self._step = self._dispatches + 1, step
-        if self._bar is not None:
-            self._bar.update(step - self._bar.n)
         if self._dispatches == 1:
             jax.block_until_ready(result)
             now = time.monotonic()
@@ -52,17 +49,16 @@ class Progress:
         """The progress line of an interval that ended at `step`; speed and remaining time are the current ones."""
         left = self._measure()
         speed = f"{self.images_per_second:.3g} images/s"
-        if self._bar is not None:
-            self._bar.set_postfix_str(f"loss {loss:.4f}, {speed}")
-        else:
+        self._bar.set_postfix_str(f"loss {loss:.4f}, {speed}")
+        if self._bar.disable:
             self._print(f"step {step}/{self._last}  loss {loss:.4f}  {speed}  {report_text.duration(left)} left")
 
     def report(self, line: str) -> None:
         """Prints a line without breaking the bar."""
-        if self._bar is not None:
-            self._bar.write(line, file=sys.stderr)
-        else:
+        if self._bar.disable:
             self._print(line)
+        else:
+            self._bar.write(line, file=sys.stderr)
 
     @contextmanager
     def pause(self, result: Any) -> Iterator[None]:
@@ -74,8 +70,7 @@ class Progress:
 
     def close(self) -> None:
         """Closes the bar."""
-        if self._bar is not None:
-            self._bar.close()
+        self._bar.close()
 
     def _measure(self) -> float:
         """The seconds left; updates the speed from the steps dispatched since the last call.

@@ -9,8 +9,8 @@ import optax
 
 from diffusion.core.timesteps import Timesteps
 from diffusion.core.types import Array, OneKey
-from diffusion.training import health
-from diffusion.training.health import Health
+from diffusion.training import skipped_updates
+from diffusion.training.skipped_updates import Health
 
 Params = Any
 
@@ -45,7 +45,7 @@ class StepKeys(NamedTuple):
 def create(params: Params, optimizer: optax.GradientTransformation, timesteps: Timesteps, key: OneKey) -> TrainState:
     """The state before the first update; the moving average starts as a copy of the parameters."""
     ema = jax.tree.map(lambda p: jnp.array(p, jnp.float32), params)
-    return TrainState(jnp.int32(0), params, ema, optimizer.init(params), timesteps.init(), key, health.start())
+    return TrainState(jnp.int32(0), params, ema, optimizer.init(params), timesteps.init(), key, skipped_updates.start())
 
 
 class Fresh(NamedTuple):

@@ -14,10 +14,10 @@ from diffusion.core.process import noised
 from diffusion.core.timesteps import Timesteps
 from diffusion.core.types import Array, Image, Labels, OneKey, PerExample, Pixels, Time
 from diffusion.data.transforms import random_flip, to_image
-from diffusion.training import ema, health
+from diffusion.training import ema, skipped_updates
 from diffusion.training.accumulation import accumulate
-from diffusion.training.health import Guard
 from diffusion.training.optimizer import Optimizer
+from diffusion.training.skipped_updates import Guard
 from diffusion.training.state import Params, StepKeys, TrainState, step_keys
 
 QUARTILES = 4
@@ -116,19 +116,19 @@ def train_step(
     """One gradient step on a batch.
 
     All random numbers come from fold_in(state.key, state.step) and are drawn for the global batch, so neither resuming
-    nor the number of devices changes them. An update that health.judge rejects is skipped: everything but the step
+    nor the number of devices changes them. An update that skipped_updates.check rejects is skipped: all but the step
     number and the counters stays as it was. The moving average counts the updates that were made.
     """
     keys = step_keys(state.key, state.step)
     batch = task.gradient(state.params, state.timesteps, keys, pixels, labels)
-    verdict = health.judge(update.guard, state.health, state.step, batch.loss, batch.grads)
+    verdict = skipped_updates.check(update.guard, state.health, state.step, batch.loss, batch.grads)
     fit, optimizer = verdict.fit, update.optimizer
     updates, opt_state = optimizer.update(batch.grads, state.opt_state, state.params, fit=fit, norm=verdict.norm)
-    params = health.choose(fit, optax.apply_updates(state.params, updates), state.params)
+    params = skipped_updates.choose(fit, optax.apply_updates(state.params, updates), state.params)
     params = jax.lax.optimization_barrier(params)  # else the average would be fused with it: see optimizer.py
     rate = ema.decay(state.step - state.health.skipped, update.ema_decay, update.ema_warmup)
-    average = health.choose(fit, ema.update(state.ema, params, rate), state.ema)
-    history = health.choose(fit, batch.timesteps, state.timesteps)
+    average = skipped_updates.choose(fit, ema.update(state.ema, params, rate), state.ema)
+    history = skipped_updates.choose(fit, batch.timesteps, state.timesteps)
     metrics = {**batch.metrics, "grad_norm": one(verdict.norm)}
     metrics = jax.tree.map(lambda m: jnp.where(verdict.finite, m, 0.0), metrics)
     return TrainState(state.step + 1, params, average, opt_state, history, state.key, verdict.health), metrics

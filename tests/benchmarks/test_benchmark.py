@@ -1,34 +1,27 @@
-"""The benchmark: windows on a fake clock, table and JSON, workers, a dry run; what keeps a step from waiting."""
+"""The benchmark: windows on a fake clock, table and JSON, processes, a dry run; what keeps a step from waiting."""
 
 import json
 import os
 import subprocess
 import sys
 import types
+from contextlib import closing
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from diffusion.benchmarks import (
-    comparison,
-    jax_workloads,
-    machine,
-    scaling,
-    sizes,
-    startup,
-    table,
-    timing,
-    worker,
-)
+from diffusion.benchmarks import comparison, jax_workloads, scaling, sizes, table, timing
 from diffusion.benchmarks.timing import Timing
 from diffusion.benchmarks.torch_baseline import compile_modes
+from diffusion.benchmarks.workload_process import WorkloadProcess
+from diffusion.commands import benchmark
 from diffusion.config import validation
 from diffusion.data.digits import digits
 from diffusion.distributed import sharding
 from diffusion.experiment import build
-from diffusion.figures.scaling import scaling as draw
+from diffusion.figures.cost_growth import cost_growth
 from diffusion.training import feed as feeds
 from diffusion.training import loop, profiling
 from tests.support import runs
@@ -92,38 +85,35 @@ def test_the_ratio_does_not_see_a_steady_drift(slope):
 
 def row(measure="train", batch=8, seconds=0.5, baseline=1.0, **facts):
     sides = {"jax": {"parameters": 7, "flop": 3e9, **facts}, "baseline": {"parameters": 7, "mode": "eager"}}
-    other = Timing((baseline,) * 3, 2) if baseline else None
+    timings = {"jax": Timing((seconds,) * 3, 2), **({"baseline": Timing((baseline,) * 3, 2)} if baseline else {})}
     memory = {"jax": 2e9, "baseline": 3e9} if measure == "train" else {}
-    return comparison.Row("digits", measure, batch, Timing((seconds,) * 3, 2), other, sides, 96e9, memory)
+    return comparison.Row("digits", measure, batch, timings, sides, 96e9, memory)
 
 
 def test_a_row_counts_images_steps_and_share_of_peak():
     one = row()
-    assert one.images(one.jax) == 16 and one.ratio == 0.5
+    assert one.images("jax") == 16 and one.images("baseline") == 8 and one.ratio == 0.5
     assert one.share == pytest.approx(3e9 * 8 / 0.5 / 96e9)
     chain = row("chain", steps=1000, estimated=True)
-    assert chain.images(chain.jax) == pytest.approx(0.016) and chain.estimated
+    assert chain.images("jax") == pytest.approx(0.016) and chain.estimated
     assert row(baseline=None).ratio is None
 
 
-def test_table_and_json_hold_every_row(tmp_path):
-    rows = [row(), row("chain", 1, 0.01, 0.02, steps=1000, estimated=True), row("chain", 16, 0.02, 0.02, steps=1000)]
-    rows.append(row("elbo", 8, 0.25, None, steps=1000))
-    starts = [startup.Start("digits", 128, 30.0, 6.0)]
-    text = table.markdown(rows, starts, [0.5, 0.4, 0.6])
-    lines = text.splitlines()
-    assert len({len(line) for line in lines[:6]}) == 1
-    assert "0.50" in lines[2] and "16" in lines[2] and "~0.1" in lines[3] and "16*" in lines[4]
-    assert "30 s" in text and "500 ms" in text and "2.00 GB" in text and "3.00 GB" in text
+def test_table_and_json_hold_every_row(monkeypatch, tmp_path):
+    rows = [row("peak", 2048, flop=0.0, baseline=None), row(), row("chain", 1, 0.01, 0.02, steps=1000, estimated=True)]
+    rows += [row("chain", 16, 0.02, 0.02, steps=1000), row("elbo", 8, 0.25, None, steps=1000)]
+    monkeypatch.setattr(benchmark, "compare", lambda *_: iter(rows))
     path = tmp_path / "new" / "bench.json"
-    table.write(path, {"machine": machine.describe(), "settings": {"quick": True}}, rows, starts, [0.5])
+    text = benchmark.measure_speed({"digits": sizes.SIZES["digits"]}, comparison.Settings(["train"]), path, print)
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    assert "96 GFLOP/s" in lines[2] and lines[3][-1] == "0.50" and "16" in lines[3] and "500 ms ±0%" in lines[3]
+    assert "~0.1" in lines[4] and "1" in lines[4] and "16*" in lines[5] and lines[6][-1] == "-"
+    assert "2.00 GB" in text and "3.00 GB" in text
     saved = json.loads(path.read_text())
-    assert [r["batch"] for r in saved["rows"]] == [8, 1, 16, 8] and saved["rows"][0]["ratio"] == 0.5
-    assert (
-        saved["rows"][0]["sides"]["baseline"]["facts"]["mode"] == "eager"
-        and "baseline" not in saved["rows"][3]["sides"]
-    )
-    assert saved["machine"]["cores"] >= 1 and saved["machine"]["libraries"]["jax"] and saved["settings"]["quick"]
+    assert [r["batch"] for r in saved["rows"]] == [2048, 8, 1, 16, 8] and saved["rows"][1]["ratio"] == 0.5
+    assert saved["rows"][1]["sides"]["baseline"]["facts"]["mode"] == "eager"
+    assert "baseline" not in saved["rows"][4]["sides"] and saved["settings"]["windows"] == 7
+    assert saved["machine"]["cores"] >= 1 and saved["machine"]["libraries"]["jax"]
 
 
 def test_networks_with_other_parameters_are_not_compared():
@@ -135,50 +125,53 @@ def test_networks_with_other_parameters_are_not_compared():
 
 def test_the_processor_is_named_or_its_architecture(tmp_path):
     (tmp_path / "cpuinfo").write_text("cpu family : 6\nmodel name\t: X 9\nflags : sse\n\nmodel name : Y\n")
-    assert machine.processor(tmp_path / "cpuinfo") == "X 9"
-    assert machine.processor(tmp_path / "none")
+    assert table.processor(tmp_path / "cpuinfo") == "X 9"
+    assert table.processor(tmp_path / "none")
 
 
 def test_every_measure_has_batches_everywhere():
-    for size in (*sizes.SIZES.values(), *sizes.QUICK.values()):
-        assert size.cpu.keys() == size.accelerator.keys() == sizes.MEASURES.keys()
+    for size in sizes.SIZES.values():
+        for one in (size, sizes.quick(size)):
+            assert one.cpu.keys() == one.accelerator.keys() == sizes.MEASURES.keys()
         assert (ROOT / size.config).exists()
 
 
-# ------------------------------------------------------------------------------------------------------------ a worker
+# ----------------------------------------------------------------------------------------------------------- a process
+
+SIDE = """
+import os
+from diffusion.benchmarks.workload_process import Workload
+
+def make(request):
+    if request["measure"] == "none":
+        raise ValueError("no such measure")
+    if request["measure"] == "death":
+        os._exit(3)
+    return Workload(lambda units: print(units), {"colour": os.environ["COLOUR"]}, 5)
+
+def memory():
+    return 17
+"""
 
 
-def test_a_worker_answers_in_one_line():
-    class Side:
-        @staticmethod
-        def make(request):
-            if request["measure"] == "none":
-                raise ValueError("no such\nmeasure")
-            return worker.Workload(print, {"parameters": 3}, 5)
-
-        @staticmethod
-        def memory():
-            return 17
-
-    held = []
-    made = worker.answer(Side, held, {"make": {"measure": "train"}})
-    assert made == {"facts": {"parameters": 3}, "quantum": 5} and len(held) == 1
-    assert worker.answer(Side, held, {"run": 10})["seconds"] >= 0
-    assert worker.answer(Side, held, {"memory": True}) == {"bytes": 17}
-    assert worker.answer(Side, held, {"make": {"measure": "none"}}) == {"error": "ValueError: no such measure"}
-
-
-def test_a_worker_that_dies_is_reported():
-    process = worker.Worker("nobody")  # no such side: it ends with a KeyError
-    with pytest.raises(ValueError, match="ended with status 1"):
-        process.memory()
-    process.close()
+def test_a_process_runs_workloads_and_hands_back_errors(tmp_path, monkeypatch, capfd):
+    (tmp_path / "a_side.py").write_text(SIDE)
+    monkeypatch.syspath_prepend(tmp_path)
+    with closing(WorkloadProcess("a_side", {"COLOUR": "red"})) as process:
+        workload = process.make({"measure": "train"})
+        assert (workload.facts, workload.quantum) == ({"colour": "red"}, 5)
+        assert 0 <= workload.run(10) < 60 and process.memory() == 17
+        with pytest.raises(ValueError, match="no such measure"):
+            process.make({"measure": "none"})
+        with pytest.raises(ValueError, match="the process of a_side has ended"):
+            process.make({"measure": "death"})
+    assert not capfd.readouterr().out
 
 
 # ----------------------------------------------------------------------------------------------------------- a dry run
 
 
-def benchmark(*args):
+def script(*args):
     command = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), *map(str, args)]
     env = {**os.environ, "XLA_FLAGS": ""}
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=1200)
@@ -186,71 +179,62 @@ def benchmark(*args):
 
 @pytest.mark.slow
 def test_dry_run(tmp_path):
-    done = benchmark("--quick", "--size=digits", "--only=forward,ddim", f"--json={tmp_path / 'bench.json'}")
+    done = script("--quick", "--size=digits", "--only=forward,ddim", f"--json={tmp_path / 'bench.json'}")
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
-    assert [r["measure"] for r in rows] == ["peak", "forward", "ddim"]
-    assert all(r["sides"]["jax"]["seconds_per_unit"] > 0 for r in rows) and rows[0]["peak_flops"] > 0
-    assert rows[2]["units_per_image"] == 50 and rows[2]["estimated"] and rows[1]["share_of_peak"] > 0
+    assert [r["measure"] for r in rows] == ["peak", "forward", "ddim", "ddim"]
+    assert all(r["sides"]["jax"]["seconds"] > 0 for r in rows) and rows[0]["peak"] > 0
+    assert rows[2]["steps"] == 50 and rows[2]["estimated"] and rows[1]["share"] > 0
     assert "| DDIM, 50 steps" in done.stdout and "~" in done.stdout
 
 
-@pytest.mark.parametrize("table", [sizes.SIZES, sizes.QUICK], ids=["whole", "dry run"])
-def test_what_is_measured_is_a_legal_config(table):
-    """Starts go by the command line, which refuses what is not; networks made within the process are not asked."""
-    for size in table.values():
-        request = {"config": size.config, "changes": size.changes, "batch": size.cpu["train"][0]}
-        validation.validate(jax_workloads.settings(request), size.shape[0])
-        odd = jax_workloads.settings({**request, "changes": {**size.changes, "net.attention": (3,)}})
+@pytest.mark.parametrize("adapt", [lambda size: size, sizes.quick], ids=["whole", "dry run"])
+def test_what_is_measured_is_a_legal_config(adapt):
+    for size in map(adapt, sizes.SIZES.values()):
+        request = {**size.request(), "batch": size.cpu["train"][0]}
+        validation.validate(jax_workloads.make_config(request), size.shape[0])
+        odd = jax_workloads.make_config({**request, "changes": {**size.changes, "net.attention": (3,)}})
         with pytest.raises(ValueError, match="3 is no height"):
             validation.validate(odd, size.shape[0])
 
 
 def test_the_mode_of_the_baseline_is_chosen_by_ratios(monkeypatch):
-    """A machine that slows down tenfold while the faster mode is tried, and one mode that fails."""
-    clock, slow, compilations = [0.0], [1.0], []
-    costs = {None: 3.0, "default": 4.0, "max-autotune": 2.0}
-    fake = types.SimpleNamespace(_dynamo=types.SimpleNamespace(reset=lambda: None))
-    fake._inductor = types.SimpleNamespace(config=types.SimpleNamespace(freezing=False))
+    """A machine that grows slower with every call, and one mode that fails."""
+    clock, calls = [0.0], [0]
+    costs = {"eager": 3.0, "default": 4.0, "max-autotune": 2.0}
 
-    def compiled(_, mode, dynamic):
-        assert not dynamic
-        compilations.append(mode)
-        if mode == "max-autotune-no-cudagraphs":
-            raise RuntimeError("no such mode")
-        slow[0] = 10.0 if mode == "max-autotune" else 1.0
-        return mode
-
-    fake.compile = compiled
+    def compiled(function, *, dynamic, mode=None, options=None):
+        assert not dynamic and function is plain
+        return mode or next(iter(options))
 
     def call(made):
-        clock[0] += slow[0] * costs[made if isinstance(made, str) else None]
+        if made not in (plain, *costs):
+            raise RuntimeError("no such mode")
+        calls[0] += 1
+        clock[0] += (1 + 0.2 * calls[0]) * costs[made if isinstance(made, str) else "eager"]
 
+    fake = types.SimpleNamespace(_dynamo=types.SimpleNamespace(reset=lambda: None), compile=compiled)
     monkeypatch.setattr(compile_modes, "torch", lambda: fake)
     monkeypatch.setattr(compile_modes.time, "perf_counter", lambda: clock[0])
     plain = lambda: None  # noqa: E731
-    tried = ("eager", "max-autotune", "max-autotune-no-cudagraphs", "default")
-    made, name, found = compile_modes.fastest(plain, tried, call)
-    assert (made, name) == ("max-autotune", "max-autotune")
-    assert found["max-autotune"] == 20.0 and found["default"] == 4.0 and "no such mode" in found[tried[2]]
+    made, name, tried = compile_modes.fastest(plain, ("max-autotune", "frozen", "default", "eager"), call)
+    assert (made, name) == ("max-autotune", "max-autotune") and "no such mode" in tried["frozen"]
+    assert tried["max-autotune"] < tried["eager"] < tried["default"]
     assert compile_modes.fastest(plain, ("eager", "default"), call)[:2] == (plain, "eager")
-    compilations.clear()  # the best one is made anew where a failure came after it
-    assert compile_modes.fastest(plain, tried[:3], call)[:2] == ("max-autotune", "max-autotune")
-    assert compilations == [*tried[1:3], "max-autotune"]
+    with pytest.raises(ValueError, match="ran in no mode"):
+        compile_modes.fastest(plain, ("frozen",), call)
 
 
 @pytest.mark.slow
 def test_dry_run_of_everything_beside_the_baseline(tmp_path):
     pytest.importorskip("torch")
     pytest.importorskip("diffusers")
-    done = benchmark("--quick", "--baseline=torch", f"--json={tmp_path / 'bench.json'}")
+    done = script("--quick", "--baseline=torch", f"--json={tmp_path / 'bench.json'}")
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "bench.json").read_text())
-    trained = [r for r in found["rows"] if r["measure"] == "train"]
-    assert len(trained) == 2 and all(r["ratio"] > 0 and r["memory_bytes"]["baseline"] > 0 for r in trained)
+    trained = [r for r in json.loads((tmp_path / "bench.json").read_text())["rows"] if r["measure"] == "train"]
+    assert len(trained) == 2 and all(r["ratio"] > 0 and r["memory"]["baseline"] > 0 for r in trained)
     for r in trained:
         assert r["sides"]["jax"]["facts"]["parameters"] == r["sides"]["baseline"]["facts"]["parameters"] > 0
-    assert len(found["startup"]) == 2 and found["help_seconds"]
 
 
 @pytest.mark.parametrize(
@@ -264,7 +248,7 @@ def test_dry_run_of_everything_beside_the_baseline(tmp_path):
     ],
 )
 def test_wrong_input_is_one_line(args, line):
-    done = benchmark(*args)
+    done = script(*args)
     assert done.returncode == 2 and line in done.stderr and len(done.stderr.splitlines()) == 1
 
 
@@ -283,22 +267,28 @@ def test_help_imports_nothing_heavy():
 def test_the_power_of_a_curve():
     square = scaling.Curve("n", "s", (1, 2, 4, 8), (1.0, 4.0, 16.0, 64.0))
     assert square.exponent == pytest.approx(2)
-    late = scaling.Curve(
-        "n", "s", (1, 2, 4, 8), (5.0, 5.0, 10.0, 20.0)
-    )  # a constant cost at the start does not hide it
+    late = scaling.Curve("n", "s", (1, 2, 4, 8), (5.0, 5.0, 10.0, 20.0))  # a constant cost at the start
     assert late.exponent == pytest.approx(1)
-    assert draw({"n": (square.x, square.seconds, square.cost), "m": (late.x, late.seconds, late.cost)}).axes
-    panel = draw({"n": ((1_000, 20_000), (0.5, 1_000_000.0), "s")}).axes[0]
+    assert cost_growth({"n": (square.x, square.seconds, square.cost), "m": (late.x, late.seconds, late.cost)}).axes
+    panel = cost_growth({"n": ((1_000, 20_000), (0.5, 1_000_000.0), "s")}).axes[0]
     assert [panel.xaxis.get_major_formatter()(float(x)) for x in panel.get_xticks()] == ["1k", "20k"]
     assert [panel.yaxis.get_major_formatter()(y) for y in (0.05, 1024.0, 3e6)] == ["0.05", "1024", "3M"]
     with pytest.raises(ValueError, match="logarithmic"):
-        draw({"n": ((0, 1), (1.0, 2.0), "s")})
+        cost_growth({"n": ((0, 1), (1.0, 2.0), "s")})
     with pytest.raises(ValueError, match="no cost"):
-        draw({})
+        cost_growth({})
 
 
-def test_opening_a_folder_is_timed():
-    assert 0 < scaling.folder(10) < 60
+def test_growth_is_measured_of_every_quantity_and_drawn(monkeypatch, tmp_path):
+    requests, lines = [], []
+    monkeypatch.setattr(scaling, "cost", lambda request, _: requests.append(request) or 1.0)
+    size, out = sizes.SIZES["digits"], tmp_path / "scaling.png"
+    benchmark.measure_growth(size, comparison.Settings([]), False, out, tmp_path / "a.json", lines.append)
+    assert out.exists() and len(json.loads((tmp_path / "a.json").read_text())["curves"]) == 5
+    assert [r["shape"] for r in requests if r["measure"] == "forward"] == [(n, n, 1) for n in (8, 16, 32, 64)]
+    assert [r["devices"] for r in requests if "devices" in r] == [1, 2, 4, 8]
+    assert {r["changes"].get("diffusion.T") for r in requests} == {None, 100, 200, 500, 1000}
+    assert lines[0] == "T: seconds of a chain: 100 1, 200 1, 500 1, 1000 1; power 0.00"
 
 
 # --------------------------------------------------------------------------------------------- no step waits; a trace

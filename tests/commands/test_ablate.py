@@ -432,7 +432,7 @@ def test_numbers_that_are_not_finite_or_absurd_are_faults(swept):
         assert ablate.fault(summary(x)) == f"the bound is {x:.3g} bits/dim"
     assert ablate.fault(summary(3.5, broken=2)) == "2 of 8 samples are not finite"
     grid, cells, _ = swept
-    ended = ablate.Outcome(summary(math.nan), summary(math.nan).report(), 0, "x")
+    ended = ablate.Outcome("x", summary(math.nan), summary(math.nan).report())
     assert json.loads(json.dumps(ablate.record(grid, cells[1], ended, 1.0), allow_nan=False))["results"]["L_0"] == 1.0
 
 

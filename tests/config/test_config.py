@@ -22,8 +22,8 @@ from diffusion.config.key_record import Role
 from diffusion.config.legal_values import closest_name
 from diffusion.config.schema import ADDED, CHOICES, FLOW_SCHEDULES, KEYS, PAPERS, RESUMABLE, VE_SCHEDULES, VP_SCHEDULES
 from diffusion.config.validation import NO_EFFECT, RULES, SIGNAL_ENDS, remarks, validate
-from diffusion.published import recipes
-from diffusion.published.recipes import deviations
+from diffusion.published.deviations import deviations
+from diffusion.published.deviations import values as published_values
 from diffusion.runtime import command_line
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -595,7 +595,7 @@ def test_published_configs_depart_from_nothing(name):
     assert config.paper == name
     assert deviations(config) == []
     shown = STATED if name == "cifar10" else DIFFERENCES[name]
-    assert recipes.values(name).keys() >= shown.keys()
+    assert published_values(name).keys() >= shown.keys()
 
 
 def test_deviations_name_key_value_and_the_papers():

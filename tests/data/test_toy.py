@@ -22,12 +22,13 @@ from diffusion.core.respacing import parse
 from diffusion.data import toy
 from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build, registry
-from diffusion.figures import catalogue, figure_inputs
-from diffusion.figures.animation import SIDE, animation
+from diffusion.figures import catalogue
+from diffusion.figures.animation import animation
 from diffusion.figures.arrays import point_samples
 from diffusion.figures.arrays.run_sampler import RunSampler
+from diffusion.figures.figure_inputs import Inputs
 from diffusion.figures.marginals import marginals
-from diffusion.figures.points import scatter
+from diffusion.figures.point_cloud import scatter
 from diffusion.figures.samplers import samplers
 from diffusion.figures.score_field import arrow_origins, score_field
 from diffusion.figures.style import save
@@ -381,7 +382,7 @@ def test_an_animation_is_a_gif_of_its_frames(tmp_path):
         save(made, tmp_path / name)
     assert (tmp_path / "one.gif").read_bytes() == (tmp_path / "two.gif").read_bytes()
     with Image.open(tmp_path / "one.gif") as file:
-        assert (file.n_frames, file.size, file.info["loop"]) == (4, (SIDE, SIDE), 0)
+        assert (file.n_frames, file.size, file.info["loop"]) == (4, (300, 300), 0)
         for i in range(4):
             file.seek(i)
             shown = np.asarray(file.convert("L"), int)
@@ -392,7 +393,7 @@ def test_an_animation_is_a_gif_of_its_frames(tmp_path):
 
 @pytest.mark.slow
 def test_every_figure_of_points_is_drawn(tmp_path, run_sampler):
-    asked = figure_inputs.Inputs(figure_inputs.Request(tmp_path, n=20))
+    asked = Inputs(tmp_path, n=20)
     asked.__dict__["_run_sampler"] = run_sampler
     asked.__dict__["run"] = Run(run_sampler.experiment.config, toy.SHAPE, 8)
     for name in ("marginals", "trajectories", "score_field", "animation"):

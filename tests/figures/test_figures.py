@@ -26,18 +26,19 @@ from diffusion.figures.arrays import edits, figure_data
 from diffusion.figures.arrays.run_sampler import RunSampler, nearest_images
 from diffusion.figures.arrays.user_images import random_pairs
 from diffusion.figures.bound_terms import terms
+from diffusion.figures.figure_inputs import Inputs
 from diffusion.figures.forked_chains import forks
+from diffusion.figures.image_grid import image_figure, image_grid, layout, square
 from diffusion.figures.interpolation import interpolation
 from diffusion.figures.loss import QUARTILES, loss
 from diffusion.figures.neighbours import neighbours
-from diffusion.figures.panel import layout, panel, square
 from diffusion.figures.posterior_variance import posterior_variance, ratio
 from diffusion.figures.progressive import progressive
 from diffusion.figures.quality_by_steps import steps
 from diffusion.figures.rate_distortion import rate_distortion
 from diffusion.figures.reverse_conditional import EXAMPLE, reverse_conditional
 from diffusion.runtime import files
-from diffusion.workdir import results, run
+from diffusion.workdir import manifest, results, run
 from diffusion.workdir.results import Result
 from tests.support import reference
 from tests.support.networks import OneConvolution
@@ -196,7 +197,7 @@ def test_curves_are_vectors_with_their_fonts_in_them(tmp_path, name):
 def test_a_png_holds_exactly_the_pixels_enlarged_by_a_whole_factor(tmp_path, shape, columns, rows):
     cells = random_images(*shape)
     picture, xs, ys = layout(cells, gaps=[1])
-    figure = panel(cells, list(columns), rows, gaps=[1])
+    figure = image_figure(cells, list(columns), rows, gaps=[1])
     style.save(figure, tmp_path / "panel.png")
     found = np.asarray(Image.open(tmp_path / "panel.png").convert("RGB"))
     height, width = picture.shape[:2]
@@ -214,7 +215,7 @@ def test_a_png_holds_exactly_the_pixels_enlarged_by_a_whole_factor(tmp_path, sha
 
 
 def test_a_pdf_panel_is_as_wide_as_the_page_at_most(tmp_path):
-    figure = panel(random_images(1, 13, 256, 256, 3))
+    figure = image_figure(random_images(1, 13, 256, 256, 3))
     assert figure.get_size_inches()[0] <= style.PAGE + 1e-6
     style.save(figure, tmp_path / "panel.pdf")
     assert b"/Subtype /Image" in (tmp_path / "panel.pdf").read_bytes()
@@ -232,7 +233,7 @@ def test_a_pdf_panel_is_as_wide_as_the_page_at_most(tmp_path):
 )
 def test_wrong_cells_and_headings_are_refused(cells, columns, line):
     with pytest.raises(ValueError, match=line):
-        panel(cells, columns)
+        image_figure(cells, columns)
 
 
 def test_a_square_is_filled_up_with_white():
@@ -240,6 +241,16 @@ def test_a_square_is_filled_up_with_white():
     assert cells.shape == (3, 3, 4, 4, 1)
     np.testing.assert_array_equal(cells.reshape(9, 4, 4, 1)[:7], images)
     assert (cells.reshape(9, 4, 4, 1)[7:] == 255).all()
+    assert square(images, 2).shape == (4, 2, 4, 4, 1)
+
+
+def test_a_picture_is_at_least_as_wide_as_asked_with_a_border():
+    images = random_images(4, 3, 5, 1)
+    picture = image_grid(images, min_side=37)  # a factor of 4, a border of 2
+    assert picture.shape == (2 * 12 + 3 * 2, 2 * 20 + 3 * 2, 1)
+    np.testing.assert_array_equal(picture[2:14:4, 24:44:4], images[1])
+    assert (picture[:2] == 255).all() and (picture[14:16] == 255).all()
+    assert image_grid(images, columns=4).shape == (3 + 2, 4 * 5 + 5, 1)
 
 
 def shown(figure):
@@ -363,6 +374,14 @@ def test_steps_are_those_of_the_full_chain_nearest_to_fractions(run_sampler):
     assert stops == [12, int(base[short.steps([0.5])[0]])] and drawn.shape[1] == 3
 
 
+def test_an_impossible_grid_is_refused_before_anything_is_loaded(tmp_path):
+    files.write_json(tmp_path / "config.json", manifest.with_hash(run.Run(tiny(), (8, 8, 1), 10).content))
+    with pytest.raises(ValueError, match="cannot take 13 steps from a process of 12"):
+        Inputs(tmp_path, grid="13").image_sampler  # noqa: B018
+    with pytest.raises(ValueError, match="checkpoint"):
+        Inputs(tmp_path, grid="4").image_sampler  # noqa: B018
+
+
 def test_pairs_follow_from_the_seed_and_have_one_class_where_asked():
     source = digits(train=False)
     pairs = random_pairs(source, 5, seed=1, same_class=True)
@@ -470,7 +489,7 @@ OF_POINTS = ("marginals", "trajectories", "score_field", "samplers", "animation"
 
 @pytest.mark.slow
 def test_every_figure_of_a_run_is_drawn(tmp_path, run_sampler):
-    inputs = catalogue.Inputs(catalogue.Request(tmp_path, n=2, t=3))
+    inputs = Inputs(tmp_path, n=2, t=3)
     inputs.__dict__["_run_sampler"] = run_sampler._replace(grid=parse("4"))
     inputs.__dict__["run"] = run.Run(run_sampler.experiment.config, (8, 8, 1), 10)
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines_of_a_run())))
@@ -496,10 +515,10 @@ def test_every_figure_of_a_run_is_drawn(tmp_path, run_sampler):
 @pytest.mark.parametrize("name", [name for name, spec in catalogue.FIGURES.items() if spec.of_run])
 def test_a_figure_of_nothing_says_in_one_line_what_is_missing(tmp_path, name):
     with pytest.raises(ValueError, match=r"scripts/|--workdir") as caught:
-        catalogue.FIGURES[name].draw(catalogue.Inputs(catalogue.Request(tmp_path)))
+        catalogue.FIGURES[name].draw(Inputs(tmp_path))
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="--workdir is required"):
-        catalogue.FIGURES[name].draw(catalogue.Inputs(catalogue.Request()))
+        catalogue.FIGURES[name].draw(Inputs())
 
 
 def script(*args):

@@ -180,7 +180,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/published/cell_metrics.py",
+        "diffusion/published/measures.py",
         "tests/published/test_published_values.py",
         (
             'f"--split={reference}"',
@@ -196,7 +196,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/published/eligible_runs.py",
+        "diffusion/published/match_results.py",
         "tests/published/test_reproduce.py",
         (
             "images > measure.images and measure.exact",
@@ -204,9 +204,13 @@ EVALUATION = (
             "test_another_protocol_is_shown_but_fills_nothing",
             "more samples fill a cell of FID",
         ),
+    ),
+    *mutants(
+        "diffusion/published/deviations.py",
+        "tests/published/test_reproduce.py",
         (
-            'if key not in RESUMABLE | {"seed", "data.name"}',
-            'if key not in RESUMABLE | {"seed", "data.name", "optim.lr"}',
+            'if key in COMPUTED - {"data.name"}',
+            'if key in COMPUTED - {"data.name", "optim.lr"}',
             "test_a_changed_config_fills_nothing",
             "another learning rate fills a cell",
         ),

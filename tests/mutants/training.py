@@ -61,7 +61,7 @@ TRAINING = (
             "quartiles of t shifted by one",
         ),
         (
-            "health.choose(fit, optax.apply_updates(state.params, updates), state.params)",
+            "skipped_updates.choose(fit, optax.apply_updates(state.params, updates), state.params)",
             "optax.apply_updates(state.params, updates)",
             "tests/training/test_step_safety.py::test_a_bad_update_is_not_made_and_the_next_is_as_if_it_had_never_been",
             "bad updates are made",
@@ -185,7 +185,7 @@ TRAINING = (
         ),
     ),
     *mutants(
-        "diffusion/training/noise_scale.py",
+        "diffusion/training/gradient_noise_scale.py",
         "tests/training/test_noise_scale.py",
         (
             "size * parts / (parts - 1) * (small - large)",
@@ -201,7 +201,7 @@ TRAINING = (
         ),
     ),
     *mutants(
-        "diffusion/training/health.py",
+        "diffusion/training/skipped_updates.py",
         "tests/training/test_step_safety.py",
         (
             "finite = jnp.isfinite(loss) & jnp.isfinite(norm)",

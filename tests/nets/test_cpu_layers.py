@@ -18,7 +18,7 @@ from diffusion.nets.cpu import layers
 from diffusion.nets.cpu.layers import faster_layers
 from diffusion.nets.cpu.upsampling import conv_of_repeated
 from diffusion.nets.unet import UNet
-from diffusion.training import health, optimizer
+from diffusion.training import optimizer, skipped_updates
 from tests.training.test_training import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -225,4 +225,4 @@ def test_an_update_that_is_not_fit_leaves_the_state_of_adam(rng):
 def test_sum_of_squares_is_the_sum(rng):
     for shape in ((), (7,), (3, 3, 5, 4)):
         x = rng.normal(size=shape)
-        np.testing.assert_allclose(health.sum_of_squares(jnp.float32(x)), (x**2).sum(), rtol=1e-6)
+        np.testing.assert_allclose(skipped_updates.sum_of_squares(jnp.float32(x)), (x**2).sum(), rtol=1e-6)

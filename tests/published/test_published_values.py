@@ -149,7 +149,7 @@ def test_only_other_models_have_no_measure():
 
 
 def flags_of(name: str) -> set[str]:
-    return set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', (ROOT / "scripts" / name).read_text()))
+    return set(re.findall(r'(?i:define)_\w+\(\s*"(\w+)"', (ROOT / "scripts" / name).read_text()))
 
 
 @pytest.mark.parametrize("name", TABLES)

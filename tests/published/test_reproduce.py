@@ -23,12 +23,12 @@ from diffusion.evaluation.protocol import QUANTISATION
 from diffusion.figures import style
 from diffusion.figures.training_milestones import band, milestones
 from diffusion.metrics import rate_distortion
-from diffusion.published import all_tables, cell_commands, comparison_table, ddpm, recipes
+from diffusion.published import all_tables, cell_commands, comparison_table, ddpm
 from diffusion.published import training_milestones as published
 from diffusion.published.cell_commands import commands
-from diffusion.published.cells import Cell, Experiment
-from diffusion.published.eligible_runs import run_differences, stored_results
-from diffusion.published.fill_cells import compare
+from diffusion.published.deviations import deviations, run_differences
+from diffusion.published.match_results import compare, stored_results
+from diffusion.published.published_table import Cell, Experiment
 from diffusion.runtime import command_line
 from diffusion.runtime.files import write_json
 from diffusion.workdir import manifest, results
@@ -196,7 +196,7 @@ def test_tables_agree_with_the_configs(place, name):
     assert re.search(rf"(?<![\d.]){re.escape(f'{cell.value:.{cell.digits}f}')}(?!\d)", text.partition("Score:")[2])
     config = config.copy_and_resolve_references()
     config.paper = name
-    assert recipes.deviations(config) == []
+    assert deviations(config) == []
 
 
 # ------------------------------------------------------------------------------------------------------------ matching
@@ -574,7 +574,7 @@ def test_commands_are_those_of_the_cells(tmp_path):
     wanted = {(config_hash(e.resolve()), e.resolve().train.steps) for e in EXPERIMENTS}
     assert sorted(pair for pairs in trained.values() for pair in pairs) == sorted(wanted)
     assert all(len({hash for hash, _ in pairs}) == 1 for pairs in trained.values())  # one config a folder
-    known = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', (ROOT / "scripts" / "evaluate.py").read_text()))
+    known = set(re.findall(r'(?i:define)_\w+\(\s*"(\w+)"', (ROOT / "scripts" / "evaluate.py").read_text()))
     evaluations = [line for line in lines if line[1] == "scripts/evaluate.py"]
     assert len(evaluations) == len({(c.measure.experiment, c.measure.flags) for c in MEASURED.values()})
     for line in evaluations:

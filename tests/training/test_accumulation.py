@@ -14,7 +14,7 @@ from diffusion.core.timesteps import loss_second_moment
 from diffusion.data.digits import digits
 from diffusion.distributed import sharding
 from diffusion.experiment import build
-from diffusion.training import accumulation, noise_scale
+from diffusion.training import accumulation, gradient_noise_scale
 from diffusion.training.optimizer import skipping
 from diffusion.training.state import step_keys
 
@@ -158,7 +158,8 @@ def test_the_noise_scale_is_measured_in_the_same_parts(key):
         update = Update(skipping(optax.sgd(0.1)), 0.5)
         state = create({"w": jnp.ones((1, 8, 8, 1))}, update.optimizer, task.timesteps, key)
         batches = tuple(jnp.stack([x[:BATCH], x[BATCH : 2 * BATCH]]) for x in digits(train=True).arrays)
-        return jax.jit(lambda: noise_scale.measure(task, lambda data, batch: batch, state, key, None, batches))()  # noqa: ARG005
+        gather = lambda data, batch: batch  # noqa: ARG005, E731
+        return jax.jit(lambda: gradient_noise_scale.measure(task, gather, state, key, None, batches))()
 
     for a, b in zip(found(1), found(PARTS), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)

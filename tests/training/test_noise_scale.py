@@ -16,7 +16,7 @@ from diffusion.core.timesteps import History, Timesteps, loss_second_moment, pro
 from diffusion.data.digits import digits
 from diffusion.distributed import sharding
 from diffusion.experiment import build
-from diffusion.training import noise_scale
+from diffusion.training import gradient_noise_scale
 from diffusion.training.state import create
 from diffusion.training.step import Task
 from tests.support.worlds import standard_errors
@@ -48,7 +48,7 @@ def measured(timesteps: Timesteps, state, parts: int, size: int, repeats: int):
     pixels = jnp.full((parts, size, *SHAPE), 7, jnp.uint8), jnp.zeros((parts, size), jnp.int32)
 
     def one(key):
-        found = noise_scale.measure(task(timesteps), lambda data, batch: batch, train_state, key, (), pixels)  # noqa: ARG005
+        found = gradient_noise_scale.measure(task(timesteps), lambda data, batch: batch, train_state, key, (), pixels)  # noqa: ARG005
         return found.trace, found.square, found.ratio
 
     return [np.float64(x) for x in jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(parts), repeats))]
@@ -86,17 +86,17 @@ def test_the_two_batch_sizes_of_the_paper(rng):
     small = np.mean([sum(np.sum(g[i] ** 2) for g in grads.values()) for i in range(parts)])
     mean = {name: g.mean(axis=0) for name, g in grads.items()}
     large, B = sum(np.sum(g**2) for g in mean.values()), b * parts
-    found = noise_scale.estimate(jax.tree.map(jnp.float32, mean), jnp.float32(small), parts, b)
+    found = gradient_noise_scale.estimate(jax.tree.map(jnp.float32, mean), jnp.float32(small), parts, b)
     np.testing.assert_allclose(found.square, (B * large - b * small) / (B - b), rtol=1e-5)
     np.testing.assert_allclose(found.trace, (small - large) / (1 / b - 1 / B), rtol=1e-5)
 
 
 def test_a_hidden_mean_and_too_few_parts():
-    hidden = noise_scale.NoiseScale(jnp.float32(2.0), jnp.float32(-0.1))
+    hidden = gradient_noise_scale.NoiseScale(jnp.float32(2.0), jnp.float32(-0.1))
     assert float(hidden.ratio) == np.inf
     assert float(hidden._replace(square=jnp.float32(0.5)).ratio) == 4.0
     with pytest.raises(ValueError, match="at least 2 parts, not 1"):
-        noise_scale.estimate({}, jnp.float32(1.0), 1, 8)
+        gradient_noise_scale.estimate({}, jnp.float32(1.0), 1, 8)
 
 
 class Constant:

@@ -18,11 +18,11 @@ from diffusion.experiment import build
 from diffusion.nets.unet import UNet
 from diffusion.runtime import report_text
 from diffusion.runtime.signals import Stop
-from diffusion.training import ema, health
+from diffusion.training import ema, skipped_updates
 from diffusion.training.feed import Feed
-from diffusion.training.health import Guard
 from diffusion.training.log import Diverged
 from diffusion.training.optimizer import skipping
+from diffusion.training.skipped_updates import Guard
 from diffusion.training.state import create, step_keys
 from diffusion.training.step import HEALTH, Update, train_step, train_steps
 from diffusion.workdir.checkpoint import Checkpoints
@@ -72,7 +72,7 @@ def learnt(state):
 def unguarded(task, update, state, pixels, labels):
     """One step as it reads in the paper, without any guard."""
     found = task.gradient(state.params, state.timesteps, step_keys(state.key, state.step), pixels, labels)
-    norm = jnp.sqrt(sum(health.sum_of_squares(leaf) for leaf in jax.tree.leaves(found.grads)))
+    norm = jnp.sqrt(sum(skipped_updates.sum_of_squares(leaf) for leaf in jax.tree.leaves(found.grads)))
     updates, opt_state = update.optimizer.update(found.grads, state.opt_state, state.params, norm=norm)
     params = optax.apply_updates(state.params, updates)
     average = ema.update(state.ema, params, ema.decay(state.step, update.ema_decay, update.ema_warmup))
@@ -159,7 +159,7 @@ NAMES = ("the loss", "the gradient of block/v", "the gradient of block/w", "the 
 
 
 def test_quantities_are_named_by_path(world):
-    assert health.names(world.start().params) == NAMES
+    assert skipped_updates.names(world.start().params) == NAMES
 
 
 @pytest.mark.parametrize(("fault", "culprit"), [(NAN, 0), (NAN_SLOPE, 1), (HUGE_SLOPE, 1)])
@@ -234,10 +234,10 @@ def judged(guard, norms):
 
     def body(counters, norm):
         grads = {"w": jnp.stack([0.6 * norm, 0.8 * norm])}
-        found = health.judge(guard, counters, jnp.int32(0), jnp.float32(1), grads)
+        found = skipped_updates.check(guard, counters, jnp.int32(0), jnp.float32(1), grads)
         return found.health, found.fit
 
-    end, fit = jax.lax.scan(body, health.start(), jnp.float32(norms))
+    end, fit = jax.lax.scan(body, skipped_updates.start(), jnp.float32(norms))
     return np.asarray(fit), end
 
 

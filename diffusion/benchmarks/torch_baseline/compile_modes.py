@@ -1,36 +1,27 @@
 """PyTorch set up, and a function in the fastest of the ways to run it."""
 
 import os
-import statistics
 import time
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any, NamedTuple
 
-CALLS = 7
-"""By which a mode is judged, after one that compiles."""
+from diffusion.benchmarks import timing
 
-
-class Mode(NamedTuple):
-    """A way to run a function."""
-
-    compiled: str | None
-    """A mode of torch.compile; None: not compiled."""
-    freezing: bool = False
-    """Weights are packed into the program: for inference alone."""
-
-
-MODES = {
-    "eager": Mode(None),
-    "default": Mode("default"),
-    "max-autotune": Mode("max-autotune"),
-    "max-autotune-no-cudagraphs": Mode("max-autotune-no-cudagraphs"),
-    "frozen": Mode("default", freezing=True),
+MODES: dict[str, dict[str, Any] | None] = {
+    "eager": None,
+    "default": {"mode": "default"},
+    "max-autotune": {"mode": "max-autotune"},
+    "max-autotune-no-cudagraphs": {"mode": "max-autotune-no-cudagraphs"},
+    "frozen": {"options": {"freezing": True}},
 }
+"""Arguments of torch.compile; None: not compiled. Frozen weights are packed into the program: for inference alone."""
 TRAINING = {"cpu": ("eager", "default", "max-autotune")}
 INFERENCE = {"cpu": ("eager", "frozen", "default")}
 GPU = ("eager", "max-autotune", "max-autotune-no-cudagraphs", "default")
-"""What is tried, by device; a shorter trial takes the first few."""
+"""Modes that are tried, by device."""
+ROUNDS = 7
+"""Calls of each mode in turn, after those that compile, from which the fastest is chosen."""
 
 
 @cache
@@ -50,47 +41,44 @@ def torch() -> Any:
     return torch
 
 
-def fastest(function: Callable[..., Any], modes: tuple[str, ...], call: Callable[[Any], Any]) -> tuple[Any, str, dict]:
-    """The function in the fastest of the modes, its name, and what each gave: seconds a call, or why it failed.
+class _Calls(NamedTuple):
+    call: Callable[[], Any]
+    quantum: int = 1
 
-    `call(made)` makes one call and waits for it. Each mode's calls alternate with calls of the function as it is, and
-    their ratio is what counts, so that a machine that slows down while one mode is tried does not decide.
+    def run(self, units: int) -> float:
+        start = time.perf_counter()
+        for _ in range(units):
+            self.call()
+        return time.perf_counter() - start
+
+
+def fastest(
+    function: Callable[..., Any], modes: Sequence[str], call: Callable[[Any], Any]
+) -> tuple[Any, str, dict[str, Any]]:
+    """The function in the fastest of the modes, its name, and seconds a call of each, or why it failed.
+
+    `call(compiled)` makes one call and waits for it. Calls of all modes alternate, so that a machine that slows down
+    does not decide. Raises ValueError where no mode works.
     """
+    compiled: dict[str, _Calls] = {}
     tried: dict[str, Any] = {}
-    ratios: dict[str, float] = {}
-    made, last = function, ""
     for name in modes:
-        last = ""  # what was made before is gone, even if this one cannot be made
+        calls = _Calls(partial(call, _compile(function, name)))
         try:
-            made, last = make(function, MODES[name], call), name
-            pairs = [(seconds(call, function), seconds(call, made)) for _ in range(CALLS)]
-            ratios[name] = statistics.median(own / plain for plain, own in pairs) if made is not function else 1.0
-            tried[name] = round(statistics.median(own for _, own in pairs), 6)
+            calls.call()
+            compiled[name] = calls
         except Exception as error:
             tried[name] = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:160]}"
-    if not ratios:
+    if not compiled:
         raise ValueError(f"the PyTorch baseline ran in no mode: {tried}")
-    best = min(ratios, key=lambda name: ratios[name])
-    return (made if best == last else make(function, MODES[best], call)), best, tried
+    timings = timing.alternate(compiled, ROUNDS, 0.0)
+    first = next(iter(timings.values()))
+    best = min(timings, key=lambda name: timing.ratio(timings[name], first))
+    tried |= {name: round(one.seconds, 6) for name, one in timings.items()}
+    torch()._dynamo.reset()  # frees the programs of the other modes
+    return _compile(function, best), best, tried
 
 
-def make(function: Callable[..., Any], mode: Mode, call: Callable[[Any], Any]) -> Any:
-    """The function in a mode, compiled by a first call; what was compiled before is gone."""
-    torch()._dynamo.reset()
-    torch()._inductor.config.freezing = mode.freezing
-    made = torch().compile(function, mode=mode.compiled, dynamic=False) if mode.compiled else function
-    call(made)
-    return made
-
-
-def seconds(call: Callable[[Any], Any], made: Any) -> float:
-    """Of one call."""
-    start = time.perf_counter()
-    call(made)
-    return time.perf_counter() - start
-
-
-def chosen(request: Mapping[str, Any], modes: tuple[str, ...]) -> tuple[str, ...]:
-    """The modes to try: the one that the request names, or the first few."""
-    named = request.get("mode")
-    return (named,) if named in modes else modes[: request.get("modes") or None]
+def _compile(function: Callable[..., Any], name: str) -> Any:
+    arguments = MODES[name]
+    return function if arguments is None else torch().compile(function, dynamic=False, **arguments)

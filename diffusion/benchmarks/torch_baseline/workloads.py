@@ -5,23 +5,18 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from diffusion.benchmarks.torch_baseline.compile_modes import GPU, INFERENCE, TRAINING, chosen, fastest, torch
+from diffusion.benchmarks.torch_baseline.compile_modes import GPU, INFERENCE, TRAINING, fastest, torch
 from diffusion.benchmarks.torch_baseline.network import Subject, make_subject
-from diffusion.benchmarks.worker import Workload
+from diffusion.benchmarks.workload_process import Workload
 from diffusion.core import respacing
-from diffusion.core.respacing import parse
-
-DDIM_STEPS = "50"
 
 
 def make(request: Mapping[str, Any]) -> Workload:
-    """The workload of a request, as jax_workloads.make, with `modes`: how many compilation modes are tried (0: all).
+    """The workload of a request, as jax_workloads.make; `modes`: the compilation modes to try, by default all.
 
-    Raises ValueError where torch is not installed or the baseline does not have the measure.
+    Raises ValueError where torch is not installed.
     """
     torch()
-    if request["measure"] not in MEASURES:
-        raise ValueError(f"the PyTorch baseline has no {request['measure']}")
     return MEASURES[request["measure"]](request)
 
 
@@ -32,10 +27,25 @@ def memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def wait(subject: Subject) -> None:
-    """Waits for the device."""
-    if subject.device.startswith("cuda"):
-        torch().cuda.synchronize()
+def workload(
+    request: Mapping[str, Any],
+    subject: Subject,
+    function: Callable[..., Any],
+    once: Callable[[Any], Any],
+    modes: Mapping[str, tuple[str, ...]],
+    facts: Mapping[str, Any] = {},
+    quantum: int = 1,
+) -> Workload:
+    """`once(compiled)` as a unit, with `function` compiled in the fastest mode."""
+
+    def run(compiled: Any, units: int = 1) -> None:
+        for _ in range(units):
+            once(compiled)
+        if subject.device.startswith("cuda"):
+            torch().cuda.synchronize()
+
+    compiled, mode, tried = fastest(function, request.get("modes") or modes.get(subject.device, GPU), run)
+    return Workload(partial(run, compiled), {**subject.facts(mode, tried), **facts}, quantum)
 
 
 def train(request: Mapping[str, Any]) -> Workload:
@@ -47,11 +57,8 @@ def train(request: Mapping[str, Any]) -> Workload:
     average = [p.detach().clone() for p in parameters]
     adam = t.optim.Adam(parameters, lr=c.optim.lr, betas=(c.optim.beta_1, c.optim.beta_2), eps=c.optim.eps, fused=True)
     height, width, channels = request["shape"]
-    device, T, flip = (
-        subject.device,
-        c.diffusion.T,
-        c.data.flip,
-    )  # a config's look-ups would break the compiled function
+    # Look-ups in the config would break the compiled function.
+    device, T, flip = subject.device, c.diffusion.T, c.data.flip
     pixels = t.randint(0, 256, (request["images"], channels, height, width), dtype=t.uint8, device=subject.device)
 
     def loss(index: Any) -> Any:
@@ -73,18 +80,7 @@ def train(request: Mapping[str, Any]) -> Workload:
         adam.step()
         t._foreach_lerp_(average, parameters, 1.0 - c.optim.ema_decay)
 
-    def call(compiled: Any) -> None:
-        update(compiled)
-        wait(subject)
-
-    compiled, mode, tried = fastest(loss, chosen(request, TRAINING.get(subject.device, GPU)), call)
-
-    def run(units: int) -> None:
-        for _ in range(units):
-            update(compiled)
-        wait(subject)
-
-    return Workload(run, subject.facts(mode, tried))
+    return workload(request, subject, loss, update, TRAINING)
 
 
 def forward(request: Mapping[str, Any]) -> Workload:
@@ -92,42 +88,13 @@ def forward(request: Mapping[str, Any]) -> Workload:
     t, subject, n = torch(), make_subject(request), request["batch"]
     model, shape = subject.model.eval(), request["shape"]
     x, step = subject.images(n, shape[-1], *shape[:2]), t.arange(n, device=subject.device) % subject.config.diffusion.T
-
     autocast = subject.autocast()
 
     def evaluate(x: Any, step: Any) -> Any:
         with autocast():
             return model(x, step, return_dict=False)[0]
 
-    return inference(request, subject, evaluate, lambda compiled: compiled(x, step))
-
-
-def inference(
-    request: Mapping[str, Any],
-    subject: Subject,
-    function: Callable[..., Any],
-    once: Callable[[Any], Any],
-    facts: dict[str, Any] | None = None,
-    quantum: int = 1,
-) -> Workload:
-    """`once(compiled)` as a unit, in the fastest mode."""
-    t = torch()
-
-    def call(compiled: Any) -> None:
-        with t.inference_mode():
-            once(compiled)
-        wait(subject)
-
-    modes = chosen(request, INFERENCE.get(subject.device, GPU))
-    compiled, mode, tried = fastest(function, modes, call)
-
-    def run(units: int) -> None:
-        with t.inference_mode():
-            for _ in range(units):
-                once(compiled)
-        wait(subject)
-
-    return Workload(run, subject.facts(mode, tried) | (facts or {}), quantum)
+    return workload(request, subject, evaluate, t.inference_mode()(lambda compiled: compiled(x, step)), INFERENCE)
 
 
 def chain(request: Mapping[str, Any], grid: str, eta: float) -> Workload:
@@ -137,7 +104,7 @@ def chain(request: Mapping[str, Any], grid: str, eta: float) -> Workload:
     """
     t, subject, n = torch(), make_subject(request), request["batch"]
     model, shape = subject.model.eval(), request["shape"]
-    tables = subject.tables(parse(grid) if grid else respacing.full)
+    tables = subject.tables(respacing.parse(grid) if grid else respacing.full)
     T = len(tables["signal"]) - 1
     x_T, autocast = subject.images(n, shape[-1], *shape[:2]), subject.autocast()
     held = {"x": x_T.clone(), "t": t.full((1,), T, device=subject.device)}
@@ -156,18 +123,17 @@ def chain(request: Mapping[str, Any], grid: str, eta: float) -> Workload:
             new = mean + tables["deviation"][i] * (i > 1) * t.randn_like(x)
         return new, t.where(i > 1, i - 1, T)
 
+    @t.inference_mode()
     def once(compiled: Any) -> None:
         new, i = compiled(held["x"], held["t"])
         held["x"], held["t"] = new.clone(), i.clone()
 
-    whole = bool(request["whole"])
-    facts = {"steps": T, "estimated": not whole}
-    return inference(request, subject, step, once, facts, T if whole else 1)
+    return workload(request, subject, step, once, INFERENCE, {"steps": T}, T if request["whole"] else 1)
 
 
 MEASURES = {
     "train": train,
     "forward": forward,
     "chain": partial(chain, grid="", eta=1.0),
-    "ddim": partial(chain, grid=DDIM_STEPS, eta=0.0),
+    "ddim": partial(chain, grid="50", eta=0.0),
 }

@@ -4,19 +4,19 @@ Draw j of image i depends on the seed, the image, i and j alone. Arguments give 
 variations use the config's guidance; DDIM latents are unguided.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion.core.types import Array, Image, Keys, Labels, Mask, PerExample
+from diffusion.core.types import Image, Keys, Labels, Mask, PerExample
 from diffusion.data.transforms import to_image, to_pixels
 from diffusion.figures.arrays.run_sampler import Pixels, RunSampler
 from diffusion.figures.arrays.user_images import LabelledImages
-from diffusion.sampling import editing, inpainting, inversion, latents
-from diffusion.training.state import Params
+from diffusion.sampling import editing, inversion, latents
+from diffusion.sampling import inpainting as repaint
 
 LATENT_RANGE = 3.0
 """Latents are shown from black to white over this many standard deviations on either side of 0."""
@@ -30,16 +30,15 @@ def inpaint(
     Raises ValueError for a number of resamplings or a jump that the chain does not allow.
     """
     process, sampler = run_sampler.process, run_sampler.sampler
-    mask = np.broadcast_to(known[..., None], originals.pixels.shape[1:])
+    repaint.check(process, resamplings, jump)
+    labels, keys, images = _repeated(run_sampler, originals, n)
+    masks = jnp.asarray(np.broadcast_to(known[..., None], images.shape))
 
-    def draw(params: Params, keys: Keys, x: Image, known: Mask, labels: Labels, resamplings: Array) -> Array:
-        denoise = run_sampler.experiment.denoise(params, labels, guided=True)
-        return to_pixels(inpainting.inpaint(keys, process, sampler, denoise, x, known, resamplings, jump))
+    def edit(denoise: Any, keys: Keys, x: Image, known: Mask, resamplings: jax.Array) -> jax.Array:
+        return to_pixels(repaint.inpaint(keys, process, sampler, denoise, x, known, resamplings, jump))
 
-    inpainting.check(process, resamplings, jump)
-    keys, images, labels = _rows(run_sampler, originals, n)
-    masks = jnp.asarray(np.broadcast_to(mask, images.shape))
-    return _blocks(run_sampler.in_batches(draw)([keys, images, masks, labels], resamplings), n)
+    run = _edited(run_sampler, edit)
+    return _blocks(run([labels, keys, images, masks], resamplings), n)
 
 
 def vary(
@@ -50,14 +49,10 @@ def vary(
     Variation j has the same noise at all steps.
     """
     process, sampler = run_sampler.process, run_sampler.sampler
-
-    def draw(params: Params, keys: Keys, x: Image, labels: Labels, t: Array) -> Array:
-        return to_pixels(
-            editing.vary(keys, process, sampler, run_sampler.experiment.denoise(params, labels, guided=True), x, t)
-        )
-
-    run, rows = run_sampler.in_batches(draw), _rows(run_sampler, originals, n)
-    ts = run_sampler.steps(fractions, lowest=1)
+    run = _edited(
+        run_sampler, lambda denoise, keys, x, t: to_pixels(editing.vary(keys, process, sampler, denoise, x, t))
+    )
+    rows, ts = _repeated(run_sampler, originals, n), run_sampler.steps(fractions, lowest=1)
     return np.stack([_blocks(run(rows, t), n) for t in ts], axis=1), run_sampler.full_chain_steps(ts)
 
 
@@ -75,14 +70,13 @@ def interpolate(
     """
     process, sampler = run_sampler.process, run_sampler.sampler
 
-    def draw(params: Params, keys: Keys, x: Image, other: Image, lam: PerExample, labels: Labels, t: Array) -> Array:
-        denoise = run_sampler.experiment.denoise(params, labels, guided=True)
+    def edit(denoise: Any, keys: Keys, x: Image, other: Image, lam: PerExample, t: jax.Array) -> jax.Array:
         mixed = editing.interpolate(keys, process, sampler, denoise, x, other, lam=lam, t=t, shared=shared)
         return to_pixels(mixed)
 
-    rows, *args = _mixtures(first, second, lam)
-    run, ts = run_sampler.in_batches(draw), run_sampler.steps(fractions)
-    mixtures = np.stack([_blocks(run([run_sampler.keys(rows), *args], t), len(lam)) for t in ts])
+    pairs, labels, *args = _mixtures(first, second, lam)
+    run, ts = _edited(run_sampler, edit), run_sampler.steps(fractions)
+    mixtures = np.stack([_blocks(run([labels, run_sampler.keys(pairs), *args], t), len(lam)) for t in ts])
     return mixtures, run_sampler.full_chain_steps(ts)
 
 
@@ -91,13 +85,11 @@ def interpolate_latents(
 ) -> Pixels:
     """[R, L, H, W, C]: the DDIM decodings of mixtures of the two latents of each pair of images."""
     process = run_sampler.process
-
-    def draw(params: Params, x: Image, other: Image, lam: PerExample, labels: Labels) -> Array:
-        denoise = run_sampler.experiment.denoise(params, labels)
-        return to_pixels(latents.interpolate_latents(process, denoise, x, other, lam))
-
+    run = _edited(
+        run_sampler, lambda denoise, *args: to_pixels(latents.interpolate_latents(process, denoise, *args)), False
+    )
     _, *args = _mixtures(first, second, lam)
-    return _blocks(run_sampler.in_batches(draw)(args), len(lam))
+    return _blocks(run(args), len(lam))
 
 
 def roundtrip(run_sampler: RunSampler, originals: LabelledImages) -> tuple[Pixels, Pixels, np.ndarray]:
@@ -107,21 +99,29 @@ def roundtrip(run_sampler: RunSampler, originals: LabelledImages) -> tuple[Pixel
     """
     process = run_sampler.process
 
-    def draw(params: Params, x: Image, labels: Labels) -> Any:
-        denoise = run_sampler.experiment.denoise(params, labels)
+    def edit(denoise: Any, x: Image) -> tuple[jax.Array, jax.Array, jax.Array]:
         x_T = inversion.encode(process, denoise, x)
         decoded = inversion.decode(process, denoise, x_T)
         error = jnp.sqrt(jnp.mean((decoded - x) ** 2, axis=range(1, x.ndim))) * 127.5
         return to_pixels(x_T * jnp.exp(-0.5 * process.prior_log_var) / LATENT_RANGE), to_pixels(decoded), error
 
-    return run_sampler.in_batches(draw)([to_image(jnp.asarray(originals.pixels)), jnp.asarray(originals.labels)])
+    rows = [jnp.asarray(originals.labels), to_image(jnp.asarray(originals.pixels))]
+    return _edited(run_sampler, edit, guided=False)(rows)
 
 
-def _rows(run_sampler: RunSampler, originals: LabelledImages, n: int) -> tuple[Keys, Image, Labels]:
-    """Keys, images and labels, each image n times."""
+def _edited(run_sampler: RunSampler, edit: Callable[..., Any], guided: bool = True) -> Callable[..., Any]:
+    """A function of ([labels, *rows], *scalars): edit(denoise, *rows, *scalars) in batches."""
+    experiment = run_sampler.experiment
+    return run_sampler.in_batches(
+        lambda params, labels, *args: edit(experiment.denoise(params, labels, guided=guided), *args)
+    )
+
+
+def _repeated(run_sampler: RunSampler, originals: LabelledImages, n: int) -> tuple[Labels, Keys, Image]:
+    """Labels, keys and images, each image n times."""
     rows, draws = np.divmod(np.arange(len(originals.pixels) * n), n)
     keys = jax.vmap(jax.random.fold_in)(run_sampler.keys(rows), jnp.asarray(draws))
-    return keys, to_image(jnp.asarray(originals.pixels))[rows], jnp.asarray(originals.labels)[rows]
+    return jnp.asarray(originals.labels)[rows], keys, to_image(jnp.asarray(originals.pixels))[rows]
 
 
 def _blocks(drawn: Pixels, n: int) -> Pixels:
@@ -130,9 +130,9 @@ def _blocks(drawn: Pixels, n: int) -> Pixels:
 
 def _mixtures(
     first: LabelledImages, second: LabelledImages, lam: Sequence[float]
-) -> tuple[np.ndarray, Image, Image, PerExample, Labels]:
-    """The pair, both images, the share of the second and the label of each mixture: all of `lam` for each pair."""
-    rows = np.repeat(np.arange(len(first.pixels)), len(lam))
+) -> tuple[np.ndarray, Labels, Image, Image, PerExample]:
+    """Pair, label, both images and share of the second of each mixture: all of `lam` for each pair."""
+    pairs = np.repeat(np.arange(len(first.pixels)), len(lam))
     shares = jnp.asarray(np.tile(np.asarray(lam, np.float32), len(first.pixels)))
-    x, other = (to_image(jnp.asarray(images.pixels))[rows] for images in (first, second))
-    return rows, x, other, shares, jnp.asarray(first.labels)[rows]
+    x, other = (to_image(jnp.asarray(images.pixels))[pairs] for images in (first, second))
+    return pairs, jnp.asarray(first.labels)[pairs], x, other, shares

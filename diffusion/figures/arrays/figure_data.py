@@ -26,6 +26,9 @@ FID = "fid"
 SCORES = (FID, "fd_")
 """Prefixes of the names of Fréchet distances."""
 TEST = "test"
+ACCURACY = ", accuracy"
+CHAIN = frozenset({"sampler", "steps"})
+"""Keys that the protocol of a score of samples has."""
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
@@ -68,8 +71,8 @@ class Scored(NamedTuple):
 
     network: str
     """A key of the trained network."""
-    label: str
-    """Name of the sampler."""
+    sampler: str
+    """Name of the sampler in the legend."""
     steps: int
     score: str
     value: float
@@ -81,7 +84,7 @@ LABELS = {
     "dpm_solver": "DPM-Solver++(2M)",
     "heun": "Heun (2 calls a step)",
 }
-"""Names of samplers in the legend."""
+"""Names of samplers in the legend; ancestral sampling in an ablation has its variance."""
 
 
 def scores(folder: Path) -> tuple[dict[str, dict[int, list[float]]], str]:
@@ -91,12 +94,12 @@ def scores(folder: Path) -> tuple[dict[str, dict[int, list[float]]], str]:
     at two numbers of steps; labels name the network where there are several. "fid_10000" is named FID-10000. Raises
     ValueError where no network is left.
     """
-    scored = [*_cells(folder), *_results(folder)]
+    scored = [*_of_ablation(folder), *_of_runs(folder)]
     names = [one.score for one in scored]
     name = max(dict.fromkeys(names), key=names.count, default="")
     curves: dict[tuple[str, str], dict[int, list[float]]] = {}
     for one in (one for one in scored if one.score == name):
-        curves.setdefault((one.network, one.label), {}).setdefault(one.steps, []).append(one.value)
+        curves.setdefault((one.network, one.sampler), {}).setdefault(one.steps, []).append(one.value)
     networks = {network for (network, _), points in curves.items() if len(points) > 1}
     if not networks:
         raise ValueError(
@@ -104,39 +107,32 @@ def scores(folder: Path) -> tuple[dict[str, dict[int, list[float]]], str]:
             "--grid=configs/ablations/samplers.py makes a folder that has: give it as --workdir"
         )
     labelled = {
-        label if len(networks) == 1 else f"{network}: {label}": points
-        for (network, label), points in sorted(curves.items())
+        sampler if len(networks) == 1 else f"{network}: {sampler}": points
+        for (network, sampler), points in sorted(curves.items())
         if network in networks
     }
     return labelled, name.upper().replace("_", "-") if name.startswith(FID) else name
 
 
-def _cells(folder: Path) -> Iterator[Scored]:
+def _of_ablation(folder: Path) -> Iterator[Scored]:
     """Scores in the result files of an ablation."""
     for path in sorted(folder.rglob(ablation.RESULT)):
         cell = ablation.read(path.parent)
-        if cell is None or cell["diverged"] or not (name := cell.get("score")):
-            continue
-        value = cell["results"].get(name)
-        if value is not None:
+        if cell and not cell["diverged"] and (value := cell["results"].get(cell.get("score"))) is not None:
             config = restore(cell["config"])
             steps = levels(config, respacing.parse(config.sample.grid)).T
-            label = _label(config.sample.to_dict(), config.diffusion.variance)
-            yield Scored(f"{cell['grid']} {_network(config)}", label, steps, name, value)
+            sampler = _label(config.sample.to_dict(), f", {config.diffusion.variance} variance".replace("_", "-"))
+            yield Scored(f"{cell['grid']} {_network(config)}", sampler, steps, cell["score"], value)
 
 
-CHAIN = frozenset({"sampler", "steps"})
-"""Keys that the protocol of a score of samples has."""
-
-
-def _results(folder: Path) -> Iterator[Scored]:
+def _of_runs(folder: Path) -> Iterator[Scored]:
     """Scores in the result files of runs; FID-N with another N is another score."""
     for _, result in results.find(folder):
         p = result.protocol
         if result.name.startswith(SCORES) and p.keys() >= CHAIN:
+            network = f"{p.get('config', '')} at {p.get('step', '')}"
             for name, value in result.values.items():
                 if name.startswith(SCORES) and np.isfinite(value):
-                    network = f"{p.get('config', '')} at {p.get('step', '')}"
                     yield Scored(network, _label(p), int(p["steps"]), name, value)
 
 
@@ -149,11 +145,8 @@ def _network(config: ConfigDict) -> str:
 
 
 def _label(chain: Mapping[str, Any], variance: str = "") -> str:
-    """Name of a sampler in the legend; with its variance for ancestral sampling in an ablation."""
-    variance = f", {variance} variance".replace("_", "-") if variance else ""
-    return LABELS.get(chain["sampler"], "{name}").format(
-        name=chain["sampler"], eta=chain.get("eta") or 0.0, variance=variance
-    )
+    sampler: str = chain["sampler"]
+    return LABELS.get(sampler, sampler).format(eta=chain.get("eta") or 0.0, variance=variance)
 
 
 def guidance(folder: Path, step: int | None = None) -> tuple[dict[str, Curve], float]:
@@ -170,9 +163,8 @@ def guidance(folder: Path, step: int | None = None) -> tuple[dict[str, Curve], f
     newest = max(r.protocol.get("step", 0) for r in measured)
     measured = [r for r in measured if r.protocol.get("step", 0) == newest]
     curves: dict[str, Curve] = {}
-    for r in measured:
-        names = [name.removesuffix(", accuracy") for name in r.series if name.endswith(", accuracy")]
-        for name in names:
-            fields = [r.series["scale"], r.series[f"{name}, accuracy"], r.series[f"{name}, diversity"]]
-            curves.setdefault(name, Curve(*(np.array(field) for field in fields)))
+    for series in (r.series for r in measured):
+        for name in (name.removesuffix(ACCURACY) for name in series if name.endswith(ACCURACY)):
+            fields = (series["scale"], series[name + ACCURACY], series[f"{name}, diversity"])
+            curves.setdefault(name, Curve(*map(np.array, fields)))
     return curves, measured[0].values["held_out_accuracy"]

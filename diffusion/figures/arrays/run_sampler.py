@@ -81,21 +81,20 @@ class RunSampler(NamedTuple):
         The sampler is ancestral whatever the config says: deterministic chains would not differ. Chains start as in
         `samples`.
         """
-        ts = self.steps(fractions)
-        row = np.arange(chains * ends)
-        shared, labels = self.keys(row // ends), self._labels(row // ends)
         process, experiment = self.process, self.experiment
         sampler = ancestral(process, experiment.variance)
 
         def draw(params: Params, shared: Keys, own: Keys, labels: Labels, t: Array) -> editing.Fork:
             x_T = loop.prior_sample(shared, process, experiment.shape)
-            return editing.fork(shared, own, process, sampler, experiment.denoise(params, labels, guided=True), x_T, t)
+            denoise = experiment.denoise(params, labels, guided=True)
+            return jax.tree.map(to_pixels, editing.fork(shared, own, process, sampler, denoise, x_T, t))
 
-        run = self.in_batches(lambda *args: jax.tree.map(to_pixels, draw(*args)))
+        run, ts, row = self.in_batches(draw), self.steps(fractions), np.arange(chains * ends)
+        shared, labels = self.keys(row // ends), self._labels(row // ends)
         own = [self.keys(chains + i * len(row) + row) for i in range(len(ts))]  # ends of no two forks share noise
-        results = [run([shared, keys, labels], t) for keys, t in zip(own, ts, strict=True)]
+        drawn = [run([shared, keys, labels], t) for keys, t in zip(own, ts, strict=True)]
         x_0, x_t = (
-            np.stack([result[i].reshape(chains, ends, *experiment.shape) for result in results], axis=1) for i in (0, 1)
+            np.stack([fork[i].reshape(chains, ends, *experiment.shape) for fork in drawn], axis=1) for i in (0, 1)
         )
         return x_0, x_t[:, :, 0], self.full_chain_steps(ts)
 

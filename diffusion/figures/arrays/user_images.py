@@ -1,6 +1,6 @@
 """Images to be edited, read from files or from the held-out set, and inpainting masks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,46 +74,36 @@ def random_pairs(source: Source, n: int, seed: int, same_class: bool) -> tuple[L
     return one, other
 
 
-def _hidden(rows: slice, columns: slice) -> np.ndarray:
-    quarters = np.ones((4, 4), bool)
-    quarters[rows, columns] = False
-    return quarters
-
-
-_ALL, _FIRST, _LAST, _MIDDLE = slice(None), slice(0, 2), slice(2, 4), slice(1, 3)
-
-MASKS: Mapping[str, np.ndarray] = {
-    "left": _hidden(_ALL, _FIRST),
-    "right": _hidden(_ALL, _LAST),
-    "top": _hidden(_FIRST, _ALL),
-    "bottom": _hidden(_LAST, _ALL),
-    "middle": _hidden(_MIDDLE, _MIDDLE),
+HIDDEN_PARTS = {
+    "left": (slice(None), slice(0, 2)),
+    "right": (slice(None), slice(2, 4)),
+    "top": (slice(0, 2), slice(None)),
+    "bottom": (slice(2, 4), slice(None)),
+    "middle": (slice(1, 3), slice(1, 3)),
 }
-"""Masks by the name of the hidden part, in quarters of height and width: true where the image is known."""
+"""Masks by the name of the hidden part: its rows and columns in quarters of height and width."""
 
 
 def named_mask(name: str, shape: Shape) -> np.ndarray:
     """bool [H, W], true where the image is known."""
-    rows, columns = (np.arange(side) * 4 // side for side in shape[:2])
-    return MASKS[name][np.ix_(rows, columns)]
+    quarters = np.ones((4, 4), bool)
+    quarters[HIDDEN_PARTS[name]] = False
+    return quarters[np.ix_(*(np.arange(side) * 4 // side for side in shape[:2]))]
 
 
 def read_mask(text: str, shape: Shape) -> np.ndarray:
-    """bool [H, W], true where the image is known: a mask of MASKS by name, or the dark pixels of a picture.
+    """bool [H, W], true where the image is known: a mask by the name of its hidden part, or a picture's dark pixels.
 
     White pixels (128..255) are inpainted. Raises ValueError for a file that is missing, is no image or has another
     size, and for a mask that hides nothing or everything.
     """
-    if text in MASKS:
+    if text in HIDDEN_PARTS:
         return named_mask(text, shape)
-    names = f"or name the part to inpaint: {', '.join(MASKS)}"
+    names = f"or name the part to inpaint: {', '.join(HIDDEN_PARTS)}"
     if not Path(text).is_file():
         raise ValueError(f"--mask={text}: there is no such file; give a picture, {names}")
-    picture = header(text)
-    if (picture.height, picture.width) != shape[:2]:
-        raise ValueError(
-            f"{text}: {_size(picture)} pixels, but the mask of {_size(shape)} images must have their size; {names}"
-        )
+    if (size := _size(header(text))) != _size(shape):
+        raise ValueError(f"{text}: {size} pixels, but the mask of {_size(shape)} images must have their size; {names}")
     known = decode(text, text, grey=True)[..., 0] < 128
     if known.all():
         raise ValueError(f"{text}: no pixel is white, so there is nothing to inpaint; white (128..255) is inpainted")
@@ -128,17 +118,14 @@ def _image(path: str, shape: Shape, fit: bool) -> np.ndarray:
     height, width, channels = shape
     if not Path(path).is_file():
         raise ValueError(f"{path}: there is no such file; give an image of {_size(shape)} pixels")
-    file = header(path)
+    size, wanted = _size(header(path)), _size(shape)
     if fit:
         if height != width:
-            raise ValueError(
-                f"--fit makes squares, but this network draws {_size(shape)} pixels; resize {path} yourself"
-            )
+            raise ValueError(f"--fit makes squares, but this network draws {wanted} pixels; resize {path} yourself")
         return decode(path, path, channels == 1, size=height)
-    if (file.height, file.width) != (height, width):
+    if size != wanted:
         raise ValueError(
-            f"{path}: {_size(file)} pixels, but this network draws {_size(shape)}; resize it, or add --fit, which "
-            "crops and resizes"
+            f"{path}: {size} pixels, but this network draws {wanted}; resize it, or add --fit, which crops and resizes"
         )
     pixels = decode(path, path, grey=False)
     if channels == 1 and (pixels != pixels[..., :1]).any():

@@ -12,7 +12,6 @@ from diffusion.config.config_values import flatten
 from diffusion.config.files import load
 from diffusion.workdir.results import Result
 
-EMPTY: Mapping[str, Any] = MappingProxyType({})
 NUMBER = re.compile(r"\d+(?:\.(\d+))?")
 
 
@@ -28,25 +27,17 @@ class Experiment(NamedTuple):
     released: int = 0
     """Step of the checkpoint that the authors released; 0: none, or the last step."""
 
+    @cache  # noqa: B019  the published experiments are constants
     def resolve(self) -> ConfigDict:
         """Its config. Raises ValueError where file or changes are faulty."""
-        return _resolve(self)
+        config = load(self.config)
+        config.update_from_flattened_dict(dict(self.changes))
+        return config
 
+    @cache  # noqa: B019
     def values(self) -> dict[str, Any]:
         """Its config, flat."""
-        return _values(self)
-
-
-@cache
-def _resolve(experiment: Experiment) -> ConfigDict:
-    config = load(experiment.config)
-    config.update_from_flattened_dict(dict(experiment.changes))
-    return config
-
-
-@cache
-def _values(experiment: Experiment) -> dict[str, Any]:
-    return flatten(experiment.resolve())
+        return flatten(self.resolve())
 
 
 class Measure(NamedTuple):
@@ -59,18 +50,18 @@ class Measure(NamedTuple):
     """The number in a result; None where it has none."""
     images: int
     """Number of samples scored, or of images of the bound."""
-    exact: bool
-    """Whether another number of images is another metric, as with FID, whose bias depends on it."""
     chain: Mapping[str, Any]
     """Protocol keys of the sampled chain: a result with another value belongs to another cell."""
     binding: Mapping[str, Any]
     """Protocol keys that must agree for the number to compare with the published one."""
-    loose: Mapping[str, Any] = EMPTY
+    loose: Mapping[str, Any] = MappingProxyType({})
     """Protocol keys whose other values are only noted beside the number."""
-    error: str = ""
-    """Key of the result's spread or standard error."""
     flags: tuple[str, ...] = ()
     """Flags of scripts/evaluate.py beside --workdir and --step."""
+    exact: bool = False
+    """Whether another number of images is another metric, as with FID, whose bias depends on it."""
+    error: str = ""
+    """Key of the result's spread or standard error."""
 
 
 class Cell(NamedTuple):

@@ -1,19 +1,23 @@
 """How the cells of published tables are measured: FID, inception score, bits/dim, rate and distortion."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from diffusion.convert.inception_weights import NETWORK
 from diffusion.metrics import rate_distortion
-from diffusion.published.cells import Experiment, Measure
+from diffusion.published.published_table import Experiment, Measure
 from diffusion.workdir.results import Result
 
 ANCESTRAL = {"sampler": "ancestral", "grid": "full"}
 TRUNCATED = "uint8 by truncation"
 """As result files spell it."""
 
+Read = Callable[[Result], float | None]
+"""Reads a number of a result; None where it has none."""
 
-def value(key: str) -> Callable[[Result], float | None]:
-    """Reads one value of a result."""
+
+def value(key: str) -> Read:
+    """Reads one value."""
     return lambda result: result.values.get(key)
 
 
@@ -22,12 +26,12 @@ def frechet(result: Result) -> float | None:
     return next((number for key, number in result.values.items() if key.partition("_")[0] == result.name), None)
 
 
-def rate(reverse_time: int) -> Callable[[Result], float | None]:
+def rate(reverse_time: int) -> Read:
     """Bits/dim sent until reverse step `reverse_time` = T - t + 1. DDPM table 4."""
     return lambda result: _on_curve(result, reverse_time, 0)
 
 
-def rmse(reverse_time: int) -> Callable[[Result], float | None]:
+def rmse(reverse_time: int) -> Read:
     """Root mean squared error of x_0_hat in pixel levels at that reverse step. DDPM table 4."""
     return lambda result: _on_curve(result, reverse_time, 1)
 
@@ -45,7 +49,7 @@ def fid(
     experiment: Experiment,
     reference: str = "train",
     images: int = 50_000,
-    chain: dict | None = None,
+    chain: Mapping[str, Any] | None = None,
     clip: bool | None = None,
     truncated: bool = False,
 ) -> Measure:
@@ -53,60 +57,36 @@ def fid(
 
     truncated: the authors cut pixel levels instead of rounding them.
     """
-    flags = [
-        f"--{key}={text:g}" if isinstance(text, float) else f"--{key}={text}" for key, text in (chain or {}).items()
-    ]
+    texts = {key: f"{x:g}" if isinstance(x, float) else x for key, x in (chain or {}).items()}
+    flags = ["--metrics=fid", f"--n={images}", f"--split={reference}", *(f"--{key}={x}" for key, x in texts.items())]
     return Measure(
         experiment,
         "fid",
         frechet,
         images,
-        exact=True,
         chain=chain or ANCESTRAL,
         binding={"weights": "ema", "reference.split": reference, "features": NETWORK},
-        loose={
-            "clip": experiment.resolve().sample.clip if clip is None else clip,
-            **({"quantisation": TRUNCATED} if truncated else {}),
-        },
-        flags=(
-            *("--metrics=fid", f"--n={images}", f"--split={reference}", *flags),
-            *(["--truncate"] if truncated else []),
-        ),
+        loose=_clip(experiment, clip) | ({"quantisation": TRUNCATED} if truncated else {}),
+        flags=(*flags, "--truncate") if truncated else tuple(flags),
+        exact=True,
     )
 
 
 def inception_score(experiment: Experiment, images: int = 50_000) -> Measure:
     """Inception score over 10 splits."""
-    return Measure(
-        experiment,
-        "inception_score",
-        value("mean"),
-        images,
-        exact=False,
-        chain=ANCESTRAL,
-        binding={"weights": "ema", "features": NETWORK},
-        loose={"clip": experiment.resolve().sample.clip},
-        error="std",
-        flags=("--metrics=inception_score", f"--n={images}"),
-    )
+    binding = {"weights": "ema", "features": NETWORK}
+    flags = ("--metrics=inception_score", f"--n={images}")
+    protocol = (ANCESTRAL, binding, _clip(experiment), flags)
+    return Measure(experiment, "inception_score", value("mean"), images, *protocol, error="std")
 
 
-def nll(
-    experiment: Experiment,
-    split: str = "test",
-    images: int = 10_000,
-    read: Callable[[Result], float | None] | None = None,
-) -> Measure:
+def nll(experiment: Experiment, split: str = "test", images: int = 10_000, read: Read | None = None) -> Measure:
     """The bound in bits/dim, or another number of the same result, over at least `images` images of a split."""
-    return Measure(
-        experiment,
-        "nll",
-        read or value("bits_per_dim"),
-        images,
-        exact=False,
-        chain={"grid": "full"},
-        binding={"weights": "ema", "split": split},
-        loose={"clip": experiment.resolve().sample.clip},
-        error="" if read else "standard_error",
-        flags=("--metrics=nll", f"--split={split}"),
-    )
+    binding, flags = {"weights": "ema", "split": split}, ("--metrics=nll", f"--split={split}")
+    protocol = ({"grid": "full"}, binding, _clip(experiment), flags)
+    error = "" if read else "standard_error"
+    return Measure(experiment, "nll", read or value("bits_per_dim"), images, *protocol, error=error)
+
+
+def _clip(experiment: Experiment, clip: bool | None = None) -> dict[str, Any]:
+    return {"clip": experiment.values()["sample.clip"] if clip is None else clip}

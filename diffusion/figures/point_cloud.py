@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from diffusion.figures.style import BLUE
+
 REACH = 2.0
 """Figures of noised points show [-REACH, REACH]^2: the data and most of a standard normal cloud."""
-INK = "#0072b2"
 FAINT = 0.72
 """Factor by which each dot darkens a pixel."""
 
@@ -29,14 +30,12 @@ def scatter(points: np.ndarray, side: int = 512, reach: float = 1.0, dot: int = 
     return np.rint(255 * light).astype(np.uint8)[..., None]
 
 
-def show(ax: Any, points: np.ndarray, reach: float = REACH, size: float = 0.5, color: str = INK) -> None:
-    """Draws a cloud of points on axes without numbers; in a PDF it is one picture, not thousands of circles."""
+def show(ax: Any, points: np.ndarray, reach: float = REACH, size: float = 0.5, color: str = BLUE) -> None:
+    """Draws a cloud of points on square axes without numbers that show [-reach, reach]^2.
+
+    In a PDF it is one picture, not thousands of circles.
+    """
     ax.scatter(*points.T, s=size, c=color, alpha=0.5, linewidths=0, rasterized=True)
-    frame(ax, reach)
-
-
-def frame(ax: Any, reach: float = REACH) -> None:
-    """Axes that show [-reach, reach]^2, square and with a thin line around."""
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")
     ax.spines[:].set_visible(True)
     ax.spines[:].set_linewidth(0.4)

@@ -64,7 +64,7 @@ def start() -> Health:
     return Health(jnp.int32(0), jnp.int32(-1), jnp.int32(0), jnp.int32(0), jnp.float32(0), jnp.int32(0))
 
 
-def judge(guard: Guard, health: Health, step: Array, loss: Array, grads: Any) -> Verdict:
+def check(guard: Guard, health: Health, step: Array, loss: Array, grads: Any) -> Verdict:
     """Whether the update of a step is made, from its loss and its gradient.
 
     Costs no extra pass over memory: the sum of squares is also that of the norm that is logged and clipped. It

@@ -1,0 +1,98 @@
+"""One side of a comparison in a process of its own, which runs workloads on request and is idle in between.
+
+In one process two thread pools would compete, and the peak memory of the sides could not be separated.
+"""
+
+import gc
+import importlib
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, NamedTuple
+
+from diffusion.runtime import setup
+
+
+class Workload(NamedTuple):
+    """A repeatable piece of work."""
+
+    run: Callable[[int], None]
+    """Does this many units of work; returns when the device is done."""
+    facts: dict[str, Any]
+    """Facts for the table, as JSON."""
+    quantum: int = 1
+    """`run` takes multiples of this number."""
+
+
+class RemoteWorkload(NamedTuple):
+    """A workload in another process."""
+
+    process: "WorkloadProcess"
+    facts: dict[str, Any]
+    quantum: int
+
+    def run(self, units: int) -> float:
+        """Does this many units of work; returns the seconds that they took."""
+        return self.process.ask(_run, units)
+
+
+class WorkloadProcess:
+    """A process that holds one workload at a time.
+
+    `module` has make(request) -> Workload and memory() -> peak bytes: of the device, or of the process on a CPU. `env`
+    is added to the environment before jax is imported.
+    """
+
+    def __init__(self, module: str, env: Mapping[str, str]) -> None:
+        self.module = module
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(1, context, initializer=_start, initargs=(dict(env),))
+
+    def make(self, request: Mapping[str, Any]) -> RemoteWorkload:
+        """Makes a workload after freeing the previous one. Raises ValueError where the module cannot make it."""
+        return RemoteWorkload(self, *self.ask(_make, self.module, dict(request)))
+
+    def memory(self) -> int:
+        """Peak memory in bytes."""
+        return self.ask(_memory, self.module)
+
+    def ask(self, function: Callable[..., Any], *args: Any) -> Any:
+        """The value of a function in the process, or its exception. Raises ValueError if the process has ended."""
+        try:
+            return self._pool.submit(function, *args).result()
+        except BrokenProcessPool as error:
+            raise ValueError(f"the process of {self.module} has ended; its own output is above") from error
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._pool.shutdown()
+
+
+_current: list[Workload] = []
+
+
+def _start(env: dict[str, str]) -> None:
+    """Output of libraries goes to stderr, so that it does not mix with the table."""
+    os.dup2(2, 1)
+    os.environ.update(env)
+    setup.configure()
+
+
+def _make(module: str, request: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    _current.clear()
+    gc.collect()
+    _current.append(importlib.import_module(module).make(request))
+    return _current[0].facts, _current[0].quantum
+
+
+def _run(units: int) -> float:
+    start = time.perf_counter()
+    _current[0].run(units)
+    return time.perf_counter() - start
+
+
+def _memory(module: str) -> int:
+    return importlib.import_module(module).memory()

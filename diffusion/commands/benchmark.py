@@ -1,0 +1,69 @@
+"""Measures speed beside a PyTorch baseline, or how cost grows, and writes table, figure and JSON."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from diffusion.benchmarks import scaling, table
+from diffusion.benchmarks.comparison import Settings, compare
+from diffusion.benchmarks.sizes import MEASURES, QUICK_ENV, QUICK_REQUEST, SIZES, Size, quick
+from diffusion.config.legal_values import closest_name
+from diffusion.figures import cost_growth
+from diffusion.figures.style import save
+
+Report = Callable[[str], None]
+"""Prints a line of progress."""
+
+
+def choose_measures(names: Sequence[str]) -> list[str]:
+    """The measures of these names in the order of the table, all of them for none. Raises ValueError for another."""
+    for name in names:
+        if name not in MEASURES:
+            best = closest_name(name, MEASURES)
+            hint = f"did you mean {best}?" if best else f"there are {', '.join(MEASURES)}"
+            raise ValueError(f"--only={name} is no measure; {hint}")
+    return [name for name in MEASURES if not names or name in names]
+
+
+def choose_settings(
+    measures: Sequence[str], windows: int | None, seconds: float | None, baseline: bool, dry: bool
+) -> Settings:
+    """The settings of a measurement; those of a dry run are short."""
+    settings = Settings(measures, baseline=baseline)
+    if dry:
+        settings = settings._replace(windows=2, seconds=0.01, request=QUICK_REQUEST, env=QUICK_ENV)
+    given = {"windows": windows, "seconds": seconds}
+    return settings._replace(**{name: value for name, value in given.items() if value is not None})
+
+
+def choose_sizes(name: str, dry: bool) -> dict[str, Size]:
+    """The network of this name, or "all"."""
+    return {key: quick(size) if dry else size for key, size in SIZES.items() if name in (key, "all")}
+
+
+def measure_speed(sizes: Mapping[str, Size], settings: Settings, file: Path | None, report: Report) -> str:
+    """The table of all rows; they are also written to a JSON file."""
+    context = {"machine": table.machine(), "settings": settings._asdict()}
+    rows = [row for name, size in sizes.items() for row in compare(name, size, settings, report)]
+    _write(file, {**context, "rows": [table.content(row) for row in rows]}, report)
+    return table.markdown(rows)
+
+
+def measure_growth(size: Size, settings: Settings, dry: bool, out: Path, file: Path | None, report: Report) -> None:
+    """Reports how the cost of a network grows, and draws it to a file."""
+    context, curves = {"machine": table.machine(), "settings": settings._asdict()}, []
+    for quantity in scaling.QUANTITIES:
+        curve = scaling.measure(quantity, quantity.quick if dry else quantity.values, size, settings)
+        points = ", ".join(f"{x} {seconds:.3g}" for x, seconds in zip(curve.x, curve.seconds, strict=True))
+        report(f"{curve.name}: seconds of {curve.cost}: {points}; power {curve.exponent:.2f}")
+        curves.append(curve)
+    save(cost_growth.cost_growth({curve.name: (curve.x, curve.seconds, curve.cost) for curve in curves}), out)
+    _write(file, {**context, "curves": [curve._asdict() for curve in curves]}, report)
+
+
+def _write(path: Path | None, content: Mapping[str, Any], report: Report) -> None:
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        report(f"written     {path}")
