@@ -204,4 +204,32 @@ CONVERT = (
             "1x7 and 7x1 convolutions swapped",
         ),
     ),
+    *mutants(
+        "diffusion/commands/import_weights.py",
+        "tests/commands/test_import_export.py",
+        (
+            "np.allclose(betas, weights.beta, rtol=1e-3)",
+            "np.allclose(betas, weights.beta, rtol=1e3)",
+            "test_a_pipeline_is_compared_with_the_config",
+            "betas of the file that are not those of the config",
+        ),
+        (
+            "set(flat[key]) == set(value) if key in UNORDERED else flat[key] == value",
+            "set(flat[key]) == set(value) if key in UNORDERED else True",
+            "test_a_pipeline_is_compared_with_the_config",
+            "settings of the file that are not those of the config",
+        ),
+        (
+            "params=_placed(raw, state.params)",
+            "params=_placed(ema, state.params)",
+            "test_a_checkpoint_becomes_a_run_that_draws_samples",
+            "averaged weights imported as raw ones",
+        ),
+        (
+            "return 1 - alpha_bar[1:] / alpha_bar[:-1]",
+            "return 1 - alpha_bar[:-1] / alpha_bar[1:]",
+            "test_a_pipeline_is_compared_with_the_config",
+            "beta upside down",
+        ),
+    ),
 )  # fmt: skip
