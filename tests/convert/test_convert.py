@@ -359,7 +359,7 @@ def test_an_existing_folder_is_left_alone(tmp_path):
 
 
 def test_unequal_groups_and_heads_are_refused_before_anything_is_written(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="groups in our network and one number of groups"):
+    with pytest.raises(ValueError, match="in a UNet2DModel they have one number of groups"):
         folder(tmp_path)
     monkeypatch.setattr(diffusers, "groups", lambda width: 2)  # noqa: ARG005
     with pytest.raises(ValueError, match=r"4 heads at widths \[8, 24\] cannot be exported"):
