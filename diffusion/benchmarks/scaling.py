@@ -19,28 +19,26 @@ class Quantity(NamedTuple):
     cost: str
     """What takes the seconds."""
     values: tuple[int, ...]
-    quick: tuple[int, ...]
-    """The values of a dry run."""
     request: Callable[[Size, int], dict[str, Any]]
     """What its value changes in the request of a training step."""
 
 
-def _square(size: Size, pixels: int) -> dict[str, Any]:
+def _steps(size: Size, T: int) -> dict[str, Any]:
+    return {"measure": "chain", "batch": 4, "changes": {**size.changes, "diffusion.T": T}}
+
+
+def _pixels(size: Size, pixels: int) -> dict[str, Any]:
     side = math.isqrt(pixels)
     return {"measure": FORWARD, "batch": 16, "shape": (side, side, size.shape[-1])}
 
 
 QUANTITIES = (
+    Quantity("T", "a chain", (100, 200, 500, 1000), _steps),
+    Quantity("batch", "a training step", (16, 32, 64, 128, 256), lambda _, n: {"batch": n}),
+    Quantity("pixels of an image", "a forward", (64, 256, 1024, 4096), _pixels),
+    Quantity("devices", "a training step", (1, 2, 4, 8), lambda _, n: {"devices": n}),
     Quantity(
-        *("T", "a chain", (100, 200, 500, 1000), (10, 20)),
-        lambda size, T: {"measure": "chain", "batch": 4, "changes": {**size.changes, "diffusion.T": T}},
-    ),
-    Quantity("batch", "a training step", (16, 32, 64, 128, 256), (2, 4), lambda _, n: {"batch": n}),
-    Quantity("pixels of an image", "a forward", (64, 256, 1024, 4096), (64, 256), _square),
-    Quantity("devices", "a training step", (1, 2, 4, 8), (1, 2), lambda _, n: {"devices": n}),
-    Quantity(
-        *("images of the data set", "a training step", (1_000, 10_000, 100_000, 1_000_000), (64, 128)),
-        lambda _, n: {"images": n},
+        "images of the data set", "a training step", (1000, 10_000, 100_000, 1_000_000), lambda _, n: {"images": n}
     ),
 )
 
@@ -72,7 +70,7 @@ def cost(request: dict[str, Any], settings: Settings) -> float:
     """Seconds of a request in a process of its own; `devices`: that many devices are forced on this CPU."""
     env = dict(settings.env)
     if devices := request.get("devices"):
-        flags = f"{env.get('XLA_FLAGS', os.environ.get('XLA_FLAGS', ''))}"
+        flags = env.get("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
         env["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={devices}".strip()
         env["JAX_PLATFORMS"] = "cpu"
     with closing(WorkloadProcess(MODULES[JAX], env)) as process:

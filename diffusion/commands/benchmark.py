@@ -54,7 +54,7 @@ def measure_growth(size: Size, settings: Settings, dry: bool, out: Path, file: P
     """Reports how the cost of a network grows, and draws it to a file."""
     context, curves = {"machine": table.machine(), "settings": settings._asdict()}, []
     for quantity in scaling.QUANTITIES:
-        curve = scaling.measure(quantity, quantity.quick if dry else quantity.values, size, settings)
+        curve = scaling.measure(quantity, quantity.values[: 2 if dry else None], size, settings)
         points = ", ".join(f"{x} {seconds:.3g}" for x, seconds in zip(curve.x, curve.seconds, strict=True))
         report(f"{curve.name}: seconds of {curve.cost}: {points}; power {curve.exponent:.2f}")
         curves.append(curve)
