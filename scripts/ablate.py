@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import command_line, setup
+from diffusion.runtime import command_line, data_flags, setup
 from diffusion.runtime.paths import expanded
 from diffusion.runtime.signals import Stop
 
@@ -32,6 +32,7 @@ ROW = flags.DEFINE_integer(
 )
 LIST = flags.DEFINE_bool("list", False, "print the command of each cell, and stop")
 TABLE = flags.DEFINE_bool("table", False, "write the tables of the finished cells, and stop")
+CHANGED = data_flags.define_data_changed()
 OVERRIDES = command_line.define_overrides()
 
 
@@ -59,7 +60,9 @@ def main() -> None:
     if not TABLE.value:
         # Jobs of one cell each would write the tables at the same time: --table writes them at the end.
         with Stop.on_signals(resumable=True) as stop:
-            ablate.run_cells(grid, chosen, report, write_tables if ROW.value is None else lambda: None, stop)
+            ablate.run_cells(
+                grid, chosen, report, write_tables if ROW.value is None else lambda: None, stop, bool(CHANGED.value)
+            )
     if ROW.value is None:
         for path in write_tables():
             print(path)

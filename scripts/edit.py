@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import command_line, setup
+from diffusion.runtime import command_line, data_flags, setup
 from diffusion.runtime.paths import expanded
 
 WORKDIR = command_line.define_path("workdir", "folder of the run whose network is used (required)")
@@ -37,8 +37,8 @@ IMAGE = flags.DEFINE_list("image", [], "image files")
 OTHER = flags.DEFINE_list("other", [], "interpolate, latent: the other image of each --image")
 HELD_OUT = flags.DEFINE_list("held_out", [], "numbers of held-out images, instead of files; pairs for two images")
 FIT = flags.DEFINE_bool("fit", False, "crop, resize and grey image files as the network needs it")
-LABEL = flags.DEFINE_integer(
-    "label", None, "class of image files, for class-conditional and guided runs", lower_bound=0
+LABEL = flags.DEFINE_string(
+    "label", None, "class of image files, a name or a number, for class-conditional and guided runs"
 )
 MASK = flags.DEFINE_string(
     "mask", None, "inpaint: a picture, white where to inpaint; or left, right, top, bottom or middle"
@@ -54,6 +54,7 @@ SEED = command_line.define_seed("seed of the noise")
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; by default the newest")
 RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their moving average")
 GRID = flags.DEFINE_string("grid", None, "steps of the chain: 50, ddim50, quad50 or full; by default the config's")
+DATA = data_flags.define_data_flags()
 OUT = command_line.define_path("out", "picture to write (.png, .pdf, .svg); by default edits/EDIT.png of the run")
 SEPARATE = command_line.define_path("separate", "folder to which each result is written as a PNG of its own")
 
@@ -83,8 +84,9 @@ def main() -> None:
         grid=GRID.value,
         out=OUT.value,
         separate=SEPARATE.value,
+        data=DATA(),
     )
-    present = frozenset(name for name in edit.Options._fields if flags.FLAGS[name].present)
+    present = frozenset(name for name in edit.Options._fields if name in flags.FLAGS and flags.FLAGS[name].present)
     for line in edit.run(options, present):
         print(line)
 

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import command_line, setup
+from diffusion.runtime import command_line, data_flags, setup
 
 WORKDIR = command_line.define_path("workdir", "folder of the run (required)")
 METRICS = flags.DEFINE_string(
@@ -36,7 +36,7 @@ N = flags.DEFINE_integer(
     "Inception's features, else as many as are held out, at most 1000)",
     lower_bound=1,
 )
-SAMPLES = command_line.define_path("samples", "score these images: an .npz file with arr_0, or a folder of PNG files")
+SAMPLES = command_line.define_path("samples", "score these images: an .npz file with arr_0, or a folder of image files")
 REFERENCE_N = flags.DEFINE_integer("reference_n", None, "real images to compare with; by default all", lower_bound=2)
 INCEPTION = command_line.define_path(
     "inception",
@@ -51,6 +51,7 @@ GRID = flags.DEFINE_string("grid", None, "steps visited: 50, 10,15,20, ddim50, q
 STEPS = flags.DEFINE_integer("steps", None, "--steps=50 is short for --grid=50", lower_bound=1)
 ETA = flags.DEFINE_float("eta", None, "noise of ddim, from 0 to 1; by default the config's", 0.0, 1.0)
 TRUNCATE = flags.DEFINE_bool("truncate", False, "cut levels of samples instead of rounding them")
+DATA = data_flags.define_data_flags()
 BATCH = flags.DEFINE_integer("batch_size", None, "images at a time, by default the config's", lower_bound=1)
 
 
@@ -85,6 +86,7 @@ def main() -> None:
         step=STEP.value,
         raw=RAW.value,
         batch_size=BATCH.value,
+        data=DATA(),
     )
     plan = evaluate.prepare(folder, run, request)
     measured = []

@@ -14,6 +14,7 @@ classifier of scripts/train_classifier.py (docs/guidance.md).
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -38,7 +39,7 @@ SAMPLER = flags.DEFINE_string("sampler", None, "ancestral, ddim, heun, ... (samp
 GRID = flags.DEFINE_string("grid", None, "steps visited: 50, 10,15,20, ddim50, quad50 or full; by default the config's")
 STEPS = flags.DEFINE_integer("steps", None, "--steps=50 is short for --grid=50", lower_bound=1)
 ETA = flags.DEFINE_float("eta", None, "noise of ddim, from 0 to 1; by default the config's", 0.0, 1.0)
-LABEL = flags.DEFINE_list("label", [], "labels of the images, in turn: 3 or 3,5; by default all classes")
+LABEL = flags.DEFINE_list("label", [], "classes of the images, in turn, by name or number: cat or 3,5; by default all")
 GUIDANCE = flags.DEFINE_float("guidance", None, "scale of guidance, 0 for none; by default the config's", 0.0)
 GUIDANCE_FROM = flags.DEFINE_float("guidance_from", None, "guidance acts from this share of T on ...", 0.0, 1.0)
 GUIDANCE_TO = flags.DEFINE_float("guidance_to", None, "... up to this one; by default the config's", 0.0, 1.0)
@@ -62,7 +63,7 @@ def main() -> None:
         raise ValueError(f"--steps={STEPS.value} and --grid={GRID.value} contradict each other; give one of them")
     grid = str(STEPS.value) if STEPS.value else GRID.value
     request = Request(
-        chain=Chain(SAMPLER.value, grid, ETA.value, SEED.value, TRUNCATE.value, labels()),
+        chain=Chain(SAMPLER.value, grid, ETA.value, SEED.value, TRUNCATE.value, labels(run.class_names)),
         n=N.value,
         batch=BATCH.value,
         form=FORMAT.value,
@@ -77,11 +78,11 @@ def main() -> None:
     print(sample(folder, run, request, report))
 
 
-def labels() -> tuple[int, ...]:
-    """--label. Raises ValueError for what is no number."""
-    if wrong := [text for text in LABEL.value if not text.isdecimal()]:
-        raise ValueError(f"--label={wrong[0]} is no label: give its number, such as 3, or several, such as 3,5")
-    return tuple(int(text) for text in LABEL.value)
+def labels(names: Sequence[str]) -> tuple[int, ...]:
+    """--label, by the names of the classes or their numbers. Raises ValueError for what is no class."""
+    from diffusion.data.identity import label_number
+
+    return tuple(label_number(text, names) for text in LABEL.value)
 
 
 def report(line: str) -> None:

@@ -14,11 +14,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
-from diffusion.runtime import command_line, setup
+from diffusion.runtime import command_line, data_flags, setup
 from diffusion.runtime.paths import expanded
 from diffusion.runtime.signals import Stop
 
 CONFIG = command_line.define_config("configs/digits.py:classifier")
+CHANGED = data_flags.define_data_changed()
 WORKDIR = command_line.define_path("workdir", "folder of the run; by default runs/<config name>")
 
 
@@ -30,7 +31,7 @@ def main() -> None:
     with Stop.on_signals(resumable=True) as stop:
         from diffusion.commands import train_classifier
 
-        shares = train_classifier.run(config, folder, report, stop)
+        shares = train_classifier.run(config, folder, report, stop, bool(CHANGED.value))
     T = config.diffusion.T
     for i, share in enumerate(shares):
         first, last = i * T // len(shares) + 1, (i + 1) * T // len(shares)

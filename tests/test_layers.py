@@ -82,7 +82,10 @@ OWNERS = {
     "ml_collections": CONFIGS,
     "torch": ("benchmarks/torch_baseline",),
     "diffusers": ("benchmarks/torch_baseline",),
-    "absl": ("runtime/command_line",),
+    "absl": (
+        "runtime/command_line",
+        "runtime/data_flags",
+    ),
 }
 """Every library, and the modules or folders that may import it ("": all of them)."""
 

@@ -16,11 +16,12 @@ from diffusion.config.config_values import config_hash
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation.evaluated_run import Subject
 from diffusion.evaluation.summary import Summary, measure
-from diffusion.experiment import build, load
+from diffusion.experiment import load
 from diffusion.experiment.registry import clips
 from diffusion.figures.arrays.figure_data import metrics
 from diffusion.figures.image_grid import save_image
 from diffusion.figures.loss import curve
+from diffusion.runtime.data_flags import DataFlags
 from diffusion.runtime.files import write_json
 from diffusion.runtime.report_text import describe_devices, duration
 from diffusion.runtime.signals import Stop
@@ -54,6 +55,7 @@ def run_cells(
     report: Report,
     finished: Callable[[], object] = lambda: None,
     stop: Stop | None = None,
+    accept: bool = False,
 ) -> None:
     """Runs the cells that have no result yet, those that train first, and calls `finished` after each.
 
@@ -68,7 +70,7 @@ def run_cells(
         if cell in done:
             continue
         start = time.monotonic()
-        outcome = train_cell(cell, report, stop) if cell.trains else evaluate_cell(cell, report)
+        outcome = train_cell(cell, report, stop, accept) if cell.trains else evaluate_cell(cell, report, accept)
         result = record(grid, cell, outcome, time.monotonic() - start)
         write_json(cell.folder / RESULT, result)
         report(f"DIVERGED    {outcome.fault}" if outcome.fault else f"done        in {duration(result['seconds'])}")
@@ -76,17 +78,17 @@ def run_cells(
         jax.clear_caches()  # each cell compiles its own programs, which would add up in memory
 
 
-def train_cell(cell: Cell, report: Report, stop: Stop | None = None) -> Outcome:
+def train_cell(cell: Cell, report: Report, stop: Stop | None = None, accept: bool = False) -> Outcome:
     """Trains the cell's run, or resumes it, and evaluates it."""
     try:
-        ended = train.run(cell.config, cell.folder, report, stop)
+        ended = train.run(cell.config, cell.folder, report, stop, accept=accept)
     except Diverged as error:
         return Outcome(str(error))
     summary = ended.summary
     return Outcome(fault(summary), summary, summary.report() | noise_scale(cell.folder), ended.first)
 
 
-def evaluate_cell(cell: Cell, report: Report) -> Outcome:
+def evaluate_cell(cell: Cell, report: Report, accept: bool = False) -> Outcome:
     """Evaluates the trained network of another row. Raises ValueError if its run is not finished."""
     config = cell.config
     trained = read(cell.trained)
@@ -99,8 +101,9 @@ def evaluate_cell(cell: Cell, report: Report) -> Outcome:
         return Outcome(f"its run, that of row {cell.row.run!r}, has diverged")
     run = read_run(cell.trained)
     experiment, params, step = load.load(cell.trained, run._replace(config=config), config.train.steps)
-    source, held_out = build.sources(config)
-    summary = measure(Subject(experiment, params, cell.folder, step, raw=False), source, held_out)
+    data = load.data(run._replace(config=config), DataFlags(accept))
+    subject = Subject(experiment, params, cell.folder, step, raw=False, data=data.identity)
+    summary = measure(subject, data.train, data.held_out)
     cell.folder.mkdir(parents=True, exist_ok=True)
     path = cell.folder / f"step_{step:07d}_{config.sample.sampler}.png"
     save_image(previews.picture(summary.samples), path)

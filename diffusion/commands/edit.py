@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffusion.data.identity import label_number, listed
 from diffusion.figures.arrays import edits, user_images
 from diffusion.figures.arrays.user_images import LabelledImages
 from diffusion.figures.figure_inputs import Inputs
@@ -15,6 +16,7 @@ from diffusion.figures.inpainting import inpainting
 from diffusion.figures.interpolation import interpolation
 from diffusion.figures.roundtrip import roundtrip as draw_roundtrip
 from diffusion.figures.style import SUFFIXES, save
+from diffusion.runtime.data_flags import DataFlags
 
 DRAWS, MIXTURES = 8, 11
 """Default numbers of draws of an image, and of mixtures of two."""
@@ -29,7 +31,7 @@ class Options(NamedTuple):
     other: Sequence[str] = ()
     held_out: Sequence[str] = ()
     fit: bool = False
-    label: int | None = None
+    label: str | None = None
     mask: str | None = None
     t: Sequence[str] = ()
     n: int | None = None
@@ -42,6 +44,7 @@ class Options(NamedTuple):
     grid: str | None = None
     out: Path | None = None
     separate: Path | None = None
+    data: DataFlags = DataFlags()
 
 
 class Result(NamedTuple):
@@ -85,7 +88,7 @@ def run(options: Options, present: frozenset[str]) -> list[str]:
         raise ValueError(f"--out={out}: a picture is written as {', '.join(SUFFIXES)}; name such a file")
     if options.separate and options.separate.exists() and not options.separate.is_dir():
         raise ValueError(f"--separate={options.separate} is a file; name a folder")
-    inputs = Inputs(folder, options.n, options.seed, options.step, options.raw, None, options.grid)
+    inputs = Inputs(folder, options.n, options.seed, options.step, options.raw, None, options.grid, options.data)
     result = edit.make(inputs, options, *_images(inputs, options, edit.pairs, present))
     save(result.figure, out)
     if options.separate:
@@ -95,7 +98,7 @@ def run(options: Options, present: frozenset[str]) -> list[str]:
 
 def _images(inputs: Inputs, options: Options, pairs: bool, present: frozenset[str]) -> list[LabelledImages]:
     """The images to edit, and for edits of pairs the other image of each."""
-    config, classes = inputs.run.config, inputs.run.classes
+    config, names = inputs.run.config, inputs.run.class_names
 
     if bool(options.image) == bool(options.held_out):
         raise ValueError(
@@ -114,14 +117,13 @@ def _images(inputs: Inputs, options: Options, pairs: bool, present: frozenset[st
         raise ValueError(f"--edit={options.edit} needs as many --other as --image: --image=a.png --other=b.png")
     labelled = config.net.class_conditional or config.sample.guidance > 0
     if labelled and options.label is None:
-        raise ValueError(f"--label is required: the class of the images, 0..{classes - 1}, is an input of this run")
+        raise ValueError(f"--label is required: the class of the images ({listed(names)}) is an input of this run")
     if not labelled and options.label is not None:
         raise ValueError("--label has no effect: the class of an image is no input of this run")
-    label = options.label or 0
-    if labelled and label >= classes:
-        raise ValueError(f"--label={label}: the classes of this run are 0..{classes - 1}")
+    label = 0 if options.label is None else label_number(options.label, names)
     files = [options.image, options.other] if pairs else [options.image]
-    return [user_images.read_files(paths, inputs.run.shape, label, options.fit) for paths in files]
+    shape, background = inputs.run.shape, config.data.background
+    return [user_images.read_files(paths, shape, label, options.fit, background) for paths in files]
 
 
 def _fractions(inputs: Inputs, options: Options) -> list[float]:

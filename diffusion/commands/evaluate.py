@@ -23,6 +23,7 @@ from diffusion.metrics.image_set import ImageSet
 from diffusion.metrics.progress_bar import Counting
 from diffusion.metrics.small_image_scores import SMALL
 from diffusion.metrics.split import split
+from diffusion.runtime.data_flags import DataFlags
 from diffusion.workdir import results
 from diffusion.workdir.results import Result
 from diffusion.workdir.run import Run
@@ -31,8 +32,6 @@ FEW = 1000
 """Upper limit of the samples that are drawn by default for scores without Inception."""
 
 TEST, TRAIN = "test", "train"
-SPLITS = {TRAIN: True, TEST: False}
-"""Name -> whether it is the training split."""
 
 LIKELIHOODS = {kind.name: kind for kind in (BOUND, FLOW)}
 """Metrics of the network on images, without samples."""
@@ -52,6 +51,7 @@ class Request(NamedTuple):
     step: int | None = None
     raw: bool = False
     batch_size: int | None = None
+    data: DataFlags = DataFlags()
 
 
 class Measured(NamedTuple):
@@ -80,10 +80,8 @@ def prepare(folder: Path, run: Run, request: Request) -> Plan:
     """Raises ValueError, before anything is computed, where the request cannot be carried out."""
     check_names(request.metrics, [*LIKELIHOODS])
     sample_sets.check(run, request.chain)
-    sources = {name: build.source(run.config, train=train) for name, train in SPLITS.items()}
-    for name, source in sources.items():
-        if source.shape != run.shape:
-            raise ValueError(f"the {name} split of {source.name} has images of {source.shape}, the run of {run.shape}")
+    data = load.data(run, request.data)
+    sources = {TRAIN: data.train, TEST: data.held_out}
     default = [BOUND.name, *(SMALL if small_image_scores.fits(sources[TRAIN]) else ())]
     names = tuple(dict.fromkeys(request.metrics or default))
     scores = [name for name in names if name not in LIKELIHOODS]
@@ -103,7 +101,8 @@ def prepare(folder: Path, run: Run, request: Request) -> Plan:
         experiment, params, step = build.experiment(run.config, run.shape, run.classes), None, 0
     else:
         experiment, params, step = load.load(folder, run, request.step, request.raw)
-    return Plan(request, names, Subject(experiment, params, folder, step, request.raw), sources, extractor, samples, n)
+    subject = Subject(experiment, params, folder, step, request.raw, data.identity)
+    return Plan(request, names, subject, sources, extractor, samples, n)
 
 
 def run(plan: Plan, progress: Counting) -> Iterator[Measured]:

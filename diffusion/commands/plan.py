@@ -48,7 +48,7 @@ def data(config: ConfigDict, images: int | None) -> Data:
         shape, known_size, classes = SETS[name]
         size = images or known_size
     elif name == "digits" or name.startswith("toy:"):
-        source = build.source(config, train=True)
+        source = build.splits(config)(True)
         shape, size, classes = source.shape, images or source.size, source.classes
     elif not config.data.size:
         raise ValueError(f"data.name = {name}: set --config.data.size, the side of its images; the set is not read")

@@ -10,6 +10,7 @@ import numpy as np
 
 from diffusion.core import respacing
 from diffusion.core.elbo import bits_per_dim
+from diffusion.data.identity import Identity
 from diffusion.data.source import Source
 from diffusion.data.toy import SHAPE, to_points
 from diffusion.evaluation import protocol
@@ -74,7 +75,7 @@ def preview(
 
 
 def estimate(
-    experiment: Experiment, held_out: Source, feed: Feed, budget: Budget, folder: Path
+    experiment: Experiment, held_out: Source, feed: Feed, budget: Budget, folder: Path, data: Identity | None = None
 ) -> Callable[[TrainState], dict[str, float]]:
     """A function of the state that estimates the bound on held-out images, and the gradient noise scale if configured.
 
@@ -97,7 +98,7 @@ def estimate(
         mean, error = (float(bits_per_dim(x[0], size)) for x in (nats.mean, nats.error))
         values = {"bits_per_dim": mean, "standard_error": error, **(noise(state) if noise else {})}
         if jax.process_index() == 0:
-            subject = Subject(experiment, state.ema, folder, int(state.step), raw=False)
+            subject = Subject(experiment, state.ema, folder, int(state.step), raw=False, data=data)
             facts = protocol.of_run(subject) | {"split": "test", "images": len(images)}
             facts |= {"steps_per_image": steps, "clip": clips(c), "seed": c.seed}
             results.write(folder, Result("estimate", values, {}, facts))

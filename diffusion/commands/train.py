@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from diffusion.commands import export_weights, memory_advice, previews
 from diffusion.config.validation import doubts, remarks, validate
 from diffusion.convert import name_mapping
+from diffusion.data.identity import Identity, identity, listed
 from diffusion.data.source import Source
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation.compute_budget import Budget, forward_flops
@@ -32,8 +33,9 @@ from diffusion.training.periodic_actions import Action, Estimate, Report, draw, 
 from diffusion.training.progress import Progress
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir.checkpoint import shared
-from diffusion.workdir.run import Run, exists, lock, write_config
+from diffusion.workdir.run import Run, exists, lock, read_run, write_config
 from diffusion.workdir.run_checkpoints import RunCheckpoints
+from diffusion.workdir.same_data import absolute, require_same_data
 from diffusion.workdir.writer import NullWriter, Writer
 
 
@@ -46,10 +48,18 @@ class Outcome(NamedTuple):
     step: int
 
 
-def run(config: ConfigDict, folder: Path, report: Report, stop: Stop | None = None, profile: bool = False) -> Outcome:
+def run(
+    config: ConfigDict,
+    folder: Path,
+    report: Report,
+    stop: Stop | None = None,
+    profile: bool = False,
+    accept: bool = False,
+) -> Outcome:
     """Trains in a folder, or resumes the run in it, and ends with the final measurements.
 
-    `report` prints one line. With `profile` a few steps are traced into the folder (training/profiling.py). The
+    `report` prints one line. With `accept` a run is resumed with other data than it was made with. With `profile` a few
+    steps are traced into the folder (training/profiling.py). The
     compiler's settings must be in place (runtime/setup.py). Raises ValueError where the folder belongs to another
     config or is in use, where config, data and devices do not fit together, and where the last state cannot be saved;
     Diverged where the loss does not stay finite; Stopped, the state saved, when `stop` was requested. With several
@@ -59,14 +69,19 @@ def run(config: ConfigDict, folder: Path, report: Report, stop: Stop | None = No
     report = report if leads else _silent
     mesh = make_mesh()
     devices = report_text.describe_devices(list(mesh.devices.flat))
+    config = absolute(config)
     source, held_out = build.sources(config)
+    data = identity(source, held_out)
     validate(config, size=source.shape[0])
     experiment = build.experiment(config, source.shape, source.classes, mesh)
     with ExitStack() as stack:
-        owner = Run(config, source.shape, source.classes)
+        owner = Run(config, source.shape, source.classes, data)
         if leads:
             stack.enter_context(lock(folder))
         existing, claim = shared(leads and exists(folder, owner)), partial(write_config, folder, owner, devices)
+        if existing and leads:
+            for line in require_same_data(read_run(folder), data, accept):
+                report(f"data        {line}")
         report(f"folder      {folder}" + (" (existing run)" if existing else ""))
         cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", "memory only")
         report(f"device      {devices}, compiled programs cached in {cache}")
@@ -84,7 +99,7 @@ def run(config: ConfigDict, folder: Path, report: Report, stop: Stop | None = No
         feed, budget = experiment.feed(source), afford(experiment, state.params)
         if existing and leads:
             claim()
-        for line in describe(experiment, source, held_out, state, feed, budget.forward):
+        for line in describe(experiment, source, held_out, data, state, feed, budget.forward):
             report(line)
         feed = profiling.traced(feed, folder / "profile", report) if profile else feed
         writer = stack.enter_context(closing(Writer(folder, first) if leads else NullWriter()))
@@ -92,13 +107,13 @@ def run(config: ConfigDict, folder: Path, report: Report, stop: Stop | None = No
         progress = stack.enter_context(closing(Progress(first, c.steps, c.batch_size, report, since)))
         advice = memory_advice.advice(config, mesh.size)
         training = loop.Training(experiment.task(), experiment.update(), feed, c.steps, c.steps_per_dispatch, advice)
-        estimate = previews.estimate(experiment, held_out, feed, budget, folder)
+        estimate = previews.estimate(experiment, held_out, feed, budget, folder, data)
         preview = previews.preview(experiment, held_out, budget, progress.report)
         log = Log(c.log_every, training.update.guard, writer, progress)
         periodic = periodic_actions(c, streams, writer, progress.report, stop, estimate, preview)
         state = loop.train(training, state, log, periodic, (streams.rolling, streams.permanent), stop)
 
-        subject = Subject(experiment, state.ema, folder, int(state.step), raw=False)
+        subject = Subject(experiment, state.ema, folder, int(state.step), raw=False, data=data)
         summary = measure(subject, source, held_out, budget)
         try:
             if leads:
@@ -132,7 +147,13 @@ def periodic_actions(
 
 
 def describe(
-    experiment: Experiment, source: Source, held_out: Source, state: TrainState, feed: Feed, forward: float
+    experiment: Experiment,
+    source: Source,
+    held_out: Source,
+    data: Identity,
+    state: TrainState,
+    feed: Feed,
+    forward: float,
 ) -> list[str]:
     """The start-up report: data, network, cost of a step, what is unusual. `forward`: operations on one image."""
     c = experiment.config
@@ -141,6 +162,8 @@ def describe(
     return [
         f"data        {source.name}: {source.size} train and {held_out.size} held-out images of "
         f"{height}x{width}x{channels}, {placement}",
+        *[f"classes     {listed(data.classes)}"] * bool(data.classes),
+        *(f"data        {note}" for note in source.notes),
         f"diffusion   {c.diffusion.schedule} schedule, T = {experiment.process.T}, predicts "
         f"{c.diffusion.parameterization}, {c.diffusion.variance} variance, objective {c.objective.name}",
         f"network     {report_text.count(state.params):,} parameters, {report_text.quantity(forward, 'FLOP')} forward "

@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion.config.validation import validate
+from diffusion.data.identity import identity, listed
 from diffusion.distributed import sharding
 from diffusion.experiment import build, guidance
 from diffusion.runtime import report_text
@@ -21,7 +22,8 @@ from diffusion.training.periodic_actions import Action
 from diffusion.training.progress import Progress
 from diffusion.workdir import manifest
 from diffusion.workdir.checkpoint import Checkpoints
-from diffusion.workdir.run import Run, exists, lock, write_config
+from diffusion.workdir.run import Run, exists, lock, read_run, write_config
+from diffusion.workdir.same_data import absolute, require_same_data
 from diffusion.workdir.writer import Writer
 
 DRAWS = 8
@@ -30,7 +32,9 @@ HELD_OUT = 2048
 """Held-out images that are classified, at most."""
 
 
-def run(config: ConfigDict, folder: Path, report: Callable[[str], None], stop: Stop | None = None) -> list[float]:
+def run(
+    config: ConfigDict, folder: Path, report: Callable[[str], None], stop: Stop | None = None, accept: bool = False
+) -> list[float]:
     """Trains a classifier in a folder, or resumes the one in it; its accuracy on held-out images by quarter of 1..T.
 
     Of the config data, diffusion, net, optim and train are read. Raises ValueError where the data have no labels, the
@@ -38,7 +42,9 @@ def run(config: ConfigDict, folder: Path, report: Callable[[str], None], stop: S
     saved, when `stop` was requested. One process.
     """
     since, stop, c = time.monotonic(), stop or Stop(), config.train
+    config = absolute(config)
     source, held_out = build.sources(config)
+    data = identity(source, held_out)
     validate(config, size=source.shape[0])
     if not source.classes:
         raise ValueError(f"config.data.name: {source.name} has no labels for a classifier to learn; use a set that has")
@@ -46,9 +52,12 @@ def run(config: ConfigDict, folder: Path, report: Callable[[str], None], stop: S
         raise ValueError(f"{folder} holds a run of scripts/train.py; give the classifier another --workdir")
     experiment = build.experiment(config, source.shape, source.classes)
     with ExitStack() as stack:
-        owner = Run(config, source.shape, source.classes)
+        owner = Run(config, source.shape, source.classes, data)
         stack.enter_context(lock(folder))
         existing = exists(folder, owner)
+        if existing:
+            for line in require_same_data(read_run(folder), data, accept, labelled=True):
+                report(f"data        {line}")
         claim = partial(write_config, folder, owner, report_text.describe_devices(list(experiment.mesh.devices.flat)))
         report(f"folder      {folder}" + (" (existing run)" if existing else ""))
         checkpoints = Checkpoints(folder / manifest.CLASSIFIER, c.keep, owner.content, claim=claim)
@@ -61,6 +70,7 @@ def run(config: ConfigDict, folder: Path, report: Callable[[str], None], stop: S
         state = state or initial
         first = int(state.step)
         report(f"network     {report_text.count(state.params):,} parameters, {source.classes} classes")
+        report(f"classes     {listed(data.classes)}")
 
         problem, update = guidance.problem(config, source.classes, experiment.process), experiment.update()
         training = loop.Training(problem, update, experiment.feed(source), c.steps, c.steps_per_dispatch)

@@ -11,6 +11,9 @@ from diffusion.config.key_record import Key, Role
 from diffusion.config.legal_values import closest_name
 from diffusion.config.schema import ADDED, KEYS, RESUMABLE
 
+FOLDER = "folder:"
+"""The prefix of a folder's path in data.name."""
+
 Config = ConfigDict | Mapping[str, Any]
 """A config, or what was saved of one: nested, or flat with dotted keys."""
 
@@ -81,10 +84,15 @@ def unread(config: Config) -> frozenset[str]:
     )
 
 
+def placeless(key: str, value: Any) -> Any:
+    """A key's value without the place of a folder of images: where data lie is no part of what a run computes."""
+    return FOLDER if key == "data.name" and str(value).startswith(FOLDER) else value
+
+
 def config_hash(config: Config) -> str:
     """12 hex digits that name what a run computes: equal for configs that differ in RESUMABLE keys alone."""
     computed = {
-        key: value
+        key: placeless(key, value)
         for key, value in flatten(config).items()
         if key not in RESUMABLE and not (key in ADDED and value == KEYS[key].default)
     }

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -57,9 +58,9 @@ def share() -> Legal:
     return Legal("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1)
 
 
-def text(what: str) -> Legal:
-    """Any text, which is checked where it is used; `what` completes "... is not"."""
-    return Legal(what, lambda value: isinstance(value, str) and "\0" not in value)
+def text(what: str, form: str = r"[^\0]*") -> Legal:
+    """Text of a form, by default any, which is checked where it is used; `what` completes "... is not"."""
+    return Legal(what, lambda value: isinstance(value, str) and re.fullmatch(form, value) is not None)
 
 
 def path() -> Legal:

@@ -18,6 +18,8 @@ FLOW_SCHEDULES = ("rectified",)
 MILLION = 1_000_000
 """Upper limit; larger values exhaust memory before any check can run."""
 
+COLOUR = ("a colour: white, black, grey, or #RRGGBB such as #8080ff", "white|black|grey|#[0-9a-fA-F]{6}")
+
 RAMPED = ("diffusion.schedule", RAMPED_SCHEDULES)
 SCALED = ("diffusion.schedule", (*RAMPED_SCHEDULES, "const"))
 FROM_SIGMA_1 = ("diffusion.schedule", ("ve_geometric", "ve_karras"))
@@ -57,14 +59,16 @@ KEYS: dict[str, Key] = {
     "data.name": Key(
         "digits",
         one_of("digits", "cifar10", "mnist", "folder:", "toy:", "tfds:"),
-        "The data set: a name, folder:PATH for a folder of PNG or JPEG files, tfds:NAME for one of TFDS, or points of "
-        "the plane: toy:spiral, toy:moons, toy:checkerboard, toy:mixture.",
+        "The data set: a name, folder:PATH for a folder of images (docs/data.md), tfds:NAME for one of TFDS, or points "
+        "of the plane: toy:spiral, toy:moons, toy:checkerboard, toy:mixture.",
     ),
     "data.dir": Key("", path(), "Folder of the data set; empty: its usual place.", DATA),
     "data.crop": Key(
         0, whole(0, 8192), "Side of the central square cut out before images are resized; 0: the largest."
     ),
     "data.size": Key(0, whole(0, 8192), "Height and width that images are resized to; 0: unchanged."),
+    "data.channels": Key(0, whole(0, 3), "Channels of a folder's images: 1 grey, 3 colour; 0: as the files."),
+    "data.background": Key("white", text(*COLOUR), "Behind transparent pixels of a folder's or TFDS's images."),
     "data.flip": Key(False, flag(), "Mirror each training image with probability 1/2, resampled whenever it is used."),
     "data.download": Key(True, flag(), "Fetch the data set if it is not on disk.", DATA),
     "data.resident_mb": Key(2048, whole(0), "Larger data sets are streamed instead of held on the device.", CONDUCT),
@@ -237,11 +241,9 @@ def keys_of(*roles: Role) -> frozenset[str]:
     return frozenset(key for key, row in KEYS.items() if row.role in roles)
 
 
-ADDED = frozenset(
-    {"data.crop", "diffusion.rho", "diffusion.sigma_data", "objective.P_mean", "objective.P_std", "net.time"}
-    | {"optim.power_ema"}
-)
-"""Keys that run folders of version 0.1 lack; at their default they do not count in the hash of a config."""
+EDM = ("diffusion.rho", "diffusion.sigma_data", "objective.P_mean", "objective.P_std", "net.time")
+ADDED = frozenset({"data.crop", "data.channels", "data.background", "optim.power_ema", *EDM})
+"""Keys that older run folders lack; at their default they do not count in the hash of a config."""
 RESUMABLE = keys_of(RESULT, CONDUCT, DATA, MACHINE)
 """Keys that a resumed run may change."""
 NO_RESULT = keys_of(CONDUCT, DATA, MACHINE)

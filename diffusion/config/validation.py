@@ -75,6 +75,11 @@ RULES = (
         "config.data.crop: {c.data.crop!r} is the square that images are resized from; set config.data.size too",
     ),
     Rule(
+        lambda c: c.data.channels == 2 or (c.data.channels > 0 and not c.data.name.startswith("folder:")),
+        "config.data.channels: {c.data.channels!r} does not apply to {c.data.name!r}; use 1 or 3 for folder:PATH, "
+        "and 0 for sets that have channels of their own",
+    ),
+    Rule(
         lambda c: c.data.name.startswith("toy:") and (c.data.flip or c.data.size > 0),
         "config.data.flip: {c.data.name!r} has points, whose coordinates are not to be swapped or resized; "
         "set data.flip to false and leave data.size at 0",
@@ -141,6 +146,10 @@ NO_EFFECT = (
     Rule(
         lambda c: c.net.label_dropout > 0 and not c.net.class_conditional,
         "net.label_dropout = {c.net.label_dropout!r} has no effect where net.class_conditional is False",
+    ),
+    Rule(
+        lambda c: c.data.background != "white" and not c.data.name.startswith(("folder:", "tfds:")),
+        "data.background = {c.data.background!r} has no effect on {c.data.name!r}, whose images have no transparency",
     ),
     Rule(
         lambda c: c.sample.classifier != "" and not c.sample.guidance,

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from diffusion.data import cifar10_layout, tfds
+from diffusion.data import cifar10_files, tfds
 from diffusion.data.download import DownloadError, Remote, fetch
 from diffusion.data.source import Source, in_memory, load
 from diffusion.runtime.paths import cache_folder, expanded
@@ -21,17 +21,15 @@ def cifar10(
     download: bool = True,
     *,
     remote: Remote = OFFICIAL,
-    per_file: int = cifar10_layout.PER_FILE,
+    per_file: int = cifar10_files.PER_FILE,
 ) -> Source:
     """The 50,000 training or the 10,000 test images, in host memory, with labels 0..9.
 
-    Looked for in `data_dir`, then in TFDS's own folder, then in the download cache: in each of them first
-    array_record files of TFDS, then the official archive or its extracted folder. What is found is used and checked;
-    if it is damaged that is an error, never a reason to look further. If nothing is found the binary archive is
-    downloaded into `data_dir`, or the cache.
+    Searched for in `data_dir`, in TFDS's own folder and in the download cache, in each of them first array_record files
+    of TFDS, then the official archive or its extracted folder. The first that exists is checked and used: damage is an
+    error, never a reason to search on. Otherwise the binary archive is downloaded into `data_dir`, or the cache.
 
-    per_file: images in each of the official files. Raises ValueError; if there is no data it names the ways to supply
-    it.
+    per_file: images in each of the official files. Raises ValueError; without data it names the ways to supply them.
     """
     given = expanded(data_dir) if data_dir else None
     if given and not given.exists() and given.name.endswith((".gz", ".tar", ".tgz")):
@@ -41,7 +39,7 @@ def cifar10(
     for place in (tfds.default_dir(), cache_folder("data")):
         if source := _at(place, train, per_file):
             return source
-    archive = (given or cache_folder("data")) / cifar10_layout.ARCHIVES[0]
+    archive = (given or cache_folder("data")) / cifar10_files.ARCHIVES[0]
     try:
         if not download:
             raise DownloadError("downloads are switched off (--config.data.download)")
@@ -50,7 +48,7 @@ def cifar10(
         raise ValueError(
             f"CIFAR-10 is not on this machine and was not downloaded: {error}. Supply it in one of three ways: "
             f"(1) records that TFDS prepared as array_record, under {tfds.default_dir()} or --config.data.dir; "
-            f"(2) {' or '.join(cifar10_layout.ARCHIVES)}, or the extracted folder, in the folder --config.data.dir; "
+            f"(2) {' or '.join(cifar10_files.ARCHIVES)}, or the extracted folder, in the folder --config.data.dir; "
             f"(3) a network connection to {remote.url}"
         ) from error
     source = _at(archive, train, per_file)
@@ -63,5 +61,6 @@ def _at(place: Path, train: bool, per_file: int) -> Source | None:
     records = tfds.prepared("cifar10", place, strict=False)
     if records:
         return load(tfds.read_prepared(records, "cifar10", train))._replace(name="cifar10")
-    arrays = cifar10_layout.read(place, train, per_file)
-    return in_memory("cifar10", *arrays, classes=cifar10_layout.CLASSES) if arrays else None
+    arrays = cifar10_files.read(place, train, per_file)
+    names = cifar10_files.CLASSES
+    return in_memory("cifar10", *arrays, classes=len(names), class_names=names) if arrays else None

@@ -1,5 +1,6 @@
 """Any image data set of TFDS by name, by random access to array_record files: no TensorFlow once they are prepared."""
 
+import hashlib
 import importlib.util
 import io
 import json
@@ -29,14 +30,21 @@ def default_dir() -> Path:
 
 
 def tfds(
-    name: str, train: bool, data_dir: str | os.PathLike = "", size: int = 0, download: bool = True, crop: int = 0
+    name: str,
+    train: bool,
+    data_dir: str | os.PathLike = "",
+    size: int = 0,
+    download: bool = True,
+    crop: int = 0,
+    background: str = "white",
 ) -> Source:
     """A split of the set `name`, as TFDS writes it: set, set/config, either with :version.
 
     data_dir: where the prepared sets are ("": TFDS's own default). What is not prepared is prepared there if
-    `download` and if TensorFlow is installed. size, crop: as in `folder.folder`. Split test is the set's test split, or
-    its validation split, or else every 20th example of train. Labels are the ClassLabel feature named label, or the
-    only ClassLabel; without one the set has none. Raises ValueError, with the command to run where one helps.
+    `download` and if TensorFlow is installed. size, crop, background: as in `folder.folder`. Split test is the set's
+    test split, or its validation split, or else every 20th example of train. Labels are the ClassLabel feature named
+    label, or the only ClassLabel; without one the set has none. Raises ValueError, with the command to run where one
+    helps.
     """
     if not name.partition(":")[0]:
         raise ValueError(f"tfds:{name}: names no data set; write for example tfds:cifar100")
@@ -47,7 +55,7 @@ def tfds(
         folder = prepared(name, root)
         if folder is None:
             raise ValueError(f"tfds:{name}: TFDS prepared it but left no {READABLE} files under {root}")
-    return read_prepared(folder, name, train, size, crop)
+    return read_prepared(folder, name, train, size, crop, background)
 
 
 def prepared(name: str, root: Path, strict: bool = True) -> Path | None:
@@ -81,7 +89,9 @@ def prepared(name: str, root: Path, strict: bool = True) -> Path | None:
     return max(found)[1] if found else None
 
 
-def read_prepared(folder: Path, name: str, train: bool, size: int = 0, crop: int = 0) -> Source:
+def read_prepared(
+    folder: Path, name: str, train: bool, size: int = 0, crop: int = 0, background: str = "white"
+) -> Source:
     """A split of the set whose array_record files are in `folder`."""
     import tensorflow_datasets
 
@@ -106,7 +116,7 @@ def read_prepared(folder: Path, name: str, train: bool, size: int = 0, crop: int
             if pixels is None or number is None:
                 raise ValueError(f"{where}: empty record in {folder}; prepare the set again")
             if isinstance(pixels, bytes):
-                pixels = decode(io.BytesIO(pixels), where, channels == 1, size, crop)
+                pixels = decode(io.BytesIO(pixels), where, channels == 1, size, crop, background)
             elif size:
                 pixels = resize(pixels, size, crop)
             if pixels.shape != (shape or pixels.shape):
@@ -125,8 +135,12 @@ def read_prepared(folder: Path, name: str, train: bool, size: int = 0, crop: int
             pixels[row], labels[row] = example
         return pixels, labels
 
-    classes = builder.info.features[label].num_classes if label else 0
-    return load(Source(title, len(chosen), shape, classes, read))
+    names = tuple(map(str, builder.info.features[label].names)) if label else ()
+    files = sorted((path.name, path.stat().st_size) for path in folder.glob(f"*-{split}.*"))
+    about = [files, train, len(chosen), shape, crop, background]
+    digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()
+    source = load(Source(title, len(chosen), shape, len(names), read, None, names, digest, "file names and sizes"))
+    return source._replace(digest="", digest_of="content") if source.arrays else source
 
 
 def _features(title: str, features: Any) -> tuple[str, str | None, Any]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from diffusion.data.identity import Identity
 from diffusion.experiment.build import Experiment
 from diffusion.training.state import Params
 
@@ -17,6 +18,8 @@ class Subject(NamedTuple):
     step: int
     raw: bool
     """Whether `params` are the raw weights instead of their moving average."""
+    data: Identity | None = None
+    """Of the data that it is measured on; None where it is measured on none."""
 
 
 class Chain(NamedTuple):

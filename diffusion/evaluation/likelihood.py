@@ -11,6 +11,7 @@ import diffusion
 from diffusion.core import respacing
 from diffusion.core.respacing import Grid
 from diffusion.core.types import Array, Image, Keys, Labels
+from diffusion.data.identity import digest
 from diffusion.evaluation import protocol
 from diffusion.evaluation.evaluated_run import Subject
 from diffusion.experiment.build import Experiment
@@ -60,7 +61,7 @@ def measure(
     key = {name: facts[name] for name in (*KEYED, *kind.facts)} | {
         "parameters": protocol.digest(subject.params),
         "steps": experiment.sampled(respacing.parse(protocol.grid_of(experiment, grid))).base_t.tolist(),
-        "data": [source.name, source.size, *source.shape],
+        "data": digest(source),
         "version": diffusion.__version__,
     }
     file = ArrayCache(subject.folder / results.FOLDER / "parts", kind.name, key)

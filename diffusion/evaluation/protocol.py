@@ -53,6 +53,7 @@ def of_run(subject: Subject) -> dict[str, Any]:
         "config_hash": config_hash(c),
         "paper": c.paper,
         "data": c.data.name,
+        "data_identity": subject.data and str(subject.data),
         "step": subject.step,
         "weights": WEIGHTS[subject.raw],
         "precision": f"{dtype}, products {products}",

@@ -17,7 +17,7 @@ from diffusion.core.process import Process
 from diffusion.core.respacing import Grid
 from diffusion.core.types import Array, Image, Keys, Labels, OneKey, PerExample, Time
 from diffusion.core.variance import Variance
-from diffusion.data.source import Source, load
+from diffusion.data.source import Source, Splits, load
 from diffusion.distributed import hosts, sharding
 from diffusion.experiment import guidance
 from diffusion.experiment.registry import (
@@ -53,15 +53,15 @@ def levels(config: ConfigDict, grid: Grid = respacing.full) -> Process:
         return base if len(steps) == c.T + 1 else timed(config, PROCESSES[c.schedule](c, steps))
 
 
-def source(config: ConfigDict, train: bool) -> Source:
-    """The training or held-out split of the config's data set."""
+def splits(config: ConfigDict) -> Splits:
+    """The config's data set, each split of which is read when it is asked for."""
     prefix, colon, rest = config.data.name.partition(":")
-    return SOURCES[prefix + colon](config.data, rest, train)
+    return SOURCES[prefix + colon](config.data, rest)
 
 
 def sources(config: ConfigDict) -> tuple[Source, Source]:
     """The training and the held-out split. Raises ValueError where their images are not of one shape."""
-    train, held_out = source(config, train=True), source(config, train=False)
+    train, held_out = map(splits(config), (True, False))
     if train.shape != held_out.shape:
         raise ValueError(
             f"{train.name}: training images of {'x'.join(map(str, train.shape))} and held-out ones of "

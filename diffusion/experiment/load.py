@@ -3,12 +3,39 @@
 import warnings
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
+from diffusion.config.config_values import FOLDER, placeless
+from diffusion.data.identity import Identity, identity
+from diffusion.data.source import Source
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
+from diffusion.runtime.data_flags import DataFlags
 from diffusion.training.state import Params
 from diffusion.workdir.run import Run
 from diffusion.workdir.run_checkpoints import RunCheckpoints
+from diffusion.workdir.same_data import moved, require_same_data
+
+
+class Data(NamedTuple):
+    """The data of a run."""
+
+    train: Source
+    held_out: Source
+    identity: Identity
+
+
+def data(run: Run, flags: DataFlags = DataFlags()) -> Data:  # noqa: B008
+    """Both splits of a run's data, at the place that the user states or the config's.
+
+    Raises ValueError where they are not those that the run was made with and the user does not accept it.
+    """
+    train, held_out = build.sources(moved(run, flags).config)
+    current = identity(train, held_out)
+    lines = require_same_data(run, current, flags.accept)
+    if lines and (run.identity or placeless("data.name", run.config.data.name) == FOLDER):
+        warnings.warn(lines[0], stacklevel=2)  # sets of another kind have but one content
+    return Data(train, held_out, current)
 
 
 def load(folder: Path, run: Run, step: int | None = None, raw: bool = False) -> tuple[Experiment, Params, int]:

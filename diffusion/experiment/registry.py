@@ -21,7 +21,7 @@ from diffusion.core.timesteps import Timesteps
 from diffusion.core.types import Array
 from diffusion.core.variance import Variance
 from diffusion.data import cifar10, digits, folder, mnist, tfds, toy
-from diffusion.data.source import Source
+from diffusion.data.source import Splits
 from diffusion.distributed import sharding
 from diffusion.nets.code_convention import IMPROVED, ORIGINAL, Convention
 from diffusion.nets.cpu.layers import faster_layers
@@ -217,12 +217,14 @@ CONVENTIONS: dict[str, Convention] = {"original": ORIGINAL, "improved": IMPROVED
 
 DTYPES: dict[str, Any] = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
-# name, or prefix ending in ":" -> (config.data, what follows the prefix, train) -> Source
-SOURCES: dict[str, Callable[[ConfigDict, str, bool], Source]] = {
-    "digits": lambda c, rest, train: digits.digits(train),  # noqa: ARG005
-    "cifar10": lambda c, rest, train: cifar10.cifar10(train, c.dir, c.download),  # noqa: ARG005
-    "mnist": lambda c, rest, train: mnist.mnist(train, c.dir),  # noqa: ARG005
-    "folder:": lambda c, rest, train: folder.folder(rest, train, c.size, c.crop),
-    "toy:": lambda c, rest, train: toy.toy(rest, train),  # noqa: ARG005
-    "tfds:": lambda c, rest, train: tfds.tfds(rest, train, c.dir, c.size, c.download, c.crop),
+# name, or prefix ending in ":" -> (config.data, what follows the prefix) -> (train) -> Source
+SOURCES: dict[str, Callable[[ConfigDict, str], Splits]] = {
+    "digits": lambda c, rest: digits.digits,  # noqa: ARG005
+    "cifar10": lambda c, rest: partial(cifar10.cifar10, data_dir=c.dir, download=c.download),  # noqa: ARG005
+    "mnist": lambda c, rest: partial(mnist.mnist, data_dir=c.dir),  # noqa: ARG005
+    "folder:": lambda c, rest: folder.folder(rest, c.size, c.crop, c.channels, c.background),
+    "toy:": lambda c, rest: partial(toy.toy, rest),  # noqa: ARG005
+    "tfds:": lambda c, rest: partial(
+        tfds.tfds, rest, data_dir=c.dir, size=c.size, download=c.download, crop=c.crop, background=c.background
+    ),
 }

@@ -1,6 +1,6 @@
 """What figures are drawn from: flags, and a run's config, network and data, each read when a figure first needs it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -8,7 +8,9 @@ from diffusion.core import respacing
 from diffusion.data import toy
 from diffusion.data.source import Source
 from diffusion.experiment import build, load
+from diffusion.experiment.load import Data
 from diffusion.figures.arrays.run_sampler import RunSampler
+from diffusion.runtime.data_flags import DataFlags
 from diffusion.workdir.run import Run, read_run
 
 
@@ -29,6 +31,7 @@ class Inputs:
     """Step at which images are mixed."""
     grid: str | None = None
     """Steps of the chain; by default the config's."""
+    data: DataFlags = field(default_factory=DataFlags)
 
     @property
     def folder(self) -> Path:
@@ -75,5 +78,9 @@ class Inputs:
         return RunSampler(experiment, params, self.seed, grid, self.run.config.sample.batch_size)
 
     def source(self, train: bool) -> Source:
-        """A split of the run's data."""
-        return build.source(self.run.config, train)
+        """A split of the run's data. Raises ValueError where they are not those that the run was made with."""
+        return self._data.train if train else self._data.held_out
+
+    @cached_property
+    def _data(self) -> Data:
+        return load.data(self.run, self.data)

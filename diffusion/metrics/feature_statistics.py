@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion.data.source import Source
+from diffusion.data.identity import digest
 from diffusion.metrics.array_cache import ArrayCache
 from diffusion.metrics.features import Extractor
 from diffusion.metrics.frechet import Moments, Stream
@@ -77,8 +77,8 @@ def one_pass(
 
 def _chunk(extractor: Extractor, layers: list[str], pixels: np.ndarray, folder: Path) -> ArrayCache:
     """The file of a chunk's features."""
-    digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-    key = {"network": extractor.name, "weights": extractor.weights, "layers": layers, "pixels": digest}
+    key = {"network": extractor.name, "weights": extractor.weights, "layers": layers}
+    key |= {"pixels": hashlib.sha256(pixels.tobytes()).hexdigest()}
     return ArrayCache(folder, "features", {**key, "shape": list(pixels.shape)})
 
 
@@ -87,9 +87,9 @@ def of_real(
 ) -> Features:
     """Features of real images, from the user's cache, or else in one pass whose results are stored there.
 
-    Nothing is computed, and no image but 64 is read, where the cache has all of them.
+    Nothing is computed where the cache has all of them. It is keyed by the digest of all images of the split.
     """
-    key = {**real.facts, "pixels": fingerprint(real.source), "resize": resize, "network": extractor.name}
+    key = {"data": digest(real.source), "images": real.n, "resize": resize, "network": extractor.name}
     key |= {"weights": extractor.weights}
 
     @functools.cache
@@ -121,9 +121,3 @@ def _images(real: Split) -> ImageSet:
             yield real.source.read(np.arange(i, min(i + size, real.n)))[0]
 
     return ImageSet(real.n, real.source.shape, blocks)
-
-
-def fingerprint(source: Source) -> str:
-    """A digest of 64 images spread over a data set, which distinguishes it from others of its name."""
-    index = np.unique(np.linspace(0, source.size - 1, 64).astype(np.int64))
-    return f"{hashlib.sha256(source.read(index)[0].tobytes()).hexdigest()[:16]}_{source.size}"

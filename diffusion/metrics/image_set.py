@@ -1,5 +1,6 @@
-"""Sets of uint8 images, read a block at a time: .npz files and folders of PNG files."""
+"""Sets of uint8 images, read a block at a time: .npz files and folders of image files."""
 
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -8,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from diffusion.data.image_files import ENDINGS, listing, remarks
+from diffusion.data.images import decode, header
 from diffusion.runtime import npz
 from diffusion.runtime.files import atomic_file
 
@@ -20,8 +23,11 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 DEFLATED = 1032
 """The highest ratio of zip's compression."""
 
-MODES = {1: "L", 3: "RGB"}
-"""Channels -> Pillow's name."""
+BACKGROUND = "white"
+"""Behind transparent pixels of samples."""
+
+FEW = 16
+"""Images of a folder whose levels are looked at before they are read."""
 
 
 class ImageSet(NamedTuple):
@@ -91,16 +97,14 @@ def write_archive(path: Path, images: ImageSet, labels: np.ndarray | None = None
 def write_folder(folder: Path, images: ImageSet) -> None:
     """One PNG file an image: 000000.png, 000001.png, ...
 
-    Raises ValueError where the folder holds other PNG files, which readers of the folder would take for samples.
+    Raises ValueError where the folder holds other images, which readers of the folder would take for samples.
     """
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
     names = (f"{i:06d}.png" for i in range(images.n))
-    if other := sorted({path.name for path in folder.glob("*.png")} - set(names)):
-        raise ValueError(
-            f"{folder} holds PNG files of another set, such as {other[0]}; give another --out, or empty it"
-        )
+    if other := sorted(set(listing(folder).files) - set(names)):
+        raise ValueError(f"{folder} holds images of another set, such as {other[0]}; give another --out, or empty it")
     i = 0
     for block in images.blocks():
         for image in block:
@@ -109,9 +113,10 @@ def write_folder(folder: Path, images: ImageSet) -> None:
 
 
 def read(path: Path, shape: tuple[int, int, int]) -> ImageSet:
-    """The images of an .npz file (arr_0) or of a folder of PNG files, which must have this shape.
+    """The images of an .npz file (arr_0) or of a folder of image files, which must have this shape.
 
-    Raises ValueError where they have another shape or type, or where there are none.
+    Files are read by data/images.py; what is left out or changed is a warning. Raises ValueError where they have
+    another shape or type, where they are 0 and 1 instead of levels, or where there are none.
     """
     if path.is_dir():
         return _folder(path, shape)
@@ -124,16 +129,18 @@ def _archive(path: Path, shape: tuple[int, int, int]) -> ImageSet:
     with npz.one_line(f"--samples={path}: no .npz file with an array arr_0, or a damaged one"):
         with zipfile.ZipFile(path) as archive:
             info = archive.getinfo("arr_0.npy")
-            header = npz.header(archive, info)
-        if info.file_size != header.promised:
-            raise ValueError(f"{info.file_size - header.length} bytes for an array of {list(header.shape)}")
+            head = npz.header(archive, info)
+        if info.file_size != head.promised:
+            raise ValueError(f"{info.file_size - head.length} bytes for an array of {list(head.shape)}")
         if info.file_size > DEFLATED * path.stat().st_size:
             raise ValueError(f"{info.file_size} bytes in a file of {path.stat().st_size}")
-    stored = header.shape
-    if header.dtype != np.uint8 or header.fortran_order or stored[1:] != shape or not stored[0]:
+    stored = head.shape
+    if head.fortran_order:
+        raise ValueError(f"--samples={path}: arr_0 is in Fortran order; write numpy.ascontiguousarray(arr_0) instead")
+    if head.dtype != np.uint8 or stored[1:] != shape or not stored[0]:
         wanted = ", ".join(map(str, ("n", *shape)))
         raise ValueError(
-            f"--samples={path}: arr_0 is {header.dtype} {list(stored)}, and samples of this run are uint8 [{wanted}]"
+            f"--samples={path}: arr_0 is {head.dtype} {list(stored)}, and samples of this run are uint8 [{wanted}]"
         )
 
     def blocks() -> Iterator[np.ndarray]:
@@ -142,7 +149,7 @@ def _archive(path: Path, shape: tuple[int, int, int]) -> ImageSet:
             with npz.one_line(f"--samples={path}: is damaged"):
                 archive = stack.enter_context(zipfile.ZipFile(path))
                 member = stack.enter_context(archive.open(info))
-                member.read(header.length)
+                member.read(head.length)
             for done in range(0, stored[0], most):
                 count = min(stored[0] - done, most)
                 with npz.one_line(f"--samples={path}: is damaged after {done} images"):
@@ -150,30 +157,43 @@ def _archive(path: Path, shape: tuple[int, int, int]) -> ImageSet:
                     block = np.frombuffer(data, np.uint8).reshape(count, *shape)
                 yield block
 
-    return ImageSet(stored[0], shape, blocks)
+    images = ImageSet(stored[0], shape, blocks)
+    _require_levels(f"--samples={path}", next(images.blocks()))
+    return images
 
 
 def _folder(folder: Path, shape: tuple[int, int, int]) -> ImageSet:
-    from PIL import Image
-
-    paths = sorted(folder.glob("*.png"))
-    if not paths:
-        raise ValueError(f"--samples={folder}: there are no PNG files in this folder")
+    title = f"--samples={folder}"
+    files, notes = listing(folder)
+    if not files:
+        raise ValueError(f"{title}: there is no image with the ending {', '.join(ENDINGS)} in this folder")
+    names = [str(folder / file) for file in files]
     height, width, channels = shape
+    headers = [header(name, f"--samples={name}") for name in names]
+    for name, seen in zip(names, headers, strict=True):
+        if (seen.height, seen.width) != (height, width) or (channels > 1 and seen.grey):
+            kind = "grey" if seen.grey else "in colour"
+            wanted = f"{width}x{height} {'grey' if channels == 1 else 'in colour'}"
+            raise ValueError(f"--samples={name}: is {seen.width}x{seen.height} {kind}, and samples are {wanted}")
+    for note in (*notes, *remarks(headers, BACKGROUND)):
+        warnings.warn(f"{title}: {note}", UserWarning, stacklevel=3)
 
-    def one(path: Path) -> np.ndarray:
-        with Image.open(path) as image:
-            if image.mode != MODES[channels] or image.size != (width, height):
-                size = "x".join(map(str, image.size))
-                raise ValueError(
-                    f"--samples={path}: is {image.mode} of {size} pixels, not {MODES[channels]} of {width}x{height}"
-                )
-            return np.asarray(image).reshape(shape)
+    def one(name: str) -> np.ndarray:
+        pixels = decode(name, f"--samples={name}", grey=False, background=BACKGROUND)
+        if channels == 1 and (pixels != pixels[..., :1]).any():
+            raise ValueError(f"--samples={name}: has colours, and samples of this run are grey")
+        return pixels[..., :channels]
 
     def blocks() -> Iterator[np.ndarray]:
         size = at_once(shape)
-        for i in range(0, len(paths), size):
-            yield np.stack([one(path) for path in paths[i : i + size]])
+        for i in range(0, len(names), size):
+            yield np.stack([one(name) for name in names[i : i + size]])
 
-    one(paths[0])
-    return ImageSet(len(paths), shape, blocks)
+    _require_levels(title, np.stack([one(name) for name in names[:FEW]]))
+    return ImageSet(len(names), shape, blocks)
+
+
+def _require_levels(title: str, pixels: np.ndarray) -> None:
+    """Raises ValueError for images of the values 0 and 1, which would all be black."""
+    if pixels.max() == 1:
+        raise ValueError(f"{title}: its pixels are 0 or 1, and levels are 0 to 255; multiply them by 255")

@@ -48,10 +48,13 @@ HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 
 
 class ConfigFlag:
-    """--config with its overrides, as `run` reads them; without a file, only the overrides count."""
+    """--config with its overrides, as `run` reads them; without a file, only the overrides count.
 
-    def __init__(self, file: str | None) -> None:
-        self.file = file
+    keys: those that may be overridden, where not all may.
+    """
+
+    def __init__(self, file: str | None, keys: Sequence[str] = ()) -> None:
+        self.file, self.keys = file, keys
         self.value: ConfigDict = default_config()
         """The config: validated and locked."""
         self.name = ""
@@ -66,6 +69,8 @@ class ConfigFlag:
         for arg in waiting:
             if override := OVERRIDE.match(arg):
                 row = lookup(override[1])
+                if self.keys and override[1] not in self.keys:
+                    raise ValueError(f"config.{override[1]} is fixed in a run; it takes {', '.join(self.keys)} alone")
                 arg += "()" if arg.endswith("=") and isinstance(row.default, tuple) else ""
             if self.file is None or not (match := FILE.fullmatch(arg)):
                 rest.append(arg)
@@ -98,9 +103,9 @@ def define_config(default: str = "configs/digits.py") -> ConfigFlag:
     return flag
 
 
-def define_overrides() -> ConfigFlag:
-    """Lets a script that finds its configs elsewhere take --config.KEY=VALUE; once per script."""
-    _defined.append(flag := ConfigFlag(None))
+def define_overrides(keys: Sequence[str] = ()) -> ConfigFlag:
+    """Lets a script that finds its configs elsewhere take --config.KEY=VALUE, of these keys or all; once per script."""
+    _defined.append(flag := ConfigFlag(None, keys))
     return flag
 
 
@@ -186,12 +191,15 @@ def _parse(argv: list[str]) -> bool:
 def _help() -> str:
     """The script's docstring, its flags and, where it has one, what a config is."""
     registered = flags.FLAGS.flags_by_module_dict()
-    own = [flag for module in (sys.argv[0], __name__) for flag in registered.get(module, [])]
+    ours = sorted(name for name in registered if name.startswith(__package__ or ""))
+    own = [flag for module in (sys.argv[0], *ours) for flag in registered.get(module, [])]
     lines = [(sys.modules["__main__"].__doc__ or sys.argv[0]).strip(), "", "Flags:"]
     for flag in own:
         default = "" if flag.default in (None, "", False) else f" (default {flag.default})"
         lines += [f"  --{flag.name}", indented(f"{flag.help}{default}")]
-    if _defined:
+    if _defined and _defined[0].keys:
+        lines += ["", f"Where the data are now: {', '.join(f'--config.{key}' for key in _defined[0].keys)}"]
+    elif _defined:
         lines += ["", "Config keys: --config.optim.lr=1e-4 --config.net.attention=16,8 --noconfig.data.flip"]
     if "explain" in flags.FLAGS:
         lines += ["  --explain prints all of them with their values and meanings. Config files:"]

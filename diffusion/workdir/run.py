@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 import diffusion
-from diffusion.config.config_values import config_hash, differences, flatten, restore, unread
+from diffusion.config.config_values import config_hash, differences, flatten, placeless, restore, unread
 from diffusion.config.schema import RESUMABLE
+from diffusion.data.identity import Identity, from_json
 from diffusion.runtime.errors import reason
 from diffusion.runtime.files import write_json
 from diffusion.runtime.lock import exclusive
@@ -39,6 +40,13 @@ class Run(NamedTuple):
     shape: tuple[int, int, int]
     """H, W, C of the data."""
     classes: int
+    identity: Identity | None = None
+    """Of the data; None in folders of older versions, and for imported weights."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names by label: numbers where none are known."""
+        return self.identity.classes if self.identity else tuple(map(str, range(self.classes)))
 
     @property
     def content(self) -> dict[str, Any]:
@@ -46,7 +54,7 @@ class Run(NamedTuple):
         return {
             "config": nested(self.config),
             "hash": config_hash(self.config),
-            "data": {"shape": list(self.shape), "classes": self.classes},
+            "data": {"shape": list(self.shape), "classes": self.classes, "identity": _plain(self.identity)},
             "folder": FORMAT,
         }
 
@@ -74,7 +82,11 @@ def exists(workdir: Path, run: Run) -> bool:
         return False
     saved = read_run(workdir)
     free = RESUMABLE | (unread(saved.config) & unread(run.config))
-    changed = [d for d in differences(saved.config, run.config) if d[0] not in free]
+    changed = [
+        (key, old, new)
+        for key, old, new in differences(saved.config, run.config)
+        if key not in free and placeless(key, old) != placeless(key, new)
+    ]
     if saved.shape != run.shape:
         changed.append(("the shape of the data", saved.shape, run.shape))
     if changed:
@@ -141,7 +153,8 @@ def _parsed(workdir: Path, saved: dict[str, Any]) -> Run:
         height, width, channels = saved["data"]["shape"]
     except ValueError as error:
         raise manifest.Damaged(f"the shape of its data is {saved['data']['shape']}") from error
-    return Run(restore(saved["config"]), (height, width, channels), saved["data"]["classes"])
+    identity = from_json(saved["data"].get("identity"))
+    return Run(restore(saved["config"]), (height, width, channels), saved["data"]["classes"], identity)
 
 
 @contextmanager
@@ -153,6 +166,10 @@ def _writable(workdir: Path) -> Iterator[None]:
         raise ValueError(
             f"{workdir} cannot be written ({reason(error)}): make it writable, make room, or give another --workdir"
         ) from error
+
+
+def _plain(identity: Identity | None) -> dict[str, Any] | None:
+    return None if identity is None else {**identity._asdict(), "shape": list(identity.shape)}
 
 
 def nested(config: ConfigDict) -> dict[str, Any]:

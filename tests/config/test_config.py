@@ -229,6 +229,9 @@ OUT_OF_RANGE = (
     ("net.multipliers", (1, 0), "a list of integers from 1 to 256"),
     ("net.attention", (16.0,), "a list of integers from 1 to 8192"),
     ("data.dir", "a\0b", "a path"),
+    ("data.channels", 4, "an integer from 0 to 3"),
+    ("data.background", "whitish", "a colour"),
+    ("data.background", "#fff", "a colour"),
 )
 
 
@@ -260,6 +263,8 @@ IMPOSSIBLE = (
     ),
     ({"data.size": 64}, "64 does not apply to 'cifar10'"),
     ({"data.name": "folder:x", "data.crop": 64}, "64 is the square that images are resized from; set config.data.size"),
+    ({"data.channels": 1}, "1 does not apply to 'cifar10'; use 1 or 3 for folder:PATH"),
+    ({"data.name": "folder:x", "data.channels": 2}, "2 does not apply to 'folder:x'; use 1 or 3 for folder:PATH"),
     ({"data.name": "toy:moons"}, "set data.flip to false and leave data.size at 0"),
     ({"train.accumulate": 3}, "3 parts do not divide train.batch_size = 128"),
     ({"optim.skip_spike": 0.5}, "most updates would be skipped"),

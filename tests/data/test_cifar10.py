@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from diffusion.data.cifar10 import cifar10
-from diffusion.data.cifar10_layout import ARCHIVES, PER_FILE, read
+from diffusion.data.cifar10_files import ARCHIVES, PER_FILE, read
 from diffusion.data.download import Remote
 from tests.data.test_download import send, serving
 

@@ -318,8 +318,8 @@ def test_an_empty_set_has_no_batches():
 
 
 def test_splits_of_different_sizes_are_no_data_set(monkeypatch):
-    def read(c, rest, train):  # noqa: ARG001
-        return in_memory("digits", np.zeros((20, 8, 8 if train else 6, 1), np.uint8))
+    def read(c, rest):  # noqa: ARG001
+        return lambda train: in_memory("digits", np.zeros((20, 8, 8 if train else 6, 1), np.uint8))
 
     monkeypatch.setitem(registry.SOURCES, "digits", read)
     config = default_config()

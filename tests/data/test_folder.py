@@ -1,14 +1,20 @@
 """Folders of images: what they hold, how it is split and resized, and what is said about a bad file."""
 
-import warnings
+import os
+import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from diffusion.data import folder as module
-from diffusion.data.folder import folder
+from diffusion.data import image_files
 from diffusion.data.images import decode, resize
+
+
+def folder(path, train, size=0, **options):
+    """One split of a folder."""
+    return module.folder(path, size, **options)(train)
 
 
 @pytest.fixture
@@ -51,11 +57,40 @@ def test_jpeg_is_read_as_pillow_reads_it(tmp_path, write):
     np.testing.assert_array_equal(folder(tmp_path, train=True).arrays[0], expected)
 
 
-def test_every_twentieth_image_is_test(tmp_path, write):
-    pixels = np.stack([write(f"{i:03d}.png", (2, 2, 3)) for i in range(45)])
-    train, test = folder(tmp_path, True), folder(tmp_path, False)
-    np.testing.assert_array_equal(test.arrays[0], pixels[[19, 39]])
-    np.testing.assert_array_equal(train.arrays[0], np.delete(pixels, [19, 39], axis=0))
+def test_about_one_image_in_twenty_is_held_out(tmp_path, write):
+    names = [f"{i:03d}.png" for i in range(100)]
+    pixels = np.stack([write(name, (2, 2, 3)) for name in names])
+    held_out = module.is_held_out(names)
+    assert np.flatnonzero(held_out).tolist() == [41, 48, 95]  # for ever: a resumed run must not train on them
+    for train in (True, False):
+        np.testing.assert_array_equal(folder(tmp_path, train).arrays[0], pixels[held_out != train])
+    shares = module.is_held_out([f"{i}.png" for i in range(20_000)])
+    assert 900 < shares.sum() < 1100
+
+
+def test_what_is_held_out_stays_so_when_images_are_added():
+    names = [f"a/{i}.png" for i in range(400)]
+    before = {name for name, is_so in zip(names, module.is_held_out(names), strict=True) if is_so}
+    more = sorted([*names, *(f"a/{i}b.png" for i in range(400)), "0/first.png"])
+    after = {name for name, is_so in zip(more, module.is_held_out(more), strict=True) if is_so}
+    assert len(before) > 9 and after & set(names) == before
+
+
+def test_pairs_of_images_are_not_held_out_by_kind():
+    """Every 20th of sorted day and night pictures would be a night."""
+    names = [f"{i:03d}_{when}.png" for i in range(200) for when in ("day", "night")]
+    chosen = [name for name, is_so in zip(names, module.is_held_out(names), strict=True) if is_so]
+    assert {"day" in name for name in chosen} == {True, False}
+
+
+def test_a_small_set_holds_out_one_image_at_least(tmp_path, write):
+    for seed in range(40):
+        names = [f"{seed}_{i}.png" for i in range(20)]
+        assert 1 <= module.is_held_out(names).sum() <= 6
+    for i in range(20):
+        write(f"{i}.png", (2, 2, 3))
+    sizes = [folder(tmp_path, train).size for train in (True, False)]
+    assert sum(sizes) == 20 and min(sizes) >= 1
 
 
 def test_train_and_test_folders_are_the_splits(tmp_path, write):
@@ -114,22 +149,6 @@ def test_one_image_in_colour_makes_both_splits_colour(tmp_path, write):
     write("train/1.png", (8, 8))
     write("test/1.png", (8, 8, 3))
     assert folder(tmp_path, True).shape == folder(tmp_path, False).shape == (8, 8, 3)
-
-
-def test_alpha_and_palettes_become_colour(tmp_path, rng):
-    rgba = rng.integers(0, 256, (8, 8, 4), dtype=np.uint8)
-    Image.fromarray(rgba).save(tmp_path / "a.png")
-    palette = Image.fromarray(rgba[..., :3]).quantize(16)
-    palette.save(tmp_path / "b.png")
-    palette.save(tmp_path / "c.png", transparency=bytes(range(16)))
-    Image.fromarray(rgba[..., :2]).save(tmp_path / "d.png")  # grey with alpha
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        pixels = folder(tmp_path, True).arrays[0]
-    np.testing.assert_array_equal(pixels[0], rgba[..., :3])
-    np.testing.assert_array_equal(pixels[1], np.asarray(palette.convert("RGB")))
-    np.testing.assert_array_equal(pixels[2], pixels[1])
-    np.testing.assert_array_equal(pixels[3], np.stack([rgba[..., 0]] * 3, axis=-1))
 
 
 def test_non_square_images_of_one_size_are_kept(tmp_path, write):
@@ -275,5 +294,203 @@ def test_the_config_crops_images_of_a_folder(tmp_path, write):
     config = default_config()
     config.data.update(name=f"folder:{tmp_path}", size=7, crop=14)
     for train in (True, False):
-        (image,) = build.source(config, train).read(np.array([0]))[0]
+        (image,) = build.splits(config)(train).read(np.array([0]))[0]
         np.testing.assert_array_equal(image, resize(pixels, 7, crop=14))
+
+
+# --- what is left out or read as something else is reported ---
+
+
+def notes_of(path, **options) -> list[str]:
+    return list(folder(path, True, **options).notes)
+
+
+def test_a_plain_folder_has_nothing_to_report(tmp_path, write):
+    for name in ("a/1.png", "b/2.png", ".hidden.txt", ".cache/3.xyz"):
+        write(name) if name.endswith("png") else (tmp_path / name).parent.mkdir(exist_ok=True)
+    assert notes_of(tmp_path) == []
+
+
+def test_endings_are_read_in_any_case(tmp_path, write):
+    names = ["a.PNG", "b.Bmp", "c.tif", "d.TIFF", "e.png"]
+    pixels = [write(name) for name in names]
+    write("f.WebP", lossless=True)
+    write("g.JPG")
+    source = folder(tmp_path, True)
+    assert source.size == 7 and source.notes == ()
+    np.testing.assert_array_equal(source.arrays[0][:5], pixels)
+
+
+def test_files_of_other_endings_are_counted(tmp_path, write):
+    write("1.png")
+    for name in ("a.heic", "b.HEIC", "c.gif", "list.txt", "README", "d.png.part"):
+        (tmp_path / name).write_bytes(b"")
+    (note,) = notes_of(tmp_path)
+    assert note.startswith("left out 6 files by ending: 2 .heic, ")
+    assert sorted(note.partition(": ")[2].split(", ")) == ["1 .gif", "1 .part", "1 .txt", "1 no ending", "2 .heic"]
+
+
+def test_what_the_decoder_changes_is_counted(tmp_path, write, rng):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for i in range(3):
+        write(f"{i}.png", exif=exif)
+    write("a.png", (8, 8, 4))
+    Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).quantize(9).save(tmp_path / "p.png")
+    assert notes_of(tmp_path, background="black") == [
+        "3 images turned upright as their EXIF orientation says",
+        "1 image with transparency, flattened on black (data.background)",
+        "1 image with a palette, read as RGB",
+    ]
+    alone = folder(tmp_path, True, background="#102030").arrays[0][3]
+    assert (alone != folder(tmp_path, True).arrays[0][3]).any()
+
+
+def test_grey_images_stored_as_colour_are_named_and_read_on_request(tmp_path, write, rng):
+    grey = rng.integers(0, 256, (8, 8, 1), dtype=np.uint8)
+    for name in ("1.png", "2.png"):
+        write(name, pixels=np.repeat(grey, 3, axis=-1))
+    assert "all images are grey, read as RGB; --config.data.channels=1" in notes_of(tmp_path)[0]
+    source = folder(tmp_path, True, channels=1)
+    assert source.shape == (8, 8, 1) and source.notes == ()
+    np.testing.assert_array_equal(source.arrays[0], [grey, grey])
+    assert notes_of(tmp_path, channels=3) == []
+    write("3.png")
+    assert notes_of(tmp_path) == [] and folder(tmp_path, True).shape == (8, 8, 3)
+
+
+def test_grey_files_are_read_in_colour_on_request(tmp_path, write):
+    grey = write("1.png", (8, 8))
+    source = folder(tmp_path, True, channels=3)
+    np.testing.assert_array_equal(source.arrays[0], np.stack([grey] * 3, axis=-1)[None])
+
+
+def test_links_to_folders_are_followed_once(tmp_path, write):
+    """Classes may lie elsewhere; what would be read twice is not, whatever the order of the names."""
+    write("store/cat/1.png")
+    write("store/dog/1.png")
+    write("store/dog/2.png")
+    root = tmp_path / "pics"
+    root.mkdir()
+    for name in ("cat", "dog"):
+        (root / name).symlink_to(tmp_path / "store" / name)
+    source = folder(root, True)
+    assert (source.size, source.class_names, source.notes) == (3, ("cat", "dog"), ())
+    (root / "also").symlink_to(tmp_path / "store" / "dog")
+    (root / "loop").symlink_to(tmp_path)
+    (root / "cat" / "up").symlink_to(root)
+    source = folder(root, True)
+    assert source.size == 3 and "left out 3 links to a folder that is read already" in source.notes[0]
+
+
+def test_a_link_yields_to_the_folder_that_it_leads_to(tmp_path, write):
+    write("zebra/1.png")
+    write("dog/1.png")
+    (tmp_path / "alias").symlink_to(tmp_path / "zebra")
+    source = folder(tmp_path, True)
+    assert source.class_names == ("dog", "zebra") and str(tmp_path / "alias") in source.notes[0]
+
+
+def test_links_to_files_are_read(tmp_path, write):
+    pixels = write("store/1.png")
+    (tmp_path / "pics").mkdir()
+    (tmp_path / "pics" / "x.png").symlink_to(tmp_path / "store" / "1.png")
+    np.testing.assert_array_equal(folder(tmp_path / "pics", True).arrays[0], [pixels])
+    (tmp_path / "pics" / "y.png").symlink_to(tmp_path / "nowhere.png")
+    assert error_of(tmp_path / "pics").startswith(f"{tmp_path / 'pics' / 'y.png'}: cannot be read")
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, write, monkeypatch):
+    write("a/1.png")
+    write("b/1.png")
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert error_of(tmp_path) == f"{tmp_path / 'b'}: this folder cannot be read (Permission denied)"
+
+
+@pytest.mark.parametrize("pair", [("train", "val"), ("Train", "Validation"), ("TRAIN", "Test"), ("training", "valid")])
+def test_folders_of_a_split_are_no_classes(tmp_path, write, pair):
+    for split in pair:
+        for name in ("cat", "dog"):
+            write(f"{split}/{name}/1.png")
+    train, held_out = folder(tmp_path, True), folder(tmp_path, False)
+    assert (train.size, held_out.size) == (2, 2) and train.class_names == held_out.class_names == ("cat", "dog")
+    assert train.notes == ()
+
+
+def test_of_two_held_out_folders_the_test_set_is_taken_and_the_other_named(tmp_path, write):
+    for name in ("train/1", "test/1", "val/1", "val/2", "loose"):
+        write(f"{name}.png")
+    source = folder(tmp_path, False)
+    assert source.size == 1
+    assert source.notes == ("left out 3 of 5 images outside train/ and test/, such as loose.png",)
+
+
+def test_two_folders_of_one_name_are_refused(tmp_path, write):
+    for name in ("train/1", "Train/1", "val/1"):
+        write(f"{name}.png")
+    assert "has the folders Train and train; rename or join them" in error_of(tmp_path)
+
+
+def test_train_beside_other_classes_is_a_class(tmp_path, write):
+    for name in ("train/1", "plane/1", "ship/1"):
+        write(f"{name}.png")
+    assert folder(tmp_path, True).class_names == ("plane", "ship", "train")
+
+
+def test_a_class_that_is_never_trained_is_named(tmp_path, write):
+    for name in ("train/cat/1", "train/dog/1", "test/cat/1", "test/emu/1"):
+        write(f"{name}.png")
+    assert notes_of(tmp_path) == ["no training image of class emu"]
+
+
+@pytest.mark.parametrize(
+    "names, note",
+    [
+        (["a/1", "b/1", "loose"], "no classes, since 1 image lies beside the folders (a, b, ...): loose.png"),
+        (["a/1", "b/x/1"], "no classes, since folders lie in folders: b/x/1.png"),
+    ],
+)
+def test_why_there_are_no_classes_is_reported(tmp_path, write, names, note):
+    for name in names:
+        write(f"{name}.png")
+    assert notes_of(tmp_path) == [note]
+
+
+def test_numbers_are_sorted_as_numbers(tmp_path, write):
+    for name in ("10", "9", "2", "-1", "0.5", "x", "Y", "1e3", "nan"):
+        write(f"{name}/1.png")
+    assert folder(tmp_path, True).class_names == ("-1", "0.5", "2", "9", "10", "1e3", "Y", "nan", "x")
+
+
+def test_headers_are_read_once_for_both_splits(tmp_path, write, monkeypatch):
+    for i in range(30):
+        write(f"{i}.png")
+    opened, content = [], image_files._content
+    monkeypatch.setattr(image_files, "_content", lambda path: opened.append(path) or content(path))
+    monkeypatch.setattr(module, "load", lambda source: source)
+    split = module.folder(tmp_path)
+    split(True), split(False)
+    assert len(opened) == 30
+
+
+def test_headers_are_read_in_threads(tmp_path, write, monkeypatch):
+    for i in range(130):
+        write(f"{i}.png", (2, 2, 3))
+    meet = threading.Barrier(2, timeout=10)
+    content = image_files._content
+
+    def slow(path):
+        if path.endswith(("/0.png", "/99.png")):
+            meet.wait()
+        return content(path)
+
+    monkeypatch.setattr(image_files, "_content", slow)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert module.folder(tmp_path)(True).size > 100

@@ -54,7 +54,7 @@ def sliced_wasserstein(a: np.ndarray, b: np.ndarray, directions: int = 32) -> fl
 
 @pytest.mark.parametrize("name", toy.TOYS)
 def test_a_world_is_a_source_like_any_other(name):
-    train, test = (registry.SOURCES["toy:"](None, name, split) for split in (True, False))
+    train, test = (registry.SOURCES["toy:"](None, name)(split) for split in (True, False))
     assert (train.name, train.size, test.size) == (f"toy:{name}", 20_000, 2_000)
     for source in (train, test):
         pixels, labels = source.arrays

@@ -322,6 +322,26 @@ def toy(calls, name=NETWORK):
     return Extractor(name, "w" * 64, tuple(widths), extract)
 
 
+def test_statistics_of_other_images_are_computed_anew(tmp_path, monkeypatch, rng):
+    """A cache named by a probe of 64 images would give those of the first set."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    pixels = rng.integers(0, 256, (96, 8, 8, 1), dtype=np.uint8)
+    probed = np.unique(np.linspace(0, 95, 64).astype(int))
+    other = pixels.copy()
+    other[np.setdiff1d(np.arange(96), probed)] = rng.integers(0, 256, (32, 8, 8, 1))
+    calls: list[int] = []
+
+    def moments(images, name="folder:a"):
+        real = split("train", in_memory(name, images))
+        layers = feature_statistics.Layers(moments={"768"})
+        return feature_statistics.of_real(toy(calls), real, "x", layers, tmp_path, quiet).moments["768"]
+
+    first, second = moments(pixels), moments(other)
+    assert sum(calls) == 192 and frechet.distance(first, second) > 0.01
+    np.testing.assert_array_equal(moments(pixels, "folder:moved/a").mean, first.mean)
+    assert sum(calls) == 192  # the place is no part of the name
+
+
 @pytest.fixture
 def prepare(subject, monkeypatch, tmp_path):
     """prepare(asked fields) for a run of `subject`, with the toy as Inception; the list of its calls."""
@@ -545,7 +565,8 @@ def test_a_network_that_diverged_is_not_scored(prepare, subject):
         ({"metrics": ("fid",), "samples": "float.npz"}, r"arr_0 is float32 \[4, 8, 8, 1\]"),
         ({"metrics": ("fid",), "samples": "large.npz"}, r"arr_0 is uint8 \[4, 9, 9, 1\], .* uint8 \[n, 8, 8, 1\]"),
         ({"metrics": ("fid",), "samples": "good.npz", "n": 5}, "--n=5: .*good.npz has 4 images"),
-        ({"metrics": ("fid",), "samples": "."}, "there are no PNG files"),
+        ({"metrics": ("fid",), "samples": "fortran.npz"}, "arr_0 is in Fortran order; write numpy.ascontiguousarray"),
+        ({"metrics": ("fid",), "samples": "."}, "there is no image with the ending .png, "),
     ],
 )
 def test_impossible_requests_are_refused_before_anything_is_computed(prepare, tmp_path, monkeypatch, asked, line):
@@ -554,6 +575,7 @@ def test_impossible_requests_are_refused_before_anything_is_computed(prepare, tm
     arrays = {"float": np.zeros((4, 8, 8, 1), np.float32), "large": np.zeros((4, 9, 9, 1), np.uint8)}
     for name, array in {**arrays, "good": np.zeros((4, 8, 8, 1), np.uint8)}.items():
         np.savez(tmp_path / f"{name}.npz", arr_0=array)
+    np.savez(tmp_path / "fortran.npz", arr_0=np.arange(256, dtype=np.uint8).reshape(1, 8, 8, 4).T)
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
     (tmp_path / "text.npz").write_text("no archive")
     if "samples" in asked:

@@ -6,6 +6,7 @@ import zipfile
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import sample_sets
@@ -145,10 +146,63 @@ def test_folders_are_not_mixed(tmp_path, rng):
     pixels = rng.integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
     image_set.write_folder(tmp_path / "p", in_memory(pixels))
     image_set.write_folder(tmp_path / "p", in_memory(pixels))
-    with pytest.raises(ValueError, match=r"holds PNG files of another set, such as 000003\.png"):
+    with pytest.raises(ValueError, match=r"holds images of another set, such as 000003\.png"):
         image_set.write_folder(tmp_path / "p", in_memory(pixels[:3]))
-    with pytest.raises(ValueError, match=r"000000\.png: is L of 8x8 pixels, not RGB of 8x8"):
+    with pytest.raises(ValueError, match=r"000000\.png: is 8x8 grey, and samples are 8x8 in colour"):
         image_set.read(tmp_path / "p", (8, 8, 3))
+
+
+def write_files(folder, pixels, names, **options):
+    folder.mkdir()
+    for name, image in zip(names, pixels, strict=True):
+        Image.fromarray(image.squeeze()).save(folder / name, **options)
+    return folder
+
+
+def test_folders_of_samples_are_read_whatever_their_endings(tmp_path, rng):
+    pixels = rng.integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
+    place = write_files(tmp_path / "p", pixels, ["a.PNG", "b.bmp", "c.Tif", "d.png", "e.TIFF"])
+    (place / "notes.txt").write_text("x")
+    (place / "f.gif").write_text("x")
+    with pytest.warns(UserWarning, match=r"^--samples=.*: left out 2 files by ending: 1 .*1 ") as said:
+        assert (image_set.read(place, (8, 8, 3)).pixels() == pixels).all()
+    assert len(said) == 1
+    Image.fromarray(pixels[0]).save(place / "g.jpg")
+    with pytest.warns(UserWarning, match="left out"):
+        assert image_set.read(place, (8, 8, 3)).n == 6
+
+
+def test_samples_are_upright_and_what_is_changed_is_said(tmp_path, rng):
+    pixels = rng.integers(0, 256, (4, 8, 8, 4), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    place = write_files(tmp_path / "p", pixels, [f"{i}.png" for i in range(4)], exif=exif)
+    with pytest.warns(UserWarning) as said:
+        found = image_set.read(place, (8, 8, 3)).pixels()
+    assert ["4 images turned upright" in str(one.message) for one in said] == [True, False]
+    assert "4 images with transparency, flattened on white" in str(said[1].message)
+    opaque = pixels[..., 3:] == 255
+    assert (found == pixels[:, ::-1, ::-1, :3])[np.repeat(opaque[:, ::-1, ::-1], 3, -1)].all()
+
+
+def test_grey_samples_may_be_stored_as_colour(tmp_path, rng):
+    pixels = rng.integers(0, 256, (3, 8, 8, 1), dtype=np.uint8)
+    place = write_files(tmp_path / "p", np.repeat(pixels, 3, -1), ["1.png", "2.png", "3.png"])
+    assert (image_set.read(place, SHAPE).pixels() == pixels).all()
+    Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(place / "2.png")
+    with pytest.raises(ValueError, match=r"2\.png: has colours, and samples of this run are grey"):
+        image_set.read(place, SHAPE)
+
+
+def test_samples_of_zeros_and_ones_are_told_so(tmp_path, rng):
+    pixels = rng.integers(0, 2, (6, 8, 8, 1), dtype=np.uint8)
+    image_set.write_archive(tmp_path / "a.npz", in_memory(pixels))
+    for path in (tmp_path / "a.npz", write_files(tmp_path / "p", pixels, [f"{i}.png" for i in range(6)])):
+        with pytest.raises(ValueError, match=f"--samples={path}: its pixels are 0 or 1, and levels are 0 to 255"):
+            image_set.read(path, SHAPE)
+    for other in (pixels * 255, pixels * 0):
+        image_set.write_archive(tmp_path / "a.npz", in_memory(other))
+        assert (image_set.read(tmp_path / "a.npz", SHAPE).pixels() == other).all()
 
 
 def test_a_cut_archive_is_refused_in_a_line(tmp_path, rng):

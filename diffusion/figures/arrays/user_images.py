@@ -26,13 +26,15 @@ class LabelledImages(NamedTuple):
     """int32 [R]; zeros for a network without classes."""
 
 
-def read_files(paths: Sequence[str], shape: Shape, label: int = 0, fit: bool = False) -> LabelledImages:
+def read_files(
+    paths: Sequence[str], shape: Shape, label: int = 0, fit: bool = False, background: str = "white"
+) -> LabelledImages:
     """Image files as they are, or with `fit` cropped to a square, resized and made grey as the network needs it.
 
     An image whose channels are equal counts as grey. A network for colour takes grey images as they are. Raises
     ValueError for a file that is missing, is no image of 8 bits a channel, or has another size or colours.
     """
-    pixels = np.stack([_image(path, shape, fit) for path in paths])
+    pixels = np.stack([_image(path, shape, fit, background) for path in paths])
     return LabelledImages(pixels, np.full(len(pixels), label, np.int32))
 
 
@@ -102,7 +104,7 @@ def read_mask(text: str, shape: Shape) -> np.ndarray:
     names = f"or name the part to inpaint: {', '.join(HIDDEN_PARTS)}"
     if not Path(text).is_file():
         raise ValueError(f"--mask={text}: there is no such file; give a picture, {names}")
-    if (size := _size(header(text))) != _size(shape):
+    if (size := _size(header(text, text))) != _size(shape):
         raise ValueError(f"{text}: {size} pixels, but the mask of {_size(shape)} images must have their size; {names}")
     known = decode(text, text, grey=True)[..., 0] < 128
     if known.all():
@@ -114,20 +116,20 @@ def read_mask(text: str, shape: Shape) -> np.ndarray:
     return known
 
 
-def _image(path: str, shape: Shape, fit: bool) -> np.ndarray:
+def _image(path: str, shape: Shape, fit: bool, background: str) -> np.ndarray:
     height, width, channels = shape
     if not Path(path).is_file():
         raise ValueError(f"{path}: there is no such file; give an image of {_size(shape)} pixels")
-    size, wanted = _size(header(path)), _size(shape)
+    size, wanted = _size(header(path, path)), _size(shape)
     if fit:
         if height != width:
             raise ValueError(f"--fit makes squares, but this network draws {wanted} pixels; resize {path} yourself")
-        return decode(path, path, channels == 1, size=height)
+        return decode(path, path, channels == 1, size=height, background=background)
     if size != wanted:
         raise ValueError(
             f"{path}: {size} pixels, but this network draws {wanted}; resize it, or add --fit, which crops and resizes"
         )
-    pixels = decode(path, path, grey=False)
+    pixels = decode(path, path, grey=False, background=background)
     if channels == 1 and (pixels != pixels[..., :1]).any():
         raise ValueError(f"{path}: has colours, but this network draws grey images; add --fit, which makes it grey")
     return pixels[..., :channels]

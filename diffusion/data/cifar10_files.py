@@ -10,7 +10,7 @@ import io
 import pickle
 import tarfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +19,8 @@ import numpy as np
 from diffusion.data.source import check_labels
 
 ARCHIVES = ("cifar-10-binary.tar.gz", "cifar-10-python.tar.gz")
-CLASSES = 10
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PER_FILE = 10_000
-PLANES = (3, 32, 32)
 VALUES = 3 * 32 * 32
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -32,8 +31,8 @@ class Layout(NamedTuple):
 
     folder: str
     """The only folder of the archive."""
-    train: tuple[str, ...]
-    test: tuple[str, ...]
+    files: tuple[str, ...]
+    """Five of training images, and the last of test images."""
     decode: Callable[[bytes, int, str], Arrays]
     """(content of a file, number n of its images, its name for errors) -> (values uint8 [n, 3072], labels [n])."""
 
@@ -45,66 +44,51 @@ def read(place: Path, train: bool, per_file: int = PER_FILE) -> Arrays | None:
     file is checked for its exact length and its labels, an archive also for its gzip checksum. Raises ValueError that
     names the file that is missing or wrong.
     """
-    if place.is_file():
-        return _from_archive(place, train, per_file)
-    for layout in LAYOUTS:
-        for folder in (place, place / layout.folder):
-            if any((folder / name).is_file() for name in layout.train + layout.test):
-                return _from_folder(folder, layout, train, per_file)
-    archive = next((place / name for name in ARCHIVES if (place / name).is_file()), None)
-    return _from_archive(archive, train, per_file) if archive else None
+    official = [name for layout in LAYOUTS for name in layout.files]
+    for at in (place, *(place / layout.folder for layout in LAYOUTS), *(place / name for name in ARCHIVES)):
+        present = [name for name in official if (at / name).is_file()]
+        if present or at.is_file():
+            break
+    else:
+        return None
+    contents = {name: _bytes(at / name) for name in present} if present else _members(at, official)
+    layout = next((layout for layout in LAYOUTS if contents.keys() & set(layout.files)), None)
+    if layout is None:
+        raise ValueError(f"{at} holds no file of the official CIFAR-10 archives, such as {LAYOUTS[0].files[-1]}")
+    values, labels = [], []
+    for name in layout.files[:-1] if train else layout.files[-1:]:
+        if name not in contents:
+            raise ValueError(f"{at} lacks {layout.folder}/{name}; fetch and extract the official archive again")
+        pixels, numbers = layout.decode(contents[name], per_file, f"{at}/{name}")
+        check_labels(f"{at}/{name}", numbers, len(CLASSES))
+        values.append(pixels)
+        labels.append(numbers)
+    pixels = np.concatenate(values).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(pixels), np.concatenate(labels)
 
 
-def _from_folder(folder: Path, layout: Layout, train: bool, per_file: int) -> Arrays:
-    contents = {}
-    for name in layout.train if train else layout.test:
-        try:
-            contents[name] = (folder / name).read_bytes()
-        except FileNotFoundError:
-            raise ValueError(f"{folder / name} is missing; extract the official archive again") from None
-        except OSError as error:
-            raise ValueError(f"{folder / name} cannot be read ({error.strerror})") from error
-    return _decoded(str(folder), contents, layout, per_file)
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror})") from error
 
 
-def _from_archive(path: Path, train: bool, per_file: int) -> Arrays:
-    wanted = {name for layout in LAYOUTS for name in (layout.train if train else layout.test)}
+def _members(path: Path, names: Sequence[str]) -> dict[str, bytes]:
+    """The files of these names in a .tar.gz archive."""
     contents = {}
     try:
         with gzip.open(path) as stream:
             with tarfile.open(fileobj=stream, mode="r:") as archive:
                 for member in archive:
                     name = Path(member.name).name
-                    if name in wanted and (file := archive.extractfile(member)):
+                    if name in names and (file := archive.extractfile(member)):
                         contents[name] = file.read()
             while stream.read(1 << 20):  # To the end, where gzip compares its checksum.
                 pass
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         raise ValueError(f"{path} is damaged or no .tar.gz archive ({error}); remove it and fetch it again") from error
-    for layout in LAYOUTS:
-        names = layout.train if train else layout.test
-        if contents.keys() & set(names):
-            missing = [name for name in names if name not in contents]
-            if missing:
-                raise ValueError(
-                    f"{path} lacks {layout.folder}/{missing[0]}; remove it and fetch the official archive again"
-                )
-            return _decoded(str(path), {name: contents[name] for name in names}, layout, per_file)
-    raise ValueError(
-        f"{path} holds no file of the official CIFAR-10 archives, such as {LAYOUTS[0].folder}/test_batch.bin"
-    )
-
-
-def _decoded(place: str, contents: dict[str, bytes], layout: Layout, per_file: int) -> Arrays:
-    values, labels = [], []
-    for name, content in contents.items():
-        title = f"{place}/{name}"
-        one, its_labels = layout.decode(content, per_file, title)
-        check_labels(title, its_labels, CLASSES)
-        values.append(one)
-        labels.append(its_labels)
-    pixels = np.concatenate(values).reshape(-1, *PLANES).transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(pixels), np.concatenate(labels)
+    return contents
 
 
 def _binary(content: bytes, count: int, title: str) -> Arrays:
@@ -169,8 +153,8 @@ def _python(content: bytes, count: int, title: str) -> Arrays:
     return pixels, labels
 
 
-_TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))
+_FILES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 LAYOUTS = (
-    Layout("cifar-10-batches-bin", tuple(f"{name}.bin" for name in _TRAIN), ("test_batch.bin",), _binary),
-    Layout("cifar-10-batches-py", _TRAIN, ("test_batch",), _python),
+    Layout("cifar-10-batches-bin", tuple(f"{name}.bin" for name in _FILES), _binary),
+    Layout("cifar-10-batches-py", _FILES, _python),
 )

@@ -1,0 +1,132 @@
+"""The image files below a folder: which there are, their headers, and a digest of each; read once, in threads."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from diffusion.data.images import REMARKS, Header, header
+from diffusion.data.source import in_threads
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+"""In any case."""
+
+WHOLE = 2**30
+"""Folders of at most so many bytes are identified by the content of their files; larger ones by names, sizes, times."""
+
+
+class Listing(NamedTuple):
+    """The image files below a folder."""
+
+    files: list[str]
+    """Paths relative to the folder, with forward slashes, sorted: one order on every machine."""
+    notes: tuple[str, ...]
+    """What was left out, a line each."""
+
+
+class Files(NamedTuple):
+    """What is known of image files without decoding them."""
+
+    headers: list[Header]
+    digests: list[str]
+    """Of each file's bytes, or its size and time."""
+    of: str
+    """What the digests are of."""
+
+
+def listing(root: Path) -> Listing:
+    """The images below `root`, by their endings; hidden files and folders are passed over.
+
+    Links to folders are followed, each folder once: one that leads to a folder which is read anyway is left out. Raises
+    ValueError for a folder that cannot be read.
+    """
+    found, skipped, passed = [], Counter(), []
+    seen = {os.path.realpath(root)}
+    waiting = [str(root)]
+    while waiting:  # what lies in the folder itself comes before what links lead to
+        links = []
+        for place, folders, files in os.walk(waiting.pop(0), onerror=_refuse):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            paths = [os.path.join(place, name) for name in folders]
+            links += [path for path in paths if os.path.islink(path)]
+            seen |= {os.path.realpath(path) for path in paths if not os.path.islink(path)}
+            for name in files:
+                ending = os.path.splitext(name)[1].lower()
+                if ending in ENDINGS and not name.startswith("."):
+                    found.append(Path(place, name).relative_to(root).as_posix())
+                elif not name.startswith("."):
+                    skipped[ending or "no ending"] += 1
+        for path in links:
+            target = os.path.realpath(path)
+            if target in seen or os.path.realpath(root).startswith(target + os.sep):
+                passed.append(path)
+            else:
+                seen.add(target)
+                waiting.append(path)
+    notes = []
+    if skipped:
+        kinds = ", ".join(f"{count} {ending}" for ending, count in skipped.most_common(5))
+        notes.append(f"left out {_number(sum(skipped.values()), 'file')} by ending: {kinds}")
+    if passed:
+        notes.append(f"left out {_number(len(passed), 'link')} to a folder that is read already, such as {passed[0]}")
+    return Listing(sorted(found), tuple(notes))
+
+
+def look(root: Path, files: Sequence[str]) -> Files:
+    """Header and digest of each file. Raises ValueError that names the first file that is no image."""
+    paths = [str(root / file) for file in files]
+
+    def stats(index: np.ndarray) -> list[os.stat_result]:
+        return [_stat(paths[i]) for i in index]
+
+    stat = [one for _, some in in_threads(stats, len(files), f"listing {root}") for one in some]
+    whole = sum(one.st_size for one in stat) <= WHOLE
+
+    def facts(index: np.ndarray) -> list[tuple[Header, str]]:
+        return [_content(paths[i]) if whole else _times(paths[i], stat[i]) for i in index]
+
+    pairs = [pair for _, some in in_threads(facts, len(files), f"checking {root}") for pair in some]
+    of = "content" if whole else "file names, sizes and times"
+    return Files([head for head, _ in pairs], [digest for _, digest in pairs], of)
+
+
+def remarks(headers: Sequence[Header], background: str) -> list[str]:
+    """What the decoder changes, a line for each kind with the number of images."""
+    counts = Counter(remark for seen in headers for remark in seen.remarks)
+    return [
+        f"{_number(counts[key], 'image')} {text.format(background=background)}"
+        for key, text in REMARKS.items()
+        if counts[key]
+    ]
+
+
+def _stat(path: str) -> os.stat_result:
+    try:
+        return os.stat(path)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); repair or remove it") from error
+
+
+def _content(path: str) -> tuple[Header, str]:
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); repair or remove it") from error
+    return header(BytesIO(content), path), hashlib.sha256(content).hexdigest()
+
+
+def _times(path: str, stat: os.stat_result) -> tuple[Header, str]:
+    return header(path, path), f"{stat.st_size} {int(stat.st_mtime)}"
+
+
+def _refuse(error: OSError) -> None:
+    raise ValueError(f"{error.filename}: this folder cannot be read ({error.strerror})") from error
+
+
+def _number(count: int, name: str) -> str:
+    return f"{count:,} {name}{'s' * (count != 1)}"
