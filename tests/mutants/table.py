@@ -16,6 +16,7 @@ from tests.mutants.process import PROCESS
 from tests.mutants.samplers import SAMPLERS
 from tests.mutants.schedules import SCHEDULES
 from tests.mutants.training import TRAINING
+from tests.mutants.user_data import USER_DATA
 
 MUTANTS: tuple[Mutant, ...] = (
     *SCHEDULES,
@@ -29,6 +30,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *GUIDANCE,
     *TRAINING,
     *DATA,
+    *USER_DATA,
     *METRICS,
     *EVALUATION,
     *CONVERT,
