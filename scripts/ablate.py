@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import command_line, data_flags, setup
+from diffusion.runtime import before_jax, command_line, data_flags
 from diffusion.runtime.paths import expanded
 from diffusion.runtime.signals import Stop
 
@@ -50,7 +50,7 @@ def main() -> None:
         print("\n".join(ablation.commands(cells, ["scripts/ablate.py", *arguments])))
         return
     chosen = ablation.choose(cells, ROW.value)
-    setup.configure(grid.base.compilation_cache, grid.base.deterministic)
+    before_jax.configure(grid.base.compilation_cache, grid.base.deterministic)
 
     from diffusion.commands import ablate, ablation_table
 

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import command_line, data_flags, setup
+from diffusion.runtime import before_jax, command_line, data_flags
 from diffusion.runtime.paths import expanded
 
 WORKDIR = command_line.define_path("workdir", "folder of the run whose network is used (required)")
@@ -60,7 +60,7 @@ SEPARATE = command_line.define_path("separate", "folder to which each result is 
 
 
 def main() -> None:
-    setup.configure()
+    before_jax.configure()
 
     from diffusion.commands import edit
 

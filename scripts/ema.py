@@ -15,21 +15,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import command_line, setup
+from diffusion.runtime import before_jax, command_line
 
-WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run (required)")
+WORKDIR = command_line.define_path("workdir", "folder of the run (required)")
 WIDTH = flags.DEFINE_float("width", None, "width of the average, above 0 and below 0.2887 (required)")
 STEP = flags.DEFINE_integer("step", None, "step at which the average ends; by default the newest")
-OUT = flags.DEFINE_string("out", None, "folder to write; by default <workdir>_ema_<width>")
+OUT = command_line.define_path("out", "folder to write; by default <workdir>_ema_<width>")
 
 
 def main() -> None:
     if not WORKDIR.value or WIDTH.value is None:
         raise ValueError("--workdir and --width are required: the folder of a run, and a number such as 0.1")
-    folder = Path(WORKDIR.value)
-    out = Path(OUT.value) if OUT.value else folder.with_name(f"{folder.name}_ema_{WIDTH.value:g}")
+    folder = WORKDIR.value
+    out = OUT.value or folder.with_name(f"{folder.name}_ema_{WIDTH.value:g}")
 
-    setup.configure()
+    before_jax.configure()
 
     from diffusion.commands import ema
 

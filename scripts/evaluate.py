@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import command_line, data_flags, setup
+from diffusion.runtime import before_jax, command_line, data_flags
 
 WORKDIR = command_line.define_path("workdir", "folder of the run (required)")
 METRICS = flags.DEFINE_string(
@@ -65,7 +65,7 @@ def main() -> None:
         raise ValueError(f"--split={SPLIT.value} is not one of train, test")
     if STEPS.value and GRID.value is not None:
         raise ValueError(f"--steps={STEPS.value} and --grid={GRID.value} contradict each other; give one of them")
-    setup.configure()
+    before_jax.configure()
 
     from functools import partial
 

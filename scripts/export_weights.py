@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import command_line, setup
+from diffusion.runtime import before_jax, command_line
 
 WORKDIR = command_line.define_path("workdir", "folder of the run (required)")
 TO = flags.DEFINE_enum("to", "diffusers", ["diffusers"], "the library that is to read it")
@@ -25,7 +25,7 @@ RAW = flags.DEFINE_bool("raw", False, "the raw weights instead of their moving a
 def main() -> None:
     if not WORKDIR.value or not OUT.value:
         raise ValueError("--workdir and --out are required: the folder of a run, and the folder to write")
-    setup.configure()
+    before_jax.configure()
 
     from diffusion.commands import export_weights
 

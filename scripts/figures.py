@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import command_line, data_flags, setup
+from diffusion.runtime import before_jax, command_line, data_flags
 
 WORKDIR = command_line.define_path("workdir", "folder of the run, or for `steps` of an ablation")
 FIGURE = flags.DEFINE_list("figure", "loss", "names from the list above, separated by commas, or all")
@@ -55,7 +55,7 @@ GRID = flags.DEFINE_string("grid", None, "steps of the chain: 50, ddim50, quad50
 
 
 def main() -> None:
-    setup.configure()
+    before_jax.configure()
 
     from diffusion.commands import figures
     from diffusion.figures.figure_inputs import Inputs

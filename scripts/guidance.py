@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import command_line, data_flags, setup
+from diffusion.runtime import before_jax, command_line, data_flags
 
 WORKDIR = command_line.define_path("workdir", "folder of the run to sample from (required)")
 CLASSIFIER = command_line.define_path("classifier", "run of scripts/train_classifier.py; without, label dropout alone")
@@ -38,7 +38,7 @@ def main() -> None:
     from diffusion.workdir.run import read_run
 
     run = read_run(folder)
-    setup.configure()
+    before_jax.configure()
 
     from diffusion.commands.guidance import Request, measure
 

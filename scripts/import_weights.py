@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import command_line, setup
+from diffusion.runtime import before_jax, command_line
 from diffusion.runtime.paths import expanded
 
 FORMATS = ["diffusers", "improved_diffusion", "ddpm_tf"]
@@ -34,7 +34,7 @@ def main() -> None:
             f"--from and --file are required: whose format ({', '.join(FORMATS)}), and where the weights are"
         )
     config = CONFIG.value
-    setup.configure(config.compilation_cache)
+    before_jax.configure(config.compilation_cache)
 
     from diffusion.commands import import_weights
 

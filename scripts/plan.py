@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import command_line, setup
+from diffusion.runtime import before_jax, command_line
 
 CONFIG = command_line.define_config("configs/cifar10.py")
 TARGET = flags.DEFINE_list("target", [], "hardware: tpu:v5e:4x4, gpu:h100:8, cpu, several with commas; ? lists it")
@@ -32,7 +32,7 @@ IMAGES = flags.DEFINE_integer("images", None, "training images of a set that is 
 
 
 def main() -> None:
-    setup.configure("off")
+    before_jax.configure("off")
     from diffusion.commands import plan
     from diffusion.planning import report
 

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import command_line, setup
+from diffusion.runtime import before_jax, command_line
 
 WORKDIR = command_line.define_path("workdir", "folder of the run to sample from (required)")
 N = flags.DEFINE_integer("n", 64, "number of images", lower_bound=1)
@@ -54,7 +54,7 @@ def main() -> None:
     from diffusion.workdir.run import read_run
 
     run = read_run(folder)
-    setup.configure()
+    before_jax.configure()
 
     from diffusion.commands.sample import Request, sample
     from diffusion.evaluation.evaluated_run import Chain

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from absl import flags
 
 from diffusion.distributed.initialize import Processes, initialized
-from diffusion.runtime import command_line, data_flags, setup
+from diffusion.runtime import before_jax, command_line, data_flags
 from diffusion.runtime.paths import expanded
 from diffusion.runtime.signals import Stop
 
@@ -36,7 +36,7 @@ START_TIMEOUT = flags.DEFINE_integer(
 
 def main() -> None:
     config = CONFIG.value
-    setup.configure(config.compilation_cache, config.deterministic)
+    before_jax.configure(config.compilation_cache, config.deterministic)
 
     folder = expanded(WORKDIR.value or Path("runs") / CONFIG.name)
     flag_values = (COORDINATOR.value, PROCESSES.value, PROCESS.value)

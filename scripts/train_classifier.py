@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
-from diffusion.runtime import command_line, data_flags, setup
+from diffusion.runtime import before_jax, command_line, data_flags
 from diffusion.runtime.paths import expanded
 from diffusion.runtime.signals import Stop
 
@@ -25,7 +25,7 @@ WORKDIR = command_line.define_path("workdir", "folder of the run; by default run
 
 def main() -> None:
     config = CONFIG.value
-    setup.configure(config.compilation_cache, config.deterministic)
+    before_jax.configure(config.compilation_cache, config.deterministic)
     folder = expanded(WORKDIR.value or Path("runs") / CONFIG.name)
 
     with Stop.on_signals(resumable=True) as stop:

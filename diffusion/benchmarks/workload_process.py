@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
 
-from diffusion.runtime import setup
+from diffusion.runtime import before_jax
 
 
 class Workload(NamedTuple):
@@ -78,7 +78,7 @@ def _start(env: dict[str, str]) -> None:
     """Output of libraries goes to stderr, so that it does not mix with the table."""
     os.dup2(2, 1)
     os.environ.update(env)
-    setup.configure()
+    before_jax.configure()
 
 
 def _make(module: str, request: dict[str, Any]) -> tuple[dict[str, Any], int]:

@@ -8,7 +8,7 @@ from typing import Any
 from diffusion.benchmarks import scaling, table
 from diffusion.benchmarks.comparison import Settings, compare
 from diffusion.benchmarks.sizes import MEASURES, QUICK_ENV, QUICK_REQUEST, SIZES, Size, quick
-from diffusion.config.legal_values import closest_name
+from diffusion.config.key import closest_name
 from diffusion.figures import cost_growth
 from diffusion.figures.style import save
 

@@ -5,10 +5,10 @@ import shutil
 import time
 from pathlib import Path
 
+from diffusion.runtime.report_text import duration, quantity
 from diffusion.workdir import manifest, results
 from diffusion.workdir.run import lock, read_run
 
-FOLDERS = ("checkpoints", "kept")
 SCORE = "bits_per_dim"
 INTACT = "intact"
 NOT_INTACT = 1
@@ -27,12 +27,6 @@ def run(folder: Path, verify: bool, keep: int | None) -> int:
     return print_table(folder, verify)
 
 
-def steps(folder: Path) -> list[Path]:
-    """The folders of all steps, intact or not, by step."""
-    paths = [path for path in folder.iterdir() if path.is_dir() and path.name.isdigit()] if folder.is_dir() else []
-    return sorted(paths, key=lambda path: int(path.name))
-
-
 def state(path: Path, verify: bool) -> str:
     """The state of a step: "intact", why it is not, or "not checked"."""
     if verify:
@@ -49,25 +43,25 @@ def print_table(folder: Path, verify: bool) -> int:
     scores = read_scores(folder)
     best = min(scores, key=lambda step: scores[step].get(SCORE, float("inf")), default=None)
     status = 0
-    print(f"{'step':>9}  {'folder':11}  {'size':>8}  {'age':>7}  state; scores")
-    for name in FOLDERS:
-        for path in steps(folder / name):
-            step = int(path.name)
+    print(f"{'step':>9}  {'folder':11}  {'size':>8}  {'age':>12}  state; scores")
+    for name in manifest.FOLDERS:
+        for step in manifest.steps(folder / name):
+            path = folder / name / str(step)
             condition = state(path, verify)
             status = NOT_INTACT if verify and condition != INTACT else status
             values = "".join(f"; {score} {value:.4g}" for score, value in scores.get(step, {}).items())
             mark = " (the best)" if step == best and SCORE in scores[step] else ""
-            age, size = duration(time.time() - path.stat().st_mtime), amount(manifest.size(path))
-            print(f"{step:9}  {name:11}  {size:>8}  {age:>7}  {condition}{values}{mark}")
+            age, size = duration(time.time() - path.stat().st_mtime), quantity(manifest.size(path), "B")
+            print(f"{step:9}  {name:11}  {size:>8}  {age:>12}  {condition}{values}{mark}")
         for pattern, condition in (("damaged/*", "moved aside, damaged"), ("*-tmp*", "unfinished")):
             for path in sorted((folder / name).glob(pattern)):
-                print(f"{'':9}  {name:11}  {amount(manifest.size(path)):>8}  {'':>7}  {condition}: {path}")
+                print(f"{'':9}  {name:11}  {quantity(manifest.size(path), 'B'):>8}  {'':>12}  {condition}: {path}")
     return status
 
 
 def prune(folder: Path, keep: int) -> None:
     """Deletes intact steps of checkpoints/ except the newest `keep`. Verifies all of them first."""
-    paths = steps(folder / FOLDERS[0])
+    paths = [folder / manifest.ROLLING / str(step) for step in manifest.steps(folder / manifest.ROLLING)]
     states = {path: state(path, verify=True) for path in paths}
     intact = [path for path in paths if states[path] == INTACT]
     for path in intact[:-keep]:
@@ -99,20 +93,3 @@ def read_scores(folder: Path) -> dict[int, dict[str, float]]:
         if value is not None and not path.stem.startswith("estimate"):
             scores.setdefault(step, {})[f"{result.name} on {result.protocol.get('images', '?')} images"] = float(value)
     return scores
-
-
-def amount(size: float) -> str:
-    """A number of bytes in its largest unit."""
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} GB"
-
-
-def duration(seconds: float) -> str:
-    """A duration in its largest unit."""
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"

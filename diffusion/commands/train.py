@@ -33,10 +33,10 @@ from diffusion.training.periodic_actions import Action, Estimate, Report, draw, 
 from diffusion.training.progress import Progress
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir.checkpoint import shared
+from diffusion.workdir.metrics_writer import NullWriter, Writer
 from diffusion.workdir.run import Run, exists, lock, read_run, write_config
 from diffusion.workdir.run_checkpoints import RunCheckpoints
 from diffusion.workdir.same_data import absolute, require_same_data
-from diffusion.workdir.writer import NullWriter, Writer
 
 
 class Outcome(NamedTuple):
@@ -60,7 +60,7 @@ def run(
 
     `report` prints one line. With `accept` a run is resumed with other data than it was made with. With `profile` a few
     steps are traced into the folder (training/profiling.py). The
-    compiler's settings must be in place (runtime/setup.py). Raises ValueError where the folder belongs to another
+    compiler's settings must be in place (runtime/before_jax.py). Raises ValueError where the folder belongs to another
     config or is in use, where config, data and devices do not fit together, and where the last state cannot be saved;
     Diverged where the loss does not stay finite; Stopped, the state saved, when `stop` was requested. With several
     processes all call it alike; process 0 reports and writes, and all of them write the checkpoints together.

@@ -22,9 +22,9 @@ from diffusion.training.periodic_actions import Action
 from diffusion.training.progress import Progress
 from diffusion.workdir import manifest
 from diffusion.workdir.checkpoint import Checkpoints
+from diffusion.workdir.metrics_writer import Writer
 from diffusion.workdir.run import Run, exists, lock, read_run, write_config
 from diffusion.workdir.same_data import absolute, require_same_data
-from diffusion.workdir.writer import Writer
 
 DRAWS = 8
 """Steps t at which each held-out image is classified: two in each quarter."""

@@ -7,8 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion.config.key_record import Key, Role
-from diffusion.config.legal_values import closest_name
+from diffusion.config.key import Key, Role, closest_name
 from diffusion.config.schema import ADDED, KEYS, RESUMABLE
 
 FOLDER = "folder:"

@@ -4,8 +4,7 @@ Defaults suit a small experiment: the plain method with a network for small imag
 experiments state their values in configs/. `python scripts/train.py --explain` prints this table for any config.
 """
 
-from diffusion.config.key_record import Key, Role
-from diffusion.config.legal_values import above, even, flag, from_zero, number, one_of, path, share, text, whole, wholes
+from diffusion.config.key import Key, Role, above, even, flag, from_zero, number, one_of, share, text, whole, wholes
 
 PAPERS = (
     *("cifar10", "celebahq256", "lsun_bedroom", "lsun_church", "lsun_cat"),
@@ -14,7 +13,6 @@ PAPERS = (
 RAMPED_SCHEDULES = ("linear", "quad", "warmup10", "warmup50", "sigmoid")
 VP_SCHEDULES = (*RAMPED_SCHEDULES, "const", "jsd", "cosine")
 VE_SCHEDULES = ("ve_constant", "ve_geometric", "ve_karras")
-FLOW_SCHEDULES = ("rectified",)
 MILLION = 1_000_000
 """Upper limit; larger values exhaust memory before any check can run."""
 
@@ -45,7 +43,7 @@ KEYS: dict[str, Key] = {
     ),
     "compilation_cache": Key(
         "auto",
-        path(),
+        text("a path"),
         "Folder of compiled programs; auto: the user's cache, off: none. JAX_COMPILATION_CACHE_DIR overrides it.",
         MACHINE,
     ),
@@ -62,7 +60,7 @@ KEYS: dict[str, Key] = {
         "The data set: a name, folder:PATH for a folder of images (docs/data.md), tfds:NAME for one of TFDS, or points "
         "of the plane: toy:spiral, toy:moons, toy:checkerboard, toy:mixture.",
     ),
-    "data.dir": Key("", path(), "Folder of the data set; empty: its usual place.", DATA),
+    "data.dir": Key("", text("a path"), "Folder of the data set; empty: its usual place.", DATA),
     "data.crop": Key(
         0, whole(0, 8192), "Side of the central square cut out before images are resized; 0: the largest."
     ),
@@ -76,7 +74,7 @@ KEYS: dict[str, Key] = {
     # ------------------------------------------------------------------------------------------------------- diffusion
     "diffusion.schedule": Key(
         "linear",
-        one_of(*VP_SCHEDULES, *VE_SCHEDULES, *FLOW_SCHEDULES),
+        one_of(*VP_SCHEDULES, *VE_SCHEDULES, "rectified"),
         "How noise grows with t; ve_constant, ve_geometric and ve_karras are variance exploding, rectified is the "
         "straight flow from data to noise, the others are variance preserving.",
     ),
@@ -217,7 +215,9 @@ KEYS: dict[str, Key] = {
     "sample.guidance": Key(0.0, from_zero(), "Scale w of guidance: score + w grad log p(label | x_t).", RESULT),
     "sample.guidance_from": Key(0.0, share(), "Share of T below which there is no guidance.", RESULT),
     "sample.guidance_to": Key(1.0, share(), "Share of T above which there is no guidance.", RESULT),
-    "sample.classifier": Key("", path(), "Folder of the classifier's run that guides samples; empty: none.", RESULT),
+    "sample.classifier": Key(
+        "", text("a path"), "Folder of the classifier's run that guides samples; empty: none.", RESULT
+    ),
     "sample.preview_steps": Key(50, whole(2), "DDIM steps of previews during training; at most T.", CONDUCT),
     "sample.n": Key(64, whole(1, MILLION), "Images in a sample grid.", RESULT),
     "sample.batch_size": Key(64, whole(1, MILLION), "Images drawn at a time; it does not change them.", CONDUCT),

@@ -14,7 +14,7 @@ from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process
 from diffusion.core.timesteps import uniform
 from diffusion.core.types import Array, Image, Labels, OneKey, PerExample, Time
-from diffusion.experiment.registry import CONVENTIONS, DTYPES, adam, layers, timed
+from diffusion.experiment.registry import adam, built, layers, timed
 from diffusion.nets.classifier import Classifier, Logits
 from diffusion.nets.net import Net
 from diffusion.runtime.paths import expanded
@@ -101,19 +101,7 @@ def by_classifier(learnt: Learnt, scale: Scale, interval: Interval | None = None
 
 def network(config: ConfigDict, classes: int) -> Classifier:
     """The classifier that a config of scripts/train_classifier.py describes."""
-    c = config.net
-    return Classifier(
-        classes=classes,
-        channels=c.channels,
-        multipliers=tuple(c.multipliers),
-        blocks=c.blocks,
-        attention=tuple(c.attention),
-        dropout=c.dropout,
-        heads=c.heads,
-        scale_shift=c.scale_shift,
-        compute_dtype=DTYPES[c.dtype],
-        convention=CONVENTIONS[c.convention],
-    )
+    return built(Classifier, config.net, classes=classes)
 
 
 def problem(config: ConfigDict, classes: int, process: Process) -> Problem:

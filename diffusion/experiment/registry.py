@@ -4,6 +4,7 @@ Adding a schedule, parameterisation, variance, objective, timestep distribution,
 its own file, a row here, and its name in config/schema.py; tests/experiment/test_registry.py then tests it.
 """
 
+import dataclasses
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -49,45 +50,22 @@ def layers(config: ConfigDict, platform: str, train: bool) -> AbstractContextMan
     return faster_layers(train) if config.net.cpu_layers and platform == "cpu" else nullcontext()
 
 
-def _variance_preserving(schedule: Callable[[ConfigDict], np.ndarray], c: ConfigDict, ts: np.ndarray) -> Process:
-    return vp(schedule(c)[ts], base_t=ts, sigma_data=c.sigma_data)
+def _levels(
+    make: Callable[..., Process], schedule: Callable[[ConfigDict], np.ndarray], c: ConfigDict, ts: np.ndarray
+) -> Process:
+    return make(schedule(c)[ts], base_t=ts, sigma_data=c.sigma_data)
 
 
-def _variance_exploding(schedule: Callable[[ConfigDict], np.ndarray], c: ConfigDict, ts: np.ndarray) -> Process:
-    return ve(schedule(c)[ts], base_t=ts, sigma_data=c.sigma_data)
+def built(module: type, c: ConfigDict, **rest: Any) -> Any:
+    """A Flax module whose fields are the keys of config.net of the same names, and `rest`."""
+    values = {**dict(c.items()), "compute_dtype": DTYPES[c.dtype], "convention": CONVENTIONS[c.convention]}
+    names = {field.name for field in dataclasses.fields(module)} - {"name"}  # Flax's own name of a module
+    return module(**{key: value for key, value in values.items() if key in names}, **rest)
 
 
-def _flow(schedule: Callable[[ConfigDict], np.ndarray], c: ConfigDict, ts: np.ndarray) -> Process:
-    return flow(schedule(c)[ts], base_t=ts, sigma_data=c.sigma_data)
-
-
-def _unet(c: ConfigDict, out_channels: int, classes: int) -> UNet:
-    return UNet(
-        out_channels=out_channels,
-        channels=c.channels,
-        multipliers=tuple(c.multipliers),
-        blocks=c.blocks,
-        attention=tuple(c.attention),
-        dropout=c.dropout,
-        heads=c.heads,
-        scale_shift=c.scale_shift,
-        classes=classes,
-        null_label=classes > 0 and c.label_dropout > 0,
-        compute_dtype=DTYPES[c.dtype],
-        remat=c.remat,
-        convention=CONVENTIONS[c.convention],
-    )
-
-
-def _mlp(c: ConfigDict, out_channels: int, classes: int) -> MLP:
-    return MLP(
-        out_channels=out_channels,
-        channels=c.channels,
-        blocks=c.blocks,
-        dropout=c.dropout,
-        classes=classes,
-        null_label=classes > 0 and c.label_dropout > 0,
-    )
+def _network(module: type[Net], c: ConfigDict, out_channels: int, classes: int) -> Net:
+    null_label = classes > 0 and c.label_dropout > 0
+    return built(module, c, out_channels=out_channels, classes=classes, null_label=null_label)
 
 
 # name -> (config.diffusion) -> alpha_bar[0..T]
@@ -114,9 +92,9 @@ FLOW_SCHEDULES: dict[str, Callable[[ConfigDict], np.ndarray]] = {"rectified": la
 
 # name -> (config.diffusion, steps that are kept) -> Process
 PROCESSES: dict[str, Callable[[ConfigDict, np.ndarray], Process]] = {
-    **{name: partial(_variance_preserving, schedule) for name, schedule in VP_SCHEDULES.items()},
-    **{name: partial(_variance_exploding, schedule) for name, schedule in VE_SCHEDULES.items()},
-    **{name: partial(_flow, schedule) for name, schedule in FLOW_SCHEDULES.items()},
+    **{name: partial(_levels, vp, schedule) for name, schedule in VP_SCHEDULES.items()},
+    **{name: partial(_levels, ve, schedule) for name, schedule in VE_SCHEDULES.items()},
+    **{name: partial(_levels, flow, schedule) for name, schedule in FLOW_SCHEDULES.items()},
 }
 
 PARAMETERIZATIONS: dict[str, Parameterization] = {
@@ -176,8 +154,8 @@ SAMPLERS: dict[str, Callable[[Process, Process, Variance, ConfigDict], Sampler]]
 
 # name -> (config.net, channels of the output, classes of the data or 0) -> the network
 NETWORKS: dict[str, Callable[[ConfigDict, int, int], Net]] = {
-    "unet": _unet,
-    "mlp": _mlp,
+    "unet": lambda *arguments: _network(UNet, *arguments),
+    "mlp": lambda *arguments: _network(MLP, *arguments),
 }
 
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from diffusion.config.config_values import restore
 from diffusion.planning import hlo, targets
 from diffusion.planning.targets import Target
-from diffusion.runtime import setup
+from diffusion.runtime import before_jax
 
 ROOT = Path(__file__).resolve().parents[2]
 SCALE = {"M": 2.0**20, "G": 2.0**30, "T": 2.0**40}
@@ -165,7 +165,7 @@ def main(path: str) -> None:
     """The child: compiles the job in a file."""
     raw = json.loads(Path(path).read_text())
     job = Job(*raw)._replace(data=Data(*raw[1]))
-    setup.configure("off")
+    before_jax.configure("off")
     target = targets.parse(job.target)
     config, data = restore(job.config), job.data._replace(shape=tuple(job.data.shape))
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import cache
 
-from diffusion.config.legal_values import closest_name
+from diffusion.config.key import closest_name
 from diffusion.published import ddim, ddpm, improved_ddpm
 from diffusion.published.published_table import Table
 

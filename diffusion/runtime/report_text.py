@@ -1,11 +1,9 @@
 """Numbers in reports: counts, sizes, durations, quantities, and a warning about a long run."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
-
-import jax
-import numpy as np
 
 LONG_SECONDS = 14 * 24 * 3600.0
 """A longer run is warned about."""
@@ -13,13 +11,17 @@ LONG_SECONDS = 14 * 24 * 3600.0
 
 def count(tree: object) -> int:
     """Number of scalars in a tree of (possibly abstract) arrays."""
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+    import jax
+
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
 def size(tree: object) -> int:
     """Bytes of a tree of (possibly abstract) arrays; random keys are not counted."""
+    import jax
+
     leaves = [leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf.dtype, "itemsize")]
-    return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
 
 
 def duration(seconds: float) -> str:

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from diffusion.core.denoiser import Denoiser
-from diffusion.core.gaussian import sum_dims
 from diffusion.core.process import Process
 from diffusion.core.score import score
 from diffusion.core.types import Array, Image, Keys, Noise, PerExample, Time, fold, from_keys
@@ -19,34 +18,20 @@ from diffusion.sampling.loop import Sampler, State
 CORRECTOR = 2**31 - 1
 """Folded into the keys of a step for its corrector; larger than anything that predictors fold in."""
 
-Length = Callable[[Image, Image, Time], PerExample]
-"""length(score, z, t): the length h of a Langevin step at level t with this score and this noise z."""
-
-
-def by_norms(process: Process, snr: float) -> Length:
-    """h = 2 a^2 (snr |z| / |score|)^2 with a = signal[t] / signal[t-1], at most noise[t]^2; t in 1..T.
-
-    The norms of the step's two parts then have the ratio snr a: score SDE Algorithm 4 (variance exploding, a = 1) and
-    Algorithm 5 (variance preserving, a^2 = 1 - beta). The published code takes mean norms of a batch; these are of each
-    example. The length depends on x, so the steps do not keep the law q(x_t) where norms vary: hardly in images, much
-    in a few dimensions, where the score may vanish. `by_noise` does not have this fault.
-    """
-
-    def length(score: Image, z: Image, t: Time) -> PerExample:
-        a = process.signal[t] / process.signal[t - 1]
-        return jnp.minimum(2 * (a * snr) ** 2 * sum_dims(z**2) / sum_dims(score**2), process.noise[t] ** 2)
-
-    return length
+Length = Callable[[Time], PerExample]
+"""The length h of a Langevin step at level t."""
 
 
 def by_noise(process: Process, snr: float) -> Length:
-    """h = 2 (a snr noise[t])^2, at most noise[t]^2: the signal-to-noise rule with expected instead of measured norms.
+    """h = 2 (a snr noise[t])^2 with a = signal[t] / signal[t-1], at most noise[t]^2; t in 1..T.
 
-    E|z|^2 = D, and E|grad log q(x_t | x_0)|^2 = D / noise[t]^2. Near the data the score is smaller, because only a part
-    of eps can be predicted, and `by_norms` takes longer steps.
+    Score SDE Algorithm 4 (variance exploding, a = 1) and Algorithm 5 (variance preserving, a^2 = 1 - beta) have
+    2 a^2 (snr |z| / |score|)^2, with norms of the noise z and of the score. Here are the expected norms: E|z|^2 = D,
+    and E|grad log q(x_t | x_0)|^2 = D / noise[t]^2. A measured length depends on x, so its steps would not keep the law
+    q(x_t) where norms vary: hardly in images, much in a few dimensions, where the score may vanish.
     """
 
-    def length(score: Image, z: Image, t: Time) -> PerExample:  # noqa: ARG001
+    def length(t: Time) -> PerExample:
         a = process.signal[t] / process.signal[t - 1]
         return jnp.minimum(2 * (a * snr) ** 2, 1.0) * process.noise[t] ** 2
 
@@ -66,7 +51,7 @@ def predictor_corrector(
 
         def correct(j: Array, x: Image) -> Image:
             slope, z = score(process, denoise(x, process.base_t[t]), t), noise(fold(own, j), x, t)
-            return climb(x, slope, length(slope, z, t), z)
+            return climb(x, slope, length(t), z)
 
         return predictor.step(keys, state, jax.lax.fori_loop(0, n, correct, x_t), t, denoise)
 

@@ -14,7 +14,7 @@ from diffusion.training.skipped_updates import Guard
 from diffusion.training.state import TrainState
 from diffusion.training.step import HEALTH, Metrics
 from diffusion.workdir.checkpoint import Checkpoints
-from diffusion.workdir.writer import Writer
+from diffusion.workdir.metrics_writer import Writer
 
 WINDOW = "window"
 """The name, in a checkpoint's note, of the metrics that were not written yet."""

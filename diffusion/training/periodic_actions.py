@@ -11,8 +11,8 @@ from diffusion.runtime.errors import reason
 from diffusion.runtime.signals import Stop
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir.checkpoint import Checkpoints, shared
+from diffusion.workdir.metrics_writer import Writer
 from diffusion.workdir.run_checkpoints import PermanentCheckpoints
-from diffusion.workdir.writer import Writer
 
 SCORE = "bits_per_dim"
 """The scalar that ranks checkpoints; the lowest is best."""

@@ -18,9 +18,8 @@ from ml_collections import ConfigDict
 
 from diffusion.config.config_values import config_hash, default_config, differences, flatten, lookup, restore
 from diffusion.config.files import load, title
-from diffusion.config.key_record import Role
-from diffusion.config.legal_values import closest_name
-from diffusion.config.schema import ADDED, CHOICES, FLOW_SCHEDULES, KEYS, PAPERS, RESUMABLE, VE_SCHEDULES, VP_SCHEDULES
+from diffusion.config.key import Role, closest_name
+from diffusion.config.schema import ADDED, CHOICES, KEYS, PAPERS, RESUMABLE, VE_SCHEDULES, VP_SCHEDULES
 from diffusion.config.validation import NO_EFFECT, RULES, SIGNAL_ENDS, remarks, validate
 from diffusion.published.deviations import deviations
 from diffusion.published.deviations import values as published_values
@@ -72,7 +71,7 @@ def test_choices_are_the_rows_of_build():
 
     assert tuple(registry.VP_SCHEDULES) == VP_SCHEDULES
     assert tuple(registry.VE_SCHEDULES) == VE_SCHEDULES
-    assert tuple(registry.FLOW_SCHEDULES) == FLOW_SCHEDULES
+    assert tuple(registry.FLOW_SCHEDULES) == ("rectified",)
     tables = {
         "paper": PAPERS,
         "data.name": registry.SOURCES,

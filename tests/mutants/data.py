@@ -152,8 +152,8 @@ DATA = (
         ),
     ),
     *mutants(
-        "diffusion/runtime/setup.py",
-        "tests/runtime/test_setup.py",
+        "diffusion/runtime/before_jax.py",
+        "tests/runtime/test_before_jax.py",
         (
             "if not (deterministic and uses_gpu()):",
             "if not deterministic:",
@@ -169,7 +169,7 @@ DATA = (
     ),
     *mutants(
         "scripts/ablate.py",
-        "tests/runtime/test_setup.py",
+        "tests/runtime/test_before_jax.py",
         (
             ", grid.base.deterministic",
             "",

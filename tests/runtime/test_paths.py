@@ -12,7 +12,7 @@ from absl import flags
 
 from diffusion.data import tfds
 from diffusion.data.cifar10 import cifar10
-from diffusion.runtime import command_line, paths, setup
+from diffusion.runtime import before_jax, command_line, paths
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 
@@ -82,9 +82,9 @@ def test_the_cache_follows_the_convention(monkeypatch, tmp_path):
 
 def test_no_home_is_no_reason_to_fail_where_none_is_needed(homeless, tmp_path):
     for given in ("auto", "off"):
-        assert setup.configure(given) is None
+        assert before_jax.configure(given) is None
     homeless.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert setup.configure() == tmp_path / "diffusion" / "xla" and tfds.default_dir().is_relative_to(tmp_path)
+    assert before_jax.configure() == tmp_path / "diffusion" / "xla" and tfds.default_dir().is_relative_to(tmp_path)
     homeless.delenv("XDG_CACHE_HOME")
     homeless.delenv("JAX_COMPILATION_CACHE_DIR")
     assert paths.expanded("a/b") == Path("a/b")

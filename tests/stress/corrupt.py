@@ -23,9 +23,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion.config import default_config
+from diffusion.workdir.metrics_writer import Writer
 from diffusion.workdir.run import Run, read_run, write_config
 from diffusion.workdir.run_checkpoints import RunCheckpoints
-from diffusion.workdir.writer import Writer
 
 ROLLING, KEPT = (10, 20, 30), (15,)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from diffusion.runtime import command_line, setup
+from diffusion.runtime import before_jax, command_line
 from diffusion.workdir import manifest
 from tests.stress import kill
 
@@ -152,7 +152,7 @@ def main() -> None:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "xla"))
-    setup.configure()
+    before_jax.configure()
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
         straight = Path(place) / "straight"

@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from absl import flags
 
 from diffusion.data.download import DownloadError
-from diffusion.runtime import command_line, setup
+from diffusion.runtime import before_jax, command_line
 from tests.stress import broken_data, overrides
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -270,7 +270,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (args.memory * 2**30, resource.RLIM_INFINITY))
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "xla"))
     os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
-    setup.configure()
+    before_jax.configure()
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
         os.environ.update(TFDS_DATA_DIR=f"{place}/tfds", XDG_CACHE_HOME=f"{place}/cache")

@@ -10,8 +10,8 @@ from diffusion.runtime.signals import Stop
 from diffusion.training import loop
 from diffusion.training.log import Log
 from diffusion.training.progress import Progress
+from diffusion.workdir.metrics_writer import Writer
 from diffusion.workdir.run_checkpoints import RunCheckpoints
-from diffusion.workdir.writer import Writer
 
 
 def periods(steps, log=0, checkpoint=0, evaluate=0, sample=0, keep=0):

@@ -20,7 +20,7 @@ from diffusion.training.periodic_actions import Action, Moment, perform
 from diffusion.training.state import step_keys
 from diffusion.training.step import train_step, train_steps
 from diffusion.workdir.checkpoint import Checkpoints
-from diffusion.workdir.writer import Writer
+from diffusion.workdir.metrics_writer import Writer
 from tests.support import runs
 from tests.support.networks import TwoConvolutions, using
 

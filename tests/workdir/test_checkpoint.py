@@ -20,8 +20,8 @@ from diffusion.config import default_config
 from diffusion.runtime.errors import reason
 from diffusion.workdir import manifest, run
 from diffusion.workdir.checkpoint import Checkpoints
+from diffusion.workdir.metrics_writer import Writer
 from diffusion.workdir.run_checkpoints import PermanentCheckpoints, RunCheckpoints
-from diffusion.workdir.writer import Writer
 from tests.stress import corrupt
 from tests.stress.corrupt import State, bits, state_of
 

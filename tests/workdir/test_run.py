@@ -37,8 +37,8 @@ def test_the_revision_is_read_once_a_process(head):
 def test_set_up_reads_the_revision():
     """Scripts read it before their work, not with their first result."""
     code = (
-        "from diffusion.runtime import provenance, setup\n"
-        "setup.configure('off')\n"
+        "from diffusion.runtime import provenance, before_jax\n"
+        "before_jax.configure('off')\n"
         "provenance._git = None\n"
         "print(provenance.revision())"
     )

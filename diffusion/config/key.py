@@ -1,9 +1,10 @@
-"""Which values a config key may take: one record per kind of range, so that a rule is a row of the key table."""
+"""A config key: its default, its legal values, one kind of range a function, what it does and what it affects."""
 
 import difflib
 import math
 import re
 from collections.abc import Callable, Iterable
+from enum import Enum
 from typing import Any, NamedTuple
 
 INT32 = 2**31 - 1
@@ -17,6 +18,27 @@ class Legal(NamedTuple):
     accepts: Callable[[Any], bool]
     names: tuple[str, ...] = ()
     """The names to choose from, if any; one ending in ":" takes any non-empty text after it."""
+
+
+class Role(Enum):
+    """What a key affects."""
+
+    TRAINING = "what is trained: a resumed run must keep it"
+    RESULT = "how long training lasts, what is sampled and measured: a resumed run may change it"
+    CONDUCT = "how the work is done and reported: it changes no result"
+    DATA = "where the data set is on this machine: it changes no result"
+    MACHINE = "the process alone: it changes no result, and it is ignored when the run is read by another process"
+
+
+class Key(NamedTuple):
+    """One row of the table."""
+
+    default: Any
+    legal: Legal
+    doc: str
+    role: Role = Role.TRAINING
+    read_by: tuple[str, tuple[str, ...]] | None = None
+    """(another key, its values that read this one); None: it is always read."""
 
 
 def whole(low: int, high: int = INT32) -> Legal:
@@ -61,11 +83,6 @@ def share() -> Legal:
 def text(what: str, form: str = r"[^\0]*") -> Legal:
     """Text of a form, by default any, which is checked where it is used; `what` completes "... is not"."""
     return Legal(what, lambda value: isinstance(value, str) and re.fullmatch(form, value) is not None)
-
-
-def path() -> Legal:
-    """Any text; the path that it names is checked when it is used."""
-    return text("a path")
 
 
 def wholes(low: int, high: int, may_be_empty: bool) -> Legal:

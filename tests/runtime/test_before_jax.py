@@ -9,7 +9,7 @@ import pytest
 
 from diffusion.config import default_config
 from diffusion.figures.figure_inputs import Inputs
-from diffusion.runtime import setup
+from diffusion.runtime import before_jax
 from diffusion.workdir.run import Run, read_run, write_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,9 +18,9 @@ FLAGS = {f"--xla_gpu_{flag}" for flag in ("deterministic_ops=true", "exclude_non
 FLAGS |= {"--xla_gpu_autotune_level=0"}
 PROGRAM = """
 import os, sys
-from diffusion.runtime import setup
+from diffusion.runtime import before_jax
 
-setup.configure("off", sys.argv[1] == "true")
+before_jax.configure("off", sys.argv[1] == "true")
 assert not {"jax", "jaxlib", "jax_plugins"} & sys.modules.keys()
 print(os.environ["XLA_FLAGS"])
 """
@@ -36,13 +36,13 @@ def environment(monkeypatch, tmp_path):
 
 
 def test_the_environment_overrides_the_config(environment, tmp_path):
-    assert setup.configure() == tmp_path / "cache" / "diffusion" / "xla"
+    assert before_jax.configure() == tmp_path / "cache" / "diffusion" / "xla"
     environment.setenv(CACHE, "")
-    assert setup.configure("off") is None
-    assert setup.configure(str(tmp_path / "asked")) == tmp_path / "asked"
+    assert before_jax.configure("off") is None
+    assert before_jax.configure(str(tmp_path / "asked")) == tmp_path / "asked"
     environment.setenv(CACHE, str(tmp_path / "mine"))
     for asked in ("auto", "off", str(tmp_path / "asked")):
-        assert setup.configure(asked) == tmp_path / "mine"
+        assert before_jax.configure(asked) == tmp_path / "mine"
     assert os.environ[CACHE] == str(tmp_path / "mine")
 
 
@@ -64,7 +64,9 @@ def test_a_run_folder_does_not_choose_where_programs_come_from(tmp_path):
 def test_scripts_that_read_a_run_take_no_folder_from_it(name):
     text = (ROOT / "scripts" / f"{name}.py").read_text()
     assert "compilation_cache" not in text
-    assert text.index("    setup.configure()\n") < text.index("    from diffusion.commands")  # before jax is imported
+    assert text.index("    before_jax.configure()\n") < text.index(
+        "    from diffusion.commands"
+    )  # before jax is imported
 
 
 def process(command, folder, **variables):
