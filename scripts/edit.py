@@ -23,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import before_jax, command_line, data_flags
+from diffusion.runtime import before_jax, command_line, data_flags, run_flags
 from diffusion.runtime.paths import expanded
 
-WORKDIR = command_line.define_path("workdir", "folder of the run whose network is used (required)")
+RUN = run_flags.define_run("folder of the run whose network is used")
 EDIT = flags.DEFINE_enum(
     "edit",
     None,
@@ -60,12 +60,13 @@ SEPARATE = command_line.define_path("separate", "folder to which each result is 
 
 
 def main() -> None:
+    folder = RUN()
     before_jax.configure()
 
     from diffusion.commands import edit
 
     options = edit.Options(
-        workdir=WORKDIR.value,
+        workdir=folder,
         edit=EDIT.value,
         image=[str(expanded(path)) for path in IMAGE.value],
         other=[str(expanded(path)) for path in OTHER.value],

@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import before_jax, command_line, data_flags
+from diffusion.runtime import before_jax, command_line, data_flags, run_flags
 
-WORKDIR = command_line.define_path("workdir", "folder of the run (required)")
+RUN = run_flags.define_run("folder of the run")
 METRICS = flags.DEFINE_string(
     "metrics",
     None,
@@ -56,7 +56,7 @@ BATCH = flags.DEFINE_integer("batch_size", None, "images at a time, by default t
 
 
 def main() -> None:
-    folder = command_line.required(WORKDIR)
+    folder = RUN()
 
     from diffusion.workdir.run import read_run
 

@@ -16,7 +16,12 @@ from absl import flags
 from diffusion.runtime import before_jax, command_line
 
 WORKDIR = command_line.define_path("workdir", "folder of the run (required)")
-TO = flags.DEFINE_enum("to", "diffusers", ["diffusers"], "the library that is to read it")
+TO = flags.DEFINE_enum(
+    "to",
+    "diffusers",
+    ["diffusers", "pretrained"],
+    "the library that is to read it; pretrained: --pretrained of this project",
+)
 OUT = command_line.define_path("out", "folder to write, which must not exist or be empty (required)")
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; by default the newest")
 RAW = flags.DEFINE_bool("raw", False, "the raw weights instead of their moving average")
@@ -27,9 +32,10 @@ def main() -> None:
         raise ValueError("--workdir and --out are required: the folder of a run, and the folder to write")
     before_jax.configure()
 
-    from diffusion.commands import export_weights
+    from diffusion.commands import export_weights, pretrained
 
-    export_weights.export_run(WORKDIR.value, OUT.value, STEP.value, RAW.value, print)
+    write = {"diffusers": export_weights.export_run, "pretrained": pretrained.pack}[TO.value]
+    write(WORKDIR.value, OUT.value, STEP.value, RAW.value, print)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Draws samples from a run.
 
+    python scripts/sample.py --pretrained=digits                               # weights of the repository, no training
     python scripts/sample.py --workdir=runs/digits                             # a grid of 64 as PNG
     python scripts/sample.py --workdir=runs/cifar10 --n=50000 --format=npz     # arr_0, uint8 [n, H, W, C]
     python scripts/sample.py --workdir=runs/digits --steps=50 --sampler=ddim   # a faster chain
@@ -21,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import before_jax, command_line
+from diffusion.runtime import before_jax, command_line, run_flags
 
-WORKDIR = command_line.define_path("workdir", "folder of the run to sample from (required)")
+RUN = run_flags.define_run("folder of the run to sample from")
 N = flags.DEFINE_integer("n", 64, "number of images", lower_bound=1)
 SEED = command_line.define_seed("seed of the images")
 FORMAT = flags.DEFINE_enum(
@@ -49,7 +50,7 @@ TRUNCATE = flags.DEFINE_bool("truncate", False, "cut levels instead of rounding 
 
 
 def main() -> None:
-    folder = command_line.required(WORKDIR)
+    folder = RUN()
 
     from diffusion.workdir.run import read_run
 

@@ -85,6 +85,7 @@ OWNERS = {
     "absl": (
         "runtime/command_line",
         "runtime/data_flags",
+        "runtime/run_flags",
     ),
 }
 """Every library, and the modules or folders that may import it ("": all of them)."""

@@ -25,7 +25,7 @@ DRAWS, MIXTURES = 8, 11
 class Options(NamedTuple):
     """The flags of scripts/edit.py, by name."""
 
-    workdir: Path | None
+    workdir: Path
     edit: str | None
     image: Sequence[str] = ()
     other: Sequence[str] = ()
@@ -73,8 +73,6 @@ def run(options: Options, present: frozenset[str]) -> list[str]:
 
     Raises ValueError for flags, images and steps that do not go together or do not fit the run.
     """
-    if not options.workdir:
-        raise ValueError("--workdir is required: the folder of a run of scripts/train.py, such as runs/digits")
     if options.edit is None:
         raise ValueError(f"--edit is required: {', '.join(EDITS)}; --help says what each does")
     edit = EDITS[options.edit]

@@ -2,21 +2,18 @@
 
 from collections.abc import Callable
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from diffusion.commands.import_weights import write_run
 from diffusion.experiment import build
-from diffusion.runtime import report_text
-from diffusion.runtime.files import write_json
 from diffusion.training import power_ema
 from diffusion.training.state import TrainState
 from diffusion.workdir import manifest
-from diffusion.workdir.checkpoint import Checkpoints
-from diffusion.workdir.run import read_run, write_config
+from diffusion.workdir.run import read_run
 from diffusion.workdir.run_checkpoints import RunCheckpoints
 
 
@@ -45,11 +42,10 @@ def reconstruct(folder: Path, out: Path, width: float, step: int | None, report:
         for row, each in zip(weights, steps, strict=True):
             for weight, average in zip(row, load(each)[1].averages, strict=True):
                 total = jax.tree.map(lambda t, p, w=weight: t + w * np.asarray(p, np.float64), total, average)
-    ema = jax.tree.map(lambda t, p: jax.device_put(t.astype(np.float32), p.sharding), total, last.ema)
-    number = int(last.step)
-    write_json(out / "reconstructed.json", {"from": str(folder), "width": width, "step": number, "checkpoints": steps})
-    claim = partial(write_config, out, run, report_text.describe_devices(list(experiment.mesh.devices.flat)))
-    with closing(Checkpoints(out / manifest.ROLLING, about=run.content, claim=claim)) as checkpoints:
-        checkpoints.require(number, last._replace(ema=ema))
-    report(f"average     width {width:g} at step {number}, from {len(steps)} checkpoints with two averages each")
+    ema = jax.tree.map(np.float32, total)
+    origin = {"from": str(folder), "width": width, "step": int(last.step), "checkpoints": steps}
+    write_run(out, experiment, run, int(last.step), ema, jax.device_get(last.params), origin)
+    report(
+        f"average     width {width:g} at step {int(last.step)}, from {len(steps)} checkpoints with two averages each"
+    )
     report(f"folder      {out}")

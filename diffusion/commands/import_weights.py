@@ -1,6 +1,6 @@
 """Runs made of the weights of other projects, and the check that a config and a file of weights go together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import cache, partial
 from pathlib import Path
@@ -15,12 +15,13 @@ from diffusion.config.config_values import flatten
 from diffusion.config.files import ROOT, load
 from diffusion.convert import ddpm_tf, diffusers, improved_diffusion, name_mapping
 from diffusion.convert.foreign_weights import ForeignWeights
-from diffusion.convert.name_mapping import Tensors
 from diffusion.experiment import build
+from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import VP_SCHEDULES
 from diffusion.nets.net import Net
 from diffusion.runtime import report_text
 from diffusion.runtime.files import write_json
+from diffusion.training.state import Params, TrainState
 from diffusion.workdir import manifest
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.run import Run, write_config
@@ -118,17 +119,8 @@ def import_run(
     params = shapes(run)
     rules = name_mapping.rules(weights.naming, params, config.net.heads)
     ema, raw = (name_mapping.read(rules, tensors, params) for tensors in (weights.ema, weights.raw))
-    state = experiment.create_state()
-    state = state._replace(
-        step=jax.device_put(np.int32(number), state.step.sharding),
-        params=_placed(raw, state.params),
-        ema=_placed(ema, state.ema),
-    )
     origin = {"from": kind, "file": path.name, "sha256": _digests(path), "tensors": len(weights.ema), "step": number}
-    write_json(folder / "imported.json", origin)
-    claim = partial(write_config, folder, run, report_text.describe_devices(list(experiment.mesh.devices.flat)))
-    with closing(Checkpoints(folder / manifest.ROLLING, about=run.content, claim=claim)) as checkpoints:
-        checkpoints.require(number, state)
+    state = write_run(folder, experiment, run, number, name_mapping.nest(ema), name_mapping.nest(raw), origin)
     report(
         f"weights     {path}: {len(weights.ema)} tensors, {report_text.count(state.ema):,} parameters, each used once"
     )
@@ -136,6 +128,23 @@ def import_run(
         report(f"note        the file does not specify {weights.unspecified}: with wrong ones these weights give noise")
     report(f"note        step {number}; averaged and raw weights are {_sets(weights)}, the optimiser starts afresh")
     report(f"folder      {folder}")
+
+
+def write_run(
+    folder: Path, experiment: Experiment, run: Run, step: int, ema: Params, raw: Params, origin: Mapping[str, Any]
+) -> TrainState:
+    """Makes a run's folder of weights: config.json, imported.json with `origin`, one checkpoint, a fresh optimiser."""
+    state = experiment.create_state()
+    state = state._replace(
+        step=jax.device_put(np.int32(step), state.step.sharding),
+        params=_placed(raw, state.params),
+        ema=_placed(ema, state.ema),
+    )
+    write_json(folder / "imported.json", origin)
+    claim = partial(write_config, folder, run, report_text.describe_devices(list(experiment.mesh.devices.flat)))
+    with closing(Checkpoints(folder / manifest.ROLLING, about=run.content, claim=claim)) as checkpoints:
+        checkpoints.require(step, state)
+    return state
 
 
 def beta(config: ConfigDict) -> np.ndarray:
@@ -167,8 +176,8 @@ def _configs() -> list[tuple[str, ConfigDict]]:
     return [(f"configs/{path.name}", load(path)) for path in paths]
 
 
-def _placed(params: Tensors, like: Any) -> Any:
-    return jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), name_mapping.nest(params), like)
+def _placed(params: Params, like: Params) -> Params:
+    return jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), params, like)
 
 
 def _digests(path: Path) -> dict[str, str]:

@@ -1,0 +1,87 @@
+"""Weights that come with the repository: pretrained/<name>/ holds a config.json, weights.safetensors and a card.
+
+A name becomes a run's folder, runs/<name>_pretrained, which every script reads. Made from a run by `pack`.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from diffusion.commands.import_weights import shapes, write_run
+from diffusion.config.files import ROOT
+from diffusion.config.key import closest_name
+from diffusion.convert import name_mapping, shipped_weights
+from diffusion.experiment import build, load
+from diffusion.runtime import report_text
+from diffusion.runtime.files import atomic_path
+from diffusion.workdir import manifest
+from diffusion.workdir.run import read_run
+
+HOME = ROOT / "pretrained"
+WEIGHTS, CARD = "weights.safetensors", "README.md"
+
+
+def names() -> dict[str, str]:
+    """Name -> the first line of its card, of all shipped weights."""
+    cards = sorted(HOME.glob(f"*/{CARD}"))
+    return {card.parent.name: card.read_text().splitlines()[0].lstrip("# ") for card in cards}
+
+
+def listing() -> list[str]:
+    """A line for each of the shipped weights."""
+    return [f"{name}: {line}" for name, line in names().items()]
+
+
+def of_flag(name: str, report: Callable[[str], None]) -> Path:
+    """What --pretrained=name stands for; with ? the names are printed and the process ends."""
+    if name == "?":
+        print("\n".join(listing()))
+        raise SystemExit(0)
+    return unpack(name, report)
+
+
+def unpack(name: str, report: Callable[[str], None]) -> Path:
+    """The folder of a run with these weights, runs/<name>_pretrained; made where it is not there yet.
+
+    Raises ValueError for an unknown name, with the known ones, and where the files are damaged.
+    """
+    if name not in (known := names()):
+        best = closest_name(name, known)
+        hint = f"did you mean {best}?" if best else f"there are {', '.join(known)}"
+        raise ValueError(f"--pretrained={name}: no such weights come with the repository; {hint}")
+    folder = Path("runs") / f"{name}_pretrained"
+    if manifest.newest(folder):
+        return folder
+    run = read_run(HOME / name)
+    tensors, step = shipped_weights.read(HOME / name / WEIGHTS)
+    if {key: x.shape for key, x in tensors.items()} != shapes(run):
+        raise ValueError(f"{HOME / name}: the weights are not those of its config; restore both from the repository")
+    params = name_mapping.nest(tensors)
+    origin = {"from": "pretrained", "name": name, "sha256": manifest.hash_file(HOME / name / WEIGHTS), "step": step}
+    write_run(folder, build.experiment(run.config, run.shape, run.classes), run, step, params, params, origin)
+    report(f"weights     pretrained/{name}, step {step}: {folder}")
+    return folder
+
+
+def pack(folder: Path, out: Path, step: int | None, raw: bool, report: Callable[[str], None]) -> None:
+    """Writes a run's weights, averaged or raw, as pretrained weights: float16, config.json, and a card to be completed.
+
+    Raises ValueError where `out` exists; nothing is written then.
+    """
+    if out.exists():
+        raise ValueError(f"{out} exists already: give an --out that does not")
+    run = read_run(folder)
+    _, params, chosen = load.load(folder, run, step, raw)
+    tensors = {name: np.asarray(leaf) for name, leaf in name_mapping.flatten(jax.device_get(params)).items()}
+    with atomic_path(out) as temporary:
+        temporary.mkdir()
+        shutil.copy(folder / "config.json", temporary / "config.json")
+        shipped_weights.write(temporary / WEIGHTS, tensors, chosen)
+        (temporary / CARD).write_text(f"# {out.name}: step {chosen} of {run.config.data.name}\n")
+    report(
+        f"weights     {'raw' if raw else 'averaged'} weights of step {chosen}, {report_text.count(params):,} numbers"
+    )
+    report(f"folder      {out}: complete {CARD}; copied to pretrained/, it is found by --pretrained={out.name}")

@@ -1,0 +1,91 @@
+"""Weights that come with the repository: packed from a run, listed, and unpacked as a run with the same weights."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from diffusion.commands import pretrained
+from diffusion.experiment.load import load
+from diffusion.workdir.run import read_run
+
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def unpacked(tmp_path, monkeypatch):
+    """The run of the shipped digits, in a working directory of its own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / pretrained.unpack("digits", [].append)
+
+
+def test_shipped_weights_become_a_run_and_a_run_becomes_weights(unpacked, tmp_path, monkeypatch):
+    from safetensors.numpy import load_file
+
+    _, params, step = load(unpacked, read_run(unpacked))
+    assert step == 1000 and unpacked == tmp_path / "runs" / "digits_pretrained"
+    shipped = load_file(ROOT / "pretrained" / "digits" / "weights.safetensors")
+    found = {".".join(k.key for k in path): leaf for path, leaf in jax.tree.flatten_with_path(params)[0]}
+    assert found.keys() == shipped.keys()
+    for name, leaf in found.items():
+        assert leaf.dtype == np.float32
+        np.testing.assert_array_equal(np.asarray(leaf, np.float16), shipped[name])
+
+    lines = []
+    pretrained.pack(unpacked, tmp_path / "home" / "again", None, False, lines.append)
+    again = load_file(tmp_path / "home" / "again" / "weights.safetensors")
+    for name, leaf in shipped.items():
+        np.testing.assert_array_equal(again[name], leaf)
+    monkeypatch.setattr(pretrained, "HOME", tmp_path / "home")
+    assert pretrained.listing() == ["again: again: step 1000 of digits"]
+    with pytest.raises(ValueError, match="again exists already: give an --out that does not"):
+        pretrained.pack(unpacked, tmp_path / "home" / "again", None, False, lines.append)
+    (tmp_path / "home" / "again" / "weights.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(ValueError, match=r"weights\.safetensors is damaged .* restore it from the repository"):
+        pretrained.unpack("again", lines.append)
+    assert not (tmp_path / "runs" / "again_pretrained").exists()
+
+
+def test_weights_of_another_network_are_refused(tmp_path, monkeypatch):
+    from safetensors.numpy import load_file, save_file
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pretrained, "HOME", tmp_path / "home")
+    shutil.copytree(ROOT / "pretrained" / "digits", tmp_path / "home" / "digits")
+    path = tmp_path / "home" / "digits" / "weights.safetensors"
+    tensors = load_file(path)
+    tensors["conv_in.bias"] = tensors["conv_in.bias"][:-1]
+    save_file(tensors, path, metadata={"step": "1"})
+    with pytest.raises(ValueError, match="the weights are not those of its config"):
+        pretrained.unpack("digits", [].append)
+
+
+def sample(*flags: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts" / "sample.py"), *flags]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_the_flag(tmp_path):
+    listed = sample("--pretrained=?", cwd=tmp_path)
+    assert listed.returncode == 0 and listed.stdout.startswith("digits: 8x8 digits, 0.7 M parameters")
+    drawn = sample("--pretrained=digits", "--n=2", "--sampler=ddim", "--steps=2", "--out=two.png", cwd=tmp_path)
+    assert (drawn.returncode, drawn.stdout.strip()) == (0, "two.png") and (tmp_path / "two.png").stat().st_size > 0
+    wrong = sample("--pretrained=digit", cwd=tmp_path)
+    line = "sample.py: --pretrained=digit: no such weights come with the repository; did you mean digits?\n"
+    assert (wrong.returncode, wrong.stderr) == (2, line)
+    both = sample("--pretrained=digits", "--workdir=x", cwd=tmp_path)
+    assert both.returncode == 2 and "are two runs; give one of them" in both.stderr
+
+
+def test_what_is_shipped_is_small_and_has_a_card():
+    assert set(pretrained.names()) == {path.name for path in pretrained.HOME.iterdir()} == {"digits"}
+    assert sum(path.stat().st_size for path in pretrained.HOME.rglob("*") if path.is_file()) < 12e6
+    for name in pretrained.names():
+        run = read_run(pretrained.HOME / name)
+        assert str(Path.home()) not in (pretrained.HOME / name / "config.json").read_text() and not run.config.data.dir
