@@ -15,7 +15,7 @@ from diffusion.commands import export_weights, memory_advice, previews
 from diffusion.config.validation import doubts, remarks, validate
 from diffusion.convert import name_mapping
 from diffusion.data.identity import Identity, identity, listed
-from diffusion.data.source import Source
+from diffusion.data.source import Source, require_labels
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation.compute_budget import Budget, forward_flops
 from diffusion.evaluation.evaluated_run import Subject
@@ -71,6 +71,10 @@ def run(
     devices = report_text.describe_devices(list(mesh.devices.flat))
     config = absolute(config)
     source, held_out = build.sources(config)
+    if config.net.class_conditional:
+        require_labels(
+            source, "config.net.class_conditional", "set it to false, or use data with labels (docs/data.md)"
+        )
     data = identity(source, held_out)
     validate(config, size=source.shape[0])
     experiment = build.experiment(config, source.shape, source.classes, mesh)

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from diffusion.config.validation import validate
 from diffusion.data.identity import identity, listed
+from diffusion.data.source import require_labels
 from diffusion.distributed import sharding
 from diffusion.experiment import build, guidance
 from diffusion.runtime import report_text
@@ -46,8 +47,7 @@ def run(
     source, held_out = build.sources(config)
     data = identity(source, held_out)
     validate(config, size=source.shape[0])
-    if not source.classes:
-        raise ValueError(f"config.data.name: {source.name} has no labels for a classifier to learn; use a set that has")
+    require_labels(source, "config.data.name", "a classifier learns them: use data with labels (docs/data.md)")
     if manifest.steps(folder / manifest.ROLLING):
         raise ValueError(f"{folder} holds a run of scripts/train.py; give the classifier another --workdir")
     experiment = build.experiment(config, source.shape, source.classes)

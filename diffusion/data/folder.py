@@ -18,6 +18,8 @@ from diffusion.runtime.paths import expanded
 TRAIN = ("train", "training")
 HELD_OUT = ("test", "testing", "val", "valid", "validation")
 """Names of the folders that are a split, in any case; the first of them that exists is held out."""
+FEW = 10
+"""Fewer held-out images than this are remarked on."""
 SAMPLE = 64
 """Images in which equal channels are looked for, where not all are in memory."""
 
@@ -104,8 +106,16 @@ def _parts(root: Path, files: list[str]) -> Parts:
     train, held_out = (_named(root, folders, names) for names in (TRAIN, HELD_OUT))
     if not (train and held_out):
         labels, classes, notes = _labels(files)
-        chosen = len(files) < HOLD_OUT or ~is_held_out(files)
-        return Parts(files, np.broadcast_to(chosen, len(files)), labels, classes, notes)
+        chosen = np.full(len(files), True) if len(files) < HOLD_OUT else ~is_held_out(files)
+        if train or held_out:
+            other = HELD_OUT[0] if train else TRAIN[0]
+            notes = (*notes, f"{(train or held_out)[0]}/ is no split, since there is no folder {other}/ beside it")
+        if 0 < (few := np.count_nonzero(~chosen)) < FEW:
+            notes = (
+                *notes,
+                f"only {few} held out, so few that their bits/dim are a guess; a folder test/ can have more",
+            )
+        return Parts(files, chosen, labels, classes, notes)
     inside = [file for file in files if file.startswith((f"{train[0]}/", f"{held_out[0]}/"))]
     is_train = np.array([file.startswith(f"{train[0]}/") for file in inside], bool)
     for chosen, split in ((is_train, train[0]), (~is_train, held_out[0])):

@@ -6,18 +6,19 @@ from collections import Counter
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from stat import S_ISREG
 from typing import NamedTuple
 
 import numpy as np
 
-from diffusion.data.images import REMARKS, Header, header
+from diffusion.data.images import NO_FILE, REMARKS, Header, header
 from diffusion.data.source import in_threads
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 """In any case."""
 
 WHOLE = 2**30
-"""Folders of at most so many bytes are identified by the content of their files; larger ones by names, sizes, times."""
+"""Folders of at most so many bytes are identified by the content of their files, larger ones by sizes and times."""
 
 
 class Listing(NamedTuple):
@@ -45,7 +46,7 @@ def listing(root: Path) -> Listing:
     Links to folders are followed, each folder once: one that leads to a folder which is read anyway is left out. Raises
     ValueError for a folder that cannot be read.
     """
-    found, skipped, passed = [], Counter(), []
+    found, skipped, passed, empty = [], Counter(), [], []
     seen = {os.path.realpath(root)}
     waiting = [str(root)]
     while waiting:  # what lies in the folder itself comes before what links lead to
@@ -55,12 +56,15 @@ def listing(root: Path) -> Listing:
             paths = [os.path.join(place, name) for name in folders]
             links += [path for path in paths if os.path.islink(path)]
             seen |= {os.path.realpath(path) for path in paths if not os.path.islink(path)}
+            before = len(found)
             for name in files:
                 ending = os.path.splitext(name)[1].lower()
                 if ending in ENDINGS and not name.startswith("."):
                     found.append(Path(place, name).relative_to(root).as_posix())
                 elif not name.startswith("."):
                     skipped[ending or "no ending"] += 1
+            if not folders and len(found) == before and place != str(root):
+                empty.append(place)
         for path in links:
             target = os.path.realpath(path)
             if target in seen or os.path.realpath(root).startswith(target + os.sep):
@@ -74,6 +78,8 @@ def listing(root: Path) -> Listing:
         notes.append(f"left out {_number(sum(skipped.values()), 'file')} by ending: {kinds}")
     if passed:
         notes.append(f"left out {_number(len(passed), 'link')} to a folder that is read already, such as {passed[0]}")
+    if empty:
+        notes.append(f"{_number(len(empty), 'folder')} without an image, such as {min(empty)}")
     return Listing(sorted(found), tuple(notes))
 
 
@@ -91,7 +97,7 @@ def look(root: Path, files: Sequence[str]) -> Files:
         return [_content(paths[i]) if whole else _times(paths[i], stat[i]) for i in index]
 
     pairs = [pair for _, some in in_threads(facts, len(files), f"checking {root}") for pair in some]
-    of = "content" if whole else "file names, sizes and times"
+    of = "content and file names" if whole else "file names, sizes and times"
     return Files([head for head, _ in pairs], [digest for _, digest in pairs], of)
 
 
@@ -107,9 +113,12 @@ def remarks(headers: Sequence[Header], background: str) -> list[str]:
 
 def _stat(path: str) -> os.stat_result:
     try:
-        return os.stat(path)
+        found = os.stat(path)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); repair or remove it") from error
+    if not S_ISREG(found.st_mode):
+        raise ValueError(f"{path}: {NO_FILE}")
+    return found
 
 
 def _content(path: str) -> tuple[Header, str]:

@@ -3,6 +3,7 @@
 Every place that reads an image of a user's (data sets, sample sets, edits) reads it here.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ DEEP = re.compile(r";16[BLN]")
 """In Pillow's name of how a file stores its pixels: 16 bits a channel, of which Pillow would keep the upper 8."""
 SIDEWAYS = 5
 """EXIF orientations from here on swap height and width."""
+NO_FILE = "a pipe, a socket or a device is no image file; remove it"
 
 UPRIGHT, ALPHA, PALETTE, CMYK, FRAMES = "upright", "alpha", "palette", "CMYK", "frames"
 REMARKS = {
@@ -47,23 +49,28 @@ class Unsupported(ValueError):
 
 
 @contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Whatever a decoder raises on a broken file (OSError, SyntaxError, ...) becomes a ValueError that names it."""
+def _opened(file: str | BytesIO, name: str) -> Iterator[Any]:
+    """An image of 8 bits a channel. Whatever a decoder raises (OSError, SyntaxError, ...) becomes a ValueError."""
+    from PIL import Image, UnidentifiedImageError
+
     try:
-        yield
+        if isinstance(file, str) and os.path.exists(file) and not os.path.isfile(file):
+            raise Unsupported(NO_FILE)
+        with Image.open(file) as image:
+            _require_eight_bits(image)
+            yield image
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{name}: not a readable image (of no known format); repair or remove it") from error
     except Unsupported as error:
         raise ValueError(f"{name}: {error}") from error
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = getattr(error, "strerror", None) or (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{name}: not a readable image ({reason}); repair or remove it") from error
 
 
 def header(file: str | BytesIO, name: str) -> Header:
     """Size and kind of an image file. Raises ValueError if it is no image, or has not 8 bits a channel."""
-    from PIL import Image
-
-    with _naming(name), Image.open(file) as image:
-        _require_eight_bits(image)
+    with _opened(file, name) as image:
         orientation = _orientation(image)
         swapped = orientation >= SIDEWAYS and image.format != TIFF  # Pillow gives the upright size of TIFF files
         height, width = (image.width, image.height) if swapped else (image.height, image.width)
@@ -88,8 +95,7 @@ def decode(
     """
     from PIL import Image, ImageOps
 
-    with _naming(name), Image.open(file) as image:
-        _require_eight_bits(image)
+    with _opened(file, name) as image:
         image = ImageOps.exif_transpose(image) if _orientation(image) > 1 else image
         if image.has_transparency_data:
             canvas = Image.new("RGBA", image.size, background)

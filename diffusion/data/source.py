@@ -127,6 +127,13 @@ def require_enough(name: str, count: int, train: bool) -> None:
     """Raises ValueError if test examples are asked for and there are fewer than 20 examples."""
     if not train and count < HOLD_OUT:
         raise ValueError(
-            f"{name}: {count} images are too few to hold some out for a test split; "
+            f"{name}: too few images to hold some out for a test split, {count}; "
             f"supply at least {HOLD_OUT}, or a test split of its own"
         )
+
+
+def require_labels(source: Source, key: str, remedy: str) -> None:
+    """Raises ValueError for a set without labels, with what its reader reports of it."""
+    if not source.classes:
+        why = f" ({'; '.join(source.notes)})" if source.notes else ""
+        raise ValueError(f"{key}: {source.name} has no labels{why}; {remedy}")

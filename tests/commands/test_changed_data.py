@@ -105,7 +105,9 @@ def test_config_json_and_report_state_what_the_data_are(trained):
     stored = json.loads((trained / "r" / "config.json").read_text())
     identity = stored["data"]["identity"]
     assert identity["classes"] == ["cat", "dog"] and identity["images"] + identity["held_out"] == 80
-    assert identity["shape"] == [8, 8, 1] and identity["of"] == "content" and len(identity["digest"]) == 16
+    assert (
+        identity["shape"] == [8, 8, 1] and identity["of"] == "content and file names" and len(identity["digest"]) == 16
+    )
     assert stored["config"]["data"]["name"] == f"folder:{trained / 'd'}"  # resolved when the run was made
     for report in ("report.txt", "classifier.txt"):
         assert "classes     cat, dog\n" in (trained / report).read_text()
@@ -168,7 +170,7 @@ def test_accepted_data_replace_the_identity(home):
     before = run.read_run(home / "r").identity
     replace(home / "d")
     lines = start(home / "r", LABELLED, accept=True)
-    assert [line for line in lines if "with other content; accepted" in line]
+    assert [line for line in lines if "with other content and file names; accepted" in line]
     after = run.read_run(home / "r").identity
     assert after.digest != before.digest and after[:4] == before[:4]
     load.data(run.read_run(home / "r"))

@@ -1,6 +1,7 @@
 """Folders of images: what they hold, how it is split and resized, and what is said about a bad file."""
 
 import os
+import socket
 import threading
 
 import numpy as np
@@ -9,7 +10,8 @@ from PIL import Image
 
 from diffusion.data import folder as module
 from diffusion.data import image_files
-from diffusion.data.images import decode, resize
+from diffusion.data.images import decode, header, resize
+from diffusion.data.source import require_labels
 
 
 def folder(path, train, size=0, **options):
@@ -176,6 +178,7 @@ def test_a_broken_image_is_named(tmp_path, write, suffix):
     whole = path.read_bytes()
     for broken in (whole[: len(whole) // 2], whole[:30], whole[:5], b"", b"<html>not found</html>"):
         path.write_bytes(broken)
+        assert "BytesIO" not in error_of(tmp_path)
         assert error_of(tmp_path).startswith(f"{path}: ") and error_of(tmp_path, size=8).startswith(f"{path}: ")
 
 
@@ -412,6 +415,55 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, write, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", refuse)
     assert error_of(tmp_path) == f"{tmp_path / 'b'}: this folder cannot be read (Permission denied)"
+
+
+def test_what_is_no_file_is_named(tmp_path, write):
+    """To open a pipe would wait for ever; a socket stands for it, so that this test ends where the check is missing."""
+    write("1.png")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "2.png"))
+    assert error_of(tmp_path) == f"{tmp_path / '2.png'}: a pipe, a socket or a device is no image file; remove it"
+    for read in (lambda path: decode(path, path, False), lambda path: header(path, path)):
+        with pytest.raises(ValueError, match=r"2\.png: a pipe"):
+            read(str(tmp_path / "2.png"))
+
+
+def test_a_folder_without_images_is_named(tmp_path, write):
+    """A class whose images were moved away is no longer one."""
+    write("cat/1.png")
+    write("emu/1.png")
+    (tmp_path / "dog").mkdir()
+    assert notes_of(tmp_path) == [f"1 folder without an image, such as {tmp_path / 'dog'}"]
+    (tmp_path / "emu" / "1.png").rename(tmp_path / "emu" / "1.gif")
+    assert f"2 folders without an image, such as {tmp_path / 'dog'}" in notes_of(tmp_path)
+
+
+def test_why_a_set_has_no_labels_is_part_of_the_refusal(tmp_path, write):
+    for name in ("cat/1", "dog/1", "loose"):
+        write(f"{name}.png")
+    with pytest.raises(ValueError, match=r"some.key: .* has no labels \(no classes, since .*: loose.png\); use others"):
+        require_labels(folder(tmp_path, True), "some.key", "use others")
+
+
+@pytest.mark.parametrize("alone, other", [("Val", "train"), ("train", "test")])
+def test_half_of_a_split_is_named(tmp_path, write, alone, other):
+    write(f"{alone}/1.png")
+    write("cat/1.png")
+    source = folder(tmp_path, True)
+    assert source.notes == (f"{alone}/ is no split, since there is no folder {other}/ beside it",)
+    assert len(source.class_names) == 2
+
+
+def test_few_held_out_images_are_remarked_on(tmp_path, write):
+    names = [f"{i:03d}.png" for i in range(100)]
+    for name in names:
+        write(name, (2, 2, 3))
+    (note,) = notes_of(tmp_path)
+    assert note.startswith("only 3 held out")
+    for i in range(10):
+        write(f"test/{i}.png", (2, 2, 3))
+    write("train/1.png", (2, 2, 3))
+    assert not [note for note in notes_of(tmp_path) if "held out" in note]
 
 
 @pytest.mark.parametrize("pair", [("train", "val"), ("Train", "Validation"), ("TRAIN", "Test"), ("training", "valid")])

@@ -34,8 +34,8 @@ def pictures(tmp_path, rng):
 def test_an_identity_is_what_it_states(pictures):
     found = of(pictures)
     held_out = folder(pictures)(False).size
-    assert found[:4] == (80 - held_out, held_out, (4, 4, 1), ("cat", "dog")) and found.of == "content"
-    size = f"{80 - held_out} + {held_out} images of 4x4x1 in 2 classes, digest of content"
+    assert found[:4] == (80 - held_out, held_out, (4, 4, 1), ("cat", "dog")) and found.of == "content and file names"
+    size = f"{80 - held_out} + {held_out} images of 4x4x1 in 2 classes, digest of content and file names"
     assert str(found) == f"{size} {found.digest}" and len(found.digest) == 16
     assert from_json(json.loads(json.dumps(found._asdict()))) == found and from_json(None) is None
     with pytest.raises(KeyError):

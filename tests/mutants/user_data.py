@@ -37,6 +37,18 @@ USER_DATA = (
             "Train is no split",
         ),
         (
+            "if 0 < (few := np.count_nonzero(~chosen)) < FEW:",
+            "if False:",
+            "test_few_held_out_images_are_remarked_on",
+            "one held-out image is enough",
+        ),
+        (
+            "        if train or held_out:\n",
+            "        if False:\n",
+            "test_half_of_a_split_is_named",
+            "val alone is a class without a word",
+        ),
+        (
             "notes = (*skipped, *parts.notes,",
             "notes = (*parts.notes,",
             "test_files_of_other_endings_are_counted",
@@ -74,6 +86,18 @@ USER_DATA = (
     *mutants(
         "diffusion/data/image_files.py",
         "tests/data/test_folder.py",
+        (
+            "if not S_ISREG(found.st_mode):",
+            "if False:",
+            "test_what_is_no_file_is_named",
+            "a pipe is waited for",
+        ),
+        (
+            "if not folders and len(found) == before and place != str(root):",
+            "if False:",
+            "test_a_folder_without_images_is_named",
+            "an empty class is not reported",
+        ),
         (
             "os.path.splitext(name)[1].lower()",
             "os.path.splitext(name)[1]",
