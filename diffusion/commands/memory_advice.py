@@ -21,14 +21,15 @@ def settings(config: ConfigDict, devices: int) -> list[tuple[str, Any]]:
     c = config.train
     share = c.batch_size // devices
     finer = next((n for n in range(2 * c.accumulate, share + 1) if share % n == 0), None)
-    possible = {
-        "train.accumulate": finer,
-        "net.remat": None if config.net.remat else True,
-        "train.sharding": "fsdp" if devices > 1 and c.sharding != "fsdp" else None,
-        "net.dtype": "bfloat16" if config.net.dtype == "float32" else None,
-        "train.batch_size": share // 2 * devices if share > 1 else None,
+    split = {"replicated": ["fsdp", "zero1"], "zero1": ["fsdp"], "fsdp": []}[c.sharding]
+    possible: dict[str, list[Any]] = {
+        "train.accumulate": [finer] if finer else [],
+        "net.remat": [] if config.net.remat else [True],
+        "train.sharding": split if devices > 1 else [],
+        "net.dtype": ["bfloat16"] if config.net.dtype == "float32" else [],
+        "train.batch_size": [share // 2 * devices] if share > 1 else [],
     }
-    return [(key, possible[key]) for key in EFFECTS if possible[key] is not None and key not in unread(config)]
+    return [(key, value) for key in EFFECTS if key not in unread(config) for value in possible[key]]
 
 
 def advice(config: ConfigDict, devices: int) -> str:

@@ -74,12 +74,13 @@ def run(config: ConfigDict, names: Sequence[str], question: Question, say: Calla
     """Compiles for every target and reports: one alone on a screen, several in a table. Returns the facts for --json.
 
     `say` prints a line of the result, or progress that starts with a carriage return. Raises ValueError for a name
-    that is no target, and, where no target could be compiled, with the line of the first error.
+    that is no target, and where no target could be compiled, with the line of the error if there was but one.
     """
     chosen = [targets.parse(name) for name in names]
     rows: list[tuple[str, ...]] = []
     done: list[tuple[str, Estimate]] = []
     errors: list[str] = []
+    several = len(chosen) > 1 or question.fit
     for target in chosen:
         for label, changed in [(target.name, config), *(alternatives(config, target) if question.fit else [])]:
             where = target if label not in targets.wider(target) else targets.parse(label)
@@ -87,7 +88,8 @@ def run(config: ConfigDict, names: Sequence[str], question: Question, say: Calla
                 result = one(changed, where, question, partial(_progress, say, label))
             except ValueError as error:
                 errors.append(str(error))
-                say(str(error))
+                if several:
+                    say(str(error))
                 rows.append(report.row(label, str(error)))
                 continue
             name = label if label in (target.name, where.name) else f"+ {label}"
@@ -97,7 +99,7 @@ def run(config: ConfigDict, names: Sequence[str], question: Question, say: Calla
                 for line in report.lines(result, PER[question.what]):
                     say(line)
     if not done:
-        raise ValueError(errors[0])
+        raise ValueError("none of the targets could be compiled" if several else errors[0])
     if len(rows) > 1:
         say(report.table(rows))
         say(best(done, question.prices))

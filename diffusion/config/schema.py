@@ -31,6 +31,7 @@ MIN_SNR = ("objective.name", ("min_snr",))
 DDIM = ("sample.sampler", ("ddim",))
 LANGEVIN = ("sample.sampler", ("annealed_langevin", "predictor_corrector"))
 UNET = ("net.name", ("unet",))
+FLOATS = ("float32", "bfloat16")
 TRAINING, RESULT, CONDUCT, DATA, MACHINE = Role
 
 KEYS: dict[str, Key] = {
@@ -142,8 +143,9 @@ KEYS: dict[str, Key] = {
     "net.class_conditional": Key(False, flag(), "Give the network the class label of each image."),
     "net.label_dropout": Key(0.0, from_zero(1.0), "Share of labels hidden while training, as guidance needs it."),
     "net.dtype": Key(
-        "float32", one_of("float32", "bfloat16"), "Type of convolutions and matrix products.", read_by=UNET
+        "float32", one_of(*FLOATS), "Type of convolutions and matrix products; norms are float32.", read_by=UNET
     ),
+    "net.gradient_dtype": Key("float32", one_of(*FLOATS), "Type of gradient sums under bfloat16.", read_by=UNET),
     "net.remat": Key(False, flag(), "Recompute activations: less memory, more time.", CONDUCT, UNET),
     "net.cpu_layers": Key(True, flag(), "On CPUs, use faster layers that are equal up to rounding.", CONDUCT),
     "net.time": Key("steps", one_of("steps", "log_noise"), "The network's time: t - 1, or log(noise / signal) / 4."),
@@ -178,10 +180,7 @@ KEYS: dict[str, Key] = {
     "train.keep_every": Key(0, whole(0), "Steps between two permanent checkpoints; 0: none.", CONDUCT),
     "train.keep_best": Key(False, flag(), "Keep the checkpoint with the best estimate permanently.", CONDUCT),
     "train.sharding": Key(
-        "replicated",
-        one_of("replicated", "fsdp"),
-        "Each device holds all parameters, or a part of each; the batch is always divided.",
-        CONDUCT,
+        "replicated", one_of("replicated", "fsdp", "zero1"), "Parts of the state that devices divide.", CONDUCT
     ),
     # ---------------------------------------------------------------------------------------------------------- sample
     "sample.sampler": Key(
@@ -242,7 +241,7 @@ def keys_of(*roles: Role) -> frozenset[str]:
 
 
 EDM = ("diffusion.rho", "diffusion.sigma_data", "objective.P_mean", "objective.P_std", "net.time")
-ADDED = frozenset({"data.crop", "data.channels", "data.background", "optim.power_ema", *EDM})
+ADDED = frozenset({"data.crop", "data.channels", "data.background", "optim.power_ema", "net.gradient_dtype", *EDM})
 """Keys that older run folders lack; at their default they do not count in the hash of a config."""
 RESUMABLE = keys_of(RESULT, CONDUCT, DATA, MACHINE)
 """Keys that a resumed run may change."""

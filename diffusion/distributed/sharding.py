@@ -5,7 +5,7 @@ sharded by rule. Programs are written for global arrays: XLA inserts the communi
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -22,6 +22,10 @@ REPLICATED: tuple[Rule, ...] = ((".*", None),)
 FSDP: tuple[Rule, ...] = (("(kernel|embedding)$", -1), (".*", None))
 """Kernels and embeddings, their moments and averages are split along output channels: memory per device falls with
 their number. What is left whole, biases and the scales of norms, is a thousandth of a network."""
+
+
+ZERO1: tuple[Rule, ...] = (("^params/", None), *FSDP)
+"""Moments and the average are split as by FSDP, weights are whole: Rajbhandari et al. 2020, ZeRO stage 1."""
 
 
 def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
@@ -64,3 +68,18 @@ def by_rules(tree: Any, mesh: Mesh, rules: Sequence[Rule]) -> Any:
         return split_axis(mesh, axis % leaf.ndim)
 
     return jax.tree_util.tree_map_with_path(one, tree)
+
+
+def constrained(mesh: Mesh, rules: Sequence[Rule]) -> Callable[[Any], Any]:
+    """A function for use inside a jitted program that places a tree by rules. With several devices XLA makes it
+    all-gathers of what was split, and reduce-scatters of gradients."""
+
+    def place(tree: Any) -> Any:
+        return jax.lax.with_sharding_constraint(tree, by_rules(tree, mesh, rules))
+
+    return place
+
+
+def gathered(mesh: Mesh) -> dict[str, Callable[[Any], Any]]:
+    """How a step with split state places weights as the network uses them, and gradients as the optimiser does."""
+    return {"gather": constrained(mesh, REPLICATED), "scatter": constrained(mesh, FSDP)}

@@ -30,9 +30,9 @@ from diffusion.experiment.registry import (
     SOURCES,
     TIMESTEPS,
     VARIANCES,
-    adam,
     clips,
     layers,
+    placed,
     timed,
 )
 from diffusion.nets.net import Net
@@ -142,8 +142,8 @@ class Experiment(NamedTuple):
     def update(self) -> Update:
         """How training follows gradients."""
         c, train = self.config.optim, self.config.train
-        patience = min(train.bad_steps, max(1, train.steps // 2))  # a run shorter than that must not end unnoticed
-        return Update(adam(c), c.ema_decay, c.ema_warmup, Guard(patience, c.skip_spike))
+        guard = Guard(min(train.bad_steps, max(1, train.steps // 2)), c.skip_spike)  # no short run ends unnoticed
+        return Update(ema_decay=c.ema_decay, ema_warmup=c.ema_warmup, guard=guard, **placed(self.config, self.mesh))
 
     def fresh(self) -> Fresh:
         """The state before the first update, placed on the devices by the config's sharding rules."""

@@ -5,13 +5,14 @@ its own file, a row here, and its name in config/schema.py; tests/experiment/tes
 """
 
 import dataclasses
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from diffusion.core import parameterization, schedules, timesteps, variance, weighting
@@ -29,6 +30,7 @@ from diffusion.nets.cpu.layers import faster_layers
 from diffusion.nets.mlp import MLP
 from diffusion.nets.net import Net
 from diffusion.nets.unet import UNet
+from diffusion.nets.wide_gradients import wide_gradients
 from diffusion.sampling import (
     ancestral,
     annealed_langevin,
@@ -43,11 +45,18 @@ from diffusion.sampling import (
 from diffusion.sampling.loop import Sampler
 from diffusion.sampling.predictor_corrector import by_noise
 from diffusion.training import optimizer, power_ema
+from diffusion.training.optimizer import FUSED, IN_STAGES, Passes
 
 
-def layers(config: ConfigDict, platform: str, train: bool) -> AbstractContextManager[None]:
-    """The context in which networks are traced: nets/cpu's faster layers on CPUs, if config.net.cpu_layers is set."""
-    return faster_layers(train) if config.net.cpu_layers and platform == "cpu" else nullcontext()
+@contextmanager
+def layers(config: ConfigDict, platform: str, train: bool) -> Iterator[None]:
+    """The context in which networks are traced: nets/cpu's faster layers on CPUs, if config.net.cpu_layers is set.
+
+    In training, layers that compute in bfloat16 have gradients in config.net.gradient_dtype.
+    """
+    fast, wide = config.net.cpu_layers and platform == "cpu", train and config.net.gradient_dtype == "float32"
+    with wide_gradients() if wide else nullcontext(), faster_layers(train) if fast else nullcontext():
+        yield
 
 
 def _levels(
@@ -182,14 +191,27 @@ def clips(config: ConfigDict) -> bool:
     return config.sample.clip and PARAMETERIZATIONS[config.diffusion.parameterization].clips
 
 
-def adam(c: ConfigDict) -> optimizer.Optimizer:
-    """The optimiser of a config.optim."""
+def adam(c: ConfigDict, passes: Passes = IN_STAGES) -> optimizer.Optimizer:
+    """The optimiser of a config.optim, written for a platform."""
     rest = dict(warmup_steps=c.warmup_steps, clip=c.clip, beta_1=c.beta_1, beta_2=c.beta_2, eps=c.eps)
-    update = optimizer.adam(c.lr, **rest, weight_decay=c.weight_decay)
+    update = optimizer.adam(c.lr, **rest, weight_decay=c.weight_decay, passes=passes)
     return power_ema.averaged(update) if c.power_ema else update
 
 
-SHARDINGS: dict[str, tuple[sharding.Rule, ...]] = {"replicated": sharding.REPLICATED, "fsdp": sharding.FSDP}
+SHARDINGS: dict[str, tuple[sharding.Rule, ...]] = {
+    "replicated": sharding.REPLICATED,
+    "fsdp": sharding.FSDP,
+    "zero1": sharding.ZERO1,
+}
+
+
+def placed(config: ConfigDict, mesh: Mesh) -> dict[str, Any]:
+    """The fields of an Update that depend on the devices: how it is written for their compiler, where its trees are."""
+    passes = IN_STAGES if mesh.devices.flat[0].platform == "cpu" else FUSED
+    split = SHARDINGS[config.train.sharding] is not sharding.REPLICATED
+    places = sharding.gathered(mesh) if split else {}
+    return {"optimizer": adam(config.optim, passes), "passes": passes, **places}
+
 
 CONVENTIONS: dict[str, Convention] = {"original": ORIGINAL, "improved": IMPROVED}
 

@@ -26,8 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SCALE = {"M": 2.0**20, "G": 2.0**30, "T": 2.0**40}
 OUT_OF_MEMORY = re.compile(r"Used ([\d.]+)([MGT]) of ([\d.]+)([MGT])")
 """What XLA's TPU compiler says of a program that does not fit."""
-REFUSED = re.compile(r"((?:Unknown|unknown|Unsupported|INVALID_ARGUMENT|[A-Z_]+Error)\b.*)")
-"""The start of the line of a compiler's output that says what is wrong."""
+REFUSED = re.compile(r"^[\w.]+(?:Error|Exception): (.+)|(Unknown flag.+)", re.MULTILINE)
+"""The line of a child's output that says what is wrong: of a Python error, or of XLA, which aborts on a flag."""
 POLL = 0.5
 """Seconds between two looks at the child."""
 
@@ -156,9 +156,8 @@ def _refused(job: Job, dump: Path, output: str, seconds: float) -> Compiled:
         entry = program.computations[program.entry].values()
         arguments = sum(s.bytes for i in entry if i.opcode == "parameter" for s in i.shapes)
         return Compiled(program, hlo.Memory(arguments, total - arguments), seconds, 0)
-    said = [line.strip() for line in output.splitlines() if REFUSED.search(line)] or output.strip().splitlines()[-1:]
-    reason = REFUSED.search(said[-1]) if said else None
-    raise ValueError(f"--target={job.target}: refused: {(reason[1] if reason else ' '.join(said))[:300]}")
+    said = ["".join(groups) for groups in REFUSED.findall(output)] or output.strip().splitlines() or ["no word"]
+    raise ValueError(f"--target={job.target}: refused: {said[-1][:300]}")
 
 
 def main(path: str) -> None:

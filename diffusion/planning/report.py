@@ -93,6 +93,10 @@ def _tabulated(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return tabulate(rows, head, disable_numparse=True, colalign=("left", *["right"] * (len(head) - 1)))
 
 
+SEVERAL = """Several devices: a TPU's topology in chips, tpu:v5e:4x4 or tpu:v4:2x2x1; a GPU's number, gpu:h100:8.
+ring: what a device sends per second where all pass data around in a ring."""
+
+
 def hardware() -> str:
     """What --target=? prints: every model with the figures that times are computed from."""
     units = ("B", "FLOP/s", "FLOP/s", "B/s", "B/s")
@@ -101,7 +105,8 @@ def hardware() -> str:
         return quantity(value, unit) if math.isfinite(value) and value else ""
 
     rows = [(name, *map(shown, facts[:5], units), facts.source) for name, facts in HARDWARE.items()]
-    return _tabulated(("one device", "memory", "bfloat16", "float32", "bandwidth", "ring", "source"), rows)
+    table = _tabulated(("one device", "memory", "bfloat16", "float32", "bandwidth", "ring", "source"), rows)
+    return f"{table}\n\n{SEVERAL}"
 
 
 def as_json(e: Estimate, per: str) -> Mapping[str, Any]:

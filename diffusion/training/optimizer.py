@@ -1,22 +1,36 @@
-"""Adam with linear warm-up and global-norm clipping: DDPM appendix B. Optax's parts, with a barrier after each stage.
+"""Adam with linear warm-up and global-norm clipping: DDPM appendix B. Optax's parts, on CPUs in stages."""
 
-Without barriers XLA fuses moments, parameters and average into one expression: it computes the moments once for each
-and copies the old ones, which it can no longer overwrite. With them it makes fewer passes over memory.
-"""
-
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from diffusion.core.types import Array
-from diffusion.training.skipped_updates import choose
+from diffusion.training.skipped_updates import choose, product_of_squares, sum_of_squares
 
 Optimizer = optax.GradientTransformationExtraArgs
 """update(grads, state, params, fit=..., norm=...) -> updates, state. The state is the old one, bit for bit, where fit
 is False; norm is that of the gradients, where it was computed before. Both are optional."""
+
+
+class Passes(NamedTuple):
+    """How computations over all parameters are written for a platform's compiler; the values are equal."""
+
+    stage: Callable[[Any], Any]
+    """Applied to moments and parameters once they are computed."""
+    squares: Callable[[Array], Array]
+    """The sum of squares of an array, in float32."""
+
+
+IN_STAGES = Passes(jax.lax.optimization_barrier, product_of_squares)
+"""For CPUs. Without barriers XLA fuses moments, parameters and average into one expression: it computes the moments
+once for each and copies the old ones, which it can no longer overwrite. With them it makes fewer passes over memory."""
+
+FUSED = Passes(lambda tree: tree, sum_of_squares)
+"""For accelerators, whose compilers fuse all of it; barriers there cost a fifth of a step's kernels."""
 
 
 def learning_rate(lr: float, warmup_steps: int) -> optax.Schedule:
@@ -35,6 +49,7 @@ def adam(
     beta_2: float = 0.999,
     eps: float = 1e-8,
     weight_decay: float = 0.0,
+    passes: Passes = IN_STAGES,
 ) -> Optimizer:
     """Adam (AdamW where weight_decay > 0), gradients first clipped to global norm `clip` (0: not clipped).
 
@@ -43,7 +58,7 @@ def adam(
     """
     rate = skipping(optax.scale_by_learning_rate(learning_rate(lr, warmup_steps)))
     decay = (optax.add_decayed_weights(weight_decay),) if weight_decay > 0 else ()
-    update = optax.chain(scale_by_adam(beta_1, beta_2, eps), *decay, rate)
+    update = optax.chain(scale_by_adam(beta_1, beta_2, eps, passes), *decay, rate)
     return optax.chain(clip_by_norm(clip), update) if clip > 0 else update
 
 
@@ -65,8 +80,8 @@ def clip_by_norm(limit: float) -> Optimizer:
     return Optimizer(optax.clip_by_global_norm(limit).init, update)
 
 
-def scale_by_adam(beta_1: float, beta_2: float, eps: float) -> Optimizer:
-    """Kingma & Ba 2015, Algorithm 1, without the step size: optax.scale_by_adam with barriers, and with its state.
+def scale_by_adam(beta_1: float, beta_2: float, eps: float, passes: Passes = IN_STAGES) -> Optimizer:
+    """Kingma & Ba 2015, Algorithm 1, without the step size: optax.scale_by_adam in stages, and with its state.
 
     m = beta_1 m + (1 - beta_1) g,  v = beta_2 v + (1 - beta_2) g^2
     update = m / (1 - beta_1^k) / (sqrt(v / (1 - beta_2^k)) + eps)          k: updates made up to and with this one
@@ -82,7 +97,7 @@ def scale_by_adam(beta_1: float, beta_2: float, eps: float) -> Optimizer:
     ) -> tuple[Any, optax.ScaleByAdamState]:
         count = optax.safe_increment(state.count)
         pairs = jax.tree.map(lambda g, m, v: _moments(beta_1, beta_2, fit, g, m, v), updates, state.mu, state.nu)
-        mu, nu = jax.lax.optimization_barrier(jax.tree.transpose(jax.tree.structure(updates), None, pairs))
+        mu, nu = passes.stage(jax.tree.transpose(jax.tree.structure(updates), None, pairs))
         left = 1.0 - beta_1**count, 1.0 - beta_2**count
         direction = jax.tree.map(lambda m, v: _direction(eps, *left, m, v), mu, nu)
         return direction, optax.ScaleByAdamState(choose(fit, count, state.count), mu, nu)

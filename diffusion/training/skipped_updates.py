@@ -5,6 +5,7 @@ moments and the history of losses stay bit for bit as they were. Only the step n
 the same batches and noise as without the skip. The counters are part of the training state.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -64,7 +65,25 @@ def start() -> Health:
     return Health(jnp.int32(0), jnp.int32(-1), jnp.int32(0), jnp.int32(0), jnp.float32(0), jnp.int32(0))
 
 
-def check(guard: Guard, health: Health, step: Array, loss: Array, grads: Any) -> Verdict:
+def product_of_squares(x: Array) -> Array:
+    """The sum of x^2 in float32, as a dot product: XLA's sums over a whole array are far slower on CPUs."""
+    x, axes = x.astype(jnp.float32), tuple(range(x.ndim))
+    return jax.lax.dot_general(x, x, ((axes, axes), ((), ())), precision="highest")
+
+
+def sum_of_squares(x: Array) -> Array:
+    """The sum of x^2 in float32, which accelerators fuse with whatever makes or reads x."""
+    return jnp.sum(jnp.square(x.astype(jnp.float32)))
+
+
+def check(
+    guard: Guard,
+    health: Health,
+    step: Array,
+    loss: Array,
+    grads: Any,
+    squares_of: Callable[[Array], Array] = product_of_squares,
+) -> Verdict:
     """Whether the update of a step is made, from its loss and its gradient.
 
     Costs no extra pass over memory: the sum of squares is also that of the norm that is logged and clipped. It
@@ -75,7 +94,7 @@ def check(guard: Guard, health: Health, step: Array, loss: Array, grads: Any) ->
     A spike enters the running mean as the limit itself, so the limit follows a lasting rise until updates are made
     again. The mean is divided by 1 - DECAY^seen, as Adam's moments are.
     """
-    squares = [sum_of_squares(leaf) for leaf in jax.tree.leaves(grads)]
+    squares = [squares_of(leaf) for leaf in jax.tree.leaves(grads)]
     norm = jnp.sqrt(sum(squares, jnp.float32(0)))
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     sound = finite & (health.streak < guard.patience)
@@ -98,12 +117,6 @@ def check(guard: Guard, health: Health, step: Array, loss: Array, grads: Any) ->
         seen=seen,
     )
     return Verdict(fit, finite, norm, after)
-
-
-def sum_of_squares(x: Array) -> Array:
-    """The sum of x^2 in float32, as a dot product: XLA's sums over a whole array are far slower on CPUs."""
-    x, axes = x.astype(jnp.float32), tuple(range(x.ndim))
-    return jax.lax.dot_general(x, x, ((axes, axes), ((), ())), precision="highest")
 
 
 def choose(fit: Array | bool, new: Any, old: Any) -> Any:

@@ -16,7 +16,7 @@ from diffusion.core.types import Array, Image, Labels, OneKey, PerExample, Pixel
 from diffusion.data.transforms import random_flip, to_image
 from diffusion.training import ema, skipped_updates
 from diffusion.training.accumulation import accumulate
-from diffusion.training.optimizer import Optimizer
+from diffusion.training.optimizer import IN_STAGES, Optimizer, Passes
 from diffusion.training.skipped_updates import Guard
 from diffusion.training.state import Params, StepKeys, TrainState, step_keys
 
@@ -92,6 +92,11 @@ class Update(NamedTuple):
     ema_decay: float
     ema_warmup: bool = False
     guard: Guard = Guard()
+    passes: Passes = IN_STAGES
+    gather: Callable[[Params], Params] = lambda params: params
+    """Places weights as the network uses them."""
+    scatter: Callable[[Params], Params] = lambda tree: tree
+    """Places gradients and weights as the optimiser uses them."""
 
 
 Metrics = dict[str, Any]
@@ -120,12 +125,13 @@ def train_step(
     number and the counters stays as it was. The moving average counts the updates that were made.
     """
     keys = step_keys(state.key, state.step)
-    batch = task.gradient(state.params, state.timesteps, keys, pixels, labels)
-    verdict = skipped_updates.check(update.guard, state.health, state.step, batch.loss, batch.grads)
+    batch = task.gradient(update.gather(state.params), state.timesteps, keys, pixels, labels)
+    grads, own = update.scatter(batch.grads), update.scatter(state.params)
+    verdict = skipped_updates.check(update.guard, state.health, state.step, batch.loss, grads, update.passes.squares)
     fit, optimizer = verdict.fit, update.optimizer
-    updates, opt_state = optimizer.update(batch.grads, state.opt_state, state.params, fit=fit, norm=verdict.norm)
-    params = skipped_updates.choose(fit, optax.apply_updates(state.params, updates), state.params)
-    params = jax.lax.optimization_barrier(params)  # else the average would be fused with it: see optimizer.py
+    updates, opt_state = optimizer.update(grads, state.opt_state, own, fit=fit, norm=verdict.norm)
+    params = skipped_updates.choose(fit, optax.apply_updates(own, updates), own)
+    params = update.passes.stage(params)  # else the average would be fused with it
     rate = ema.decay(state.step - state.health.skipped, update.ema_decay, update.ema_warmup)
     average = skipped_updates.choose(fit, ema.update(state.ema, params, rate), state.ema)
     history = skipped_updates.choose(fit, batch.timesteps, state.timesteps)

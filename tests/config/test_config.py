@@ -83,6 +83,7 @@ def test_choices_are_the_rows_of_build():
         "net.name": registry.NETWORKS,
         "net.convention": registry.CONVENTIONS,
         "net.dtype": registry.DTYPES,
+        "net.gradient_dtype": registry.DTYPES,
         "net.time": registry.TIMES,
         "train.sharding": registry.SHARDINGS,
         "sample.sampler": registry.SAMPLERS,

@@ -15,6 +15,7 @@ from diffusion.experiment import build
 from diffusion.runtime import report_text
 from diffusion.training import loop
 from diffusion.training.state import create
+from diffusion.training.step import train_step
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -68,6 +69,30 @@ def test_a_share_of_the_state_is_all_that_a_device_holds(config, shape):
         assert tuple(places.params["label"]["embedding"].spec) == (None, sharding.AXIS)
 
 
+def test_zero1_divides_all_but_the_weights():
+    """Moments and averages by the number of devices, weights whole."""
+    ours = build.experiment(tiny(**{"train.sharding": "zero1", "net.channels": 32}), (8, 8, 1), 10, mesh_of(4))
+    like = ours.fresh().like
+    split = {name: not leaf.sharding.is_fully_replicated for name, leaf in names(like).items()}
+    kernels = [name for name in split if name.endswith("conv_1/kernel")]
+    assert {name.split("/")[0] for name in kernels} == {"params", "ema", "opt_state"}
+    assert all(split[name] == (not name.startswith("params/")) for name in kernels)
+
+
+@pytest.mark.parametrize(("rules", "places"), [("replicated", 0), ("zero1", 3), ("fsdp", 3)])
+def test_a_step_places_weights_as_they_are_used(rules, places):
+    """Whole for the network and split for the optimiser, as gradients are: each tree is placed once a step."""
+    ours = build.experiment(tiny(**{"train.sharding": rules}), (8, 8, 1), 10, mesh_of(4))
+    task, update, state = ours.task(), ours.update(), ours.fresh().like
+    pixels, labels = jnp.zeros((16, 8, 8, 1), jnp.uint8), jnp.zeros(16, jnp.int32)
+    step = jax.make_jaxpr(lambda state: train_step(task, update, state, pixels, labels))(state)
+    assert str(step).count(" sharding_constraint[") == places * len(jax.tree.leaves(state.params))
+    if places:
+        split = jax.jit(update.scatter)({"kernel": jnp.zeros((4, 8))})
+        assert tuple(split["kernel"].sharding.spec) == (None, sharding.AXIS)
+        assert jax.jit(update.gather)(split)["kernel"].sharding.is_fully_replicated
+
+
 def test_what_does_not_divide_is_held_whole():
     tree = {"a": {"kernel": jnp.zeros((3, 3, 8, 3))}, "b": {"kernel": jnp.zeros((6, 4)), "bias": jnp.zeros(4)}}
     places = names(sharding.by_rules(tree, mesh_of(4), sharding.FSDP))
@@ -105,7 +130,7 @@ def one():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rules", ["replicated", "fsdp"])
+@pytest.mark.parametrize("rules", ["replicated", "fsdp", "zero1"])
 @pytest.mark.parametrize("devices", [1, 2, 4, 8])
 def test_devices_and_rules_change_neither_draws_nor_losses(one, devices, rules):
     """50 steps with dropout and flips. Counts of t by quartile are exact: the same numbers are drawn everywhere.

@@ -61,8 +61,8 @@ TRAINING = (
             "quartiles of t shifted by one",
         ),
         (
-            "skipped_updates.choose(fit, optax.apply_updates(state.params, updates), state.params)",
-            "optax.apply_updates(state.params, updates)",
+            "skipped_updates.choose(fit, optax.apply_updates(own, updates), own)",
+            "optax.apply_updates(own, updates)",
             "tests/training/test_step_safety.py::test_a_bad_update_is_not_made_and_the_next_is_as_if_it_had_never_been",
             "bad updates are made",
         ),
@@ -271,6 +271,50 @@ TRAINING = (
             "test_what_does_not_divide_is_held_whole",
             "what does not divide is split",
         ),
+        (
+            '("^params/", None)',
+            '("^none/", None)',
+            "test_zero1_divides_all_but_the_weights",
+            "ZeRO-1 splits weights too",
+        ),
+        (
+            '("^params/", None)',
+            '("^(params|opt_state)/", None)',
+            "test_zero1_divides_all_but_the_weights",
+            "ZeRO-1 holds moments whole",
+        ),
+        (
+            '"gather": constrained(mesh, REPLICATED)',
+            '"gather": constrained(mesh, FSDP)',
+            "test_a_step_places_weights_as_they_are_used",
+            "weights are used as they are split",
+        ),
+    ),
+    *mutants(
+        "diffusion/training/step.py",
+        "tests/distributed/test_sharding.py",
+        (
+            "task.gradient(update.gather(state.params),",
+            "task.gradient(state.params,",
+            "test_a_step_places_weights_as_they_are_used",
+            "weights are not gathered before they are used",
+        ),
+        (
+            "update.scatter(batch.grads), update.scatter(state.params)",
+            "batch.grads, update.scatter(state.params)",
+            "test_a_step_places_weights_as_they_are_used",
+            "gradients are not scattered",
+        ),
+    ),
+    *mutants(
+        "diffusion/experiment/registry.py",
+        "tests/nets/test_wide_gradients.py",
+        (
+            'train and config.net.gradient_dtype == "float32"',
+            "False",
+            "test_the_key_chooses_the_type_of_the_sums",
+            "gradients are summed in bfloat16 whatever the key says",
+        ),
     ),
     *mutants(
         "diffusion/distributed/hosts.py",
@@ -343,6 +387,22 @@ TRAINING = (
             "inputs",
             "test_dropout_and_its_gradient_are_those_of_flax",
             "dropout does not rescale",
+        ),
+    ),
+    *mutants(
+        "diffusion/nets/wide_gradients.py",
+        "tests/nets/test_wide_gradients.py",
+        (
+            "dtype=jnp.float32)),",
+            "dtype=g.dtype)),",
+            "test_a_bias_adds_up_a_whole_batch",
+            "biases add up in bfloat16",
+        ),
+        (
+            "(low, k - n - low + (m - 1) * stride)",
+            "(low, k - n + low + (m - 1) * stride)",
+            "test_gradients_are_those_of_float32_sums",
+            "the window of a kernel's gradient is shifted",
         ),
     ),
 )

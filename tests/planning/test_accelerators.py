@@ -14,6 +14,7 @@ from diffusion.config.files import load
 from diffusion.experiment import build
 from diffusion.planning import compiler, cost
 from diffusion.planning.compiler import Data, Job
+from diffusion.runtime.report_text import size
 
 pytestmark = [
     pytest.mark.plan,
@@ -67,3 +68,18 @@ def test_replicated_weights_need_all_reduces_alone():
     found = cost.of(compiled("tpu:v5e:2x2").program).collectives
     assert {kind.split()[0] for kind in found} == {"all-reduce"} and not any(c.looped for c in found.values())
     assert sum(c.count for c in found.values()) <= 4
+
+
+@pytest.mark.parametrize("rules", ["fsdp", "zero1"])
+def test_split_state_is_gathered_and_gradients_are_scattered(rules):
+    """Weights by all-gathers (fsdp: in bfloat16), gradients by reduce-scatters, which XLA writes as rings of permutes
+    between convolutions: they send less than the float32 gradients once. No exchange, nothing in a loop."""
+    found, whole = (compiled("tpu:v5e:2x2", **{"train.sharding": name}) for name in (rules, "replicated"))
+    collectives = cost.of(found.program).collectives
+    kinds = {kind.split()[0] for kind in collectives}
+    assert "all-gather" in kinds <= {"all-gather", "reduce-scatter", "collective-permute", "all-reduce"}
+    assert not any(c.looped for c in collectives.values())
+    params = build.experiment(config(), DATA.shape, 0).fresh().like.params
+    scattered = sum(c.sent for kind, c in collectives.items() if not kind.startswith("all-"))
+    assert 0.7 * size(params) < scattered < size(params)
+    assert found.memory.arguments < whole.memory.arguments

@@ -106,7 +106,9 @@ def test_json_has_every_number_of_the_report():
 
 
 def test_the_table_of_hardware_states_figures_and_sources():
-    rows = report.hardware().splitlines()
+    table, notes = report.hardware().split("\n\n")
+    rows = table.splitlines()
+    assert all(targets.parse(name.strip(";,.")).count > 1 for name in notes.split() if name.count(":") == 2)
     assert len(rows) == 2 + len(targets.HARDWARE) and "197 TFLOP/s" in rows[5] and "819 GB/s" in rows[5]
     assert all(facts.source and math.prod(facts[:4]) > 0 for name, facts in targets.HARDWARE.items() if name != "cpu")
 
@@ -134,8 +136,13 @@ def test_several_targets_become_a_table_with_the_cheapest_that_fits(monkeypatch)
     ]
     assert "--target=gpu:h100: compiling for it needs the plugin" in said and "\rcompiling for tpu:v5e: 1 s" in said
     assert jobs[0] == Job(flatten(config), Data((32, 32, 3), 50_000, 10, True), "tpu:v5e", "train", False)
+    said.clear()
     with pytest.raises(ValueError, match="needs the plugin"):
         plan.run(config, ["gpu:h100"], question, said.append)
+    assert set(said) == {"\rcompiling for gpu:h100: 1 s"}, "the command itself prints the error"
+    with pytest.raises(ValueError, match=r"^none of the targets could be compiled$"):
+        plan.run(config, ["gpu:h100", "gpu:h100"], question, said.append)
+    assert said.count("--target=gpu:h100: compiling for it needs the plugin") == 2
 
 
 TEXT = """HloModule m
@@ -157,7 +164,8 @@ def test_fit_compiles_every_change_that_reduces_memory(monkeypatch):
     config = load("configs/cifar10.py")
     plan.run(config, ["tpu:v5e:2x2"], plan.Question("train", None, False, 60.0, {}, True), said.append)
     here = "tpu:v5e:2x2"
-    changes = [{}, {"train.accumulate": 2}, {"net.remat": True}, {"train.sharding": "fsdp"}, {"net.dtype": "bfloat16"}]
+    changes = [{}, {"train.accumulate": 2}, {"net.remat": True}, {"train.sharding": "fsdp"}]
+    changes += [{"train.sharding": "zero1"}, {"net.dtype": "bfloat16"}]
     changes.append({"train.batch_size": 64})
     assert seen == [*((here, change) for change in changes), ("tpu:v5e:2x4", {}), ("tpu:v5e:4x4", {})]
     assert "+ net.remat=True" in said[-2] and said[-1].startswith("least        ")
@@ -215,7 +223,10 @@ def test_what_the_compiler_refuses_is_one_line(tmp_path):
         ValueError, match=r"^--target=tpu:v5e:3x3: refused: Unknown flag in XLA_FLAGS: --xla_nonsense=1$"
     ):
         compiler._refused(job, tmp_path, flag, 1.0)
-    layout = 'Traceback ...\njax.errors.JaxRuntimeError: INVALID_ARGUMENT: Topology layout "v5e:3x3" is not divisible\n'
+    layout = (
+        "E0000 INVALID_ARGUMENT: unexpected worker hostname\nTraceback ...\n"
+        'jax.errors.JaxRuntimeError: INVALID_ARGUMENT: Topology layout "v5e:3x3" is not divisible\nlearning/x.cc:327\n'
+    )
     with pytest.raises(ValueError, match=r"refused: INVALID_ARGUMENT: Topology layout"):
         compiler._refused(job, tmp_path, layout, 1.0)
     used = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.00G of 15.75G hbm. Exceeded by 4.25G."

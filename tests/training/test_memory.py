@@ -32,7 +32,10 @@ def test_settings_in_use_are_not_proposed_again():
     def changes(devices=8, **overrides):
         return dict(memory_advice.settings(config(**overrides), devices))
 
-    everything = {"train.accumulate": 2, "net.remat": True, "train.sharding": "fsdp", "net.dtype": "bfloat16"}
+    everything = {"train.accumulate": 2, "net.remat": True, "train.sharding": "zero1", "net.dtype": "bfloat16"}
+    both = memory_advice.settings(config(), 8)[2:4]
+    assert both == [("train.sharding", "fsdp"), ("train.sharding", "zero1")], "the one that divides more comes first"
+    assert changes(**{"train.sharding": "zero1"})["train.sharding"] == "fsdp"
     assert changes() == {**everything, "train.batch_size": 32}
     assert list(changes(devices=1))[:3] == ["train.accumulate", "net.remat", "net.dtype"]
     assert changes(**{"train.accumulate": 2})["train.accumulate"] == 4

@@ -72,7 +72,7 @@ def learnt(state):
 def unguarded(task, update, state, pixels, labels):
     """One step as it reads in the paper, without any guard."""
     found = task.gradient(state.params, state.timesteps, step_keys(state.key, state.step), pixels, labels)
-    norm = jnp.sqrt(sum(skipped_updates.sum_of_squares(leaf) for leaf in jax.tree.leaves(found.grads)))
+    norm = jnp.sqrt(sum(skipped_updates.product_of_squares(leaf) for leaf in jax.tree.leaves(found.grads)))
     updates, opt_state = update.optimizer.update(found.grads, state.opt_state, state.params, norm=norm)
     params = optax.apply_updates(state.params, updates)
     average = ema.update(state.ema, params, ema.decay(state.step, update.ema_decay, update.ema_warmup))

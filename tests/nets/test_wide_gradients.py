@@ -1,0 +1,90 @@
+"""Gradients of weights in float32 under bfloat16: outputs are Flax's, sums over examples lose no digits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from diffusion.config import default_config
+from diffusion.distributed import sharding
+from diffusion.experiment import build
+from diffusion.nets.wide_gradients import wide_gradients
+
+SAME, RIGHT = ((1, 1), (1, 1)), ((0, 1), (0, 1))
+LAYERS = {
+    "conv": nn.Conv(5, (3, 3), padding=SAME, dtype=jnp.bfloat16),
+    "stride": nn.Conv(5, (3, 3), strides=(2, 2), padding=RIGHT, dtype=jnp.bfloat16),
+    "stride, both sides": nn.Conv(5, (3, 3), strides=(2, 2), padding=SAME, dtype=jnp.bfloat16),
+    "dense": nn.Dense(5, dtype=jnp.bfloat16),
+}
+
+
+def rounded(tree):
+    return jax.tree.map(lambda x: x.astype(jnp.bfloat16).astype(jnp.float32), tree)
+
+
+def gradients(layer, params, x, weight):
+    """(output, gradients of sum(output weight)) of parameters and input."""
+
+    def value(params, x):
+        y = layer.apply({"params": params}, x)
+        return jnp.sum(y.astype(jnp.float32) * weight), y
+
+    found, y = jax.grad(value, (0, 1), has_aux=True)(params, x)
+    return y, *found
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("size", [8, 7])
+def test_gradients_are_those_of_float32_sums(rng, name, size):
+    """Of inputs, weights and output gradients that bfloat16 holds exactly, so that only sums can round."""
+    layer = LAYERS[name]
+    x = rounded(jnp.float32(rng.normal(size=(4, size, size, 3))))
+    params = rounded(layer.init(jax.random.key(0), x)["params"])
+    params["bias"] = rounded(jnp.float32(rng.normal(size=5)))
+    y, _, of_x = gradients(layer, params, x, 1.0)
+    weight = rounded(jnp.float32(rng.normal(size=y.shape)))
+    y, _, of_x = gradients(layer, params, x, weight)
+    with wide_gradients():
+        wide, found, of_wide = gradients(layer, params, x, weight)
+    np.testing.assert_array_equal(np.float32(wide), np.float32(y))
+    np.testing.assert_array_equal(of_wide, of_x)
+    _, exact, _ = gradients(layer.clone(dtype=jnp.float32), params, x, weight)
+    for key in ("kernel", "bias"):
+        np.testing.assert_allclose(found[key], exact[key], rtol=1e-5, atol=1e-5)
+
+
+def test_a_bias_adds_up_a_whole_batch():
+    """131,072 ones, of which bfloat16 cannot count more than 256 one by one."""
+    layer, x = nn.Dense(2, dtype=jnp.bfloat16), jnp.ones((128, 32, 32, 3))
+    params = layer.init(jax.random.key(0), x)["params"]
+    with wide_gradients():
+        _, found, _ = gradients(layer, params, x, 1.0)
+    np.testing.assert_array_equal(found["bias"], [131072.0] * 2)
+    np.testing.assert_array_equal(found["kernel"], np.full((3, 2), 131072.0))
+    assert found["bias"].dtype == found["kernel"].dtype == jnp.float32
+
+
+def test_float32_layers_stay_flax():
+    layer, x = nn.Dense(2), jnp.ones((2, 3))
+    params = layer.init(jax.random.key(0), x)["params"]
+    plain = str(jax.make_jaxpr(lambda p: layer.apply({"params": p}, x))(params))
+    with wide_gradients():
+        assert str(jax.make_jaxpr(lambda p: layer.apply({"params": p}, x))(params)) == plain
+
+
+def test_the_key_chooses_the_type_of_the_sums():
+    """Products of the network's gradient that accumulate in float32, in a training step of a bfloat16 U-Net."""
+
+    def wide_sums(kind):
+        config = default_config()
+        small = {"data.name": "digits", "net.channels": 8, "net.blocks": 1, "net.dtype": "bfloat16"}
+        config.update_from_flattened_dict({**small, "net.gradient_dtype": kind})
+        ours = build.experiment(config, (8, 8, 1), 10, sharding.make_mesh(jax.devices()[:1]))
+        x, t, labels = jnp.zeros((2, 8, 8, 1)), jnp.zeros(2), jnp.zeros(2, jnp.int32)
+        apply = ours.task().apply
+        grad = jax.grad(lambda params: jnp.mean(apply(params, x, t, labels, jax.random.key(0)) ** 2))
+        return str(jax.make_jaxpr(grad)(ours.fresh().like.params)).count("preferred_element_type=float32")
+
+    assert wide_sums("float32") > wide_sums("bfloat16") + 10
