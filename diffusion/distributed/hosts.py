@@ -5,7 +5,8 @@ as the contents of a folder or a full disk, must not decide what is run: process
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +46,8 @@ def all_gather(value: np.ndarray | np.generic) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(value))
 
 
-class ByRows(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class ByRows:
     """A jitted function whose arguments after the first are split over the devices by rows."""
 
     jitted: Any

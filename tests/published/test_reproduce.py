@@ -574,7 +574,8 @@ def test_commands_are_those_of_the_cells(tmp_path):
     wanted = {(config_hash(e.resolve()), e.resolve().train.steps) for e in EXPERIMENTS}
     assert sorted(pair for pairs in trained.values() for pair in pairs) == sorted(wanted)
     assert all(len({hash for hash, _ in pairs}) == 1 for pairs in trained.values())  # one config a folder
-    known = set(re.findall(r'(?i:define)_\w+\(\s*"(\w+)"', (ROOT / "scripts" / "evaluate.py").read_text()))
+    texts = (ROOT / "scripts" / "evaluate.py", ROOT / "diffusion" / "runtime" / "run_flags.py")
+    known = set(re.findall(r'(?i:define)_\w+\(\s*"(\w+)"', "".join(path.read_text() for path in texts)))
     evaluations = [line for line in lines if line[1] == "scripts/evaluate.py"]
     assert len(evaluations) == len({(c.measure.experiment, c.measure.flags) for c in MEASURED.values()})
     for line in evaluations:

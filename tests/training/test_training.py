@@ -10,6 +10,7 @@ import pytest
 from diffusion.commands import train
 from diffusion.config import default_config
 from diffusion.data.digits import digits
+from diffusion.data.identity import identity
 from diffusion.data.source import in_memory
 from diffusion.distributed import sharding
 from diffusion.experiment import build
@@ -481,7 +482,8 @@ def test_start_up_report_counts(one_device):
     forward = train.forward_flops(ours)
     assert forward == train.forward_flops(ours, state.params) == train.afford(ours, state.params).forward
     feed = ours.feed(digits(train=True))
-    lines = train.describe(ours, digits(train=True), digits(train=False), state, feed, forward)
+    source, held_out = digits(train=True), digits(train=False)
+    lines = train.describe(ours, source, held_out, identity(source, held_out), state, feed, forward)
     assert f"{report_text.count(state.params):,} parameters" in " ".join(lines)
     assert "1500 train and 297 held-out" in lines[0]
     taps = 22 * 22  # of 3 rows and 3 columns at each of 8 x 8 pixels, those within the image
