@@ -42,7 +42,12 @@ PLANNING = (
         "diffusion/planning/operations.py",
         HOME,
         ("(at >= 0) & ", "", OPERATIONS, "padding is multiplied"),
-        ("return out, rhs, lhs", "return lhs, rhs, out", OPERATIONS, "operations of a gradient from the wrong array"),
+        (
+            "return out, rhs, lhs",
+            "return lhs, rhs, out",
+            "test_a_gradient_of_a_library_convolution_has_its_operations",
+            "operations of a gradient from the wrong array",
+        ),
         (
             "& (at % spread == 0)",
             "",

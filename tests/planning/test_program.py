@@ -78,6 +78,20 @@ ENTRY %main (g: f32[1,4,4,5], w: f32[3,3,6,5]) -> f32[1,8,8,6] {{
     assert cost.of(hlo.parse(text)).flop == {"f32": 2 * 5 * 6 * used**2}
 
 
+def test_a_gradient_of_a_library_convolution_has_its_operations():
+    """2 (outputs of the convolution) (taps and input channels of one), where the input is twice the output's size."""
+    labels = 'dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convBackwardInput"'
+    text = f"""HloModule m
+ENTRY %main (g: bf16[2,4,4,16], w: bf16[16,3,3,8]) -> bf16[2,8,8,8] {{
+  %g = bf16[2,4,4,16]{{3,2,1,0}} parameter(0)
+  %w = bf16[16,3,3,8]{{3,2,1,0}} parameter(1)
+  %call = (bf16[2,8,8,8]{{3,2,1,0}}, u8[0]{{0}}) custom-call(%g, %w), window={{size=3x3 stride=2x2}}, {labels}
+  ROOT %dx = bf16[2,8,8,8]{{3,2,1,0}} get-tuple-element(%call), index=0
+}}
+"""
+    assert cost.of(hlo.parse(text)).flop == {"bf16": 2 * (2 * 4 * 4 * 16) * 9 * 8}
+
+
 def test_one_step_is_the_loop_that_computes_most():
     found = cost.of(hlo.parse(TPU), per_step=True)
     assert found.kernels == 2 and found.bytes == 4 * 4 * 8 * 128 and found.flop == {}
