@@ -45,7 +45,7 @@ class Process(NamedTuple):
     base_t: Array
     """int32. The step of the process that the network was trained on; the identity unless respaced."""
     time: Array
-    """What the network is told of step t; base_t - 1 unless replaced. Entry 0 repeats entry 1."""
+    """What the network receives for step t; base_t - 1 unless replaced. Entry 0 repeats entry 1."""
     sigma_data: Array
     """Standard deviation that `scale` and the edm parameterisation assume of the data. A scalar."""
 

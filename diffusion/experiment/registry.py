@@ -177,7 +177,7 @@ def _log_noise(config: ConfigDict, process: Process) -> Array:  # noqa: ARG001
     return jnp.concatenate([log_sigma[:1], log_sigma]) / 4
 
 
-# name -> (config, process) -> Process.time, what the network is told of each step
+# name -> (config, process) -> Process.time, what the network receives for each step
 TIMES: dict[str, Callable[[ConfigDict, Process], Array]] = {"steps": _steps, "log_noise": _log_noise}
 
 

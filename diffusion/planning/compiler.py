@@ -29,7 +29,7 @@ OUT_OF_MEMORY = re.compile(r"Used ([\d.]+)([MGT]) of ([\d.]+)([MGT])")
 REFUSED = re.compile(r"^[\w.]+(?:Error|Exception): (.+)|(Unknown flag.+)", re.MULTILINE)
 """The line of a child's output that says what is wrong: of a Python error, or of XLA, which aborts on a flag."""
 POLL = 0.5
-"""Seconds between two looks at the child."""
+"""Seconds between two checks of the child process."""
 
 
 class Data(NamedTuple):
