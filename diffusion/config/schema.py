@@ -128,6 +128,9 @@ KEYS: dict[str, Key] = {
         (1, 2), wholes(1, 256, False), "Width of each level over net.channels; each halves the size.", read_by=UNET
     ),
     "net.blocks": Key(1, whole(1, 32), "Residual blocks per level on the way down; the way up has one more."),
+    "net.block_size": Key(
+        1, whole(1, 64), "Side of the squares of pixels that the U-Net takes as channels of one; 1: pixels.", read_by=UNET
+    ),
     "net.attention": Key(
         (), wholes(1, 8192, True), "Heights at which self-attention follows every block.", read_by=UNET
     ),
@@ -241,7 +244,7 @@ def keys_of(*roles: Role) -> frozenset[str]:
 
 
 EDM = ("diffusion.rho", "diffusion.sigma_data", "objective.P_mean", "objective.P_std", "net.time")
-ADDED = frozenset({"data.crop", "data.channels", "data.background", "optim.power_ema", "net.gradient_dtype", *EDM})
+ADDED = frozenset({"data.crop", "data.channels", "data.background", "optim.power_ema", "net.gradient_dtype", "net.block_size", *EDM})
 """Keys that older run folders lack; at their default they do not count in the hash of a config."""
 RESUMABLE = keys_of(RESULT, CONDUCT, DATA, MACHINE)
 """Keys that a resumed run may change."""

@@ -214,6 +214,11 @@ def refusal(key: str, value: object) -> str:
 def _validate_net(net: ConfigDict, size: int) -> None:
     """Whether the levels of the U-Net suit images of this height (0: unknown) and attention has its heads."""
     levels = len(net.multipliers)
+    if size % net.block_size:
+        raise ValueError(
+            f"config.net.block_size: {net.block_size} does not divide the {size} pixels of the images; use a divisor"
+        )
+    size //= net.block_size
     heights = [size >> level for level in range(levels)]
     unit = 2 ** (levels - 1)
     if size % unit:

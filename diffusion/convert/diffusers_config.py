@@ -111,6 +111,10 @@ def unet(config: Mapping[str, Any], shape: tuple[int, int, int], outputs: int, c
     """
     height, width, channels = shape
     multipliers = config["net.multipliers"]
+    if config["net.block_size"] != 1:
+        raise ValueError(
+            f"config.net.block_size: {config['net.block_size']} cannot be exported; a UNet2DModel takes pixels"
+        )
     if multipliers[0] != 1:
         raise ValueError(
             f"config.net.multipliers: {multipliers!r} does not begin with 1, and a UNet2DModel is as wide after its "

@@ -57,6 +57,18 @@ def group_norm(h: Features, name: str, eps: float = 1e-6) -> Features:
     return norm(h)
 
 
+def space_to_depth(x: Features, b: int) -> Features:
+    """[B, H, W, C] to [B, H / b, W / b, b b C]: the pixels of each b x b square, by rows, as channels of one pixel."""
+    B, H, W, C = x.shape
+    return x.reshape(B, H // b, b, W // b, b, C).swapaxes(2, 3).reshape(B, H // b, W // b, b * b * C)
+
+
+def depth_to_space(x: Features, b: int) -> Features:
+    """The inverse of space_to_depth: [B, h, w, b b C] to [B, h b, w b, C]."""
+    B, h, w, D = x.shape
+    return x.reshape(B, h, w, b, b, D // b**2).swapaxes(2, 3).reshape(B, h * b, w * b, D // b**2)
+
+
 class ResBlock(nn.Module):
     """norm, swish, conv, + embedding, norm, swish, dropout, conv; added to the input, which a 1x1 map brings to width.
 
