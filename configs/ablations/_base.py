@@ -29,6 +29,8 @@ def base(size: str, T: int = 250, steps: int = 600) -> ConfigDict:
         config.net.attention = (7,)
         config.optim.warmup_steps = 100
         config.train.batch_size = 64
+    if size == "digits":
+        config.net.channels = 32  # as in docs/ablations.md
     if size in ("digits", "mnist_small"):
         config.update_from_flattened_dict(betas(T) | {"train.steps": steps})
         config.optim.ema_decay = 0.99  # an average over 100 steps: the runs are short
