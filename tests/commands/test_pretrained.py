@@ -1,5 +1,6 @@
 """Weights that come with the repository: packed from a run, listed, and unpacked as a run with the same weights."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from diffusion.commands import pretrained
+from diffusion.commands import export_weights, import_weights, pretrained
+from diffusion.convert import diffusers, name_mapping
 from diffusion.experiment.load import load
 from diffusion.workdir.run import read_run
 
@@ -52,6 +54,23 @@ def test_shipped_weights_become_a_run_and_a_run_becomes_weights(unpacked, tmp_pa
     assert not (tmp_path / "runs" / "again_pretrained").exists()
 
 
+def test_shipped_weights_go_out_to_diffusers(unpacked, tmp_path):
+    """What `make demo` trains: one number of groups in all norms, and every weight."""
+    from safetensors.numpy import load_file
+
+    export_weights.export_run(unpacked, tmp_path / "out", None, False, [].append)
+    described = json.loads((tmp_path / "out" / "unet" / "config.json").read_text())
+    assert (described["norm_num_groups"], described["block_out_channels"]) == (17, [34, 68])
+    run = read_run(unpacked)
+    shapes, weights = import_weights.shapes(run), diffusers.read(tmp_path / "out")
+    rules = name_mapping.rules(weights.naming, shapes, 1)
+    back = name_mapping.read(rules, weights.ema, shapes)
+    shipped = load_file(ROOT / "pretrained" / "digits" / "weights.safetensors")
+    assert back.keys() == shipped.keys()
+    for name, leaf in back.items():
+        np.testing.assert_array_equal(np.asarray(leaf, np.float16), shipped[name])
+
+
 def test_weights_of_another_network_are_refused(tmp_path, monkeypatch):
     from safetensors.numpy import load_file, save_file
 
@@ -73,7 +92,7 @@ def sample(*flags: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def test_the_flag(tmp_path):
     listed = sample("--pretrained=?", cwd=tmp_path)
-    assert listed.returncode == 0 and listed.stdout.startswith("digits: 8x8 digits, 0.7 M parameters")
+    assert listed.returncode == 0 and listed.stdout.startswith("digits: 8x8 digits, 0.8 M parameters")
     drawn = sample("--pretrained=digits", "--n=2", "--sampler=ddim", "--steps=2", "--out=two.png", cwd=tmp_path)
     assert (drawn.returncode, drawn.stdout.strip()) == (0, "two.png") and (tmp_path / "two.png").stat().st_size > 0
     wrong = sample("--pretrained=digit", cwd=tmp_path)
