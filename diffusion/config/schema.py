@@ -49,10 +49,7 @@ KEYS: dict[str, Key] = {
         MACHINE,
     ),
     "deterministic": Key(
-        False,
-        flag(),
-        "On NVIDIA GPUs, use deterministic kernels and no autotuning; no effect on CPUs and TPUs.",
-        MACHINE,
+        False, flag(), "On NVIDIA GPUs, deterministic kernels and no autotuning; no effect on CPUs and TPUs.", MACHINE
     ),
     # ------------------------------------------------------------------------------------------------------------ data
     "data.name": Key(
@@ -69,6 +66,7 @@ KEYS: dict[str, Key] = {
     "data.channels": Key(0, whole(0, 3), "Channels of a folder's images: 1 grey, 3 colour; 0: as the files."),
     "data.background": Key("white", text(*COLOUR), "Behind transparent pixels of a folder's or TFDS's images."),
     "data.flip": Key(False, flag(), "Mirror each training image with probability 1/2, resampled whenever it is used."),
+    "data.augment": Key(0.0, share(), "Probability of each geometric transform of an image; the network is given it."),
     "data.download": Key(True, flag(), "Fetch the data set if it is not on disk.", DATA),
     "data.resident_mb": Key(2048, whole(0), "Larger data sets are streamed instead of held on the device.", CONDUCT),
     "data.threads": Key(8, whole(1, 1024), "Threads that read and decode a streamed data set.", MACHINE),
@@ -129,11 +127,9 @@ KEYS: dict[str, Key] = {
     ),
     "net.blocks": Key(1, whole(1, 32), "Residual blocks per level on the way down; the way up has one more."),
     "net.block_size": Key(
-        1, whole(1, 64), "Side of the squares of pixels that the U-Net takes as channels of one; 1: pixels.", read_by=UNET
+        1, whole(1, 64), "Side of the squares of pixels that the U-Net takes as the channels of one.", read_by=UNET
     ),
-    "net.attention": Key(
-        (), wholes(1, 8192, True), "Heights at which self-attention follows every block.", read_by=UNET
-    ),
+    "net.attention": Key((), wholes(1, 8192, True), "Heights with self-attention after every block.", read_by=UNET),
     "net.heads": Key(1, whole(1), "Heads of every attention block, which share its channels.", read_by=UNET),
     "net.dropout": Key(0.0, from_zero(1.0), "Share of activations dropped in each residual block while training."),
     "net.scale_shift": Key(False, flag(), "Time scales and shifts a block's second norm.", read_by=UNET),
@@ -244,7 +240,8 @@ def keys_of(*roles: Role) -> frozenset[str]:
 
 
 EDM = ("diffusion.rho", "diffusion.sigma_data", "objective.P_mean", "objective.P_std", "net.time")
-ADDED = frozenset({"data.crop", "data.channels", "data.background", "optim.power_ema", "net.gradient_dtype", "net.block_size", *EDM})
+IMAGES = ("data.crop", "data.channels", "data.background", "data.augment")
+ADDED = frozenset({"optim.power_ema", "net.gradient_dtype", "net.block_size", *EDM, *IMAGES})
 """Keys that older run folders lack; at their default they do not count in the hash of a config."""
 RESUMABLE = keys_of(RESULT, CONDUCT, DATA, MACHINE)
 """Keys that a resumed run may change."""

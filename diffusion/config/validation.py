@@ -85,6 +85,10 @@ RULES = (
         "set data.flip to false and leave data.size at 0",
     ),
     Rule(
+        lambda c: c.data.name.startswith("toy:") and c.data.augment > 0,
+        "config.data.augment: {c.data.name!r} has points, and no image to be transformed; set data.augment to 0",
+    ),
+    Rule(
         lambda c: c.train.batch_size % c.train.accumulate > 0,
         "config.train.accumulate: {c.train.accumulate!r} parts do not divide train.batch_size = {c.train.batch_size}; "
         "use a divisor of it",

@@ -39,6 +39,8 @@ Mask = Bool[Array, "B *D"]
 PerExample = Float[Array, "B"]
 Time = Int[Array, "B"]
 Labels = Int[Array, "B"]
+Condition = Float[Array, "B N"]
+"""Numbers of each example that a network receives beside its time and label."""
 Keys = Key[Array, "B"]
 """One random key per example: the numbers of example i do not depend on the rest of the batch."""
 

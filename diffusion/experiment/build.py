@@ -30,6 +30,7 @@ from diffusion.experiment.registry import (
     SOURCES,
     TIMESTEPS,
     VARIANCES,
+    augment,
     clips,
     layers,
     placed,
@@ -100,8 +101,8 @@ class Experiment(NamedTuple):
 
     def init(self, key: OneKey) -> Params:
         """Fresh network parameters."""
-        x, t = jnp.zeros((1, *self.shape)), jnp.zeros(1)
-        return self.net.init(key, x, t, self._label(jnp.zeros(1, jnp.int32)))["params"]
+        x, condition = augment(self.config.data)(key, jnp.zeros((1, *self.shape)))
+        return self.net.init(key, x, jnp.zeros(1), self._label(jnp.zeros(1, jnp.int32)), condition)["params"]
 
     def apply(self, params: Params, x_t: Image, time: Array, labels: Labels, train: bool = False, **mode: Any) -> Any:
         """The network's output, computed by the layers of registry.layers; labels only where it takes some."""
@@ -126,16 +127,16 @@ class Experiment(NamedTuple):
         """What training optimises."""
         config = self.config
 
-        def apply(params: Params, x_t: Image, time: Array, labels: Labels, key: OneKey) -> Array:
+        def apply(params: Params, x_t: Image, time: Array, labels: Labels, condition: Any, key: OneKey) -> Array:
             shown = hidden(key, labels, config.net.label_dropout, self.net.classes)
-            return self.apply(params, x_t, time, shown, train=True, rngs={"dropout": key})
+            return self.apply(params, x_t, time, shown, train=True, condition=condition, rngs={"dropout": key})
 
         return Task(
             self.diffusion(respacing.full),
             OBJECTIVES[config.objective.name](config.objective),
             TIMESTEPS[config.objective.timesteps](self.process, config.objective),
             apply,
-            config.data.flip,
+            augment(config.data),
             config.train.accumulate,
         )
 
@@ -175,8 +176,7 @@ class Experiment(NamedTuple):
 
         `name` of SAMPLERS, `grid` and `eta` default to the config's; `collect` lists steps of the sampled process.
         """
-        c = self.config.sample
-        process = self.sampled(grid)
+        c, process = self.config.sample, self.sampled(grid)
         options = c if eta is None else ConfigDict({**c, "eta": eta})
         step = SAMPLERS[name or c.sampler](process, self.process, self.variance, options)
 

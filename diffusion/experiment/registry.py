@@ -22,7 +22,8 @@ from diffusion.core.process import Process, flow, ve, vp
 from diffusion.core.timesteps import Timesteps
 from diffusion.core.types import Array
 from diffusion.core.variance import Variance
-from diffusion.data import cifar10, digits, folder, mnist, tfds, toy
+from diffusion.data import augmentation, cifar10, digits, folder, mnist, tfds, toy
+from diffusion.data.augmentation import Augment
 from diffusion.data.source import Splits
 from diffusion.distributed import sharding
 from diffusion.nets.code_convention import IMPROVED, ORIGINAL, Convention
@@ -189,6 +190,13 @@ def timed(config: ConfigDict, process: Process) -> Process:
 def clips(config: ConfigDict) -> bool:
     """Whether x_0_hat is clipped: config.sample.clip, but never for a network that predicts mu."""
     return config.sample.clip and PARAMETERIZATIONS[config.diffusion.parameterization].clips
+
+
+def augment(c: ConfigDict) -> Augment:
+    """What config.data does to training images; a flip of data.flip is one that the network is given, if any is."""
+    if c.augment:
+        return partial(augmentation.geometric, p=c.augment, p_flip=1.0 if c.flip else c.augment)
+    return augmentation.flipped if c.flip else augmentation.unchanged
 
 
 def adam(c: ConfigDict, passes: Passes = IN_STAGES) -> optimizer.Optimizer:

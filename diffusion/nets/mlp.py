@@ -3,11 +3,11 @@
 import jax.numpy as jnp
 from flax import linen as nn
 
-from diffusion.core.types import Labels, PerExample, Time
+from diffusion.core.types import Condition, Labels, PerExample, Time
 from diffusion.nets.blocks import INIT_LAST, Features, dense
 from diffusion.nets.dropout import Dropout
 from diffusion.nets.embedding import time_embedding
-from diffusion.nets.net import Net
+from diffusion.nets.net import Net, conditioned
 
 FREQUENCIES = (2.0, 4.0, 8.0, 16.0)
 """Frequencies of the Fourier features of x; data lie in [-1, 1], and the shortest wave has length 0.4."""
@@ -35,11 +35,18 @@ class MLP(Net):
 
     @nn.compact
     def __call__(
-        self, x: Features, t: Time | PerExample, label: Labels | None = None, *, train: bool = False
+        self,
+        x: Features,
+        t: Time | PerExample,
+        label: Labels | None = None,
+        condition: Condition | None = None,
+        *,
+        train: bool = False,
     ) -> Features:
         if (label is None) != (not self.classes):
             raise ValueError(f"the network has {self.classes} classes: pass a label if and only if there are some")
-        emb = dense(self.channels, jnp.float32, "time_1")(time_embedding(t, self.channels))
+        emb = conditioned(time_embedding(t, self.channels), condition)
+        emb = dense(self.channels, jnp.float32, "time_1")(emb)
         if label is not None:
             init = nn.initializers.normal(1.0)
             rows = self.classes + self.null_label

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from diffusion.core.types import Labels, PerExample, Time
+from diffusion.core.types import Condition, Labels, PerExample, Time
 from diffusion.nets.blocks import (
     INIT_LAST,
     AttentionBlock,
@@ -20,7 +20,7 @@ from diffusion.nets.blocks import (
     space_to_depth,
 )
 from diffusion.nets.code_convention import ORIGINAL, Convention
-from diffusion.nets.net import Net
+from diffusion.nets.net import Net, conditioned
 
 
 class UNet(Net):
@@ -73,7 +73,13 @@ class UNet(Net):
 
     @nn.compact
     def __call__(
-        self, x: Features, t: Time | PerExample, label: Labels | None = None, *, train: bool = False
+        self,
+        x: Features,
+        t: Time | PerExample,
+        label: Labels | None = None,
+        condition: Condition | None = None,
+        *,
+        train: bool = False,
     ) -> Features:
         self._check(x.shape[1], x.shape[2], label)
         dtype, (eps, time_embedding, padding) = self.compute_dtype, self.convention
@@ -87,7 +93,8 @@ class UNet(Net):
         def attend(h: Features, name: str) -> Features:
             return attention_block(self.heads, dtype, eps, name=name)(h)
 
-        emb = dense(4 * self.channels, jnp.float32, "time_1")(time_embedding(t, self.channels))
+        emb = conditioned(time_embedding(t, self.channels), condition)
+        emb = dense(4 * self.channels, jnp.float32, "time_1")(emb)
         emb = dense(4 * self.channels, jnp.float32, "time_2")(nn.swish(emb))
         if label is not None:
             # standard normal, as in the published code: from the start as large as the embedding of time, or larger

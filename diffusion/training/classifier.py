@@ -33,7 +33,7 @@ class Problem(NamedTuple):
         """
         x_0 = to_image(pixels)
         if self.flip:
-            x_0 = random_flip(keys.flip, x_0)
+            x_0 = random_flip(keys.augment, x_0)
         t, _ = uniform(self.process.T).sample(keys.timesteps, timesteps, x_0.shape[0])
         x_t = q_sample(self.process, x_0, t, jax.random.normal(keys.noise, x_0.shape))
 

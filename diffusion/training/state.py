@@ -39,7 +39,7 @@ class StepKeys(NamedTuple):
     timesteps: OneKey
     noise: OneKey
     dropout: OneKey
-    flip: OneKey
+    augment: OneKey
 
 
 def create(params: Params, optimizer: optax.GradientTransformation, timesteps: Timesteps, key: OneKey) -> TrainState:

@@ -12,8 +12,9 @@ from diffusion.core.denoiser import Diffusion, network_input, network_time, spli
 from diffusion.core.objective import Objective
 from diffusion.core.process import noised
 from diffusion.core.timesteps import Timesteps
-from diffusion.core.types import Array, Image, Labels, OneKey, PerExample, Pixels, Time
-from diffusion.data.transforms import random_flip, to_image
+from diffusion.core.types import Array, Condition, Image, Labels, OneKey, PerExample, Pixels, Time
+from diffusion.data.augmentation import Augment, unchanged
+from diffusion.data.transforms import to_image
 from diffusion.training import ema, skipped_updates
 from diffusion.training.accumulation import accumulate
 from diffusion.training.optimizer import IN_STAGES, Optimizer, Passes
@@ -51,9 +52,9 @@ class Task(NamedTuple):
     diffusion: Diffusion
     objective: Objective
     timesteps: Timesteps
-    apply: Callable[[Params, Image, Array, Labels, OneKey], Array]
-    """apply(params, x_t, time, labels, dropout_key) -> output, in training mode."""
-    flip: bool = False
+    apply: Callable[[Params, Image, Array, Labels, Condition | None, OneKey], Array]
+    """apply(params, x_t, time, labels, condition, dropout_key) -> output, in training mode."""
+    augment: Augment = unchanged
     parts: int = 1
     """How many parts a batch is computed in, one after the other; they divide it."""
 
@@ -63,23 +64,21 @@ class Task(NamedTuple):
         `timesteps` is the state of the distribution of t; the losses are added to it. Computed in task.parts parts the
         gradient is the same up to rounding: all random numbers are those of the whole batch.
         """
-        x_0 = to_image(pixels)
-        if self.flip:
-            x_0 = random_flip(keys.flip, x_0)
+        x_0, condition = self.augment(keys.augment, to_image(pixels))
         t, weight = self.timesteps.sample(keys.timesteps, timesteps, x_0.shape[0])
         eps = jax.random.normal(keys.noise, x_0.shape)
 
         def mean(rows: Any) -> tuple[tuple[Array, Params], objectives.Terms]:
-            x_0, labels, t, eps, weight = rows
+            x_0, labels, condition, t, eps, weight = rows
 
             def mean_loss(params: Params) -> tuple[Array, objectives.Terms]:
-                terms = loss(self, params, keys.dropout, x_0, labels, t, eps)
+                terms = loss(self, params, keys.dropout, x_0, labels, condition, t, eps)
                 return jnp.mean(weight * terms.loss), terms
 
             (value, terms), grads = jax.value_and_grad(mean_loss, has_aux=True)(params)
             return (value, grads), terms
 
-        batch = (x_0, labels, t, eps, weight)
+        batch = (x_0, labels, condition, t, eps, weight)
         (value, grads), terms = mean(batch) if self.parts == 1 else accumulate(mean, batch, self.parts)
         metrics = {"loss": one(value), **_errors(self, terms, t, weight)}
         return Gradient(grads, value, metrics, self.timesteps.update(timesteps, t, terms.loss))
@@ -107,11 +106,21 @@ Gather = Callable[[Any, Any], tuple[Pixels, Labels]]
 """gather(data, batch): the pixels and labels of one step, from resident data and indices or from a streamed batch."""
 
 
-def loss(task: Task, params: Params, key: OneKey, x_0: Image, labels: Labels, t: Time, eps: Image) -> objectives.Terms:
+def loss(
+    task: Task,
+    params: Params,
+    key: OneKey,
+    x_0: Image,
+    labels: Labels,
+    condition: Condition | None,
+    t: Time,
+    eps: Image,
+) -> objectives.Terms:
     """Per-example terms of the objective for x_t = q_sample(x_0, t, eps). `key` drives dropout."""
     process = task.diffusion.process
     batch = noised(process, x_0, t, eps)
-    out = task.apply(params, network_input(process, batch.x_t, t), network_time(process, t), labels, key)
+    x, time = network_input(process, batch.x_t, t), network_time(process, t)
+    out = task.apply(params, x, time, labels, condition, key)
     return objectives.evaluate(task.objective, task.diffusion, batch, *split(out, x_0.shape[-1]))
 
 

@@ -75,6 +75,68 @@ EDM = (
         ("log_sigma]) / 4", "log_sigma])", "test_preconditioning", "c_noise without its factor 1 / 4"),
     ),
     *mutants(
+        "diffusion/data/augmentation.py",
+        "tests/data/test_augmentation.py",
+        (
+            "_clockwise(angle - axis, x, y)",
+            "_clockwise(angle, x, y)",
+            "test_a_transform_is_its_matrices",
+            "axis kept turned",
+        ),
+        (
+            "x, y = _clockwise(axis, x, y)\n    x, y = x *",
+            "x, y = x *",
+            "test_a_transform_is_its_matrices",
+            "stretched along the edges",
+        ),
+        (
+            "- SHIFT * width * right",
+            "- SHIFT * right",
+            "test_a_transform_is_its_matrices",
+            "moved by eighths of a pixel",
+        ),
+        ('mode="mirror"', 'mode="constant"', "test_steps_of_whole_pixels_are_exact", "black beyond the edges"),
+        ("order=1,", "order=0,", "test_a_plane_stays_a_plane", "the nearest pixel"),
+        (
+            "jnp.array([p_flip, p, p,",
+            "jnp.array([p, p, p,",
+            "test_each_part_is_drawn_as_published",
+            "flips as rare as the rest",
+        ),
+        (
+            "jnp.where(stretched & oblique, axis, 0.0)",
+            "jnp.where(oblique, axis, 0.0)",
+            "test_each_part_is_drawn_as_published",
+            "an axis without stretching",
+        ),
+        (
+            "jnp.cos(angle) - 1,",
+            "jnp.cos(angle),",
+            "test_the_condition_is_the_published_vector",
+            "ones where nothing is done",
+        ),
+    ),
+    *mutants(
+        "diffusion/nets/net.py",
+        "tests/data/test_augmentation.py",
+        (
+            "return emb + nn.Dense",
+            "return emb + 0.0 * nn.Dense",
+            "test_the_network_is_given_the_condition_in_training_and_zeros_elsewhere",
+            "the network does not see the condition",
+        ),
+    ),
+    *mutants(
+        "diffusion/experiment/registry.py",
+        "tests/data/test_augmentation.py",
+        (
+            "p_flip=1.0 if c.flip else c.augment",
+            "p_flip=c.augment",
+            "test_flips_of_the_data_are_given_to_a_network_that_is_given_any",
+            "data.flip without effect beside augmentation",
+        ),
+    ),
+    *mutants(
         "diffusion/training/power_ema.py",
         "tests/training/test_power_ema.py",
         (

@@ -14,13 +14,13 @@ TRAINING = (
         ),
         (
             "jax.random.normal(keys.noise, x_0.shape)",
-            "jax.random.normal(keys.flip, x_0.shape)",
+            "jax.random.normal(keys.augment, x_0.shape)",
             "test_a_step_is_that_of_algorithm_1",
             "noise is drawn with the key of the flips",
         ),
         (
-            "x_0 = random_flip(keys.flip, x_0)",
-            "x_0 = x_0[:, :, ::-1]",
+            "self.augment(keys.augment, to_image(pixels))",
+            "self.augment(keys.augment, to_image(pixels)[:, :, ::-1])",
             "test_a_step_is_that_of_algorithm_1",
             "every image is flipped",
         ),

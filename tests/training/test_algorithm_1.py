@@ -9,6 +9,7 @@ from diffusion.core import parameterization, schedules, timesteps, variance, wei
 from diffusion.core.denoiser import Diffusion
 from diffusion.core.objective import Objective
 from diffusion.core.process import ve, vp
+from diffusion.data.augmentation import flipped, unchanged
 from diffusion.training.optimizer import adam
 from diffusion.training.state import create, step_keys
 from diffusion.training.step import Task, Update, loss, train_step
@@ -20,14 +21,16 @@ PARAMS = {"slope": jnp.float32(0.3), "drift": jnp.float32(-0.05)}
 PIXELS = np.random.default_rng(0).integers(0, 256, SHAPE)
 
 
-def network(params, x_t, time, labels, key):  # noqa: ARG001
+def network(params, x_t, time, labels, condition, key):  # noqa: ARG001
     """slope x_t + drift (t - 1)."""
     return params["slope"] * x_t + params["drift"] * time[:, None, None, None]
 
 
 def task(flip: bool) -> Task:
     diffusion = Diffusion(vp(schedules.linear(T, BETA[0], BETA[-1])), parameterization.eps, variance.fixed_large)
-    return Task(diffusion, Objective(weighting.native, vlb=0.0), timesteps.uniform(T), network, flip=flip)
+    return Task(
+        diffusion, Objective(weighting.native, vlb=0.0), timesteps.uniform(T), network, (unchanged, flipped)[flip]
+    )
 
 
 def state(flip: bool):
@@ -43,7 +46,7 @@ def algorithm_1(flip: bool) -> tuple[np.ndarray, np.ndarray]:
     eps = np.float64(jax.random.normal(keys.noise, SHAPE))
     x_0 = PIXELS / 127.5 - 1
     if flip:
-        mirrored = np.asarray(jax.random.bernoulli(keys.flip, 0.5, (SHAPE[0], 1, 1, 1)))
+        mirrored = np.asarray(jax.random.bernoulli(keys.augment, 0.5, (SHAPE[0], 1, 1, 1)))
         assert 0 < mirrored.sum() < SHAPE[0]
         x_0 = np.where(mirrored, x_0[:, :, ::-1], x_0)
     alpha_bar = np.concatenate([[1.0], np.cumprod(1 - np.array(BETA))])[t].reshape(-1, 1, 1, 1)
@@ -73,10 +76,10 @@ def test_a_step_is_that_of_algorithm_1(flip):
 def test_the_network_sees_images_of_unit_variance():
     """A variance-exploding x_t = x_0 + sigma eps is divided by sqrt(1 + sigma^2) before the network sees it."""
     diffusion = Diffusion(ve(schedules.geometric(T, 0.1, 5.0)), parameterization.eps, variance.fixed_large)
-    identity = task(flip=False)._replace(diffusion=diffusion, apply=lambda params, x, time, labels, key: x)  # noqa: ARG005
+    identity = task(flip=False)._replace(diffusion=diffusion, apply=lambda params, x, time, labels, condition, key: x)  # noqa: ARG005
     x_0, eps = np.random.default_rng(1).normal(size=(2, T, 4, 2, 1))
     t, labels = jnp.arange(1, T + 1), jnp.zeros(T, jnp.int32)
-    terms = loss(identity, {}, jax.random.key(0), jnp.float32(x_0), labels, t, jnp.float32(eps))
+    terms = loss(identity, {}, jax.random.key(0), jnp.float32(x_0), labels, None, t, jnp.float32(eps))
     sigma = np.geomspace(0.1, 5.0, T)[:, None, None, None]
     expected = ((eps - (x_0 + sigma * eps) / np.sqrt(1 + sigma**2)) ** 2).mean(axis=(1, 2, 3))
     np.testing.assert_allclose(terms.mse, expected, rtol=1e-4)

@@ -60,7 +60,7 @@ def test_flips_follow_their_key():
     apply = lambda params, x, time, key: x[:, 0, :2, 0] * params["w"][None]  # noqa: ARG005, E731
     problem = Problem(VP._replace(noise=jnp.zeros(T + 1)), apply, flip=True)
     pixels, labels = jnp.zeros((64, *SHAPE), jnp.uint8).at[:, :, :2].set(255), jnp.zeros(64, jnp.int32)
-    keys = [KEYS, KEYS._replace(flip=jax.random.key(9))]
+    keys = [KEYS, KEYS._replace(augment=jax.random.key(9))]
     one, other = (float(problem.gradient(PARAMS, (), key, pixels, labels).loss) for key in keys)
     assert one != other
 

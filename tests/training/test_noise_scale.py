@@ -34,7 +34,7 @@ def task(timesteps: Timesteps) -> Task:
     So G = 2 w / D, and Sigma = 4 / D^2 I for t that is drawn uniformly.
     """
 
-    def apply(params, x_t, time, labels, key):  # noqa: ARG001
+    def apply(params, x_t, time, labels, condition, key):  # noqa: ARG001
         return jnp.broadcast_to(params["w"], x_t.shape)
 
     process = vp(schedules.linear(T, 0.1, 0.99))
@@ -104,7 +104,7 @@ class Constant:
 
     classes = 0
 
-    def init(self, key, x, t, label):  # noqa: ARG002
+    def init(self, key, x, t, label, condition):  # noqa: ARG002
         return {"params": {"w": jnp.full(x.shape[1:], 0.5)}}
 
     def apply(self, variables, x_t, time, label, **mode):  # noqa: ARG002

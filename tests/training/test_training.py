@@ -148,7 +148,7 @@ def test_the_gradient_is_that_of_algorithm_1():
     """With a linear network: its input is sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, its target eps."""
     times, inputs = [], []
 
-    def apply(params, x, time, labels, key):  # noqa: ARG001
+    def apply(params, x, time, labels, condition, key):  # noqa: ARG001
         jax.debug.callback(lambda t, x: (times.append(t), inputs.append(x)), time, x)
         return params["w"] * x
 
