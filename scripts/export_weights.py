@@ -1,8 +1,9 @@
-"""Writes a run's averaged weights as a folder that the diffusers library loads.
+"""Writes a run's averaged weights as a folder that the diffusers library loads, or as pretrained weights of this one.
 
     python scripts/export_weights.py --workdir=runs/cifar10 --to=diffusers --out=cifar10-ddpm
+    python scripts/export_weights.py --workdir=runs/mnist --to=pretrained --out=mnist --seeds=runs/mnist_1,runs/mnist_2
 
-It holds a UNet2DModel as safetensors and a DDPMScheduler with the run's schedule, variance and parameterisation;
+The first holds a UNet2DModel as safetensors and a DDPMScheduler with the run's schedule, variance and parameterisation;
 DDPMPipeline.from_pretrained reads it. What diffusers cannot express is refused in one line.
 """
 
@@ -14,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from absl import flags
 
 from diffusion.runtime import before_jax, command_line
+from diffusion.runtime.paths import expanded
 
 WORKDIR = command_line.define_path("workdir", "folder of the run (required)")
 TO = flags.DEFINE_enum(
@@ -24,6 +26,11 @@ TO = flags.DEFINE_enum(
 )
 OUT = command_line.define_path("out", "folder to write, which must not exist or be empty (required)")
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; by default the newest")
+SEEDS = flags.DEFINE_list(
+    "seeds",
+    [],
+    "folders of the same run with other seeds, separated by commas: they widen the band of pretrained's curve",
+)
 RAW = flags.DEFINE_bool("raw", False, "the raw weights instead of their moving average")
 
 
@@ -34,8 +41,13 @@ def main() -> None:
 
     from diffusion.commands import export_weights, pretrained
 
-    write = {"diffusers": export_weights.export_run, "pretrained": pretrained.pack}[TO.value]
-    write(WORKDIR.value, OUT.value, STEP.value, RAW.value, print)
+    arguments = (WORKDIR.value, OUT.value, STEP.value, RAW.value, print)
+    if TO.value == "pretrained":
+        pretrained.pack(*arguments, [expanded(folder) for folder in SEEDS.value])
+    elif SEEDS.value:
+        raise ValueError("--seeds is for --to=pretrained; leave it out")
+    else:
+        export_weights.export_run(*arguments)
 
 
 if __name__ == "__main__":

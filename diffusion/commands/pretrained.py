@@ -4,24 +4,29 @@ A name becomes a run's folder, runs/<name>_pretrained, which every script reads.
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from diffusion.commands.import_weights import shapes, write_run
+from diffusion.config.config_values import config_hash, flatten
 from diffusion.config.files import ROOT
 from diffusion.config.key import closest_name
 from diffusion.convert import name_mapping, shipped_weights
 from diffusion.experiment import build, load
+from diffusion.figures.arrays import figure_data
 from diffusion.runtime import report_text
 from diffusion.runtime.files import atomic_path
+from diffusion.training import expected_curve
+from diffusion.training.expected_curve import Curve
 from diffusion.workdir import manifest
 from diffusion.workdir.run import read_run
 
 HOME = ROOT / "pretrained"
-WEIGHTS, CARD = "weights.safetensors", "README.md"
+WEIGHTS, CARD, CURVE = "weights.safetensors", "README.md", "curve.csv"
 
 
 def names() -> dict[str, str]:
@@ -66,22 +71,51 @@ def unpack(name: str, report: Callable[[str], None]) -> Path:
     return folder
 
 
-def pack(folder: Path, out: Path, step: int | None, raw: bool, report: Callable[[str], None]) -> None:
-    """Writes a run's weights, averaged or raw, as pretrained weights: float16, config.json, and a card to be completed.
+def curve_of(config: ConfigDict) -> Curve | None:
+    """The recorded curve of training with this config, whatever its seed; None where there is none."""
+    for path in sorted(HOME.glob(f"*/{CURVE}")):
+        if _same(read_run(path.parent).config, config):
+            return expected_curve.curve(path.parent.name, expected_curve.read(path))
+    return None
 
-    Raises ValueError where `out` exists; nothing is written then.
+
+def pack(
+    folder: Path,
+    out: Path,
+    step: int | None,
+    raw: bool,
+    report: Callable[[str], None],
+    seeds: Sequence[Path] = (),
+) -> None:
+    """Writes a run's weights, averaged or raw, as pretrained weights: float16, config.json, the curve of its training,
+    and a card to be completed.
+
+    `seeds` are folders of runs of the same config with other seeds, whose losses widen the curve's band. Raises
+    ValueError where `out` exists or a run is of another config; nothing is written then.
     """
     if out.exists():
         raise ValueError(f"{out} exists already: give an --out that does not")
     run = read_run(folder)
+    for other in seeds:
+        if not _same(run.config, read_run(other).config):
+            raise ValueError(f"{other} is not a run of the config of {folder} with another seed; leave it out")
+    trained = (folder / "metrics.jsonl").exists()  # not where weights were imported
+    table = expected_curve.rows([figure_data.metrics(path) for path in (folder, *seeds)]) if trained else []
     _, params, chosen = load.load(folder, run, step, raw)
     tensors = {name: np.asarray(leaf) for name, leaf in name_mapping.flatten(jax.device_get(params)).items()}
     with atomic_path(out) as temporary:
         temporary.mkdir()
         shutil.copy(folder / "config.json", temporary / "config.json")
         shipped_weights.write(temporary / WEIGHTS, tensors, chosen)
+        if table:
+            expected_curve.write(temporary / CURVE, table)
         (temporary / CARD).write_text(f"# {out.name}: step {chosen} of {run.config.data.name}\n")
     report(
         f"weights     {'raw' if raw else 'averaged'} weights of step {chosen}, {report_text.count(params):,} numbers"
     )
     report(f"folder      {out}: complete {CARD}; copied to pretrained/, it is found by --pretrained={out.name}")
+
+
+def _same(a: ConfigDict, b: ConfigDict) -> bool:
+    """Whether two configs compute the same but for the seed."""
+    return config_hash({**flatten(a), "seed": 0}) == config_hash({**flatten(b), "seed": 0})

@@ -126,9 +126,7 @@ KEYS: dict[str, Key] = {
         (1, 2), wholes(1, 256, False), "Width of each level over net.channels; each halves the size.", read_by=UNET
     ),
     "net.blocks": Key(1, whole(1, 32), "Residual blocks per level on the way down; the way up has one more."),
-    "net.block_size": Key(
-        1, whole(1, 64), "Side of the squares of pixels that the U-Net takes as the channels of one.", read_by=UNET
-    ),
+    "net.block_size": Key(1, whole(1, 64), "Squares of this side are the channels of one pixel.", read_by=UNET),
     "net.attention": Key((), wholes(1, 8192, True), "Heights with self-attention after every block.", read_by=UNET),
     "net.heads": Key(1, whole(1), "Heads of every attention block, which share its channels.", read_by=UNET),
     "net.dropout": Key(0.0, from_zero(1.0), "Share of activations dropped in each residual block while training."),

@@ -227,9 +227,11 @@ def _validate_net(net: ConfigDict, size: int) -> None:
     unit = 2 ** (levels - 1)
     if size % unit:
         halvings = (size & -size).bit_length() - 1
+        unit_name = "blocks" if net.block_size > 1 else "pixels"
         raise ValueError(
             f"config.net.multipliers: {levels} levels need a size that is a multiple of {unit}, and the images have "
-            f"{size} pixels; use at most {halvings + 1} levels, or set config.data.size where the data set allows it"
+            f"{size} {unit_name}; use at most {halvings + 1} levels, or set config.data.size where the data set allows "
+            "it"
         )
     unreached = [height for height in net.attention if height not in heights]
     if size and unreached:

@@ -137,10 +137,11 @@ class UNet(Net):
     def _check(self, height: int, width: int, label: Labels | None) -> None:
         unit = self.block_size * 2 ** (len(self.multipliers) - 1)
         if height % unit or width % unit:
+            blocks = f"cut into blocks of {self.block_size} and " if self.block_size > 1 else ""
             raise ValueError(
-                f"images of {height}x{width} cannot be cut into blocks of {self.block_size} and halved "
-                f"{len(self.multipliers) - 1} times: height and width must be multiples of {unit}; resize the images "
-                f"or give fewer multipliers than {self.multipliers}"
+                f"images of {height}x{width} cannot be {blocks}halved {len(self.multipliers) - 1} times: height and "
+                f"width must be multiples of {unit}; resize the images or give fewer multipliers than "
+                f"{self.multipliers}"
             )
         if label is None and self.classes:
             raise ValueError(f"the network has {self.classes} classes, so it needs a label for every image: pass label")

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from diffusion.training import skipped_updates
+from diffusion.training.expected_curve import LOSS, Watch
 from diffusion.training.periodic_actions import tolerant
 from diffusion.training.progress import Progress
 from diffusion.training.skipped_updates import Guard
@@ -27,11 +28,13 @@ class Diverged(ValueError):
 class Log:
     """Collects the metrics of each dispatch and writes their means every `period` steps (0: only at the last).
 
-    An interval is read from the device when the next one ends, or by `flush`. `guard` says when a run has diverged.
+    An interval is read from the device when the next one ends, or by `flush`. `guard` says when a run has diverged;
+    `watch` gets the step and the squared error of every interval.
     """
 
-    def __init__(self, period: int, guard: Guard, writer: Writer, progress: Progress):
+    def __init__(self, period: int, guard: Guard, writer: Writer, progress: Progress, watch: Watch | None = None):
         self.period, self.progress = period, progress
+        self._watch = watch
         self._guard, self._writer = guard, writer
         self._names: tuple[str, ...] = ()
         self._stored: list[dict[str, Any]] = []
@@ -80,6 +83,8 @@ class Log:
         speed = {"train/skipped": float(counters.skipped), "perf/images_per_second": self.progress.images_per_second}
         with tolerant(self.progress.report):
             self._writer.scalars(step, {**values, **speed})
+        if self._watch and (error := values.get(f"train/{LOSS}")) is not None:
+            self._watch(step, error)
         self._stop_if_diverged(counters)
         if counters.streak:
             self.progress.report(

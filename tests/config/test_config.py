@@ -307,7 +307,7 @@ def test_exactly_the_trainable_methods_are_accepted():
     assert accepted == 10 * 6 * (4 + 2 + 5 * 2) + 2 * 5 * (4 + 2 + 3 * 2)
 
 
-FITTING = {"net.heads": 2, "net.attention": (16, 8)}
+FITTING = {"net.heads": 2, "net.block_size": 2, "net.attention": (16, 8)}
 """Other values that suit the default U-Net."""
 
 
@@ -424,6 +424,9 @@ def test_levels_suit_the_size_of_the_images():
     assert "multiple of 8, and the images have 100 pixels" in refused(changed(data__name="folder:x"), size=100)
     validate(changed(data__name="folder:x"))
     validate(changed(data__name="folder:x"), size=64)
+    assert "3 does not divide the 64 pixels" in refused(changed(data__name="folder:x", net__block_size=3), size=64)
+    blocks = changed(data__name="mnist", net__block_size=2, net__multipliers=(1, 2, 2), net__attention=())
+    assert "the images have 14 blocks; use at most 2 levels" in refused(blocks)
 
 
 def test_attention_is_reached():

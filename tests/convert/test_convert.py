@@ -298,6 +298,8 @@ def test_what_diffusers_cannot_express_is_refused(changes, line):
 def test_networks_that_diffusers_cannot_express_are_refused():
     with pytest.raises(ValueError, match="does not begin with 1"):
         diffusers_config.unet(base(net__multipliers=(2, 2)), (32, 32, 3), 3, 0)
+    with pytest.raises(ValueError, match="block_size: 2 cannot be exported"):
+        diffusers_config.unet(base(net__block_size=2), (32, 32, 3), 3, 0)
 
 
 # ------------------------------------------------------------------------------------------- folders of diffusers

@@ -14,7 +14,16 @@ from flax import linen as nn
 from flax.errors import InvalidRngError
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from diffusion.nets.blocks import AttentionBlock, Downsample, ResBlock, Upsample, group_norm, groups
+from diffusion.nets.blocks import (
+    AttentionBlock,
+    Downsample,
+    ResBlock,
+    Upsample,
+    depth_to_space,
+    group_norm,
+    groups,
+    space_to_depth,
+)
 from diffusion.nets.code_convention import IMPROVED, ORIGINAL
 from diffusion.nets.cpu.layers import faster_layers
 from diffusion.nets.embedding import cosine_first, time_embedding
@@ -94,6 +103,35 @@ def initialised(net, size, channels):
     run = jax.jit(net.init_with_output, compiler_options=QUICK)
     out, variables = run(jax.random.key(3), *inputs(net, 2, size, channels))
     return np.asarray(out), variables["params"]
+
+
+# ---------------------------------------------------------------------------------------------------- blocks of pixels
+
+
+def test_blocks_are_squares_of_pixels_by_rows():
+    x = np.arange(2 * 6 * 4 * 3, dtype=np.float32).reshape(2, 6, 4, 3)
+    out = np.asarray(space_to_depth(jnp.asarray(x), 2))
+    assert out.shape == (2, 3, 2, 12)
+    for row, column in np.ndindex(6, 4):
+        channels = 3 * (2 * (row % 2) + column % 2)
+        np.testing.assert_array_equal(out[:, row // 2, column // 2, channels : channels + 3], x[:, row, column])
+    np.testing.assert_array_equal(depth_to_space(jnp.asarray(out), 2), x)
+    np.testing.assert_array_equal(space_to_depth(jnp.asarray(x), 1), x)
+
+
+def test_a_network_of_blocks_is_one_of_smaller_images_with_more_channels():
+    options = dict(channels=4, multipliers=(1, 2), blocks=1, attention=(2,), dropout=0.0)
+    net, inner = UNet(out_channels=3, block_size=2, **options), UNet(out_channels=12, **options)
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    t = jnp.array([3.0, 700.0])
+    params = made_up(net, x, t)
+    out = apply(net, params, x, t)
+    assert out.shape == x.shape
+    blocks = np.asarray(x).reshape(2, 4, 2, 4, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(2, 4, 4, 12)
+    expected = apply(inner, params, jnp.asarray(blocks), t).reshape(2, 4, 4, 2, 2, 3).transpose(0, 1, 3, 2, 4, 5)
+    np.testing.assert_allclose(out, expected.reshape(2, 8, 8, 3), atol=1e-6)
+    with pytest.raises(ValueError, match="blocks of 2"):
+        net.init(jax.random.key(0), x[:, :6], t)
 
 
 # ---------------------------------------------------------------------------------------------- parameter counts

@@ -1,0 +1,132 @@
+"""The loss that training should have by step: a recorded curve, its band, and a watch over a run of the same config.
+
+The curves stand beside the shipped weights, pretrained/<name>/curve.csv; docs/curves.md shows them.
+"""
+
+import csv
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+LOSS = "mse"
+"""The squared error of the network's output, as metrics files name it after "train/": L_simple for eps."""
+SHOWN = (LOSS, *(f"mse_t_quartile_{i}" for i in (1, 2, 3, 4)))
+BITS = "bits_per_dim"
+NEIGHBOURS = 2
+"""Windows on each side that a window is smoothed over."""
+WIDTH = 4.0
+"""Half the width of the band in standard deviations of single windows of all seeds about the curve."""
+LEAST = 0.01
+"""The least such deviation, relative."""
+PATIENCE = 2
+"""Windows in a row outside of the band before a run is said to have left it."""
+
+Lines = Sequence[Mapping[str, Any]]
+"""Those of a metrics file."""
+
+
+class Curve(NamedTuple):
+    """The expected loss of windows of training steps; window k is (steps[k-1], steps[k]], the first begins at 0."""
+
+    name: str
+    steps: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def rows(runs: Sequence[Lines]) -> list[dict[str, Any]]:
+    """The table of runs of one config with several seeds: a row for each line of the first run with a loss.
+
+    Columns: step; the loss, overall and by quartile of t, and bits/dim where it was estimated, of the first run; low
+    and high. These are exp(m +- WIDTH s): m is the line through the logarithms of loss and step of the five nearest
+    windows of the first run, s the root mean square of all runs' distances from it there. Raises ValueError where the
+    first run has fewer than five windows.
+    """
+    main = {line["step"]: line for line in runs[0] if line.get(f"train/{LOSS}")}
+    if len(main) <= 2 * NEIGHBOURS:
+        raise ValueError(f"a curve needs {2 * NEIGHBOURS + 1} logged losses, and the run has {len(main)}")
+    steps = np.array(list(main))
+    bits = {line["step"]: line[f"eval/{BITS}"] for line in runs[0] if line.get(f"eval/{BITS}")}
+    others = [{line["step"]: line[f"train/{LOSS}"] for line in run if line.get(f"train/{LOSS}")} for run in runs]
+    middle = _smooth(np.log(steps), np.log([main[step][f"train/{LOSS}"] for step in steps]))
+    distances = [[math.log(run[s]) - m for run in others if s in run] for s, m in zip(steps, middle, strict=True)]
+    table = []
+    for k, step in enumerate(steps.tolist()):
+        near = np.concatenate(distances[max(k - NEIGHBOURS, 0) : k + NEIGHBOURS + 1])
+        half = WIDTH * max(LEAST, float(np.sqrt(np.mean(near**2))))
+        losses = {name: main[step].get(f"train/{name}") for name in SHOWN}
+        band = {"low": math.exp(middle[k] - half), "high": math.exp(middle[k] + half)}
+        table.append({"step": step, **losses, BITS: bits.get(step), **band})
+    return table
+
+
+def write(path: Path, table: Sequence[Mapping[str, Any]]) -> None:
+    """The table as CSV with five digits; empty where there is no value."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(table[0])
+        for row in table:
+            writer.writerow([f"{v:.5g}" if isinstance(v, float) else v for v in row.values()])
+
+
+def read(path: Path) -> list[dict[str, float]]:
+    """The table of a CSV file; nan where there is no value."""
+    with path.open(newline="") as file:
+        return [{name: float(v or "nan") for name, v in row.items()} for row in csv.DictReader(file)]
+
+
+def curve(name: str, table: Sequence[Mapping[str, float]]) -> Curve:
+    """The band of a table."""
+    return Curve(name, *(np.array([row[column] for row in table]) for column in ("step", "low", "high")))
+
+
+class Watch:
+    """Compares the logged losses of a run with a curve and reports once when they leave its band, or come back.
+
+    A window of the curve is compared with the mean of the run's logged losses whose steps lie in it, when the run is
+    past its end. Steps after the last window are not compared.
+    """
+
+    def __init__(self, curve: Curve, report: Callable[[str], None]):
+        self._curve, self._report = curve, report
+        self._window, self._losses = 0, []
+        self._outside, self._left = 0, False
+
+    def __call__(self, step: int, loss: float) -> None:
+        """Takes the mean loss of the steps since the last call."""
+        ends = self._curve.steps
+        window = int(np.searchsorted(ends, step))
+        if window != self._window:
+            self._compare()
+        self._window = window
+        self._losses.append(loss)
+        if window < len(ends) and step == ends[window]:
+            self._compare()
+
+    def _compare(self) -> None:
+        losses, self._losses, k = self._losses, [], self._window
+        if not losses or k == len(self._curve.steps):
+            return
+        mean, low, high = float(np.mean(losses)), self._curve.low[k], self._curve.high[k]
+        self._outside = 0 if low <= mean <= high else self._outside + 1
+        where = f"of {low:.3g} to {high:.3g} that pretrained/{self._curve.name} had"
+        if self._outside == PATIENCE and not self._left:
+            self._left = True
+            side = "above" if mean > high else "below"
+            self._report(
+                f"WARNING     loss {mean:.3g} at step {self._curve.steps[k]:.0f} is {side} the band {where} with this "
+                "config; docs/curves.md shows what that may mean"
+            )
+        elif self._left and not self._outside:
+            self._left = False
+            self._report(f"loss        {mean:.3g} at step {self._curve.steps[k]:.0f} is back in the band {where}")
+
+
+def _smooth(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """At each x, the least-squares line through it and its neighbours, those at the ends through the nearest five."""
+    starts = np.clip(np.arange(len(x)) - NEIGHBOURS, 0, len(x) - 2 * NEIGHBOURS - 1)
+    lines = [np.polyfit(x[i : i + 2 * NEIGHBOURS + 1], y[i : i + 2 * NEIGHBOURS + 1], 1) for i in starts]
+    return np.array([np.polyval(line, at) for line, at in zip(lines, x, strict=True)])
