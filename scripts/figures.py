@@ -8,6 +8,7 @@
     python scripts/figures.py --figure=schedules,posterior_variance            # these need no run
 
 loss                course of the training run
+curves              runs in a folder of runs side by side, in the band of a recorded curve (docs/curves.md)
 samples             samples of the chain                                       DDPM figures 1, 11, 13
 progressive         x_0_hat along the chain                                    DDPM figures 6, 14
 forks               samples that share x_t                                     DDPM figure 7

@@ -9,11 +9,8 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from diffusion.commands.import_weights import shapes, write_run
-from diffusion.config.config_values import config_hash, flatten
-from diffusion.config.files import ROOT
 from diffusion.config.key import closest_name
 from diffusion.convert import name_mapping, shipped_weights
 from diffusion.experiment import build, load
@@ -21,17 +18,15 @@ from diffusion.figures.arrays import figure_data
 from diffusion.runtime import report_text
 from diffusion.runtime.files import atomic_path
 from diffusion.training import expected_curve
-from diffusion.training.expected_curve import Curve
 from diffusion.workdir import manifest
 from diffusion.workdir.run import read_run
 
-HOME = ROOT / "pretrained"
-WEIGHTS, CARD, CURVE = "weights.safetensors", "README.md", "curve.csv"
+WEIGHTS, CARD = "weights.safetensors", "README.md"
 
 
 def names() -> dict[str, str]:
     """Name -> the first line of its card, of all shipped weights."""
-    cards = sorted(HOME.glob(f"*/{CARD}"))
+    cards = sorted(expected_curve.HOME.glob(f"*/{CARD}"))
     return {card.parent.name: card.read_text().splitlines()[0].lstrip("# ") for card in cards}
 
 
@@ -60,23 +55,22 @@ def unpack(name: str, report: Callable[[str], None]) -> Path:
     folder = Path("runs") / f"{name}_pretrained"
     if manifest.newest(folder):
         return folder
-    run = read_run(HOME / name)
-    tensors, step = shipped_weights.read(HOME / name / WEIGHTS)
+    run = read_run(expected_curve.HOME / name)
+    tensors, step = shipped_weights.read(expected_curve.HOME / name / WEIGHTS)
     if {key: x.shape for key, x in tensors.items()} != shapes(run):
-        raise ValueError(f"{HOME / name}: the weights are not those of its config; restore both from the repository")
+        raise ValueError(
+            f"{expected_curve.HOME / name}: the weights are not those of its config; restore both from the repository"
+        )
     params = name_mapping.nest(tensors)
-    origin = {"from": "pretrained", "name": name, "sha256": manifest.hash_file(HOME / name / WEIGHTS), "step": step}
+    origin = {
+        "from": "pretrained",
+        "name": name,
+        "sha256": manifest.hash_file(expected_curve.HOME / name / WEIGHTS),
+        "step": step,
+    }
     write_run(folder, build.experiment(run.config, run.shape, run.classes), run, step, params, params, origin)
     report(f"weights     pretrained/{name}, step {step}: {folder}")
     return folder
-
-
-def curve_of(config: ConfigDict) -> Curve | None:
-    """The recorded curve of training with this config, whatever its seed; None where there is none."""
-    for path in sorted(HOME.glob(f"*/{CURVE}")):
-        if _same(read_run(path.parent).config, config):
-            return expected_curve.curve(path.parent.name, expected_curve.read(path))
-    return None
 
 
 def pack(
@@ -97,7 +91,7 @@ def pack(
         raise ValueError(f"{out} exists already: give an --out that does not")
     run = read_run(folder)
     for other in seeds:
-        if not _same(run.config, read_run(other).config):
+        if not expected_curve.same_but_seed(run.config, read_run(other).config):
             raise ValueError(f"{other} is not a run of the config of {folder} with another seed; leave it out")
     trained = (folder / "metrics.jsonl").exists()  # not where weights were imported
     table = expected_curve.rows([figure_data.metrics(path) for path in (folder, *seeds)]) if trained else []
@@ -108,14 +102,9 @@ def pack(
         shutil.copy(folder / "config.json", temporary / "config.json")
         shipped_weights.write(temporary / WEIGHTS, tensors, chosen)
         if table:
-            expected_curve.write(temporary / CURVE, table)
+            expected_curve.write(temporary / expected_curve.NAME, table)
         (temporary / CARD).write_text(f"# {out.name}: step {chosen} of {run.config.data.name}\n")
     report(
         f"weights     {'raw' if raw else 'averaged'} weights of step {chosen}, {report_text.count(params):,} numbers"
     )
     report(f"folder      {out}: complete {CARD}; copied to pretrained/, it is found by --pretrained={out.name}")
-
-
-def _same(a: ConfigDict, b: ConfigDict) -> bool:
-    """Whether two configs compute the same but for the seed."""
-    return config_hash({**flatten(a), "seed": 0}) == config_hash({**flatten(b), "seed": 0})

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from diffusion.commands import export_weights, memory_advice, pretrained, previews
+from diffusion.commands import export_weights, memory_advice, previews
 from diffusion.config.validation import doubts, remarks, validate
 from diffusion.convert import name_mapping
 from diffusion.data.identity import Identity, identity, listed
@@ -27,7 +27,7 @@ from diffusion.published.deviations import deviations
 from diffusion.runtime import report_text
 from diffusion.runtime.signals import Stop
 from diffusion.training import loop, profiling
-from diffusion.training.expected_curve import Watch
+from diffusion.training.expected_curve import Watch, recorded
 from diffusion.training.feed import Feed
 from diffusion.training.log import Log
 from diffusion.training.periodic_actions import Action, Estimate, Report, draw, keep, keep_best, save
@@ -114,7 +114,7 @@ def run(
         training = loop.Training(experiment.task(), experiment.update(), feed, c.steps, c.steps_per_dispatch, advice)
         estimate = previews.estimate(experiment, held_out, feed, budget, folder, data)
         preview = previews.preview(experiment, held_out, budget, progress.report)
-        curve = pretrained.curve_of(config)
+        curve = recorded(config)
         watch = Watch(curve, progress.report) if curve else None
         log = Log(c.log_every, training.update.guard, writer, progress, watch)
         periodic = periodic_actions(c, streams, writer, progress.report, stop, estimate, preview)

@@ -11,6 +11,7 @@ from diffusion.figures.animation import animation
 from diffusion.figures.arrays import edits, figure_data, point_samples, user_images
 from diffusion.figures.arrays.run_sampler import RunSampler, nearest_images
 from diffusion.figures.bound_terms import terms
+from diffusion.figures.curves import curves
 from diffusion.figures.figure_inputs import Inputs
 from diffusion.figures.forked_chains import forks
 from diffusion.figures.guidance import guidance
@@ -31,12 +32,20 @@ from diffusion.figures.score_field import arrow_origins, score_field
 from diffusion.figures.style import SUFFIXES
 from diffusion.figures.trajectories import trajectories
 from diffusion.metrics import rate_distortion as compression
+from diffusion.training import expected_curve
+from diffusion.workdir.run import read_run
 
 LAM = tuple(round(i / 10, 1) for i in range(11))
 """Shares of the second image in a mixture."""
 DRAWS = 8
 """Completions, variations or neighbours of each image."""
 SAMPLER_NAMES = {"ancestral": "ancestral", "ddim": "DDIM", "dpm_solver": "DPM-Solver++", "heun": "Heun"}
+
+
+def _curves(inputs: Inputs) -> Any:
+    runs, distances, distance = figure_data.runs(inputs.folder)
+    config = next((read_run(path).config for path in sorted(inputs.folder.glob("**/config.json"))), None)
+    return curves(runs, distances, distance, config and expected_curve.recorded(config))
 
 
 def _progressive(inputs: Inputs) -> Any:
@@ -162,6 +171,7 @@ class FigureSpec(NamedTuple):
 
 FIGURES: dict[str, FigureSpec] = {
     "loss": FigureSpec(lambda inputs: loss(figure_data.metrics(inputs.folder), inputs.folder.resolve().name)),
+    "curves": FigureSpec(_curves),
     "samples": FigureSpec(lambda inputs: image_figure(square(inputs.image_sampler.samples(inputs.count(64))))),
     "progressive": FigureSpec(_progressive),
     "forks": FigureSpec(_forks),

@@ -11,6 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffusion.config.config_values import Config, config_hash, flatten
+from diffusion.config.files import ROOT
+from diffusion.workdir.run import read_run
+
+HOME = ROOT / "pretrained"
+NAME = "curve.csv"
 LOSS = "mse"
 """The squared error of the network's output, as metrics files name it after "train/": L_simple for eps."""
 SHOWN = (LOSS, *(f"mse_t_quartile_{i}" for i in (1, 2, 3, 4)))
@@ -35,6 +41,19 @@ class Curve(NamedTuple):
     steps: np.ndarray
     low: np.ndarray
     high: np.ndarray
+
+
+def recorded(config: Config) -> Curve | None:
+    """The curve of training with this config, whatever its seed; None where there is none."""
+    for path in sorted(HOME.glob(f"*/{NAME}")):
+        if same_but_seed(read_run(path.parent).config, config):
+            return curve(path.parent.name, read(path))
+    return None
+
+
+def same_but_seed(a: Config, b: Config) -> bool:
+    """Whether two configs compute the same from two seeds."""
+    return config_hash({**flatten(a), "seed": 0}) == config_hash({**flatten(b), "seed": 0})
 
 
 def rows(runs: Sequence[Lines]) -> list[dict[str, Any]]:

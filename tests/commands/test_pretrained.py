@@ -10,9 +10,11 @@ import jax
 import numpy as np
 import pytest
 
-from diffusion.commands import export_weights, import_weights, pretrained
+from diffusion.commands import export_weights, import_weights, pretrained, train
+from diffusion.config import default_config
 from diffusion.convert import diffusers, name_mapping
 from diffusion.experiment.load import load
+from diffusion.training import expected_curve
 from diffusion.workdir.run import read_run
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
@@ -44,7 +46,7 @@ def test_shipped_weights_become_a_run_and_a_run_becomes_weights(unpacked, tmp_pa
     again = load_file(tmp_path / "home" / "again" / "weights.safetensors")
     for name, leaf in shipped.items():
         np.testing.assert_array_equal(again[name], leaf)
-    monkeypatch.setattr(pretrained, "HOME", tmp_path / "home")
+    monkeypatch.setattr(expected_curve, "HOME", tmp_path / "home")
     assert pretrained.listing() == ["again: again: step 1000 of digits"]
     with pytest.raises(ValueError, match="again exists already: give an --out that does not"):
         pretrained.pack(unpacked, tmp_path / "home" / "again", None, False, lines.append)
@@ -75,7 +77,7 @@ def test_weights_of_another_network_are_refused(tmp_path, monkeypatch):
     from safetensors.numpy import load_file, save_file
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pretrained, "HOME", tmp_path / "home")
+    monkeypatch.setattr(expected_curve, "HOME", tmp_path / "home")
     shutil.copytree(ROOT / "pretrained" / "digits", tmp_path / "home" / "digits")
     path = tmp_path / "home" / "digits" / "weights.safetensors"
     tensors = load_file(path)
@@ -83,6 +85,34 @@ def test_weights_of_another_network_are_refused(tmp_path, monkeypatch):
     save_file(tensors, path, metadata={"step": "1"})
     with pytest.raises(ValueError, match="the weights are not those of its config"):
         pretrained.unpack("digits", [].append)
+
+
+def test_a_run_is_compared_with_the_curve_of_its_config(tmp_path, monkeypatch):
+    config = default_config()
+    config.diffusion.schedule = "cosine"
+    config.diffusion.T, config.net.channels, config.net.multipliers = 20, 4, (1,)
+    config.train.steps, config.train.batch_size, config.train.log_every = 6, 8, 1
+    config.train.sample_every = config.train.eval_every = config.train.checkpoint_every = 0
+    config.sample.n, config.eval.final = 1, False
+    train.run(config, tmp_path / "a", [].append)
+    monkeypatch.setattr(expected_curve, "HOME", tmp_path / "home")
+    assert expected_curve.recorded(config) is None
+    pretrained.pack(tmp_path / "a", tmp_path / "home" / "tiny", None, False, [].append, [tmp_path / "a"])
+    path = tmp_path / "home" / "tiny" / "curve.csv"
+    table = expected_curve.read(path)
+    assert [row["step"] for row in table] == [1, 2, 3, 4, 5, 6] and all(r["low"] < r["mse"] < r["high"] for r in table)
+
+    other_seed, other_config = config.copy_and_resolve_references(), config.copy_and_resolve_references()
+    other_seed.seed, other_config.optim.lr = 1, 0.5
+    assert expected_curve.recorded(other_seed).name == "tiny" and expected_curve.recorded(other_config) is None
+    train.run(other_config, tmp_path / "c", [].append)
+    with pytest.raises(ValueError, match="c is not a run of the config of"):
+        pretrained.pack(tmp_path / "a", tmp_path / "x", None, False, [].append, [tmp_path / "c"])
+
+    expected_curve.write(path, [{**row, "low": row["low"] / 10, "high": row["high"] / 10} for row in table])
+    lines = []
+    train.run(other_seed, tmp_path / "b", lines.append)
+    assert [line for line in lines if "above the band" in line and "at step 2" in line and "pretrained/tiny" in line]
 
 
 def sample(*flags: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -103,8 +133,10 @@ def test_the_flag(tmp_path):
 
 
 def test_what_is_shipped_is_small_and_has_a_card():
-    assert set(pretrained.names()) == {path.name for path in pretrained.HOME.iterdir()} == {"digits"}
-    assert sum(path.stat().st_size for path in pretrained.HOME.rglob("*") if path.is_file()) < 12e6
+    assert set(pretrained.names()) == {path.name for path in expected_curve.HOME.iterdir()} == {"digits"}
+    assert sum(path.stat().st_size for path in expected_curve.HOME.rglob("*") if path.is_file()) < 12e6
     for name in pretrained.names():
-        run = read_run(pretrained.HOME / name)
-        assert str(Path.home()) not in (pretrained.HOME / name / "config.json").read_text() and not run.config.data.dir
+        run = read_run(expected_curve.HOME / name)
+        assert (
+            str(Path.home()) not in (expected_curve.HOME / name / "config.json").read_text() and not run.config.data.dir
+        )

@@ -26,6 +26,7 @@ from diffusion.figures.arrays import edits, figure_data
 from diffusion.figures.arrays.run_sampler import RunSampler, nearest_images
 from diffusion.figures.arrays.user_images import random_pairs
 from diffusion.figures.bound_terms import terms
+from diffusion.figures.curves import curves as run_curves
 from diffusion.figures.figure_inputs import Inputs
 from diffusion.figures.forked_chains import forks
 from diffusion.figures.image_grid import image_figure, image_grid, layout, square
@@ -38,6 +39,7 @@ from diffusion.figures.quality_by_steps import steps
 from diffusion.figures.rate_distortion import rate_distortion
 from diffusion.figures.reverse_conditional import EXAMPLE, reverse_conditional
 from diffusion.runtime import files
+from diffusion.training.expected_curve import Curve
 from diffusion.workdir import manifest, results, run
 from diffusion.workdir.results import Result
 from tests.support import reference
@@ -148,6 +150,34 @@ def test_loss_draws_the_metrics():
         loss([{"step": 1}], "")
 
 
+def test_curves_draw_each_run_and_the_band():
+    band = Curve("digits", np.array([1, 4]), np.array([0.9, 0.2]), np.array([1.1, 0.3]))
+    runs = {"a": lines_of_a_run(), "b": [{"step": 1, "train/mse": 7.0}]}
+    left, middle, right = run_curves(runs, {"b": [(4, 2.0), (1, 3.0)]}, "fd_digits", band).axes
+    np.testing.assert_array_equal(curves(left)["a"], [[1, 2, 4], [1, 0.5, 0.25]])
+    np.testing.assert_array_equal(curves(left)["b"], [[1], [7]])
+    assert [path.vertices[:, 1].min() for path in left.collections[0].get_paths()] == [0.2]
+    np.testing.assert_array_equal(middle.lines[0].get_xydata(), [[4, 5]])
+    np.testing.assert_array_equal(right.lines[1].get_xydata(), [[1, 3], [4, 2]])
+    assert right.get_ylabel() == "fd_digits" and len(right.lines[0].get_xydata()) == 0
+    assert len(run_curves(runs).axes) == 2
+    with pytest.raises(ValueError, match="logged nothing yet"):
+        run_curves({"a": [{"step": 1}]})
+
+
+def test_runs_of_a_folder_are_named_by_their_folders(tmp_path):
+    for name, value in (("b", 2.0), ("a", 1.0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl").write_text(json.dumps({"step": 1, "train/mse": value}))
+    results.write(tmp_path / "a", Result("fd_digits", {"fd_digits": 6.5}, {}, {"step": 9}))
+    lines, distances, name = figure_data.runs(tmp_path)
+    assert list(lines) == ["a", "b"] and lines["b"] == [{"step": 1, "train/mse": 2.0}]
+    assert (distances, name) == ({"a": [(9, 6.5)]}, "fd_digits")
+    assert list(figure_data.runs(tmp_path / "a")[0]) == ["a"]
+    with pytest.raises(ValueError, match="holds no run and no folders of runs"):
+        figure_data.runs(tmp_path / "a" / "eval")
+
+
 def luma(color):
     return np.dot(matplotlib.colors.to_rgb(color), (0.299, 0.587, 0.114))
 
@@ -162,6 +192,7 @@ def test_lines_can_be_told_apart_without_colour():
 
 CURVES = {
     "loss": lambda: loss(lines_of_a_run(), "a run"),
+    "curves": lambda: run_curves({"a": lines_of_a_run()}, {"a": [(4, 2.0)]}, "fd_digits"),
     "rate_distortion": lambda: rate_distortion(np.linspace(1, 0, T), np.linspace(1, 80, T)),
     "terms": lambda: terms({"test": np.geomspace(1, 1e-6, T), "train": np.geomspace(1, 1e-5, T)}),
     "steps": lambda: steps({"Heun": {10: [2.0, 3.0], 20: [1.0, 1.5]}, "DDIM": {10: [4.0]}}, "FID"),
@@ -538,7 +569,7 @@ def test_all_draws_what_it_can_and_says_what_is_missing(tmp_path):
     done = script(f"--workdir={tmp_path}", "--figure=all")
     assert done.returncode == 0, done.stderr
     names = {Path(line).name for line in done.stdout.split()}
-    drawn = ("loss", "posterior_variance", "schedules", "reverse_conditional")
+    drawn = ("loss", "curves", "posterior_variance", "schedules", "reverse_conditional")
     assert names == {f"{name}.{kind}" for name in drawn for kind in ("png", "pdf")}
     missing = {}
     for line in done.stderr.splitlines():

@@ -42,6 +42,28 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
         raise ValueError(f"{path} is damaged ({error}); restore it, or remove the line") from error
 
 
+def runs(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[tuple[int, float]]], str]:
+    """The runs in a folder, or the one that it is: their metrics by name, (step, Fréchet distance) by name, its name.
+
+    Of several distances the one with the most values is taken; runs without one have none. Raises ValueError where
+    there is no run.
+    """
+    folders = sorted(path.parent for path in [*folder.glob("metrics.jsonl"), *folder.glob("*/metrics.jsonl")])
+    if not folders:
+        raise ValueError(
+            f"{folder} holds no run and no folders of runs (no metrics.jsonl); give one that does as --workdir"
+        )
+    named = {path.resolve().name: path for path in folders}
+    scores = {name: [r for _, r in results.find(path) if r.name.startswith(SCORES)] for name, path in named.items()}
+    measured = [r.name for one in scores.values() for r in one]
+    distance = max(dict.fromkeys(measured), key=measured.count, default="")
+    points = {
+        name: [(r.protocol.get("step", 0), r.values[distance]) for r in one if r.name == distance]
+        for name, one in scores.items()
+    }
+    return {name: metrics(path) for name, path in named.items()}, {k: v for k, v in points.items() if v}, distance
+
+
 def bounds(folder: Path, step: int | None = None) -> list[Result]:
     """The bounds, with their terms, of one step of a run, by default the newest; those of held-out images first.
 
