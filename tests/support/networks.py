@@ -13,7 +13,7 @@ class OneConvolution(UNet):
     """A convolution plus a hundredth of the time."""
 
     @nn.compact
-    def __call__(self, x, t, label=None, *, train=False):  # noqa: ARG002
+    def __call__(self, x, t, label=None, condition=None, *, train=False):  # noqa: ARG002
         return nn.Conv(self.out_channels, (3, 3), name="conv")(x) + 0.01 * t.reshape(-1, 1, 1, 1)
 
 
@@ -21,7 +21,7 @@ class TwoConvolutions(UNet):
     """Two convolutions with the time between them; the output begins at all but 0, as the U-Net's does."""
 
     @nn.compact
-    def __call__(self, x, t, label=None, *, train=False):  # noqa: ARG002
+    def __call__(self, x, t, label=None, condition=None, *, train=False):  # noqa: ARG002
         h = nn.Conv(self.channels, (3, 3), name="conv_in")(x)
         h = nn.swish(h + nn.Dense(self.channels, name="time")(0.01 * t.reshape(-1, 1, 1, 1)))
         return nn.Conv(self.out_channels, (3, 3), kernel_init=INIT_LAST, name="conv_out")(h)
