@@ -31,7 +31,10 @@ LAYERS = (
 )
 """A module imports only from lines above its own; files of one folder import each other freely."""
 
-FEW = {"nets": ("core.types",), "data": ("core.types", "runtime.files", "runtime.paths")}
+FEW = {
+    "nets": ("core.types",),
+    "data": ("core.types", "runtime.files", "runtime.paths", "runtime.bucket", "runtime.bucket_cache"),
+}
 """All that a folder may import: a network knows no process, a data source no config."""
 
 MATHS = ("core", "sampling")
@@ -75,6 +78,7 @@ OWNERS = {
     "PIL": ("commands/sample", "data", "workdir/metrics_writer", "metrics", "figures"),
     "matplotlib": ("figures",),
     "tabulate": ("published/text_tables", "planning/report"),
+    "fsspec": ("runtime/bucket", "runtime/object_store"),
     "tqdm": ("data", "training", "metrics"),
     "safetensors": ("convert",),
     "google_crc32c": ("convert/tensor_bundle",),
@@ -91,7 +95,7 @@ OWNERS = {
 """Every library, and the modules or folders that may import it ("": all of them)."""
 
 MATHS_LIBRARIES = ("jax", "numpy", "jaxtyping")
-LAZY = ("tensorflow_datasets", "sklearn", "tensorboardX", "safetensors", "torch", "diffusers")
+LAZY = ("fsspec", "tensorflow_datasets", "sklearn", "tensorboardX", "safetensors", "torch", "diffusers")
 """Imported inside functions only, so that whoever does not use them does not pay for them."""
 
 MAX_LINES = 250

@@ -1,18 +1,31 @@
 """The checkpoints of a run: a table of their states and scores, and the deletion of old ones."""
 
 import json
-import shutil
+import os
 import time
 from pathlib import Path
+from typing import NamedTuple
 
+from diffusion.runtime.bucket import Bucket
+from diffusion.runtime.files import remove_tree
 from diffusion.runtime.report_text import duration, quantity
-from diffusion.workdir import manifest, results
+from diffusion.workdir import manifest, metrics_lines, results
 from diffusion.workdir.run import lock, read_run
 
 SCORE = "bits_per_dim"
 INTACT = "intact"
 NOT_INTACT = 1
 """The status of --verify where a step is damaged or unfinished."""
+OTHERS = ((f"{manifest.DAMAGED}/*", "moved aside, damaged"), ("*-tmp*", "unfinished"))
+
+
+class Row(NamedTuple):
+    """A step of a folder of checkpoints."""
+
+    step: int
+    size: int
+    """Bytes of all files."""
+    changed: float
 
 
 def run(folder: Path, verify: bool, keep: int | None) -> int:
@@ -31,6 +44,8 @@ def state(path: Path, verify: bool) -> str:
     """The state of a step: "intact", why it is not, or "not checked"."""
     if verify:
         return manifest.fault(path) or INTACT
+    if isinstance(path, Bucket):
+        return "not checked"  # a request for each step
     try:
         manifest.read(path)
     except manifest.Damaged as error:
@@ -45,18 +60,47 @@ def print_table(folder: Path, verify: bool) -> int:
     status = 0
     print(f"{'step':>9}  {'folder':11}  {'size':>8}  {'age':>12}  state; scores")
     for name in manifest.FOLDERS:
-        for step in manifest.steps(folder / name):
+        steps, others = rows(folder / name)
+        for step, size, changed in steps:
             path = folder / name / str(step)
             condition = state(path, verify)
             status = NOT_INTACT if verify and condition != INTACT else status
             values = "".join(f"; {score} {value:.4g}" for score, value in scores.get(step, {}).items())
             mark = " (the best)" if step == best and SCORE in scores[step] else ""
-            age, size = duration(time.time() - path.stat().st_mtime), quantity(manifest.size(path), "B")
-            print(f"{step:9}  {name:11}  {size:>8}  {age:>12}  {condition}{values}{mark}")
-        for pattern, condition in (("damaged/*", "moved aside, damaged"), ("*-tmp*", "unfinished")):
-            for path in sorted((folder / name).glob(pattern)):
-                print(f"{'':9}  {name:11}  {quantity(manifest.size(path), 'B'):>8}  {'':>12}  {condition}: {path}")
+            age = duration(time.time() - changed)
+            print(f"{step:9}  {name:11}  {quantity(size, 'B'):>8}  {age:>12}  {condition}{values}{mark}")
+        for path, size, condition in others:
+            print(f"{'':9}  {name:11}  {quantity(size, 'B'):>8}  {'':>12}  {condition}: {path}")
     return status
+
+
+def rows(folder: Path) -> tuple[list[Row], list[tuple[Path, int, str]]]:
+    """The steps of a folder of checkpoints, and what else lies in it: (path, bytes, condition)."""
+    if isinstance(folder, Bucket):
+        return _rows_of_bucket(folder)
+    steps = [(step, folder / str(step)) for step in manifest.steps(folder)]
+    others = [(path, condition) for pattern, condition in OTHERS for path in sorted(folder.glob(pattern))]
+    return (
+        [Row(step, manifest.size(path), path.stat().st_mtime) for step, path in steps],
+        [(path, manifest.size(path), condition) for path, condition in others],
+    )
+
+
+def _rows_of_bucket(folder: Bucket) -> tuple[list[Row], list[tuple[Path, int, str]]]:
+    """The same by one listing."""
+    files = folder.listing()
+    parts: dict[str, list[os.stat_result]] = {}
+    for name, status in files.items():
+        first, _, rest = name.partition("/")
+        parts.setdefault(f"{first}/{rest.partition('/')[0]}" if first == manifest.DAMAGED else first, []).append(status)
+    sealed = {name for name in parts if name.isdigit() and f"{name}/{manifest.NAME}" in files}
+    size = {name: sum(status.st_size for status in parts[name]) for name in parts}
+    steps = [Row(int(name), size[name], max(status.st_mtime for status in parts[name])) for name in sealed]
+    (_, damaged), (_, unfinished) = OTHERS
+    others = [
+        (folder / name, size[name], damaged if "/" in name else unfinished) for name in parts if name not in sealed
+    ]
+    return sorted(steps), others
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -65,7 +109,7 @@ def prune(folder: Path, keep: int) -> None:
     states = {path: state(path, verify=True) for path in paths}
     intact = [path for path in paths if states[path] == INTACT]
     for path in intact[:-keep]:
-        shutil.rmtree(path)
+        remove_tree(path, first=manifest.NAME)
         print(f"removed     {path}")
     for path in paths:
         if path not in intact:
@@ -73,10 +117,9 @@ def prune(folder: Path, keep: int) -> None:
 
 
 def read_scores(folder: Path) -> dict[int, dict[str, float]]:
-    """{step: {score: value}} from metrics.jsonl and the results; unreadable lines and files are left out."""
+    """{step: {score: value}} from the metrics and the results; unreadable lines and files are left out."""
     scores: dict[int, dict[str, float]] = {}
-    path = folder / "metrics.jsonl"
-    for line in path.read_bytes().splitlines() if path.exists() else []:
+    for line in metrics_lines.read(folder):
         try:
             values = json.loads(line)
             if (value := values.get(f"eval/{SCORE}")) is not None:

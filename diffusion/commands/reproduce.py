@@ -9,6 +9,7 @@ from diffusion.figures.training_milestones import milestones
 from diffusion.published import all_tables, cell_commands, comparison_table, match_results
 from diffusion.published import training_milestones as published
 from diffusion.published.match_results import stored_results
+from diffusion.workdir import metrics_lines
 
 
 def tables(names: Sequence[str], runs: Path, form: str) -> tuple[str, list[str]]:
@@ -34,8 +35,7 @@ def draw_milestones(folder: Path, outs: Sequence[Path]) -> None:
     Raises ValueError where there is no run of CIFAR-10, or nothing to draw.
     """
     differences = published.faults(folder)
-    metrics = folder / "metrics.jsonl"
-    lines = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
+    lines = [json.loads(line) for line in metrics_lines.read(folder)]
     figure = milestones(
         lines,
         published.scores(folder),

@@ -14,6 +14,7 @@ from diffusion.evaluation.evaluated_run import Chain, Subject
 from diffusion.experiment import load
 from diffusion.metrics import image_set, sample_batches
 from diffusion.metrics.progress_bar import counting
+from diffusion.runtime.files import written
 from diffusion.runtime.paths import check_ending
 from diffusion.workdir.run import Run
 
@@ -58,10 +59,10 @@ def sample(folder: Path, run: Run, request: Request, report: Callable[[str], Non
 
     name = f"{sample_sets.stem(subject, chain)}_n_{request.n}{SUFFIXES[request.form]}"
     path = request.out or folder / "samples" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
     classes = chain.labels or tuple(range(experiment.classes))
     if request.form == "grid":
-        Image.fromarray(previews.picture(images.pixels(), len(classes)).squeeze()).save(path, format="PNG")
+        with written(path) as place:
+            Image.fromarray(previews.picture(images.pixels(), len(classes)).squeeze()).save(place, format="PNG")
     elif request.form == "npz":
         image_set.write_archive(path, images, sample_batches.labels(np.arange(images.n), classes) if classes else None)
     else:

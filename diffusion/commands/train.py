@@ -81,16 +81,15 @@ def run(
     experiment = build.experiment(config, source.shape, source.classes, mesh)
     with ExitStack() as stack:
         owner = Run(config, source.shape, source.classes, data)
-        if leads:
-            stack.enter_context(lock(folder))
-        existing, claim = shared(leads and exists(folder, owner)), partial(write_config, folder, owner, devices)
+        owned = stack.enter_context(lock(folder)) if leads else None
+        existing, claims = shared(leads and exists(folder, owner)), [partial(write_config, folder, owner, devices)]
         if existing and leads:
             for line in require_same_data(read_run(folder), data, accept):
                 report(f"data        {line}")
         report(f"folder      {folder}" + (" (existing run)" if existing else ""))
         cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", "memory only")
         report(f"device      {devices}, compiled programs cached in {cache}")
-        streams = RunCheckpoints(folder, config.train.keep, owner.content, claim)
+        streams = RunCheckpoints(folder, config.train.keep, owner.content, lambda: [claim() for claim in claims])
         stack.callback(streams.close)
 
         abstract, initialise = experiment.fresh()
@@ -103,11 +102,12 @@ def run(
 
         feed, budget = experiment.feed(source), afford(experiment, state.params)
         if existing and leads:
-            claim()
+            claims[0]()
         for line in describe(experiment, source, held_out, data, state, feed, budget.forward):
             report(line)
         feed = profiling.traced(feed, folder / "profile", report) if profile else feed
-        writer = stack.enter_context(closing(Writer(folder, first) if leads else NullWriter()))
+        writer = stack.enter_context(closing(Writer(folder, first, owned) if owned else NullWriter()))
+        claims.insert(0, writer.sync)
         c = config.train
         progress = stack.enter_context(closing(Progress(first, c.steps, c.batch_size, report, since)))
         advice = memory_advice.advice(config, mesh.size)

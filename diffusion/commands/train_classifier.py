@@ -53,14 +53,17 @@ def run(
     experiment = build.experiment(config, source.shape, source.classes)
     with ExitStack() as stack:
         owner = Run(config, source.shape, source.classes, data)
-        stack.enter_context(lock(folder))
+        owned = stack.enter_context(lock(folder))
         existing = exists(folder, owner)
         if existing:
             for line in require_same_data(read_run(folder), data, accept, labelled=True):
                 report(f"data        {line}")
-        claim = partial(write_config, folder, owner, report_text.describe_devices(list(experiment.mesh.devices.flat)))
+        devices = report_text.describe_devices(list(experiment.mesh.devices.flat))
+        claims = [partial(write_config, folder, owner, devices)]
         report(f"folder      {folder}" + (" (existing run)" if existing else ""))
-        checkpoints = Checkpoints(folder / manifest.CLASSIFIER, c.keep, owner.content, claim=claim)
+        checkpoints = Checkpoints(
+            folder / manifest.CLASSIFIER, c.keep, owner.content, claim=lambda: [claim() for claim in claims]
+        )
         stack.callback(checkpoints.close)
         initial = guidance.create_state(config, source.shape, source.classes)
         initial = jax.device_put(initial, sharding.replicated(experiment.mesh))
@@ -75,8 +78,9 @@ def run(
         problem, update = guidance.problem(config, source.classes, experiment.process), experiment.update()
         training = loop.Training(problem, update, experiment.feed(source), c.steps, c.steps_per_dispatch)
         if existing:
-            claim()
-        writer = stack.enter_context(closing(Writer(folder, first)))
+            claims[0]()
+        writer = stack.enter_context(closing(Writer(folder, first, owned)))
+        claims.insert(0, writer.sync)
         progress = stack.enter_context(closing(Progress(first, c.steps, c.batch_size, report, since)))
         log, save = Log(c.log_every, update.guard, writer, progress), periodic_actions.save((checkpoints,), c.steps)
         periodic = [Action(c.checkpoint_every, save, first=True)]

@@ -6,6 +6,7 @@ from pathlib import Path
 from diffusion.data import cifar10_files, tfds
 from diffusion.data.download import DownloadError, Remote, fetch
 from diffusion.data.source import Source, in_memory, load
+from diffusion.runtime.bucket import Bucket
 from diffusion.runtime.paths import cache_folder, expanded
 
 OFFICIAL = Remote(
@@ -39,7 +40,9 @@ def cifar10(
     for place in (tfds.default_dir(), cache_folder("data")):
         if source := _at(place, train, per_file):
             return source
-    archive = (given or cache_folder("data")) / cifar10_files.ARCHIVES[0]
+    archive = (cache_folder("data") if given is None or isinstance(given, Bucket) else given) / cifar10_files.ARCHIVES[
+        0
+    ]
     try:
         if not download:
             raise DownloadError("downloads are switched off (--config.data.download)")
@@ -58,6 +61,8 @@ def cifar10(
 
 def _at(place: Path, train: bool, per_file: int) -> Source | None:
     """The split at this place, or None if CIFAR-10 is not there."""
+    if isinstance(place, Bucket) and not place.exists():
+        raise ValueError(f"{place}: no such folder or archive, or no permission to list it")
     records = tfds.prepared("cifar10", place, strict=False)
     if records:
         return load(tfds.read_prepared(records, "cifar10", train))._replace(name="cifar10")

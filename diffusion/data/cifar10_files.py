@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffusion.data.source import check_labels
+from diffusion.runtime.bucket_cache import local
 
 ARCHIVES = ("cifar-10-binary.tar.gz", "cifar-10-python.tar.gz")
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -78,7 +79,7 @@ def _members(path: Path, names: Sequence[str]) -> dict[str, bytes]:
     """The files of these names in a .tar.gz archive."""
     contents = {}
     try:
-        with gzip.open(path) as stream:
+        with gzip.open(local(path)) as stream:
             with tarfile.open(fileobj=stream, mode="r:") as archive:
                 for member in archive:
                     name = Path(member.name).name

@@ -10,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from diffusion.data.identity import by_number
-from diffusion.data.image_files import ENDINGS, Files, listing, look, remarks
+from diffusion.data.image_files import ENDINGS, Files, fetched, listing, look, remarks
 from diffusion.data.images import decode
 from diffusion.data.source import HOLD_OUT, Source, Splits, load, require_enough
+from diffusion.runtime.bucket import Bucket
 from diffusion.runtime.paths import expanded
 
 TRAIN = ("train", "training")
@@ -60,7 +61,7 @@ def folder(
     parts = _parts(root, files)
     if not parts.files:
         raise ValueError(f"{root}: no image with the ending {', '.join(ENDINGS)} in this folder or below it")
-    known = look(root, parts.files)
+    known, near = look(root, parts.files), fetched(root)
     grey = channels == 1 or (channels == 0 and all(seen.grey for seen in known.headers))
     height, width = (size, size) if size else _one_size(root, parts.files, known)
     shape = (height, width, 1 if grey else 3)
@@ -75,7 +76,7 @@ def folder(
         def read(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             pixels = np.empty((len(index), *shape), np.uint8)
             for row, i in enumerate(index):
-                pixels[row] = decode(paths[i], paths[i], grey, size, crop, background)
+                pixels[row] = decode(near(paths[i]), paths[i], grey, size, crop, background)
             return pixels, labels[index]
 
         about = [[*shape, crop, background], *([parts.files[i], known.digests[i]] for i in chosen)]
@@ -102,7 +103,10 @@ def is_held_out(files: Sequence[str]) -> np.ndarray:
 
 def _parts(root: Path, files: list[str]) -> Parts:
     """Where each image belongs. Raises ValueError where one of the folders of a split is empty or is there twice."""
-    folders = sorted(path.name for path in root.iterdir() if path.is_dir())
+    if isinstance(root, Bucket):
+        folders = sorted({parts[0] for parts in (file.split("/") for file in files) if len(parts) > 1})
+    else:
+        folders = sorted(path.name for path in root.iterdir() if path.is_dir())
     train, held_out = (_named(root, folders, names) for names in (TRAIN, HELD_OUT))
     if not (train and held_out):
         labels, classes, notes = _labels(files)

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 from stat import S_ISREG
@@ -13,6 +13,9 @@ import numpy as np
 
 from diffusion.data.images import NO_FILE, REMARKS, Header, header
 from diffusion.data.source import in_threads
+from diffusion.runtime.bucket import Bucket
+from diffusion.runtime.bucket_cache import local
+from diffusion.runtime.paths import expanded
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 """In any case."""
@@ -43,9 +46,11 @@ class Files(NamedTuple):
 def listing(root: Path) -> Listing:
     """The images below `root`, by their endings; hidden files and folders are passed over.
 
-    Links to folders are followed, each folder once: one that leads to a folder which is read anyway is left out. Raises
-    ValueError for a folder that cannot be read.
+    Links to folders are followed, each folder once: one that leads to a folder which is read anyway is left out; in a
+    bucket there are none. Raises ValueError for a folder that cannot be read.
     """
+    if isinstance(root, Bucket):
+        return _listing_of_bucket(root)
     found, skipped, passed, empty = [], Counter(), [], []
     seen = {os.path.realpath(root)}
     waiting = [str(root)]
@@ -72,10 +77,7 @@ def listing(root: Path) -> Listing:
             else:
                 seen.add(target)
                 waiting.append(path)
-    notes = []
-    if skipped:
-        kinds = ", ".join(f"{count} {ending}" for ending, count in skipped.most_common(5))
-        notes.append(f"left out {_number(sum(skipped.values()), 'file')} by ending: {kinds}")
+    notes = _left_out(skipped)
     if passed:
         notes.append(f"left out {_number(len(passed), 'link')} to a folder that is read already, such as {passed[0]}")
     if empty:
@@ -86,19 +88,42 @@ def listing(root: Path) -> Listing:
 def look(root: Path, files: Sequence[str]) -> Files:
     """Header and digest of each file. Raises ValueError that names the first file that is no image."""
     paths = [str(root / file) for file in files]
+    near = fetched(root)
 
     def stats(index: np.ndarray) -> list[os.stat_result]:
         return [_stat(paths[i]) for i in index]
 
-    stat = [one for _, some in in_threads(stats, len(files), f"listing {root}") for one in some]
+    if isinstance(root, Bucket):
+        known = root.listing()
+        stat = [known[file] for file in files]
+    else:
+        stat = [one for _, some in in_threads(stats, len(files), f"listing {root}") for one in some]
     whole = sum(one.st_size for one in stat) <= WHOLE
 
     def facts(index: np.ndarray) -> list[tuple[Header, str]]:
-        return [_content(paths[i]) if whole else _times(paths[i], stat[i]) for i in index]
+        return [
+            _content(near(paths[i]), paths[i]) if whole else _times(near(paths[i]), stat[i], paths[i]) for i in index
+        ]
 
     pairs = [pair for _, some in in_threads(facts, len(files), f"checking {root}") for pair in some]
     of = "content and file names" if whole else "file names, sizes and times"
     return Files([head for head, _ in pairs], [digest for _, digest in pairs], of)
+
+
+def fetched(root: Path) -> Callable[[str], str]:
+    """The path of a file below `root` -> that of a file on this machine: itself, or the copy of an object."""
+    if not isinstance(root, Bucket):
+        return str
+    known = root.listing()
+
+    def near(path: str) -> str:
+        place = expanded(path)
+        try:
+            return str(local(place, known.get(place.relative_to(root).as_posix())))
+        except OSError as error:
+            raise ValueError(f"{path}: cannot be read ({error.strerror}); try again later") from error
+
+    return near
 
 
 def remarks(headers: Sequence[Header], background: str) -> list[str]:
@@ -121,16 +146,32 @@ def _stat(path: str) -> os.stat_result:
     return found
 
 
-def _content(path: str) -> tuple[Header, str]:
+def _content(path: str, name: str) -> tuple[Header, str]:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); repair or remove it") from error
-    return header(BytesIO(content), path), hashlib.sha256(content).hexdigest()
+        raise ValueError(f"{name}: cannot be read ({error.strerror}); repair or remove it") from error
+    return header(BytesIO(content), name), hashlib.sha256(content).hexdigest()
 
 
-def _times(path: str, stat: os.stat_result) -> tuple[Header, str]:
-    return header(path, path), f"{stat.st_size} {int(stat.st_mtime)}"
+def _times(path: str, stat: os.stat_result, name: str) -> tuple[Header, str]:
+    return header(path, name), f"{stat.st_size} {int(stat.st_mtime)}"
+
+
+def _listing_of_bucket(root: Bucket) -> Listing:
+    """The images in a bucket below `root`."""
+    names = [name for name in root.listing() if not any(part.startswith(".") for part in name.split("/"))]
+    ending = {name: os.path.splitext(name)[1].lower() for name in names}
+    found = [name for name in names if ending[name] in ENDINGS]
+    return Listing(
+        found, tuple(_left_out(Counter(ending[n] or "no ending" for n in names if ending[n] not in ENDINGS)))
+    )
+
+
+def _left_out(skipped: Counter) -> list[str]:
+    """The note on files of other endings."""
+    kinds = ", ".join(f"{count} {ending}" for ending, count in skipped.most_common(5))
+    return [f"left out {_number(sum(skipped.values()), 'file')} by ending: {kinds}"] if skipped else []
 
 
 def _refuse(error: OSError) -> None:

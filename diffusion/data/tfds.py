@@ -16,6 +16,7 @@ import numpy as np
 
 from diffusion.data.images import decode, resize
 from diffusion.data.source import Source, hold_out, load
+from diffusion.runtime.bucket_cache import local_folder
 from diffusion.runtime.paths import cache_folder, expanded, home
 
 READABLE = "array_record"
@@ -95,7 +96,7 @@ def read_prepared(
     """A split of the set whose array_record files are in `folder`."""
     import tensorflow_datasets
 
-    title = f"tfds:{name}"
+    title, folder = f"tfds:{name}", local_folder(folder)
     builder = _checked(folder, lambda: tensorflow_datasets.builder_from_directory(str(folder)))
     own_test = next((split for split in TEST_SPLITS if split in builder.info.splits), None)
     image, label, decoders = _features(title, builder.info.features)

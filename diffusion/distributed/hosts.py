@@ -27,6 +27,20 @@ def put(value: Any, sharding: NamedSharding) -> Array:
     return jax.make_array_from_callback(full.shape, sharding, lambda index: full[index])
 
 
+def whole(tree: Any) -> Any:
+    """The arrays of a tree as NumPy arrays in every process; of random keys their data. All processes must call it."""
+
+    def gathered(x: Any) -> np.ndarray:
+        x = jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+        if not isinstance(x, jax.Array) or x.is_fully_replicated or x.is_fully_addressable:
+            return np.asarray(x)
+        from jax.experimental import multihost_utils
+
+        return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+
+    return jax.tree.map(gathered, tree)
+
+
 def local_rows(indices: Iterable[tuple[slice, ...]], batch_size: int) -> np.ndarray:
     """The rows of a batch that a process holds, ascending. `indices`: the index of each of its devices in the batch."""
     return np.unique(np.concatenate([np.arange(batch_size)[index] for index in indices]))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from diffusion.figures.style import DPI, PAGE, styled
+from diffusion.runtime.files import written
 
 WIDE = 1200
 """Minimum width of a Figure's images, in dots."""
@@ -102,7 +103,8 @@ def save_image(picture: np.ndarray, path: Path) -> None:
     """Writes a uint8 picture [H, W, 1 or 3] to a file of the kind that its ending names."""
     from PIL import Image
 
-    Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(path)
+    with written(path) as place:
+        Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(place)
 
 
 def numbered(name: str, count: int) -> list[str]:

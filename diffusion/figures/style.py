@@ -9,6 +9,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from diffusion.runtime.files import written
+
 COLUMN, PAGE = 3.3, 6.75
 """Widths of one and of two columns of a paper, in inches."""
 
@@ -130,5 +132,5 @@ def short(value: float, position: int | None = None) -> str:  # noqa: ARG001
 def save(figure: Any, path: Path) -> None:
     """Writes a Figure to a file of the kind that its ending names; figures of the same data give the same file."""
     undated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi="figure", metadata=undated.get(path.suffix, {}))
+    with written(path) as place:
+        figure.savefig(place, dpi="figure", metadata=undated.get(path.suffix, {}))

@@ -12,7 +12,8 @@ import numpy as np
 from diffusion.data.image_files import ENDINGS, listing, remarks
 from diffusion.data.images import decode, header
 from diffusion.runtime import npz
-from diffusion.runtime.files import atomic_file
+from diffusion.runtime.bucket_cache import local
+from diffusion.runtime.files import atomic_file, written
 
 BLOCK = 16 * 2**20
 """Bytes of pixels held at a time."""
@@ -105,11 +106,13 @@ def write_folder(folder: Path, images: ImageSet) -> None:
     names = (f"{i:06d}.png" for i in range(images.n))
     if other := sorted(set(listing(folder).files) - set(names)):
         raise ValueError(f"{folder} holds images of another set, such as {other[0]}; give another --out, or empty it")
-    i = 0
-    for block in images.blocks():
-        for image in block:
-            Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(folder / f"{i:06d}.png")
-            i += 1
+    with written(folder) as place:
+        place.mkdir(exist_ok=True)
+        i = 0
+        for block in images.blocks():
+            for image in block:
+                Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(place / f"{i:06d}.png")
+                i += 1
 
 
 def read(path: Path, shape: tuple[int, int, int]) -> ImageSet:
@@ -122,7 +125,7 @@ def read(path: Path, shape: tuple[int, int, int]) -> ImageSet:
         return _folder(path, shape)
     if not path.exists():
         raise ValueError(f"--samples={path}: no such file or folder")
-    return _archive(path, shape)
+    return _archive(local(path), shape)
 
 
 def _archive(path: Path, shape: tuple[int, int, int]) -> ImageSet:

@@ -1,18 +1,22 @@
 """Files that appear whole or not at all. Imports nothing heavy.
 
 Every write goes to a file with a unique temporary name in the same folder, which then takes the place of the target.
-A reader sees the old content or the new one, and processes that write the same file at once do not meet.
+A reader sees the old content or the new one, and processes that write the same file at once do not meet. A file of a
+bucket is written on this machine and sent when it is complete.
 """
 
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BufferedRandom
 from pathlib import Path
 from typing import Any
+
+from diffusion.runtime.bucket import Bucket
 
 TEMPORARY = ".tmp"
 """Suffix of temporary names. Only a killed process leaves one behind; it may be deleted."""
@@ -25,6 +29,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Makes the parent folders. Whatever the block raises, the temporary file or folder is deleted and `path` stays as it
     was. A folder can replace only an empty one. Raises OSError.
     """
+    if isinstance(path, Bucket):
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / path.name
+            path.upload(Path(folder) / path.name)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}{TEMPORARY}")
     try:
@@ -49,6 +58,20 @@ def atomic_file(path: Path, *, fsync: bool = False) -> Iterator[BufferedRandom]:
             os.fsync(file.fileno())
 
 
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """The path of a file or folder on this machine, for writers that need one: `path` itself, or sent to a bucket.
+
+    Makes the parent folders. Raises OSError.
+    """
+    if isinstance(path, Bucket):
+        with atomic_path(path) as temporary:
+            yield temporary
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield path
+
+
 def write_bytes(path: Path, content: bytes, *, fsync: bool = False) -> None:
     """Writes a file atomically. Raises OSError."""
     with atomic_file(path, fsync=fsync) as file:
@@ -66,6 +89,11 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except RecursionError:
         raise ValueError("its JSON is nested too deeply") from None
+
+
+def remove_tree(path: Path, first: str = "") -> None:
+    """Deletes a folder with all that it holds; in a bucket the file of the relative name `first` goes first."""
+    path.remove(first) if isinstance(path, Bucket) else shutil.rmtree(path)
 
 
 def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:

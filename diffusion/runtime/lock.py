@@ -2,19 +2,30 @@
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from diffusion.runtime import bucket_lock
+from diffusion.runtime.bucket import Bucket
+
 
 @contextmanager
-def exclusive(path: Path, what: str, advice: str, *, remove: bool = False) -> Iterator[None]:
+def exclusive(path: Path, what: str, advice: str, *, remove: bool = False) -> Iterator[Callable[[], None]]:
     """Holds a lock file for this process alone, until the block ends or the process dies.
 
-    The file names the process. It stays behind unless `remove` is set. On systems and file systems without such locks
+    Gives a function that raises ValueError where the lock is lost, which happens in buckets alone (bucket_lock.py). The
+    file names the process. It stays behind unless `remove` is set. On systems and file systems without such locks
     nothing is locked. Raises ValueError, naming the other process, where `what` is in use; OSError where the file
     cannot be written.
     """
+    if isinstance(path, Bucket):
+        with bucket_lock.held(path, what, advice) as check:
+            yield check
+        if remove:
+            with suppress(OSError):
+                path.remove()
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         file = path.open("a+b", buffering=0)  # what a full disk refuses is not tried again on closing
@@ -37,7 +48,7 @@ def exclusive(path: Path, what: str, advice: str, *, remove: bool = False) -> It
         file.truncate()
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         try:
-            yield
+            yield lambda: None
         finally:
             if remove:
                 with suppress(OSError):

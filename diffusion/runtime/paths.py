@@ -6,15 +6,20 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from diffusion.runtime import bucket
+from diffusion.runtime.object_store import SEPARATOR
+
 
 def expanded(text: str | os.PathLike) -> Path:
-    """A path that a user gave, with ~ as the home folder.
+    """A path that a user gave, with ~ as the home folder; of a URL such as gs://bucket/runs, one in a bucket.
 
-    Raises ValueError where it is empty, ~ has no meaning, or libraries in C++ would write to another path than Python:
-    they take names as UTF-8, whatever the locale's encoding is.
+    Raises ValueError where it is empty, a URL cannot be opened, ~ has no meaning, or libraries in C++ would write to
+    another path than Python: they take names as UTF-8, whatever the locale's encoding is.
     """
     if not str(text):
         raise ValueError("an empty path: name a file or folder, or leave the flag out")
+    if SEPARATOR in str(text):
+        return bucket.at(str(text))
     first, _, rest = str(text).partition("/")
     path = Path(text)
     if first.startswith("~"):
@@ -34,6 +39,12 @@ def expanded(text: str | os.PathLike) -> Path:
         f"{name}: this name cannot be written as UTF-8 in the locale's encoding, {sys.getfilesystemencoding()}; set "
         "PYTHONUTF8=1 or a UTF-8 locale, or give an ASCII name"
     )
+
+
+def absolute_text(text: str | os.PathLike) -> str:
+    """A path that a user gave, as text that holds from any working directory. Raises ValueError like `expanded`."""
+    path = expanded(text)
+    return str(path) if isinstance(path, bucket.Bucket) else os.path.abspath(path)
 
 
 def _home_of(user: str) -> Path | None:

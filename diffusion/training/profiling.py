@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from diffusion.runtime.bucket import Bucket
 from diffusion.training.feed import Feed
 
 FIRST, STEPS = 10, 5
@@ -17,8 +18,10 @@ def traced(feed: Feed, folder: Path, report: Callable[[str], None], first: int =
     """A feed that traces the process from its batch `first` on, for `steps` batches, into `folder`.
 
     The loop takes one batch before each step. On an accelerator, which runs behind the host, the trace begins with
-    steps that were dispatched before. A run that ends sooner leaves a shorter trace.
+    steps that were dispatched before. A run that ends sooner leaves a shorter trace. Raises ValueError for a bucket.
     """
+    if isinstance(folder, Bucket):
+        raise ValueError(f"--profile cannot write to {folder}: profile a short run in a local --workdir")
     line = f"profile     {folder}: for tensorboard --logdir, or perfetto_trace.json.gz in it for ui.perfetto.dev"
 
     def batches(first_step: int) -> Iterator[Any]:

@@ -1,6 +1,7 @@
 """Checkpoints of the training state in one folder: saved in the background by Orbax, verified by a manifest of hashes.
 
-A step is written to a temporary folder, and the manifest last, before that gets its final name. Orbax does not notice a
+A step is written to a temporary folder, and the manifest last, before that gets its final name; in a bucket it is
+complete with its manifest (storage.py). Orbax does not notice a
 flipped bit in the arrays, so a step is restored only if all of its files match the manifest.
 """
 
@@ -18,8 +19,7 @@ from diffusion.distributed.hosts import any_process
 from diffusion.runtime.errors import reason
 from diffusion.workdir import manifest, orbax_save
 from diffusion.workdir.manifest import Damaged
-
-DAMAGED = "damaged"
+from diffusion.workdir.storage import PLAIN_KEYS, storage
 
 Note = Mapping[str, Any]
 """JSON stored beside the state of a step."""
@@ -47,11 +47,13 @@ class Checkpoints:
         keep: int | None = None,
         about: Mapping[str, Any] | None = None,
         retain: Retain | None = None,
-        claim: Callable[[], None] | None = None,
+        claim: Callable[[], object] | None = None,
     ):
-        self.folder = Path(folder).absolute()
+        self.folder = folder.absolute()
+        self._storage = storage(self.folder)
         self._retain, self._about, self._claim = retain or partial(newest, keep), dict(about or {}), claim
         self._intact: set[int] = set()
+        self._notes: dict[int, Note] = {}
         self._damaged: dict[int, str] = {}
         self._news: list[str] = []
         self._saving: tuple[ocp.CheckpointManager, int, dict[str, Any]] | None = None
@@ -62,7 +64,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Every complete step that is not known to be damaged, ascending."""
-        return [s for s in manifest.steps(self.folder) if manifest.exists(self.path(s)) and s not in self._damaged]
+        return [step for step in manifest.complete(self.folder) if step not in self._damaged]
 
     def path(self, step: int) -> Path:
         """The folder of a step."""
@@ -70,10 +72,12 @@ class Checkpoints:
 
     def note(self, step: int) -> Note:
         """The note stored with a step; empty where there is none."""
-        try:
-            return manifest.read(self.path(step)).get("note", {})
-        except Damaged:
-            return {}
+        if step not in self._notes:
+            try:
+                self._notes[step] = manifest.read(self.path(step)).get("note", {})
+            except Damaged:
+                return {}
+        return self._notes[step]
 
     def save(self, step: int, state: Any, note: Note | None = None) -> None:
         """Starts saving the state of a step and its note; does nothing if the step is stored and intact.
@@ -82,13 +86,17 @@ class Checkpoints:
         """
         if self.saved(step):
             return
-        content = {"step": step, "arrays": arrays(state), "note": dict(note or {}), **self._about}
+        content = {"step": step, "arrays": orbax_save.arrays(state), "note": dict(note or {}), **self._about}
         manager = None
         try:
             if self._stored(step, state):
                 self._intact.add(step)
                 return
-            manager = orbax_save.open_manager(self.folder, step, self, partial(self._seal, content=content))
+            state = self._storage.prepare(state, content)
+            if not self._storage.writes:
+                return
+            seal, alone = partial(self._seal, content=content), self._storage.alone
+            manager = orbax_save.open_manager(self._storage.written, step, self, seal, alone)
             self._saving = manager, step, content
             manager.save(step, args=ocp.args.StandardSave(state), force=True)
         except Exception as error:
@@ -106,11 +114,13 @@ class Checkpoints:
         wrong, state = self.fault(step, like), None
         if not any_process(bool(wrong)):
             try:
-                state = orbax_save.read(self.path(step), like)
+                folder = self._storage.here(step)
+                state = orbax_save.read(folder, like, manifest.read(folder).get(PLAIN_KEYS, False))
             except Exception as error:
                 wrong = reason(error)
             if not any_process(bool(wrong)):
                 self._intact.add(step)
+                self._storage.clear()
                 return state
         self._damaged[step] = wrong = wrong or "another process could not read it"
         raise ValueError(
@@ -121,13 +131,16 @@ class Checkpoints:
         """Why a step cannot be restored into the structure of `like`, in one line; empty if it can. Reads all of it."""
         if step in self._damaged:
             return self._damaged[step]
-        wrong = manifest.fault(self.path(step))
-        if wrong:
+        try:
+            folder = self._storage.here(step)
+        except OSError as error:
+            return f"it cannot be read ({reason(error)})"
+        if wrong := manifest.fault(folder):
             return wrong
-        content = manifest.read(self.path(step))
+        content = manifest.read(folder)
         if content["step"] != step:
             return f"it is step {content['step']} under another name"
-        return manifest.difference(content["arrays"], arrays(like))
+        return manifest.difference(content["arrays"], orbax_save.arrays(like))
 
     def reject(self, step: int, wrong: str) -> None:
         """Excludes a step from now on; a new save of its number moves it aside."""
@@ -147,6 +160,7 @@ class Checkpoints:
         self._saving = None
         self._intact.add(step)
         self._damaged.pop(step, None)
+        self._storage.clear()
 
     def news(self) -> list[str]:
         """The failures since the last call, a line each."""
@@ -158,7 +172,7 @@ class Checkpoints:
     def saved(self, step: int) -> bool:
         """Whether every process knows the step to be stored and intact; waits for the save in progress."""
         self.wait()
-        return not any_process(step not in self._intact)
+        return not any_process(self._storage.writes and step not in self._intact)
 
     def require(self, step: int, state: Any, note: Note | None = None) -> None:
         """Returns once the state of a step is saved; tries once more after a failure, then raises ValueError."""
@@ -173,29 +187,38 @@ class Checkpoints:
     def close(self) -> None:
         """Waits for the save in progress."""
         self.wait()
+        self._storage.clear()
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:  # noqa: ARG002
         """Orbax's preservation policy. Intact steps that `retain` does not choose are deleted; damaged ones stay."""
+        notes, retained = self._retained()
+        return [info.step in retained or info.step not in notes for info in checkpoints]
+
+    def _retained(self) -> tuple[dict[int, Note], set[int]]:
+        """The notes of the intact steps, with that being saved, and those of the steps that are retained."""
         notes = {step: self.note(step) for step in self.steps()}
         if self._saving is not None:
             notes[self._saving[1]] = self._saving[2]["note"]
-        retained = set(self._retain(notes))
-        return [info.step in retained or info.step not in notes for info in checkpoints]
+        return notes, set(self._retain(notes))
 
     def _seal(self, folder: Path, content: dict[str, Any]) -> None:
         """Makes a written step complete."""
         if self._claim:
             self._claim()
         manifest.write(folder, content)
+        self._storage.send(folder, content["step"], lambda: self._retained()[1] | self._damaged.keys())
 
     def _stored(self, step: int, state: Any) -> bool:
         """Whether a step is stored and intact; one that is not is moved aside. Process 0 decides."""
         code, error = 0, None
-        if jax.process_index() == 0 and self.path(step).exists():
+        if jax.process_index() == 0:
             try:
-                code = 0 if self.fault(step, state) else 1
-                if not code:
-                    self._set_aside(step)
+                if self.path(step).exists():
+                    code = 0 if self.fault(step, state) else 1
+                    if not code:
+                        self._storage.set_aside(step)
+                        self._damaged.pop(step, None)
+                        self._notes.pop(step, None)
             except OSError as problem:
                 code, error = 2, problem
         code = shared(code)
@@ -209,25 +232,12 @@ class Checkpoints:
         if manager is not None:
             with suppress(Exception):
                 manager.close()
-        good = max((other for other in self.steps() if other != step), default=None)
+        stored = self._intact if self._storage.alone else self.steps()  # a bucket may be gone
+        good = max((other for other in stored if other != step), default=None)
         earlier = "there is no earlier one" if good is None else f"the newest one is that of step {good}"
         self._news.append(f"WARNING     the state of step {step} could not be saved ({reason(error)}); {earlier}")
         if jax.process_index() == 0:
-            orbax_save.remove_temporary(self.folder, step)
-
-    def _set_aside(self, step: int) -> None:
-        """Moves a step to damaged/<step>, or to damaged/<step>.1, .2, ... where that exists."""
-        aside = self.folder / DAMAGED
-        aside.mkdir(exist_ok=True)
-        names = (f"{step}.{i}" if i else str(step) for i in range(10**6))
-        self.path(step).rename(next(aside / name for name in names if not (aside / name).exists()))
-        self._damaged.pop(step, None)
-
-
-def arrays(state: Any) -> dict[str, list[Any]]:
-    """{path: [dtype, shape]} of every leaf."""
-    leaves = jax.tree_util.tree_leaves_with_path(state)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): [str(x.dtype), list(x.shape)] for path, x in leaves}
+            orbax_save.remove_temporary(self._storage.written, step)
 
 
 def shared(value: int) -> int:

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from diffusion.runtime.bucket import Bucket
 from diffusion.runtime.errors import reason
 from diffusion.runtime.files import read_json, write_json
 
@@ -18,6 +19,8 @@ NAME = "manifest.json"
 FORMAT = 1
 HASH = "sha256"
 UNFINISHED = "it was not finished"
+DAMAGED = "damaged"
+"""The folder, in one of checkpoints, of the steps that were moved aside."""
 FOLDERS = ROLLING, PERMANENT, CLASSIFIER = "checkpoints", "kept", "classifier"
 """The folders of checkpoints in a run's folder."""
 
@@ -105,6 +108,8 @@ def difference(stored: dict[str, list[Any]], expected: dict[str, list[Any]]) -> 
 
 def size(folder: Path) -> int:
     """Bytes of all files below a folder."""
+    if isinstance(folder, Bucket):
+        return sum(file.st_size for file in folder.listing().values())
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
@@ -113,12 +118,23 @@ def _digest(content: dict[str, Any]) -> str:
 
 
 def steps(folder: Path) -> list[int]:
-    """Every step that has a sub-folder, intact or not, ascending."""
-    names = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    """Every step that has a sub-folder, intact or not, ascending; in a bucket, only those with a manifest.
+
+    A step without one is what a killed process had sent of it to a bucket, and is deleted with the next save.
+    """
+    if isinstance(folder, Bucket):
+        names = [name.removesuffix(f"/{NAME}") for name in folder.listing() if name.endswith(f"/{NAME}")]
+    else:
+        names = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
     return sorted(int(name) for name in names if name.isascii() and name.isdigit() and name == str(int(name)))
+
+
+def complete(folder: Path) -> list[int]:
+    """Every step that has a manifest, intact or not, ascending."""
+    return [step for step in steps(folder) if isinstance(folder, Bucket) or exists(folder / str(step))]
 
 
 def newest(workdir: Path) -> list[Path]:
     """The folders of all checkpoints of a run that have a manifest, intact or not, by step, the newest first."""
-    stored = [(step, workdir / name / str(step)) for name in FOLDERS for step in steps(workdir / name)]
-    return [path for _, path in sorted(stored, key=lambda pair: -pair[0]) if exists(path)]
+    stored = [(step, workdir / name / str(step)) for name in FOLDERS for step in complete(workdir / name)]
+    return [path for _, path in sorted(stored, key=lambda pair: -pair[0])]

@@ -2,46 +2,53 @@
 
 import json
 import math
+import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diffusion.runtime.files import atomic_file, write_bytes
+from diffusion.runtime.bucket import Bucket
+from diffusion.runtime.files import atomic_file
+from diffusion.workdir import metrics_lines
 
 FINAL = b'"test/'
 """Prefix of the names of scalars that are measured when a run ends."""
 
 FLUSH_SECONDS = 30.0
-"""Longest time between a value and its being visible in TensorBoard."""
+"""Longest time between a value and its being visible in TensorBoard; in a bucket, in the metrics too."""
+
+LARGEST = 2**23
+"""Bytes of a TensorBoard file in a bucket, which is sent whole, after which another is started."""
 
 
 class Writer:
-    """Writes a run's scalars to metrics.jsonl and TensorBoard, and image grids to samples/ and TensorBoard.
+    """Writes a run's scalars to its metrics (metrics_lines.py) and TensorBoard, and image grids to samples/ and there.
 
     Opened at a step, it drops the lines of later steps that an interrupted run left behind, and those of the final
     evaluation, which is repeated: the file equals that of an uninterrupted run. A line that cannot be written (OSError)
-    is written with the next one.
+    is written with the next one. In a bucket nothing is sent once `owned` raises ValueError: another process has the
+    run's lock.
     """
 
-    def __init__(self, workdir: Path, step: int):
-        self._workdir = workdir
-        self._path = workdir / "metrics.jsonl"
+    def __init__(self, workdir: Path, step: int, owned: Callable[[], None] = lambda: None):
+        self._workdir, self._owned = workdir, owned
         self._last: list[dict[str, Any]] = []
         workdir.mkdir(parents=True, exist_ok=True)
         self._drop_after(step)
-        self._file = self._path.open("a")
+        self._lines = metrics_lines.appended(workdir)
         self._board = _Board(workdir / "tensorboard", step)
+        self._sender = ThreadPoolExecutor(1) if isinstance(workdir, Bucket) else None
+        self._sending, self._sent = Future[None](), time.monotonic()
+        self._sending.set_result(None)
 
     def _drop_after(self, step: int) -> None:
-        if not self._path.exists():
-            return
-        lines = self._path.read_bytes().splitlines()
-        remaining = [line for line in lines if _step_of(line) <= step and FINAL not in line]
-        self._last = [json.loads(line) for line in remaining if _step_of(line) == step]
-        write_bytes(self._path, b"".join(line + b"\n" for line in remaining))
+        metrics_lines.drop(self._workdir, lambda line: _step_of(line) > step or FINAL in line)
+        self._last = [json.loads(line) for line in metrics_lines.read(self._workdir) if _step_of(line) == step]
 
     def stored(self, step: int, prefix: str) -> dict[str, float]:
         """The stored scalars of the step that it was opened at whose names begin with `prefix`, without that."""
@@ -56,9 +63,19 @@ class Writer:
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """One JSON line {"step": step, name: value, ...}; values that are not finite are written as null."""
         clean = {k: (float(v) if math.isfinite(v) else None) for k, v in values.items()}
-        self._file.write(json.dumps({"step": step, **clean}) + "\n")
-        self._file.flush()
+        self._lines.add(json.dumps({"step": step, **clean}))
         self._board.scalars(step, values)
+        if self._sender and self._sending.done() and time.monotonic() - self._sent > FLUSH_SECONDS:
+            self._board.flush()
+            self._sending, self._sent = self._sender.submit(self._send), time.monotonic()
+
+    def sync(self) -> None:
+        """Returns once all scalars are in the run's metrics: before a checkpoint, which they belong to.
+
+        Raises OSError, and what `owned` raises.
+        """
+        self._owned()
+        self._lines.sync()
 
     def grid(self, step: int, name: str, pixels: np.ndarray) -> Path:
         """Writes pixels, uint8 [H, W, C], to samples/<name>.png and to TensorBoard; returns the path."""
@@ -72,9 +89,17 @@ class Writer:
 
     def close(self) -> None:
         """Closes both files. Errors are ignored: each failed write was an error when it was made."""
-        for file in (self._file, self._board):
-            with suppress(OSError):
-                file.close()
+        if self._sender:
+            self._sender.shutdown()
+        for end in (self.sync, self._lines.close, self._board.close):
+            with suppress(OSError, ValueError):
+                end()
+
+    def _send(self) -> None:
+        """Sends what was written to the bucket; what cannot be sent is sent the next time."""
+        with suppress(OSError, ValueError):
+            self.sync()
+            self._board.send()
 
     def _grid(self, name: str) -> Path:
         return self._workdir / "samples" / f"{name}.png"
@@ -101,6 +126,9 @@ class NullWriter(Writer):
         """Does nothing; returns the path that process 0 writes."""
         return Path("samples") / f"{name}.png"
 
+    def sync(self) -> None:
+        """Does nothing."""
+
     def close(self) -> None:
         """Does nothing."""
 
@@ -115,7 +143,10 @@ class _Board:
         folder.mkdir(parents=True, exist_ok=True)
         proto: Any = event_pb2
         earlier = any(folder.iterdir())
-        self._events = EventsWriter(str(folder / "events"))
+        self._remote = folder if isinstance(folder, Bucket) else None
+        self._local = tempfile.TemporaryDirectory() if self._remote else None
+        self._place = Path(self._local.name if self._local else folder)
+        self._events = EventsWriter(str(self._place / "events"))
         self._event, self._flushed = proto.Event, time.monotonic()
         if earlier:  # makes TensorBoard discard later steps
             started = proto.SessionLog(status=proto.SessionLog.START)
@@ -136,14 +167,37 @@ class _Board:
         self._add(step, image(name, pixels, dataformats="HWC"))
 
     def close(self) -> None:
-        """Flushes and closes the file."""
+        """Flushes and closes the file, and sends it to a bucket. Raises OSError."""
         self._events.close()
+        try:
+            self.send()
+        finally:
+            if self._local:
+                self._local.cleanup()
+
+    def flush(self) -> None:
+        """Writes what is buffered; starts another file in a bucket where this one is large."""
+        from tensorboardX.event_file_writer import EventsWriter
+
+        self._events.flush()
+        self._flushed = time.monotonic()
+        if self._remote and sum(path.stat().st_size for path in self._place.iterdir()) > LARGEST:
+            self._events.close()
+            self._events = EventsWriter(str(self._place / f"events.{time.time_ns()}"))
+
+    def send(self) -> None:
+        """Sends the files to a bucket, and keeps the newest. Raises OSError."""
+        if self._remote:
+            paths = sorted(self._place.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+            for path in paths:
+                (self._remote / path.name).upload(path)
+            for path in paths[:-1]:
+                path.unlink()
 
     def _add(self, step: int, summary: Any) -> None:
         self._events.write_event(self._event(step=step, wall_time=time.time(), summary=summary))
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
-            self._events.flush()
-            self._flushed = time.monotonic()
+            self.flush()
 
 
 def _step_of(line: bytes) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 ITEM = "default"
@@ -16,13 +17,17 @@ TEMPORARY = ".orbax-checkpoint-tmp*"
 """What Orbax appends to the name of a step that is not complete."""
 
 
-def open_manager(folder: Path, step: int, policy: Any, finish: Callable[[Path], None]) -> ocp.CheckpointManager:
+def open_manager(
+    folder: Path, step: int, policy: Any, finish: Callable[[Path], None], alone: bool = False
+) -> ocp.CheckpointManager:
     """A manager for one save: of `step`, after which it deletes the other steps that `policy` does not preserve.
 
     `finish` is called in the background with the temporary folder of the step, before that gets its final name; where
     it raises, the save fails. Orbax adds two files of its own to the top of the folder after that. Temporary folders
     that a killed process left behind are deleted. Managers are not reused: a new one reads the folder as it is, and
     none has to recover from a failure.
+
+    alone: only process 0 saves, in a folder of its own that it has emptied. Nothing is deleted then.
     """
 
     def callback() -> None:
@@ -33,22 +38,44 @@ def open_manager(folder: Path, step: int, policy: Any, finish: Callable[[Path], 
     if _is_no_traceback_of_orbax not in logger.filters:
         logger.addFilter(_is_no_traceback_of_orbax)
     background = ocp.options.AsyncOptions(post_finalization_callback=callback, create_directories_asynchronously=False)
+    together = ocp.options.MultiprocessingOptions(
+        active_processes={0} if alone and jax.process_count() > 1 else None, barrier_sync_key_prefix=folder.name
+    )
     options = ocp.CheckpointManagerOptions(
-        preservation_policy=policy,
+        preservation_policy=None if alone else policy,
         cleanup_tmp_directories=True,
         lightweight_initialize=True,
         save_root_metadata=False,
         async_options=background,
-        multiprocessing_options=ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=folder.name),
+        multiprocessing_options=together,
+        create=not alone,
     )
     return ocp.CheckpointManager(folder, options=options)
 
 
-def read(folder: Path, like: Any) -> Any:
-    """The state in the folder of a step, in the structure, shapes and shardings of `like`. Raises what Orbax raises."""
-    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+def read(folder: Path, like: Any, plain: bool = False) -> Any:
+    """The state in the folder of a step, in the structure, shapes and shardings of `like`. Raises what Orbax raises.
+
+    plain: it was saved with the data of random keys in their place (hosts.whole).
+    """
+
+    def stored(x: Any) -> Any:
+        return jax.random.key_data(x) if plain and jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+
+    def restored(x: Any, like: Any) -> Any:
+        return jax.random.wrap_key_data(x) if x.dtype != like.dtype else x
+
+    shapes = jax.eval_shape(lambda tree: jax.tree.map(stored, tree), like)
+    target = jax.tree.map(lambda x, y: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=y.sharding), shapes, like)
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
-        return reader.restore(folder / ITEM, args=ocp.args.StandardRestore(target))
+        state = reader.restore(folder / ITEM, args=ocp.args.StandardRestore(target))
+    return jax.tree.map(restored, state, like)
+
+
+def arrays(state: Any) -> dict[str, list[Any]]:
+    """{path: [dtype, shape]} of every leaf."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): [str(x.dtype), list(x.shape)] for path, x in leaves}
 
 
 def remove_temporary(folder: Path, step: int) -> None:

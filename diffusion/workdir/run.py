@@ -2,17 +2,17 @@
 
 config.json          the resolved config and its hash; version, revisions, libraries and devices that it ran with;
                      written with the first checkpoint: a start that ended before leaves the folder to any other
-metrics.jsonl        one JSON object a line: {"step": ..., "train/loss": ..., ...}
+metrics.jsonl        one JSON object a line: {"step": ..., "train/loss": ..., ...}; in a bucket metrics/, in parts
 tensorboard/         the same scalars, and the sample grids
 checkpoints/<step>/  the training state, by Orbax, with a manifest of hashes; the newest few
 kept/<step>/         permanent checkpoints: every so many steps, and the best one
 samples/             grids: step_<step>.png from averaged, step_<step>_raw.png from raw weights
 eval/                results, each with its protocol
-lock                 names the process that trains in the folder, or the last one that did
+lock                 names the process that trains in the folder, or the last one that did; in a bucket a folder
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,16 +60,17 @@ class Run(NamedTuple):
 
 
 @contextmanager
-def lock(workdir: Path) -> Iterator[None]:
+def lock(workdir: Path) -> Iterator[Callable[[], None]]:
     """Makes the folder and holds it for this process alone, until the end or the process's death.
 
+    Gives a function that raises ValueError where another process has taken it, which happens in buckets alone.
     Raises ValueError naming the process that trains there, and where the folder cannot be written.
     """
     with ExitStack() as stack:
         with _writable(workdir):
             advice = "wait until it ends or stop it, or give another --workdir"
-            stack.enter_context(exclusive(workdir / "lock", str(workdir), advice))
-        yield
+            owned = stack.enter_context(exclusive(workdir / "lock", str(workdir), advice))
+        yield owned
 
 
 def exists(workdir: Path, run: Run) -> bool:

@@ -22,7 +22,7 @@ Report = Callable[[str], None]
 class PermanentCheckpoints(Checkpoints):
     """Checkpoints that are not deleted: those whose note says "every", and the one with the lowest "score"."""
 
-    def __init__(self, folder: Path, about: Mapping[str, Any] | None = None, claim: Callable[[], None] | None = None):
+    def __init__(self, folder: Path, about: Mapping[str, Any] | None = None, claim: Callable[[], object] | None = None):
         super().__init__(folder, about=about, retain=periodic_and_best, claim=claim)
 
     def best(self) -> float:
@@ -44,7 +44,7 @@ class RunCheckpoints:
         folder: Path,
         keep: int | None = None,
         about: Mapping[str, Any] | None = None,
-        claim: Callable[[], None] | None = None,
+        claim: Callable[[], object] | None = None,
     ):
         self.folder = folder
         self.rolling = Checkpoints(folder / ROLLING, keep, about, claim=claim)

@@ -1,13 +1,11 @@
 """Whether the data that a run is resumed or evaluated with are those that it was made with."""
 
-import os
-
 from ml_collections import ConfigDict
 
 from diffusion.config.config_values import FOLDER, placeless
 from diffusion.data.identity import ACCEPT, Identity, changes, listed
 from diffusion.runtime.data_flags import DataFlags
-from diffusion.runtime.paths import expanded
+from diffusion.runtime.paths import absolute_text
 from diffusion.workdir.run import Run
 
 
@@ -49,9 +47,9 @@ def absolute(config: ConfigDict) -> ConfigDict:
     """A config whose paths of data hold from any working directory."""
     config = config.copy_and_resolve_references()
     if config.data.dir:
-        config.data.dir = os.path.abspath(expanded(config.data.dir))
+        config.data.dir = absolute_text(config.data.dir)
     if config.data.name.startswith(FOLDER):
-        config.data.name = FOLDER + os.path.abspath(expanded(config.data.name.removeprefix(FOLDER)))
+        config.data.name = FOLDER + absolute_text(config.data.name.removeprefix(FOLDER))
     return config
 
 

@@ -19,7 +19,8 @@ import pytest
 from diffusion.data.digits import digits
 from diffusion.distributed import hosts, sharding
 from diffusion.training import feed
-from tests.support import together
+from diffusion.workdir import metrics_lines
+from tests.support import buckets, together
 
 ROOT = Path(__file__).resolve().parents[2]
 RESUMABLE = 75
@@ -222,15 +223,22 @@ def scripts(folder, logs, processes, devices, *more, missing=()):
 
 
 def curve(folder):
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in metrics_lines.read(folder)]
     return {line["step"]: line["train/loss"] for line in lines if "train/loss" in line}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rules", ["replicated", "fsdp"])
-def test_a_run_on_other_numbers_of_processes(tmp_path, rules):
-    """The whole script: 8 steps by 2 processes and by 1; the one of 2, stopped by a signal to one of them, by 4."""
+@pytest.mark.parametrize(
+    ("rules", "place"), [("replicated", "disk"), ("fsdp", "disk"), ("replicated", "s3"), ("fsdp", "gs")]
+)
+def test_a_run_on_other_numbers_of_processes(tmp_path, rules, place, request):
+    """The whole script: 8 steps by 2 processes and by 1; the one of 2, stopped by a signal to one of them, by 4.
+
+    On a disk that they share, and in a bucket.
+    """
     rule, run = f"--config.train.sharding={rules}", tmp_path / "run"
+    if place in buckets.SERVICES:
+        run = buckets.folder(place, request)
     one = scripts(tmp_path / "one", tmp_path / "a", 1, 4, rule, "--config.train.steps=8")
     two = scripts(run, tmp_path / "b", 2, 2, rule, "--config.train.steps=100000")
     while "step 2/" not in two.text(0):

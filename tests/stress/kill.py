@@ -1,6 +1,7 @@
 """Kills a real training run over and over and compares what comes of it with a run that nobody touched, bit for bit.
 
     python tests/stress/kill.py --kills=25 --terms=10 --seed=0
+    python tests/stress/kill.py --kills=6 --terms=4 --bucket=gs     # runs in a bucket, compared with one on the disk
 
 SIGKILL comes at random moments, half of them while a checkpoint is being written; SIGTERM at random moments from the
 start of the process on. Every run is started again until it is done; then its last state, its metrics file and its
@@ -16,12 +17,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from diffusion.runtime.bucket import Bucket
+from diffusion.runtime.paths import expanded
+from diffusion.workdir import metrics_lines
+from tests.support import buckets
+
+ROOT = Path(__file__).resolve().parents[2]
 STEPS = 60
 SMALL = [
     "--config=configs/digits.py",
@@ -86,7 +93,7 @@ def strike(folder: Path, log: Path, extra: list[str], number: int, seconds: floa
             seen: set[str] = set()
 
             def saving() -> bool:
-                seen.update(path.name for path in folder.glob("checkpoints/*") if not (path / "manifest.json").exists())
+                seen.update(unfinished(folder / "checkpoints"))
                 return len(seen) > skip
 
             wait_for(process, saving)
@@ -98,6 +105,15 @@ def strike(folder: Path, log: Path, extra: list[str], number: int, seconds: floa
     status = process.wait(600)
     print(f"{signal.Signals(number).name} after {time.monotonic() - started:.1f} s: status {status}", flush=True)
     return None if status == DONE else status
+
+
+def unfinished(folder: Path) -> set[str]:
+    """The folders of steps that have no manifest."""
+    if isinstance(folder, Bucket):
+        time.sleep(0.02)
+        names = [name.split("/", 1) for name in folder.listing()]
+        return {step for step, _ in names} - {step for step, file in names if file == "manifest.json"}
+    return {path.name for path in folder.glob("*") if not (path / "manifest.json").exists()}
 
 
 def wait_for(process: subprocess.Popen[bytes], happened: Any) -> None:
@@ -113,7 +129,7 @@ def text(path: Path) -> str:
 
 def lines(folder: Path) -> list[dict[str, Any]]:
     """The metrics, without speeds."""
-    read = [json.loads(line) for line in text(folder / "metrics.jsonl").splitlines()]
+    read = [json.loads(line) for line in metrics_lines.read(folder)]
     return [{name: value for name, value in line.items() if not name.startswith("perf/")} for line in read]
 
 
@@ -152,8 +168,8 @@ def compare(folder: Path, straight: Path) -> None:
     assert grids and grids == {path.name: path.read_bytes() for path in (folder / "samples").glob("*.png")}
 
 
-def run(place: Path, kills: int, terms: int, seed: int, extra: list[str]) -> int:
-    """Spends all the signals; the number of runs that they were spent on."""
+def run(place: Path, kills: int, terms: int, seed: int, extra: list[str], runs: Path | None = None) -> int:
+    """Spends all the signals; the number of runs, in `runs` or `place`, that they were spent on."""
     draw = random.Random(seed)
     signals = [signal.SIGKILL] * kills + [signal.SIGTERM] * terms
     draw.shuffle(signals)
@@ -161,7 +177,7 @@ def run(place: Path, kills: int, terms: int, seed: int, extra: list[str]) -> int
     print(f"straight    {seconds:.1f} s from the first step on", flush=True)
     count = 0
     while signals:
-        folder, log = place / f"run_{count}", place / f"run_{count}.log"
+        folder, log = (runs or place) / f"run_{count}", place / f"run_{count}.log"
         for _ in range(draw.randint(3, 8)):
             if not signals:
                 break
@@ -185,14 +201,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--streamed", action="store_true", help="read batches with threads instead of from the device")
     parser.add_argument("--keep", type=Path, help="folder for the runs; by default a temporary one")
+    parser.add_argument("--bucket", choices=buckets.SERVICES, help="put the runs into a bucket of an emulated service")
     args = parser.parse_args()
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     extra = ["--config.data.resident_mb=0"] if args.streamed else []
     start = time.monotonic()
-    with tempfile.TemporaryDirectory() as temporary:
-        place = args.keep or Path(temporary)
+    with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
+        place, runs = args.keep or Path(temporary), None
         place.mkdir(parents=True, exist_ok=True)
-        count = run(place, args.kills, args.terms, args.seed, extra)
+        if args.bucket:
+            service = stack.enter_context(buckets.SERVICES[args.bucket]())
+            os.environ.update(service.environment)
+            runs = expanded(service.url)
+        count = run(place, args.kills, args.terms, args.seed, extra, runs)
     print(
         f"{args.kills} SIGKILL and {args.terms} SIGTERM on {count} runs of {STEPS} steps in "
         f"{time.monotonic() - start:.0f} s: every last state, metrics file and grid is that of the untouched run"

@@ -18,7 +18,7 @@ from diffusion.core import respacing
 from diffusion.evaluation.guidance_effect import GUIDANCE
 from diffusion.experiment.build import levels
 from diffusion.figures.guidance import Curve
-from diffusion.workdir import results
+from diffusion.workdir import metrics_lines, results
 from diffusion.workdir.results import Result
 
 BOUND, TERMS, RMSE = "nll", "terms", "x_0_rmse"
@@ -33,13 +33,14 @@ CHAIN = frozenset({"sampler", "steps"})
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics file. Raises ValueError where there is none, or a line is damaged."""
-    path = folder / "metrics.jsonl"
-    if not path.exists():
+    if not metrics_lines.exist(folder):
         raise ValueError(f"{folder} holds no run (no metrics.jsonl in it); give the --workdir of a run")
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        return [json.loads(line) for line in metrics_lines.read(folder)]
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged ({error}); restore it, or remove the line") from error
+        raise ValueError(
+            f"{folder / metrics_lines.NAME} is damaged ({error}); restore it, or remove the line"
+        ) from error
 
 
 def runs(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[tuple[int, float]]], str]:

@@ -1,0 +1,155 @@
+"""Paths in buckets: on real servers of both services, and in fsspec's memory."""
+
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+
+from diffusion.runtime import bucket, bucket_lock, files, lock, object_store, paths
+from tests.support import buckets
+
+
+@pytest.fixture(scope="module", params=["gs", "s3"])
+def service(request):
+    pytest.importorskip("moto")
+    pytest.importorskip("gcp_storage_emulator")
+    with buckets.SERVICES[request.param]() as service:
+        yield service
+
+
+@pytest.fixture
+def client(service, monkeypatch):
+    buckets.clients(service, monkeypatch)
+    return service
+
+
+@pytest.fixture
+def folder(client, request):
+    return paths.expanded(f"{client.url}/{request.node.name.partition('[')[0]}")
+
+
+def test_a_path_in_a_bucket_is_like_one_on_a_disk(folder, tmp_path):
+    """The same calls give the same answers."""
+    seen = []
+    for root in (folder, tmp_path / "here"):
+        files.write_json(root / "a" / "1.json", {"x": 1})
+        files.write_bytes(root / "a" / "b" / "c.bin", b"\0" * 70_000)
+        (root / "text").write_text("ä\n")
+        with files.atomic_path(root / "whole") as place:
+            place.mkdir()
+            (place / "inner").write_text("1")
+        answers = [
+            sorted(path.relative_to(root).as_posix() for path in root.rglob("*")),
+            sorted(path.name for path in root.glob("*")),
+            sorted(path.relative_to(root).as_posix() for path in root.glob("*/*.json")),
+            sorted(path.relative_to(root).as_posix() for path in root.rglob("b/*")),
+            sorted(path.name for path in root.iterdir()),
+            [(path.exists(), path.is_dir(), path.is_file()) for path in (root, root / "a", root / "text", root / "no")],
+            (root / "a" / "b" / "c.bin").stat().st_size,
+            files.read_json(root / "a" / "1.json"),
+            (root / "text").read_text(),
+            (root / "text").open().read(),
+            (root / "a" / "b" / "c.bin").open("rb").read(3),
+            (root / "a").parent == root,
+        ]
+        (root / "text").unlink()
+        (root / "text").unlink(missing_ok=True)
+        with pytest.raises(FileNotFoundError):
+            (root / "text").read_bytes()
+        (root / "a").rename(root / "moved")
+        files.remove_tree(root / "whole")
+        seen.append((*answers, sorted(path.relative_to(root).as_posix() for path in root.rglob("*"))))
+    assert seen[0] == seen[1]
+    assert str(folder / "a").startswith(("gs://runs/", "s3://runs/"))
+
+
+def test_a_failed_write_leaves_the_old_file(folder):
+    files.write_bytes(folder / "f", b"old")
+    with pytest.raises(ZeroDivisionError), files.atomic_file(folder / "f") as file:
+        file.write(b"new")
+        raise ZeroDivisionError
+    assert (folder / "f").read_bytes() == b"old"
+
+
+def test_a_busy_service_delays_a_request_and_a_missing_bucket_does_not(folder, client, monkeypatch):
+    files.write_bytes(folder / "f", b"1")
+    monkeypatch.setattr(object_store, "PATIENCE", 0.0)
+    client.gate.state = buckets.BUSY
+    try:
+        with pytest.raises(OSError, match="status 503"):
+            (folder / "f").read_bytes()
+    finally:
+        client.gate.state = buckets.OPEN
+    assert client.gate.requests
+    other = paths.expanded(f"{client.url}-not-there/x")
+    assert not other.exists() and list(other.glob("*")) == []
+    with pytest.raises(FileNotFoundError, match="no such object or bucket"):
+        files.write_bytes(other / "f", b"1")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(bucket_lock, "HEARTBEAT", 0.2)
+    monkeypatch.setattr(bucket_lock, "LEASE", 1.5)
+
+
+def test_a_lock_has_one_holder_and_is_given_back(folder, quick):  # noqa: ARG001
+    for _ in range(2):
+        with lock.exclusive(folder / "lock", "it", "wait") as check:
+            check()
+            with (
+                pytest.raises(ValueError, match=r"it is in use by process .*: wait"),
+                lock.exclusive(folder / "lock", "it", "wait"),
+            ):
+                pass
+        assert not bucket_lock.newest(folder / "lock")[1]["held"]
+
+
+def test_the_lock_of_a_silent_process_is_taken_over_with_a_warning(folder, quick):  # noqa: ARG001
+    left = {"owner": "process 1 on elsewhere", "pid": 1, "machine": "elsewhere", "id": "x", "beat": 3, "held": True}
+    files.write_json(folder / "lock" / "00000007", left)
+    with (
+        pytest.warns(UserWarning, match="taken over from process 1 on elsewhere"),
+        lock.exclusive(folder / "lock", "it", "wait") as check,
+    ):
+        check()
+        assert [path.name for path in (folder / "lock").glob("*")] == ["00000008"]
+        files.write_json(folder / "lock" / "00000009", {**left, "owner": "process 2"})
+        with pytest.raises(ValueError, match="was taken over by process 2"):
+            check()
+
+
+def test_the_lock_of_a_process_of_this_machine_that_ended_is_taken_over_at_once(folder):
+    left = {"owner": "a", "pid": 2**22 + 1, "machine": bucket_lock._machine(), "id": "x", "beat": 3, "held": True}
+    files.write_json(folder / "lock" / "00000001", left)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with lock.exclusive(folder / "lock", "it", "wait"):
+            assert bucket_lock.newest(folder / "lock")[0] == 2
+
+
+def test_urls_that_cannot_be_opened_end_in_a_line(monkeypatch):
+    for url, line in (
+        ("gs://", "names no bucket"),
+        ("nosuch://a/b", "no file system nosuch"),
+        ("s3://KEY:SECRET@runs/a", "must not hold credentials"),
+    ):
+        with pytest.raises(ValueError, match=line) as caught:
+            paths.expanded(url)
+        assert "SECRET" not in str(caught.value)
+    fsspec = pytest.importorskip("fsspec")
+
+    def missing(scheme):
+        raise ImportError(scheme)
+
+    monkeypatch.setattr(fsspec, "get_filesystem_class", missing)
+    for url, package in (("gs://a/b", "gcsfs"), ("s3://a/b", "s3fs")):
+        with pytest.raises(ValueError, match=f"pip install {package}"):
+            paths.expanded(url)
+
+
+def test_a_file_url_is_a_local_path():
+    assert paths.expanded("file:///tmp/x") == Path("/tmp/x")
+    assert isinstance(paths.expanded("memory://a/b"), bucket.Bucket)
+    assert json.dumps(str(paths.expanded("memory://a/b/"))) == '"memory://a/b"'

@@ -1,0 +1,175 @@
+"""A run's folder in a bucket, on real servers of both services: sealed steps, faults, metrics, listing, two writers."""
+
+import json
+import threading
+import time
+from contextlib import closing, contextmanager
+
+import pytest
+
+from diffusion.commands import checkpoints as checkpoints_command
+from diffusion.runtime import object_store, paths
+from diffusion.runtime.bucket import Bucket
+from diffusion.workdir import manifest, metrics_lines
+from diffusion.workdir.checkpoint import Checkpoints
+from diffusion.workdir.metrics_writer import Writer
+from diffusion.workdir.run_checkpoints import RunCheckpoints
+from tests.stress.corrupt import bits, state_of
+from tests.support import buckets
+
+
+@pytest.fixture(scope="module", params=["gs", "s3"])
+def service(request):
+    pytest.importorskip("moto")
+    pytest.importorskip("gcp_storage_emulator")
+    with buckets.SERVICES[request.param]() as service:
+        yield service
+
+
+@pytest.fixture
+def folder(service, request, monkeypatch, tmp_path):
+    """A folder for this test, and a cache of its own."""
+    buckets.clients(service, monkeypatch)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return paths.expanded(f"{service.url}/{request.node.name.partition('[')[0]}")
+
+
+@contextmanager
+def closed(gate, state, seconds):
+    """The service does not answer for a while."""
+    gate.state, before = state, gate.requests
+    timer = threading.Timer(seconds, setattr, (gate, "state", buckets.OPEN))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+    assert gate.requests > before
+
+
+def test_a_step_is_sealed_by_its_manifest_and_the_newest_are_kept(folder, tmp_path):
+    with closing(Checkpoints(folder / "c", keep=2, about={"hash": "abc"})) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, state_of(step), {"window": [step]})
+        checkpoints.wait()
+        assert checkpoints.steps() == [2, 3]
+        (folder / "c" / "9" / "default" / "part").write_bytes(b"of a process that was killed")
+        assert checkpoints.latest() == 3 and manifest.steps(folder / "c") == [2, 3]
+        checkpoints.save(4, state_of(4))
+        checkpoints.wait()
+    assert sorted({name.split("/")[0] for name in (folder / "c").listing()}) == ["3", "4"]
+    content = manifest.read(folder / "c" / "3")
+    names = {name for name in (folder / "c" / "3").listing() if name.startswith("default/")}
+    assert set(content["files"]) == names and len(content["files"]) > 5
+    with closing(Checkpoints(folder / "c")) as again:
+        assert again.note(3) == {"window": [3]}
+        assert bits(again.restore(3, state_of(0))) == bits(state_of(3))
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_a_damaged_step_is_skipped_and_moved_aside(folder):
+    with closing(RunCheckpoints(folder)) as streams:
+        for step in (1, 2):
+            streams.rolling.save(step, state_of(step))
+    data = max((folder / "checkpoints" / "2").rglob("*"), key=lambda path: path.stat().st_size)
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    data.write_bytes(bytes(content))
+    said = []
+    with closing(RunCheckpoints(folder)) as streams:
+        assert bits(streams.resume(state_of(0), said.append)) == bits(state_of(1))
+        assert len(said) == 1 and "has other bytes than were written" in said[0]
+        streams.rolling.save(2, state_of(2))
+        assert streams.rolling.saved(2)
+    assert (
+        manifest.fault(folder / "checkpoints" / "2") == "" != manifest.fault(folder / "checkpoints" / "damaged" / "2")
+    )
+
+
+def test_a_save_that_ends_before_its_manifest_costs_no_earlier_step(folder, monkeypatch):
+    with closing(Checkpoints(folder / "c")) as checkpoints:
+        checkpoints.save(1, state_of(1))
+        checkpoints.wait()
+        upload = Bucket.upload
+
+        def broken(self, source, last=""):
+            if self.name == manifest.NAME:
+                raise OSError(5, "the line is cut")
+            upload(self, source, last)
+
+        monkeypatch.setattr(Bucket, "upload", broken)
+        checkpoints.save(2, state_of(2))
+        checkpoints.wait()
+        (line,) = checkpoints.news()
+        assert "step 2 could not be saved (the line is cut); the newest one is that of step 1" in line
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("state", [buckets.BUSY, buckets.SILENT])
+def test_a_service_that_does_not_answer_delays_a_save(folder, service, state, monkeypatch):
+    if state == buckets.SILENT and service.url.startswith("gs"):
+        monkeypatch.setitem(object_store.OPTIONS, "gs", {"requests_timeout": 2})
+        object_store._system.cache_clear()
+    with closing(Checkpoints(folder / "c")) as checkpoints:
+        checkpoints.save(1, state_of(1))
+        checkpoints.wait()
+        with pytest.warns(UserWarning, match="does not answer") if state == buckets.BUSY else contextless():
+            with closed(service.gate, state, 4):
+                checkpoints.save(2, state_of(2))
+            checkpoints.wait()
+        assert checkpoints.news() == [] and checkpoints.steps() == [1, 2]
+
+
+@contextmanager
+def contextless():
+    yield
+
+
+def test_metrics_are_parts_in_order_and_later_lines_are_dropped(folder, monkeypatch):
+    monkeypatch.setattr(metrics_lines, "LARGEST", 40)
+    with closing(Writer(folder, 0)) as writer:
+        for step in range(1, 7):
+            writer.scalars(step, {"train/loss": step / 2})
+            writer.sync()
+    assert len(list((folder / "metrics").glob("*"))) > 2
+    for start in (4, 4):  # dropping twice is dropping once
+        with closing(Writer(folder, start)) as writer:
+            assert writer.stored(4, "train/") == {"loss": 2.0}
+        assert [json.loads(line)["step"] for line in metrics_lines.read(folder)] == [1, 2, 3, 4]
+    with closing(Writer(folder, 4)) as writer:
+        writer.scalars(5, {"test/fid": 1.0})
+    assert [json.loads(line)["step"] for line in metrics_lines.read(folder)] == [1, 2, 3, 4, 5]
+    assert sum(path.stat().st_size for path in (folder / "tensorboard").glob("*")) > 500
+
+
+def test_nothing_is_written_for_a_run_that_was_taken_over(folder):
+    def taken():
+        raise ValueError("taken over")
+
+    with closing(Writer(folder, 0, taken)) as writer:
+        writer.scalars(1, {"train/loss": 1.0})
+        with pytest.raises(ValueError, match="taken over"):
+            writer.sync()
+    assert metrics_lines.read(folder) == []
+
+
+def test_a_thousand_checkpoints_are_listed_in_seconds(folder, service, capsys):
+    content = json.dumps(manifest.with_hash({"format": 1, "step": 1, "files": {}})).encode()
+    names = [f"{step}/{name}" for step in range(1000) for name in ("default/a", manifest.NAME)]
+    service.fill({f"{folder.name}/checkpoints/{name}": content for name in names})
+    start = time.monotonic()
+    with closing(RunCheckpoints(folder)) as streams:
+        assert streams.steps() == list(range(1000))
+    listed = time.monotonic() - start
+    checkpoints_command.print_table(folder, verify=False)
+    assert len(capsys.readouterr().out.splitlines()) == 1001
+    assert listed < 5 and time.monotonic() - start < 10
+
+
+def test_a_bucket_that_vanishes_ends_in_a_line_with_the_last_sealed_step(service, folder):
+    with closing(Checkpoints(folder / "c")) as checkpoints:
+        checkpoints.save(7, state_of(7))
+        checkpoints.wait()
+        service.drop()
+        with pytest.raises(ValueError, match=r"no such object or bucket.*the newest one is that of step 7"):
+            checkpoints.require(8, state_of(8))
