@@ -12,6 +12,8 @@ from typing import Any
 
 PATIENCE = 300.0
 """Seconds for which requests are repeated, since the first that failed of those after the last that did not."""
+LONG_AGO = 60.0
+"""Seconds without a request after which earlier failures no longer count."""
 BUSY = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses of HTTP that pass."""
 REFUSED = frozenset({401, 403})
@@ -38,6 +40,7 @@ def ask(url: str, operation: str, *args: Any, backwards: bool = False, **kwargs:
     call = getattr(system(url), operation)
     paths = (*args, key(url)) if backwards else (key(url), *args)
     while True:
+        began = time.monotonic()
         try:
             result = call(*paths, **kwargs)
             _failing.pop(place, None)
@@ -46,9 +49,10 @@ def ask(url: str, operation: str, *args: Any, backwards: bool = False, **kwargs:
             if not transient(error):
                 raise _problem(error, url) from error
             now = time.monotonic()
-            first, newest = _failing.get(place, (now, now))
-            _failing[place] = now if now > newest + PATIENCE else first, now
-            if now > _failing[place][0] + PATIENCE:
+            first, newest = _failing.get(place, (began, began))
+            first = began if began > newest + LONG_AGO else first
+            _failing[place] = first, now
+            if now > first + PATIENCE:
                 raise _problem(error, url) from error
             line = f"{place} does not answer ({_text(error)}); asked again for up to {PATIENCE:.0f} s"
             warnings.warn(line, stacklevel=2)

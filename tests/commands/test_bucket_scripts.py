@@ -106,3 +106,9 @@ def test_images_are_read_from_a_bucket_and_kept_on_the_disk(folder, tmp_path):
         tmp_path / "here"
     )
     assert len(list((tmp_path / "cache").rglob("*.png"))) == 40
+
+
+@pytest.mark.timeout(3600)
+def test_a_run_that_was_killed_ten_times_ends_like_one_on_a_disk(folder, tmp_path):
+    """SIGKILL, half of the time during a save, and SIGTERM."""
+    assert kill.run(tmp_path, kills=6, terms=4, seed=1, extra=["--config.eval.final=false"], runs=folder) >= 1

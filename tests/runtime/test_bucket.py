@@ -73,19 +73,21 @@ def test_a_failed_write_leaves_the_old_file(folder):
 
 
 def test_a_busy_service_delays_a_request_and_a_missing_bucket_does_not(folder, client, monkeypatch):
-    files.write_bytes(folder / "f", b"1")
-    monkeypatch.setattr(object_store, "PATIENCE", 0.0)
-    client.gate.state = buckets.BUSY
-    try:
-        with pytest.raises(OSError, match="status 503"):
-            (folder / "f").read_bytes()
-    finally:
-        client.gate.state = buckets.OPEN
-    assert client.gate.requests
     other = paths.expanded(f"{client.url}-not-there/x")
     assert not other.exists() and list(other.glob("*")) == []
     with pytest.raises(FileNotFoundError, match="no such object or bucket"):
         files.write_bytes(other / "f", b"1")
+    if client.url.startswith("gs"):
+        return  # gcsfs itself tries for half a minute first
+    files.write_bytes(folder / "f", b"1")
+    monkeypatch.setattr(object_store, "PATIENCE", 0.0)
+    client.gate.state = buckets.BUSY
+    try:
+        with pytest.raises(OSError, match="Service Unavailable"):
+            (folder / "f").read_bytes()
+    finally:
+        client.gate.state = buckets.OPEN
+    assert client.gate.requests
 
 
 @pytest.fixture
