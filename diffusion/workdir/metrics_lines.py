@@ -22,6 +22,13 @@ def exist(workdir: Path) -> bool:
     return bool(_files(workdir))
 
 
+def runs(folder: Path) -> list[Path]:
+    """The folders of runs with lines: `folder` or those in it, sorted."""
+    if isinstance(folder, Bucket):
+        return sorted({path.parent.parent for depth in ("", "*/") for path in folder.glob(f"{depth}{PARTS}/*.jsonl")})
+    return sorted(path.parent for depth in ("", "*/") for path in folder.glob(f"{depth}{NAME}"))
+
+
 def read(workdir: Path) -> list[bytes]:
     """All lines of a run; none where there is no file. Raises OSError."""
     return [line for path in _files(workdir) for line in path.read_bytes().splitlines()]

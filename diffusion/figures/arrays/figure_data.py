@@ -49,7 +49,7 @@ def runs(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[
     Of several distances the one with the most values is taken; runs without one have none. Raises ValueError where
     there is no run.
     """
-    folders = sorted(path.parent for path in [*folder.glob("metrics.jsonl"), *folder.glob("*/metrics.jsonl")])
+    folders = metrics_lines.runs(folder)
     if not folders:
         raise ValueError(
             f"{folder} holds no run and no folders of runs (no metrics.jsonl); give one that does as --workdir"
