@@ -28,12 +28,12 @@ def put(value: Any, sharding: NamedSharding) -> Array:
 
 
 def whole(tree: Any) -> Any:
-    """The arrays of a tree as NumPy arrays in every process; of random keys their data. All processes must call it."""
+    """Copies of the arrays of a tree as NumPy arrays in every process, of random keys their data. All must call it."""
 
     def gathered(x: Any) -> np.ndarray:
         x = jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
         if not isinstance(x, jax.Array) or x.is_fully_replicated or x.is_fully_addressable:
-            return np.asarray(x)
+            return np.array(x)  # a copy: on CPUs the buffer, which a later step may take, would be shared
         from jax.experimental import multihost_utils
 
         return np.asarray(multihost_utils.process_allgather(x, tiled=True))
