@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,7 +75,7 @@ def print_table(folder: Path, verify: bool) -> int:
     return status
 
 
-def rows(folder: Path) -> tuple[list[Row], list[tuple[Path, int, str]]]:
+def rows(folder: Path) -> tuple[list[Row], Sequence[tuple[Path, int, str]]]:
     """The steps of a folder of checkpoints, and what else lies in it: (path, bytes, condition)."""
     if isinstance(folder, Bucket):
         return _rows_of_bucket(folder)
@@ -86,7 +87,7 @@ def rows(folder: Path) -> tuple[list[Row], list[tuple[Path, int, str]]]:
     )
 
 
-def _rows_of_bucket(folder: Bucket) -> tuple[list[Row], list[tuple[Path, int, str]]]:
+def _rows_of_bucket(folder: Bucket) -> tuple[list[Row], Sequence[tuple[Path, int, str]]]:
     """The same by one listing."""
     files = folder.listing()
     parts: dict[str, list[os.stat_result]] = {}
@@ -98,7 +99,7 @@ def _rows_of_bucket(folder: Bucket) -> tuple[list[Row], list[tuple[Path, int, st
     steps = [Row(int(name), size[name], max(status.st_mtime for status in parts[name])) for name in sealed]
     (_, damaged), (_, unfinished) = OTHERS
     others = [
-        (folder / name, size[name], damaged if "/" in name else unfinished) for name in parts if name not in sealed
+        (folder / name, size[name], damaged if "/" in name else unfinished) for name in sorted(parts.keys() - sealed)
     ]
     return sorted(steps), others
 

@@ -82,14 +82,15 @@ def run(
     with ExitStack() as stack:
         owner = Run(config, source.shape, source.classes, data)
         owned = stack.enter_context(lock(folder)) if leads else None
-        existing, claims = shared(leads and exists(folder, owner)), [partial(write_config, folder, owner, devices)]
+        existing, claim = shared(leads and exists(folder, owner)), partial(write_config, folder, owner, devices)
+        before_seal: list[Callable[[], None]] = [claim]
         if existing and leads:
             for line in require_same_data(read_run(folder), data, accept):
                 report(f"data        {line}")
         report(f"folder      {folder}" + (" (existing run)" if existing else ""))
         cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", "memory only")
         report(f"device      {devices}, compiled programs cached in {cache}")
-        streams = RunCheckpoints(folder, config.train.keep, owner.content, lambda: [claim() for claim in claims])
+        streams = RunCheckpoints(folder, config.train.keep, owner.content, lambda: [act() for act in before_seal])
         stack.callback(streams.close)
 
         abstract, initialise = experiment.fresh()
@@ -102,12 +103,12 @@ def run(
 
         feed, budget = experiment.feed(source), afford(experiment, state.params)
         if existing and leads:
-            claims[0]()
+            claim()
         for line in describe(experiment, source, held_out, data, state, feed, budget.forward):
             report(line)
         feed = profiling.traced(feed, folder / "profile", report) if profile else feed
         writer = stack.enter_context(closing(Writer(folder, first, owned) if owned else NullWriter()))
-        claims.insert(0, writer.sync)
+        before_seal.insert(0, writer.sync)
         c = config.train
         progress = stack.enter_context(closing(Progress(first, c.steps, c.batch_size, report, since)))
         advice = memory_advice.advice(config, mesh.size)

@@ -59,10 +59,11 @@ def run(
             for line in require_same_data(read_run(folder), data, accept, labelled=True):
                 report(f"data        {line}")
         devices = report_text.describe_devices(list(experiment.mesh.devices.flat))
-        claims = [partial(write_config, folder, owner, devices)]
+        claim = partial(write_config, folder, owner, devices)
+        before_seal: list[Callable[[], None]] = [claim]
         report(f"folder      {folder}" + (" (existing run)" if existing else ""))
         checkpoints = Checkpoints(
-            folder / manifest.CLASSIFIER, c.keep, owner.content, claim=lambda: [claim() for claim in claims]
+            folder / manifest.CLASSIFIER, c.keep, owner.content, claim=lambda: [act() for act in before_seal]
         )
         stack.callback(checkpoints.close)
         initial = guidance.create_state(config, source.shape, source.classes)
@@ -78,9 +79,9 @@ def run(
         problem, update = guidance.problem(config, source.classes, experiment.process), experiment.update()
         training = loop.Training(problem, update, experiment.feed(source), c.steps, c.steps_per_dispatch)
         if existing:
-            claims[0]()
+            claim()
         writer = stack.enter_context(closing(Writer(folder, first, owned)))
-        claims.insert(0, writer.sync)
+        before_seal.insert(0, writer.sync)
         progress = stack.enter_context(closing(Progress(first, c.steps, c.batch_size, report, since)))
         log, save = Log(c.log_every, update.guard, writer, progress), periodic_actions.save((checkpoints,), c.steps)
         periodic = [Action(c.checkpoint_every, save, first=True)]

@@ -101,8 +101,8 @@ def _code(error: BaseException) -> int:
     response = getattr(error, "response", None)
     if isinstance(response, dict):
         return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    code = getattr(error, "code", None) or getattr(error, "status", None)
-    return int(code) if str(code).isdigit() else 0
+    code = str(getattr(error, "code", None) or getattr(error, "status", None))
+    return int(code) if code.isdigit() else 0
 
 
 def _text(error: BaseException) -> str:
