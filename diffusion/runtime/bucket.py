@@ -19,7 +19,7 @@ from contextlib import suppress
 from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 from diffusion.runtime.object_store import SEPARATOR, ask, key
 
@@ -115,7 +115,7 @@ class Bucket(type(Path())):
         """Files and folders at any depth whose last parts match a pattern."""
         yield from (self / name for name in self._names() if PurePosixPath(name).match(pattern))
 
-    def open(self, mode: str = "r", buffering: int = -1, *args: Any, **kwargs: Any) -> IO[Any]:  # noqa: ARG002
+    def open(self, mode: str = "r", buffering: int = -1, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002
         """The content, for reading, as a temporary file on this machine. files.py writes."""
         if mode.strip("rbt"):
             raise OSError(errno.EROFS, f"objects cannot be opened with mode {mode!r}", str(self))

@@ -119,6 +119,7 @@ def s3():
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     backend = import_module("moto.backends").get_backend("s3")["123456789012"]["aws"]
+    backend.reset()  # it is one in a process
     backend.create_bucket("runs", "us-east-1")
     try:
         yield Service("s3", gate, environment, backend.reset, partial(backend.put_object, "runs"))
