@@ -44,8 +44,9 @@ SAMPLER_NAMES = {"ancestral": "ancestral", "ddim": "DDIM", "dpm_solver": "DPM-So
 
 def _curves(inputs: Inputs) -> Any:
     runs, distances, distance = figure_data.runs(inputs.folder)
-    config = next((read_run(path).config for path in sorted(inputs.folder.glob("**/config.json"))), None)
-    return curves(runs, distances, distance, config and expected_curve.recorded(config))
+    configs = (read_run(path.parent).config for path in sorted(inputs.folder.glob("**/config.json")))
+    band = next(filter(None, map(expected_curve.recorded, configs)), None)
+    return curves(runs, distances, distance, band)
 
 
 def _progressive(inputs: Inputs) -> Any:

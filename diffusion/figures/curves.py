@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diffusion.figures.loss import curve
-from diffusion.figures.style import BLUE, PAGE, axes, line, styled
+from diffusion.figures.style import BLUE, PAGE, axes, line, plain_log_ticks, styled
 from diffusion.training.expected_curve import LOSS, Curve, Lines
 
 
@@ -36,5 +36,8 @@ def curves(
     panels[1].set(xlabel="step", ylabel="bits/dim", title="bound on held-out images")
     if distances:
         panels[2].set(xlabel="step", yscale="log", ylabel=distance, title="samples")
+    plain_log_ticks(panels[0].xaxis)
+    for ax in panels[::2]:
+        plain_log_ticks(ax.yaxis)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure

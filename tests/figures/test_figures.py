@@ -169,10 +169,13 @@ def test_runs_of_a_folder_are_named_by_their_folders(tmp_path):
     for name, value in (("b", 2.0), ("a", 1.0)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "metrics.jsonl").write_text(json.dumps({"step": 1, "train/mse": value}))
-    results.write(tmp_path / "a", Result("fd_digits", {"fd_digits": 6.5}, {}, {"step": 9}))
+    for n, at in ((64, (7, 9)), (297, (9,))):
+        for step in at:
+            values = {"fd_digits": 6.5 + step, "fd_digits_samples": n}
+            results.write(tmp_path / "a", Result("fd_digits", values, {}, {"step": step}), f"n{n}")
     lines, distances, name = figure_data.runs(tmp_path)
     assert list(lines) == ["a", "b"] and lines["b"] == [{"step": 1, "train/mse": 2.0}]
-    assert (distances, name) == ({"a": [(9, 6.5)]}, "fd_digits")
+    assert (distances, name) == ({"a": [(7, 13.5), (9, 15.5)]}, "fd_digits of 64 samples")
     assert list(figure_data.runs(tmp_path / "a")[0]) == ["a"]
     with pytest.raises(ValueError, match="holds no run and no folders of runs"):
         figure_data.runs(tmp_path / "a" / "eval")

@@ -46,7 +46,7 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 def runs(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[tuple[int, float]]], str]:
     """The runs in a folder, or the one that it is: their metrics by name, (step, Fréchet distance) by name, its name.
 
-    Of several distances the one with the most values is taken; runs without one have none. Raises ValueError where
+    Of several distances, or numbers of samples, the one with the most values is taken. Raises ValueError where
     there is no run.
     """
     folders = metrics_lines.runs(folder)
@@ -55,14 +55,13 @@ def runs(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[
             f"{folder} holds no run and no folders of runs (no metrics.jsonl); give one that does as --workdir"
         )
     named = {path.resolve().name: path for path in folders}
-    scores = {name: [r for _, r in results.find(path) if r.name.startswith(SCORES)] for name, path in named.items()}
-    measured = [r.name for one in scores.values() for r in one]
-    distance = max(dict.fromkeys(measured), key=measured.count, default="")
-    points = {
-        name: [(r.protocol.get("step", 0), r.values[distance]) for r in one if r.name == distance]
-        for name, one in scores.items()
-    }
-    return {name: metrics(path) for name, path in named.items()}, {k: v for k, v in points.items() if v}, distance
+    points: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for name, path in named.items():
+        for r in (r for _, r in results.find(path) if r.name.startswith(SCORES)):
+            label = f"{r.name} of {r.values.get(f'{r.name}_samples', 0):.0f} samples"
+            points.setdefault(label, {}).setdefault(name, []).append((r.protocol.get("step", 0), r.values[r.name]))
+    distance = max(points, key=lambda label: sum(map(len, points[label].values())), default="")
+    return {name: metrics(path) for name, path in named.items()}, points.get(distance, {}), distance
 
 
 def bounds(folder: Path, step: int | None = None) -> list[Result]:
