@@ -1,7 +1,7 @@
 """Denoising diffusion probabilistic models in JAX. The map: a folder imports only from lines above its own.
 
     core         the mathematics of the papers: schedules, q and its posterior, parameterisations, the bound, objectives
-    nets         the U-Net and other Flax modules; cpu/ holds what is written out for CPUs
+    nets         the U-Net and other Flax modules; cpu/ and gpu_norm.py are written out for CPUs and GPUs
     sampling     one sampler a file; guidance, editing, inpainting, latents
     config       every key of a config, config files, checks, grids of ablations
     runtime      the process: command line, set-up before jax, signals, files, provenance, text of reports

@@ -83,9 +83,9 @@ def train(request: Mapping[str, Any]) -> Workload:
     experiment = make_experiment(request)
     feed, state = experiment.feed(noise_images(request)), experiment.create_state()
     batches = feed.batches(0)
-    program = training.compile_steps(experiment.task(), experiment.update(), feed, state, feed.stack([next(batches)]))
-    described = facts(experiment, state.params, 3.0)
-    current = [state]
+    described, update = facts(experiment, state.params, 3.0), experiment.update()
+    current = [update.store(state)]
+    program = training.compile_steps(experiment.task(), update, feed, current[0], feed.stack([next(batches)]))
 
     def run(units: int) -> None:
         for _ in range(units):

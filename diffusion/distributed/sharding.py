@@ -80,6 +80,38 @@ def constrained(mesh: Mesh, rules: Sequence[Rule]) -> Callable[[Any], Any]:
     return place
 
 
+def by_device(mesh: Mesh, scattered: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Makes a sum over rows, split over the devices, the sum of what each device finds for its own rows.
+
+    XLA then adds up results, of the type that the function returns, and not the partial sums of some operation in it;
+    where they are `scattered`, FSDP's share of them on each device.
+    """
+
+    def summed(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arrays: Any) -> Any:
+            like = jax.eval_shape(function, *arrays)
+            axis = like.ndim - 1
+            split = scattered and like.shape[axis] % mesh.size == 0
+
+            def own(*rows: Any) -> Any:
+                value = function(*rows)
+                if split:
+                    return jax.lax.psum_scatter(value, AXIS, scatter_dimension=axis, tiled=True)
+                return jax.lax.psum(value, AXIS)
+
+            place = split_axis(mesh, axis).spec if split else PartitionSpec()
+            return jax.shard_map(own, mesh=mesh, in_specs=PartitionSpec(AXIS), out_specs=place)(*arrays)
+
+        return call
+
+    return summed if mesh.size > 1 else lambda function: function
+
+
+def once_whole(mesh: Mesh) -> Callable[[Any], Any]:
+    """Gathers an array on every device, once for all that use it."""
+    return lambda x: jax.lax.optimization_barrier(jax.lax.with_sharding_constraint(x, replicated(mesh)))
+
+
 def gathered(mesh: Mesh) -> dict[str, Callable[[Any], Any]]:
     """How a step with split state places weights as the network uses them, and gradients as the optimiser does."""
     return {"gather": constrained(mesh, REPLICATED), "scatter": constrained(mesh, FSDP)}

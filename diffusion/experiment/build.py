@@ -36,6 +36,7 @@ from diffusion.experiment.registry import (
     placed,
     timed,
 )
+from diffusion.nets.narrow_weights import narrowed
 from diffusion.nets.net import Net
 from diffusion.sampling import inversion, loop
 from diffusion.training import feed
@@ -106,7 +107,7 @@ class Experiment(NamedTuple):
 
     def apply(self, params: Params, x_t: Image, time: Array, labels: Labels, train: bool = False, **mode: Any) -> Any:
         """The network's output, computed by the layers of registry.layers; labels only where it takes some."""
-        with layers(self.config, self.mesh.devices.flat[0].platform, train):
+        with layers(self.config, self.mesh, train):
             return self.net.apply({"params": params}, x_t, time, self._label(labels), train=train, **mode)
 
     def denoise(self, params: Params, labels: Labels, clip: bool | None = None, guided: bool = False) -> Denoiser:
@@ -114,6 +115,10 @@ class Experiment(NamedTuple):
 
         With `guided` it is the one that samples are drawn with: guided as config.sample says, before it is clipped.
         """
+
+        if self.mesh.devices.flat[0].platform != "cpu":  # CPUs convert faster where they multiply
+            x, t, label = jnp.zeros((1, *self.shape)), jnp.zeros(1), jnp.zeros(1, jnp.int32)
+            params = narrowed(lambda params: self.apply(params, x, t, label), params)
 
         def labelled(x_t: Image, t: Time, labels: Labels) -> Prediction:
             apply = lambda x, time: self.apply(params, x, time, labels)  # noqa: E731

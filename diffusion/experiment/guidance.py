@@ -14,6 +14,7 @@ from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process
 from diffusion.core.timesteps import uniform
 from diffusion.core.types import Array, Image, Labels, OneKey, PerExample, Time
+from diffusion.distributed import sharding
 from diffusion.experiment.registry import adam, built, layers, timed
 from diffusion.nets.classifier import Classifier, Logits
 from diffusion.nets.net import Net
@@ -110,7 +111,7 @@ def problem(config: ConfigDict, classes: int, process: Process) -> Problem:
 
     def apply(params: Params, x: Image, time: Array, key: OneKey | None) -> Logits:
         mode = {} if key is None else {"train": True, "rngs": {"dropout": key}}
-        with layers(config, jax.default_backend(), key is not None):
+        with layers(config, sharding.make_mesh(), key is not None):
             return net.apply({"params": params}, x, time, **mode)  # pyright: ignore[reportReturnType]
 
     return Problem(timed(config, process), apply, config.data.flip)

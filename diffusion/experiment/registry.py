@@ -28,10 +28,11 @@ from diffusion.data.source import Splits
 from diffusion.distributed import sharding
 from diffusion.nets.code_convention import IMPROVED, ORIGINAL, Convention
 from diffusion.nets.cpu.layers import faster_layers
+from diffusion.nets.gpu_norm import gpu_norms
 from diffusion.nets.mlp import MLP
 from diffusion.nets.net import Net
 from diffusion.nets.unet import UNet
-from diffusion.nets.wide_gradients import wide_gradients
+from diffusion.nets.wide_gradients import PLAIN, Compiler, wide_gradients
 from diffusion.sampling import (
     ancestral,
     annealed_langevin,
@@ -45,18 +46,27 @@ from diffusion.sampling import (
 )
 from diffusion.sampling.loop import Sampler
 from diffusion.sampling.predictor_corrector import by_noise
-from diffusion.training import optimizer, power_ema
+from diffusion.training import optimizer, packing, power_ema
 from diffusion.training.optimizer import FUSED, IN_STAGES, Passes
 
 
 @contextmanager
-def layers(config: ConfigDict, platform: str, train: bool) -> Iterator[None]:
-    """The context in which networks are traced: nets/cpu's faster layers on CPUs, if config.net.cpu_layers is set.
+def layers(config: ConfigDict, mesh: Mesh, train: bool) -> Iterator[None]:
+    """The context in which networks are traced: nets/cpu's faster layers on CPUs, if config.net.cpu_layers is set, and
+    nets/gpu_norm.py's norms on GPUs.
 
     In training, layers that compute in bfloat16 have gradients in config.net.gradient_dtype.
     """
+    platform = mesh.devices.flat[0].platform
     fast, wide = config.net.cpu_layers and platform == "cpu", train and config.net.gradient_dtype == "float32"
-    with wide_gradients() if wide else nullcontext(), faster_layers(train) if fast else nullcontext():
+    gpu, split = platform == "gpu", SHARDINGS[config.train.sharding] is not sharding.REPLICATED
+    by_device, whole = sharding.by_device(mesh, split), sharding.once_whole(mesh) if split else None
+    compiler = PLAIN if platform == "cpu" or not (gpu or split) else Compiler(gpu, by_device, whole)
+    with (
+        wide_gradients(compiler) if wide else nullcontext(),
+        faster_layers(train) if fast else nullcontext(),
+        gpu_norms(train) if gpu else nullcontext(),
+    ):
         yield
 
 
@@ -217,7 +227,9 @@ def placed(config: ConfigDict, mesh: Mesh) -> dict[str, Any]:
     """The fields of an Update that depend on the devices: how it is written for their compiler, where its trees are."""
     passes = IN_STAGES if mesh.devices.flat[0].platform == "cpu" else FUSED
     split = SHARDINGS[config.train.sharding] is not sharding.REPLICATED
-    places = sharding.gathered(mesh) if split else {}
+    places: dict[str, Any] = sharding.gathered(mesh) if split else {}
+    if mesh.devices.flat[0].platform == "gpu" and not split:
+        passes, places = packing.PASSES, packing.PACKED
     return {"optimizer": adam(config.optim, passes), "passes": passes, **places}
 
 

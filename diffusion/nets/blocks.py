@@ -47,14 +47,21 @@ def groups(channels: int) -> int:
     return max(n for n in range(1, 33) if channels % n == 0 and (n == 1 or channels >= 2 * n))
 
 
-def group_norm(h: Features, name: str, eps: float = 1e-6) -> Features:
+class Norm(nn.GroupNorm):
+    """GroupNorm with what stands around it, which nets/gpu_norm.py computes in the same kernels."""
+
+    def swish(self, h: Features, dtype: Any, plus: Features | None = None) -> Features:
+        """swish(norm(h + plus)) in a type; `plus` is a number for each image and channel."""
+        return nn.swish(self(h if plus is None else h + plus).astype(dtype))
+
+
+def group_norm(channels: int, name: str, eps: float = 1e-6) -> Norm:
     """GroupNorm in float32: (h - mean) / sqrt(var + eps) * scale + bias, statistics over H, W, the group's channels.
 
     The variance is mean((h - mean)^2), in two passes. Flax's default, mean(h^2) - mean(h)^2, loses every digit once
     the mean is some thousands of times the deviation.
     """
-    norm = nn.GroupNorm(groups(h.shape[-1]), epsilon=eps, use_fast_variance=False, dtype=jnp.float32, name=name)
-    return norm(h)
+    return Norm(groups(channels), epsilon=eps, use_fast_variance=False, dtype=jnp.float32, name=name)
 
 
 def space_to_depth(x: Features, b: int) -> Features:
@@ -90,15 +97,14 @@ class ResBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Features, emb: Embedding, train: bool) -> Features:
-        h = nn.swish(group_norm(x, "norm_1", self.eps).astype(self.dtype))
+        h = group_norm(x.shape[-1], "norm_1", self.eps).swish(x, self.dtype)
         h = conv(self.features, self.dtype, "conv_1")(h)
-        emb = nn.swish(emb)[:, None, None, :]
+        emb, norm = nn.swish(emb)[:, None, None, :], group_norm(self.features, "norm_2", self.eps)
         if self.scale_shift:
             scale, shift = jnp.split(dense(2 * self.features, self.dtype, "time")(emb), 2, axis=-1)
-            h = group_norm(h, "norm_2", self.eps) * (1 + scale) + shift
+            h = nn.swish((norm(h) * (1 + scale) + shift).astype(self.dtype))
         else:
-            h = group_norm(h + dense(self.features, self.dtype, "time")(emb), "norm_2", self.eps)
-        h = nn.swish(h.astype(self.dtype))
+            h = norm.swish(h, self.dtype, plus=dense(self.features, self.dtype, "time")(emb))
         h = Dropout(self.dropout)(h, deterministic=not train)
         h = conv(self.features, self.dtype, "conv_2", INIT_LAST)(h)
         if x.shape[-1] != self.features:
@@ -126,7 +132,7 @@ class AttentionBlock(nn.Module):
         B, H, W, C = x.shape
         if C % self.heads:
             raise ValueError(f"{self.heads} attention heads do not divide {C} channels: choose a divisor of {C}")
-        h = group_norm(x, "norm", self.eps).astype(self.dtype)
+        h = group_norm(C, "norm", self.eps)(x).astype(self.dtype)
         q, k, v = (dense(C, self.dtype, name)(h).reshape(B, H * W, self.heads, C // self.heads) for name in "qkv")
         logits = jnp.einsum("bqnc,bknc->bnqk", q, k, preferred_element_type=jnp.float32)
         weights = nn.softmax(logits * (C // self.heads) ** -0.5).astype(self.dtype)

@@ -51,5 +51,5 @@ class Classifier(nn.Module):
                 if h.shape[1] in self.attention:
                     h = AttentionBlock(self.heads, dtype, eps, name=f"down_{level}_attention_{i}")(h)
         h = block(h, widths[-1], "middle_block")
-        pooled = nn.swish(group_norm(h, "norm_out", eps)).mean(axis=(1, 2))
+        pooled = group_norm(h.shape[-1], "norm_out", eps).swish(h, jnp.float32).mean(axis=(1, 2))
         return dense(self.classes, jnp.float32, "logits")(pooled)

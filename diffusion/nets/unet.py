@@ -130,7 +130,7 @@ class UNet(Net):
                 h = Upsample(dtype, name=f"up_{level}_upsample")(h)
         assert not skips
 
-        h = nn.swish(group_norm(h, "norm_out", eps))
+        h = group_norm(h.shape[-1], "norm_out", eps).swish(h, jnp.float32)
         h = conv(self.out_channels * self.block_size**2, jnp.float32, "conv_out", INIT_LAST)(h)
         return depth_to_space(h, self.block_size)
 

@@ -15,11 +15,29 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
+Slope = Callable[[Array, Array], Array]
+"""(inputs, gradient of the output) -> gradient of the kernel, in float32."""
+
+
+class Compiler(NamedTuple):
+    """How these layers are written for a compiler."""
+
+    library: bool = False
+    """Whether a library convolves, as cuDNN does: it sums in float32 and writes the type of its inputs. For a result in
+    float32 XLA would turn the inputs into float32."""
+    by_device: Callable[[Slope], Slope] = lambda slope: slope
+    """Makes each device form the gradient of its own rows, and adds them up."""
+    whole: Callable[[Array], Array] | None = None
+    """Gathers a kernel of which every device has a part, in the type of the products."""
+
+
+PLAIN = Compiler()
+
 
 @contextmanager
-def wide_gradients() -> Iterator[None]:
+def wide_gradients(compiler: Compiler = PLAIN) -> Iterator[None]:
     """Inside, traced nn.Dense and nn.Conv that compute in bfloat16 have float32 gradients of kernel and bias."""
-    with nn.intercept_methods(_replace):
+    with nn.intercept_methods(partial(_replace, compiler)):
         yield
 
 
@@ -39,8 +57,8 @@ class Product(NamedTuple):
     """A bilinear map of inputs and a kernel, in one type."""
 
     of: Callable[[Array, Array], Array]
-    slope: Callable[[Array, Array], Array]
-    """(inputs, gradient of the output) -> gradient of the kernel, in float32."""
+    slope: Slope
+    whole: Callable[[Array], Array] | None
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -55,7 +73,13 @@ def _back(product: Product, residuals: tuple[Array, Array], g: Array) -> tuple[A
     return of_x, product.slope(x, g)
 
 
-apply.defvjp(lambda product, x, kernel: (apply(product, x, kernel), (x, kernel)), _back)
+def _forward(product: Product, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    if product.whole:
+        kernel = product.whole(kernel.astype(x.dtype))
+    return product.of(x, kernel.astype(x.dtype)), (x, kernel)
+
+
+apply.defvjp(_forward, _back)
 
 
 def _matrix(x: Array, kernel: Array) -> Array:
@@ -75,40 +99,47 @@ def _window(strides: tuple[int, int], padding: Sides, x: Array, kernel: Array) -
     return jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-def _window_slope(strides: tuple[int, int], padding: Sides, size: tuple[int, int], x: Array, g: Array) -> Array:
+def _window_slope(
+    library: bool, strides: tuple[int, int], padding: Sides, size: tuple[int, int], x: Array, g: Array
+) -> Array:
     """sum over images and positions o of x[o stride + k - low] g[o], at each offset k of the kernel: a convolution of
     x with g as its kernel, images as its channels."""
     reach = [
         (low, k - n - low + (m - 1) * stride)
         for (low, _), k, n, m, stride in zip(padding, size, x.shape[1:3], g.shape[1:3], strides, strict=True)
     ]
-    return jax.lax.conv_general_dilated(
+    slope = jax.lax.conv_general_dilated(
         *(x, g, (1, 1), reach),
         rhs_dilation=strides,
         dimension_numbers=("CHWN", "IHWO", "HWNC"),
-        preferred_element_type=jnp.float32,
+        preferred_element_type=None if library else jnp.float32,
     )
+    return slope.astype(jnp.float32)
 
 
-def _dense(layer: nn.Dense, x: Array, params: Any) -> Array:  # noqa: ARG001
-    return add_bias(apply(Product(_matrix, _matrix_slope), x, params["kernel"]), params["bias"])
+def _dense(compiler: Compiler, layer: nn.Dense, x: Array, params: Any) -> Array:  # noqa: ARG001
+    product = Product(_matrix, compiler.by_device(_matrix_slope), compiler.whole)
+    return add_bias(apply(product, x, params["kernel"]), params["bias"])
 
 
-def _conv(layer: Any, x: Array, params: Any) -> Array:
+def _conv(compiler: Compiler, layer: Any, x: Array, params: Any) -> Array:
     kernel = params["kernel"]
     strides: Any = layer.strides if isinstance(layer.strides, tuple) else (layer.strides or 1,) * 2
-    slope = partial(_window_slope, strides, layer.padding, kernel.shape[:2])
-    return add_bias(apply(Product(partial(_window, strides, layer.padding), slope), x, kernel), params["bias"])
+    slope = partial(_window_slope, compiler.library, strides, layer.padding, kernel.shape[:2])
+    product = Product(partial(_window, strides, layer.padding), compiler.by_device(slope), compiler.whole)
+    return add_bias(apply(product, x, kernel), params["bias"])
 
 
 CALL = "__call__"
-FORMS: dict[type, Callable[[Any, Array, Any], Array]] = {nn.Dense: _dense, nn.Conv: _conv}
+FORMS: dict[type, Callable[[Compiler, Any, Array, Any], Array]] = {nn.Dense: _dense, nn.Conv: _conv}
 
 
-def _replace(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+def _replace(
+    compiler: Compiler, call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
+) -> Any:
     layer: Any = context.module
     form = FORMS.get(type(layer))
     if form is None or context.method_name != CALL or layer.dtype != jnp.bfloat16 or layer.is_initializing():
         return call(*args, **kwargs)
     (x,) = args
-    return form(layer, x.astype(layer.dtype), layer.variables["params"])
+    return form(compiler, layer, x.astype(layer.dtype), layer.variables["params"])

@@ -1,5 +1,6 @@
 """The collectives of an optimised program: how often, how many bytes, and whether in a loop."""
 
+import math
 import re
 from typing import NamedTuple
 
@@ -26,13 +27,19 @@ class Collective(NamedTuple):
 
 
 def of(program: Program, start: str) -> dict[str, Collective]:
-    """ "kind type" -> the collectives of a computation, its loops and calls included."""
+    """ "kind type" -> the collectives of a computation, its loops and calls included.
+
+    One that runs beside kernels stands, on TPUs, in all that it runs beside, with one number of a channel.
+    """
     found: dict[str, Collective] = {}
+    channels: set[str] = set()
     for step in walk(program, start):
         called = program.computations.get(step.op.called[0], {}) if step.op.called else {}
         for scope, op in [(step.scope, step.op), *((called, inner) for inner in called.values())]:
+            inside, channel = scope is called, op.attribute("channel_id")
             kind = op.opcode.removesuffix("-start")
-            if kind in KINDS and op.shapes:
+            if kind in KINDS and op.shapes and not (inside and channel in channels):
+                channels |= {channel} if inside else set()
                 key = f"{kind} {op.shapes[0].dtype}"
                 found[key] = _plus(found.get(key), scope, op, kind, step.times, step.looped)
     return found
@@ -56,7 +63,11 @@ def _plain(shape: Shape) -> int:
 
 
 def group(op: Instruction) -> int:
-    """Devices that take part in a collective: replica_groups={{0,1,2,3}} or [1,16]<=[16]; 2 where it says nothing."""
+    """Devices that take part in a collective: replica_groups={{0,1,2,3}}, [1,16]<=[16] or mesh['a'=2,'b'=4] {'b'}; 2
+    where it says nothing."""
+    if match := re.search(r"replica_groups=mesh\[(.*?)\] \{(.*?)\}", op.rest):
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", match[1]))
+        return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", match[2]))
     if match := re.search(r"replica_groups=\[\d+,(\d+)\]", op.rest):
         return int(match[1])
     if match := re.search(r"replica_groups=\{\{([\d,]+)\}", op.rest):

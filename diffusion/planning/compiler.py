@@ -182,7 +182,8 @@ def _train(experiment: Any, data: Data) -> None:
 
     size, like = experiment.config.train.batch_size, experiment.fresh().like
     inputs = feed.shapes(data.shape, data.size, size, experiment.mesh, data.on_device)
-    loop.compile_steps(experiment.task(), experiment.update(), inputs.feed, like, inputs.batch)
+    update = experiment.update()
+    loop.compile_steps(experiment.task(), update, inputs.feed, update.store(like), inputs.batch)
 
 
 def _sample(experiment: Any, data: Data) -> None:  # noqa: ARG001

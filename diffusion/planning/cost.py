@@ -1,5 +1,6 @@
 """What one call of an optimised program does on one device: kernels, operations, bytes, collectives, copies."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ UPDATE = "dynamic-update-slice"
 """A writer of no more than its second operand."""
 RELAYOUT = frozenset({"copy", "transpose"})
 PLAIN = frozenset({"parameter", "bitcast", "reshape", "convert"})
+ELEMENTWISE = PLAIN | {"add", "subtract", "multiply", "divide", "select", "negate", "exponential", "logistic", "tanh"}
 
 
 class Kernel(NamedTuple):
@@ -122,21 +124,26 @@ def _read(computation: Computation, inner: Computation, op: Instruction) -> int:
         held = [s for s in computation[name].shapes if not s.on_chip]
         whole = sum(s.bytes for s in held)
         scope, source = (inner, order.get(i)) if inner else ({op.name: op}, name)
-        readers = [r for r in scope.values() if source in r.operands]
-        if held and readers and all(_partial(r, source) for r in readers):
-            whole = min(whole, sum(_touched(r) for r in readers))
-        total += whole
-    return total
+        total += min(whole, _touched(scope, source)) if held else 0
+    return round(total)
 
 
-def _partial(reader: Instruction, source: str | None) -> bool:
-    first = bool(reader.operands) and reader.operands[0] == source and source not in reader.operands[1:]
-    return first and (reader.opcode in SLICES or reader.opcode == UPDATE)
+def _touched(scope: Computation, source: str | None) -> float:
+    """Bytes of an array that its readers in a kernel take; infinite where one of them takes it all."""
+    readers = [r for r in scope.values() if source in r.operands]
+    return sum(_taken(scope, source, r) for r in readers) if readers else math.inf
 
 
-def _touched(reader: Instruction) -> int:
-    """Bytes of its first operand that a slice reads; an update in place reads nothing of it."""
-    return sum(s.bytes for s in reader.shapes) if reader.opcode in SLICES else 0
+def _taken(scope: Computation, source: str | None, reader: Instruction) -> float:
+    """Bytes that one reader takes: a slice what it returns, an update in place nothing; an elementwise
+    operation what the readers of its result take."""
+    first = reader.operands[0] == source and source not in reader.operands[1:]
+    if first and (reader.opcode in SLICES or reader.opcode == UPDATE):
+        return sum(s.bytes for s in reader.shapes) if reader.opcode in SLICES else 0
+    held = scope[source].shapes[0] if source in scope else Shape("", ())
+    if not reader.root and reader.opcode in ELEMENTWISE and held.size == reader.shapes[0].size:
+        return _touched(scope, reader.name) * held.bytes / reader.shapes[0].bytes
+    return math.inf
 
 
 def _written(inner: Computation, op: Instruction) -> int:

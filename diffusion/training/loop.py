@@ -59,6 +59,7 @@ def train(
     is exhausted.
     """
     step, steps, feed, programs = int(state.step), training.steps, training.feed, {}
+    whole = training.update.whole
     periods = [log.period, *(action.period for action in actions)]
     queue: deque[Metrics] = deque()
     log.start(state, streams)
@@ -74,12 +75,13 @@ def train(
                 log.progress.report(memory.describe(programs[k], state))
             return k, batch
 
+        state = training.update.store(state)
         try:
             first = prepared(state) if step < steps else None
             if stop.agreed(wait=True):
                 raise stop.stopped()
             now = [action for action in actions if action.due(step, steps)]
-            perform(now, Moment(step, state, log.note(), resumed=True), log.progress.report)
+            perform(now, Moment(step, whole(state), log.note(), resumed=True), log.progress.report)
             while step < steps:
                 if stop.agreed():
                     raise stop.stopped()
@@ -95,7 +97,7 @@ def train(
                 if now := [action for action in actions if action.due(step, steps)]:
                     log.flush()
                     with log.progress.pause(metrics):
-                        perform(now, Moment(step, state, log.note()), log.progress.report)
+                        perform(now, Moment(step, whole(state), log.note()), log.progress.report)
                 for line in [line for stream in streams for line in stream.news()]:
                     log.progress.report(line)
             log.flush()
@@ -106,9 +108,9 @@ def train(
                 log.flush()
             finally:
                 if step:
-                    streams[0].require(step, state, log.note())
+                    streams[0].require(step, whole(state), log.note())
             raise
-    return state
+    return whole(state)
 
 
 def compile_steps(task: Trainable, update: Update, feed: Feed, state: TrainState, batches: Any) -> Any:

@@ -76,13 +76,31 @@ def sum_of_squares(x: Array) -> Array:
     return jnp.sum(jnp.square(x.astype(jnp.float32)))
 
 
+Measure = Callable[[Any], tuple[Array, Array]]
+"""Of a gradient: the sum of squares, in float32, and the number of the first leaf that is not finite, or of leaves."""
+
+
+def leaf_by_leaf(squares_of: Callable[[Array], Array]) -> Measure:
+    """The measure by the sum of squares of each leaf."""
+
+    def measure(grads: Any) -> tuple[Array, Array]:
+        squares = [squares_of(leaf) for leaf in jax.tree.leaves(grads)]
+        first = jnp.argmin(jnp.isfinite(jnp.stack([*squares, jnp.float32(jnp.nan)])))
+        return sum(squares, jnp.float32(0)), first.astype(jnp.int32)
+
+    return measure
+
+
+BY_PRODUCTS = leaf_by_leaf(product_of_squares)
+
+
 def check(
     guard: Guard,
     health: Health,
     step: Array,
     loss: Array,
     grads: Any,
-    squares_of: Callable[[Array], Array] = product_of_squares,
+    measure: Measure = BY_PRODUCTS,
 ) -> Verdict:
     """Whether the update of a step is made, from its loss and its gradient.
 
@@ -94,13 +112,13 @@ def check(
     A spike enters the running mean as the limit itself, so the limit follows a lasting rise until updates are made
     again. The mean is divided by 1 - DECAY^seen, as Adam's moments are.
     """
-    squares = [squares_of(leaf) for leaf in jax.tree.leaves(grads)]
-    norm = jnp.sqrt(sum(squares, jnp.float32(0)))
+    squares, first = measure(grads)
+    norm = jnp.sqrt(squares)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     sound = finite & (health.streak < guard.patience)
     begins = ~finite & (health.streak == 0)
-    # The first that is not finite; the norm, last, stands for a sum of finite squares that is infinite.
-    culprit = jnp.argmin(jnp.isfinite(jnp.stack([loss, *squares, jnp.float32(jnp.nan)]))).astype(jnp.int32)
+    # the norm, which `names` has last, stands for a sum of finite squares that is infinite
+    culprit = jnp.where(jnp.isfinite(loss), 1 + first, 0)
     fit, mean, seen = sound, health.norm, health.seen
     if guard.spike:
         limit = guard.spike * mean / jnp.maximum(1.0 - DECAY ** seen.astype(jnp.float32), 1e-6)

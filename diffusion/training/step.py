@@ -96,6 +96,10 @@ class Update(NamedTuple):
     """Places weights as the network uses them."""
     scatter: Callable[[Params], Params] = lambda tree: tree
     """Places gradients and weights as the optimiser uses them."""
+    store: Callable[[TrainState], TrainState] = lambda state: state
+    """The state as it is kept while it is trained."""
+    whole: Callable[[TrainState], TrainState] = lambda state: state
+    """The inverse: the state as it is elsewhere."""
 
 
 Metrics = dict[str, Any]
@@ -136,7 +140,7 @@ def train_step(
     keys = step_keys(state.key, state.step)
     batch = task.gradient(update.gather(state.params), state.timesteps, keys, pixels, labels)
     grads, own = update.scatter(batch.grads), update.scatter(state.params)
-    verdict = skipped_updates.check(update.guard, state.health, state.step, batch.loss, grads, update.passes.squares)
+    verdict = skipped_updates.check(update.guard, state.health, state.step, batch.loss, grads, update.passes.measure)
     fit, optimizer = verdict.fit, update.optimizer
     updates, opt_state = optimizer.update(grads, state.opt_state, own, fit=fit, norm=verdict.norm)
     params = skipped_updates.choose(fit, optax.apply_updates(own, updates), own)

@@ -149,3 +149,26 @@ def test_devices_and_rules_change_neither_draws_nor_losses(one, devices, rules):
 def test_parts_and_rules_together(one):
     found, _, _ = run(4, "fsdp", **{"train.accumulate": 2, "net.remat": True})
     assert_same(found, one[0], "devices 4, fsdp, accumulate 2, remat")
+
+
+@pytest.mark.parametrize(("scattered", "width"), [(False, 8), (True, 8), (True, 6)])
+def test_a_sum_over_rows_is_that_of_the_devices(scattered, width):
+    """Whole everywhere, or a share of its last axis on each of four devices where it divides by them."""
+    mesh, rng = mesh_of(4), np.random.default_rng(0)
+    x, g = (jnp.float32(rng.normal(size=(16, n))) for n in (3, width))
+    rows = [jax.device_put(a, sharding.split_axis(mesh)) for a in (x, g)]
+    product = sharding.by_device(mesh, scattered)(lambda x, g: x.T @ g)
+    found = jax.jit(product)(*rows)
+    np.testing.assert_allclose(found, x.T @ g, rtol=1e-5, atol=1e-6)
+    split = scattered and width % 4 == 0
+    expected = sharding.split_axis(mesh, 1) if split else sharding.replicated(mesh)
+    assert found.sharding.is_equivalent_to(expected, 2)
+    kinds = str(jax.make_jaxpr(product)(*rows))
+    assert ("reduce_scatter" in kinds) is split
+
+
+def test_an_array_is_gathered_once():
+    mesh = mesh_of(4)
+    x = jax.device_put(jnp.arange(32.0).reshape(4, 8), sharding.split_axis(mesh, 1))
+    text = jax.jit(lambda x: (y := sharding.once_whole(mesh)(x)) @ y.T).lower(x).compile().as_text()
+    assert text.count("all-gather(") == 1

@@ -30,7 +30,7 @@ PLANNING = (
     *mutants(
         "diffusion/planning/cost.py",
         HOME,
-        ("whole = min(whole, sum(", "whole = max(whole, sum(", KERNELS, "a slice reads the whole array"),
+        ("min(whole, _touched(", "max(whole, _touched(", KERNELS, "a slice reads the whole array"),
         (
             "count * kernel.times",
             "count",

@@ -13,7 +13,7 @@ from flax import linen as nn
 
 from diffusion.distributed import sharding
 from diffusion.experiment import build
-from diffusion.nets.blocks import Upsample
+from diffusion.nets.blocks import Norm, Upsample
 from diffusion.nets.cpu import layers
 from diffusion.nets.cpu.layers import faster_layers
 from diffusion.nets.cpu.upsampling import conv_of_repeated
@@ -35,9 +35,9 @@ LAYERS = {
     "3x3 stride 2": (nn.Conv(6, (3, 3), 2, ((0, 1), (0, 1))), (2, 6, 4, 8)),
     "3x3 of repeated pixels": (Upsample(jnp.float32), (2, 3, 5, 8)),
     "3x3 of one repeated pixel": (Upsample(jnp.float32), (3, 1, 1, 4)),
-    "norm": (nn.GroupNorm(4, epsilon=1e-5, use_fast_variance=False, dtype=jnp.float32), (3, 5, 4, 8)),
-    "norm of one pixel": (nn.GroupNorm(2, epsilon=1e-3, use_fast_variance=False, dtype=jnp.float32), (3, 1, 1, 8)),
-    "norm of one group": (nn.GroupNorm(1, epsilon=1e-6, use_fast_variance=False, dtype=jnp.float32), (2, 3, 5, 7)),
+    "norm": (Norm(4, epsilon=1e-5, use_fast_variance=False, dtype=jnp.float32), (3, 5, 4, 8)),
+    "norm of one pixel": (Norm(2, epsilon=1e-3, use_fast_variance=False, dtype=jnp.float32), (3, 1, 1, 8)),
+    "norm of one group": (Norm(1, epsilon=1e-6, use_fast_variance=False, dtype=jnp.float32), (2, 3, 5, 7)),
 }
 EVALUATED = {"3x3 of repeated pixels": ("conv_general_dilated[", 4), "norm": ("reduce_window_sum[", 4)}
 EVALUATED |= {"3x3 of one repeated pixel": EVALUATED["3x3 of repeated pixels"]}
@@ -49,7 +49,7 @@ OTHERS = {
     "dilated": (nn.Conv(6, (3, 3), kernel_dilation=2), (2, 5, 4, 8)),
     "in groups": (nn.Conv(6, (3, 3), feature_group_count=2), (2, 5, 4, 8)),
     "of rows": (nn.Dense(6), (5, 8)),
-    "fast variance": (nn.GroupNorm(4), (3, 5, 4, 8)),
+    "fast variance": (Norm(4), (3, 5, 4, 8)),
 }
 
 

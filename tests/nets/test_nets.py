@@ -467,7 +467,7 @@ def test_upsample_repeats_and_convolves():
 class Norm(nn.Module):
     @nn.compact
     def __call__(self, x):
-        return group_norm(x, "norm")
+        return group_norm(x.shape[-1], "norm")(x)
 
 
 @pytest.mark.usefixtures("layers")

@@ -9,7 +9,9 @@ from flax import linen as nn
 from diffusion.config import default_config
 from diffusion.distributed import sharding
 from diffusion.experiment import build
-from diffusion.nets.wide_gradients import wide_gradients
+from diffusion.nets.blocks import ResBlock
+from diffusion.nets.narrow_weights import narrowed
+from diffusion.nets.wide_gradients import Compiler, wide_gradients
 
 SAME, RIGHT = ((1, 1), (1, 1)), ((0, 1), (0, 1))
 LAYERS = {
@@ -88,3 +90,33 @@ def test_the_key_chooses_the_type_of_the_sums():
         return str(jax.make_jaxpr(grad)(ours.fresh().like.params)).count("preferred_element_type=float32")
 
     assert wide_sums("float32") > wide_sums("bfloat16") + 10
+
+
+def test_a_library_writes_the_type_of_its_inputs(rng):
+    """Then a kernel's gradient is rounded once, at the end, and still arrives in float32."""
+    layer, x = LAYERS["conv"], rounded(jnp.float32(rng.normal(size=(4, 8, 8, 3))))
+    params = rounded(layer.init(jax.random.key(0), x)["params"])
+    _, exact, _ = gradients(layer.clone(dtype=jnp.float32), params, x, 1.0)
+    with wide_gradients(Compiler(library=True)):
+        _, found, _ = gradients(layer, params, x, 1.0)
+        text = str(jax.make_jaxpr(lambda params: gradients(layer, params, x, 1.0)[1])(params))
+    assert found["kernel"].dtype == jnp.float32 and "preferred_element_type=float32" not in text
+    np.testing.assert_allclose(found["kernel"], exact["kernel"], rtol=2**-8, atol=1e-3)
+    np.testing.assert_array_equal(found["kernel"], rounded(found["kernel"]))
+
+
+def test_narrow_weights_change_no_result(rng):
+    """Those of layers that compute in bfloat16; norms keep float32, and so does a layer that computes in it."""
+    block = ResBlock(16, 0.0, False, jnp.bfloat16)
+    x, emb = jnp.bfloat16(rng.normal(size=(2, 6, 6, 8))), jnp.float32(rng.normal(size=(2, 32)))
+    params = block.init(jax.random.key(0), x, emb, False)["params"]
+    run = lambda params: block.apply({"params": params}, x, emb, False)  # noqa: E731
+    narrow = narrowed(run, params)
+    kinds = {name: {leaf.dtype for leaf in jax.tree.leaves(narrow[name])} for name in narrow}
+    assert kinds == dict.fromkeys(("conv_1", "conv_2", "time", "shortcut"), {jnp.dtype("bfloat16")}) | dict.fromkeys(
+        ("norm_1", "norm_2"), {jnp.dtype("float32")}
+    )
+    np.testing.assert_array_equal(np.float32(run(narrow)), np.float32(run(params)))
+    wide = block.clone(dtype=jnp.float32)
+    kept = narrowed(lambda params: wide.apply({"params": params}, x, emb, False), params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(kept)} == {jnp.dtype("float32")}

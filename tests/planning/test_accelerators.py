@@ -72,14 +72,34 @@ def test_replicated_weights_need_all_reduces_alone():
 
 @pytest.mark.parametrize("rules", ["fsdp", "zero1"])
 def test_split_state_is_gathered_and_gradients_are_scattered(rules):
-    """Weights by all-gathers (fsdp: in bfloat16), gradients by reduce-scatters, which XLA writes as rings of permutes
-    between convolutions: they send less than the float32 gradients once. No exchange, nothing in a loop."""
+    """Every weight is gathered once, under fsdp in bfloat16; gradients go to their owners in float32; biases and the
+    scales of norms, of which every device holds all, are added up. No exchange, nothing in a loop."""
     found, whole = (compiled("tpu:v5e:2x2", **{"train.sharding": name}) for name in (rules, "replicated"))
     collectives = cost.of(found.program).collectives
-    kinds = {kind.split()[0] for kind in collectives}
-    assert "all-gather" in kinds <= {"all-gather", "reduce-scatter", "collective-permute", "all-reduce"}
     assert not any(c.looped for c in collectives.values())
     params = build.experiment(config(), DATA.shape, 0).fresh().like.params
-    scattered = sum(c.sent for kind, c in collectives.items() if not kind.startswith("all-"))
-    assert 0.7 * size(params) < scattered < size(params)
+    split = sum(x.size for x in jax.tree.leaves(params) if x.ndim > 1)
+    gathered = [c.bytes for kind, c in collectives.items() if kind.startswith("all-gather")]
+    assert sum(gathered) < 1.1 * split * (2 if rules == "fsdp" else 4)
+    assert collectives["reduce-scatter f32"].bytes > 0.9 * 4 * split
+    assert set(collectives) <= {"all-gather bf16", "all-gather f32", "reduce-scatter f32", "all-reduce f32"}
+    assert collectives["all-reduce f32"].bytes < 0.1 * size(params)
     assert found.memory.arguments < whole.memory.arguments
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+def test_the_key_chooses_the_type_in_which_devices_add_up_gradients(kind):
+    collectives = cost.of(compiled("tpu:v5e:2x2", **{"net.gradient_dtype": kind}).program).collectives
+    assert ("all-reduce bf16" in collectives) is (kind == "bfloat16")
+
+
+@pytest.mark.skipif(find_spec("jax_cuda12_plugin") is None, reason="the CUDA plugin is missing")
+def test_a_step_on_a_gpu_is_few_kernels():
+    """Its convolutions read bfloat16, and optimiser, guard and average are a dozen kernels of 198 parameters."""
+    program = compiled("gpu:h100").program
+    found = cost.of(program)
+    assert found.kernels <= KERNELS and found.flop["f32"] < 0.02 * found.flop["bf16"]
+
+
+KERNELS = 0
+"""Of the small network's step on an H100, a tenth more than jax 0.10.2 makes."""

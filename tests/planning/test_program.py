@@ -50,6 +50,25 @@ def test_kernels_bytes_and_copies_of_a_tpu_program():
     assert hlo.parse(TPU).aliased == 2
 
 
+def test_a_slice_after_elementwise_operations_reads_its_part():
+    """Ten of a thousand numbers, converted first; with the converted ones added up beside it, all of them."""
+    text = """HloModule m
+%fused (p: f32[1000]) -> bf16[10] {
+  %p = f32[1000]{0} parameter(0)
+  %narrow = bf16[1000]{0} convert(%p)
+  %twice = bf16[1000]{0} add(%narrow, %narrow)
+  ROOT %part = bf16[10]{0} slice(%twice), slice={[20:30]}
+}
+ENTRY %main (x: f32[1000]) -> bf16[10] {
+  %x = f32[1000]{0} parameter(0)
+  ROOT %y = bf16[10]{0} fusion(%x), kind=kLoop, calls=%fused
+}
+"""
+    assert cost.of(hlo.parse(text)).bytes == 10 * 4 + 10 * 2
+    summed = text.replace("%twice = bf16[1000]{0} add(%narrow, %narrow)", "%twice = bf16[1000]{0} sort(%narrow)")
+    assert cost.of(hlo.parse(summed)).bytes == 1000 * 4 + 10 * 2
+
+
 def test_operations_leave_out_padding_and_are_counted_by_type():
     pairs = (8 * 3 - 2) ** 2
     assert cost.of(hlo.parse(TPU)).flop == {"bf16": 2 * 2 * 16 * 4 * pairs}
@@ -104,6 +123,23 @@ def test_collectives_by_kind_and_type():
     found = collectives.of(hlo.parse(GPU), "main")
     assert found["all-gather f32"] == collectives.Collective(1, 256 * 16 * 4, 256 * 16 * 4 * 7 / 8, False)
     assert found["all-reduce f32"].sent == 2 * 2048 * 7 / 8 and len(found) == 2
+
+
+def test_a_collective_beside_kernels_counts_once():
+    """Two gathers over four of eight devices, one of which three fusions name; the other has the same channel."""
+    gather = "bf16[8,128]{1,0} all-gather(%part), channel_id=5, replica_groups=mesh['a'=2,'b'=4] {'b'}, dimensions={0}"
+    head, part = "(part: bf16[2,128]) -> bf16[8,128] {\n", "  %part = bf16[2,128]{1,0} parameter(0)\n"
+    fusions = "".join(f"%f{i} {head}{part}  ROOT %g{i} = {gather}\n}}\n" for i in range(3))
+    calls = "".join(f"  %y{i} = bf16[8,128]{{1,0}} fusion(%part), kind=kCustom, calls=%f{i}\n" for i in range(3))
+    text = f"""HloModule m
+{fusions}
+ENTRY %main {head}{part}{calls}  ROOT %z = {gather}
+}}
+"""
+    whole = 8 * 128 * 2
+    assert collectives.of(hlo.parse(text), "main") == {
+        "all-gather bf16": collectives.Collective(2, 2 * whole, 2 * whole * 3 / 4, False)
+    }
 
 
 def test_trips_noted_by_the_compiler_come_first():

@@ -21,7 +21,7 @@ from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
-from diffusion.nets.blocks import Upsample
+from diffusion.nets.blocks import Norm, Upsample
 from diffusion.nets.cpu.random_bits import bernoulli
 from diffusion.nets.cpu.upsampling import conv_of_repeated
 from diffusion.nets.dropout import Dropout
@@ -192,7 +192,7 @@ NORM |= {"dtype": jnp.float32, "axis_name": None}
 
 EVALUATED: Forms = {
     Upsample: (partial(_upsample, plus), {}),
-    nn.GroupNorm: (partial(_norm, plain_group_norm), NORM),
+    Norm: (partial(_norm, plain_group_norm), NORM),
 }
 
 FORMS: Forms = {
@@ -203,5 +203,5 @@ FORMS: Forms = {
         {"use_bias": True, "precision": None, "input_dilation": 1, "kernel_dilation": 1, "feature_group_count": 1}
         | {"mask": None, "conv_general_dilated": None, "conv_general_dilated_cls": None, "kernel_size": (3, 3)},
     ),
-    nn.GroupNorm: (partial(_norm, group_norm), NORM),
+    Norm: (partial(_norm, group_norm), NORM),
 }
