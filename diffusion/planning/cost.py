@@ -118,14 +118,23 @@ def _count(program: Program, scope: Computation, op: Instruction, flop: Counter[
 def _read(computation: Computation, inner: Computation, op: Instruction) -> int:
     total = 0
     order = {int(i.value): i.name for i in inner.values() if i.opcode == "parameter"}
+    seen: set[str] = set()
     for i, name in enumerate(op.operands):
-        if name not in computation or name in op.operands[:i]:
+        if name not in computation or (origin := _origin(computation, name)) in seen:
             continue
+        seen.add(origin)
         held = [s for s in computation[name].shapes if not s.on_chip]
         whole = sum(s.bytes for s in held)
         scope, source = (inner, order.get(i)) if inner else ({op.name: op}, name)
         total += min(whole, _touched(scope, source)) if held else 0
     return round(total)
+
+
+def _origin(scope: Computation, name: str) -> str:
+    """The instruction whose array a name stands for, where a tuple has been made and taken apart in between."""
+    op = scope[name]
+    made = scope.get(op.operands[0]) if op.opcode == "get-tuple-element" else None
+    return _origin(scope, made.operands[int(op.attribute("index"))]) if made and made.opcode == "tuple" else name
 
 
 def _touched(scope: Computation, source: str | None) -> float:

@@ -9,7 +9,7 @@ from flax import linen as nn
 from diffusion.nets.blocks import Norm, ResBlock, group_norm
 from diffusion.nets.gpu_norm import gpu_norms
 
-CLOSE = 2e-6
+CLOSE = 5e-6
 """Largest difference as a share of the largest element."""
 
 

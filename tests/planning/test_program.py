@@ -69,6 +69,20 @@ ENTRY %main (x: f32[1000]) -> bf16[10] {
     assert cost.of(hlo.parse(summed)).bytes == 1000 * 4 + 10 * 2
 
 
+def test_an_array_under_two_names_is_read_once():
+    """The two that a tuple gives back, as XLA leaves an optimisation barrier."""
+    text = """HloModule m
+ENTRY %main (x: f32[1000]) -> f32[1000] {
+  %x = f32[1000]{0} parameter(0)
+  %both = (f32[1000]{0}, f32[1000]{0}) tuple(%x, %x)
+  %a = f32[1000]{0} get-tuple-element(%both), index=0
+  %b = f32[1000]{0} get-tuple-element(%both), index=1
+  ROOT %y = f32[1000]{0} add(%a, %b)
+}
+"""
+    assert cost.of(hlo.parse(text)).bytes == 2 * 4000
+
+
 def test_operations_leave_out_padding_and_are_counted_by_type():
     pairs = (8 * 3 - 2) ** 2
     assert cost.of(hlo.parse(TPU)).flop == {"bf16": 2 * 2 * 16 * 4 * pairs}
