@@ -36,8 +36,7 @@ from diffusion.experiment.registry import (
     placed,
     timed,
 )
-from diffusion.nets.narrow_weights import narrowed
-from diffusion.nets.net import Net
+from diffusion.nets.net import Net, narrowed
 from diffusion.sampling import inversion, loop
 from diffusion.training import feed
 from diffusion.training.label_dropout import hidden
@@ -115,18 +114,14 @@ class Experiment(NamedTuple):
 
         With `guided` it is the one that samples are drawn with: guided as config.sample says, before it is clipped.
         """
-
-        if self.mesh.devices.flat[0].platform != "cpu":  # CPUs convert faster where they multiply
-            x, t, label = jnp.zeros((1, *self.shape)), jnp.zeros(1), jnp.zeros(1, jnp.int32)
-            params = narrowed(lambda params: self.apply(params, x, t, label), params)
+        params = params if self.mesh.devices.flat[0].platform == "cpu" else narrowed(self.init, params)
 
         def labelled(x_t: Image, t: Time, labels: Labels) -> Prediction:
             apply = lambda x, time: self.apply(params, x, time, labels)  # noqa: E731
             return denoiser.from_network(self.process, self.parameterization, apply)(x_t, t)
 
         denoise = (self.guide if guided else guidance.UNGUIDED).denoiser(labelled, labels)
-        clip = clips(self.config) if clip is None else clip
-        return denoiser.clip(self.process, denoise) if clip else denoise
+        return denoiser.clip(self.process, denoise) if (clips(self.config) if clip is None else clip) else denoise
 
     def task(self) -> Task:
         """What training optimises."""

@@ -155,6 +155,9 @@ def slope_of_swish(y: Maps) -> Maps:
 trained.defvjp(_forward, _back)
 
 
+CALL, SWISH = "__call__", Norm.swish.__name__
+
+
 def _replace(
     norm: Callable[..., Any],
     once: Callable[[Maps], Maps],
@@ -164,10 +167,10 @@ def _replace(
     context: nn.module.InterceptorContext,
 ) -> Any:
     layer: Any = context.module
-    if isinstance(layer, ResBlock) and context.method_name == "__call__":  # both its norm and its shortcut read it
+    if isinstance(layer, ResBlock) and context.method_name == CALL:  # both its norm and its shortcut read it
         return call(once(args[0]), *args[1:], **kwargs)
-    swish = context.method_name == Norm.swish.__name__
-    if type(layer) is not Norm or not (swish or context.method_name == "__call__") or layer.is_initializing():
+    swish = context.method_name == SWISH
+    if type(layer) is not Norm or not (swish or context.method_name == CALL) or layer.is_initializing():
         return call(*args, **kwargs)
     form = Form(layer.num_groups, layer.epsilon, swish, args[1] if swish else jnp.float32)
     params = layer.variables["params"]

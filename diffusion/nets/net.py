@@ -1,8 +1,12 @@
 """The interface of a network."""
 
+from collections.abc import Callable
+from typing import Any
+
+import jax
 from flax import linen as nn
 
-from diffusion.core.types import Condition
+from diffusion.core.types import Condition, OneKey
 from diffusion.nets.blocks import INIT
 from diffusion.nets.embedding import Embedding
 
@@ -29,3 +33,24 @@ def conditioned(emb: Embedding, condition: Condition | None) -> Embedding:
     if condition is None:
         return emb
     return emb + nn.Dense(emb.shape[1], use_bias=False, kernel_init=INIT, name="condition")(condition)
+
+
+def narrowed(init: Callable[[OneKey], Any], params: Any) -> Any:
+    """The parameters of a network, those of each nn.Dense and nn.Conv in the type of the layer: results do not change.
+
+    It converts them once where they are used many times. `init` is traced, to see the layers.
+    """
+    types: dict[tuple[str, ...], Any] = {}
+
+    def note(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        layer: Any = context.module
+        if isinstance(layer, nn.Dense | nn.Conv) and layer.dtype is not None:
+            types[layer.path] = layer.dtype
+        return call(*args, **kwargs)
+
+    def narrow(path: Any, x: Any) -> Any:
+        return x.astype(types.get(tuple(key.key for key in path[:-1]), x.dtype))
+
+    with nn.intercept_methods(note):
+        jax.eval_shape(init, jax.random.key(0))
+    return jax.tree_util.tree_map_with_path(narrow, params)

@@ -10,7 +10,7 @@ from diffusion.config import default_config
 from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.nets.blocks import ResBlock
-from diffusion.nets.narrow_weights import narrowed
+from diffusion.nets.net import narrowed
 from diffusion.nets.wide_gradients import Compiler, wide_gradients
 
 SAME, RIGHT = ((1, 1), (1, 1)), ((0, 1), (0, 1))
@@ -111,11 +111,11 @@ def test_narrow_weights_change_no_result(rng):
     x, emb = jnp.bfloat16(rng.normal(size=(2, 6, 6, 8))), jnp.float32(rng.normal(size=(2, 32)))
     params = block.init(jax.random.key(0), x, emb, False)["params"]
     run = lambda params: block.apply({"params": params}, x, emb, False)  # noqa: E731
-    narrow = narrowed(run, params)
+    narrow = narrowed(lambda key: block.init(key, x, emb, False), params)
     kinds = {name: str(leaf.dtype) for name in narrow for leaf in jax.tree.leaves(narrow[name])}
     wide = dict.fromkeys(("norm_1", "norm_2"), "float32")
     assert kinds == dict.fromkeys(("conv_1", "conv_2", "time", "shortcut"), "bfloat16") | wide
     np.testing.assert_array_equal(np.float32(run(narrow)), np.float32(run(params)))
     wide = block.clone(dtype=jnp.float32)
-    kept = narrowed(lambda params: wide.apply({"params": params}, x, emb, False), params)
+    kept = narrowed(lambda key: wide.init(key, x, emb, False), params)
     assert {leaf.dtype for leaf in jax.tree.leaves(kept)} == {jnp.dtype("float32")}
