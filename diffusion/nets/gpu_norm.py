@@ -172,6 +172,7 @@ def _replace(
     swish = context.method_name == SWISH
     if type(layer) is not Norm or not (swish or context.method_name == CALL) or layer.is_initializing():
         return call(*args, **kwargs)
+    assert layer.num_groups is not None
     form = Form(layer.num_groups, layer.epsilon, swish, args[1] if swish else jnp.float32)
     params = layer.variables["params"]
     return norm(form, args[0], kwargs.get("plus"), params["scale"], params["bias"])
