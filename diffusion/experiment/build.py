@@ -110,9 +110,8 @@ class Experiment(NamedTuple):
             return self.net.apply({"params": params}, x_t, time, self._label(labels), train=train, **mode)
 
     def denoise(self, params: Params, labels: Labels, clip: bool | None = None, guided: bool = False) -> Denoiser:
-        """The denoiser of a set of parameters, in evaluation mode; clipped as registry.clips says if `clip` is None.
-
-        With `guided` it is the one that samples are drawn with: guided as config.sample says, before it is clipped.
+        """The denoiser of a set of parameters, in evaluation mode; clipped as registry.clips says if `clip` is None. With
+        `guided` it is the one that samples are drawn with: guided as config.sample says, before it is clipped.
         """
         params = params if self.mesh.devices.flat[0].platform == "cpu" else narrowed(self.init, params)
 
@@ -121,7 +120,8 @@ class Experiment(NamedTuple):
             return denoiser.from_network(self.process, self.parameterization, apply)(x_t, t)
 
         denoise = (self.guide if guided else guidance.UNGUIDED).denoiser(labelled, labels)
-        return denoiser.clip(self.process, denoise) if (clips(self.config) if clip is None else clip) else denoise
+        clipped = clips(self.config) if clip is None else clip
+        return denoiser.clip(self.process, denoise) if clipped else denoise
 
     def task(self) -> Task:
         """What training optimises."""
