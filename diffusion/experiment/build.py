@@ -110,8 +110,8 @@ class Experiment(NamedTuple):
             return self.net.apply({"params": params}, x_t, time, self._label(labels), train=train, **mode)
 
     def denoise(self, params: Params, labels: Labels, clip: bool | None = None, guided: bool = False) -> Denoiser:
-        """The denoiser of a set of parameters, in evaluation mode; clipped as registry.clips says if `clip` is None. With
-        `guided` it is the one that samples are drawn with: guided as config.sample says, before it is clipped.
+        """The denoiser of a set of parameters, in evaluation mode; clipped as registry.clips says if `clip` is None.
+        With `guided` it is the one that samples are drawn with: guided as config.sample says, before it is clipped.
         """
         params = params if self.mesh.devices.flat[0].platform == "cpu" else narrowed(self.init, params)
 
