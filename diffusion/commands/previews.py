@@ -96,7 +96,8 @@ def estimate(
             nats = dataset_means.measure(columns, held_out, images, batch, c.seed)
         size = int(np.prod(experiment.shape))
         mean, error = (float(bits_per_dim(x[0], size)) for x in (nats.mean, nats.error))
-        values = {"bits_per_dim": mean, "standard_error": error, **(noise(state) if noise else {})}
+        spread = {"standard_error": error} if len(images) > 1 else {}
+        values = {"bits_per_dim": mean, **spread, **(noise(state) if noise else {})}
         if jax.process_index() == 0:
             subject = Subject(experiment, state.ema, folder, int(state.step), raw=False, data=data)
             facts = protocol.of_run(subject) | {"split": "test", "images": len(images)}

@@ -48,13 +48,11 @@ def run(
     data = identity(source, held_out)
     validate(config, size=source.shape[0])
     require_labels(source, "config.data.name", "a classifier learns them: use data with labels (docs/data.md)")
-    if manifest.steps(folder / manifest.ROLLING):
-        raise ValueError(f"{folder} holds a run of scripts/train.py; give the classifier another --workdir")
     experiment = build.experiment(config, source.shape, source.classes)
     with ExitStack() as stack:
         owner = Run(config, source.shape, source.classes, data)
         owned = stack.enter_context(lock(folder))
-        existing = exists(folder, owner)
+        existing = exists(folder, owner, classifier=True)
         if existing:
             for line in require_same_data(read_run(folder), data, accept, labelled=True):
                 report(f"data        {line}")

@@ -55,7 +55,9 @@ def folder(
     """
     root = expanded(path) if str(path) else Path()
     if not str(path) or not root.is_dir():
-        raise ValueError(f"{str(path)!r}: no such folder of images")
+        raise ValueError(
+            f"{str(path)!r}: no such folder of images; if it has moved, say where: --config.data.name=folder:PATH"
+        )
     name = f"folder:{path}"
     files, skipped = listing(root)
     parts = _parts(root, files)

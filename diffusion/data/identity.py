@@ -106,5 +106,6 @@ def label_number(text: str, names: Sequence[str]) -> int:
     numbers = all(by_number(name)[0] for name in names)  # else 2 could mean the class named 2, or the third
     if text.isascii() and text.isdecimal() and (not names or (numbers and int(text) < len(names))):
         return int(text)
-    legal = f"a name or a number of {listed(names)}" if names else "its number, such as 3"
+    kind = "a name or a number" if numbers else "a name"
+    legal = f"{kind} of {listed(names)}" if names else "its number, such as 3"
     raise ValueError(f"--label={text} is no label of this run: give {legal}, or several separated by commas")

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffusion.config.config_values import placeless
 from diffusion.data.source import Source
 from diffusion.metrics.array_cache import ArrayCache
 from diffusion.runtime.paths import cache_folder
@@ -92,8 +93,8 @@ def classifier(train: Source, cache: Path | None = None) -> Classifier:
 
 
 def slug(source: Source) -> str:
-    """The name of a data set, as part of a file name or of a metric's name."""
-    return re.sub(r"\W+", "_", source.name)
+    """The name of a data set, as part of a file name or of a metric's name; of a folder without its place."""
+    return re.sub(r"\W+", "_", placeless("data.name", source.name)).strip("_")
 
 
 def _trained(pixels: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:

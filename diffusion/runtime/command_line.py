@@ -71,7 +71,12 @@ class ConfigFlag:
                 row = lookup(override[1])
                 if self.keys and override[1] not in self.keys:
                     raise ValueError(f"config.{override[1]} is fixed in a run; it takes {', '.join(self.keys)} alone")
-                arg += "()" if arg.endswith("=") and isinstance(row.default, tuple) else ""
+                if isinstance(row.default, tuple):  # absl joins the values of a list that is set twice: the last counts
+                    name, equals, text = arg.partition("=")
+                    if not equals and (text := next(waiting, None)) is None:
+                        raise ValueError(f"Missing value for flag {name}")
+                    arg = f"{name}={text or '()'}"
+                    rest = [other for other in rest if other.partition("=")[0].lstrip("-") != name.lstrip("-")]
             if self.file is None or not (match := FILE.fullmatch(arg)):
                 rest.append(arg)
             elif (file := match[1] if match[1] is not None else next(waiting, None)) is None:

@@ -73,14 +73,19 @@ def lock(workdir: Path) -> Iterator[Callable[[], None]]:
         yield owned
 
 
-def exists(workdir: Path, run: Run) -> bool:
+def exists(workdir: Path, run: Run, classifier: bool = False) -> bool:
     """Whether a folder holds this run already: a completed checkpoint claims it, intact or not, and nothing else does.
 
-    Raises ValueError naming the keys that differ if it holds a run with another config, in any key that changes what is
+    classifier: whether the run is one of scripts/train_classifier.py. Raises ValueError where the folder holds one of
+    the other kind, naming the keys that differ if it holds a run with another config, in any key that changes what is
     computed, and where that run is damaged or of a newer version.
     """
-    if not manifest.newest(workdir):
+    held = manifest.newest(workdir)
+    if not held:
         return False
+    if (held[0].parent.name == manifest.CLASSIFIER) != classifier:
+        kind = "train.py" if classifier else "train_classifier.py"
+        raise ValueError(f"{workdir} holds a run of scripts/{kind}; give another --workdir")
     saved = read_run(workdir)
     free = RESUMABLE | (unread(saved.config) & unread(run.config))
     changed = [

@@ -164,3 +164,4 @@ def test_what_is_no_label_is_refused_with_the_classes(text, names):
     with pytest.raises(ValueError, match=f"--label={text} is no label of this run") as error:
         label_number(text, names)
     assert all(name in str(error.value) for name in names)
+    assert ("or a number of" in str(error.value)) == bool(names and not any(name.isdigit() for name in names))

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from diffusion.commands import train
+from diffusion.commands import previews, train
 from diffusion.config import default_config
 from diffusion.data.digits import digits
 from diffusion.distributed.sharding import make_mesh
@@ -20,8 +20,8 @@ def test_images_are_what_the_operations_pay_for():
     assert UNLIMITED.images(10**9, 4000) == 10**9
 
 
-def test_the_final_evaluation_is_cut_and_reports_it(tmp_path):
-    """T = 4 steps of a small network; a budget for 3 images by 4 steps."""
+def small(**changes):
+    """An experiment with digits, a small network and T = 4."""
     config = default_config()
     config.update_from_flattened_dict(
         {
@@ -32,11 +32,16 @@ def test_the_final_evaluation_is_cut_and_reports_it(tmp_path):
             "net.multipliers": (1,),
             "net.blocks": 1,
             "net.attention": (),
-            "eval.n": 5,
+            **{key.replace("__", "."): value for key, value in changes.items()},
         }
     )
     with using(TwoConvolutions):
-        ours = build.experiment(config, (8, 8, 1), 10, make_mesh(jax.devices()[:1]))
+        return build.experiment(config, (8, 8, 1), 10, make_mesh(jax.devices()[:1]))
+
+
+def test_the_final_evaluation_is_cut_and_reports_it(tmp_path):
+    """A budget for 3 images by 4 steps."""
+    ours = small(eval__n=5)
     subject = Subject(ours, ours.create_state().ema, tmp_path, 0, raw=False)
     forward = train.forward_flops(ours)
     cut = summary.measure(subject, digits(True), digits(False), Budget(12.5 * forward, forward))
@@ -45,6 +50,14 @@ def test_the_final_evaluation_is_cut_and_reports_it(tmp_path):
     nothing = summary.measure(subject, digits(True), digits(False), Budget(forward, forward))
     assert nothing.samples.shape == (0, 8, 8, 1) and nothing.bound is None and nothing.distance is None
     assert [line.split()[:2] for line in nothing.cuts] == [["left", "out"]] * 2
+
+
+def test_the_estimate_of_one_image_has_no_standard_error(tmp_path):
+    for n, names in ((1, {"bits_per_dim"}), (2, {"bits_per_dim", "standard_error"})):
+        ours = small(eval__quick_n=n, eval__quick_steps=2)
+        estimate = previews.estimate(ours, digits(False), ours.feed(digits(True)), UNLIMITED, tmp_path)
+        found = estimate(ours.create_state())
+        assert set(found) == names and np.isfinite(list(found.values())).all()
 
 
 def test_a_cpu_has_a_limit_and_zero_lifts_it():

@@ -126,6 +126,8 @@ def test_distance_comes_with_its_protocol_and_its_floor(digits):
     assert v["fd_digits_accuracy"] == classifier(train).accuracy(test) < 1
     assert score.lines[0].startswith("fd_digits ") and "no FID" in score.lines[0]
     assert score.facts["features"] == f"classifier of digits {classifier(train).digest()}"
+    placed = distance(Material(test.arrays[0][:100], train._replace(name="folder:/home/me/d"), test))
+    assert placed.values["fd_folder"] == v["fd_digits"], "the place of a folder is no part of the name of a score"
     many = distance(Material(train.arrays[0][:1000], train, test)).values
     assert (many["fd_digits_samples"], many["fd_digits_floor_images"]) == (1000, 297)
 

@@ -352,7 +352,7 @@ def test_checkpoint_of_another_network_is_refused(tmp_path, one_device):
     checkpoints.close()
 
 
-def test_writer_drops_what_a_resumed_run_will_write_again(tmp_path):
+def test_writer_drops_what_a_resumed_run_will_write_again(tmp_path, caplog):
     writer = Writer(tmp_path, 0)
     for step in (1, 2, 3):
         writer.scalars(step, {"train/loss": 1.0 / step, "bad": float("nan")})
@@ -363,6 +363,7 @@ def test_writer_drops_what_a_resumed_run_will_write_again(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2]
     assert lines[0]["bad"] is None and lines[1]["train/loss"] == 0.5
+    assert caplog.records == [], "TensorBoard's library complains of numbers that are not finite"
 
 
 def test_a_dispatch_ends_where_something_is_due():

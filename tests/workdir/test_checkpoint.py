@@ -308,9 +308,11 @@ def test_a_completed_checkpoint_claims_a_folder_and_nothing_else_does(tmp_path):
     for i, stream in enumerate(manifest.FOLDERS):
         complete(tmp_path / str(i), 0, stream)
         with pytest.warns(UserWarning, match=r"config.json is missing"):
-            assert run.exists(tmp_path / str(i), RUN)
+            assert run.exists(tmp_path / str(i), RUN, classifier=stream == manifest.CLASSIFIER)
         with pytest.warns(UserWarning), pytest.raises(ValueError, match=r"the shape of the data is \(8, 8, 1\) there"):
-            run.exists(tmp_path / str(i), other)
+            run.exists(tmp_path / str(i), other, classifier=stream == manifest.CLASSIFIER)
+        with pytest.raises(ValueError, match=r"holds a run of scripts/train(_classifier)?\.py; give another --workdir"):
+            run.exists(tmp_path / str(i), RUN, classifier=stream != manifest.CLASSIFIER)
 
 
 def test_config_json_is_written_with_the_first_checkpoint(tmp_path, monkeypatch):
