@@ -99,8 +99,8 @@ USER_DATA = (
             "an empty class is not reported",
         ),
         (
-            "os.path.splitext(name)[1].lower()",
-            "os.path.splitext(name)[1]",
+            "ending = os.path.splitext(name)[1].lower()",
+            "ending = os.path.splitext(name)[1]",
             "test_endings_are_read_in_any_case",
             ".PNG is left out",
         ),
