@@ -3,7 +3,6 @@
 A name becomes a run's folder, runs/<name>_pretrained, which every script reads. Made from a run by `pack`.
 """
 
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from diffusion.convert import name_mapping, shipped_weights
 from diffusion.experiment import build, load
 from diffusion.figures.arrays import figure_data
 from diffusion.runtime import report_text
-from diffusion.runtime.files import atomic_path
+from diffusion.runtime.files import atomic_path, write_json
 from diffusion.training import expected_curve
 from diffusion.workdir import manifest
 from diffusion.workdir.run import read_run
@@ -99,7 +98,9 @@ def pack(
     tensors = {name: np.asarray(leaf) for name, leaf in name_mapping.flatten(jax.device_get(params)).items()}
     with atomic_path(out) as temporary:
         temporary.mkdir()
-        shutil.copy(folder / "config.json", temporary / "config.json")
+        content = manifest.load(folder / "config.json")
+        content["config"]["data"]["dir"] = ""  # a place on the machine that trained
+        write_json(temporary / "config.json", manifest.with_hash(content))
         shipped_weights.write(temporary / WEIGHTS, tensors, chosen)
         if table:
             expected_curve.write(temporary / expected_curve.NAME, table)

@@ -60,9 +60,9 @@ def rows(runs: Sequence[Lines]) -> list[dict[str, Any]]:
     """The table of runs of one config with several seeds: a row for each line of the first run with a loss.
 
     Columns: step; the loss, overall and by quartile of t, and bits/dim where it was estimated, of the first run; low
-    and high. These are exp(m +- WIDTH s): m is the line through the logarithms of loss and step of the five nearest
-    windows of the first run, s the root mean square of all runs' distances from it there. Raises ValueError where the
-    first run has fewer than five windows.
+    and high. These are exp(m +- WIDTH s): m is the mean of the logarithms of all runs' losses there, s the sample
+    standard deviation from it in the five nearest windows. Where there is one run, m is the line through the logarithms
+    of its losses and steps in these windows. Raises ValueError where the first run has fewer than five windows.
     """
     main = {line["step"]: line for line in runs[0] if line.get(f"train/{LOSS}")}
     if len(main) <= 2 * NEIGHBOURS:
@@ -70,8 +70,13 @@ def rows(runs: Sequence[Lines]) -> list[dict[str, Any]]:
     steps = np.array(list(main))
     bits = {line["step"]: line[f"eval/{BITS}"] for line in runs[0] if line.get(f"eval/{BITS}")}
     others = [{line["step"]: line[f"train/{LOSS}"] for line in run if line.get(f"train/{LOSS}")} for run in runs]
-    middle = _smooth(np.log(steps), np.log([main[step][f"train/{LOSS}"] for step in steps]))
-    distances = [[math.log(run[s]) - m for run in others if s in run] for s, m in zip(steps, middle, strict=True)]
+    line = _smooth(np.log(steps), np.log([main[step][f"train/{LOSS}"] for step in steps]))
+    middle, distances = [], []
+    for k, step in enumerate(steps.tolist()):
+        values = np.log([run[step] for run in others if step in run])
+        n = len(values)
+        middle.append(float(values.mean() if n > 1 else line[k]))
+        distances.append((values - middle[k]) * math.sqrt(n / max(n - 1, 1)))
     table = []
     for k, step in enumerate(steps.tolist()):
         near = np.concatenate(distances[max(k - NEIGHBOURS, 0) : k + NEIGHBOURS + 1])

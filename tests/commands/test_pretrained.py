@@ -94,10 +94,12 @@ def test_a_run_is_compared_with_the_curve_of_its_config(tmp_path, monkeypatch):
     config.train.steps, config.train.batch_size, config.train.log_every = 6, 8, 1
     config.train.sample_every = config.train.eval_every = config.train.checkpoint_every = 0
     config.sample.n, config.eval.final = 1, False
+    config.data.dir = str(tmp_path)
     train.run(config, tmp_path / "a", [].append)
     monkeypatch.setattr(expected_curve, "HOME", tmp_path / "home")
     assert expected_curve.recorded(config) is None
     pretrained.pack(tmp_path / "a", tmp_path / "home" / "tiny", None, False, [].append, [tmp_path / "a"])
+    assert read_run(tmp_path / "home" / "tiny").config.data.dir == ""
     path = tmp_path / "home" / "tiny" / "curve.csv"
     table = expected_curve.read(path)
     assert [row["step"] for row in table] == [1, 2, 3, 4, 5, 6] and all(r["low"] < r["mse"] < r["high"] for r in table)
@@ -133,7 +135,7 @@ def test_the_flag(tmp_path):
 
 
 def test_what_is_shipped_is_small_and_has_a_card():
-    assert set(pretrained.names()) == {path.name for path in expected_curve.HOME.iterdir()} == {"digits"}
+    assert set(pretrained.names()) == {path.name for path in expected_curve.HOME.iterdir()} == {"digits", "mnist"}
     assert sum(path.stat().st_size for path in expected_curve.HOME.rglob("*") if path.is_file()) < 12e6
     for name in pretrained.names():
         run = read_run(expected_curve.HOME / name)

@@ -39,9 +39,9 @@ def test_a_power_law_without_scatter_is_its_own_middle():
 def test_the_width_is_that_of_single_windows_of_all_seeds():
     runs = [run(seed, 0.05) for seed in range(20)]
     widths = [half_width(row) for row in expected_curve.rows(runs)]
-    # Other seeds scatter by 0.05 about the truth; the line through five windows of the first by 0.05 sqrt(1 / 5).
-    assert np.mean(widths) == pytest.approx(WIDTH * 0.05 * math.sqrt(1.2), rel=0.1)
+    assert np.mean(widths) == pytest.approx(WIDTH * 0.05, rel=0.03)
     apart = expected_curve.rows([run(0, 0.0), run(1, 0.0, factor=1.3)])
+    assert apart[50]["low"] * apart[50]["high"] == pytest.approx(1.3 * 9 / apart[50]["step"])
     assert half_width(apart[50]) == pytest.approx(WIDTH * math.log(1.3) / math.sqrt(2))
 
 
