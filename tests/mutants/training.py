@@ -390,6 +390,32 @@ TRAINING = (
         ),
     ),
     *mutants(
+        "diffusion/nets/gpu_norm.py",
+        "tests/nets/test_gpu_norm.py",
+        (
+            "return s + y * (s - jnp.square(s))",
+            "return s",
+            "test_values_and_gradients_are_those_of_flax",
+            "the slope of swish is the logistic function",
+        ),
+    ),
+    *mutants(
+        "diffusion/training/packing.py",
+        "tests/training/test_packing.py",
+        (
+            "LAST_FIRST = (3, 0, 1, 2)",
+            "LAST_FIRST = (0, 1, 2, 3)",
+            "test_a_vector_holds_the_tree",
+            "kernels lie in the vector as elsewhere",
+        ),
+        (
+            "jnp.sum(place >= ends)",
+            "jnp.sum(place > ends)",
+            "test_the_first_leaf_that_is_not_finite_is_found",
+            "the first number of a leaf belongs to the one before",
+        ),
+    ),
+    *mutants(
         "diffusion/nets/wide_gradients.py",
         "tests/nets/test_wide_gradients.py",
         (

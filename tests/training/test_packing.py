@@ -30,7 +30,9 @@ def test_a_vector_holds_the_tree(rng):
     jax.tree.map(np.testing.assert_array_equal, back, whole)
 
 
-@pytest.mark.parametrize(("places", "first"), [([], 4), ([("kernel", 7)], 1), ([("kernel", 179), ("bias", 4)], 0)])
+@pytest.mark.parametrize(
+    ("places", "first"), [([], 4), ([("kernel", 0)], 1), ([("s", 0)], 2), ([("kernel", 179), ("bias", 4)], 0)]
+)
 def test_the_first_leaf_that_is_not_finite_is_found(rng, places, first):
     whole = {name: np.array(x) for name, x in tree(rng).items() if name != "last"} | {"s": np.ones(2), "t": np.ones(1)}
     for name, place in places:

@@ -112,7 +112,7 @@ NAN, NAN_SLOPE, HUGE_SLOPE = 1, 2, 3
 """Labels of images at which the loss is not a number; only the gradient of v is none; its square is infinite."""
 
 
-def failing(params, x_t, time, labels, key):  # noqa: ARG001
+def failing(params, x_t, time, labels, condition, key):  # noqa: ARG001
     """Two parameters, and a fault where a label asks for one."""
     label = labels[:, None, None, None]
     out = params["block"]["w"] * x_t + params["block"]["v"]
