@@ -24,7 +24,9 @@ def base(size: str, T: int = 250, steps: int = 600) -> ConfigDict:
     config.paper = ""
     config.eval.cpu_flop = 0.0  # no row is measured on fewer images than its config states
     if size == "mnist_small":
+        config.net.block_size = 1  # as in docs/ablations.md
         config.net.channels = 16
+        config.net.multipliers = (1, 2, 2)
         config.net.blocks = 1
         config.net.attention = (7,)
         config.optim.warmup_steps = 100

@@ -7,7 +7,7 @@
    (McCandlish et al. 2018) beside that of L_hybrid.
 
 digits: T = 250 (betas times 4), 600 steps of 128 images; 6 runs and 10 evaluations a seed. mnist_small: T = 100, 300
-steps of 64 images. mnist: 10,000 steps a run. cifar10: the paper's network, 800,000 steps a run.
+steps of 64 images. mnist: 6,000 steps a run. cifar10: the paper's network, 800,000 steps a run.
 
     python scripts/ablate.py --grid=configs/ablations/claims.py --size=digits
     python scripts/ablate.py --grid=configs/ablations/claims.py --size=mnist_small --config.data.dir=PATH

@@ -7,7 +7,7 @@ Six rows, each a training run. As in the published code
 The paper leaves two rows blank: training was unstable, with scores out of range.
 
 digits: T = 250 (betas times 4), 600 steps of 128 images; 6 runs a seed, each 3 minutes on 2 idle CPU cores.
-cifar10: the paper's experiment, 800,000 steps a row. mnist: 10,000 steps a row.
+cifar10: the paper's experiment, 800,000 steps a row. mnist: 6,000 steps a row.
 
     python scripts/ablate.py --grid=configs/ablations/ho_table2.py --size=digits
 """

@@ -7,7 +7,7 @@ beta times 1000 / T, and the network's times are scaled to 0..1000 for every T, 
 digits: T = 125 and 500 in place of 1000 and 4000, 600 steps of 128 images; 7 runs a seed, an estimated 22 minutes on
 2 CPU cores.
 cifar10: 500,000 steps a run, dropout 0.1 with linear and 0.3 with cosine. imagenet64: 200,000 steps a run.
-mnist: T = 250 and 1000, 10,000 steps a run.
+mnist: T = 250 and 1000, 6,000 steps a run.
 
     python scripts/ablate.py --grid=configs/ablations/improved.py --size=digits
 """

@@ -5,7 +5,7 @@ fixed_large. Only the last row trains; the others sample its network and have no
 
 digits: T = 1000, 1,600 steps of 128 images; 1 run and 31 sample sets of 256 a seed, an estimated 19 minutes on 2 CPU
 cores.
-mnist: 10,000 steps. cifar10: 800,000 steps, and steps spaced quadratically as published.
+mnist: 6,000 steps. cifar10: 800,000 steps, and steps spaced quadratically as published.
 
     python scripts/ablate.py --grid=configs/ablations/samplers.py --size=digits
 """

@@ -4,7 +4,7 @@ jsd ends at alpha_bar_T = 0, where eps does not determine x_0. That row predicts
 schedule, for comparison.
 
 digits: T = 250 (betas times 4), 600 steps of 128 images; 9 runs a seed, an estimated 23 minutes on 2 CPU cores.
-cifar10: 800,000 steps a run. mnist: 10,000 steps a run.
+cifar10: 800,000 steps a run. mnist: 6,000 steps a run.
 
     python scripts/ablate.py --grid=configs/ablations/schedules.py --size=digits
 """

@@ -6,7 +6,7 @@ interpolate on the respaced process.
 
 digits: T = 500 (betas times 2), 800 steps of 128 images; 3 runs and 8 evaluations a seed, a run 6 minutes on 2 idle
 CPU cores.
-cifar10: 800,000 steps a run. mnist: 10,000 steps a run.
+cifar10: 800,000 steps a run. mnist: 6,000 steps a run.
 
     python scripts/ablate.py --grid=configs/ablations/variances.py --size=digits
 """

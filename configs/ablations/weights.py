@@ -4,7 +4,7 @@ simple is the unweighted error of the network's output; min_snr, p2 and the boun
 space, so they have the same meaning for all three. Variance fixed_large throughout.
 
 digits: T = 250 (betas times 4), 600 steps of 128 images; 8 runs a seed, an estimated 20 minutes on 2 CPU cores.
-cifar10: 800,000 steps a run. mnist: 10,000 steps a run.
+cifar10: 800,000 steps a run. mnist: 6,000 steps a run.
 
     python scripts/ablate.py --grid=configs/ablations/weights.py --size=digits
 """
