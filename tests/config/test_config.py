@@ -760,7 +760,7 @@ def test_overrides_in_every_spelling(script):
     (script.parent / "flags").write_text("--config.optim.clip=0.5\n")
     args = ["--config.optim.lr", "5e-4", "-config.net.blocks=3", "--config=configs/cifar10.py", "--noconfig.data.flip"]
     args += ["--config.net.remat", "--config.net.attention=(16, 8)", "--config.seed=1", "--config.seed=2"]
-    args += ["--config.net.multipliers=1,1", "-config.net.multipliers", "1,3", "--config.net.attention=16,8"]
+    args += ["--config.net.multipliers=1,1", "-config.net.multipliers", "1,3,2", "--config.net.attention=16,8"]
     args += ["--config.optim.ema_warmup=true", "--flagfile=flags", "--config.data.dir=a=b"]
     done = call(script, *args)
     assert (done.returncode, done.stderr) == (0, "")
@@ -771,7 +771,7 @@ def test_overrides_in_every_spelling(script):
         "data.flip": False,
         "net.remat": True,
         "net.attention": (16, 8),
-        "net.multipliers": (1, 3),
+        "net.multipliers": (1, 3, 2),
         "seed": 2,
         "optim.ema_warmup": True,
         "optim.clip": 0.5,
