@@ -2,8 +2,8 @@
 
 Paper row: none; the method is the paper's (linear schedule, T = 1000, L_simple). The network has 2.8 M parameters and
 takes squares of 2x2 pixels as one of 4 channels (`net.block_size`), so its levels have 14 and 7 pixels.
-Score: not measured.
-Cost: 6,000 steps of 128 images at 0.14 TFLOP, 8e14 FLOP in all: minutes on a GPU, about an hour on 2 CPU cores.
+Score: 2.22 bits/dim, estimated on 256 held-out images. docs/results.md has more, docs/curves.md the course of the run.
+Cost: 6,000 steps of 128 images at 0.14 TFLOP, 8e14 FLOP in all: minutes on a GPU, 50 minutes on 2 idle CPU cores.
 
     python scripts/train.py --config=configs/mnist.py --config.data.dir=PATH
     python scripts/train.py --config=configs/mnist.py:edm --config.data.dir=PATH      # Karras et al. 2022
