@@ -146,7 +146,8 @@ class _Board:
         self._remote = folder if isinstance(folder, Bucket) else None
         self._local = tempfile.TemporaryDirectory() if self._remote else None
         self._place = Path(self._local.name if self._local else folder)
-        self._events = EventsWriter(str(self._place / "events"))
+        name = f"events.{time.time_ns()}" if self._remote else "events"  # a file of its own for each start
+        self._events = EventsWriter(str(self._place / name))
         self._event, self._flushed = proto.Event, time.monotonic()
         if earlier:  # makes TensorBoard discard later steps
             started = proto.SessionLog(status=proto.SessionLog.START)
