@@ -148,7 +148,7 @@ def _taken(scope: Computation, source: str | None, reader: Instruction) -> float
     operation what the readers of its result take."""
     first = reader.operands[0] == source and source not in reader.operands[1:]
     if first and (reader.opcode in SLICES or reader.opcode == UPDATE):
-        return sum(s.bytes for s in reader.shapes) if reader.opcode in SLICES else 0
+        return float(sum(s.bytes for s in reader.shapes)) if reader.opcode in SLICES else 0.0
     held = scope[source].shapes[0] if source in scope else Shape("", ())
     if not reader.root and reader.opcode in ELEMENTWISE and held.size == reader.shapes[0].size:
         return _touched(scope, reader.name) * held.bytes / reader.shapes[0].bytes

@@ -26,7 +26,8 @@ LAST_FIRST = (3, 0, 1, 2)
 class Packed:
     """A tree of float32 arrays as one vector."""
 
-    vector: Array
+    vector: Any
+    """Float32 [N]; or what jax puts in an array's place, such as its sharding."""
     structure: Any
     shapes: tuple[tuple[int, ...], ...]
     """Of the leaves."""

@@ -266,6 +266,7 @@ IMPOSSIBLE = (
     ({"data.channels": 1}, "1 does not apply to 'cifar10'; use 1 or 3 for folder:PATH"),
     ({"data.name": "folder:x", "data.channels": 2}, "2 does not apply to 'folder:x'; use 1 or 3 for folder:PATH"),
     ({"data.name": "toy:moons"}, "set data.flip to false and leave data.size at 0"),
+    ({"data.name": "toy:moons", "data.flip": False, "data.augment": 0.1}, "has points, and no image to be transformed"),
     ({"train.accumulate": 3}, "3 parts do not divide train.batch_size = 128"),
     ({"optim.skip_spike": 0.5}, "most updates would be skipped"),
     ({"sample.guidance": 1.0}, "needs a network that was trained with labels and without"),

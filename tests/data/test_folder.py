@@ -525,7 +525,7 @@ def test_headers_are_read_once_for_both_splits(tmp_path, write, monkeypatch):
     for i in range(30):
         write(f"{i}.png")
     opened, content = [], image_files._content
-    monkeypatch.setattr(image_files, "_content", lambda path: opened.append(path) or content(path))
+    monkeypatch.setattr(image_files, "_content", lambda path, name: opened.append(path) or content(path, name))
     monkeypatch.setattr(module, "load", lambda source: source)
     split = module.folder(tmp_path)
     split(True), split(False)
@@ -538,10 +538,10 @@ def test_headers_are_read_in_threads(tmp_path, write, monkeypatch):
     meet = threading.Barrier(2, timeout=10)
     content = image_files._content
 
-    def slow(path):
+    def slow(path, name):
         if path.endswith(("/0.png", "/99.png")):
             meet.wait()
-        return content(path)
+        return content(path, name)
 
     monkeypatch.setattr(image_files, "_content", slow)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)

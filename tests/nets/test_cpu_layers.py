@@ -157,11 +157,11 @@ def test_the_key_and_training_decide_which_layers_are_used():
     ours = build.experiment(tiny(), (8, 8, 1), 10, sharding.make_mesh(jax.devices()[:1]))
     params = jax.eval_shape(ours.init, jax.random.key(0))
     x, t, labels = jnp.zeros((2, *ours.shape)), jnp.array([1, 2]), jnp.zeros(2, jnp.int32)
-    train = jax.make_jaxpr(lambda p: ours.task().apply(p, x, 1.0 * t, labels, jax.random.key(1)))
+    train = jax.make_jaxpr(lambda p: ours.task().apply(p, x, 1.0 * t, labels, None, jax.random.key(1)))
     sample = jax.make_jaxpr(lambda p: jax.jvp(lambda x: ours.denoise(p, labels)(x, t).x_0, (x,), (x,)))
     assert "custom_vjp" in str(train(params)) and "custom_vjp" not in str(sample(params))
     plain = ours._replace(config=tiny(**{"net.cpu_layers": False}))
-    train = jax.make_jaxpr(lambda p: plain.task().apply(p, x, 1.0 * t, labels, jax.random.key(1)))
+    train = jax.make_jaxpr(lambda p: plain.task().apply(p, x, 1.0 * t, labels, None, jax.random.key(1)))
     assert "custom_vjp" not in str(train(params))
 
 

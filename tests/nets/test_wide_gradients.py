@@ -86,7 +86,7 @@ def test_the_key_chooses_the_type_of_the_sums():
         ours = build.experiment(config, (8, 8, 1), 10, sharding.make_mesh(jax.devices()[:1]))
         x, t, labels = jnp.zeros((2, 8, 8, 1)), jnp.zeros(2), jnp.zeros(2, jnp.int32)
         apply = ours.task().apply
-        grad = jax.grad(lambda params: jnp.mean(apply(params, x, t, labels, jax.random.key(0)) ** 2))
+        grad = jax.grad(lambda params: jnp.mean(apply(params, x, t, labels, None, jax.random.key(0)) ** 2))
         return str(jax.make_jaxpr(grad)(ours.fresh().like.params)).count("preferred_element_type=float32")
 
     assert wide_sums("float32") > wide_sums("bfloat16") + 10

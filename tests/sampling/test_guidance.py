@@ -293,7 +293,7 @@ def test_training_hides_labels_from_the_network(subject, key):
     ours, params = subject.experiment, subject.params
     assert ours.net.null_label and params["label"]["embedding"].shape[0] == 11 and ours.classes == 10
     x, t, y = jax.random.normal(key, (16, *SHAPE)), jnp.arange(16.0), jnp.arange(16) % 10
-    found = jax.jit(ours.task().apply)(params, x, t, y, key)
+    found = jax.jit(ours.task().apply)(params, x, t, y, None, key)
     hidden = label_dropout.hidden(key, y, 0.5, 10)
     assert 0 < (np.asarray(hidden) == 10).sum() < 16
     plain = jax.jit(lambda y: ours.net.apply({"params": params}, x, t, y))

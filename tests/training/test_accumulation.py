@@ -153,7 +153,7 @@ def test_the_noise_scale_is_measured_in_the_same_parts(key):
 
     def found(parts):
         ours = build.experiment(tiny(), (8, 8, 1), 10, sharding.make_mesh(jax.devices()[:1]))
-        apply = lambda params, x, time, labels, key: params["w"] * x  # noqa: ARG005, E731
+        apply = lambda params, x, time, labels, condition, key: params["w"] * x  # noqa: ARG005, E731
         task = ours.task()._replace(apply=apply, parts=parts)
         update = Update(skipping(optax.sgd(0.1)), 0.5)
         state = create({"w": jnp.ones((1, 8, 8, 1))}, update.optimizer, task.timesteps, key)

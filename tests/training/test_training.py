@@ -279,9 +279,9 @@ def test_dropout_uses_the_step_key():
     params = jax.tree.map(lambda p: p + 0.05, ours.create_state().params)
     x, time, labels = jnp.ones((2, 8, 8, 1)), jnp.zeros(2), jnp.zeros(2, jnp.int32)
     apply = jax.jit(task.apply)
-    a, b = (apply(params, x, time, labels, jax.random.key(i)) for i in (0, 1))
+    a, b = (apply(params, x, time, labels, None, jax.random.key(i)) for i in (0, 1))
     assert not np.allclose(a, b)
-    np.testing.assert_array_equal(a, apply(params, x, time, labels, jax.random.key(0)))
+    np.testing.assert_array_equal(a, apply(params, x, time, labels, None, jax.random.key(0)))
 
 
 # --------------------------------------------------------------------------------------------------------------- feeds
