@@ -15,7 +15,8 @@ from diffusion.commands import evaluate, train, train_classifier
 from diffusion.config import files
 from diffusion.config.config_values import config_hash
 from diffusion.experiment import load
-from diffusion.runtime.data_flags import DataFlags
+from diffusion.runtime.command_line import ConfigFlag
+from diffusion.runtime.data_flags import PLACES, DataFlags
 from diffusion.workdir import manifest, run
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
@@ -75,16 +76,16 @@ def draw(folder, seed=0, names=("cat", "dog")):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, unoptimized):  # noqa: ARG001
     """A working directory with the folder d, a class-conditional run r and a classifier c, both of folder:d."""
     home = tmp_path_factory.mktemp("home")
     draw(home / "d")
-    done = script("train.py", *flags(LABELLED), "--workdir=r", cwd=home)
-    assert done.returncode == 0, done.stderr
-    (home / "report.txt").write_text(done.stderr)
-    done = script("train_classifier.py", *flags(TINY), "--workdir=c", cwd=home)
-    assert done.returncode == 0, done.stderr
-    (home / "classifier.txt").write_text(done.stderr)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        for run_in, values, folder in ((train.run, LABELLED, "r"), (train_classifier.run, TINY, "c")):
+            lines: list[str] = []
+            run_in(config_of(values), home / folder, lines.append)
+            (home / f"{folder}.txt").write_text("".join(f"{line}\n" for line in lines))
     return home
 
 
@@ -109,7 +110,7 @@ def test_config_json_and_report_state_what_the_data_are(trained):
         identity["shape"] == [8, 8, 1] and identity["of"] == "content and file names" and len(identity["digest"]) == 16
     )
     assert stored["config"]["data"]["name"] == f"folder:{trained / 'd'}"  # resolved when the run was made
-    for report in ("report.txt", "classifier.txt"):
+    for report in ("r.txt", "c.txt"):
         assert "classes     cat, dog\n" in (trained / report).read_text()
 
 
@@ -154,16 +155,10 @@ def test_changed_data_are_refused_and_the_run_stays_as_it_was(home, change):
 def test_a_refused_start_leaves_a_run_that_can_be_sampled_by_class(home):
     """What a user sees: status 2 and one line; then a sample of a class by its name."""
     add_class(home / "d")
-    for name, values, folder in (("train.py", LABELLED, "r"), ("train_classifier.py", TINY, "c")):
-        done = script(name, *flags(values), f"--workdir={folder}", cwd=home)
-        assert done.returncode == 2 and "has 3 classes" in done.stderr.splitlines()[-1], done.stderr
+    done = script("train.py", *flags(LABELLED), "--workdir=r", cwd=home)
+    assert done.returncode == 2 and "has 3 classes" in done.stderr.splitlines()[-1], done.stderr
     done = script("sample.py", "--workdir=r", "--label=dog", "--n=2", "--steps=2", cwd=home)
     assert done.returncode == 0 and "label_1" in done.stdout, done.stderr
-    done = script("sample.py", "--workdir=r", "--label=bird", "--n=2", cwd=home)
-    assert (
-        done.returncode == 2
-        and "--label=bird is no label of this run: give a name or a number of cat, dog" in done.stderr
-    )
 
 
 def test_accepted_data_replace_the_identity(home):
@@ -194,10 +189,8 @@ def test_data_may_move_while_a_run_rests(home):
         load.data(run.read_run(home / "r"))
     for place in ("folder:moved", "folder:./moved/", f"folder:{home / 'moved'}"):
         assert load.data(run.read_run(home / "r"), DataFlags(places={"data.name": place})).identity == stored
-    done = script(
-        "train.py", *flags({**LABELLED, "data.name": "folder:moved/", "train.steps": 3}), "--workdir=r", cwd=home
-    )
-    assert done.returncode == 0 and "resumed from step 2" in done.stderr, done.stderr
+    lines = start(home / "r", {**LABELLED, "data.name": "folder:moved/"})
+    assert any("resumed from step 2" in line for line in lines)
     again = run.read_run(home / "r")
     assert again.config.data.name == f"folder:{home / 'moved'}" and again.identity == stored
     assert config_hash(again.config) == name
@@ -229,8 +222,8 @@ def test_every_protocol_states_the_identity(home):
 def test_only_the_place_of_a_runs_data_may_be_set(home):
     with pytest.raises(ValueError, match=r"the run is of 'folder:.*', which 'digits' is not"):
         load.data(run.read_run(home / "r"), DataFlags(places={"data.name": "digits"}))
-    done = script("evaluate.py", "--workdir=r", "--config.net.channels=8", cwd=home)
-    assert done.returncode == 2 and "config.net.channels is fixed in a run" in done.stderr
+    with pytest.raises(ValueError, match=r"config\.net\.channels is fixed in a run"):
+        ConfigFlag(None, PLACES).parse("evaluate.py", ["--config.net.channels=8"])
 
 
 def without_identity(folder, **changes):
