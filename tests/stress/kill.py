@@ -146,7 +146,7 @@ def state(folder: Path) -> dict[str, bytes]:
     streams = RunCheckpoints(folder)
     found, step = streams.load(build.experiment(run.config, run.shape, run.classes).create_state, None, raise_)
     streams.close()
-    assert step == STEPS, f"the last state of {folder} is that of step {step}"
+    assert step == run.config.train.steps, f"the last state of {folder} is that of step {step}"
     plain = found._replace(key=jax.random.key_data(found.key))
     flat = jax.tree_util.tree_leaves_with_path(plain)
     return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in flat}
