@@ -28,7 +28,7 @@ WIDTH = 4.0
 LEAST = 0.01
 """The least such deviation, relative."""
 PATIENCE = 2
-"""Windows in a row outside of the band before a run is said to have left it."""
+"""Windows in a row outside of the band before it is reported."""
 
 Lines = Sequence[Mapping[str, Any]]
 """Those of a metrics file."""

@@ -76,7 +76,7 @@ def test_a_stored_state_takes_the_place_of_the_given_one():
 
 
 def test_what_leaves_the_loop_is_whole(tmp_path):
-    """A checkpoint of a packed run is that of any run, and the run goes on from it."""
+    """A checkpoint of a packed run is that of any run, and the run resumes from it."""
     ours = experiment_on(**{"train.steps": 4, "train.checkpoint_every": 2, "train.log_every": 2})
     source = digits(train=True)
 
