@@ -20,7 +20,7 @@ from diffusion.evaluation.compute_budget import forward_flops
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import DTYPES, SAMPLERS
-from diffusion.metrics import features as inception
+from diffusion.metrics import inception_features as inception
 from diffusion.nets.inception import SIZE, shapes
 from diffusion.runtime import report_text
 from diffusion.sampling import loop

@@ -15,7 +15,7 @@ from diffusion.config.ablation import RESULT, Cell, Grid, read
 from diffusion.config.config_values import config_hash
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation.evaluated_run import Subject
-from diffusion.evaluation.summary import Summary, measure
+from diffusion.evaluation.final_evaluation import Summary, measure
 from diffusion.experiment import load
 from diffusion.experiment.registry import clips
 from diffusion.figures.arrays.figure_data import metrics

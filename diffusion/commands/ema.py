@@ -10,7 +10,7 @@ import numpy as np
 
 from diffusion.commands.import_weights import write_run
 from diffusion.experiment import build
-from diffusion.training import power_ema
+from diffusion.training import post_hoc_ema
 from diffusion.training.state import TrainState
 from diffusion.workdir import manifest
 from diffusion.workdir.run import read_run
@@ -25,19 +25,19 @@ def reconstruct(folder: Path, out: Path, width: float, step: int | None, report:
     """
     run = read_run(folder)
     experiment = build.experiment(run.config, run.shape, run.classes)
-    power_ema.gamma_of(width)
+    post_hoc_ema.gamma_of(width)
     if manifest.newest(out):
         raise ValueError(f"{out} holds a run already: give another --out")
     with closing(RunCheckpoints(folder)) as streams:
 
-        def load(chosen: int | None) -> tuple[TrainState, power_ema.Averaged]:
+        def load(chosen: int | None) -> tuple[TrainState, post_hoc_ema.Averaged]:
             state, _ = streams.load(lambda: experiment.fresh().like, chosen, report)
-            return state, power_ema.find(state.opt_state)
+            return state, post_hoc_ema.find(state.opt_state)
 
         last, averaged = load(step)
         steps = [each for each in streams.steps() if each <= int(last.step)]
         counts = [int(load(each)[1].count) for each in steps]
-        weights = power_ema.reconstruction(counts, int(averaged.count), width)
+        weights = post_hoc_ema.reconstruction(counts, int(averaged.count), width)
         total: Any = jax.tree.map(lambda p: np.zeros(p.shape), last.ema)
         for row, each in zip(weights, steps, strict=True):
             for weight, average in zip(row, load(each)[1].averages, strict=True):

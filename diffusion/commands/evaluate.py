@@ -13,16 +13,22 @@ from diffusion.data.source import Source
 from diffusion.evaluation import likelihood, protocol, sample_sets
 from diffusion.evaluation.bound import BOUND
 from diffusion.evaluation.evaluated_run import Chain, Subject
-from diffusion.evaluation.flow import FLOW
+from diffusion.evaluation.flow_likelihood import FLOW
 from diffusion.evaluation.protocol import FULL
-from diffusion.evaluation.scores import INCEPTION, check_names, network, score_small_images, score_with_inception
+from diffusion.evaluation.sample_quality import (
+    INCEPTION,
+    check_names,
+    network,
+    score_small_images,
+    score_with_inception,
+)
 from diffusion.experiment import build, load
 from diffusion.metrics import image_set, small_image_scores
-from diffusion.metrics.features import Extractor
+from diffusion.metrics.dataset_split import split
 from diffusion.metrics.image_set import ImageSet
+from diffusion.metrics.inception_features import Extractor
 from diffusion.metrics.progress_bar import Counting
 from diffusion.metrics.small_image_scores import SMALL
-from diffusion.metrics.split import split
 from diffusion.runtime.data_flags import DataFlags
 from diffusion.workdir import results
 from diffusion.workdir.results import Result

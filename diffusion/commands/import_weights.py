@@ -18,7 +18,7 @@ from diffusion.convert.foreign_weights import ForeignWeights
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import VP_SCHEDULES
-from diffusion.nets.net import Net
+from diffusion.nets.network_interface import Net
 from diffusion.runtime import report_text
 from diffusion.runtime.files import write_json
 from diffusion.training.state import Params, TrainState

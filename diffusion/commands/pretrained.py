@@ -11,12 +11,12 @@ import numpy as np
 
 from diffusion.commands.import_weights import shapes, write_run
 from diffusion.config.key import closest_name
-from diffusion.convert import name_mapping, shipped_weights
+from diffusion.convert import name_mapping, pretrained_weights
 from diffusion.experiment import build, load
 from diffusion.figures.arrays import figure_data
 from diffusion.runtime import report_text
 from diffusion.runtime.files import atomic_path, write_json
-from diffusion.training import expected_curve
+from diffusion.training import expected_loss
 from diffusion.workdir import manifest
 from diffusion.workdir.run import read_run
 
@@ -25,7 +25,7 @@ WEIGHTS, CARD = "weights.safetensors", "README.md"
 
 def names() -> dict[str, str]:
     """Name -> the first line of its card, of all shipped weights."""
-    cards = sorted(expected_curve.HOME.glob(f"*/{CARD}"))
+    cards = sorted(expected_loss.HOME.glob(f"*/{CARD}"))
     return {card.parent.name: card.read_text().splitlines()[0].lstrip("# ") for card in cards}
 
 
@@ -54,17 +54,17 @@ def unpack(name: str, report: Callable[[str], None]) -> Path:
     folder = Path("runs") / f"{name}_pretrained"
     if manifest.newest(folder):
         return folder
-    run = read_run(expected_curve.HOME / name)
-    tensors, step = shipped_weights.read(expected_curve.HOME / name / WEIGHTS)
+    run = read_run(expected_loss.HOME / name)
+    tensors, step = pretrained_weights.read(expected_loss.HOME / name / WEIGHTS)
     if {key: x.shape for key, x in tensors.items()} != shapes(run):
         raise ValueError(
-            f"{expected_curve.HOME / name}: the weights are not those of its config; restore both from the repository"
+            f"{expected_loss.HOME / name}: the weights are not those of its config; restore both from the repository"
         )
     params = name_mapping.nest(tensors)
     origin = {
         "from": "pretrained",
         "name": name,
-        "sha256": manifest.hash_file(expected_curve.HOME / name / WEIGHTS),
+        "sha256": manifest.hash_file(expected_loss.HOME / name / WEIGHTS),
         "step": step,
     }
     write_run(folder, build.experiment(run.config, run.shape, run.classes), run, step, params, params, origin)
@@ -90,10 +90,10 @@ def pack(
         raise ValueError(f"{out} exists already: give an --out that does not")
     run = read_run(folder)
     for other in seeds:
-        if not expected_curve.same_but_seed(run.config, read_run(other).config):
+        if not expected_loss.same_but_seed(run.config, read_run(other).config):
             raise ValueError(f"{other} is not a run of the config of {folder} with another seed; leave it out")
     trained = (folder / "metrics.jsonl").exists()  # not where weights were imported
-    table = expected_curve.rows([figure_data.metrics(path) for path in (folder, *seeds)]) if trained else []
+    table = expected_loss.rows([figure_data.metrics(path) for path in (folder, *seeds)]) if trained else []
     _, params, chosen = load.load(folder, run, step, raw)
     tensors = {name: np.asarray(leaf) for name, leaf in name_mapping.flatten(jax.device_get(params)).items()}
     with atomic_path(out) as temporary:
@@ -101,9 +101,9 @@ def pack(
         content = manifest.load(folder / "config.json")
         content["config"]["data"]["dir"] = ""  # a place on the machine that trained
         write_json(temporary / "config.json", manifest.with_hash(content))
-        shipped_weights.write(temporary / WEIGHTS, tensors, chosen)
+        pretrained_weights.write(temporary / WEIGHTS, tensors, chosen)
         if table:
-            expected_curve.write(temporary / expected_curve.NAME, table)
+            expected_loss.write(temporary / expected_loss.NAME, table)
         (temporary / CARD).write_text(f"# {out.name}: step {chosen} of {run.config.data.name}\n")
     report(
         f"weights     {'raw' if raw else 'averaged'} weights of step {chosen}, {report_text.count(params):,} numbers"

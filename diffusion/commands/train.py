@@ -19,7 +19,7 @@ from diffusion.data.source import Source, require_labels
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation.compute_budget import Budget, forward_flops
 from diffusion.evaluation.evaluated_run import Subject
-from diffusion.evaluation.summary import Summary, measure, write
+from diffusion.evaluation.final_evaluation import Summary, measure, write
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
 from diffusion.nets.unet import UNet
@@ -27,7 +27,7 @@ from diffusion.published.deviations import deviations
 from diffusion.runtime import report_text
 from diffusion.runtime.signals import Stop
 from diffusion.training import loop, profiling
-from diffusion.training.expected_curve import Watch, recorded
+from diffusion.training.expected_loss import Watch, recorded
 from diffusion.training.feed import Feed
 from diffusion.training.log import Log
 from diffusion.training.periodic_actions import Action, Estimate, Report, draw, keep, keep_best, save

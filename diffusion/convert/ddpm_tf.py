@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffusion.convert import tensor_bundle
+from diffusion.convert import tensorflow_checkpoint
 from diffusion.convert.foreign_weights import ForeignWeights, axis
 from diffusion.convert.name_mapping import Naming
 
@@ -56,7 +56,7 @@ def read(path: Path) -> ForeignWeights:
     scope is recognised by the first convolution and dropped. Raises ValueError where the files are damaged, or hold
     something else.
     """
-    bundle = tensor_bundle.open_bundle(path)
+    bundle = tensorflow_checkpoint.open_bundle(path)
     wanted = [name for name in bundle.entries if not OPTIMIZER.fullmatch(name)]
     scopes = [found[1] or "" for name in wanted if (found := STEM.fullmatch(name))]
     if len(scopes) != 1:

@@ -18,7 +18,7 @@ from diffusion.experiment.build import Experiment
 from diffusion.metrics import dataset_means
 from diffusion.metrics.array_cache import ArrayCache
 from diffusion.metrics.dataset_means import Means
-from diffusion.metrics.split import Split
+from diffusion.metrics.dataset_split import Split
 from diffusion.training.state import Params
 from diffusion.workdir import results
 from diffusion.workdir.results import Result

@@ -17,7 +17,7 @@ from diffusion.evaluation.evaluated_run import Chain, Subject
 from diffusion.evaluation.protocol import STOCHASTIC
 from diffusion.experiment.build import Experiment, levels
 from diffusion.experiment.registry import SAMPLERS
-from diffusion.metrics import sample_batches, sample_parts
+from diffusion.metrics import resumable_samples, sample_batches
 from diffusion.metrics.array_cache import digest
 from diffusion.metrics.image_set import ImageSet
 from diffusion.workdir.run import Run
@@ -122,7 +122,7 @@ def draw(
     ValueError where another process draws the same set, and, when the images are read, where a part is not what it was.
     """
     drawn = partial(batches, subject, chain, n, batch_size)
-    return sample_parts.draw(parts_folder(subject, chain), subject.experiment.shape, n, drawn, progress)
+    return resumable_samples.draw(parts_folder(subject, chain), subject.experiment.shape, n, drawn, progress)
 
 
 def batches(

@@ -36,8 +36,8 @@ from diffusion.experiment.registry import (
     placed,
     timed,
 )
-from diffusion.nets.net import Net, narrowed
-from diffusion.sampling import inversion, loop
+from diffusion.nets.network_interface import Net, narrowed
+from diffusion.sampling import ddim_inversion, loop
 from diffusion.training import feed
 from diffusion.training.label_dropout import hidden
 from diffusion.training.skipped_updates import Guard
@@ -203,7 +203,7 @@ class Experiment(NamedTuple):
         process = self.sampled(grid)
 
         def run(params: Params, x_0: Image, labels: Labels) -> PerExample:
-            return inversion.reconstruction_error(process, self.denoise(params, labels), x_0)
+            return ddim_inversion.reconstruction_error(process, self.denoise(params, labels), x_0)
 
         return self._split(run)
 

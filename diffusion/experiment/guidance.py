@@ -17,7 +17,7 @@ from diffusion.core.types import Array, Image, Labels, OneKey, PerExample, Time
 from diffusion.distributed import sharding
 from diffusion.experiment.registry import adam, built, layers, timed
 from diffusion.nets.classifier import Classifier, Logits
-from diffusion.nets.net import Net
+from diffusion.nets.network_interface import Net
 from diffusion.runtime.paths import expanded
 from diffusion.sampling.guidance import Interval, Labelled, Scale, classifier_guided, label_guided
 from diffusion.training import classifier, state

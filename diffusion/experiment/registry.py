@@ -26,13 +26,13 @@ from diffusion.data import augmentation, cifar10, digits, folder, mnist, tfds, t
 from diffusion.data.augmentation import Augment
 from diffusion.data.source import Splits
 from diffusion.distributed import sharding
-from diffusion.nets.code_convention import IMPROVED, ORIGINAL, Convention
 from diffusion.nets.cpu.layers import faster_layers
+from diffusion.nets.float32_gradients import PLAIN, Compiler, float32_gradients
 from diffusion.nets.gpu_norm import gpu_norms
 from diffusion.nets.mlp import MLP
-from diffusion.nets.net import Net
+from diffusion.nets.network_interface import Net
 from diffusion.nets.unet import UNet
-from diffusion.nets.wide_gradients import PLAIN, Compiler, wide_gradients
+from diffusion.nets.unet_conventions import IMPROVED, ORIGINAL, Convention
 from diffusion.sampling import (
     ancestral,
     annealed_langevin,
@@ -46,7 +46,7 @@ from diffusion.sampling import (
 )
 from diffusion.sampling.loop import Sampler
 from diffusion.sampling.predictor_corrector import by_noise
-from diffusion.training import optimizer, packing, power_ema
+from diffusion.training import optimizer, packed_state, post_hoc_ema
 from diffusion.training.optimizer import FUSED, IN_STAGES, Passes
 
 
@@ -63,7 +63,7 @@ def layers(config: ConfigDict, mesh: Mesh, train: bool) -> Iterator[None]:
     by_device, whole = sharding.by_device(mesh, split), sharding.once_whole(mesh) if split else None
     compiler = PLAIN if platform == "cpu" or not (gpu or split) else Compiler(gpu, by_device, whole)
     with (
-        wide_gradients(compiler) if wide else nullcontext(),
+        float32_gradients(compiler) if wide else nullcontext(),
         faster_layers(train) if fast else nullcontext(),
         gpu_norms(train) if gpu else nullcontext(),
     ):
@@ -213,7 +213,7 @@ def adam(c: ConfigDict, passes: Passes = IN_STAGES) -> optimizer.Optimizer:
     """The optimiser of a config.optim, written for a platform."""
     rest = dict(warmup_steps=c.warmup_steps, clip=c.clip, beta_1=c.beta_1, beta_2=c.beta_2, eps=c.eps)
     update = optimizer.adam(c.lr, **rest, weight_decay=c.weight_decay, passes=passes)
-    return power_ema.averaged(update) if c.power_ema else update
+    return post_hoc_ema.averaged(update) if c.power_ema else update
 
 
 SHARDINGS: dict[str, tuple[sharding.Rule, ...]] = {
@@ -229,7 +229,7 @@ def placed(config: ConfigDict, mesh: Mesh) -> dict[str, Any]:
     split = SHARDINGS[config.train.sharding] is not sharding.REPLICATED
     places: dict[str, Any] = sharding.gathered(mesh) if split else {}
     if mesh.devices.flat[0].platform == "gpu" and not split:
-        passes, places = packing.PASSES, packing.PACKED
+        passes, places = packed_state.PASSES, packed_state.PACKED
     return {"optimizer": adam(config.optim, passes), "passes": passes, **places}
 
 

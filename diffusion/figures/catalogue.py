@@ -32,7 +32,7 @@ from diffusion.figures.score_field import arrow_origins, score_field
 from diffusion.figures.style import SUFFIXES
 from diffusion.figures.trajectories import trajectories
 from diffusion.metrics import rate_distortion as compression
-from diffusion.training import expected_curve
+from diffusion.training import expected_loss
 from diffusion.workdir.run import read_run
 
 LAM = tuple(round(i / 10, 1) for i in range(11))
@@ -45,7 +45,7 @@ SAMPLER_NAMES = {"ancestral": "ancestral", "ddim": "DDIM", "dpm_solver": "DPM-So
 def _curves(inputs: Inputs) -> Any:
     runs, distances, distance = figure_data.runs(inputs.folder)
     configs = (read_run(path.parent).config for path in sorted(inputs.folder.glob("**/config.json")))
-    band = next(filter(None, map(expected_curve.recorded, configs)), None)
+    band = next(filter(None, map(expected_loss.recorded, configs)), None)
     return curves(runs, distances, distance, band)
 
 

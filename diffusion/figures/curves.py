@@ -5,7 +5,7 @@ from typing import Any
 
 from diffusion.figures.loss import curve
 from diffusion.figures.style import BLUE, PAGE, axes, line, plain_log_ticks, styled
-from diffusion.training.expected_curve import LOSS, Curve, Lines
+from diffusion.training.expected_loss import LOSS, Curve, Lines
 
 
 @styled

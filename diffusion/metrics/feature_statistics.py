@@ -10,11 +10,11 @@ import numpy as np
 
 from diffusion.data.identity import digest
 from diffusion.metrics.array_cache import ArrayCache
-from diffusion.metrics.features import Extractor
+from diffusion.metrics.dataset_split import Split
 from diffusion.metrics.frechet import Moments, Stream
 from diffusion.metrics.image_set import ImageSet, at_once
+from diffusion.metrics.inception_features import Extractor
 from diffusion.metrics.progress_bar import Counting
-from diffusion.metrics.split import Split
 from diffusion.runtime.paths import cache_folder
 
 CHUNK = 1000

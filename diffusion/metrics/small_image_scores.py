@@ -7,9 +7,9 @@ import numpy as np
 
 from diffusion.data.source import Source
 from diffusion.metrics import frechet, neighbours
+from diffusion.metrics.dataset_split import Split, split
 from diffusion.metrics.metric_result import Score
 from diffusion.metrics.small_image_classifier import MOST, classifier, features, slug
-from diffusion.metrics.split import Split, split
 
 SIDE = 32
 """The classifier is for labelled grey images up to this size."""

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from diffusion.core.types import PerExample, Time
 from diffusion.nets.blocks import AttentionBlock, Downsample, Features, ResBlock, conv, dense, group_norm
-from diffusion.nets.code_convention import ORIGINAL, Convention
+from diffusion.nets.unet_conventions import ORIGINAL, Convention
 
 Logits = Float[Array, "B K"]
 

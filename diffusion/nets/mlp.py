@@ -7,7 +7,7 @@ from diffusion.core.types import Condition, Labels, PerExample, Time
 from diffusion.nets.blocks import INIT_LAST, Features, dense
 from diffusion.nets.dropout import Dropout
 from diffusion.nets.embedding import time_embedding
-from diffusion.nets.net import Net, conditioned
+from diffusion.nets.network_interface import Net, conditioned
 
 FREQUENCIES = (2.0, 4.0, 8.0, 16.0)
 """Frequencies of the Fourier features of x; data lie in [-1, 1], and the shortest wave has length 0.4."""

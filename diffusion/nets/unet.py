@@ -19,8 +19,8 @@ from diffusion.nets.blocks import (
     group_norm,
     space_to_depth,
 )
-from diffusion.nets.code_convention import ORIGINAL, Convention
-from diffusion.nets.net import Net, conditioned
+from diffusion.nets.network_interface import Net, conditioned
+from diffusion.nets.unet_conventions import ORIGINAL, Convention
 
 
 class UNet(Net):

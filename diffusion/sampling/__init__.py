@@ -6,7 +6,7 @@
     x_0 = sample(keys, process, ddim(process), denoise, prior_sample(keys, process, shape)).x_0
 
 A file with the name of its sampler gives way to it: `sampling.ddim` is the function of sampling/ddim.py. All others
-are modules: loop, editing, guidance, inpainting, inversion, latents, langevin.
+are modules: loop, editing, guidance, inpainting, ddim_inversion, latent_interpolation, langevin.
 """
 
 from diffusion.sampling.ancestral import ancestral as ancestral

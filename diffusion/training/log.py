@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from diffusion.training import skipped_updates
-from diffusion.training.expected_curve import LOSS, Watch
+from diffusion.training.expected_loss import LOSS, Watch
 from diffusion.training.periodic_actions import tolerant
 from diffusion.training.progress import Progress
 from diffusion.training.skipped_updates import Guard

@@ -420,7 +420,7 @@ def test_an_interrupted_run_of_another_config_is_refused(swept, tmp_path, monkey
 
 
 def test_numbers_that_are_not_finite_or_absurd_are_faults(swept):
-    from diffusion.evaluation.summary import Summary
+    from diffusion.evaluation.final_evaluation import Summary
     from diffusion.workdir.results import Result
 
     def summary(total: float, broken: int = 0) -> Summary:

@@ -18,7 +18,7 @@ from diffusion.convert.foreign_weights import ForeignWeights
 from diffusion.experiment import build
 from diffusion.experiment import load as experiment
 from diffusion.workdir.run import read_run, write_config
-from tests.convert.test_tensor_bundle import write_bundle
+from tests.convert.test_tensorflow_checkpoint import write_bundle
 from tests.support.naming import foreign, made_up
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ from diffusion.commands import export_weights, import_weights, pretrained, train
 from diffusion.config import default_config
 from diffusion.convert import diffusers, name_mapping
 from diffusion.experiment.load import load
-from diffusion.training import expected_curve
+from diffusion.training import expected_loss
 from diffusion.workdir.run import read_run
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
@@ -46,7 +46,7 @@ def test_shipped_weights_become_a_run_and_a_run_becomes_weights(unpacked, tmp_pa
     again = load_file(tmp_path / "home" / "again" / "weights.safetensors")
     for name, leaf in shipped.items():
         np.testing.assert_array_equal(again[name], leaf)
-    monkeypatch.setattr(expected_curve, "HOME", tmp_path / "home")
+    monkeypatch.setattr(expected_loss, "HOME", tmp_path / "home")
     assert pretrained.listing() == ["again: again: step 1000 of digits"]
     with pytest.raises(ValueError, match="again exists already: give an --out that does not"):
         pretrained.pack(unpacked, tmp_path / "home" / "again", None, False, lines.append)
@@ -77,7 +77,7 @@ def test_weights_of_another_network_are_refused(tmp_path, monkeypatch):
     from safetensors.numpy import load_file, save_file
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(expected_curve, "HOME", tmp_path / "home")
+    monkeypatch.setattr(expected_loss, "HOME", tmp_path / "home")
     shutil.copytree(ROOT / "pretrained" / "digits", tmp_path / "home" / "digits")
     path = tmp_path / "home" / "digits" / "weights.safetensors"
     tensors = load_file(path)
@@ -96,22 +96,22 @@ def test_a_run_is_compared_with_the_curve_of_its_config(tmp_path, monkeypatch):
     config.sample.n, config.eval.final = 1, False
     config.data.dir = str(tmp_path)
     train.run(config, tmp_path / "a", [].append)
-    monkeypatch.setattr(expected_curve, "HOME", tmp_path / "home")
-    assert expected_curve.recorded(config) is None
+    monkeypatch.setattr(expected_loss, "HOME", tmp_path / "home")
+    assert expected_loss.recorded(config) is None
     pretrained.pack(tmp_path / "a", tmp_path / "home" / "tiny", None, False, [].append, [tmp_path / "a"])
     assert read_run(tmp_path / "home" / "tiny").config.data.dir == ""
     path = tmp_path / "home" / "tiny" / "curve.csv"
-    table = expected_curve.read(path)
+    table = expected_loss.read(path)
     assert [row["step"] for row in table] == [1, 2, 3, 4, 5, 6] and all(r["low"] < r["mse"] < r["high"] for r in table)
 
     other_seed, other_config = config.copy_and_resolve_references(), config.copy_and_resolve_references()
     other_seed.seed, other_config.optim.lr = 1, 0.5
-    assert expected_curve.recorded(other_seed).name == "tiny" and expected_curve.recorded(other_config) is None
+    assert expected_loss.recorded(other_seed).name == "tiny" and expected_loss.recorded(other_config) is None
     train.run(other_config, tmp_path / "c", [].append)
     with pytest.raises(ValueError, match="c is not a run of the config of"):
         pretrained.pack(tmp_path / "a", tmp_path / "x", None, False, [].append, [tmp_path / "c"])
 
-    expected_curve.write(path, [{**row, "low": row["low"] / 10, "high": row["high"] / 10} for row in table])
+    expected_loss.write(path, [{**row, "low": row["low"] / 10, "high": row["high"] / 10} for row in table])
     lines = []
     train.run(other_seed, tmp_path / "b", lines.append)
     assert [line for line in lines if "above the band" in line and "at step 2" in line and "pretrained/tiny" in line]
@@ -135,10 +135,10 @@ def test_the_flag(tmp_path):
 
 
 def test_what_is_shipped_is_small_and_has_a_card():
-    assert set(pretrained.names()) == {path.name for path in expected_curve.HOME.iterdir()} == {"digits", "mnist"}
-    assert sum(path.stat().st_size for path in expected_curve.HOME.rglob("*") if path.is_file()) < 12e6
+    assert set(pretrained.names()) == {path.name for path in expected_loss.HOME.iterdir()} == {"digits", "mnist"}
+    assert sum(path.stat().st_size for path in expected_loss.HOME.rglob("*") if path.is_file()) < 12e6
     for name in pretrained.names():
-        run = read_run(expected_curve.HOME / name)
+        run = read_run(expected_loss.HOME / name)
         assert (
-            str(Path.home()) not in (expected_curve.HOME / name / "config.json").read_text() and not run.config.data.dir
+            str(Path.home()) not in (expected_loss.HOME / name / "config.json").read_text() and not run.config.data.dir
         )

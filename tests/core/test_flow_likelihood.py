@@ -12,11 +12,11 @@ from diffusion.core.flow_likelihood import exact, hutchinson, log_prob, nll
 from diffusion.core.process import ve, vp
 from diffusion.core.types import fold
 from diffusion.data.source import in_memory
-from diffusion.evaluation import flow, likelihood
+from diffusion.evaluation import flow_likelihood, likelihood
 from diffusion.evaluation.evaluated_run import Subject
-from diffusion.evaluation.flow import FLOW
+from diffusion.evaluation.flow_likelihood import FLOW
 from diffusion.experiment import build
-from diffusion.metrics.split import split
+from diffusion.metrics.dataset_split import split
 from diffusion.sampling.loop import image_keys
 from diffusion.workdir import results
 from tests.support.worlds import GAUSSIAN, MIXTURE, GaussianWorld
@@ -189,9 +189,9 @@ def test_bits_of_a_run(subject, source):
     values = result.values
     assert values["bits_per_dim"] == pytest.approx(again.values["bits_per_dim"], rel=1e-5)
     assert values["images"] == 21 and result.protocol["clip"] is False and result.protocol["steps"] == 12
-    assert "21 test images" in flow.lines(result)[0]
+    assert "21 test images" in flow_likelihood.lines(result)[0]
     assert not list(subject.folder.rglob("*.npz"))
-    measured = flow.columns(subject.experiment, respacing.full)
+    measured = flow_likelihood.columns(subject.experiment, respacing.full)
     batch = 24  # a multiple of the devices
     index = np.minimum(np.arange(batch), 20)
     pixels, labels = source.read(index)

@@ -7,7 +7,7 @@ from diffusion.commands import previews, train
 from diffusion.config import default_config
 from diffusion.data.digits import digits
 from diffusion.distributed.sharding import make_mesh
-from diffusion.evaluation import summary
+from diffusion.evaluation import final_evaluation
 from diffusion.evaluation.compute_budget import UNLIMITED, Budget
 from diffusion.evaluation.evaluated_run import Subject
 from diffusion.experiment import build
@@ -44,10 +44,10 @@ def test_the_final_evaluation_is_cut_and_reports_it(tmp_path):
     ours = small(eval__n=5)
     subject = Subject(ours, ours.create_state().ema, tmp_path, 0, raw=False)
     forward = train.forward_flops(ours)
-    cut = summary.measure(subject, digits(True), digits(False), Budget(12.5 * forward, forward))
+    cut = final_evaluation.measure(subject, digits(True), digits(False), Budget(12.5 * forward, forward))
     assert cut.samples.shape == (3, 8, 8, 1) and cut.bound is not None and cut.bound.values["images"] == 3
     assert [line.split()[1:3] for line in cut.lines()[:2]] == [["3", "samples"], ["3", "held-out"]]
-    nothing = summary.measure(subject, digits(True), digits(False), Budget(forward, forward))
+    nothing = final_evaluation.measure(subject, digits(True), digits(False), Budget(forward, forward))
     assert nothing.samples.shape == (0, 8, 8, 1) and nothing.bound is None and nothing.distance is None
     assert [line.split()[:2] for line in nothing.cuts] == [["left", "out"]] * 2
 

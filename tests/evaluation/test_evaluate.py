@@ -24,16 +24,16 @@ from diffusion.core.types import fold
 from diffusion.data.digits import digits
 from diffusion.data.source import Source, in_memory
 from diffusion.distributed.sharding import make_mesh
-from diffusion.evaluation import protocol, sample_sets, scores, summary
+from diffusion.evaluation import final_evaluation, protocol, sample_quality, sample_sets
 from diffusion.evaluation.bound import BOUND, bound_columns
 from diffusion.evaluation.evaluated_run import Chain, Subject
 from diffusion.evaluation.likelihood import measure
 from diffusion.experiment import build, load
 from diffusion.metrics import dataset_means, feature_statistics, frechet, image_set, rate_distortion, small_image_scores
-from diffusion.metrics.features import Extractor
+from diffusion.metrics.dataset_split import split
 from diffusion.metrics.image_set import ImageSet
+from diffusion.metrics.inception_features import Extractor
 from diffusion.metrics.inception_score import inception_score
-from diffusion.metrics.split import split
 from diffusion.workdir import results
 from diffusion.workdir.results import Result
 from diffusion.workdir.run import Run
@@ -347,7 +347,7 @@ def prepare(subject, monkeypatch, tmp_path):
     """prepare(asked fields) for a run of `subject`, with the toy as Inception; the list of its calls."""
     calls: list[int] = []
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(scores.features, "inception", lambda *_, **__: toy(calls))
+    monkeypatch.setattr(sample_quality.inception_features, "inception", lambda *_, **__: toy(calls))
     monkeypatch.setattr("diffusion.experiment.registry.UNet", OneConvolution)
     monkeypatch.setattr(load, "load", lambda *_: (subject.experiment, subject.params, subject.step))
     run = Run(config(), (8, 8, 1), 10)
@@ -415,7 +415,7 @@ def test_a_full_set_is_called_fid(subject, monkeypatch, tmp_path):
         monkeypatch.setattr(module, "FULL", 12)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     samples = sample_sets.draw(subject, Chain(grid="2"), 12, 8)
-    ((result, lines),) = scores.score_with_inception(
+    ((result, lines),) = sample_quality.score_with_inception(
         ["fid"],
         toy([]),
         samples,
@@ -600,8 +600,8 @@ def test_the_final_evaluation_is_written_as_results(subject, tmp_path, monkeypat
     c = config()
     c.eval.n, c.sample.n = 16, 4
     subject = subject._replace(experiment=subject.experiment._replace(config=c))
-    final = summary.measure(subject, digits(True), digits(False))
-    summary.write(final, subject, digits(False))
+    final = final_evaluation.measure(subject, digits(True), digits(False))
+    final_evaluation.write(final, subject, digits(False))
     written = {path.name: result for path, result in results.find(subject.folder)}
     assert list(written) == ["classes_train_7_n4.json", "fd_digits_train_7_n4.json", "nll_test_7_n16.json"]
     measured, path = measure(BOUND, subject, split("test", digits(False), 16))
@@ -609,7 +609,9 @@ def test_the_final_evaluation_is_written_as_results(subject, tmp_path, monkeypat
     assert closing.values == pytest.approx(measured.values, rel=1e-6) and closing.protocol == measured.protocol
     samples = sample_sets.draw(subject, Chain(), 4, 8)
     facts = sample_sets.facts(subject, Chain())
-    for result, lines in scores.score_small_images(summary.SCORES, samples, digits(True), digits(False), facts):
+    for result, lines in sample_quality.score_small_images(
+        final_evaluation.SCORES, samples, digits(True), digits(False), facts
+    ):
         closing = written[f"{result.name}_train_7_n4.json"]
         assert closing.values == result.values and closing.protocol == json.loads(json.dumps(result.protocol))
         assert set(lines) <= set(final.lines())
@@ -621,7 +623,7 @@ def test_broken_samples_are_counted_and_not_scored(subject):
     c.eval.final, c.sample.n, c.sample.grid = False, 3, "2"
     params = jax.tree.map(lambda x: x * np.nan, subject.params)
     broken = subject._replace(experiment=subject.experiment._replace(config=c), params=params)
-    final = summary.measure(broken, digits(True), digits(False))
+    final = final_evaluation.measure(broken, digits(True), digits(False))
     assert (final.broken, final.scores, final.bound) == (3, (), None)
     assert final.lines() == ["WARNING     3 of 3 samples hold numbers that are not finite"]
 

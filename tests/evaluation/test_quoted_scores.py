@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffusion.data.source import in_memory
-from diffusion.evaluation import guidance_effect, scores
+from diffusion.evaluation import guidance_effect, sample_quality
 from diffusion.metrics import frechet, small_image_classifier
 from diffusion.metrics.feature_statistics import Features
 from diffusion.metrics.inception_score import inception_score
@@ -15,10 +15,10 @@ from diffusion.metrics.precision_recall import precision_recall
 from diffusion.metrics.small_image_classifier import Classifier
 
 
-def compared(name: str, fake: np.ndarray, real: np.ndarray, seed: int = 0, **sizes: Any) -> scores.Compared:
-    layer = scores.INCEPTION[name].layer
+def compared(name: str, fake: np.ndarray, real: np.ndarray, seed: int = 0, **sizes: Any) -> sample_quality.Compared:
+    layer = sample_quality.INCEPTION[name].layer
     samples, reference = (Features({layer: frechet.moments(x)}, {layer: x}) for x in (fake, real))
-    c = scores.Compared(name, layer, samples, reference, len(fake), len(real), seed)
+    c = sample_quality.Compared(name, layer, samples, reference, len(fake), len(real), seed)
     return c._replace(**sizes)
 
 
@@ -30,7 +30,7 @@ def sets(rng):
 
 def test_precision_is_that_of_the_samples_with_three_neighbours(sets):
     fake, real = sets
-    score = scores.INCEPTION["precision_recall"].measure(compared("precision_recall", fake, real))
+    score = sample_quality.INCEPTION["precision_recall"].measure(compared("precision_recall", fake, real))
     expected = precision_recall(real, fake, 3)
     assert tuple(score.values[name] for name in ("precision", "recall")) == expected
     assert expected[0] > expected[1] + 0.2 and expected != precision_recall(real, fake, 5), "the case tells nothing"
@@ -38,7 +38,7 @@ def test_precision_is_that_of_the_samples_with_three_neighbours(sets):
 
 
 def test_unequal_sets_are_reported(sets):
-    measure = scores.INCEPTION["precision_recall"].measure
+    measure = sample_quality.INCEPTION["precision_recall"].measure
     assert "60 samples and 90 real images" in measure(compared("precision_recall", *sets)).lines[0]
     assert "samples" not in measure(compared("precision_recall", sets[0], sets[1][:60])).lines[0]
 
@@ -50,22 +50,22 @@ def test_kid_is_of_100_subsets_of_1000_and_quotes_its_seed(rng, monkeypatch):
         calls.append(args[2:])
         return kid(args[0], args[1], 2, *args[3:])  # two subsets are enough for their size and seed
 
-    monkeypatch.setattr(scores.kernel_distance, "kid", counted)
+    monkeypatch.setattr(sample_quality.kernel_distance, "kid", counted)
     fake, real = rng.normal(size=(1010, 2)), rng.normal(size=(1020, 2))
-    score = scores.INCEPTION["kid"].measure(compared("kid", fake, real, seed=7))
+    score = sample_quality.INCEPTION["kid"].measure(compared("kid", fake, real, seed=7))
     assert calls == [(100, 1000, 7)] and score.values["mean"] == kid(fake, real, 2, 1000, 7)[0]
     assert score.facts == {"layer": "2048", "subsets": 100, "subset_size": 1000, "subset_seed": 7}
 
 
 def test_inception_score_is_that_of_ten_splits(rng):
     logits = rng.normal(size=(40, 5))
-    score = scores.INCEPTION["inception_score"].measure(compared("inception_score", logits, logits))
+    score = sample_quality.INCEPTION["inception_score"].measure(compared("inception_score", logits, logits))
     assert (score.values["mean"], score.values["std"]) == inception_score(logits, 10) != inception_score(logits, 5)
     assert score.values["mean_1"] == inception_score(logits, 1)[0] and score.facts["splits"] == 10
 
 
 def test_fid_reports_few_samples_and_few_references(sets):
-    measure = scores.INCEPTION["fid"].measure
+    measure = sample_quality.INCEPTION["fid"].measure
     few = measure(compared("fid", *sets)).lines[0]
     assert "of 60 samples, not 50,000" in few and "90 reference images, fewer than 50,000" in few
     full = measure(compared("fid", *sets, n=50_000, n_real=50_000))

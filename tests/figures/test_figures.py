@@ -39,7 +39,7 @@ from diffusion.figures.quality_by_steps import steps
 from diffusion.figures.rate_distortion import rate_distortion
 from diffusion.figures.reverse_conditional import EXAMPLE, reverse_conditional
 from diffusion.runtime import files
-from diffusion.training.expected_curve import Curve
+from diffusion.training.expected_loss import Curve
 from diffusion.workdir import manifest, results, run
 from diffusion.workdir.results import Result
 from tests.support import reference

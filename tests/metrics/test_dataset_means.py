@@ -6,7 +6,7 @@ import pytest
 
 from diffusion.core.elbo import bits_per_dim
 from diffusion.data.source import in_memory
-from diffusion.evaluation.flow import FLOW
+from diffusion.evaluation.flow_likelihood import FLOW
 from diffusion.metrics import dataset_means
 from diffusion.metrics.array_cache import ArrayCache
 from diffusion.metrics.dataset_means import Means

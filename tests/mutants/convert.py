@@ -85,7 +85,7 @@ CONVERT = (
     ),
     *mutants(
         "diffusion/convert/ddpm_tf.py",
-        "tests/convert/test_tensor_bundle.py",
+        "tests/convert/test_tensorflow_checkpoint.py",
         (
             '"norm.scale": "gamma", "norm.bias": "beta"',
             '"norm.scale": "beta", "norm.bias": "gamma"',
@@ -166,7 +166,7 @@ CONVERT = (
         ),
     ),
     *mutants(
-        "diffusion/convert/inception.py",
+        "diffusion/convert/inception_files.py",
         "tests/nets/test_inception.py",
         (
             "return NETWORK if (origin or _sha256(path)) in ORIGINS else",

@@ -110,8 +110,8 @@ DATA = (
         ),
     ),
     *mutants(
-        "diffusion/convert/tensor_bundle.py",
-        "tests/convert/test_tensor_bundle.py",
+        "diffusion/convert/tensorflow_checkpoint.py",
+        "tests/convert/test_tensorflow_checkpoint.py",
         (
             "0xA282EAD8",
             "0xA282EAD9",

@@ -4,7 +4,7 @@ from tests.mutants.mutant import mutants
 
 EDITING = (
     *mutants(
-        "diffusion/sampling/inversion.py",
+        "diffusion/sampling/ddim_inversion.py",
         "tests/sampling/test_samplers.py",
         (
             "process.base_t[jnp.maximum(t, 1)]",
@@ -62,7 +62,7 @@ EDITING = (
         ),
     ),
     *mutants(
-        "diffusion/sampling/latents.py",
+        "diffusion/sampling/latent_interpolation.py",
         "tests/sampling/test_editing.py",
         (
             "jnp.sinc(part * theta / jnp.pi) / jnp.sinc(theta / jnp.pi)",

@@ -117,7 +117,7 @@ EDM = (
         ),
     ),
     *mutants(
-        "diffusion/nets/net.py",
+        "diffusion/nets/network_interface.py",
         "tests/data/test_augmentation.py",
         (
             "return emb + nn.Dense",
@@ -137,8 +137,8 @@ EDM = (
         ),
     ),
     *mutants(
-        "diffusion/training/power_ema.py",
-        "tests/training/test_power_ema.py",
+        "diffusion/training/post_hoc_ema.py",
+        "tests/training/test_post_hoc_ema.py",
         (
             "(1.0 - 1.0 / count) ** (gamma + 1.0)",
             "(1.0 - 1.0 / count) ** gamma",

@@ -4,7 +4,7 @@ from tests.mutants.mutant import mutants
 
 EVALUATION = (
     *mutants(
-        "diffusion/evaluation/scores.py",
+        "diffusion/evaluation/sample_quality.py",
         "tests/evaluation/test_quoted_scores.py",
         (
             "SPLITS, SUBSETS, SUBSET, NEIGHBOURS = 10, 100, 1000, 3",
@@ -78,7 +78,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/evaluation/flow.py",
+        "diffusion/evaluation/flow_likelihood.py",
         "tests/metrics/test_dataset_means.py",
         (
             "(means.mean, means.error)",
@@ -243,7 +243,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/metrics/split.py",
+        "diffusion/metrics/dataset_split.py",
         "tests/core/test_flow_likelihood.py",
         (
             "n > source.size:",
@@ -285,7 +285,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/evaluation/summary.py",
+        "diffusion/evaluation/final_evaluation.py",
         "tests/evaluation/test_evaluate.py",
         (
             "chain = Chain(seed=c.seed)",
@@ -323,7 +323,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/evaluation/scores.py",
+        "diffusion/evaluation/sample_quality.py",
         "tests/evaluation/test_evaluate.py",
         (
             "    if samples.broken:",

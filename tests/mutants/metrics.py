@@ -230,8 +230,8 @@ METRICS = (
         ),
     ),
     *mutants(
-        "diffusion/metrics/sample_parts.py",
-        "tests/metrics/test_sample_parts.py",
+        "diffusion/metrics/resumable_samples.py",
+        "tests/metrics/test_resumable_samples.py",
         (
             "if pixels.shape != (part.stop - part.start, *shape):",
             "if False:",
@@ -247,7 +247,7 @@ METRICS = (
     ),
     *mutants(
         "diffusion/metrics/image_set.py",
-        "tests/metrics/test_sample_parts.py",
+        "tests/metrics/test_resumable_samples.py",
         (
             "        if done < self.n:\n",
             "        if False:\n",

@@ -308,7 +308,7 @@ TRAINING = (
     ),
     *mutants(
         "diffusion/experiment/registry.py",
-        "tests/nets/test_wide_gradients.py",
+        "tests/nets/test_float32_gradients.py",
         (
             'train and config.net.gradient_dtype == "float32"',
             "False",
@@ -400,8 +400,8 @@ TRAINING = (
         ),
     ),
     *mutants(
-        "diffusion/training/packing.py",
-        "tests/training/test_packing.py",
+        "diffusion/training/packed_state.py",
+        "tests/training/test_packed_state.py",
         (
             "LAST_FIRST = (3, 0, 1, 2)",
             "LAST_FIRST = (0, 1, 2, 3)",
@@ -416,8 +416,8 @@ TRAINING = (
         ),
     ),
     *mutants(
-        "diffusion/nets/wide_gradients.py",
-        "tests/nets/test_wide_gradients.py",
+        "diffusion/nets/float32_gradients.py",
+        "tests/nets/test_float32_gradients.py",
         (
             "dtype=jnp.float32)),",
             "dtype=g.dtype)),",

@@ -15,8 +15,8 @@ from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.nets.blocks import Norm, Upsample
 from diffusion.nets.cpu import layers
+from diffusion.nets.cpu.fused_upsampling import conv_of_repeated
 from diffusion.nets.cpu.layers import faster_layers
-from diffusion.nets.cpu.upsampling import conv_of_repeated
 from diffusion.nets.unet import UNet
 from diffusion.training import optimizer, skipped_updates
 from tests.training.test_training import tiny

@@ -9,13 +9,13 @@ import pytest
 from flax import linen as nn
 
 from diffusion.nets import dropout
-from diffusion.nets.cpu import random_bits
+from diffusion.nets.cpu import dropout_bits
 from diffusion.nets.cpu.layers import faster_layers
 
 
 @pytest.mark.parametrize("shape", [(), (7,), (2, 3, 5, 4), (128, 64)])
 def test_random_bits_are_those_of_jax(shape):
-    pair = jax.jit(lambda key: (random_bits.random_bits(key, shape), jax.random.bits(key, shape)))
+    pair = jax.jit(lambda key: (dropout_bits.random_bits(key, shape), jax.random.bits(key, shape)))
     for seed in (0, 7, 2**31):
         for key in (jax.random.key(seed), jax.random.split(jax.random.key(seed))[1]):
             np.testing.assert_array_equal(*pair(key))
@@ -24,7 +24,7 @@ def test_random_bits_are_those_of_jax(shape):
 def test_masks_are_those_of_bernoulli():
     shares = [0.0, 1e-7, 0.1, 0.5, 0.7, 0.9, 1.0 - 2**-24, 1.0]
     masks = jax.jit(
-        lambda key: [(random_bits.bernoulli(key, p, (64, 8)), jax.random.bernoulli(key, p, (64, 8))) for p in shares]
+        lambda key: [(dropout_bits.bernoulli(key, p, (64, 8)), jax.random.bernoulli(key, p, (64, 8))) for p in shares]
     )
     for key in (jax.random.key(3), jax.random.key(3, impl="rbg")):
         for fast, plain in masks(key):
@@ -48,7 +48,7 @@ class Package(nn.Module):
 def test_dropout_and_its_gradient_are_those_of_flax(train, layers, key, monkeypatch):
     h = jax.random.normal(key, (4, 6, 6, 8))
     masks = []
-    drawn = random_bits.bernoulli
+    drawn = dropout_bits.bernoulli
     monkeypatch.setattr("diffusion.nets.cpu.layers.bernoulli", lambda *args: masks.append(1) or drawn(*args))
 
     def outputs(module):

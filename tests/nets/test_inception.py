@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffusion.convert import inception as files
-from diffusion.convert.inception import load, read, save
+from diffusion.convert import inception_files as files
+from diffusion.convert.inception_files import load, read, save
 from diffusion.convert.inception_weights import TORCH, fingerprint, from_torch, offered
 from diffusion.data.download import DownloadError, Remote
-from diffusion.metrics.features import extractor, inception
+from diffusion.metrics.inception_features import extractor, inception
 from diffusion.nets import inception as net
 from diffusion.nets.inception import LAYERS, SMALLEST, WIDTHS, Inception, preprocess, resize, shapes, variables
 from tests.support.limits import refusal_within_limits
@@ -310,7 +310,7 @@ def test_a_header_that_promises_too_much_ends_in_a_line(tmp_path, items):
     path = tmp_path / "w.npz"
     with zipfile.ZipFile(path, "w") as archive, archive.open("conv/w.npy", "w") as member:
         np.lib.format.write_array_header_1_0(member, {"descr": "<f4", "fortran_order": False, "shape": (items,)})
-    assert "conv/w is unknown or too large" in refusal_within_limits("diffusion.convert.inception.read", path)
+    assert "conv/w is unknown or too large" in refusal_within_limits("diffusion.convert.inception_files.read", path)
 
 
 def test_the_published_file_is_pinned():

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffusion.metrics import image_set, sample_parts
+from diffusion.metrics import image_set, resumable_samples
 from diffusion.metrics.array_cache import ArrayCache
 from diffusion.runtime import npz
 from diffusion.runtime.files import write_npz
@@ -61,7 +61,7 @@ def test_a_hostile_header_is_refused_in_a_line_by_all_readers(content, tmp_path)
         with pytest.raises(ValueError, match=r".") as error:
             reader(path)
         assert len(str(error.value).splitlines()) == 1 and str(path) in str(error.value)
-    assert sample_parts.find(tmp_path, SHAPE) == [], "the part is drawn again"
+    assert resumable_samples.find(tmp_path, SHAPE) == [], "the part is drawn again"
     stored = ArrayCache(tmp_path, "moments", {})
     path.rename(stored.path)
     with pytest.warns(UserWarning, match="cannot be read and is computed again") as caught:

@@ -14,10 +14,10 @@ from diffusion.core.process import Process, ve, vp
 from diffusion.core.types import expand, normal
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
+from diffusion.sampling.ddim_inversion import decode, encode, encode_step, reconstruction_error
 from diffusion.sampling.dpm_solver import dpm_solver
 from diffusion.sampling.edm import edm
 from diffusion.sampling.heun import heun
-from diffusion.sampling.inversion import decode, encode, encode_step, reconstruction_error
 from diffusion.sampling.langevin import annealed_langevin
 from diffusion.sampling.loop import Sampler, image_keys, prior_sample, sample
 from diffusion.sampling.predictor_corrector import by_noise, predictor_corrector

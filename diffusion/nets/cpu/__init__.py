@@ -1,1 +1,1 @@
-"""Faster layers for CPUs: layers.py is the seam; upsampling.py and random_bits.py are parts of it."""
+"""Faster layers for CPUs: layers.py is the seam; fused_upsampling.py and dropout_bits.py are parts of it."""

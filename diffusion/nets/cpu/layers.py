@@ -22,8 +22,8 @@ from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from diffusion.nets.blocks import Norm, Upsample
-from diffusion.nets.cpu.random_bits import bernoulli
-from diffusion.nets.cpu.upsampling import conv_of_repeated
+from diffusion.nets.cpu.dropout_bits import bernoulli
+from diffusion.nets.cpu.fused_upsampling import conv_of_repeated
 from diffusion.nets.dropout import Dropout
 
 CALL, MASK = "__call__", Dropout.mask.__name__

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffusion.metrics import sample_parts
+from diffusion.metrics import resumable_samples
 from diffusion.metrics.image_set import ImageSet
 from diffusion.runtime.files import write_npz
 
@@ -18,7 +18,7 @@ PROCESS = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from diffusion.metrics import sample_parts as image_parts
+from diffusion.metrics import resumable_samples as image_parts
 
 folder, size, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 
@@ -49,7 +49,7 @@ def batches(n, size=4, first=0):
 
 
 def draw(folder, n=40):
-    return sample_parts.draw(folder, SHAPE, n, lambda first: batches(n, 4, first), lambda done: None)  # noqa: ARG005
+    return resumable_samples.draw(folder, SHAPE, n, lambda first: batches(n, 4, first), lambda done: None)  # noqa: ARG005
 
 
 def test_two_processes_draw_no_image_twice(tmp_path):
@@ -74,13 +74,13 @@ def test_a_free_lock_is_taken_although_its_file_remains(tmp_path):
 
 def test_parts_that_change_after_they_were_found_are_refused(tmp_path, monkeypatch):
     """What 44 images counted as 40, 4 of them twice, came from: another process wrote a longer part."""
-    monkeypatch.setattr(sample_parts, "at_once", lambda shape: 8)  # noqa: ARG005
+    monkeypatch.setattr(resumable_samples, "at_once", lambda shape: 8)  # noqa: ARG005
     images = draw(tmp_path)
     longer = np.zeros((12, *SHAPE), np.uint8)
     write_npz(tmp_path / "images_0000008.npz", {"pixels": longer, "finite": np.ones(12, bool)})
     with pytest.raises(ValueError, match=r"images_0000008\.npz holds 12 images instead of 8: another process"):
         images.pixels()
-    assert [part.stop for part in sample_parts.find(tmp_path, SHAPE)] == [8, 20], "what follows is drawn again"
+    assert [part.stop for part in resumable_samples.find(tmp_path, SHAPE)] == [8, 20], "what follows is drawn again"
     assert draw(tmp_path).pixels()[20:, 0, 0, 0].tolist() == list(range(20, 40))
 
 
@@ -93,7 +93,7 @@ def test_a_set_that_lacks_images_is_refused():
 
 
 def test_parts_are_written_after_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(sample_parts, "SECONDS", 0.0)
+    monkeypatch.setattr(resumable_samples, "SECONDS", 0.0)
     monkeypatch.setattr(time, "monotonic", iter(np.arange(1e3)).__next__)
     draw(tmp_path)
     assert len(list(tmp_path.glob("*.npz"))) == 10

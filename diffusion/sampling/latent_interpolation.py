@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process
 from diffusion.core.types import Array, Image, PerExample, expand
-from diffusion.sampling.inversion import decode, encode
+from diffusion.sampling.ddim_inversion import decode, encode
 
 
 def slerp(x: Image, other: Image, lam: PerExample) -> Image:
@@ -32,6 +32,6 @@ def slerp(x: Image, other: Image, lam: PerExample) -> Image:
 def interpolate_latents(process: Process, denoise: Denoiser, x_0: Image, other: Image, lam: PerExample) -> Image:
     """decode(slerp(encode(x_0), encode(other), lam)): no noise is drawn. DDIM figure 6, between two images.
 
-    lam = 0 is the round trip of x_0, lam = 1 that of `other`; see inversion.py for its error.
+    lam = 0 is the round trip of x_0, lam = 1 that of `other`; see ddim_inversion.py for its error.
     """
     return decode(process, denoise, slerp(encode(process, denoise, x_0), encode(process, denoise, other), lam))

@@ -15,15 +15,15 @@ from diffusion.config.key import closest_name
 from diffusion.convert.inception_weights import NETWORK
 from diffusion.data.source import Source
 from diffusion.evaluation.protocol import FULL
-from diffusion.metrics import features, frechet, inception_score, kernel_distance
+from diffusion.metrics import frechet, inception_features, inception_score, kernel_distance
+from diffusion.metrics.dataset_split import Split
 from diffusion.metrics.feature_statistics import Features, Layers, of_real, one_pass
-from diffusion.metrics.features import Extractor
 from diffusion.metrics.image_set import ImageSet
+from diffusion.metrics.inception_features import Extractor
 from diffusion.metrics.metric_result import Score
 from diffusion.metrics.precision_recall import precision_recall
 from diffusion.metrics.progress_bar import Counting
 from diffusion.metrics.small_image_scores import SMALL, Material
-from diffusion.metrics.split import Split
 from diffusion.workdir.results import Result
 
 RESIZE = "bilinear to 299x299 as in the 2015 graph, (x - 128) / 128"
@@ -146,7 +146,7 @@ def network(names: Sequence[str], weights: Path | None) -> Extractor | None:
     layers = list(dict.fromkeys(INCEPTION[name].layer for name in names if name in INCEPTION))
     if not layers:
         return None
-    return features.inception(weights, batch_size=BATCH.get(jax.default_backend(), 64), layers=layers)
+    return inception_features.inception(weights, batch_size=BATCH.get(jax.default_backend(), 64), layers=layers)
 
 
 def score_with_inception(

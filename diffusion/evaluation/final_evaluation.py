@@ -5,14 +5,14 @@ from typing import NamedTuple
 import numpy as np
 
 from diffusion.data.source import Source
-from diffusion.evaluation import likelihood, protocol, sample_sets, scores
+from diffusion.evaluation import likelihood, protocol, sample_quality, sample_sets
 from diffusion.evaluation.bound import BOUND
 from diffusion.evaluation.compute_budget import UNLIMITED, Budget
 from diffusion.evaluation.evaluated_run import Chain, Subject
 from diffusion.evaluation.protocol import FULL
+from diffusion.metrics.dataset_split import split
 from diffusion.metrics.image_set import ImageSet
 from diffusion.metrics.small_image_scores import fits
-from diffusion.metrics.split import split
 from diffusion.workdir import results
 from diffusion.workdir.results import Result, plus_minus
 
@@ -79,7 +79,7 @@ def measure(subject: Subject, train: Source, held_out: Source, budget: Budget = 
     if fits(train) and n > 1 and not broken:
         samples = ImageSet(n, experiment.shape, lambda: iter([pixels]))
         facts = sample_sets.facts(subject, chain)
-        scored = list(scores.score_small_images(SCORES, samples, train, held_out, facts))
+        scored = list(sample_quality.score_small_images(SCORES, samples, train, held_out, facts))
     return Summary(
         samples=pixels,
         broken=broken,

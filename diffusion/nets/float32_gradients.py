@@ -35,7 +35,7 @@ PLAIN = Compiler()
 
 
 @contextmanager
-def wide_gradients(compiler: Compiler = PLAIN) -> Iterator[None]:
+def float32_gradients(compiler: Compiler = PLAIN) -> Iterator[None]:
     """Inside, traced nn.Dense and nn.Conv that compute in bfloat16 have float32 gradients of kernel and bias."""
     with nn.intercept_methods(partial(_replace, compiler)):
         yield

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from diffusion.convert.inception import load
+from diffusion.convert.inception_files import load
 from diffusion.convert.inception_weights import fingerprint, offered
 from diffusion.nets.inception import LAYERS, SIZE, WIDTHS, Inception, preprocess, shapes, variables
 

@@ -5,8 +5,8 @@ import struct
 import numpy as np
 import pytest
 
-from diffusion.convert import ddpm_tf, name_mapping, tensor_bundle
-from diffusion.convert.tensor_bundle import open_bundle
+from diffusion.convert import ddpm_tf, name_mapping, tensorflow_checkpoint
+from diffusion.convert.tensorflow_checkpoint import open_bundle
 from diffusion.nets.unet import UNet
 from tests.support.limits import refusal_within_limits
 from tests.support.naming import foreign, made_up
@@ -117,7 +117,7 @@ def test_checksums_are_those_of_another_writer(rng):
 
     assert crc32c(bytes(32)) == 0x8A9136AA and crc32c(b"\xff" * 32) == 0x62A8AB43
     for data in (b"", b"123456789", rng.bytes(1000)):
-        assert tensor_bundle._checksum(data) == masked(crc32c(data)) == masked_crc32c(data)
+        assert tensorflow_checkpoint._checksum(data) == masked(crc32c(data)) == masked_crc32c(data)
 
 
 # ---------------------------------------------------------------------------------------------------- reading
@@ -215,7 +215,7 @@ def test_every_cut_and_every_flipped_byte_of_an_index_is_refused_in_one_line(tmp
             assert "\n" not in str(error)
         else:
             unguarded += 1
-    statistics = len(block([])) + tensor_bundle.TRAILER
+    statistics = len(block([])) + tensorflow_checkpoint.TRAILER
     assert unguarded <= 40 + statistics  # padding, and the block of statistics, which is not read
 
 
@@ -250,7 +250,7 @@ def indexed(blocks, repeats=1):
 
     def put(content):
         where = varint(len(out)) + varint(len(content))
-        out.extend(content + b"\0" + struct.pack("<I", tensor_bundle._checksum(content + b"\0")))
+        out.extend(content + b"\0" + struct.pack("<I", tensorflow_checkpoint._checksum(content + b"\0")))
         return where
 
     for content in blocks:
@@ -271,7 +271,7 @@ HOSTILE = {
 def test_hostile_indexes_end_in_a_line_within_time_and_memory(tmp_path, name):
     path = tmp_path / "c.index"
     path.write_bytes(HOSTILE[name]())
-    message = refusal_within_limits("diffusion.convert.tensor_bundle.open_bundle", path)
+    message = refusal_within_limits("diffusion.convert.tensorflow_checkpoint.open_bundle", path)
     assert message.startswith(str(path))
 
 

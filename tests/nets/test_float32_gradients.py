@@ -10,8 +10,8 @@ from diffusion.config import default_config
 from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.nets.blocks import ResBlock
-from diffusion.nets.net import narrowed
-from diffusion.nets.wide_gradients import Compiler, wide_gradients
+from diffusion.nets.float32_gradients import Compiler, float32_gradients
+from diffusion.nets.network_interface import narrowed
 
 SAME, RIGHT = ((1, 1), (1, 1)), ((0, 1), (0, 1))
 LAYERS = {
@@ -48,7 +48,7 @@ def test_gradients_are_those_of_float32_sums(rng, name, size):
     y, _, of_x = gradients(layer, params, x, 1.0)
     weight = rounded(jnp.float32(rng.normal(size=y.shape)))
     y, _, of_x = gradients(layer, params, x, weight)
-    with wide_gradients():
+    with float32_gradients():
         wide, found, of_wide = gradients(layer, params, x, weight)
     np.testing.assert_array_equal(np.float32(wide), np.float32(y))
     np.testing.assert_array_equal(of_wide, of_x)
@@ -61,7 +61,7 @@ def test_a_bias_adds_up_a_whole_batch():
     """131,072 ones, of which bfloat16 cannot count more than 256 one by one."""
     layer, x = nn.Dense(2, dtype=jnp.bfloat16), jnp.ones((128, 32, 32, 3))
     params = layer.init(jax.random.key(0), x)["params"]
-    with wide_gradients():
+    with float32_gradients():
         _, found, _ = gradients(layer, params, x, 1.0)
     np.testing.assert_array_equal(found["bias"], [131072.0] * 2)
     np.testing.assert_array_equal(found["kernel"], np.full((3, 2), 131072.0))
@@ -72,7 +72,7 @@ def test_float32_layers_stay_flax():
     layer, x = nn.Dense(2), jnp.ones((2, 3))
     params = layer.init(jax.random.key(0), x)["params"]
     plain = str(jax.make_jaxpr(lambda p: layer.apply({"params": p}, x))(params))
-    with wide_gradients():
+    with float32_gradients():
         assert str(jax.make_jaxpr(lambda p: layer.apply({"params": p}, x))(params)) == plain
 
 
@@ -97,7 +97,7 @@ def test_a_library_writes_the_type_of_its_inputs(rng):
     layer, x = LAYERS["conv"], rounded(jnp.float32(rng.normal(size=(4, 8, 8, 3))))
     params = rounded(layer.init(jax.random.key(0), x)["params"])
     _, exact, _ = gradients(layer.clone(dtype=jnp.float32), params, x, 1.0)
-    with wide_gradients(Compiler(library=True)):
+    with float32_gradients(Compiler(library=True)):
         _, found, _ = gradients(layer, params, x, 1.0)
         text = str(jax.make_jaxpr(lambda params: gradients(layer, params, x, 1.0)[1])(params))
     assert found["kernel"].dtype == jnp.float32 and "preferred_element_type=float32" not in text
