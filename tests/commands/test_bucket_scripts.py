@@ -20,13 +20,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 FEW = [*kill.SMALL, "--config.train.steps=20", "--config.eval.final=false"]
 
 
-@pytest.fixture(params=list(buckets.SERVICES))
-def folder(request, tmp_path, monkeypatch):
-    pytest.importorskip("moto")
-    pytest.importorskip("gcp_storage_emulator")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", os.environ["JAX_COMPILATION_CACHE_DIR"])
-    return buckets.folder(request.param, request)
+service = buckets.services(*buckets.SERVICES, scope="function")
+folder = buckets.folder
 
 
 def script(name, *args, status=0):
@@ -70,8 +65,8 @@ def test_a_second_writer_is_refused(folder):
 
 
 @pytest.mark.parametrize("end", ["away", "gone"])
-def test_a_service_that_is_away_costs_no_run_and_one_that_is_gone_ends_it_in_a_line(folder, end, request, tmp_path):
-    service, log = request.node.service, tmp_path / "log"
+def test_a_service_that_is_away_costs_no_run_and_one_that_is_gone_ends_it_in_a_line(folder, service, end, tmp_path):
+    log = tmp_path / "log"
     process = kill.start(folder, log, ["--config.train.steps=4000", "--config.eval.final=false"])
     kill.wait_for(process, lambda: len(manifest.steps(folder / "checkpoints")) > 1)
     if end == "gone":

@@ -18,6 +18,7 @@ import pytest
 
 from diffusion.data.digits import digits
 from diffusion.distributed import hosts, sharding
+from diffusion.runtime.paths import expanded
 from diffusion.training import feed
 from diffusion.workdir import metrics_lines
 from tests.support import buckets, together
@@ -227,18 +228,27 @@ def curve(folder):
     return {line["step"]: line["train/loss"] for line in lines if "train/loss" in line}
 
 
+@pytest.fixture
+def run(request, tmp_path, monkeypatch):
+    """The folder of a run: on a disk, or in the bucket of a service."""
+    if request.param == "disk":
+        yield tmp_path / "run"
+        return
+    with buckets.running(request.param) as service:
+        buckets.clients(service, monkeypatch)
+        yield expanded(f"{service.url}/run")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("rules", "place"), [("replicated", "disk"), ("fsdp", "disk"), ("replicated", "s3"), ("fsdp", "gs")]
+    ("rules", "run"), [("replicated", "disk"), ("fsdp", "disk"), ("replicated", "s3"), ("fsdp", "gs")], indirect=["run"]
 )
-def test_a_run_on_other_numbers_of_processes(tmp_path, rules, place, request):
+def test_a_run_on_other_numbers_of_processes(tmp_path, rules, run):
     """The whole script: 8 steps by 2 processes and by 1; the one of 2, stopped by a signal to one of them, by 4.
 
     On a disk that they share, and in a bucket.
     """
-    rule, run = f"--config.train.sharding={rules}", tmp_path / "run"
-    if place in buckets.SERVICES:
-        run = buckets.folder(place, request)
+    rule = f"--config.train.sharding={rules}"
     one = scripts(tmp_path / "one", tmp_path / "a", 1, 4, rule, "--config.train.steps=8")
     two = scripts(run, tmp_path / "b", 2, 2, rule, "--config.train.steps=100000")
     while "step 2/" not in two.text(0):

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,24 +10,8 @@ import pytest
 from diffusion.runtime import bucket, bucket_lock, files, lock, object_store, paths
 from tests.support import buckets
 
-
-@pytest.fixture(scope="module", params=["gs", "s3"])
-def service(request):
-    pytest.importorskip("moto")
-    pytest.importorskip("gcp_storage_emulator")
-    with buckets.SERVICES[request.param]() as service:
-        yield service
-
-
-@pytest.fixture
-def client(service, monkeypatch):
-    buckets.clients(service, monkeypatch)
-    return service
-
-
-@pytest.fixture
-def folder(client, request):
-    return paths.expanded(f"{client.url}/{request.node.name.partition('[')[0]}")
+service = buckets.services("gs", "s3")
+folder = buckets.folder
 
 
 def test_a_path_in_a_bucket_is_like_one_on_a_disk(folder, tmp_path):
@@ -72,28 +57,38 @@ def test_a_failed_write_leaves_the_old_file(folder):
     assert (folder / "f").read_bytes() == b"old"
 
 
-def test_a_busy_service_delays_a_request_and_a_missing_bucket_does_not(folder, client, monkeypatch):
-    other = paths.expanded(f"{client.url}-not-there/x")
+def test_a_busy_service_delays_a_request_and_a_missing_bucket_does_not(folder, service, monkeypatch):
+    other = paths.expanded(f"{service.url}-not-there/x")
     assert not other.exists() and list(other.glob("*")) == []
     with pytest.raises(FileNotFoundError, match="no such object or bucket"):
         files.write_bytes(other / "f", b"1")
-    if client.url.startswith("gs"):
+    if service.url.startswith("gs"):
         return  # gcsfs itself tries for half a minute first
     files.write_bytes(folder / "f", b"1")
     monkeypatch.setattr(object_store, "PATIENCE", 0.0)
-    client.gate.state = buckets.BUSY
+    service.gate.state = buckets.BUSY
     try:
         with pytest.raises(OSError, match="Service Unavailable"):
             (folder / "f").read_bytes()
     finally:
-        client.gate.state = buckets.OPEN
-    assert client.gate.requests
+        service.gate.state = buckets.OPEN
+    assert service.gate.requests
 
 
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(bucket_lock, "HEARTBEAT", 0.2)
     monkeypatch.setattr(bucket_lock, "LEASE", 1.5)
+
+
+def test_one_of_many_starts_at_once_creates_the_lock(folder):
+    """Each has found no lock; the service's precondition decides, and only one of the contents stays."""
+    contents = [str(i).encode() for i in range(16)]
+    with ThreadPoolExecutor(len(contents)) as pool:
+        created = list(pool.map((folder / "lock" / "00000001").create, contents))
+    assert created.count(True) == 1
+    assert (folder / "lock" / "00000001").read_bytes() == contents[created.index(True)]
+    assert not (folder / "lock" / "00000001").create(b"later") and (folder / "lock" / "00000002").create(b"later")
 
 
 def test_a_lock_has_one_holder_and_is_given_back(folder, quick):  # noqa: ARG001

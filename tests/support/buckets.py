@@ -1,10 +1,17 @@
-"""Buckets for tests: real servers of both services on the loopback address, behind a gate that a test can close."""
+"""Buckets for tests: real servers of both services on the loopback address, behind a gate that a test can close.
+
+service = buckets.services("gs", "s3")      # fixtures of a test file
+folder = buckets.folder
+"""
 
 import socket
 import threading
 from contextlib import contextmanager, suppress
 from functools import partial
+from http import HTTPStatus
 from importlib import import_module
+
+import pytest
 
 OPEN, BUSY, SILENT = "open", "busy", "silent"
 """What a gate does: passes on, answers 503, or answers nothing."""
@@ -83,11 +90,25 @@ class Service:
 
 @contextmanager
 def gcs():
-    """Google's service, by gcp-storage-emulator."""
-    server = import_module("gcp_storage_emulator.server").create_server("127.0.0.1", 0, True, "runs")
+    """Google's service, by gcp-storage-emulator, with the precondition of a new object, which that ignores."""
+    emulator, objects = map(import_module, ("gcp_storage_emulator.server", "gcp_storage_emulator.handlers.objects"))
+    insert = objects.insert
+
+    def conditional(request, response, storage):
+        """One request at a time is served, so that nothing comes between the look and the write."""
+        name = request.query.get("name") or [request.data["meta"]["name"]]
+        exists = name[0] in storage.objects.get(request.params["bucket_name"], {})
+        if exists and request.query.get("ifGenerationMatch") == ["0"]:
+            response.status = HTTPStatus.PRECONDITION_FAILED
+        else:
+            insert(request, response, storage)
+
+    for _, methods in emulator.HANDLERS:
+        methods |= {method: conditional for method, handler in methods.items() if handler is insert}
+    server = emulator.create_server("127.0.0.1", 0, True, "runs")
     server.start()
     server._api._httpd.handle_error = lambda *_: None  # a client that goes away
-    gate, objects = Gate(server._api._httpd.server_address[1]), import_module("gcp_storage_emulator.handlers.objects")
+    gate = Gate(server._api._httpd.server_address[1])
 
     def put(name, content):
         about = objects._make_object_resource("", "runs", name, "application/octet-stream", str(len(content)))
@@ -143,12 +164,31 @@ def clients(service, monkeypatch):
         fsspec.get_filesystem_class(scheme).clear_instance_cache()
 
 
-def folder(scheme, request):
-    """A folder in a bucket of a service that runs as long as a test."""
+@contextmanager
+def running(scheme):
+    """A service; skips the test where its package is missing."""
+    pytest.importorskip("moto")
+    pytest.importorskip("gcp_storage_emulator")
+    with SERVICES[scheme]() as service:
+        yield service
+
+
+def services(*schemes, scope="module"):
+    """The fixture `service`: each in turn, started once for a scope."""
+
+    @pytest.fixture(scope=scope, params=schemes)
+    def service(request):
+        with running(request.param) as service:
+            yield service
+
+    return service
+
+
+@pytest.fixture
+def folder(service, request, monkeypatch, tmp_path):
+    """A folder for a test in the bucket of the fixture `service`, and a cache of its own."""
     from diffusion.runtime.paths import expanded
 
-    service = SERVICES[scheme]()
-    made = request.node.service = service.__enter__()
-    request.addfinalizer(lambda: service.__exit__(None, None, None))
-    clients(made, request.getfixturevalue("monkeypatch"))
-    return expanded(f"{made.url}/run")
+    clients(service, monkeypatch)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return expanded(f"{service.url}/{request.node.name.partition('[')[0]}")

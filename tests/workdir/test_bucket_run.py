@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from diffusion.commands import checkpoints as checkpoints_command
-from diffusion.runtime import bucket, object_store, paths
+from diffusion.runtime import bucket, object_store
 from diffusion.runtime.bucket import Bucket
 from diffusion.workdir import manifest, metrics_lines
 from diffusion.workdir.checkpoint import Checkpoints
@@ -16,21 +16,8 @@ from diffusion.workdir.run_checkpoints import RunCheckpoints
 from tests.stress.corrupt import bits, state_of
 from tests.support import buckets
 
-
-@pytest.fixture(scope="module", params=[pytest.param("gs", marks=pytest.mark.slow), "s3"])
-def service(request):
-    pytest.importorskip("moto")
-    pytest.importorskip("gcp_storage_emulator")
-    with buckets.SERVICES[request.param]() as service:
-        yield service
-
-
-@pytest.fixture
-def folder(service, request, monkeypatch, tmp_path):
-    """A folder for this test, and a cache of its own."""
-    buckets.clients(service, monkeypatch)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return paths.expanded(f"{service.url}/{request.node.name.partition('[')[0]}")
+service = buckets.services(pytest.param("gs", marks=pytest.mark.slow), "s3")
+folder = buckets.folder
 
 
 @contextmanager
