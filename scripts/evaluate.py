@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import before_jax, command_line, data_flags, run_flags
+from diffusion.runtime import before_jax, command_line, run_flags
 
 RUN = run_flags.define_run("folder of the run")
 METRICS = flags.DEFINE_string(
@@ -51,7 +51,7 @@ GRID = flags.DEFINE_string("grid", None, "steps visited: 50, 10,15,20, ddim50, q
 STEPS = flags.DEFINE_integer("steps", None, "--steps=50 is short for --grid=50", lower_bound=1)
 ETA = flags.DEFINE_float("eta", None, "noise of ddim, from 0 to 1; by default the config's", 0.0, 1.0)
 TRUNCATE = flags.DEFINE_bool("truncate", False, "cut levels of samples instead of rounding them")
-DATA = data_flags.define_data_flags()
+DATA = run_flags.define_data_flags()
 BATCH = flags.DEFINE_integer("batch_size", None, "images at a time, by default the config's", lower_bound=1)
 
 

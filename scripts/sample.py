@@ -81,7 +81,7 @@ def main() -> None:
 
 def labels(names: Sequence[str]) -> tuple[int, ...]:
     """--label, by the names of the classes or their numbers. Raises ValueError for what is no class."""
-    from diffusion.data.identity import label_number
+    from diffusion.data.dataset_identity import label_number
 
     return tuple(label_number(text, names) for text in LABEL.value)
 

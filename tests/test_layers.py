@@ -33,7 +33,7 @@ LAYERS = (
 
 FEW = {
     "nets": ("core.types",),
-    "data": ("core.types", "runtime.files", "runtime.paths", "runtime.bucket", "runtime.bucket_cache"),
+    "data": ("core.types", "runtime.atomic_files", "runtime.paths", "runtime.bucket", "runtime.bucket_cache"),
 }
 """All that a folder may import: a network knows no process, a data source no config."""
 
@@ -45,7 +45,7 @@ NAMES = (
     "runtime/command_line",
     "runtime/before_jax",
     "runtime/paths",
-    "published/deviations",
+    "published/differences_from_paper",
     "planning",
 )
 """Where a string may be compared with a literal (in planning/, XLA's text): elsewhere choices arrive as values."""
@@ -72,13 +72,13 @@ OWNERS = {
     "orbax": ("workdir",),
     "tensorboardX": ("workdir/metrics_writer",),
     "tensorflow_datasets": ("data/tfds",),
-    "grain": ("data/pipeline",),
+    "grain": ("data/batch_order",),
     "sklearn": ("data/digits", "metrics"),
     "scipy": ("metrics",),
     "PIL": ("commands/sample", "data", "workdir/metrics_writer", "metrics", "figures"),
     "matplotlib": ("figures",),
     "tabulate": ("published/text_tables", "planning/report"),
-    "fsspec": ("runtime/bucket", "runtime/object_store"),
+    "fsspec": ("runtime/bucket", "runtime/bucket_requests"),
     "tqdm": ("data", "training", "metrics"),
     "safetensors": ("convert",),
     "google_crc32c": ("convert/tensorflow_checkpoint",),
@@ -88,7 +88,6 @@ OWNERS = {
     "diffusers": ("benchmarks/torch_baseline",),
     "absl": (
         "runtime/command_line",
-        "runtime/data_flags",
         "runtime/run_flags",
     ),
 }
@@ -241,8 +240,8 @@ GOOD = {
     "core/process.py": "import jax.numpy as jnp\nfrom diffusion.core.types import Image\nfrom . import gaussian\n",
     "training/loop.py": "import optax\nfrom diffusion.core import objective\nfrom .state import X\n",
     "data/tfds.py": "def read():\n    import tensorflow_datasets\n",
-    "data/folder.py": "SUFFIXES = {'.png'}\ndef is_image(path):\n    return path.suffix in SUFFIXES\n",
-    "config/files.py": "from diffusion.core import types\ndef f(c):\n    return c.name == 'a'\n",
+    "data/image_folder.py": "SUFFIXES = {'.png'}\ndef is_image(path):\n    return path.suffix in SUFFIXES\n",
+    "config/config_files.py": "from diffusion.core import types\ndef f(c):\n    return c.name == 'a'\n",
     "workdir/run.py": "import diffusion\nv = diffusion.__version__\nfrom diffusion import __version__\n",
     "__init__.py": '__version__ = "0"\n',
 }
@@ -254,16 +253,16 @@ BAD = (
     (layer_faults, "sampling/ddim.py", "from ..training import loop"),
     (layer_faults, "sampling/ddim.py", "from diffusion.nets.unet import x"),
     (layer_faults, "nets/unet.py", "from diffusion.core.process import Process"),
-    (layer_faults, "data/folder.py", "from diffusion import config"),
+    (layer_faults, "data/image_folder.py", "from diffusion import config"),
     (layer_faults, "training/loop.py", "from diffusion.figures import style"),
     (layer_faults, "utils.py", "x = 1"),
-    (layer_faults, "config/files.py", "from diffusion import utils"),
+    (layer_faults, "config/config_files.py", "from diffusion import utils"),
     (layer_faults, "__init__.py", "from diffusion.core import types"),
     (library_faults, "core/elbo.py", "from flax import linen"),
     (library_faults, "core/process.py", "def f():\n    import optax"),
     (library_faults, "core/types.py", "import ml_collections"),
     (library_faults, "evaluation/sample_quality.py", "import optax"),
-    (library_faults, "config/files.py", "import pandas"),
+    (library_faults, "config/config_files.py", "import pandas"),
     (library_faults, "training/loop.py", "def f():\n    import tensorflow_datasets"),
     (library_faults, "data/tfds.py", "import tensorflow_datasets"),
     (library_faults, "data/tfds.py", "if True:\n    from tensorflow_datasets import core"),
@@ -309,10 +308,10 @@ def imported_by(statement: str) -> set[str]:
 def test_light_modules_import_nothing_heavy():
     light = (
         "config.validation",
-        "published.deviations",
+        "published.differences_from_paper",
         "runtime.command_line",
         "runtime.before_jax",
-        "runtime.files",
+        "runtime.atomic_files",
         "workdir.run",
     )
     light = "; ".join(f"import diffusion.{name}" for name in light)

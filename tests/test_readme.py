@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from diffusion.config import files
+from diffusion.config import config_files
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -40,7 +40,7 @@ def test_every_command_is_one_that_its_script_takes(page, script, arguments):  #
     used = re.findall(r"--(\w[\w.]*)", arguments)
     assert {flag for flag in used if not flag.startswith("config.")} <= flags_of(script)
     for name in re.findall(r"--config=(configs/[\w/]+\.py(?::\w+)?)", arguments):
-        files.load(name)
+        config_files.load(name)
 
 
 def test_the_map_names_every_folder():

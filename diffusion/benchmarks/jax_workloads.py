@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion.benchmarks.workload_process import Workload
-from diffusion.config import files
+from diffusion.config import config_files
 from diffusion.core import respacing
 from diffusion.core.types import Array, Image, Keys
 from diffusion.data.source import Source, in_memory
@@ -57,7 +57,7 @@ def memory() -> int:
 
 def make_config(request: Mapping[str, Any]) -> ConfigDict:
     """The config of a request."""
-    config = files.load(files.find(request["config"]))
+    config = config_files.load(config_files.find(request["config"]))
     config.update_from_flattened_dict({**request["changes"], "train.batch_size": request["batch"]})
     return config
 

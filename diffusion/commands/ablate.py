@@ -18,12 +18,12 @@ from diffusion.evaluation.evaluated_run import Subject
 from diffusion.evaluation.final_evaluation import Summary, measure
 from diffusion.experiment import load
 from diffusion.experiment.registry import clips
-from diffusion.figures.arrays.figure_data import metrics
+from diffusion.figures.arrays.curve_data import metrics
 from diffusion.figures.image_grid import save_image
-from diffusion.figures.loss import curve
-from diffusion.runtime.data_flags import DataFlags
-from diffusion.runtime.files import write_json
+from diffusion.figures.loss_curve import curve
+from diffusion.runtime.atomic_files import write_json
 from diffusion.runtime.report_text import describe_devices, duration
+from diffusion.runtime.run_flags import DataFlags
 from diffusion.runtime.signals import Stop
 from diffusion.training.loop import Diverged
 from diffusion.workdir.run import nested, read_run, stamp

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffusion.benchmarks import scaling, table
-from diffusion.benchmarks.comparison import Settings, compare
-from diffusion.benchmarks.sizes import MEASURES, QUICK_ENV, QUICK_REQUEST, SIZES, Size, quick
-from diffusion.config.key import closest_name
+from diffusion.benchmarks import measure_cost_growth, results_table
+from diffusion.benchmarks.compare_with_baseline import Settings, compare
+from diffusion.benchmarks.network_sizes import MEASURES, QUICK_ENV, QUICK_REQUEST, SIZES, Size, quick
+from diffusion.config.legal_values import closest_name
 from diffusion.figures import cost_growth
 from diffusion.figures.style import save
 
@@ -44,17 +44,17 @@ def choose_sizes(name: str, dry: bool) -> dict[str, Size]:
 
 def measure_speed(sizes: Mapping[str, Size], settings: Settings, file: Path | None, report: Report) -> str:
     """The table of all rows; they are also written to a JSON file."""
-    context = {"machine": table.machine(), "settings": settings._asdict()}
+    context = {"machine": results_table.machine(), "settings": settings._asdict()}
     rows = [row for name, size in sizes.items() for row in compare(name, size, settings, report)]
-    _write(file, {**context, "rows": [table.content(row) for row in rows]}, report)
-    return table.markdown(rows)
+    _write(file, {**context, "rows": [results_table.content(row) for row in rows]}, report)
+    return results_table.markdown(rows)
 
 
 def measure_growth(size: Size, settings: Settings, dry: bool, out: Path, file: Path | None, report: Report) -> None:
     """Reports how the cost of a network grows, and draws it to a file."""
-    context, curves = {"machine": table.machine(), "settings": settings._asdict()}, []
-    for quantity in scaling.QUANTITIES:
-        curve = scaling.measure(quantity, quantity.values[: 2 if dry else None], size, settings)
+    context, curves = {"machine": results_table.machine(), "settings": settings._asdict()}, []
+    for quantity in measure_cost_growth.QUANTITIES:
+        curve = measure_cost_growth.measure(quantity, quantity.values[: 2 if dry else None], size, settings)
         points = ", ".join(f"{x} {seconds:.3g}" for x, seconds in zip(curve.x, curve.seconds, strict=True))
         report(f"{curve.name}: seconds of {curve.cost}: {points}; power {curve.exponent:.2f}")
         curves.append(curve)

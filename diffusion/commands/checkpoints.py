@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from diffusion.runtime.atomic_files import remove_tree
 from diffusion.runtime.bucket import Bucket
-from diffusion.runtime.files import remove_tree
 from diffusion.runtime.report_text import duration, quantity
-from diffusion.workdir import manifest, metrics_lines, results
+from diffusion.workdir import manifest, metrics_jsonl, results
 from diffusion.workdir.run import lock, read_run
 
 SCORE = "bits_per_dim"
@@ -120,7 +120,7 @@ def prune(folder: Path, keep: int) -> None:
 def read_scores(folder: Path) -> dict[int, dict[str, float]]:
     """{step: {score: value}} from the metrics and the results; unreadable lines and files are left out."""
     scores: dict[int, dict[str, float]] = {}
-    for line in metrics_lines.read(folder):
+    for line in metrics_jsonl.read(folder):
         try:
             values = json.loads(line)
             if (value := values.get(f"eval/{SCORE}")) is not None:

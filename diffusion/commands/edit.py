@@ -6,17 +6,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion.data.identity import label_number, listed
+from diffusion.data.dataset_identity import label_number, listed
 from diffusion.figures.arrays import edits, user_images
 from diffusion.figures.arrays.user_images import LabelledImages
+from diffusion.figures.ddim_roundtrip import roundtrip as draw_roundtrip
 from diffusion.figures.figure_inputs import Inputs
 from diffusion.figures.image_grid import save_image
 from diffusion.figures.image_variations import variations
 from diffusion.figures.inpainting import inpainting
 from diffusion.figures.interpolation import interpolation
-from diffusion.figures.roundtrip import roundtrip as draw_roundtrip
 from diffusion.figures.style import SUFFIXES, save
-from diffusion.runtime.data_flags import DataFlags
+from diffusion.runtime.run_flags import DataFlags
 
 DRAWS, MIXTURES = 8, 11
 """Default numbers of draws of an image, and of mixtures of two."""

@@ -29,7 +29,7 @@ from diffusion.metrics.image_set import ImageSet
 from diffusion.metrics.inception_features import Extractor
 from diffusion.metrics.progress_bar import Counting
 from diffusion.metrics.small_image_scores import SMALL
-from diffusion.runtime.data_flags import DataFlags
+from diffusion.runtime.run_flags import DataFlags
 from diffusion.workdir import results
 from diffusion.workdir.results import Result
 from diffusion.workdir.run import Run

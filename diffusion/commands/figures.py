@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from diffusion.config.key import closest_name
+from diffusion.config.legal_values import closest_name
 from diffusion.core import respacing
 from diffusion.figures.catalogue import FIGURES
 from diffusion.figures.figure_inputs import Inputs

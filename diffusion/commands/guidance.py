@@ -8,7 +8,7 @@ from diffusion.evaluation import guidance_effect, sample_sets
 from diffusion.evaluation.evaluated_run import Subject
 from diffusion.experiment import guidance, load
 from diffusion.metrics import small_image_scores
-from diffusion.runtime.data_flags import DataFlags
+from diffusion.runtime.run_flags import DataFlags
 from diffusion.workdir import results
 from diffusion.workdir.run import Run
 

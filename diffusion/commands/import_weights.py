@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from diffusion.config.config_files import ROOT, load
 from diffusion.config.config_values import flatten
-from diffusion.config.files import ROOT, load
 from diffusion.convert import ddpm_tf, diffusers, improved_diffusion, name_mapping
 from diffusion.convert.foreign_weights import ForeignWeights
 from diffusion.experiment import build
@@ -20,7 +20,7 @@ from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import VP_SCHEDULES
 from diffusion.nets.network_interface import Net
 from diffusion.runtime import report_text
-from diffusion.runtime.files import write_json
+from diffusion.runtime.atomic_files import write_json
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir import manifest
 from diffusion.workdir.checkpoint import Checkpoints

@@ -10,9 +10,9 @@ import numpy as np
 
 from diffusion.core import respacing
 from diffusion.core.elbo import bits_per_dim
-from diffusion.data.identity import Identity
+from diffusion.data.dataset_identity import Identity
 from diffusion.data.source import Source
-from diffusion.data.toy import SHAPE, to_points
+from diffusion.data.toy_points import SHAPE, to_points
 from diffusion.evaluation import protocol
 from diffusion.evaluation.compute_budget import Budget
 from diffusion.evaluation.evaluated_run import Subject

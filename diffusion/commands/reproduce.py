@@ -6,10 +6,10 @@ from pathlib import Path
 
 from diffusion.figures.style import save
 from diffusion.figures.training_milestones import milestones
-from diffusion.published import all_tables, cell_commands, comparison_table, match_results
+from diffusion.published import all_tables, commands_for_empty_cells, comparison_table, match_results_to_cells
 from diffusion.published import training_milestones as published
-from diffusion.published.match_results import stored_results
-from diffusion.workdir import metrics_lines
+from diffusion.published.match_results_to_cells import stored_results
+from diffusion.workdir import metrics_jsonl
 
 
 def tables(names: Sequence[str], runs: Path, form: str) -> tuple[str, list[str]]:
@@ -18,7 +18,7 @@ def tables(names: Sequence[str], runs: Path, form: str) -> tuple[str, list[str]]
     Raises ValueError for a name that no table has.
     """
     chosen = all_tables.choose(names)
-    comparison = match_results.compare(all_tables.tables(), stored_results(runs))
+    comparison = match_results_to_cells.compare(all_tables.tables(), stored_results(runs))
     text = comparison_table.FORMATS[form](chosen, comparison)
     return text, comparison.unused if form == "csv" else []  # a CSV file has no place for them
 
@@ -26,7 +26,9 @@ def tables(names: Sequence[str], runs: Path, form: str) -> tuple[str, list[str]]
 def commands(names: Sequence[str], runs: Path) -> str:
     """The commands that fill the cells of these tables. Raises ValueError for a name that no table has."""
     chosen, results = all_tables.choose(names), stored_results(runs)
-    return cell_commands.commands(chosen, match_results.compare(all_tables.tables(), results), results, runs)
+    return commands_for_empty_cells.commands(
+        chosen, match_results_to_cells.compare(all_tables.tables(), results), results, runs
+    )
 
 
 def draw_milestones(folder: Path, outs: Sequence[Path]) -> None:
@@ -35,7 +37,7 @@ def draw_milestones(folder: Path, outs: Sequence[Path]) -> None:
     Raises ValueError where there is no run of CIFAR-10, or nothing to draw.
     """
     differences = published.faults(folder)
-    lines = [json.loads(line) for line in metrics_lines.read(folder)]
+    lines = [json.loads(line) for line in metrics_jsonl.read(folder)]
     figure = milestones(
         lines,
         published.scores(folder),

@@ -14,7 +14,7 @@ from diffusion.evaluation.evaluated_run import Chain, Subject
 from diffusion.experiment import load
 from diffusion.metrics import image_set, sample_batches
 from diffusion.metrics.progress_bar import counting
-from diffusion.runtime.files import written
+from diffusion.runtime.atomic_files import written
 from diffusion.runtime.paths import check_ending
 from diffusion.workdir.run import Run
 

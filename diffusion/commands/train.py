@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from diffusion.commands import export_weights, memory_advice, previews
 from diffusion.config.validation import doubts, remarks, validate
 from diffusion.convert import name_mapping
-from diffusion.data.identity import Identity, identity, listed
+from diffusion.data.dataset_identity import Identity, identity, listed
 from diffusion.data.source import Source, require_labels
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation.compute_budget import Budget, forward_flops
@@ -23,7 +23,7 @@ from diffusion.evaluation.final_evaluation import Summary, measure, write
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
 from diffusion.nets.unet import UNet
-from diffusion.published.deviations import deviations
+from diffusion.published.differences_from_paper import deviations
 from diffusion.runtime import report_text
 from diffusion.runtime.signals import Stop
 from diffusion.training import loop, profiling
@@ -33,11 +33,11 @@ from diffusion.training.log import Log
 from diffusion.training.periodic_actions import Action, Estimate, Report, draw, keep, keep_best, save
 from diffusion.training.progress import Progress
 from diffusion.training.state import Params, TrainState
+from diffusion.workdir.check_same_data import absolute, require_same_data
 from diffusion.workdir.checkpoint import shared
 from diffusion.workdir.metrics_writer import NullWriter, Writer
 from diffusion.workdir.run import Run, exists, lock, read_run, write_config
 from diffusion.workdir.run_checkpoints import RunCheckpoints
-from diffusion.workdir.same_data import absolute, require_same_data
 
 
 class Outcome(NamedTuple):

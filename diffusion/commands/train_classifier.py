@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion.config.validation import validate
-from diffusion.data.identity import identity, listed
+from diffusion.data.dataset_identity import identity, listed
 from diffusion.data.source import require_labels
 from diffusion.distributed import sharding
 from diffusion.experiment import build, guidance
@@ -22,10 +22,10 @@ from diffusion.training.log import Log
 from diffusion.training.periodic_actions import Action
 from diffusion.training.progress import Progress
 from diffusion.workdir import manifest
+from diffusion.workdir.check_same_data import absolute, require_same_data
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.metrics_writer import Writer
 from diffusion.workdir.run import Run, exists, lock, read_run, write_config
-from diffusion.workdir.same_data import absolute, require_same_data
 
 DRAWS = 8
 """Steps t at which each held-out image is classified: two in each quarter."""

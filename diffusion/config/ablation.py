@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from diffusion.config.config_files import call, find
 from diffusion.config.config_values import differences, lookup, restore
-from diffusion.config.files import call, find
-from diffusion.config.key import closest_name
+from diffusion.config.legal_values import closest_name
 from diffusion.config.schema import NO_RESULT
 from diffusion.config.validation import LEARNED, SQUARED_ERRORS, validate
 

@@ -4,7 +4,7 @@ Defaults suit a small experiment: the plain method with a network for small imag
 experiments state their values in configs/. `python scripts/train.py --explain` prints this table for any config.
 """
 
-from diffusion.config.key import Key, Role, above, even, flag, from_zero, number, one_of, share, text, whole, wholes
+from diffusion.config.legal_values import Key, Role, above, flag, from_zero, number, one_of, share, text, whole, wholes
 
 PAPERS = (
     *("cifar10", "celebahq256", "lsun_bedroom", "lsun_church", "lsun_cat"),
@@ -121,7 +121,9 @@ KEYS: dict[str, Key] = {
     "objective.P_std": Key(1.2, above(0.0), "Standard deviation of log(noise / signal).", read_by=LOGNORMAL),
     # ------------------------------------------------------------------------------------------------------------- net
     "net.name": Key("unet", one_of("unet", "mlp"), "The U-Net, or for points a residual network without convolutions."),
-    "net.channels": Key(32, even(4, 65_536), "Width of the U-Net at full resolution, or of the network for points."),
+    "net.channels": Key(
+        32, whole(4, 65_536, even=True), "Width of the U-Net at full resolution, or of the network for points."
+    ),
     "net.multipliers": Key(
         (1, 2), wholes(1, 256, False), "Width of each level over net.channels; each halves the size.", read_by=UNET
     ),

@@ -11,7 +11,7 @@ from diffusion.convert import diffusers_config, name_mapping, torch_file
 from diffusion.convert.foreign_weights import ForeignWeights
 from diffusion.convert.name_mapping import CONVOLUTION, TRANSPOSED, Naming, Shapes, Tensors, pointwise
 from diffusion.nets.blocks import groups
-from diffusion.runtime.files import atomic_path, read_json, write_json
+from diffusion.runtime.atomic_files import atomic_path, read_json, write_json
 
 STEM = "diffusion_pytorch_model"
 OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}

@@ -14,8 +14,8 @@ from diffusion.convert.inception_weights import NETWORK, fingerprint, from_torch
 from diffusion.convert.name_mapping import Tensors, first
 from diffusion.data.download import DownloadError, Remote, fetch
 from diffusion.nets.inception import shapes
-from diffusion.runtime import npz
-from diffusion.runtime.files import atomic_path
+from diffusion.runtime import npz_reader
+from diffusion.runtime.atomic_files import atomic_path
 from diffusion.runtime.paths import cache_folder
 
 PUBLISHED = {
@@ -103,12 +103,12 @@ def save(path: Path, weights: Mapping[str, np.ndarray], origin: str = "") -> Non
 def _from_npz(path: Path) -> Tensors:
     """Pickled entries are refused by NumPy; entries larger than their weights are not even read."""
     expected = {name: 8 * int(np.prod(shape)) + 4096 for name, shape in shapes().items()}
-    with npz.one_line(f"{path} holds no Inception weights"), zipfile.ZipFile(path) as archive:
-        members = npz.members(archive)
-        odd = [name for name, info in members.items() if npz.size(archive, info) > expected.get(name, 0)]
+    with npz_reader.one_line(f"{path} holds no Inception weights"), zipfile.ZipFile(path) as archive:
+        members = npz_reader.members(archive)
+        odd = [name for name, info in members.items() if npz_reader.size(archive, info) > expected.get(name, 0)]
         if odd:
             raise ValueError(f"{first(odd)} {'is' if len(odd) == 1 else 'are'} unknown or too large")
-        arrays = {name: npz.load(archive, info) for name, info in members.items()}
+        arrays = {name: npz_reader.load(archive, info) for name, info in members.items()}
     return partial(path, arrays)
 
 

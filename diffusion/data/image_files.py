@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffusion.data.images import NO_FILE, REMARKS, Header, header
+from diffusion.data.image_decoder import NO_FILE, REMARKS, Header, header
 from diffusion.data.source import in_threads
 from diffusion.runtime.bucket import Bucket
 from diffusion.runtime.bucket_cache import local

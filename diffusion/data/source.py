@@ -33,7 +33,7 @@ class Source(NamedTuple):
     class_names: tuple[str, ...] = ()
     """By label; empty: the classes have numbers alone."""
     digest: str = ""
-    """Identifies the images and their order (identity.py); empty: the digest of all pixels and labels does."""
+    """Identifies the images and their order (dataset_identity.py); empty: the digest of all pixels and labels does."""
     digest_of: str = "content"
     notes: tuple[str, ...] = ()
     """What the reader left out or changed, a line each, for the start-up report."""

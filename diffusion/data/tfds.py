@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion.data.images import decode, resize
+from diffusion.data.image_decoder import decode, resize
 from diffusion.data.source import Source, hold_out, load
 from diffusion.runtime.bucket_cache import local_folder
 from diffusion.runtime.paths import cache_folder, expanded, home

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from diffusion.data.identity import Identity
+from diffusion.data.dataset_identity import Identity
 from diffusion.experiment.build import Experiment
 from diffusion.training.state import Params
 

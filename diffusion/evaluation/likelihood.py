@@ -11,7 +11,7 @@ import diffusion
 from diffusion.core import respacing
 from diffusion.core.respacing import Grid
 from diffusion.core.types import Array, Image, Keys, Labels
-from diffusion.data.identity import digest
+from diffusion.data.dataset_identity import digest
 from diffusion.evaluation import protocol
 from diffusion.evaluation.evaluated_run import Subject
 from diffusion.experiment.build import Experiment

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from diffusion.config.config_values import FOLDER, placeless
-from diffusion.data.identity import Identity, identity
+from diffusion.data.dataset_identity import Identity, identity
 from diffusion.data.source import Source
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
-from diffusion.runtime.data_flags import DataFlags
+from diffusion.runtime.run_flags import DataFlags
 from diffusion.training.state import Params
+from diffusion.workdir.check_same_data import moved, require_same_data
 from diffusion.workdir.run import Run
 from diffusion.workdir.run_checkpoints import RunCheckpoints
-from diffusion.workdir.same_data import moved, require_same_data
 
 
 class Data(NamedTuple):

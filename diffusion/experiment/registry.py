@@ -22,7 +22,7 @@ from diffusion.core.process import Process, flow, ve, vp
 from diffusion.core.timesteps import Timesteps
 from diffusion.core.types import Array
 from diffusion.core.variance import Variance
-from diffusion.data import augmentation, cifar10, digits, folder, mnist, tfds, toy
+from diffusion.data import augmentation, cifar10, digits, image_folder, mnist, tfds, toy_points
 from diffusion.data.augmentation import Augment
 from diffusion.data.source import Splits
 from diffusion.distributed import sharding
@@ -242,8 +242,8 @@ SOURCES: dict[str, Callable[[ConfigDict, str], Splits]] = {
     "digits": lambda c, rest: digits.digits,  # noqa: ARG005
     "cifar10": lambda c, rest: partial(cifar10.cifar10, data_dir=c.dir, download=c.download),  # noqa: ARG005
     "mnist": lambda c, rest: partial(mnist.mnist, data_dir=c.dir),  # noqa: ARG005
-    "folder:": lambda c, rest: folder.folder(rest, c.size, c.crop, c.channels, c.background),
-    "toy:": lambda c, rest: partial(toy.toy, rest),  # noqa: ARG005
+    "folder:": lambda c, rest: image_folder.folder(rest, c.size, c.crop, c.channels, c.background),
+    "toy:": lambda c, rest: partial(toy_points.toy, rest),  # noqa: ARG005
     "tfds:": lambda c, rest: partial(
         tfds.tfds, rest, data_dir=c.dir, size=c.size, download=c.download, crop=c.crop, background=c.background
     ),

@@ -8,26 +8,26 @@ import numpy as np
 from diffusion.core import respacing, schedules
 from diffusion.figures.alpha_bar import alpha_bar
 from diffusion.figures.animation import animation
-from diffusion.figures.arrays import edits, figure_data, point_samples, user_images
+from diffusion.figures.arrays import curve_data, edits, point_samples, user_images
 from diffusion.figures.arrays.run_sampler import RunSampler, nearest_images
 from diffusion.figures.bound_terms import terms
-from diffusion.figures.curves import curves
 from diffusion.figures.figure_inputs import Inputs
 from diffusion.figures.forked_chains import forks
-from diffusion.figures.guidance import guidance
+from diffusion.figures.guidance_tradeoff import guidance
 from diffusion.figures.image_grid import image_figure, square
 from diffusion.figures.image_variations import variations
 from diffusion.figures.inpainting import inpainting
 from diffusion.figures.interpolation import interpolation
-from diffusion.figures.loss import loss
+from diffusion.figures.loss_curve import loss
 from diffusion.figures.marginals import marginals
 from diffusion.figures.neighbours import neighbours
 from diffusion.figures.posterior_variance import posterior_variance
-from diffusion.figures.progressive import progressive
+from diffusion.figures.progressive_generation import progressive
 from diffusion.figures.quality_by_steps import steps
 from diffusion.figures.rate_distortion import rate_distortion
 from diffusion.figures.reverse_conditional import EXAMPLE, TIME, VALUE, reverse_conditional
-from diffusion.figures.samplers import samplers
+from diffusion.figures.runs_side_by_side import curves
+from diffusion.figures.sampler_comparison import samplers
 from diffusion.figures.score_field import arrow_origins, score_field
 from diffusion.figures.style import SUFFIXES
 from diffusion.figures.trajectories import trajectories
@@ -43,7 +43,7 @@ SAMPLER_NAMES = {"ancestral": "ancestral", "ddim": "DDIM", "dpm_solver": "DPM-So
 
 
 def _curves(inputs: Inputs) -> Any:
-    runs, distances, distance = figure_data.runs(inputs.folder)
+    runs, distances, distance = curve_data.runs(inputs.folder)
     configs = (read_run(path.parent).config for path in sorted(inputs.folder.glob("**/config.json")))
     band = next(filter(None, map(expected_loss.recorded, configs)), None)
     return curves(runs, distances, distance, band)
@@ -99,7 +99,7 @@ def _neighbours(inputs: Inputs) -> Any:
 
 
 def _rate_distortion(inputs: Inputs) -> Any:
-    bound = figure_data.bounds(inputs.folder, inputs.step)[0]
+    bound = curve_data.bounds(inputs.folder, inputs.step)[0]
     return rate_distortion(*compression.curve(bound.values["L_T"], bound.series["terms"], bound.series["x_0_rmse"]))
 
 
@@ -171,7 +171,7 @@ class FigureSpec(NamedTuple):
 
 
 FIGURES: dict[str, FigureSpec] = {
-    "loss": FigureSpec(lambda inputs: loss(figure_data.metrics(inputs.folder), inputs.folder.resolve().name)),
+    "loss": FigureSpec(lambda inputs: loss(curve_data.metrics(inputs.folder), inputs.folder.resolve().name)),
     "curves": FigureSpec(_curves),
     "samples": FigureSpec(lambda inputs: image_figure(square(inputs.image_sampler.samples(inputs.count(64))))),
     "progressive": FigureSpec(_progressive),
@@ -182,9 +182,9 @@ FIGURES: dict[str, FigureSpec] = {
     "variations": FigureSpec(_variations),
     "neighbours": FigureSpec(_neighbours),
     "rate_distortion": FigureSpec(_rate_distortion),
-    "terms": FigureSpec(lambda inputs: terms(figure_data.terms(figure_data.bounds(inputs.folder, inputs.step)))),
-    "steps": FigureSpec(lambda inputs: steps(*figure_data.scores(inputs.folder))),
-    "guidance": FigureSpec(lambda inputs: guidance(*figure_data.guidance(inputs.folder, inputs.step))),
+    "terms": FigureSpec(lambda inputs: terms(curve_data.terms(curve_data.bounds(inputs.folder, inputs.step)))),
+    "steps": FigureSpec(lambda inputs: steps(*curve_data.scores(inputs.folder))),
+    "guidance": FigureSpec(lambda inputs: guidance(*curve_data.guidance(inputs.folder, inputs.step))),
     "marginals": FigureSpec(_marginals),
     "trajectories": FigureSpec(_trajectories),
     "score_field": FigureSpec(_score_field),

@@ -5,12 +5,12 @@ from functools import cached_property
 from pathlib import Path
 
 from diffusion.core import respacing
-from diffusion.data import toy
+from diffusion.data import toy_points
 from diffusion.data.source import Source
 from diffusion.experiment import build, load
 from diffusion.experiment.load import Data
 from diffusion.figures.arrays.run_sampler import RunSampler
-from diffusion.runtime.data_flags import DataFlags
+from diffusion.runtime.run_flags import DataFlags
 from diffusion.workdir.run import Run, read_run
 
 
@@ -52,7 +52,7 @@ class Inputs:
     @property
     def image_sampler(self) -> RunSampler:
         """The network of a run of images with its chain. Raises ValueError where there is none, or of points."""
-        if self._run_sampler.experiment.shape == toy.SHAPE:
+        if self._run_sampler.experiment.shape == toy_points.SHAPE:
             raise ValueError(
                 "this figure shows images, and the run's data are points; scripts/figures.py --figure=marginals, "
                 "trajectories, score_field, samplers and animation show such"
@@ -62,7 +62,7 @@ class Inputs:
     @property
     def point_sampler(self) -> RunSampler:
         """The network of a run of points with its chain. Raises ValueError where there is none, or of images."""
-        if self._run_sampler.experiment.shape != toy.SHAPE:
+        if self._run_sampler.experiment.shape != toy_points.SHAPE:
             raise ValueError(
                 "this figure shows points of the plane, and the run's data are images; make a run of points by "
                 "scripts/train.py --config=configs/toy2d.py"

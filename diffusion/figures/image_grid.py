@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from diffusion.figures.style import DPI, PAGE, styled
-from diffusion.runtime.files import written
+from diffusion.runtime.atomic_files import written
 
 WIDE = 1200
 """Minimum width of a Figure's images, in dots."""

@@ -9,7 +9,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffusion.runtime.files import written
+from diffusion.runtime.atomic_files import written
 
 COLUMN, PAGE = 3.3, 6.75
 """Widths of one and of two columns of a paper, in inches."""

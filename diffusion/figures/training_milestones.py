@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion.figures.loss import curve
+from diffusion.figures.loss_curve import curve
 from diffusion.figures.style import BLUE, ORANGE, PAGE, axes, plain_log_ticks, styled
 
 STEPS = (10_000, 20_000, 50_000, 100_000, 200_000, 400_000, 800_000)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion.runtime import files, npz
+from diffusion.runtime import atomic_files, npz_reader
 
 SECONDS = 10.0
 """Time between two writes of a partial result: what a killed evaluation repeats at most, beside its current batch."""
@@ -47,7 +47,7 @@ class ArrayCache:
         A damaged file is reported by a warning and counts as none.
         """
         try:
-            arrays = npz.read(self.path)
+            arrays = npz_reader.read(self.path)
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except (ValueError, OSError) as error:
@@ -60,7 +60,7 @@ class ArrayCache:
         """Stores the arrays, unless the last write is less than `every` seconds ago. Raises OSError."""
         if every and time.monotonic() - self._written < every:
             return
-        files.write_npz(self.path, {**arrays, DIGEST: np.array(self._digest)})
+        atomic_files.write_npz(self.path, {**arrays, DIGEST: np.array(self._digest)})
         self._written = time.monotonic()
 
     def cached(self, compute: Callable[[], Mapping[str, np.ndarray]], *names: str) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion.data.identity import digest
+from diffusion.data.dataset_identity import digest
 from diffusion.metrics.array_cache import ArrayCache
 from diffusion.metrics.dataset_split import Split
 from diffusion.metrics.frechet import Moments, Stream

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from diffusion.data.image_decoder import decode, header
 from diffusion.data.image_files import ENDINGS, listing, remarks
-from diffusion.data.images import decode, header
-from diffusion.runtime import npz
+from diffusion.runtime import npz_reader
+from diffusion.runtime.atomic_files import atomic_file, written
 from diffusion.runtime.bucket_cache import local
-from diffusion.runtime.files import atomic_file, written
 
 BLOCK = 16 * 2**20
 """Bytes of pixels held at a time."""
@@ -118,7 +118,7 @@ def write_folder(folder: Path, images: ImageSet) -> None:
 def read(path: Path, shape: tuple[int, int, int]) -> ImageSet:
     """The images of an .npz file (arr_0) or of a folder of image files, which must have this shape.
 
-    Files are read by data/images.py; what is left out or changed is a warning. Raises ValueError where they have
+    Files are read by data/image_decoder.py; what is left out or changed is a warning. Raises ValueError where they have
     another shape or type, where they are 0 and 1 instead of levels, or where there are none.
     """
     if path.is_dir():
@@ -129,10 +129,10 @@ def read(path: Path, shape: tuple[int, int, int]) -> ImageSet:
 
 
 def _archive(path: Path, shape: tuple[int, int, int]) -> ImageSet:
-    with npz.one_line(f"--samples={path}: no .npz file with an array arr_0, or a damaged one"):
+    with npz_reader.one_line(f"--samples={path}: no .npz file with an array arr_0, or a damaged one"):
         with zipfile.ZipFile(path) as archive:
             info = archive.getinfo("arr_0.npy")
-            head = npz.header(archive, info)
+            head = npz_reader.header(archive, info)
         if info.file_size != head.promised:
             raise ValueError(f"{info.file_size - head.length} bytes for an array of {list(head.shape)}")
         if info.file_size > DEFLATED * path.stat().st_size:
@@ -149,13 +149,13 @@ def _archive(path: Path, shape: tuple[int, int, int]) -> ImageSet:
     def blocks() -> Iterator[np.ndarray]:
         most = at_once(shape)
         with ExitStack() as stack:
-            with npz.one_line(f"--samples={path}: is damaged"):
+            with npz_reader.one_line(f"--samples={path}: is damaged"):
                 archive = stack.enter_context(zipfile.ZipFile(path))
                 member = stack.enter_context(archive.open(info))
                 member.read(head.length)
             for done in range(0, stored[0], most):
                 count = min(stored[0] - done, most)
-                with npz.one_line(f"--samples={path}: is damaged after {done} images"):
+                with npz_reader.one_line(f"--samples={path}: is damaged after {done} images"):
                     data = member.read(count * int(np.prod(shape)))
                     block = np.frombuffer(data, np.uint8).reshape(count, *shape)
                 yield block

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from diffusion.metrics.image_set import ImageSet, at_once
-from diffusion.runtime import npz
-from diffusion.runtime.files import write_npz
-from diffusion.runtime.lock import exclusive
+from diffusion.runtime import npz_reader
+from diffusion.runtime.atomic_files import write_npz
+from diffusion.runtime.file_lock import exclusive
 
 SECONDS = 30.0
 """A part is written after this time even if it is small: what an interrupted process draws again, at most."""
@@ -33,7 +33,7 @@ def find(folder: Path, shape: tuple[int, int, int]) -> list[Part]:
     parts: list[Part] = []
     while (path := starts.get(start := parts[-1].stop if parts else 0)) is not None:
         try:
-            arrays = npz.read(path)
+            arrays = npz_reader.read(path)
             pixels, finite = arrays["pixels"], arrays["finite"]
         except (ValueError, OSError, KeyError):
             break
@@ -51,7 +51,7 @@ def image_set(parts: Sequence[Part], shape: tuple[int, int, int], n: int) -> Ima
 
     def blocks() -> Iterator[np.ndarray]:
         for part in parts:
-            pixels = npz.read(part.path).get("pixels", np.zeros(0))
+            pixels = npz_reader.read(part.path).get("pixels", np.zeros(0))
             if pixels.shape != (part.stop - part.start, *shape):
                 raise ValueError(
                     f"{part.path} holds {len(pixels)} images instead of {part.stop - part.start}: another process has "

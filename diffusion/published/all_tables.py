@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from functools import cache
 
-from diffusion.config.key import closest_name
-from diffusion.published import ddim, ddpm, improved_ddpm
+from diffusion.config.legal_values import closest_name
+from diffusion.published import ddim_tables, ddpm_tables, improved_ddpm_tables
 from diffusion.published.published_table import Table
 
 
@@ -12,15 +12,15 @@ from diffusion.published.published_table import Table
 def tables() -> tuple[Table, ...]:
     """Every table, in the order in which they are printed."""
     return (
-        ddpm.table_1(),
-        ddpm.table_2(),
-        ddpm.table_3(),
-        ddpm.table_4(),
-        ddpm.split(),
-        improved_ddpm.cifar10(),
-        improved_ddpm.imagenet64(),
-        ddim.cifar10(),
-        ddim.celeba64(),
+        ddpm_tables.table_1(),
+        ddpm_tables.table_2(),
+        ddpm_tables.table_3(),
+        ddpm_tables.table_4(),
+        ddpm_tables.split(),
+        improved_ddpm_tables.cifar10(),
+        improved_ddpm_tables.imagenet64(),
+        ddim_tables.cifar10(),
+        ddim_tables.celeba64(),
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from diffusion.config.config_values import flatten
 from diffusion.published import text_tables
-from diffusion.published.match_results import Comparison, Reading
+from diffusion.published.match_results_to_cells import Comparison, Reading
 from diffusion.published.published_table import Cell, Table
 from diffusion.published.text_tables import BLANK, TextTable
 

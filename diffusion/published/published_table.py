@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from diffusion.config.config_files import load
 from diffusion.config.config_values import flatten
-from diffusion.config.files import load
 from diffusion.workdir.results import Result
 
 NUMBER = re.compile(r"\d+(?:\.(\d+))?")

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diffusion.config.config_values import flatten
-from diffusion.published.ddpm import CIFAR10
-from diffusion.published.deviations import run_differences, same_data
-from diffusion.published.match_results import protocol_differences, value_differences
-from diffusion.published.measures import fid
+from diffusion.published.ddpm_tables import CIFAR10
+from diffusion.published.differences_from_paper import run_differences, same_data
+from diffusion.published.evaluation_protocols import fid
+from diffusion.published.match_results_to_cells import protocol_differences, value_differences
 from diffusion.workdir.results import find
 from diffusion.workdir.run import read_run
 

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from diffusion.runtime import allocator, provenance
+from diffusion.runtime import malloc_settings, provenance
 from diffusion.runtime.paths import cache_folder, expanded, home
 
 CPU_FLAGS = {"0.10": "--xla_cpu_experimental_ynn_fusion_type="}
@@ -40,7 +40,7 @@ def configure(compilation_cache: str = "auto", deterministic: bool = False) -> P
     flags.
     """
     provenance.revision()  # read before the checkout can change
-    allocator.keep()
+    malloc_settings.keep()
     gc.set_threshold(*RARELY)
     flags = os.environ.get("XLA_FLAGS", "").split()
     chosen_by_user = {flag.partition("=")[0] for flag in flags}

@@ -21,7 +21,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from diffusion.runtime.object_store import SEPARATOR, ask, key
+from diffusion.runtime.bucket_requests import SEPARATOR, ask, key
 
 LOCAL = frozenset({"file", "local"})
 THREADS = 8
@@ -116,7 +116,7 @@ class Bucket(type(Path())):
         yield from (self / name for name in self._names() if PurePosixPath(name).match(pattern))
 
     def open(self, mode: str = "r", buffering: int = -1, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002
-        """The content, for reading, as a temporary file on this machine. files.py writes."""
+        """The content, for reading, as a temporary file on this machine. atomic_files.py writes."""
         if mode.strip("rbt"):
             raise OSError(errno.EROFS, f"objects cannot be opened with mode {mode!r}", str(self))
         with tempfile.TemporaryDirectory() as folder:
@@ -221,7 +221,7 @@ class Bucket(type(Path())):
         return sorted({str(path) for file in files for path in (file, *file.parents)} - {"."})
 
     def _ask(self, operation: str, *args: Any, **kwargs: Any) -> Any:
-        """What a method of the file system returns for this path. Raises OSError; see object_store.py."""
+        """What a method of the file system returns for this path. Raises OSError; see bucket_requests.py."""
         return ask(str(self), operation, *args, **kwargs)
 
 

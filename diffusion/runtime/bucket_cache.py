@@ -13,8 +13,8 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
+from diffusion.runtime.atomic_files import TEMPORARY
 from diffusion.runtime.bucket import Bucket
-from diffusion.runtime.files import TEMPORARY
 from diffusion.runtime.paths import cache_folder
 
 LIMIT = 20 * 2**30

@@ -27,9 +27,9 @@ from absl import flags
 from ml_collections import ConfigDict
 from ml_collections.config_flags import config_flags
 
+from diffusion.config.config_files import ROOT, explain, indented, load, title
 from diffusion.config.config_values import default_config, lookup
-from diffusion.config.files import ROOT, explain, indented, load, title
-from diffusion.config.key import closest_name
+from diffusion.config.legal_values import closest_name
 from diffusion.config.schema import KEYS
 from diffusion.config.validation import refusal, validate
 from diffusion.runtime.paths import expanded

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from diffusion.runtime import bucket
-from diffusion.runtime.object_store import SEPARATOR
+from diffusion.runtime.bucket_requests import SEPARATOR
 
 
 def expanded(text: str | os.PathLike) -> Path:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffusion.config.config_files import ROOT
 from diffusion.config.config_values import Config, config_hash, flatten
-from diffusion.config.files import ROOT
 from diffusion.workdir.run import read_run
 
 HOME = ROOT / "pretrained"

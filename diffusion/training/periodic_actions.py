@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion.runtime.errors import reason
+from diffusion.runtime.error_text import reason
 from diffusion.runtime.signals import Stop
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir.checkpoint import Checkpoints, shared

@@ -1,8 +1,8 @@
 """Checkpoints of the training state in one folder: saved in the background by Orbax, verified by a manifest of hashes.
 
 A step is written to a temporary folder, and the manifest last, before that gets its final name; in a bucket it is
-complete with its manifest (storage.py). Orbax does not notice a
-flipped bit in the arrays, so a step is restored only if all of its files match the manifest.
+complete with its manifest (checkpoint_storage.py). Orbax does not notice a flipped bit in the arrays, so a step is
+restored only if all of its files match the manifest.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,10 +16,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from diffusion.distributed.hosts import any_process
-from diffusion.runtime.errors import reason
+from diffusion.runtime.error_text import reason
 from diffusion.workdir import manifest, orbax_save
+from diffusion.workdir.checkpoint_storage import PLAIN_KEYS, storage
 from diffusion.workdir.manifest import Damaged
-from diffusion.workdir.storage import PLAIN_KEYS, storage
 
 Note = Mapping[str, Any]
 """JSON stored beside the state of a step."""

@@ -11,9 +11,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from diffusion.runtime.atomic_files import read_json, write_json
 from diffusion.runtime.bucket import Bucket
-from diffusion.runtime.errors import reason
-from diffusion.runtime.files import read_json, write_json
+from diffusion.runtime.error_text import reason
 
 NAME = "manifest.json"
 FORMAT = 1

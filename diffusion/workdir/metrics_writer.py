@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from diffusion.runtime.atomic_files import atomic_file
 from diffusion.runtime.bucket import Bucket
-from diffusion.runtime.files import atomic_file
-from diffusion.workdir import metrics_lines
+from diffusion.workdir import metrics_jsonl
 
 FINAL = b'"test/'
 """Prefix of the names of scalars that are measured when a run ends."""
@@ -27,7 +27,7 @@ LARGEST = 2**23
 
 
 class Writer:
-    """Writes a run's scalars to its metrics (metrics_lines.py) and TensorBoard, and image grids to samples/ and there.
+    """Writes a run's scalars to its metrics (metrics_jsonl.py) and TensorBoard, and image grids to samples/ and there.
 
     Opened at a step, it drops the lines of later steps that an interrupted run left behind, and those of the final
     evaluation, which is repeated: the file equals that of an uninterrupted run. A line that cannot be written (OSError)
@@ -40,15 +40,15 @@ class Writer:
         self._last: list[dict[str, Any]] = []
         workdir.mkdir(parents=True, exist_ok=True)
         self._drop_after(step)
-        self._lines = metrics_lines.appended(workdir)
+        self._lines = metrics_jsonl.appended(workdir)
         self._board = _Board(workdir / "tensorboard", step)
         self._sender = ThreadPoolExecutor(1) if isinstance(workdir, Bucket) else None
         self._sending, self._sent = Future[None](), time.monotonic()
         self._sending.set_result(None)
 
     def _drop_after(self, step: int) -> None:
-        metrics_lines.drop(self._workdir, lambda line: _step_of(line) > step or FINAL in line)
-        self._last = [json.loads(line) for line in metrics_lines.read(self._workdir) if _step_of(line) == step]
+        metrics_jsonl.drop(self._workdir, lambda line: _step_of(line) > step or FINAL in line)
+        self._last = [json.loads(line) for line in metrics_jsonl.read(self._workdir) if _step_of(line) == step]
 
     def stored(self, step: int, prefix: str) -> dict[str, float]:
         """The stored scalars of the step that it was opened at whose names begin with `prefix`, without that."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffusion.runtime.files import read_json, write_json
+from diffusion.runtime.atomic_files import read_json, write_json
 
 FOLDER = "eval"
 

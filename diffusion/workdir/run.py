@@ -22,10 +22,10 @@ from ml_collections import ConfigDict
 import diffusion
 from diffusion.config.config_values import config_hash, differences, flatten, placeless, restore, unread
 from diffusion.config.schema import RESUMABLE
-from diffusion.data.identity import Identity, from_json
-from diffusion.runtime.errors import reason
-from diffusion.runtime.files import write_json
-from diffusion.runtime.lock import exclusive
+from diffusion.data.dataset_identity import Identity, from_json
+from diffusion.runtime.atomic_files import write_json
+from diffusion.runtime.error_text import reason
+from diffusion.runtime.file_lock import exclusive
 from diffusion.runtime.provenance import stamp
 from diffusion.workdir import manifest
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from diffusion.runtime.errors import reason
+from diffusion.runtime.error_text import reason
 from diffusion.workdir import manifest
 from diffusion.workdir.checkpoint import Checkpoints, Note, shared
 from diffusion.workdir.manifest import PERMANENT, ROLLING

@@ -12,7 +12,14 @@ import jax
 import numpy as np
 import pytest
 
-from diffusion.benchmarks import comparison, jax_workloads, scaling, sizes, table, timing
+from diffusion.benchmarks import (
+    compare_with_baseline,
+    jax_workloads,
+    measure_cost_growth,
+    network_sizes,
+    results_table,
+    timing,
+)
 from diffusion.benchmarks.timing import Timing
 from diffusion.benchmarks.torch_baseline import compile_modes
 from diffusion.benchmarks.workload_process import WorkloadProcess
@@ -87,7 +94,7 @@ def row(measure="train", batch=8, seconds=0.5, baseline=1.0, **facts):
     sides = {"jax": {"parameters": 7, "flop": 3e9, **facts}, "baseline": {"parameters": 7, "mode": "eager"}}
     timings = {"jax": Timing((seconds,) * 3, 2), **({"baseline": Timing((baseline,) * 3, 2)} if baseline else {})}
     memory = {"jax": 2e9, "baseline": 3e9} if measure == "train" else {}
-    return comparison.Row("digits", measure, batch, timings, sides, 96e9, memory)
+    return compare_with_baseline.Row("digits", measure, batch, timings, sides, 96e9, memory)
 
 
 def test_a_row_counts_images_steps_and_share_of_peak():
@@ -104,7 +111,9 @@ def test_table_and_json_hold_every_row(monkeypatch, tmp_path):
     rows += [row("chain", 16, 0.02, 0.02, steps=1000), row("elbo", 8, 0.25, None, steps=1000)]
     monkeypatch.setattr(benchmark, "compare", lambda *_: iter(rows))
     path = tmp_path / "new" / "bench.json"
-    text = benchmark.measure_speed({"digits": sizes.SIZES["digits"]}, comparison.Settings(["train"]), path, print)
+    text = benchmark.measure_speed(
+        {"digits": network_sizes.SIZES["digits"]}, compare_with_baseline.Settings(["train"]), path, print
+    )
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
     assert "96 GFLOP/s" in lines[2] and lines[3][-1] == "0.50" and "16" in lines[3] and "500 ms ±0%" in lines[3]
     assert "~0.1" in lines[4] and "1" in lines[4] and "16*" in lines[5] and lines[6][-1] == "-"
@@ -117,22 +126,22 @@ def test_table_and_json_hold_every_row(monkeypatch, tmp_path):
 
 
 def test_networks_with_other_parameters_are_not_compared():
-    comparison.check_parameters({"jax": {"parameters": 7}, "baseline": {"parameters": 7}})
-    comparison.check_parameters({"jax": {"parameters": 7}})
+    compare_with_baseline.check_parameters({"jax": {"parameters": 7}, "baseline": {"parameters": 7}})
+    compare_with_baseline.check_parameters({"jax": {"parameters": 7}})
     with pytest.raises(ValueError, match="differ"):
-        comparison.check_parameters({"jax": {"parameters": 7}, "baseline": {"parameters": 8}})
+        compare_with_baseline.check_parameters({"jax": {"parameters": 7}, "baseline": {"parameters": 8}})
 
 
 def test_the_processor_is_named_or_its_architecture(tmp_path):
     (tmp_path / "cpuinfo").write_text("cpu family : 6\nmodel name\t: X 9\nflags : sse\n\nmodel name : Y\n")
-    assert table.processor(tmp_path / "cpuinfo") == "X 9"
-    assert table.processor(tmp_path / "none")
+    assert results_table.processor(tmp_path / "cpuinfo") == "X 9"
+    assert results_table.processor(tmp_path / "none")
 
 
 def test_every_measure_has_batches_everywhere():
-    for size in sizes.SIZES.values():
-        for one in (size, sizes.quick(size)):
-            assert one.cpu.keys() == one.accelerator.keys() == sizes.MEASURES.keys()
+    for size in network_sizes.SIZES.values():
+        for one in (size, network_sizes.quick(size)):
+            assert one.cpu.keys() == one.accelerator.keys() == network_sizes.MEASURES.keys()
         assert (ROOT / size.config).exists()
 
 
@@ -188,9 +197,9 @@ def test_dry_run(tmp_path):
     assert "| DDIM, 50 steps" in done.stdout and "~" in done.stdout
 
 
-@pytest.mark.parametrize("adapt", [lambda size: size, sizes.quick], ids=["whole", "dry run"])
+@pytest.mark.parametrize("adapt", [lambda size: size, network_sizes.quick], ids=["whole", "dry run"])
 def test_what_is_measured_is_a_legal_config(adapt):
-    for size in map(adapt, sizes.SIZES.values()):
+    for size in map(adapt, network_sizes.SIZES.values()):
         request = {**size.request(), "batch": size.cpu["train"][0]}
         validation.validate(jax_workloads.make_config(request), size.shape[0])
         odd = jax_workloads.make_config({**request, "changes": {**size.changes, "net.attention": (3,)}})
@@ -265,9 +274,9 @@ def test_help_imports_nothing_heavy():
 
 
 def test_the_power_of_a_curve():
-    square = scaling.Curve("n", "s", (1, 2, 4, 8), (1.0, 4.0, 16.0, 64.0))
+    square = measure_cost_growth.Curve("n", "s", (1, 2, 4, 8), (1.0, 4.0, 16.0, 64.0))
     assert square.exponent == pytest.approx(2)
-    late = scaling.Curve("n", "s", (1, 2, 4, 8), (5.0, 5.0, 10.0, 20.0))  # a constant cost at the start
+    late = measure_cost_growth.Curve("n", "s", (1, 2, 4, 8), (5.0, 5.0, 10.0, 20.0))  # a constant cost at the start
     assert late.exponent == pytest.approx(1)
     assert cost_growth({"n": (square.x, square.seconds, square.cost), "m": (late.x, late.seconds, late.cost)}).axes
     panel = cost_growth({"n": ((1_000, 20_000), (0.5, 1_000_000.0), "s")}).axes[0]
@@ -281,9 +290,9 @@ def test_the_power_of_a_curve():
 
 def test_growth_is_measured_of_every_quantity_and_drawn(monkeypatch, tmp_path):
     requests, lines = [], []
-    monkeypatch.setattr(scaling, "cost", lambda request, _: requests.append(request) or 1.0)
-    size, out = sizes.SIZES["digits"], tmp_path / "scaling.png"
-    benchmark.measure_growth(size, comparison.Settings([]), False, out, tmp_path / "a.json", lines.append)
+    monkeypatch.setattr(measure_cost_growth, "cost", lambda request, _: requests.append(request) or 1.0)
+    size, out = network_sizes.SIZES["digits"], tmp_path / "scaling.png"
+    benchmark.measure_growth(size, compare_with_baseline.Settings([]), False, out, tmp_path / "a.json", lines.append)
     assert out.exists() and len(json.loads((tmp_path / "a.json").read_text())["curves"]) == 5
     assert [r["shape"] for r in requests if r["measure"] == "forward"] == [(n, n, 1) for n in (8, 16, 32, 64)]
     assert [r["devices"] for r in requests if "devices" in r] == [1, 2, 4, 8]

@@ -23,8 +23,8 @@ from diffusion.commands import ablate, ablation_table, train
 from diffusion.commands.ablation_table import COLUMNS, RowResults, Table
 from diffusion.config import ablation
 from diffusion.config.ablation import Cell, Row
+from diffusion.config.config_files import load as load_config
 from diffusion.config.config_values import differences, flatten
-from diffusion.config.files import load as load_config
 from diffusion.config.validation import validate
 from diffusion.core import respacing
 from diffusion.distributed import sharding

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusion.runtime import lock
-from diffusion.workdir import manifest, metrics_lines
+from diffusion.runtime import file_lock
+from diffusion.workdir import manifest, metrics_jsonl
 from tests.stress import kill
 from tests.support import buckets
 
@@ -58,7 +58,7 @@ def test_samples_and_results_are_those_of_a_run_on_a_disk(folder, tmp_path):
 
 
 def test_a_second_writer_is_refused(folder):
-    with lock.exclusive(folder / "lock", str(folder), "wait"):
+    with file_lock.exclusive(folder / "lock", str(folder), "wait"):
         line = script("train.py", *FEW, f"--workdir={folder}", status=2).strip().splitlines()[-1]
     assert line.startswith(f"train.py: {folder} is in use by process {os.getpid()} on ")
     assert manifest.newest(folder) == []
@@ -97,7 +97,7 @@ def test_images_are_read_from_a_bucket_and_kept_on_the_disk(folder, tmp_path):
             path.write_bytes((tmp_path / "one.png").read_bytes())
     for place in (folder, tmp_path / "here"):
         script("train.py", *FEW, f"--config.data.name=folder:{place / 'images'}", f"--workdir={tmp_path / place.name}")
-    assert kill.lines(tmp_path / folder.name) == kill.lines(tmp_path / "here") and metrics_lines.exist(
+    assert kill.lines(tmp_path / folder.name) == kill.lines(tmp_path / "here") and metrics_jsonl.exist(
         tmp_path / "here"
     )
     assert len(list((tmp_path / "cache").rglob("*.png"))) == 40

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from diffusion.commands import evaluate, train, train_classifier
-from diffusion.config import files
+from diffusion.config import config_files
 from diffusion.config.config_values import config_hash
 from diffusion.experiment import load
 from diffusion.runtime.command_line import ConfigFlag
-from diffusion.runtime.data_flags import PLACES, DataFlags
+from diffusion.runtime.run_flags import PLACES, DataFlags
 from diffusion.workdir import manifest, run
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
@@ -40,7 +40,7 @@ def flags(values):
 
 
 def config_of(values):
-    config = files.load(ROOT / "configs" / "digits.py")
+    config = config_files.load(ROOT / "configs" / "digits.py")
     config.update_from_flattened_dict(values)
     return config
 

@@ -21,10 +21,10 @@ from diffusion.experiment import build
 from diffusion.figures.arrays import edits, user_images
 from diffusion.figures.arrays.run_sampler import RunSampler
 from diffusion.figures.arrays.user_images import LabelledImages
+from diffusion.figures.ddim_roundtrip import roundtrip
 from diffusion.figures.image_grid import layout
 from diffusion.figures.image_variations import variations
 from diffusion.figures.inpainting import HIDDEN, inpainting
-from diffusion.figures.roundtrip import roundtrip
 from diffusion.nets.unet import UNet
 from diffusion.workdir.run import Run, write_config
 from diffusion.workdir.run_checkpoints import RunCheckpoints

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from diffusion.commands import train
-from diffusion.config import files
+from diffusion.config import config_files
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 
@@ -15,7 +15,7 @@ IGNORED = {"net.dtype": "bfloat16", "net.remat": True, "net.convention": "improv
 
 
 def test_a_run_of_the_mlp_claims_neither_bfloat16_nor_what_else_it_ignores(tmp_path):
-    config = files.load(ROOT / "configs" / "toy2d.py")
+    config = config_files.load(ROOT / "configs" / "toy2d.py")
     tiny = {"diffusion.T": 4, "net.channels": 8, "net.blocks": 1, "train.steps": 2, "train.batch_size": 16}
     small = {"eval.n": 16, "eval.batch_size": 16, "eval.quick_n": 16, "eval.quick_steps": 2, "train.eval_every": 2}
     drawn = {"sample.n": 16, "sample.batch_size": 16, "train.sample_every": 0, "compilation_cache": "off"}

@@ -16,13 +16,13 @@ import pytest
 from absl import flags
 from ml_collections import ConfigDict
 
+from diffusion.config.config_files import load, title
 from diffusion.config.config_values import config_hash, default_config, differences, flatten, lookup, restore
-from diffusion.config.files import load, title
-from diffusion.config.key import Role, closest_name
+from diffusion.config.legal_values import Role, closest_name
 from diffusion.config.schema import ADDED, CHOICES, KEYS, PAPERS, RESUMABLE, VE_SCHEDULES, VP_SCHEDULES
 from diffusion.config.validation import NO_EFFECT, RULES, SIGNAL_ENDS, remarks, validate
-from diffusion.published.deviations import deviations
-from diffusion.published.deviations import values as published_values
+from diffusion.published.differences_from_paper import deviations
+from diffusion.published.differences_from_paper import values as published_values
 from diffusion.runtime import command_line
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from diffusion.config import default_config
-from diffusion.config.files import load
+from diffusion.config.config_files import load
 from diffusion.config.validation import doubts
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.py"))

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from diffusion.config import default_config
+from diffusion.data import batch_order
 from diffusion.data import digits as digits_module
-from diffusion.data import pipeline
 from diffusion.data.digits import digits
 from diffusion.data.source import Source, hold_out, in_memory, load
 from diffusion.data.transforms import random_flip, to_image, to_pixels
@@ -200,7 +200,7 @@ SIZES = [(10, 3), (7, 7), (5, 12), (1, 4), (64, 16), (100, 7)]
 
 
 def stream_of_indices(seed: int, batch_size: int, n: int, steps: int) -> np.ndarray:
-    return np.concatenate([pipeline.indices(seed, step, batch_size, n) for step in range(steps)])
+    return np.concatenate([batch_order.indices(seed, step, batch_size, n) for step in range(steps)])
 
 
 @pytest.mark.parametrize("n, batch_size", SIZES)
@@ -221,19 +221,19 @@ def test_the_stream_does_not_depend_on_the_batch_size(n):
 
 
 def test_a_batch_depends_on_seed_and_step_alone():
-    batch = pipeline.indices(0, 17, 8, 50)
+    batch = batch_order.indices(0, 17, 8, 50)
     for seed, step in itertools.product((1, 2), range(40)):  # fills and empties the cache of permutations
-        pipeline.indices(seed, step, 8, 50)
-    np.testing.assert_array_equal(pipeline.indices(0, 17, 8, 50), batch)
-    assert (pipeline.indices(1, 17, 8, 50) != batch).any()
+        batch_order.indices(seed, step, 8, 50)
+    np.testing.assert_array_equal(batch_order.indices(0, 17, 8, 50), batch)
+    assert (batch_order.indices(1, 17, 8, 50) != batch).any()
     batch[:] = 0
-    assert pipeline.indices(0, 17, 8, 50).any()
+    assert batch_order.indices(0, 17, 8, 50).any()
 
 
 def test_the_order_of_the_data_is_the_same_for_ever():
     """A run resumed under a later NumPy must see what it would have seen, which NumPy itself does not promise."""
     epochs = [[4, 6, 2, 7, 3, 5, 9, 0, 8, 1], [9, 1, 3, 8, 7, 6, 0, 4, 2, 5]]
-    assert pipeline.indices(0, 0, 20, 10).reshape(2, 10).tolist() == epochs
+    assert batch_order.indices(0, 0, 20, 10).reshape(2, 10).tolist() == epochs
 
 
 @pytest.mark.parametrize("n, batch_size", SIZES)
@@ -245,22 +245,22 @@ def test_the_stream_reads_what_the_indices_say(n, batch_size, threads):
         time.sleep(0.004 * (index[0] % 3))
         return whole.read(index)
 
-    batches = pipeline.stream(lazy(whole, read), 3, batch_size, threads=threads)
+    batches = batch_order.stream(lazy(whole, read), 3, batch_size, threads=threads)
     for step, (pixels, labels) in enumerate(itertools.islice(batches, 6)):
-        np.testing.assert_array_equal(pixels[:, 0, 0, 0], pipeline.indices(3, step, batch_size, n))
+        np.testing.assert_array_equal(pixels[:, 0, 0, 0], batch_order.indices(3, step, batch_size, n))
         assert pixels.shape == (batch_size, 2, 3, 1) and labels.shape == (batch_size,)
 
 
 @pytest.mark.parametrize("start", [0, 1, 5, 1_000_000_007])
 def test_a_resumed_stream_goes_on_where_it_would_have_been(start):
-    resumed = pipeline.stream(numbered(37), 1, 8, start_step=start, threads=2)
+    resumed = batch_order.stream(numbered(37), 1, 8, start_step=start, threads=2)
     for step, (pixels, _) in zip(range(start, start + 4), resumed, strict=False):
-        np.testing.assert_array_equal(pixels[:, 0, 0, 0], pipeline.indices(1, step, 8, 37))
+        np.testing.assert_array_equal(pixels[:, 0, 0, 0], batch_order.indices(1, step, 8, 37))
 
 
 def test_hosts_read_disjoint_parts_of_one_batch():
-    whole = pipeline.stream(numbered(37), 1, 8)
-    hosts = [pipeline.stream(numbered(37), 1, 8, rows=slice(4 * host, 4 * host + 4)) for host in range(2)]
+    whole = batch_order.stream(numbered(37), 1, 8)
+    hosts = [batch_order.stream(numbered(37), 1, 8, rows=slice(4 * host, 4 * host + 4)) for host in range(2)]
     for (pixels, _), *parts in itertools.islice(zip(whole, *hosts, strict=True), 6):
         np.testing.assert_array_equal(pixels, np.concatenate([part for part, _ in parts]))
 
@@ -268,14 +268,14 @@ def test_hosts_read_disjoint_parts_of_one_batch():
 @pytest.mark.parametrize("threads", [0, 4])
 def test_a_broken_example_spoils_only_the_batch_that_holds_it(threads):
     whole = numbered(40)
-    spoilt = next(step for step in range(100) if 7 in pipeline.indices(0, step, 4, 40))
+    spoilt = next(step for step in range(100) if 7 in batch_order.indices(0, step, 4, 40))
 
     def read(index):
         if 7 in index:
             raise ValueError("seven.png: not a readable image")
         return whole.read(index)
 
-    batches = pipeline.stream(lazy(whole, read), 0, 4, threads=threads)
+    batches = batch_order.stream(lazy(whole, read), 0, 4, threads=threads)
     assert len(list(itertools.islice(batches, spoilt))) == spoilt
     with pytest.raises(ValueError) as error:
         next(batches)
@@ -290,7 +290,7 @@ def test_reading_ahead_is_bounded_and_ends_with_the_stream():
             reads.append(index)
         return whole.read(index)
 
-    batches = pipeline.stream(lazy(whole, read), 0, 4, threads=3)
+    batches = batch_order.stream(lazy(whole, read), 0, 4, threads=3)
     next(batches)
     time.sleep(0.1)
     assert 1 <= len(reads) <= 1 + 2 * 3
@@ -311,12 +311,12 @@ def test_reading_ahead_is_bounded_and_ends_with_the_stream():
 )
 def test_impossible_streams_are_refused_at_once(arguments, complaint):
     with pytest.raises(ValueError, match=complaint):
-        pipeline.stream(numbered(5), **{"seed": 0, "batch_size": 8} | arguments)
+        batch_order.stream(numbered(5), **{"seed": 0, "batch_size": 8} | arguments)
 
 
 def test_an_empty_set_has_no_batches():
     with pytest.raises(ValueError, match="0 examples"):
-        pipeline.indices(0, 0, 4, 0)
+        batch_order.indices(0, 0, 4, 0)
 
 
 def test_splits_of_different_sizes_are_no_data_set(monkeypatch):

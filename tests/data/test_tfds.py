@@ -13,7 +13,7 @@ from PIL import Image
 
 from diffusion.data import tfds as module
 from diffusion.data.cifar10 import cifar10
-from diffusion.data.images import resize
+from diffusion.data.image_decoder import resize
 from diffusion.data.tfds import prepared, tfds
 
 LABELS = 3

@@ -20,7 +20,7 @@ from diffusion.data.digits import digits
 from diffusion.distributed import hosts, sharding
 from diffusion.runtime.paths import expanded
 from diffusion.training import feed
-from diffusion.workdir import metrics_lines
+from diffusion.workdir import metrics_jsonl
 from tests.support import buckets, together
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -224,7 +224,7 @@ def scripts(folder, logs, processes, devices, *more, missing=()):
 
 
 def curve(folder):
-    lines = [json.loads(line) for line in metrics_lines.read(folder)]
+    lines = [json.loads(line) for line in metrics_jsonl.read(folder)]
     return {line["step"]: line["train/loss"] for line in lines if "train/loss" in line}
 
 

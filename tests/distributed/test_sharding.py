@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diffusion.config import default_config
-from diffusion.config.files import load
+from diffusion.config.config_files import load
 from diffusion.data.digits import digits
 from diffusion.distributed import sharding
 from diffusion.experiment import build

@@ -22,23 +22,23 @@ from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build, registry
 from diffusion.figures import catalogue, style
 from diffusion.figures.alpha_bar import alpha_bar
-from diffusion.figures.arrays import edits, figure_data
+from diffusion.figures.arrays import curve_data, edits
 from diffusion.figures.arrays.run_sampler import RunSampler, nearest_images
 from diffusion.figures.arrays.user_images import random_pairs
 from diffusion.figures.bound_terms import terms
-from diffusion.figures.curves import curves as run_curves
 from diffusion.figures.figure_inputs import Inputs
 from diffusion.figures.forked_chains import forks
 from diffusion.figures.image_grid import image_figure, image_grid, layout, square
 from diffusion.figures.interpolation import interpolation
-from diffusion.figures.loss import QUARTILES, loss
+from diffusion.figures.loss_curve import QUARTILES, loss
 from diffusion.figures.neighbours import neighbours
 from diffusion.figures.posterior_variance import posterior_variance, ratio
-from diffusion.figures.progressive import progressive
+from diffusion.figures.progressive_generation import progressive
 from diffusion.figures.quality_by_steps import steps
 from diffusion.figures.rate_distortion import rate_distortion
 from diffusion.figures.reverse_conditional import EXAMPLE, reverse_conditional
-from diffusion.runtime import files
+from diffusion.figures.runs_side_by_side import curves as run_curves
+from diffusion.runtime import atomic_files
 from diffusion.training.expected_loss import Curve
 from diffusion.workdir import manifest, results, run
 from diffusion.workdir.results import Result
@@ -173,12 +173,12 @@ def test_runs_of_a_folder_are_named_by_their_folders(tmp_path):
         for step in at:
             values = {"fd_digits": 6.5 + step, "fd_digits_samples": n}
             results.write(tmp_path / "a", Result("fd_digits", values, {}, {"step": step}), f"n{n}")
-    lines, distances, name = figure_data.runs(tmp_path)
+    lines, distances, name = curve_data.runs(tmp_path)
     assert list(lines) == ["a", "b"] and lines["b"] == [{"step": 1, "train/mse": 2.0}]
     assert (distances, name) == ({"a": [(7, 13.5), (9, 15.5)]}, "fd_digits of 64 samples")
-    assert list(figure_data.runs(tmp_path / "a")[0]) == ["a"]
+    assert list(curve_data.runs(tmp_path / "a")[0]) == ["a"]
     with pytest.raises(ValueError, match="holds no run and no folders of runs"):
-        figure_data.runs(tmp_path / "a" / "eval")
+        curve_data.runs(tmp_path / "a" / "eval")
 
 
 def luma(color):
@@ -409,7 +409,7 @@ def test_steps_are_those_of_the_full_chain_nearest_to_fractions(run_sampler):
 
 
 def test_an_impossible_grid_is_refused_before_anything_is_loaded(tmp_path):
-    files.write_json(tmp_path / "config.json", manifest.with_hash(run.Run(tiny(), (8, 8, 1), 10).content))
+    atomic_files.write_json(tmp_path / "config.json", manifest.with_hash(run.Run(tiny(), (8, 8, 1), 10).content))
     with pytest.raises(ValueError, match="cannot take 13 steps from a process of 12"):
         Inputs(tmp_path, grid="13").image_sampler  # noqa: B018
     with pytest.raises(ValueError, match="checkpoint"):
@@ -462,24 +462,24 @@ def score(name, value, steps, **chain):
 
 def test_the_newest_bound_over_the_longest_chain_is_drawn(tmp_path):
     with pytest.raises(ValueError, match=r"python scripts/evaluate\.py --workdir=.* --metrics=nll"):
-        figure_data.bounds(tmp_path)
+        curve_data.bounds(tmp_path)
     for split, step, n in (("test", 5, T), ("train", 10, T), ("test", 10, T), ("test", 10, 4)):
         results.write(tmp_path, bound(split, step, n), str(n))
     results.write(tmp_path, Result("fid", {"fid": 3.0}, {}, {"step": 20}))
-    found = figure_data.bounds(tmp_path)
+    found = curve_data.bounds(tmp_path)
     assert [(r.protocol["split"], len(r.series["terms"])) for r in found] == [("test", T), ("test", 4), ("train", T)]
-    drawn = figure_data.terms(found)
+    drawn = curve_data.terms(found)
     assert list(drawn) == ["train images", "test images"]
     np.testing.assert_array_equal(drawn["test images"], bound("test", 10).series["terms"])
-    assert len(figure_data.bounds(tmp_path, step=5)) == 1
+    assert len(curve_data.bounds(tmp_path, step=5)) == 1
     with pytest.raises(ValueError, match="at step 6"):
-        figure_data.bounds(tmp_path, step=6)
+        curve_data.bounds(tmp_path, step=6)
 
 
 def cell(folder, grid, sampler, value, seed=0, eta=0.0, diverged=False, **changes):
     config = tiny(**{"sample.grid": grid, "sample.sampler": sampler, "sample.eta": eta, "seed": seed, **changes})
     content = {"grid": "samplers", "diverged": diverged, "score": "fd_digits", "results": {"fd_digits": value}}
-    files.write_json(folder / "result.json", {**content, "config": run.nested(config)})
+    atomic_files.write_json(folder / "result.json", {**content, "config": run.nested(config)})
 
 
 def test_scores_of_an_ablation_by_sampler_and_steps(tmp_path):
@@ -490,7 +490,7 @@ def test_scores_of_an_ablation_by_sampler_and_steps(tmp_path):
     cell(tmp_path / "d", "", "ancestral", 5.0, **{"diffusion.variance": "fixed_small"})
     cell(tmp_path / "e", "4", "ddim", None, diverged=True)
     cell(tmp_path / "f", "4", "ddim", 1.0, **{"optim.lr": 0.5})  # another network
-    curves, name = figure_data.scores(tmp_path)
+    curves, name = curve_data.scores(tmp_path)
     assert name == "fd_digits"
     assert curves == {
         "DDIM, η = 0": {3: [9.0, 10.0], T: [4.0, 5.0]},
@@ -505,13 +505,13 @@ def test_scores_of_runs_by_sampler_and_steps(tmp_path):
     results.write(tmp_path / "a", score("fid", 4.0, 10))
     results.write(tmp_path / "a", score("fid_10000", float("nan"), 100), "broken")
     results.write(tmp_path / "b", score("fid_10000", 8.0, 10, config="b"))
-    assert figure_data.scores(tmp_path) == ({"DDIM, η = 0": {10: [9.0], 50: [5.0]}}, "FID-10000")
+    assert curve_data.scores(tmp_path) == ({"DDIM, η = 0": {10: [9.0], 50: [5.0]}}, "FID-10000")
     results.write(tmp_path / "b", score("fid_10000", 3.0, 50, config="b", sampler="heun", eta=None), "heun")
-    assert list(figure_data.scores(tmp_path)[0]) == ["DDIM, η = 0"]  # b: two samplers, at one number of steps each
+    assert list(curve_data.scores(tmp_path)[0]) == ["DDIM, η = 0"]  # b: two samplers, at one number of steps each
     results.write(tmp_path / "b", score("fid_10000", 3.0, 50, config="b"), "more")
-    assert "b at 10: DDIM, η = 0" in figure_data.scores(tmp_path)[0]
+    assert "b at 10: DDIM, η = 0" in curve_data.scores(tmp_path)[0]
     with pytest.raises(ValueError, match=r"two numbers of steps; python scripts/ablate\.py"):
-        figure_data.scores(tmp_path / "nothing")
+        curve_data.scores(tmp_path / "nothing")
 
 
 # --------------------------------------------------------------------------------------------------------- every figure
@@ -531,7 +531,7 @@ def test_every_figure_of_a_run_is_drawn(tmp_path, run_sampler):
     for n, value in ((10, 9.0), (50, 5.0)):
         results.write(tmp_path, score("fid", value, n), str(n))
     effect = {"scale": [0.0, 1.0], "free, accuracy": [0.8, 0.9], "free, diversity": [1.0, 0.7]}
-    results.write(tmp_path, results.Result(figure_data.GUIDANCE, {"held_out_accuracy": 0.97}, effect, {"step": 10}))
+    results.write(tmp_path, results.Result(curve_data.GUIDANCE, {"held_out_accuracy": 0.97}, effect, {"step": 10}))
     for name in OF_POINTS:
         with pytest.raises(ValueError, match="points of the plane, and the run's data are images"):
             catalogue.FIGURES[name].draw(inputs)

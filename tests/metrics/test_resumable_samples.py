@@ -10,7 +10,7 @@ import pytest
 
 from diffusion.metrics import resumable_samples
 from diffusion.metrics.image_set import ImageSet
-from diffusion.runtime.files import write_npz
+from diffusion.runtime.atomic_files import write_npz
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = (2, 2, 1)

@@ -38,7 +38,7 @@ DATA = (
         ),
     ),
     *mutants(
-        "diffusion/data/pipeline.py",
+        "diffusion/data/batch_order.py",
         "tests/data/test_data.py",
         (
             "_permutation(seed, int(epoch), n)[places",
@@ -126,8 +126,8 @@ DATA = (
         ),
     ),
     *mutants(
-        "diffusion/runtime/npz.py",
-        "tests/runtime/test_npz.py",
+        "diffusion/runtime/npz_reader.py",
+        "tests/runtime/test_npz_reader.py",
         (
             "if promised > stored:",
             "if False:",
@@ -143,7 +143,7 @@ DATA = (
     ),
     *mutants(
         "diffusion/metrics/image_set.py",
-        "tests/runtime/test_npz.py",
+        "tests/runtime/test_npz_reader.py",
         (
             "if info.file_size > DEFLATED * path.stat().st_size:",
             "if False:",

@@ -150,7 +150,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/published/ddpm.py",
+        "diffusion/published/ddpm_tables.py",
         "tests/published/test_published_values.py",
         (
             '"8.34 | 6.42 | 37.52"',
@@ -160,7 +160,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/published/improved_ddpm.py",
+        "diffusion/published/improved_ddpm_tables.py",
         "tests/published/test_published_values.py",
         (
             '"3.57 | 19.2"',
@@ -170,7 +170,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/published/ddim.py",
+        "diffusion/published/ddim_tables.py",
         "tests/published/test_published_values.py",
         (
             '"33.12 | 26.03',
@@ -180,7 +180,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/published/measures.py",
+        "diffusion/published/evaluation_protocols.py",
         "tests/published/test_published_values.py",
         (
             'f"--split={reference}"',
@@ -196,7 +196,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/published/match_results.py",
+        "diffusion/published/match_results_to_cells.py",
         "tests/published/test_reproduce.py",
         (
             "images > measure.images and measure.exact",
@@ -206,7 +206,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/published/deviations.py",
+        "diffusion/published/differences_from_paper.py",
         "tests/published/test_reproduce.py",
         (
             'if key in COMPUTED - {"data.name"}',

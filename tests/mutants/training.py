@@ -371,7 +371,7 @@ TRAINING = (
     ),
     *mutants(
         "diffusion/nets/mlp.py",
-        "tests/data/test_toy.py",
+        "tests/data/test_toy_points.py",
         (
             "h += dense(self.channels",
             "h = dense(self.channels",

@@ -4,8 +4,8 @@ from tests.mutants.mutant import mutants
 
 USER_DATA = (
     *mutants(
-        "diffusion/data/folder.py",
-        "tests/data/test_folder.py",
+        "diffusion/data/image_folder.py",
+        "tests/data/test_image_folder.py",
         (
             "names = sorted(set(parents), key=by_number)",
             "names = sorted(set(parents))",
@@ -56,8 +56,8 @@ USER_DATA = (
         ),
     ),
     *mutants(
-        "diffusion/data/images.py",
-        "tests/data/test_images.py",
+        "diffusion/data/image_decoder.py",
+        "tests/data/test_image_decoder.py",
         (
             "ImageOps.exif_transpose(image) if _orientation(image) > 1 else image",
             "image",
@@ -85,7 +85,7 @@ USER_DATA = (
     ),
     *mutants(
         "diffusion/data/image_files.py",
-        "tests/data/test_folder.py",
+        "tests/data/test_image_folder.py",
         (
             "if not S_ISREG(found.st_mode):",
             "if False:",
@@ -112,8 +112,8 @@ USER_DATA = (
         ),
     ),
     *mutants(
-        "diffusion/data/identity.py",
-        "tests/data/test_identity.py",
+        "diffusion/data/dataset_identity.py",
+        "tests/data/test_dataset_identity.py",
         (
             'f"{digest(train)} {digest(held_out)}"',
             'f"{digest(held_out)}"',

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from diffusion.commands.import_weights import beta
+from diffusion.config.config_files import ROOT, load
 from diffusion.config.config_values import default_config, flatten
-from diffusion.config.files import ROOT, load
 from diffusion.convert import diffusers, improved_diffusion, name_mapping
 from diffusion.core.denoiser import from_network, reverse
 from diffusion.core.process import vp

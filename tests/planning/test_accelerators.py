@@ -9,8 +9,8 @@ from importlib.util import find_spec
 import jax
 import pytest
 
+from diffusion.config.config_files import load
 from diffusion.config.config_values import flatten
-from diffusion.config.files import load
 from diffusion.experiment import build
 from diffusion.planning import compiler, cost
 from diffusion.planning.compiler import Data, Job

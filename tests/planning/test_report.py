@@ -7,8 +7,8 @@ import pytest
 
 from diffusion.commands import plan
 from diffusion.config import default_config
+from diffusion.config.config_files import load
 from diffusion.config.config_values import flatten
-from diffusion.config.files import load
 from diffusion.planning import compiler, hlo, report, targets
 from diffusion.planning.collectives import Collective
 from diffusion.planning.compiler import Compiled, Data, Job

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffusion.config import ablation, files
+from diffusion.config import ablation, config_files
 from diffusion.config.config_values import config_hash, restore
 from diffusion.config.schema import PAPERS
 from diffusion.config.validation import validate
@@ -23,14 +23,14 @@ from diffusion.evaluation.protocol import QUANTISATION
 from diffusion.figures import style
 from diffusion.figures.training_milestones import band, milestones
 from diffusion.metrics import rate_distortion
-from diffusion.published import all_tables, cell_commands, comparison_table, ddpm
+from diffusion.published import all_tables, commands_for_empty_cells, comparison_table, ddpm_tables
 from diffusion.published import training_milestones as published
-from diffusion.published.cell_commands import commands
-from diffusion.published.deviations import deviations, run_differences
-from diffusion.published.match_results import compare, stored_results
+from diffusion.published.commands_for_empty_cells import commands
+from diffusion.published.differences_from_paper import deviations, run_differences
+from diffusion.published.match_results_to_cells import compare, stored_results
 from diffusion.published.published_table import Cell, Experiment
 from diffusion.runtime import command_line
-from diffusion.runtime.files import write_json
+from diffusion.runtime.atomic_files import write_json
 from diffusion.workdir import manifest, results
 from diffusion.workdir.results import Result
 from diffusion.workdir.run import Run, nested
@@ -52,7 +52,7 @@ def values(name: str, column: str) -> dict[str, float]:
 
 @pytest.mark.parametrize("experiment", sorted(EXPERIMENTS), ids=lambda e: f"{e.name}_{e.resolve().train.steps}")
 def test_every_experiment_is_a_config_that_can_be_run(experiment):
-    config = files.load(ROOT / experiment.config)
+    config = config_files.load(ROOT / experiment.config)
     config.update_from_flattened_dict(dict(experiment.changes))
     validate(config)
     assert config_hash(config) == config_hash(experiment.resolve())
@@ -74,8 +74,8 @@ def test_every_cell_names_a_config_and_a_command(table):
         if name != table or row in OTHER_MODELS or (cell.measure is None and cell.printed == "–"):
             continue
         assert cell.measure is not None, (row, column)
-        train = cell_commands.train(cell.measure.experiment, Path("runs/x"))
-        evaluate = cell_commands.evaluate(cell.measure, Path("runs/x"), 1)
+        train = commands_for_empty_cells.train(cell.measure.experiment, Path("runs/x"))
+        evaluate = commands_for_empty_cells.evaluate(cell.measure, Path("runs/x"), 1)
         assert "--config=configs/" in train and cell.measure.experiment.resolve().train.steps > 0
         assert f"--metrics={cell.measure.metric}" in evaluate
     assert any(place[0] == table for place in MEASURED)
@@ -272,7 +272,7 @@ def test_table_4_is_read_from_the_terms_of_the_bound(tmp_path):
     terms, errors, cell = rng.uniform(size=1000), rng.uniform(size=1000), CELLS["ddpm_table4", "reverse step 1000",
                                                                               "rate (bits/dim)"]  # fmt: skip
     result = result_of(cell)._replace(series={"terms": terms.tolist(), "x_0_rmse": errors.tolist()})
-    results.write(run_of(tmp_path, ddpm.CIFAR10), result)
+    results.write(run_of(tmp_path, ddpm_tables.CIFAR10), result)
     _, comparison = found_in(tmp_path)
     for row in TABLES["ddpm_table4"].rows:
         t = 1000 - int(row.label.split()[-1]) + 1
@@ -298,7 +298,7 @@ DEVIATING = {
 
 @pytest.mark.parametrize("changes", DEVIATING.values(), ids=DEVIATING)
 def test_a_changed_config_fills_nothing(changes, tmp_path):
-    folder = run_of(tmp_path, ddpm.CIFAR10, **changes)
+    folder = run_of(tmp_path, ddpm_tables.CIFAR10, **changes)
     config = json.loads((folder / "config.json").read_text())
     results.write(folder, result_of(CELLS[BEST], config_hash=config["hash"]))
     _, comparison = found_in(tmp_path)
@@ -311,7 +311,7 @@ def test_a_changed_config_fills_nothing(changes, tmp_path):
 
 @pytest.mark.parametrize("step", [94_000, 799_999, 1_000_000, None])
 def test_another_number_of_steps_fills_nothing(step, tmp_path):
-    results.write(run_of(tmp_path, ddpm.CIFAR10), result_of(CELLS[BEST], step=step))
+    results.write(run_of(tmp_path, ddpm_tables.CIFAR10), result_of(CELLS[BEST], step=step))
     _, comparison = found_in(tmp_path)
     assert not comparison.cells and "of 800,000" in comparison.unused[0]
 
@@ -319,7 +319,9 @@ def test_another_number_of_steps_fills_nothing(step, tmp_path):
 def test_what_does_not_matter_does_not_matter(tmp_path):
     """Another seed, plan, place of the data or way to log; the released checkpoint; TFDS's copy of the data."""
     changes = {"seed": 7, "train__steps": 900_000, "train__log_every": 7, "data__dir": "/data", "sample__n": 9}
-    folder = run_of(tmp_path, ddpm.CIFAR10, **changes, paper="", net__remat=True, data__name="tfds:cifar10:3.0.0")
+    folder = run_of(
+        tmp_path, ddpm_tables.CIFAR10, **changes, paper="", net__remat=True, data__name="tfds:cifar10:3.0.0"
+    )
     saved = json.loads((folder / "config.json").read_text())["hash"]
     stamp = {"step": 790_000, "config_hash": saved, "features": f"{NETWORK} 1a2b3c4d5e6f"}
     results.write(folder, result_of(CELLS[BEST], **stamp))
@@ -329,7 +331,7 @@ def test_what_does_not_matter_does_not_matter(tmp_path):
 
 def test_a_folder_of_images_is_taken_for_a_set_without_a_loader_and_noted(tmp_path):
     place = ("ddpm_table3", "DDPM, L_simple", "Church")
-    folder = run_of(tmp_path, ddpm.CHURCH, data__name="folder:church")
+    folder = run_of(tmp_path, ddpm_tables.CHURCH, data__name="folder:church")
     saved = json.loads((folder / "config.json").read_text())["hash"]
     results.write(folder, result_of(CELLS[place], config_hash=saved))
     _, comparison = found_in(tmp_path)
@@ -375,20 +377,20 @@ def test_another_protocol_is_shown_but_fills_nothing(place, changes, word, tmp_p
 @pytest.mark.parametrize("name", ["fd_inception-1a2b3c4d", "fd_inception-2015-12-05-bfloat16", "fid_inception-1a2b"])
 def test_scores_of_another_network_fill_nothing(name, tmp_path):
     result = result_of(CELLS[BEST])._replace(name=name, values={name: 3.2})
-    results.write(run_of(tmp_path, ddpm.CIFAR10), result)
+    results.write(run_of(tmp_path, ddpm_tables.CIFAR10), result)
     _, comparison = found_in(tmp_path)
     assert not comparison.cells and f"no table has this metric of it [{name} {name} = 3.2]" in comparison.unused[0]
 
 
 def test_another_reference_has_its_own_cell_and_is_no_stand_in(tmp_path):
     test_set = (*BEST[:2], "FID (test set)")
-    results.write(run_of(tmp_path, ddpm.CIFAR10), result_of(CELLS[test_set], 5.3))
+    results.write(run_of(tmp_path, ddpm_tables.CIFAR10), result_of(CELLS[test_set], 5.3))
     _, comparison = found_in(tmp_path)
     assert comparison.fills(test_set) and BEST not in comparison.cells
 
 
 def test_another_chain_is_another_cell(tmp_path):
-    folder = run_of(tmp_path, ddpm.CIFAR10)
+    folder = run_of(tmp_path, ddpm_tables.CIFAR10)
     chain = {"sampler": "ddim", "grid": "quad50", "eta": 0.0}
     results.write(folder, result_of(CELLS[BEST], 4.7, **chain, clip=False))
     results.write(folder, result_of(CELLS[BEST], 6.0, **chain | {"grid": "ddim50"}), "ddim50")
@@ -399,7 +401,7 @@ def test_another_chain_is_another_cell(tmp_path):
 
 
 def test_small_differences_are_noted_and_fill(tmp_path):
-    results.write(run_of(tmp_path, ddpm.CIFAR10), result_of(CELLS[BEST], clip=False))
+    results.write(run_of(tmp_path, ddpm_tables.CIFAR10), result_of(CELLS[BEST], clip=False))
     place = ("improved_cifar10", "T = 4000, cosine, L_hybrid", "FID")
     experiment = CELLS[place].measure.experiment
     results.write(run_of(tmp_path, experiment), result_of(CELLS[place], quantisation="uint8 by rounding"))
@@ -413,7 +415,7 @@ def test_small_differences_are_noted_and_fill(tmp_path):
 
 def test_several_runs_give_mean_and_spread(tmp_path):
     for seed, value in enumerate((3.1, 3.2, 3.6)):
-        folder = run_of(tmp_path, ddpm.CIFAR10, f"seed_{seed}", seed=seed)
+        folder = run_of(tmp_path, ddpm_tables.CIFAR10, f"seed_{seed}", seed=seed)
         saved = json.loads((folder / "config.json").read_text())["hash"]
         results.write(folder, result_of(CELLS[BEST], value, config_hash=saved))
         results.write(folder, result_of(CELLS[BEST], 99.0, config_hash=saved, step=790_000))  # the last step counts
@@ -436,11 +438,11 @@ def test_a_diverged_result_is_shown_as_such(tmp_path):
 
 
 def test_results_of_a_lost_or_foreign_config_fill_nothing(tmp_path):
-    lost = run_of(tmp_path, ddpm.CIFAR10, "lost")
+    lost = run_of(tmp_path, ddpm_tables.CIFAR10, "lost")
     results.write(lost, result_of(CELLS[BEST]))
     (lost / "config.json").unlink()
-    results.write(run_of(tmp_path, ddpm.CIFAR10, "foreign"), result_of(CELLS[BEST], config_hash="0" * 12))
-    damaged = run_of(tmp_path, ddpm.CIFAR10, "damaged")
+    results.write(run_of(tmp_path, ddpm_tables.CIFAR10, "foreign"), result_of(CELLS[BEST], config_hash="0" * 12))
+    damaged = run_of(tmp_path, ddpm_tables.CIFAR10, "damaged")
     results.write(damaged, result_of(CELLS[BEST]))
     (damaged / "config.json").write_text("{")
     _, comparison = found_in(tmp_path)
@@ -451,7 +453,7 @@ def test_results_of_a_lost_or_foreign_config_fill_nothing(tmp_path):
 
 
 def test_data_of_no_table_are_said_to_be(tmp_path):
-    folder = run_of(tmp_path, ddpm.CIFAR10, "digits", data__name="digits", net__attention=())
+    folder = run_of(tmp_path, ddpm_tables.CIFAR10, "digits", data__name="digits", net__attention=())
     saved = json.loads((folder / "config.json").read_text())["hash"]
     results.write(folder, result_of(CELLS["ddpm_table1", "DDPM, L_simple", "bits/dim, test"], config_hash=saved))
     results.write(folder, Result("neighbours", {"mean": 1.0}, {}, {"config_hash": saved, "step": 1}))
@@ -466,11 +468,11 @@ def test_data_of_no_table_are_said_to_be(tmp_path):
 @pytest.fixture
 def some(tmp_path):
     """A folder of runs in which two cells are filled, one is shown and one run does not qualify."""
-    folder = run_of(tmp_path, ddpm.CIFAR10)
+    folder = run_of(tmp_path, ddpm_tables.CIFAR10)
     results.write(folder, result_of(CELLS[BEST], 3.456))
     results.write(folder, result_of(CELLS[(*BEST[:2], "IS")], 9.4))
     results.write(folder, result_of(CELLS[(*BEST[:2], "bits/dim, test")], images=100))
-    small = run_of(tmp_path, ddpm.CIFAR10, "small_100%", net__channels=64)
+    small = run_of(tmp_path, ddpm_tables.CIFAR10, "small_100%", net__channels=64)
     saved = json.loads((small / "config.json").read_text())["hash"]
     results.write(small, result_of(CELLS[BEST], 40.0, config_hash=saved))
     return tmp_path
@@ -640,18 +642,18 @@ def test_the_figure_shows_the_run(tmp_path):
 
 
 def test_scores_of_a_run_say_how_they_depart(tmp_path):
-    folder = run_of(tmp_path, ddpm.CIFAR10)
+    folder = run_of(tmp_path, ddpm_tables.CIFAR10)
     results.write(folder, result_of(CELLS[BEST], 9.0, step=47_000))
     results.write(folder, result_of(CELLS[BEST], 60.0, step=10_000, images=1000))
     results.write(folder, result_of(CELLS[(*BEST[:2], "IS")], 9.0))
     small, full = published.scores(folder)
     assert full == (47_000, 9.0, "") and small[:2] == (10_000, 60.0) and "FID-1000" in small[2]
     assert published.faults(folder) == []
-    assert published.faults(run_of(tmp_path, ddpm.CIFAR10, "small", net__channels=64)) == [
+    assert published.faults(run_of(tmp_path, ddpm_tables.CIFAR10, "small", net__channels=64)) == [
         "net.channels = 64 (published: 128)"
     ]
     with pytest.raises(ValueError, match="milestones are those of CIFAR-10"):
-        published.faults(run_of(tmp_path, ddpm.CHURCH, "church"))
+        published.faults(run_of(tmp_path, ddpm_tables.CHURCH, "church"))
 
 
 # -------------------------------------------------------------------------------------------------------------- script

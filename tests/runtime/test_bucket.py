@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from diffusion.runtime import bucket, bucket_lock, files, lock, object_store, paths
+from diffusion.runtime import atomic_files, bucket, bucket_lock, bucket_requests, file_lock, paths
 from tests.support import buckets
 
 service = buckets.services("gs", "s3")
@@ -18,10 +18,10 @@ def test_a_path_in_a_bucket_is_like_one_on_a_disk(folder, tmp_path):
     """The same calls give the same answers."""
     seen = []
     for root in (folder, tmp_path / "here"):
-        files.write_json(root / "a" / "1.json", {"x": 1})
-        files.write_bytes(root / "a" / "b" / "c.bin", b"\0" * 70_000)
+        atomic_files.write_json(root / "a" / "1.json", {"x": 1})
+        atomic_files.write_bytes(root / "a" / "b" / "c.bin", b"\0" * 70_000)
         (root / "text").write_text("ä\n")
-        with files.atomic_path(root / "whole") as place:
+        with atomic_files.atomic_path(root / "whole") as place:
             place.mkdir()
             (place / "inner").write_text("1")
         answers = [
@@ -32,7 +32,7 @@ def test_a_path_in_a_bucket_is_like_one_on_a_disk(folder, tmp_path):
             sorted(path.name for path in root.iterdir()),
             [(path.exists(), path.is_dir(), path.is_file()) for path in (root, root / "a", root / "text", root / "no")],
             (root / "a" / "b" / "c.bin").stat().st_size,
-            files.read_json(root / "a" / "1.json"),
+            atomic_files.read_json(root / "a" / "1.json"),
             (root / "text").read_text(),
             (root / "text").open().read(),
             (root / "a" / "b" / "c.bin").open("rb").read(3),
@@ -43,15 +43,15 @@ def test_a_path_in_a_bucket_is_like_one_on_a_disk(folder, tmp_path):
         with pytest.raises(FileNotFoundError):
             (root / "text").read_bytes()
         (root / "a").rename(root / "moved")
-        files.remove_tree(root / "whole")
+        atomic_files.remove_tree(root / "whole")
         seen.append((*answers, sorted(path.relative_to(root).as_posix() for path in root.rglob("*"))))
     assert seen[0] == seen[1]
     assert str(folder / "a").startswith(("gs://runs/", "s3://runs/"))
 
 
 def test_a_failed_write_leaves_the_old_file(folder):
-    files.write_bytes(folder / "f", b"old")
-    with pytest.raises(ZeroDivisionError), files.atomic_file(folder / "f") as file:
+    atomic_files.write_bytes(folder / "f", b"old")
+    with pytest.raises(ZeroDivisionError), atomic_files.atomic_file(folder / "f") as file:
         file.write(b"new")
         raise ZeroDivisionError
     assert (folder / "f").read_bytes() == b"old"
@@ -61,11 +61,11 @@ def test_a_busy_service_delays_a_request_and_a_missing_bucket_does_not(folder, s
     other = paths.expanded(f"{service.url}-not-there/x")
     assert not other.exists() and list(other.glob("*")) == []
     with pytest.raises(FileNotFoundError, match="no such object or bucket"):
-        files.write_bytes(other / "f", b"1")
+        atomic_files.write_bytes(other / "f", b"1")
     if service.url.startswith("gs"):
         return  # gcsfs itself tries for half a minute first
-    files.write_bytes(folder / "f", b"1")
-    monkeypatch.setattr(object_store, "PATIENCE", 0.0)
+    atomic_files.write_bytes(folder / "f", b"1")
+    monkeypatch.setattr(bucket_requests, "PATIENCE", 0.0)
     service.gate.state = buckets.BUSY
     try:
         with pytest.raises(OSError, match="Service Unavailable"):
@@ -93,11 +93,11 @@ def test_one_of_many_starts_at_once_creates_the_lock(folder):
 
 def test_a_lock_has_one_holder_and_is_given_back(folder, quick):  # noqa: ARG001
     for _ in range(2):
-        with lock.exclusive(folder / "lock", "it", "wait") as check:
+        with file_lock.exclusive(folder / "lock", "it", "wait") as check:
             check()
             with (
                 pytest.raises(ValueError, match=r"it is in use by process .*: wait"),
-                lock.exclusive(folder / "lock", "it", "wait"),
+                file_lock.exclusive(folder / "lock", "it", "wait"),
             ):
                 pass
         assert not bucket_lock.newest(folder / "lock")[1]["held"]
@@ -105,24 +105,24 @@ def test_a_lock_has_one_holder_and_is_given_back(folder, quick):  # noqa: ARG001
 
 def test_the_lock_of_a_silent_process_is_taken_over_with_a_warning(folder, quick):  # noqa: ARG001
     left = {"owner": "process 1 on elsewhere", "pid": 1, "machine": "elsewhere", "id": "x", "beat": 3, "held": True}
-    files.write_json(folder / "lock" / "00000007", left)
+    atomic_files.write_json(folder / "lock" / "00000007", left)
     with (
         pytest.warns(UserWarning, match="taken over from process 1 on elsewhere"),
-        lock.exclusive(folder / "lock", "it", "wait") as check,
+        file_lock.exclusive(folder / "lock", "it", "wait") as check,
     ):
         check()
         assert [path.name for path in (folder / "lock").glob("*")] == ["00000008"]
-        files.write_json(folder / "lock" / "00000009", {**left, "owner": "process 2"})
+        atomic_files.write_json(folder / "lock" / "00000009", {**left, "owner": "process 2"})
         with pytest.raises(ValueError, match="was taken over by process 2"):
             check()
 
 
 def test_the_lock_of_a_process_of_this_machine_that_ended_is_taken_over_at_once(folder):
     left = {"owner": "a", "pid": 2**22 + 1, "machine": bucket_lock._machine(), "id": "x", "beat": 3, "held": True}
-    files.write_json(folder / "lock" / "00000001", left)
+    atomic_files.write_json(folder / "lock" / "00000001", left)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with lock.exclusive(folder / "lock", "it", "wait"):
+        with file_lock.exclusive(folder / "lock", "it", "wait"):
             assert bucket_lock.newest(folder / "lock")[0] == 2
 
 

@@ -26,9 +26,9 @@ from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import guidance_effect, protocol, sample_sets
 from diffusion.evaluation.evaluated_run import Chain, Subject
 from diffusion.experiment import build, guidance
-from diffusion.figures.arrays import figure_data
-from diffusion.figures.guidance import Curve
-from diffusion.figures.guidance import guidance as figure
+from diffusion.figures.arrays import curve_data
+from diffusion.figures.guidance_tradeoff import Curve
+from diffusion.figures.guidance_tradeoff import guidance as figure
 from diffusion.metrics import sample_batches
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
@@ -509,17 +509,17 @@ def test_a_run_is_guided_in_every_way_that_it_allows(subject):
 def test_measurements_are_found_and_drawn(tmp_path):
     series = {"scale": [0.0, 1.0, 4.0], "free, accuracy": [0.8, 0.9, 0.95], "free, diversity": [1.0, 0.8, 0.5]}
     for step in (10, 20):
-        found = results.Result(figure_data.GUIDANCE, {"held_out_accuracy": step / 25}, series, {"step": step})
+        found = results.Result(curve_data.GUIDANCE, {"held_out_accuracy": step / 25}, series, {"step": step})
         results.write(tmp_path, found)
-    curves, real = figure_data.guidance(tmp_path)
+    curves, real = curve_data.guidance(tmp_path)
     assert list(curves) == ["free"] and real == 0.8 and curves["free"].diversity.tolist() == [1.0, 0.8, 0.5]
-    assert figure_data.guidance(tmp_path, 10)[1] == 0.4
+    assert curve_data.guidance(tmp_path, 10)[1] == 0.4
     left, right = figure(curves, real).axes
     assert left.get_lines()[0].get_ydata().tolist() == [0.8, 0.9, 0.95]
     assert right.get_lines()[0].get_xdata().tolist() == [0.8, 0.9, 0.95]
     with pytest.raises(ValueError, match=r"scripts/guidance\.py"):
         figure({}, 0.9)
     with pytest.raises(ValueError, match=r"scripts/guidance\.py"):
-        figure_data.guidance(tmp_path / "nothing")
+        curve_data.guidance(tmp_path / "nothing")
     assert json.loads(next((tmp_path / "eval").glob("*.json")).read_text())["name"] == "guidance"
     assert isinstance(curves["free"], Curve)

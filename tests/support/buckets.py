@@ -154,11 +154,11 @@ SERVICES = {"gs": gcs, "s3": s3}
 
 def clients(service, monkeypatch):
     """Makes this process and those that it starts clients of a service."""
-    from diffusion.runtime import object_store
+    from diffusion.runtime import bucket_requests
 
     for name, value in service.environment.items():
         monkeypatch.setenv(name, value)
-    object_store._system.cache_clear()
+    bucket_requests._system.cache_clear()
     fsspec = import_module("fsspec")
     for scheme in SERVICES:
         fsspec.get_filesystem_class(scheme).clear_instance_cache()

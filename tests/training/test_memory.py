@@ -8,7 +8,7 @@ import pytest
 
 from diffusion.commands import memory_advice
 from diffusion.config import default_config
-from diffusion.data.toy import toy
+from diffusion.data.toy_points import toy
 from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.training import loop, memory

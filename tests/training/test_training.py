@@ -9,8 +9,8 @@ import pytest
 
 from diffusion.commands import train
 from diffusion.config import default_config
+from diffusion.data.dataset_identity import identity
 from diffusion.data.digits import digits
-from diffusion.data.identity import identity
 from diffusion.data.source import in_memory
 from diffusion.distributed import sharding
 from diffusion.experiment import build

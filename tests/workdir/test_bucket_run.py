@@ -7,9 +7,9 @@ from contextlib import closing, contextmanager
 import pytest
 
 from diffusion.commands import checkpoints as checkpoints_command
-from diffusion.runtime import bucket, object_store
+from diffusion.runtime import bucket, bucket_requests
 from diffusion.runtime.bucket import Bucket
-from diffusion.workdir import manifest, metrics_lines
+from diffusion.workdir import manifest, metrics_jsonl
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.metrics_writer import Writer
 from diffusion.workdir.run_checkpoints import RunCheckpoints
@@ -93,7 +93,7 @@ def test_a_save_that_ends_before_its_manifest_costs_no_earlier_step(folder, monk
 
 @pytest.mark.parametrize("state", [buckets.BUSY, pytest.param(buckets.SILENT, marks=pytest.mark.slow)])
 def test_a_service_that_does_not_answer_delays_a_save(folder, service, state, monkeypatch):
-    monkeypatch.setitem(object_store.OPTIONS, "gs", {"requests_timeout": 5})
+    monkeypatch.setitem(bucket_requests.OPTIONS, "gs", {"requests_timeout": 5})
     with closing(Checkpoints(folder / "c")) as checkpoints:
         checkpoints.save(1, state_of(1))
         checkpoints.wait()
@@ -104,7 +104,7 @@ def test_a_service_that_does_not_answer_delays_a_save(folder, service, state, mo
 
 
 def test_metrics_are_parts_in_order_and_later_lines_are_dropped(folder, monkeypatch):
-    monkeypatch.setattr(metrics_lines, "LARGEST", 40)
+    monkeypatch.setattr(metrics_jsonl, "LARGEST", 40)
     with closing(Writer(folder, 0)) as writer:
         for step in range(1, 7):
             writer.scalars(step, {"train/loss": step / 2})
@@ -113,10 +113,10 @@ def test_metrics_are_parts_in_order_and_later_lines_are_dropped(folder, monkeypa
     for start in (4, 4):  # dropping twice is dropping once
         with closing(Writer(folder, start)) as writer:
             assert writer.stored(4, "train/") == {"loss": 2.0}
-        assert [json.loads(line)["step"] for line in metrics_lines.read(folder)] == [1, 2, 3, 4]
+        assert [json.loads(line)["step"] for line in metrics_jsonl.read(folder)] == [1, 2, 3, 4]
     with closing(Writer(folder, 4)) as writer:
         writer.scalars(5, {"test/fid": 1.0})
-    assert [json.loads(line)["step"] for line in metrics_lines.read(folder)] == [1, 2, 3, 4, 5]
+    assert [json.loads(line)["step"] for line in metrics_jsonl.read(folder)] == [1, 2, 3, 4, 5]
     assert sum(path.stat().st_size for path in (folder / "tensorboard").glob("*")) > 500
 
 
@@ -128,7 +128,7 @@ def test_nothing_is_written_for_a_run_that_was_taken_over(folder):
         writer.scalars(1, {"train/loss": 1.0})
         with pytest.raises(ValueError, match="taken over"):
             writer.sync()
-    assert metrics_lines.read(folder) == []
+    assert metrics_jsonl.read(folder) == []
 
 
 def test_a_thousand_checkpoints_are_listed_with_few_requests(folder, service, capsys, monkeypatch):
@@ -137,7 +137,9 @@ def test_a_thousand_checkpoints_are_listed_with_few_requests(folder, service, ca
     names = [f"{step}/{name}" for step in range(1000) for name in ("default/a", manifest.NAME)]
     service.fill({f"{folder.name}/checkpoints/{name}": content for name in names})
     asked = []
-    monkeypatch.setattr(bucket, "ask", lambda *args, **kwargs: asked.append(args) or object_store.ask(*args, **kwargs))
+    monkeypatch.setattr(
+        bucket, "ask", lambda *args, **kwargs: asked.append(args) or bucket_requests.ask(*args, **kwargs)
+    )
     with closing(RunCheckpoints(folder)) as streams:
         assert streams.steps() == list(range(1000))
     assert len(asked) == 2  # checkpoints/ and kept/

@@ -17,7 +17,7 @@ import pytest
 
 from diffusion.commands import checkpoints as checkpoints_command
 from diffusion.config import default_config
-from diffusion.runtime.errors import reason
+from diffusion.runtime.error_text import reason
 from diffusion.workdir import manifest, run
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.metrics_writer import Writer

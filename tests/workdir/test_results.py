@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from diffusion.runtime import files
+from diffusion.runtime import atomic_files
 from diffusion.workdir import results, run
 from diffusion.workdir.results import Result
 
@@ -42,4 +42,4 @@ def test_deep_json_elsewhere_in_a_run_is_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"config.json is damaged \(its JSON is nested too deeply\)"):
         run.read_run(tmp_path)
     with pytest.raises(ValueError, match="nested too deeply"):
-        files.read_json(tmp_path / "config.json")
+        atomic_files.read_json(tmp_path / "config.json")

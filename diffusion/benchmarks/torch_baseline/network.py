@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffusion.benchmarks.torch_baseline.compile_modes import torch
-from diffusion.config import files
+from diffusion.config import config_files
 from diffusion.config.config_values import flatten
 from diffusion.convert import diffusers_config
 from diffusion.core import respacing
@@ -56,7 +56,7 @@ def make_subject(request: Mapping[str, Any]) -> Subject:
     """The network that a run of the config would be exported as, with PyTorch's initial weights."""
     import diffusers  # pyright: ignore[reportMissingImports]
 
-    config = files.load(files.find(request["config"]))
+    config = config_files.load(config_files.find(request["config"]))
     config.update_from_flattened_dict(request["changes"])
     shape = request["shape"]
     entry = diffusers_config.unet(flatten(config), shape, shape[-1], 0)

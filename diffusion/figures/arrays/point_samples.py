@@ -15,7 +15,7 @@ from diffusion.core.respacing import Grid
 from diffusion.core.score import score
 from diffusion.core.types import Image, Keys, Labels, normal
 from diffusion.data.source import Source
-from diffusion.data.toy import to_points
+from diffusion.data.toy_points import to_points
 from diffusion.experiment.registry import SAMPLERS
 from diffusion.figures.arrays.run_sampler import RunSampler
 from diffusion.metrics import sample_batches

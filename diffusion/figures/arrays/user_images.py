@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffusion.data.images import Header, decode, header
+from diffusion.data.image_decoder import Header, decode, header
 from diffusion.data.source import Source
 
 Shape = tuple[int, int, int]

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusion.data import image_files, toy
+from diffusion.data import image_files, toy_points
 from diffusion.data.cifar10_files import CLASSES
+from diffusion.data.dataset_identity import changes, class_names, digest, from_json, identity, label_number, listed
 from diffusion.data.digits import digits
-from diffusion.data.folder import folder
-from diffusion.data.identity import changes, class_names, digest, from_json, identity, label_number, listed
+from diffusion.data.image_folder import folder
 from diffusion.data.source import in_memory
 
 
@@ -136,7 +136,9 @@ def test_the_last_image_of_a_large_set_counts(rng):
 
 def test_classes_have_names():
     assert class_names(digits(True)) == tuple("0123456789")
-    assert class_names(toy.toy("moons", True)) == ("0", "1") and class_names(toy.toy("spiral", True)) == ()
+    assert (
+        class_names(toy_points.toy("moons", True)) == ("0", "1") and class_names(toy_points.toy("spiral", True)) == ()
+    )
     assert CLASSES[3] == "cat" and len(CLASSES) == 10
     assert listed([]) == "none" and listed([str(i) for i in range(12)]).endswith("9, ... (12)")
 

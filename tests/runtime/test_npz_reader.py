@@ -11,8 +11,8 @@ import pytest
 
 from diffusion.metrics import image_set, resumable_samples
 from diffusion.metrics.array_cache import ArrayCache
-from diffusion.runtime import npz
-from diffusion.runtime.files import write_npz
+from diffusion.runtime import npz_reader
+from diffusion.runtime.atomic_files import write_npz
 from tests.support.limits import refusal_within_limits
 
 SHAPE = (8, 8, 1)
@@ -56,7 +56,7 @@ def archive(path: Path, content: bytes, *names: str, method: int = zipfile.ZIP_S
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_header_is_refused_in_a_line_by_all_readers(content, tmp_path):
     path = archive(tmp_path / "images_0000000.npz", content)
-    readers = (npz.read, lambda path: image_set.read(path, SHAPE))
+    readers = (npz_reader.read, lambda path: image_set.read(path, SHAPE))
     for reader in readers:
         with pytest.raises(ValueError, match=r".") as error:
             reader(path)
@@ -79,15 +79,15 @@ def test_what_is_refused_costs_neither_time_nor_memory(tmp_path):
         archive(tmp_path / "header.npz", npy("", 2, len(zeros)) + zeros, "a.npy", method=deflated),
     ]
     for path, reason in zip(paths, ("arrays promise", "arrays promise", "is damaged ("), strict=True):
-        assert reason in refusal_within_limits("diffusion.runtime.npz.read", path)
+        assert reason in refusal_within_limits("diffusion.runtime.npz_reader.read", path)
 
 
 def test_archives_that_numpy_does_not_write_are_refused(tmp_path):
     one = npy(described("(1,)")) + b"0"
     with pytest.raises(ValueError, match="compression method 14 is not supported"):
-        npz.read(archive(tmp_path / "a.npz", one, method=zipfile.ZIP_LZMA))
+        npz_reader.read(archive(tmp_path / "a.npz", one, method=zipfile.ZIP_LZMA))
     with pytest.raises(ValueError, match="two arrays have one name"):
-        npz.read(archive(tmp_path / "a.npz", one, "a.npy", "a"))
+        npz_reader.read(archive(tmp_path / "a.npz", one, "a.npy", "a"))
 
 
 def test_a_length_that_compression_cannot_reach_is_refused(tmp_path):
@@ -104,16 +104,16 @@ def test_a_length_that_compression_cannot_reach_is_refused(tmp_path):
 def test_whole_archives_are_read(tmp_path, rng):
     arrays = {"a": rng.normal(size=(3, 4)), "b": np.asarray("text"), "c": np.zeros((0, 2), bool), "d": np.asarray(7)}
     write_npz(tmp_path / "a.npz", arrays)
-    found = npz.read(tmp_path / "a.npz")
+    found = npz_reader.read(tmp_path / "a.npz")
     assert found.keys() == arrays.keys()
     for name, array in arrays.items():
         np.testing.assert_array_equal(found[name], array)
     member = io.BytesIO()
     np.lib.format.write_array(member, arrays["a"].T, version=(2, 0))
     path = archive(tmp_path / "b.npz", member.getvalue(), "a.npy")
-    np.testing.assert_array_equal(npz.read(path)["a"], arrays["a"].T)
+    np.testing.assert_array_equal(npz_reader.read(path)["a"], arrays["a"].T)
     with pytest.raises(FileNotFoundError):
-        npz.read(tmp_path / "none.npz")
+        npz_reader.read(tmp_path / "none.npz")
 
 
 def test_samples_that_change_while_they_are_read_end_in_a_line(tmp_path):

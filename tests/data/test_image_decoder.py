@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusion.data.images import ALPHA, CMYK, FRAMES, PALETTE, UPRIGHT, decode, header
+from diffusion.data.image_decoder import ALPHA, CMYK, FRAMES, PALETTE, UPRIGHT, decode, header
 
 ORIENTATION = 0x0112
 

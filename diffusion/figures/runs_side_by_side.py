@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from diffusion.figures.loss import curve
+from diffusion.figures.loss_curve import curve
 from diffusion.figures.style import BLUE, PAGE, axes, line, plain_log_ticks, styled
 from diffusion.training.expected_loss import LOSS, Curve, Lines
 

@@ -14,12 +14,12 @@ from PIL import Image
 
 from diffusion.commands import previews as looks
 from diffusion.commands.train import run as train_run
-from diffusion.config import files
+from diffusion.config import config_files
 from diffusion.core.denoiser import Diffusion
 from diffusion.core.objective import evaluate
 from diffusion.core.process import Noised, q_sample
 from diffusion.core.respacing import parse
-from diffusion.data import toy
+from diffusion.data import toy_points
 from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build, registry
 from diffusion.figures import catalogue
@@ -29,7 +29,7 @@ from diffusion.figures.arrays.run_sampler import RunSampler
 from diffusion.figures.figure_inputs import Inputs
 from diffusion.figures.marginals import marginals
 from diffusion.figures.point_cloud import scatter
-from diffusion.figures.samplers import samplers
+from diffusion.figures.sampler_comparison import samplers
 from diffusion.figures.score_field import arrow_origins, score_field
 from diffusion.figures.style import save
 from diffusion.figures.trajectories import trajectories
@@ -52,40 +52,40 @@ def sliced_wasserstein(a: np.ndarray, b: np.ndarray, directions: int = 32) -> fl
 # --------------------------------------------------------------------------------------------------------------- worlds
 
 
-@pytest.mark.parametrize("name", toy.TOYS)
+@pytest.mark.parametrize("name", toy_points.TOYS)
 def test_a_world_is_a_source_like_any_other(name):
     train, test = (registry.SOURCES["toy:"](None, name)(split) for split in (True, False))
     assert (train.name, train.size, test.size) == (f"toy:{name}", 20_000, 2_000)
     for source in (train, test):
         pixels, labels = source.arrays
-        assert source.shape == toy.SHAPE == pixels.shape[1:] and pixels.dtype == np.uint8
+        assert source.shape == toy_points.SHAPE == pixels.shape[1:] and pixels.dtype == np.uint8
         assert set(np.unique(labels)) == set(range(max(1, source.classes)))
         assert not fits(source)  # no classifier of pictures is trained on points
-    again = toy.toy(name, train=True)
+    again = toy_points.toy(name, train=True)
     np.testing.assert_array_equal(again.arrays[0], train.arrays[0])
-    a, b = toy.to_points(train.arrays[0][:2000]), toy.to_points(test.arrays[0])
+    a, b = toy_points.to_points(train.arrays[0][:2000]), toy_points.to_points(test.arrays[0])
     assert not np.array_equal(a, b) and sliced_wasserstein(a, b) < 0.03  # other points of one law
     assert np.abs(a).max() < 1 and a.std(axis=0).min() > 0.2 and np.abs(a).max() > 0.7
 
 
 def test_an_unknown_world_is_refused():
     with pytest.raises(ValueError, match=r"toy:moon is no world of points; there are toy:spiral, toy:moons"):
-        toy.toy("moon", train=True)
+        toy_points.toy("moon", train=True)
 
 
 def test_levels_move_a_point_by_half_a_level_at_most():
     points = np.random.default_rng(0).uniform(-1, 1, (1000, 2))
-    pixels = toy.to_pixels(points)
-    assert pixels.shape == (1000, *toy.SHAPE)
-    assert np.abs(toy.to_points(pixels) - points).max() <= 1 / 255 + 1e-12
-    np.testing.assert_array_equal(toy.to_points(toy.to_pixels(np.array([[-3.0, 9.0]]))), [[-1, 1]])
-    np.testing.assert_array_equal(toy.to_pixels(toy.to_points(pixels)), pixels)
+    pixels = toy_points.to_pixels(points)
+    assert pixels.shape == (1000, *toy_points.SHAPE)
+    assert np.abs(toy_points.to_points(pixels) - points).max() <= 1 / 255 + 1e-12
+    np.testing.assert_array_equal(toy_points.to_points(toy_points.to_pixels(np.array([[-3.0, 9.0]]))), [[-1, 1]])
+    np.testing.assert_array_equal(toy_points.to_pixels(toy_points.to_points(pixels)), pixels)
 
 
-@pytest.mark.parametrize("name", [name for name, one in toy.TOYS.items() if one.log_density])
+@pytest.mark.parametrize("name", [name for name, one in toy_points.TOYS.items() if one.log_density])
 def test_the_density_is_that_of_the_draws(name):
     """It has mass 1, and its mean over draws of functions is their integral."""
-    world = toy.TOYS[name]
+    world = toy_points.TOYS[name]
     n, side = 200_000, 1200
     middle = -1 + (np.arange(side) + 0.5) * 2 / side
     x = np.stack(np.meshgrid(middle, middle), axis=-1).reshape(-1, 2)
@@ -100,8 +100,8 @@ def test_the_density_is_that_of_the_draws(name):
 
 
 def test_labels_say_which_part():
-    for name, distance in (("mixture", 6 * toy.SPREAD), ("moons", 0.35)):
-        points, label = toy.TOYS[name].draw(np.random.default_rng(2), 2000)
+    for name, distance in (("mixture", 6 * toy_points.SPREAD), ("moons", 0.35)):
+        points, label = toy_points.TOYS[name].draw(np.random.default_rng(2), 2000)
         own, other = (
             [
                 np.linalg.norm(points[label == k][:, None] - points[(label == k) == same], axis=-1)
@@ -159,7 +159,7 @@ def test_the_network_is_its_formula(classes):
 
 def test_a_fresh_network_says_0_and_learns_everywhere():
     net = MLP(channels=16, blocks=2)
-    x, t = jax.random.normal(jax.random.key(0), (4, *toy.SHAPE)), jnp.array([0.0, 5.0, 50.0, 999.0])
+    x, t = jax.random.normal(jax.random.key(0), (4, *toy_points.SHAPE)), jnp.array([0.0, 5.0, 50.0, 999.0])
     params = net.init(jax.random.key(1), x, t)["params"]
     assert np.abs(net.apply({"params": params}, x, t)).max() < 1e-3
     slopes = jax.grad(lambda p: ((net.apply({"params": p}, x, t) - x) ** 2).sum())(params)
@@ -167,7 +167,7 @@ def test_a_fresh_network_says_0_and_learns_everywhere():
 
 
 def test_labels_and_dropout_are_asked_for():
-    x, t, label = jnp.zeros((2, *toy.SHAPE)), jnp.zeros(2), jnp.zeros(2, jnp.int32)
+    x, t, label = jnp.zeros((2, *toy_points.SHAPE)), jnp.zeros(2), jnp.zeros(2, jnp.int32)
     with pytest.raises(ValueError, match="pass a label if and only if"):
         MLP(classes=3).init(jax.random.key(0), x, t)
     with pytest.raises(ValueError, match="pass a label if and only if"):
@@ -185,7 +185,7 @@ def test_labels_and_dropout_are_asked_for():
 
 
 def points_config(**changes):
-    config = files.load(ROOT / "configs" / "toy2d.py")
+    config = config_files.load(ROOT / "configs" / "toy2d.py")
     config.update_from_flattened_dict(
         {"data.name": "toy:mixture", "compilation_cache": "off", "sample.n": 1000, "sample.batch_size": 1000, **changes}
     )
@@ -208,21 +208,25 @@ def run(tmp_path_factory):
 def test_a_run_ends_in_the_law_of_its_data(run):
     """Sliced Wasserstein distance below 0.05, where a standard normal cloud has 0.5 and the ring's radius is 0.7."""
     _, outcome, _ = run
-    drawn = toy.to_points(outcome.summary.samples)
-    data = toy.to_points(toy.toy("mixture", train=False).arrays[0][:1000])
+    drawn = toy_points.to_points(outcome.summary.samples)
+    data = toy_points.to_points(toy_points.toy("mixture", train=False).arrays[0][:1000])
     noise = np.random.default_rng(0).normal(size=(1000, 2))
     assert sliced_wasserstein(noise, data) > 0.3
     assert sliced_wasserstein(drawn, data) < 0.05
-    near = np.linalg.norm(drawn[:, None] - toy.centres(), axis=-1)
-    assert (near.min(axis=1) < 4 * toy.SPREAD).mean() > 0.85
-    assert np.bincount(near.argmin(axis=1), minlength=toy.MODES).min() > 60
+    near = np.linalg.norm(drawn[:, None] - toy_points.centres(), axis=-1)
+    assert (near.min(axis=1) < 4 * toy_points.SPREAD).mean() > 0.85
+    assert np.bincount(near.argmin(axis=1), minlength=toy_points.MODES).min() > 60
 
 
 def losses_of(out: str) -> np.ndarray:
     """L_simple on 50,000 points of the mixture, of the exact denoiser ("exact") or of an output of 0 ("none")."""
     config, n = points_config(), 50_000
     process = build.levels(config)
-    world = MixtureWorld(np.full(toy.MODES, 1 / toy.MODES), toy.centres(), np.full((toy.MODES, 2), toy.SPREAD))
+    world = MixtureWorld(
+        np.full(toy_points.MODES, 1 / toy_points.MODES),
+        toy_points.centres(),
+        np.full((toy_points.MODES, 2), toy_points.SPREAD),
+    )
     keys = jax.random.split(jax.random.key(0), 3)
     x_0, eps = world.draw(keys[0], n), jax.random.normal(keys[1], (n, 2))
     t = jax.random.randint(keys[2], (n,), 1, process.T + 1)
@@ -256,7 +260,9 @@ def test_a_run_reports_and_shows_points(run):
     assert math.isfinite(outcome.summary.bound.values["bits_per_dim"])
     (picture,) = (folder / "samples").glob("*_ancestral.png")
     found = np.asarray(Image.open(picture))
-    np.testing.assert_array_equal(found, scatter(toy.to_points(outcome.summary.samples), looks.GRID_SIDE)[..., 0])
+    np.testing.assert_array_equal(
+        found, scatter(toy_points.to_points(outcome.summary.samples), looks.GRID_SIDE)[..., 0]
+    )
     previews = [path for path in (folder / "samples").glob("*.png") if path != picture]
     assert previews and all(Image.open(path).size == (looks.GRID_SIDE, looks.GRID_SIDE) for path in previews)
 
@@ -278,14 +284,14 @@ def test_a_scatter_has_each_point_where_it_is():
 def test_pictures_of_images_stay_grids():
     images = np.zeros((4, 8, 8, 1), np.uint8)
     assert looks.picture(images).shape[0] > looks.GRID_SIDE
-    assert looks.picture(np.zeros((4, *toy.SHAPE), np.uint8)).shape == (looks.GRID_SIDE, looks.GRID_SIDE, 1)
+    assert looks.picture(np.zeros((4, *toy_points.SHAPE), np.uint8)).shape == (looks.GRID_SIDE, looks.GRID_SIDE, 1)
 
 
 def untrained(schedule: str) -> RunSampler:
     changes = {"diffusion.schedule": schedule, "diffusion.T": 12, "net.channels": 16, "net.blocks": 1}
     changes |= {"diffusion.parameterization": "x_0"}
-    ours = build.experiment(points_config(**changes), toy.SHAPE, 8, make_mesh(jax.devices()[:1]))
-    x, t = jnp.zeros((1, *toy.SHAPE)), jnp.zeros(1)
+    ours = build.experiment(points_config(**changes), toy_points.SHAPE, 8, make_mesh(jax.devices()[:1]))
+    x, t = jnp.zeros((1, *toy_points.SHAPE)), jnp.zeros(1)
     return RunSampler(ours, made_up(ours.net, x, t), seed=3)
 
 
@@ -300,7 +306,7 @@ def either(request):
 
 
 def test_clouds_are_noised_by_the_process(either):
-    points = toy.TOYS["mixture"].draw(np.random.default_rng(0), 4000)[0]
+    points = toy_points.TOYS["mixture"].draw(np.random.default_rng(0), 4000)[0]
     clouds = point_samples.noised_points(either, points, [0, 3, 12])
     np.testing.assert_allclose(clouds[0], points, rtol=1e-6, atol=1e-7)
     p = either.process
@@ -318,7 +324,7 @@ def test_clouds_are_noised_by_the_process(either):
 def test_ways_end_at_the_samples(run_sampler):
     """Of the run's own chain; chains of any sampler start at one noise, and fewer rows are the first rows."""
     every = point_samples.chain_points(run_sampler, 6, [12, 7, 1, 0])
-    drawn = toy.to_points(run_sampler.samples(6))
+    drawn = toy_points.to_points(run_sampler.samples(6))
     np.testing.assert_allclose(np.clip(every[-1], -1, 1), drawn, atol=1 / 255 + 1e-5)
     ddim = point_samples.chain_points(run_sampler, 3, [12, 0], "ddim")
     np.testing.assert_allclose(ddim[0], every[0, :3], rtol=1e-6)
@@ -333,7 +339,7 @@ def test_ways_end_at_the_samples(run_sampler):
 def test_the_field_is_the_score_of_the_network(either):
     p, points = either.process, arrow_origins()[::40]
     for t in (1, 12):
-        x = jnp.asarray(points, jnp.float32).reshape(-1, *toy.SHAPE) / p.scale[t]
+        x = jnp.asarray(points, jnp.float32).reshape(-1, *toy_points.SHAPE) / p.scale[t]
         ts = jnp.full(len(points), t)
         denoise = either.experiment.denoise(either.params, jnp.zeros(len(points), jnp.int32), clip=False)
         x_0 = np.float64(denoise(x, ts).x_0).reshape(-1, 2)
@@ -395,7 +401,7 @@ def test_an_animation_is_a_gif_of_its_frames(tmp_path):
 def test_every_figure_of_points_is_drawn(tmp_path, run_sampler):
     asked = Inputs(tmp_path, n=20)
     asked.__dict__["_run_sampler"] = run_sampler
-    asked.__dict__["run"] = Run(run_sampler.experiment.config, toy.SHAPE, 8)
+    asked.__dict__["run"] = Run(run_sampler.experiment.config, toy_points.SHAPE, 8)
     for name in ("marginals", "trajectories", "score_field", "animation"):
         figure = catalogue.FIGURES[name].draw(asked)
         save(figure, tmp_path / f"{name}{catalogue.FIGURES[name].kinds[0]}")

@@ -3,9 +3,9 @@
 from ml_collections import ConfigDict
 
 from diffusion.config.config_values import FOLDER, placeless
-from diffusion.data.identity import ACCEPT, Identity, changes, listed
-from diffusion.runtime.data_flags import DataFlags
+from diffusion.data.dataset_identity import ACCEPT, Identity, changes, listed
 from diffusion.runtime.paths import absolute_text
+from diffusion.runtime.run_flags import DataFlags
 from diffusion.workdir.run import Run
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from diffusion.runtime import allocator
+from diffusion.runtime import malloc_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = 4096
@@ -36,7 +36,7 @@ faults = (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / times
 print(json.dumps([kept, faults]))
 """
 
-glibc_alone = pytest.mark.skipif(allocator.glibc() is None, reason="needs the GNU C library")
+glibc_alone = pytest.mark.skipif(malloc_settings.glibc() is None, reason="needs the GNU C library")
 
 
 def count(limit: int = 0, **environment: str) -> tuple[bool, float]:
@@ -74,14 +74,14 @@ def test_settings_of_the_user_are_left_alone(name):
     ],
 )
 def test_it_stands_back_where_an_accelerator_computes(monkeypatch, told, packages, expected):
-    monkeypatch.setattr(allocator, "find_spec", lambda name: name in packages or None)
+    monkeypatch.setattr(malloc_settings, "find_spec", lambda name: name in packages or None)
     monkeypatch.setenv("JAX_PLATFORMS", told)
-    assert allocator.computes_here() is expected
+    assert malloc_settings.computes_here() is expected
 
 
 def test_other_systems_are_left_alone(monkeypatch):
-    monkeypatch.setattr(allocator.sys, "platform", "darwin")
-    assert allocator.glibc() is None
+    monkeypatch.setattr(malloc_settings.sys, "platform", "darwin")
+    assert malloc_settings.glibc() is None
 
 
 class Untouched(ctypes.CDLL):
@@ -96,8 +96,8 @@ def test_addresses_that_count_as_memory_are_not_reserved(monkeypatch, tmp_path):
     """The C library is not asked for anything then."""
     for text, expected in (("0\n", False), ("1\n", False), ("2\n", True)):
         (tmp_path / "overcommit").write_text(text)
-        monkeypatch.setattr(allocator, "OVERCOMMIT", tmp_path / "overcommit")
-        assert allocator.counted() is expected
-    allocator._reserve(Untouched(None))
-    monkeypatch.setattr(allocator, "OVERCOMMIT", tmp_path / "none")
-    assert not allocator.counted()
+        monkeypatch.setattr(malloc_settings, "OVERCOMMIT", tmp_path / "overcommit")
+        assert malloc_settings.counted() is expected
+    malloc_settings._reserve(Untouched(None))
+    monkeypatch.setattr(malloc_settings, "OVERCOMMIT", tmp_path / "none")
+    assert not malloc_settings.counted()

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusion.data import folder as module
 from diffusion.data import image_files
-from diffusion.data.images import decode, header, resize
+from diffusion.data import image_folder as module
+from diffusion.data.image_decoder import decode, header, resize
 from diffusion.data.source import require_labels
 
 

@@ -1,7 +1,8 @@
 """Which stored results fill which published cell, and why others fill none.
 
-A result belongs to a cell if its run is the published experiment (deviations.py) and its chain is the cell's. Where its
-protocol differs from the published one beyond that, the number does not reproduce the cell and is only shown.
+A result belongs to a cell if its run is the published experiment (differences_from_paper.py) and its chain is the
+cell's. Where its protocol differs from the published one beyond that, the number does not reproduce the cell and is
+only shown.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffusion.config.config_values import config_hash, flatten
-from diffusion.published.deviations import bare_name, run_differences, same_data
+from diffusion.published.differences_from_paper import bare_name, run_differences, same_data
 from diffusion.published.published_table import Measure, Table
-from diffusion.runtime.files import read_json
+from diffusion.runtime.atomic_files import read_json
 from diffusion.workdir.results import Result, find
 from diffusion.workdir.run import read_run
 

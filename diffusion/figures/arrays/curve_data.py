@@ -17,8 +17,8 @@ from diffusion.config.validation import LEARNED
 from diffusion.core import respacing
 from diffusion.evaluation.guidance_effect import GUIDANCE
 from diffusion.experiment.build import levels
-from diffusion.figures.guidance import Curve
-from diffusion.workdir import metrics_lines, results
+from diffusion.figures.guidance_tradeoff import Curve
+from diffusion.workdir import metrics_jsonl, results
 from diffusion.workdir.results import Result
 
 BOUND, TERMS, RMSE = "nll", "terms", "x_0_rmse"
@@ -33,13 +33,13 @@ CHAIN = frozenset({"sampler", "steps"})
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics file. Raises ValueError where there is none, or a line is damaged."""
-    if not metrics_lines.exist(folder):
+    if not metrics_jsonl.exist(folder):
         raise ValueError(f"{folder} holds no run (no metrics.jsonl in it); give the --workdir of a run")
     try:
-        return [json.loads(line) for line in metrics_lines.read(folder)]
+        return [json.loads(line) for line in metrics_jsonl.read(folder)]
     except json.JSONDecodeError as error:
         raise ValueError(
-            f"{folder / metrics_lines.NAME} is damaged ({error}); restore it, or remove the line"
+            f"{folder / metrics_jsonl.NAME} is damaged ({error}); restore it, or remove the line"
         ) from error
 
 
@@ -49,7 +49,7 @@ def runs(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[
     Of several distances, or numbers of samples, the one with the most values is taken. Raises ValueError where
     there is no run.
     """
-    folders = metrics_lines.runs(folder)
+    folders = metrics_jsonl.runs(folder)
     if not folders:
         raise ValueError(
             f"{folder} holds no run and no folders of runs (no metrics.jsonl); give one that does as --workdir"

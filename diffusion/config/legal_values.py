@@ -41,16 +41,10 @@ class Key(NamedTuple):
     """(another key, its values that read this one); None: it is always read."""
 
 
-def whole(low: int, high: int = INT32) -> Legal:
-    """An integer from low to high."""
-    text = f"an integer of at least {low}" if high == INT32 else f"an integer from {low} to {high}"
-    return Legal(text, lambda value: _is_whole(value) and low <= value <= high)
-
-
-def even(low: int, high: int) -> Legal:
-    """An even integer from low to high."""
-    text = f"an even integer from {low} to {high}"
-    return Legal(text, lambda value: _is_whole(value) and low <= value <= high and value % 2 == 0)
+def whole(low: int, high: int = INT32, even: bool = False) -> Legal:
+    """An integer, or an even one, from low to high."""
+    text = f"an {'even ' * even}integer " + (f"of at least {low}" if high == INT32 else f"from {low} to {high}")
+    return Legal(text, lambda value: _is_whole(value) and low <= value <= high and not (even and value % 2))
 
 
 def above(low: float, below: float = math.inf) -> Legal:

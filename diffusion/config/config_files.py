@@ -12,7 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from diffusion.config.config_values import flatten
-from diffusion.config.key import closest_name
+from diffusion.config.legal_values import closest_name
 from diffusion.config.schema import CHOICES, KEYS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from diffusion.runtime.atomic_files import write_bytes
 from diffusion.runtime.bucket import Bucket
-from diffusion.runtime.files import write_bytes
 
 NAME = "metrics.jsonl"
 PARTS = "metrics"

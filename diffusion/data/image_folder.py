@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffusion.data.identity import by_number
+from diffusion.data.dataset_identity import by_number
+from diffusion.data.image_decoder import decode
 from diffusion.data.image_files import ENDINGS, Files, fetched, listing, look, remarks
-from diffusion.data.images import decode
 from diffusion.data.source import HOLD_OUT, Source, Splits, load, require_enough
 from diffusion.runtime.bucket import Bucket
 from diffusion.runtime.paths import expanded

@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from diffusion.published.deviations import run_differences
-from diffusion.published.match_results import Comparison, StoredResult, count
+from diffusion.published.differences_from_paper import run_differences
+from diffusion.published.match_results_to_cells import Comparison, StoredResult, count
 from diffusion.published.published_table import Experiment, Measure, Table
 
 
