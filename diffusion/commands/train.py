@@ -16,6 +16,7 @@ from diffusion.config.validation import doubts, remarks, validate
 from diffusion.convert import name_mapping
 from diffusion.data.dataset_identity import Identity, identity, listed
 from diffusion.data.source import Source, require_labels
+from diffusion.distributed.hosts import shared
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation.compute_budget import Budget, forward_flops
 from diffusion.evaluation.evaluated_run import Subject
@@ -34,7 +35,6 @@ from diffusion.training.periodic_actions import Action, Estimate, Report, draw, 
 from diffusion.training.progress import Progress
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir.check_same_data import absolute, require_same_data
-from diffusion.workdir.checkpoint import shared
 from diffusion.workdir.metrics_writer import NullWriter, Writer
 from diffusion.workdir.run import Run, exists, lock, read_run, write_config
 from diffusion.workdir.run_checkpoints import RunCheckpoints

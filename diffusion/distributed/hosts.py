@@ -60,6 +60,15 @@ def all_gather(value: np.ndarray | np.generic) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(value))
 
 
+def shared(value: int) -> int:
+    """The value of process 0, in every process."""
+    if jax.process_count() == 1:
+        return value
+    from jax.experimental import multihost_utils
+
+    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
 @dataclass(frozen=True, eq=False)
 class ByRows:
     """A jitted function whose arguments after the first are split over the devices by rows."""

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffusion.distributed.hosts import shared
 from diffusion.runtime.error_text import reason
 from diffusion.runtime.signals import Stop
 from diffusion.training.state import Params, TrainState
-from diffusion.workdir.checkpoint import Checkpoints, shared
+from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.metrics_writer import Writer
 from diffusion.workdir.run_checkpoints import PermanentCheckpoints
 

@@ -6,16 +6,17 @@ restored only if all of its files match the manifest.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 
-from diffusion.distributed.hosts import any_process
+from diffusion.distributed.hosts import any_process, shared
+from diffusion.runtime.bucket import THREADS
 from diffusion.runtime.error_text import reason
 from diffusion.workdir import manifest, orbax_save
 from diffusion.workdir.checkpoint_storage import PLAIN_KEYS, storage
@@ -78,6 +79,12 @@ class Checkpoints:
             except Damaged:
                 return {}
         return self._notes[step]
+
+    def notes(self) -> dict[int, Note]:
+        """The notes of all steps; in a bucket each is a request, so they are read in threads."""
+        steps = self.steps()
+        with ThreadPoolExecutor(THREADS) as pool:
+            return dict(zip(steps, pool.map(self.note, steps), strict=True))
 
     def save(self, step: int, state: Any, note: Note | None = None) -> None:
         """Starts saving the state of a step and its note; does nothing if the step is stored and intact.
@@ -196,7 +203,7 @@ class Checkpoints:
 
     def _retained(self) -> tuple[dict[int, Note], set[int]]:
         """The notes of the intact steps, with that being saved, and those of the steps that are retained."""
-        notes = {step: self.note(step) for step in self.steps()}
+        notes = self.notes()
         if self._saving is not None:
             notes[self._saving[1]] = self._saving[2]["note"]
         return notes, set(self._retain(notes))
@@ -238,12 +245,3 @@ class Checkpoints:
         self._news.append(f"WARNING     the state of step {step} could not be saved ({reason(error)}); {earlier}")
         if jax.process_index() == 0:
             orbax_save.remove_temporary(self._storage.written, step)
-
-
-def shared(value: int) -> int:
-    """The value of process 0, in every process."""
-    if jax.process_count() == 1:
-        return value
-    from jax.experimental import multihost_utils
-
-    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))

@@ -62,10 +62,10 @@ def exists(folder: Path) -> bool:
 
 def read(folder: Path) -> dict[str, Any]:
     """The manifest of a folder. Raises Damaged where there is none, or it is damaged or of another format."""
-    if not exists(folder):
-        raise Damaged(f"{UNFINISHED} (no {NAME} in it)")
     try:
         content = load(folder / NAME)
+    except FileNotFoundError as error:
+        raise Damaged(f"{UNFINISHED} (no {NAME} in it)") from error
     except (OSError, Damaged) as error:
         raise Damaged(f"its {NAME} is damaged ({reason(error)})") from error
     if content.get("format") != FORMAT:

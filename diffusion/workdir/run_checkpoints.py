@@ -10,9 +10,10 @@ from typing import Any
 
 import jax
 
+from diffusion.distributed.hosts import shared
 from diffusion.runtime.error_text import reason
 from diffusion.workdir import manifest
-from diffusion.workdir.checkpoint import Checkpoints, Note, shared
+from diffusion.workdir.checkpoint import Checkpoints, Note
 from diffusion.workdir.manifest import PERMANENT, ROLLING
 
 Report = Callable[[str], None]
@@ -27,7 +28,7 @@ class PermanentCheckpoints(Checkpoints):
 
     def best(self) -> float:
         """The lowest score of all; infinity where there is none."""
-        return min((self.note(step).get("score", inf) for step in self.steps()), default=inf)
+        return min((note.get("score", inf) for note in self.notes().values()), default=inf)
 
 
 def periodic_and_best(notes: Mapping[int, Note]) -> Collection[int]:
@@ -74,7 +75,8 @@ class RunCheckpoints:
 
         Raises ValueError where there is no such step, it is damaged, or none is intact.
         """
-        steps = self.steps()
+        stored = [(checkpoints, checkpoints.steps()) for checkpoints in self._both]
+        steps = sorted({each for _, own in stored for each in own})
         if not steps or (step is not None and step not in steps):
             wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
             remedy = f"it has {', '.join(map(str, steps))}" if steps else "train it by scripts/train.py first"
@@ -85,7 +87,7 @@ class RunCheckpoints:
             if state is None:
                 raise ValueError(f"{self.folder} has no checkpoint")
             return state, int(state.step)
-        holders = [checkpoints for checkpoints in self._both if step in checkpoints.steps()]
+        holders = [checkpoints for checkpoints, own in stored if step in own]
         for checkpoints in holders[:-1]:
             try:
                 return checkpoints.restore(step, like), step

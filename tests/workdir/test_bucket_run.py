@@ -1,6 +1,7 @@
 """A run's folder in a bucket, on real servers of both services: sealed steps, faults, metrics, listing, two writers."""
 
 import json
+import math
 import threading
 from contextlib import closing, contextmanager
 
@@ -132,7 +133,7 @@ def test_nothing_is_written_for_a_run_that_was_taken_over(folder):
 
 
 def test_a_thousand_checkpoints_are_listed_with_few_requests(folder, service, capsys, monkeypatch):
-    """Each costs a page of 1,000 objects; a request for each step would take minutes."""
+    """Each costs a page of 1,000 objects; a request for each step would take minutes. Notes cost one a step, once."""
     content = json.dumps(manifest.with_hash({"format": 1, "step": 1, "files": {}})).encode()
     names = [f"{step}/{name}" for step in range(1000) for name in ("default/a", manifest.NAME)]
     service.fill({f"{folder.name}/checkpoints/{name}": content for name in names})
@@ -146,6 +147,12 @@ def test_a_thousand_checkpoints_are_listed_with_few_requests(folder, service, ca
     checkpoints_command.print_table(folder, verify=False)
     assert len(capsys.readouterr().out.splitlines()) == 1001
     assert len(asked) < 10
+    service.fill({f"{folder.name}/kept/{step}/{manifest.NAME}": content for step in range(30)})
+    asked.clear()
+    with closing(RunCheckpoints(folder)) as streams:
+        for requests in (31, 32):
+            assert streams.permanent.best() == math.inf
+            assert len(asked) == requests
 
 
 def test_a_bucket_that_vanishes_ends_in_a_line_with_the_last_sealed_step(service, folder):
