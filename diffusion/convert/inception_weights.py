@@ -1,4 +1,4 @@
-"""Weights of the FID's Inception network: names, and arrays of the PyTorch port's state dict checked and folded.
+"""Weights of the FID's Inception network: the published file, checked, renamed and its batch norms folded.
 
 This project's names of weights are those of the TensorFlow graph with "_" for "/". Batch norm, y = gamma (c - mean) /
 sqrt(var + 0.001) + beta of a convolution c = w x, is folded into it: with s = gamma / sqrt(var + 0.001), the weights
@@ -6,18 +6,36 @@ are w s and the bias beta - mean s, computed in float64 and rounded once.
 """
 
 import hashlib
+import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from diffusion.convert.name_mapping import Tensors, mismatches
+from diffusion.convert import torch_file
+from diffusion.convert.name_mapping import Tensors, first, mismatches
+from diffusion.data.download import DownloadError, Remote, fetch
 from diffusion.nets.inception import LAYERS, shapes
+from diffusion.runtime import npz_reader
+from diffusion.runtime.paths import cache_folder
 
 NETWORK = "inception-2015-12-05"
 """The network of published FIDs and inception scores."""
 
+FILE = "pt_inception-2015-12-05-6726825d.pth"
+PUBLISHED = Remote(
+    f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}",
+    95_628_359,
+    "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+)
+"""The PyTorch port of the TensorFlow graph of 2015-12-05, with its size and SHA-256."""
+
+ZIP, PICKLE = b"PK\x03\x04", b"\x80"
+"""First bytes of a file."""
+
 EPSILON = 0.001
+FLOAT = "f"
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 """PyTorch's names of gamma, beta, mean and var."""
 
@@ -63,6 +81,42 @@ TORCH = {
 """Our names of all 94 convolutions -> the PyTorch port's."""
 
 
+def load(path: Path | None = None, cache: Path | None = None) -> tuple[Tensors, str]:
+    """The weights in a file, by default the published one, and the name that metrics quote for them.
+
+    The published file is read from the folder `cache`, into which it is downloaded if it is missing there. The name is
+    `NETWORK` for that file, recognised by its SHA-256; for others "inception-" and eight digits of the fingerprint,
+    since their distances are not comparable with published ones. Raises ValueError, in one line, for a file that
+    `read` refuses, and where the download fails: the message names what to fetch and where to put it.
+    """
+    if path is None:
+        folder = cache or cache_folder("inception")
+        path = folder / FILE if (folder / FILE).is_file() else _download(folder)
+    weights = read(path)
+    return weights, NETWORK if _sha256(path) == PUBLISHED.sha256 else f"inception-{fingerprint(weights)[:8]}"
+
+
+def read(path: Path) -> Tensors:
+    """Weights from the published file, or from an .npz of NAME/w and NAME/b; recognised by its content.
+
+    The latter may lack weights; every other name and shape must be that of the network. Raises ValueError, in one line,
+    for a file that is broken or holds another network (what does not match is listed, nothing is loaded), or that has
+    the published file's name and another SHA-256.
+    """
+    if not path.is_file():
+        raise ValueError(f"no Inception weights at {path}: there is no such file")
+    if path.name == FILE and (digest := _sha256(path)) != PUBLISHED.sha256:
+        raise ValueError(f"{path} has SHA-256 {digest}, not {PUBLISHED.sha256}: it is not the official file")
+    with path.open("rb") as file:
+        start = file.read(len(ZIP))
+    if not start.startswith((ZIP, PICKLE)):
+        raise ValueError(f"{path} is no file of Inception weights: give {FILE}, or an .npz")
+    with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        if all(name.endswith(".npy") for name in archive.namelist()):
+            return _from_npz(path)
+    return from_torch(torch_file.read(path), path)
+
+
 def offered(weights: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     """The layers for which there are all weights."""
     return tuple(layer for layer in LAYERS if shapes((layer,)).keys() <= weights.keys())
@@ -106,9 +160,34 @@ def partial(path: Path, arrays: Mapping[str, np.ndarray]) -> Tensors:
     return weights
 
 
-FLOAT = "f"
-
-
 def _check(path: Path, arrays: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]]) -> None:
     if found := mismatches(arrays, expected):
         raise ValueError(f"{path} does not hold the Inception network of 2015-12-05: {', '.join(found)}")
+
+
+def _from_npz(path: Path) -> Tensors:
+    """Pickled entries are refused by NumPy; entries larger than their weights are not even read."""
+    expected = {name: 8 * int(np.prod(shape)) + 4096 for name, shape in shapes().items()}
+    with npz_reader.one_line(f"{path} holds no Inception weights"), zipfile.ZipFile(path) as archive:
+        members = npz_reader.members(archive)
+        odd = [name for name, info in members.items() if npz_reader.size(archive, info) > expected.get(name, 0)]
+        if odd:
+            raise ValueError(f"{first(odd)} {'is' if len(odd) == 1 else 'are'} unknown or too large")
+        arrays = {name: npz_reader.load(archive, info) for name, info in members.items()}
+    return partial(path, arrays)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _download(folder: Path) -> Path:
+    """The published file, downloaded."""
+    try:
+        return fetch(PUBLISHED, folder / FILE)
+    except DownloadError as error:
+        reason = str(error).removeprefix(f"{PUBLISHED.url} ")
+        raise ValueError(
+            f"no Inception weights: fetch {PUBLISHED.url} and put the file into {folder} (it {reason})"
+        ) from error

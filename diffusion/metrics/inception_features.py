@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from diffusion.convert.inception_files import load
-from diffusion.convert.inception_weights import fingerprint, offered
+from diffusion.convert.inception_weights import fingerprint, load, offered
 from diffusion.nets.inception import LAYERS, SIZE, WIDTHS, Inception, preprocess, shapes, variables
 
 
@@ -30,7 +29,7 @@ class Extractor(NamedTuple):
 
 
 def inception(weights: Path | None = None, batch_size: int = 64, layers: Sequence[str] | None = None) -> Extractor:
-    """The FID's network with the weights in a file, or with those that `convert.inception.load` finds without one.
+    """The FID's network with the weights in a file, by default the published ones (`convert.inception_weights.load`).
 
     layers: those to compute, by default all that the weights allow. Raises ValueError, in one line, where there are no
     weights (it names what to fetch and where to put it), and where a file is damaged or lacks those of a layer.

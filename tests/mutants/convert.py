@@ -164,13 +164,9 @@ CONVERT = (
             "test_convolutions_of_the_port_are_those_of_its_definition",
             "two convolutions of a tower swapped",
         ),
-    ),
-    *mutants(
-        "diffusion/convert/inception_files.py",
-        "tests/nets/test_inception.py",
         (
-            "return NETWORK if (origin or _sha256(path)) in ORIGINS else",
-            "return NETWORK if True else",
+            "NETWORK if _sha256(path) == PUBLISHED.sha256 else",
+            "NETWORK if True else",
             "test_only_the_published_weights_have_the_published_name",
             "any weights have the published name",
         ),

@@ -12,9 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffusion.convert import inception_files as files
-from diffusion.convert.inception_files import load, read, save
-from diffusion.convert.inception_weights import TORCH, fingerprint, from_torch, offered
+from diffusion.convert import inception_weights as files
+from diffusion.convert.inception_weights import TORCH, fingerprint, from_torch, load, offered, read
 from diffusion.data.download import DownloadError, Remote
 from diffusion.metrics.inception_features import extractor, inception
 from diffusion.nets import inception as net
@@ -256,26 +255,18 @@ def test_weights_come_from_every_kind_of_file(tmp_path):
         message = refusal(read, write(tmp_path / "a", tensors))
         assert "471 missing" in message and "1 unexpected (x)" in message
     weights = random_weights(UP_TO_MIXED_7)
-    save(tmp_path / "c", weights)
     np.savez(tmp_path / "d.npz", **weights)
     half = {name: a.astype(np.float16) if name.endswith("/w") else a for name, a in weights.items()}
     np.savez(tmp_path / "e.npz", **half)
-    assert fingerprint(read(tmp_path / "c")) == fingerprint(read(tmp_path / "d.npz")) == fingerprint(weights)
+    assert fingerprint(read(tmp_path / "d.npz")) == fingerprint(weights)
     found = read(tmp_path / "e.npz")
     assert found["conv/w"].dtype == np.float32
     np.testing.assert_array_equal(found["conv/w"], half["conv/w"].astype(np.float32))
     assert offered(found) == ("768",) and offered(random_weights()) == LAYERS
-    assert [p.name for p in tmp_path.glob("*.tmp")] == []
 
 
 def test_broken_files_are_refused_in_one_line(tmp_path):
     weights = random_weights(UP_TO_MIXED_7)
-    path = tmp_path / "w"
-    save(path, weights)
-    content = path.read_bytes()
-    for damaged in (content[:-9], content[:2000], content[:-4] + b"abcd", content[:9] + b"\xff" + content[10:]):
-        path.write_bytes(damaged)
-        refusal(read, path)
     path = tmp_path / "w.npz"
     np.savez(path, **weights)
     content = path.read_bytes()
@@ -299,10 +290,9 @@ def test_broken_files_are_refused_in_one_line(tmp_path):
         path.write_bytes(data)
         refusal(read, path)
     assert "no such file" in refusal(read, tmp_path / "nowhere")
-    for name in files.PUBLISHED:
-        (tmp_path / name).write_bytes(content)
-        message = refusal(read, tmp_path / name)
-        assert files.PUBLISHED[name].sha256 in message and "not the official file" in message
+    (tmp_path / files.FILE).write_bytes(content)
+    message = refusal(read, tmp_path / files.FILE)
+    assert files.PUBLISHED.sha256 in message and "not the official file" in message
 
 
 @pytest.mark.parametrize("items", [10**14, 2 * 10**9])
@@ -310,22 +300,23 @@ def test_a_header_that_promises_too_much_ends_in_a_line(tmp_path, items):
     path = tmp_path / "w.npz"
     with zipfile.ZipFile(path, "w") as archive, archive.open("conv/w.npy", "w") as member:
         np.lib.format.write_array_header_1_0(member, {"descr": "<f4", "fortran_order": False, "shape": (items,)})
-    assert "conv/w is unknown or too large" in refusal_within_limits("diffusion.convert.inception_files.read", path)
+    assert "conv/w is unknown or too large" in refusal_within_limits("diffusion.convert.inception_weights.read", path)
 
 
 def test_the_published_file_is_pinned():
-    ((name, remote),) = files.PUBLISHED.items()
-    assert remote.sha256.startswith(re.search(r"-([0-9a-f]{8})\.pth$", name)[1])  # part of its name
-    assert remote.url.startswith("https://") and remote.url.endswith(name)
+    remote = files.PUBLISHED
+    assert remote.sha256.startswith(re.search(r"-([0-9a-f]{8})\.pth$", files.FILE)[1])  # part of its name
+    assert remote.url.startswith("https://") and remote.url.endswith(files.FILE)
     assert re.fullmatch("[0-9a-f]{64}", remote.sha256) and 95e6 < remote.size < 96e6
 
 
-def test_weights_are_fetched_once_and_stored(tmp_path, monkeypatch):
+def test_weights_are_fetched_once(tmp_path, monkeypatch):
+    """The published file, and no other, has the published name."""
     weights = random_weights(UP_TO_MIXED_7)
     np.savez(tmp_path / "w.npz", **weights)
     remote = Remote("https://example.org/w.npz", 1, files._sha256(tmp_path / "w.npz"))
-    monkeypatch.setattr(files, "PUBLISHED", {"w.npz": remote})
-    monkeypatch.setattr(files, "ORIGINS", {remote.sha256})
+    monkeypatch.setattr(files, "FILE", "w.npz")
+    monkeypatch.setattr(files, "PUBLISHED", remote)
     calls = []
 
     def fetch(remote, path, **_):
@@ -337,43 +328,19 @@ def test_weights_are_fetched_once_and_stored(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "fetch", fetch)
     cache = tmp_path / "cache"
     for _ in range(2):
-        assert fingerprint(load(None, cache)[0]) == fingerprint(weights)
-        assert calls == [remote] and [p.name for p in cache.iterdir()] == [files.CONVERTED]
-    (cache / files.CONVERTED).write_bytes(b"damaged")
-    (cache / "w.npz").write_bytes((tmp_path / "w.npz").read_bytes())  # put into the cache by the user
-    assert fingerprint(load(None, cache)[0]) == fingerprint(weights)
-    assert len(calls) == 1 and fingerprint(read(cache / files.CONVERTED)) == fingerprint(weights)
-    own = tmp_path / "own.npz"
-    np.savez(own, **weights | {"conv/b": weights["conv/b"] + 1})
-    assert fingerprint(load(own, tmp_path / "other")[0]) != fingerprint(weights)
-    assert not (tmp_path / "other").exists()  # other weights are not stored
-    load(tmp_path / "w.npz", tmp_path / "other")
-    assert (tmp_path / "other" / files.CONVERTED).exists()
+        found, name = load(None, cache)
+        assert fingerprint(found) == fingerprint(weights) and name == files.NETWORK == "inception-2015-12-05"
+        assert calls == [remote] and [p.name for p in cache.iterdir()] == ["w.npz"]
 
 
 def test_only_the_published_weights_have_the_published_name(tmp_path, monkeypatch):
     weights = random_weights(UP_TO_MIXED_7)
-    path, cache = tmp_path / "w.npz", tmp_path / "cache"
+    path = tmp_path / "w.npz"
     np.savez(path, **weights)
     other = f"inception-{fingerprint(weights)[:8]}"
-    assert inception(path).name == load(path, cache)[1] == other
-    monkeypatch.setattr(files, "ORIGINS", {files._sha256(path)})
-    assert load(path, cache)[1] == files.NETWORK == "inception-2015-12-05"
-    path.unlink()
-    assert load(None, cache)[1] == inception(cache / files.CONVERTED).name == files.NETWORK
-
-
-def test_other_weights_in_the_cache_keep_their_own_name(tmp_path, monkeypatch):
-    """Also where the published file lies beside them, which is not what is read."""
-    weights = random_weights(UP_TO_MIXED_7)
-    np.savez(tmp_path / "w.npz", **weights)
-    sha256 = files._sha256(tmp_path / "w.npz")
-    monkeypatch.setattr(files, "PUBLISHED", {"w.npz": Remote("https://example.org/w.npz", 1, sha256)})
-    monkeypatch.setattr(files, "ORIGINS", {sha256})
-    changed = weights | {"conv/b": weights["conv/b"] + 1}
-    save(tmp_path / files.CONVERTED, changed)
-    found, name = load(None, tmp_path)
-    assert fingerprint(found) == fingerprint(changed) and name == f"inception-{fingerprint(changed)[:8]}"
+    assert inception(path).name == load(path)[1] == other
+    monkeypatch.setattr(files, "PUBLISHED", files.PUBLISHED._replace(sha256=files._sha256(path)))
+    assert inception(path).name == load(path)[1] == files.NETWORK
 
 
 def test_one_line_says_what_to_fetch_and_where_to_put_it(tmp_path, monkeypatch):
@@ -383,7 +350,7 @@ def test_one_line_says_what_to_fetch_and_where_to_put_it(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "fetch", fetch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     message = refusal(inception)
-    assert all(remote.url in message for remote in files.PUBLISHED.values())
+    assert files.PUBLISHED.url in message
     assert str(tmp_path / "diffusion" / "inception") in message and "no network" in message
     assert str(tmp_path / "here") in refusal(load, None, tmp_path / "here")
 
