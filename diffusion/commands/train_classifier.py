@@ -66,10 +66,10 @@ def run(
         stack.callback(checkpoints.close)
         initial = guidance.create_state(config, source.shape, source.classes)
         initial = jax.device_put(initial, sharding.replicated(experiment.mesh))
-        state = classifier.restore(checkpoints, initial)
-        if state is not None:
-            report(f"checkpoint  resumed from step {int(state.step)}")
-        state = state or initial
+        state, newest = initial, checkpoints.latest()
+        if newest is not None:
+            state = checkpoints.restore(newest, initial)
+            report(f"checkpoint  resumed from step {newest}")
         first = int(state.step)
         report(f"network     {report_text.count(state.params):,} parameters, {source.classes} classes")
         report(f"classes     {listed(data.classes)}")

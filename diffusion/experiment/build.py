@@ -37,7 +37,7 @@ from diffusion.experiment.registry import (
     timed,
 )
 from diffusion.nets.network_interface import Net, narrowed
-from diffusion.sampling import ddim_inversion, loop
+from diffusion.sampling import loop
 from diffusion.training import feed
 from diffusion.training.label_dropout import hidden
 from diffusion.training.skipped_updates import Guard
@@ -195,15 +195,6 @@ class Experiment(NamedTuple):
 
         def run(params: Params, keys: Keys, x_0: Image, labels: Labels) -> Bound:
             return elbo.bound(keys, diffusion, self.denoise(params, labels), x_0)
-
-        return self._split(run)
-
-    def reconstruction(self, grid: Grid | None = None) -> Callable[[Params, Image, Labels], PerExample]:
-        """A jitted (params, x_0, labels) -> squared error of x_0 after DDIM inversion and back, on a grid."""
-        process = self.sampled(grid)
-
-        def run(params: Params, x_0: Image, labels: Labels) -> PerExample:
-            return ddim_inversion.reconstruction_error(process, self.denoise(params, labels), x_0)
 
         return self._split(run)
 

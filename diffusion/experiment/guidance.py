@@ -137,7 +137,8 @@ def load(folder: Path, config: ConfigDict, shape: tuple[int, int, int], classes:
     """
     run = read_run(folder)
     checkpoints = Checkpoints(folder / manifest.CLASSIFIER)
-    if checkpoints.latest() is None:
+    step = checkpoints.latest()
+    if step is None:
         raise ValueError(
             f"config.sample.classifier: {folder} holds no classifier; give the folder of a run of "
             "scripts/train_classifier.py, or train one there"
@@ -152,8 +153,7 @@ def load(folder: Path, config: ConfigDict, shape: tuple[int, int, int], classes:
             f"config.sample.classifier: {folder} was trained for another model: {'; '.join(different)}; train one for "
             "this model with scripts/train_classifier.py"
         )
-    restored = classifier.restore(checkpoints, create_state(run.config, run.shape, run.classes))
-    assert restored is not None, "it has a newest step"
+    restored = checkpoints.restore(step, create_state(run.config, run.shape, run.classes))
     return Learnt(problem(run.config, run.classes, process), jax.device_get(restored.ema), run.classes)
 
 

@@ -13,9 +13,8 @@ from diffusion.core.timesteps import uniform
 from diffusion.core.types import Array, Image, Labels, OneKey, Pixels, Time
 from diffusion.data.transforms import random_flip, to_image
 from diffusion.nets.classifier import Logits
-from diffusion.training.state import Params, StepKeys, TrainState
+from diffusion.training.state import Params, StepKeys
 from diffusion.training.step import QUARTILES, Gradient, one
-from diffusion.workdir.checkpoint import Checkpoints
 
 
 class Problem(NamedTuple):
@@ -80,26 +79,3 @@ def accuracy_by_quartile(
         found[first : first + batch] = np.asarray(part)[: count - first]
     quartile = (t - 1) * QUARTILES // T
     return [float(found[quartile == q].mean()) for q in range(QUARTILES)]
-
-
-class Uncounted(NamedTuple):
-    """The state of a classifier as revision a0f55cb stored it: without counters of skipped updates."""
-
-    step: Array
-    params: Params
-    ema: Params
-    opt_state: Any
-    key: OneKey
-
-
-def restore(checkpoints: Checkpoints, like: TrainState) -> TrainState | None:
-    """The newest state in a classifier's folder, None where there is none; counters that it lacks are those of `like`.
-
-    Raises ValueError where it is damaged or belongs to another network.
-    """
-    if (step := checkpoints.latest()) is None:
-        return None
-    uncounted = Uncounted(like.step, like.params, like.ema, like.opt_state, like.key)
-    if checkpoints.fault(step, uncounted):
-        return checkpoints.restore(step, like)
-    return like._replace(**checkpoints.restore(step, uncounted)._asdict())

@@ -11,7 +11,7 @@ from diffusion.core.objective import Objective, evaluate
 from diffusion.core.parameterization import velocity
 from diffusion.core.process import Noised, flow, noised, q_sample, q_step, snr
 from diffusion.core.score import score
-from diffusion.sampling import ddim_inversion
+from diffusion.sampling import ddim_latents
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.dpm_solver import dpm_solver
@@ -180,9 +180,9 @@ def test_inversion_passes_the_end_without_signal():
     process = flow(schedules.rectified(200))
     x_0 = GAUSSIAN.draw(jax.random.key(6), 16)
     denoise = GAUSSIAN.denoiser(process)
-    x_T = ddim_inversion.encode(process, denoise, x_0)
+    x_T = ddim_latents.encode(process, denoise, x_0)
     np.testing.assert_allclose(x_T, GAUSSIAN.flow(process, x_0, 0, 200), atol=0.05)
-    back = ddim_inversion.decode(process, denoise, x_T)
+    back = ddim_latents.decode(process, denoise, x_T)
     np.testing.assert_allclose(back, x_0, atol=0.05)
 
 

@@ -172,7 +172,7 @@ def test_the_config_grid_and_eta_reach_the_sampler(monkeypatch):
     assert ours.process.T == ours.task().diffusion.process.T == 1000
 
 
-def test_the_config_grid_reaches_bound_and_reconstruction():
+def test_the_config_grid_reaches_the_bound():
     config = default_config()
     config.net.update(channels=8, multipliers=(1,), blocks=1, attention=())
     config.sample.grid = "50"
@@ -183,4 +183,3 @@ def test_the_config_grid_reaches_bound_and_reconstruction():
     assert jax.eval_shape(ours.bound(), params, keys, x_0, labels).terms.shape == (8, 50)
     assert jax.eval_shape(ours.bound(respacing.parse("ddim10")), params, keys, x_0, labels).terms.shape == (8, 10)
     assert jax.eval_shape(ours.bound(respacing.full), params, keys, x_0, labels).terms.shape == (8, 1000)
-    assert jax.eval_shape(ours.reconstruction(), params, x_0, labels).shape == (8,)

@@ -8,11 +8,10 @@ import pytest
 from diffusion.core import variance
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
-from diffusion.sampling.ddim_inversion import decode, encode
+from diffusion.sampling.ddim_latents import decode, encode, interpolate_latents, slerp
 from diffusion.sampling.dpm_solver import dpm_solver
 from diffusion.sampling.editing import fork, interpolate, vary
 from diffusion.sampling.heun import heun
-from diffusion.sampling.latent_interpolation import interpolate_latents, slerp
 from diffusion.sampling.loop import descend, image_keys, prior_sample, sample
 from tests.support.worlds import GAUSSIAN, ancestral_step, cases, float64
 

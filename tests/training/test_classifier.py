@@ -1,7 +1,5 @@
 """The loss, the accuracy and the checkpoints of a classifier of noised images, with stand-ins for its network."""
 
-from contextlib import closing
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,10 +7,8 @@ import pytest
 
 from diffusion.core import schedules
 from diffusion.core.process import vp
-from diffusion.core.timesteps import uniform
-from diffusion.training import classifier, optimizer, state
+from diffusion.training import classifier, state
 from diffusion.training.classifier import Problem
-from diffusion.workdir.checkpoint import Checkpoints
 
 T, SHAPE = 8, (4, 4, 1)
 VP = vp(schedules.linear(T, 0.01, 0.3))
@@ -87,22 +83,3 @@ def test_probabilities_sum_to_one():
     problem = recorded([], [])
     log_p = classifier.log_probs(problem, PARAMS, jnp.ones((2, *SHAPE)), jnp.array([1, T]))
     np.testing.assert_allclose(jnp.exp(log_p).sum(axis=1), 1, rtol=1e-6)
-
-
-@pytest.mark.parametrize("counted", [True, False])
-def test_a_checkpoint_without_counters_starts_them(tmp_path, counted):
-    adam = optimizer.adam(1e-3, warmup_steps=3)
-    initial = state.create(PARAMS, adam, uniform(T), jax.random.key(0))
-    saved = initial._replace(step=jnp.int32(7), params={"w": jnp.array([3.0, 4.0]), "b": PARAMS["b"]})
-    saved = saved._replace(health=saved.health._replace(skipped=jnp.int32(2)))
-    if not counted:
-        saved = classifier.Uncounted(saved.step, saved.params, saved.ema, saved.opt_state, saved.key)
-    with closing(Checkpoints(tmp_path)) as checkpoints:
-        assert classifier.restore(checkpoints, initial) is None
-        checkpoints.save(7, saved)
-        checkpoints.wait()
-        found = classifier.restore(checkpoints, initial)
-    assert type(found) is state.TrainState and int(found.step) == 7
-    np.testing.assert_array_equal(found.params["w"], [3, 4])
-    assert int(found.health.skipped) == (2 if counted else 0)
-    assert jax.tree.structure(found) == jax.tree.structure(initial)

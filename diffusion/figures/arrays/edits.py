@@ -15,7 +15,7 @@ from diffusion.core.types import Image, Keys, Labels, Mask, PerExample
 from diffusion.data.transforms import to_image, to_pixels
 from diffusion.figures.arrays.run_sampler import Pixels, RunSampler
 from diffusion.figures.arrays.user_images import LabelledImages
-from diffusion.sampling import ddim_inversion, editing, latent_interpolation
+from diffusion.sampling import ddim_latents, editing
 from diffusion.sampling import inpainting as repaint
 
 LATENT_RANGE = 3.0
@@ -87,7 +87,7 @@ def interpolate_latents(
     process = run_sampler.process
     run = _edited(
         run_sampler,
-        lambda denoise, *args: to_pixels(latent_interpolation.interpolate_latents(process, denoise, *args)),
+        lambda denoise, *args: to_pixels(ddim_latents.interpolate_latents(process, denoise, *args)),
         False,
     )
     _, *args = _mixtures(first, second, lam)
@@ -102,8 +102,8 @@ def roundtrip(run_sampler: RunSampler, originals: LabelledImages) -> tuple[Pixel
     process = run_sampler.process
 
     def edit(denoise: Any, x: Image) -> tuple[jax.Array, jax.Array, jax.Array]:
-        x_T = ddim_inversion.encode(process, denoise, x)
-        decoded = ddim_inversion.decode(process, denoise, x_T)
+        x_T = ddim_latents.encode(process, denoise, x)
+        decoded = ddim_latents.decode(process, denoise, x_T)
         error = jnp.sqrt(jnp.mean((decoded - x) ** 2, axis=range(1, x.ndim))) * 127.5
         return to_pixels(x_T * jnp.exp(-0.5 * process.prior_log_var) / LATENT_RANGE), to_pixels(decoded), error
 
