@@ -71,7 +71,7 @@ def main() -> None:
 
     from diffusion.commands import evaluate
     from diffusion.evaluation import protocol
-    from diffusion.evaluation.evaluated_run import Chain
+    from diffusion.evaluation.protocol import Chain
     from diffusion.metrics.progress_bar import counting
 
     grid = str(STEPS.value) if STEPS.value else GRID.value

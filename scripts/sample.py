@@ -58,7 +58,7 @@ def main() -> None:
     before_jax.configure()
 
     from diffusion.commands.sample import Request, sample
-    from diffusion.evaluation.evaluated_run import Chain
+    from diffusion.evaluation.protocol import Chain
 
     if STEPS.value and GRID.value is not None:
         raise ValueError(f"--steps={STEPS.value} and --grid={GRID.value} contradict each other; give one of them")

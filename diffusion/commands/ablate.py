@@ -14,8 +14,8 @@ from diffusion.commands.ablation_table import NOISE_SCALE
 from diffusion.config.ablation import RESULT, Cell, Grid, read
 from diffusion.config.config_values import config_hash
 from diffusion.distributed.sharding import make_mesh
-from diffusion.evaluation.evaluated_run import Subject
 from diffusion.evaluation.final_evaluation import Summary, measure
+from diffusion.evaluation.protocol import Subject
 from diffusion.experiment import load
 from diffusion.experiment.registry import clips
 from diffusion.figures.arrays.curve_data import metrics

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 from diffusion.data.source import Source
 from diffusion.evaluation import likelihood, protocol, sample_sets
 from diffusion.evaluation.bound import BOUND
-from diffusion.evaluation.evaluated_run import Chain, Subject
 from diffusion.evaluation.flow_likelihood import FLOW
-from diffusion.evaluation.protocol import FULL
+from diffusion.evaluation.protocol import FULL, Chain, Subject
 from diffusion.evaluation.sample_quality import (
     INCEPTION,
     check_names,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from diffusion.evaluation import guidance_effect, sample_sets
-from diffusion.evaluation.evaluated_run import Subject
+from diffusion.evaluation.protocol import Subject
 from diffusion.experiment import guidance, load
 from diffusion.metrics import small_image_scores
 from diffusion.runtime.run_flags import DataFlags

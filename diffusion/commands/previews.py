@@ -15,7 +15,7 @@ from diffusion.data.source import Source
 from diffusion.data.toy_points import SHAPE, to_points
 from diffusion.evaluation import protocol
 from diffusion.evaluation.compute_budget import Budget
-from diffusion.evaluation.evaluated_run import Subject
+from diffusion.evaluation.protocol import Subject
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import clips
 from diffusion.figures.image_grid import image_grid

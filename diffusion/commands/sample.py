@@ -10,7 +10,7 @@ from PIL import Image
 
 from diffusion.commands import previews
 from diffusion.evaluation import sample_sets
-from diffusion.evaluation.evaluated_run import Chain, Subject
+from diffusion.evaluation.protocol import Chain, Subject
 from diffusion.experiment import load
 from diffusion.metrics import image_set, sample_batches
 from diffusion.metrics.progress_bar import counting

@@ -19,8 +19,8 @@ from diffusion.data.source import Source, require_labels
 from diffusion.distributed.hosts import shared
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation.compute_budget import Budget, forward_flops
-from diffusion.evaluation.evaluated_run import Subject
 from diffusion.evaluation.final_evaluation import Summary, measure, write
+from diffusion.evaluation.protocol import Subject
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
 from diffusion.nets.unet import UNet

@@ -8,8 +8,7 @@ from diffusion.data.source import Source
 from diffusion.evaluation import likelihood, protocol, sample_quality, sample_sets
 from diffusion.evaluation.bound import BOUND
 from diffusion.evaluation.compute_budget import UNLIMITED, Budget
-from diffusion.evaluation.evaluated_run import Chain, Subject
-from diffusion.evaluation.protocol import FULL
+from diffusion.evaluation.protocol import FULL, Chain, Subject
 from diffusion.metrics.dataset_split import split
 from diffusion.metrics.image_set import ImageSet
 from diffusion.metrics.small_image_scores import fits

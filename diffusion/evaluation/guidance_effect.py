@@ -10,7 +10,7 @@ from diffusion.core.types import Array, Image, Keys, Labels
 from diffusion.data.source import Source
 from diffusion.distributed import hosts, sharding
 from diffusion.evaluation import protocol
-from diffusion.evaluation.evaluated_run import Chain, Subject
+from diffusion.evaluation.protocol import Chain, Subject
 from diffusion.experiment import guidance
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.guidance import Guide, Learnt

@@ -13,7 +13,7 @@ from diffusion.core.respacing import Grid
 from diffusion.core.types import Array, Image, Keys, Labels
 from diffusion.data.dataset_identity import digest
 from diffusion.evaluation import protocol
-from diffusion.evaluation.evaluated_run import Subject
+from diffusion.evaluation.protocol import Subject
 from diffusion.experiment.build import Experiment
 from diffusion.metrics import dataset_means
 from diffusion.metrics.array_cache import ArrayCache

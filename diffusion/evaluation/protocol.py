@@ -1,8 +1,9 @@
-"""What a measured number must be quoted with. Every result file and every printed table carries all of it."""
+"""What is measured, and what its numbers must be quoted with: every result file and every table carries all of it."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import numpy as np
 
 from diffusion.config.config_values import config_hash
 from diffusion.core import respacing
-from diffusion.evaluation.evaluated_run import Chain, Subject
+from diffusion.data.dataset_identity import Identity
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import clips
 from diffusion.runtime import provenance
@@ -40,6 +41,33 @@ SUFFIXES: dict[str, Callable[[Any], str]] = {
     "images": "n{}".format,
 }
 """Entries of a protocol whose departures are part of a file's name, and how they are written."""
+
+
+class Subject(NamedTuple):
+    """A set of weights of a run."""
+
+    experiment: Experiment
+    params: Params
+    folder: Path
+    """Of the run; results are written below it."""
+    step: int
+    raw: bool
+    """Whether `params` are the raw weights instead of their moving average."""
+    data: Identity | None = None
+    """Of the data that it is measured on; None where it is measured on none."""
+
+
+class Chain(NamedTuple):
+    """How images are drawn; None is the config's value."""
+
+    sampler: str | None = None
+    grid: str | None = None
+    eta: float | None = None
+    seed: int = 0
+    truncate: bool = False
+    """Whether levels are cut instead of rounded."""
+    labels: tuple[int, ...] = ()
+    """Labels of the images, in turn; empty: all classes."""
 
 
 def of_run(subject: Subject) -> dict[str, Any]:

@@ -20,10 +20,9 @@ from diffusion.metrics.dataset_split import Split
 from diffusion.metrics.feature_statistics import Features, Layers, of_real, one_pass
 from diffusion.metrics.image_set import ImageSet
 from diffusion.metrics.inception_features import Extractor
-from diffusion.metrics.metric_result import Score
 from diffusion.metrics.precision_recall import precision_recall
 from diffusion.metrics.progress_bar import Counting
-from diffusion.metrics.small_image_scores import SMALL, Material
+from diffusion.metrics.small_image_scores import SMALL, Material, Score
 from diffusion.workdir.results import Result
 
 RESIZE = "bilinear to 299x299 as in the 2015 graph, (x - 128) / 128"

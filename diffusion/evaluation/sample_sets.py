@@ -13,8 +13,7 @@ from diffusion.config.validation import validate
 from diffusion.core import respacing
 from diffusion.core.types import Image, Keys, Labels
 from diffusion.evaluation import protocol
-from diffusion.evaluation.evaluated_run import Chain, Subject
-from diffusion.evaluation.protocol import STOCHASTIC
+from diffusion.evaluation.protocol import STOCHASTIC, Chain, Subject
 from diffusion.experiment.build import Experiment, levels
 from diffusion.experiment.registry import SAMPLERS
 from diffusion.metrics import resumable_samples, sample_batches

@@ -8,7 +8,6 @@ import numpy as np
 from diffusion.data.source import Source
 from diffusion.metrics import frechet, neighbours
 from diffusion.metrics.dataset_split import Split, split
-from diffusion.metrics.metric_result import Score
 from diffusion.metrics.small_image_classifier import MOST, classifier, features, slug
 
 SIDE = 32
@@ -19,6 +18,18 @@ SEARCHED = 2**29
 
 CLEAR = 0.9
 """Probability above which a class counts as clear."""
+
+
+class Score(NamedTuple):
+    """The numbers of one metric, and what it prints."""
+
+    name: str
+    """Of the result."""
+    values: dict[str, float]
+    lines: list[str]
+    facts: dict[str, Any]
+    """What the numbers depend on, apart from the samples."""
+    series: dict[str, list[float]] = {}  # noqa: RUF012
 
 
 class Material(NamedTuple):

@@ -13,8 +13,8 @@ from diffusion.core.process import ve, vp
 from diffusion.core.types import fold
 from diffusion.data.source import in_memory
 from diffusion.evaluation import flow_likelihood, likelihood
-from diffusion.evaluation.evaluated_run import Subject
 from diffusion.evaluation.flow_likelihood import FLOW
+from diffusion.evaluation.protocol import Subject
 from diffusion.experiment import build
 from diffusion.metrics.dataset_split import split
 from diffusion.sampling.loop import image_keys

@@ -26,8 +26,8 @@ from diffusion.data.source import Source, in_memory
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import final_evaluation, protocol, sample_quality, sample_sets
 from diffusion.evaluation.bound import BOUND, bound_columns
-from diffusion.evaluation.evaluated_run import Chain, Subject
 from diffusion.evaluation.likelihood import measure
+from diffusion.evaluation.protocol import Chain, Subject
 from diffusion.experiment import build, load
 from diffusion.metrics import dataset_means, feature_statistics, frechet, image_set, rate_distortion, small_image_scores
 from diffusion.metrics.dataset_split import split

@@ -10,7 +10,7 @@ from PIL import Image
 
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import sample_sets
-from diffusion.evaluation.evaluated_run import Chain, Subject
+from diffusion.evaluation.protocol import Chain, Subject
 from diffusion.experiment import build
 from diffusion.metrics import image_set, sample_batches
 from diffusion.metrics.image_set import ImageSet

@@ -24,7 +24,7 @@ from diffusion.core.variance import fixed_small
 from diffusion.distributed import sharding
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import guidance_effect, protocol, sample_sets
-from diffusion.evaluation.evaluated_run import Chain, Subject
+from diffusion.evaluation.protocol import Chain, Subject
 from diffusion.experiment import build, guidance
 from diffusion.figures.arrays import curve_data
 from diffusion.figures.guidance_tradeoff import Curve
