@@ -40,9 +40,12 @@ def main() -> None:
     run = read_run(folder)
     before_jax.configure()
 
-    from diffusion.commands.guidance import Request, measure
+    from diffusion.commands.guidance import measure
 
-    request = Request(
+    path = measure(
+        folder,
+        run,
+        report,
         scales=wanted,
         classifier=CLASSIFIER.value,
         n=N.value,
@@ -52,9 +55,9 @@ def main() -> None:
         grid=GRID.value,
         step=STEP.value,
         raw=RAW.value,
-        data=DATA(),
+        data_flags=DATA(),
     )
-    print(measure(folder, run, request, report))
+    print(path)
 
 
 def scales() -> list[float]:

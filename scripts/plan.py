@@ -11,6 +11,7 @@ the CUDA plugin (requirements-plan.txt). A compilation takes one to two minutes 
 not read: of sets that are not built in, config.data.size is the size of an image.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def main() -> None:
     question = plan.Question(WHAT.value, IMAGES.value, FULL.value, TIMEOUT.value, prices, FIT.value)
     facts = plan.run(CONFIG.value, TARGET.value, question, say)
     if JSON.value:
-        print(plan.as_json(facts))
+        print(json.dumps(facts, indent=1))
 
 
 def say(line: str) -> None:

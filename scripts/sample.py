@@ -57,26 +57,31 @@ def main() -> None:
     run = read_run(folder)
     before_jax.configure()
 
-    from diffusion.commands.sample import Request, sample
+    from diffusion.commands.sample import sample
     from diffusion.evaluation.protocol import Chain
 
     if STEPS.value and GRID.value is not None:
         raise ValueError(f"--steps={STEPS.value} and --grid={GRID.value} contradict each other; give one of them")
     grid = str(STEPS.value) if STEPS.value else GRID.value
-    request = Request(
-        chain=Chain(SAMPLER.value, grid, ETA.value, SEED.value, TRUNCATE.value, labels(run.class_names)),
+    path = sample(
+        folder,
+        run,
+        Chain(SAMPLER.value, grid, ETA.value, SEED.value, TRUNCATE.value, labels(run.class_names)),
+        report,
         n=N.value,
         batch=BATCH.value,
         form=FORMAT.value,
         out=OUT.value,
         step=STEP.value,
         raw=RAW.value,
-        guidance=GUIDANCE.value,
-        classifier=CLASSIFIER.value,
-        guidance_from=GUIDANCE_FROM.value,
-        guidance_to=GUIDANCE_TO.value,
+        guidance={
+            "scale": GUIDANCE.value,
+            "classifier": CLASSIFIER.value,
+            "first": GUIDANCE_FROM.value,
+            "last": GUIDANCE_TO.value,
+        },
     )
-    print(sample(folder, run, request, report))
+    print(path)
 
 
 def labels(names: Sequence[str]) -> tuple[int, ...]:

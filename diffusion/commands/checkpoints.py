@@ -17,7 +17,7 @@ SCORE = "bits_per_dim"
 INTACT = "intact"
 NOT_INTACT = 1
 """The status of --verify where a step is damaged or unfinished."""
-OTHERS = ((f"{manifest.DAMAGED}/*", "moved aside, damaged"), ("*-tmp*", "unfinished"))
+DAMAGED, UNFINISHED = "moved aside, damaged", "unfinished"
 
 
 class Row(NamedTuple):
@@ -78,30 +78,20 @@ def print_table(folder: Path, verify: bool) -> int:
 def rows(folder: Path) -> tuple[list[Row], Sequence[tuple[Path, int, str]]]:
     """The steps of a folder of checkpoints, and what else lies in it: (path, bytes, condition)."""
     if isinstance(folder, Bucket):
-        return _rows_of_bucket(folder)
-    steps = [(step, folder / str(step)) for step in manifest.steps(folder)]
-    others = [(path, condition) for pattern, condition in OTHERS for path in sorted(folder.glob(pattern))]
-    return (
-        [Row(step, manifest.size(path), path.stat().st_mtime) for step, path in steps],
-        [(path, manifest.size(path), condition) for path, condition in others],
-    )
-
-
-def _rows_of_bucket(folder: Bucket) -> tuple[list[Row], Sequence[tuple[Path, int, str]]]:
-    """The same by one listing."""
-    files = folder.listing()
+        files = folder.listing()
+    else:
+        files = {path.relative_to(folder).as_posix(): path.stat() for path in folder.rglob("*") if path.is_file()}
     parts: dict[str, list[os.stat_result]] = {}
     for name, status in files.items():
         first, _, rest = name.partition("/")
         parts.setdefault(f"{first}/{rest.partition('/')[0]}" if first == manifest.DAMAGED else first, []).append(status)
-    sealed = {name for name in parts if name.isdigit() and f"{name}/{manifest.NAME}" in files}
     size = {name: sum(status.st_size for status in parts[name]) for name in parts}
-    steps = [Row(int(name), size[name], max(status.st_mtime for status in parts[name])) for name in sealed]
-    (_, damaged), (_, unfinished) = OTHERS
-    others = [
-        (folder / name, size[name], damaged if "/" in name else unfinished) for name in sorted(parts.keys() - sealed)
+    steps = [
+        Row(step, size.get(str(step), 0), max((status.st_mtime for status in parts.get(str(step), [])), default=0.0))
+        for step in manifest.steps(folder)
     ]
-    return sorted(steps), others
+    others = sorted(parts.keys() - files.keys() - {str(row.step) for row in steps})
+    return steps, [(folder / name, size[name], DAMAGED if "/" in name else UNFINISHED) for name in others]
 
 
 def prune(folder: Path, keep: int) -> None:

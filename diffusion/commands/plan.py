@@ -1,6 +1,5 @@
 """What scripts/plan.py runs: an experiment compiled for each target, and the reports."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -148,8 +147,3 @@ def best(done: Sequence[tuple[str, Estimate]], prices: Mapping[str, float]) -> s
 
 def _progress(say: Callable[[str], None], label: str, seconds: float) -> None:
     say(f"\rcompiling for {label}: {seconds:.0f} s")
-
-
-def as_json(facts: list[Any]) -> str:
-    """The facts as JSON."""
-    return json.dumps(facts, indent=1)

@@ -83,14 +83,19 @@ def run(
         owner = Run(config, source.shape, source.classes, data)
         owned = stack.enter_context(lock(folder)) if leads else None
         existing, claim = shared(leads and exists(folder, owner)), partial(write_config, folder, owner, devices)
-        before_seal: list[Callable[[], None]] = [claim]
         if existing and leads:
             for line in require_same_data(read_run(folder), data, accept):
                 report(f"data        {line}")
         report(f"folder      {folder}" + (" (existing run)" if existing else ""))
         cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", "memory only")
         report(f"device      {devices}, compiled programs cached in {cache}")
-        streams = RunCheckpoints(folder, config.train.keep, owner.content, lambda: [act() for act in before_seal])
+
+        def before_seal() -> None:
+            """No checkpoint is complete before the metrics up to it and the run's config are on disk."""
+            writer.sync()
+            claim()
+
+        streams = RunCheckpoints(folder, config.train.keep, owner.content, before_seal)
         stack.callback(streams.close)
 
         abstract, initialise = experiment.fresh()
@@ -108,7 +113,6 @@ def run(
             report(line)
         feed = profiling.traced(feed, folder / "profile", report) if profile else feed
         writer = stack.enter_context(closing(Writer(folder, first, owned) if owned else NullWriter()))
-        before_seal.insert(0, writer.sync)
         c = config.train
         progress = stack.enter_context(closing(Progress(first, c.steps, c.batch_size, report, since)))
         advice = memory_advice.advice(config, mesh.size)

@@ -58,11 +58,13 @@ def run(
                 report(f"data        {line}")
         devices = report_text.describe_devices(list(experiment.mesh.devices.flat))
         claim = partial(write_config, folder, owner, devices)
-        before_seal: list[Callable[[], None]] = [claim]
         report(f"folder      {folder}" + (" (existing run)" if existing else ""))
-        checkpoints = Checkpoints(
-            folder / manifest.CLASSIFIER, c.keep, owner.content, claim=lambda: [act() for act in before_seal]
-        )
+
+        def before_seal() -> None:
+            writer.sync()
+            claim()
+
+        checkpoints = Checkpoints(folder / manifest.CLASSIFIER, c.keep, owner.content, claim=before_seal)
         stack.callback(checkpoints.close)
         initial = guidance.create_state(config, source.shape, source.classes)
         initial = jax.device_put(initial, sharding.replicated(experiment.mesh))
@@ -79,7 +81,6 @@ def run(
         if existing:
             claim()
         writer = stack.enter_context(closing(Writer(folder, first, owned)))
-        before_seal.insert(0, writer.sync)
         progress = stack.enter_context(closing(Progress(first, c.steps, c.batch_size, report, since)))
         log, save = Log(c.log_every, update.guard, writer, progress), periodic_actions.save((checkpoints,), c.steps)
         periodic = [Action(c.checkpoint_every, save, first=True)]

@@ -22,7 +22,7 @@ from diffusion.metrics.image_set import ImageSet
 from diffusion.metrics.inception_features import Extractor
 from diffusion.metrics.precision_recall import precision_recall
 from diffusion.metrics.progress_bar import Counting
-from diffusion.metrics.small_image_scores import SMALL, Material, Score
+from diffusion.metrics.small_image_scores import SMALL, Score
 from diffusion.workdir.results import Result
 
 RESIZE = "bilinear to 299x299 as in the 2015 graph, (x - 128) / 128"
@@ -187,9 +187,9 @@ def score_small_images(
     """The results of the metrics for small data among `names`, with their lines."""
     check_finite(samples)
     chosen = [name for name in SMALL if name in names]
-    material = Material(samples.pixels() if chosen else np.zeros(0), train, held_out)
+    pixels = samples.pixels() if chosen else np.zeros(0)
     for name in chosen:
-        score = SMALL[name].measure(material)
+        score = SMALL[name].measure(pixels, train, held_out)
         stamp = {**facts, "split": "train", "images": samples.n, **score.facts}
         yield Result(score.name, score.values, score.series, stamp), score.lines
 

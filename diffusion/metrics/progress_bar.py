@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+from tqdm import tqdm
+
 EVERY = 60.0
 """Seconds between two lines where there is no terminal."""
 
@@ -18,39 +20,28 @@ def counting(what: str, total: int, unit: str, report: Callable[[str], object]) 
 
     The first call gives what an earlier process has done, which does not count for the speed.
     """
-    bar = None
     start = last_line = time.monotonic()
     first: int | None = None
     last = 0
-    if sys.stderr.isatty():
-        from tqdm import tqdm
 
-        bar = tqdm(total=total, desc=what, unit=unit, dynamic_ncols=True, smoothing=0.1)
+    def speed() -> str:
+        return f"{(last - (first or 0)) / max(time.monotonic() - start, 1e-9):.3g} {unit}s/s"
 
     def count(done: int) -> None:
         nonlocal first, last, last_line
         if first is None:
-            first = done
+            first = bar.initial = done
             if done:
                 report(f"{what:11} {done} of {total} {unit}s exist already")
-            if bar is not None:
-                bar.initial = done
+        bar.update(done - last)
         last = done
-        if bar is not None:
-            bar.update(done - bar.n)
-        elif time.monotonic() - last_line > EVERY:
+        if bar.disable and time.monotonic() - last_line > EVERY:
             last_line = time.monotonic()
-            report(f"{what:11} {done} of {total} {unit}s, {_speed(done - first, last_line - start, unit)}")
+            report(f"{what:11} {done} of {total} {unit}s, {speed()}")
 
-    try:
+    with tqdm(
+        total=total, desc=what, unit=unit, dynamic_ncols=True, smoothing=0.1, disable=not sys.stderr.isatty()
+    ) as bar:
         yield count
-    finally:
-        if bar is not None:
-            bar.close()
     if first is not None and last > first:
-        seconds = time.monotonic() - start
-        report(f"{what:11} {last - first} {unit}s in {seconds:.1f} s, {_speed(last - first, seconds, unit)}")
-
-
-def _speed(done: int, seconds: float, unit: str) -> str:
-    return f"{done / max(seconds, 1e-9):.3g} {unit}s/s"
+        report(f"{what:11} {last - first} {unit}s in {time.monotonic() - start:.1f} s, {speed()}")

@@ -32,19 +32,11 @@ class Score(NamedTuple):
     series: dict[str, list[float]] = {}  # noqa: RUF012
 
 
-class Material(NamedTuple):
-    """A set of samples, in memory, and the real images."""
-
-    samples: np.ndarray
-    """uint8 [n, H, W, C]."""
-    train: Source
-    held_out: Source
-
-
 class SmallMetric(NamedTuple):
     """A metric, and the data that it is for."""
 
-    measure: Callable[[Material], Score]
+    measure: Callable[[np.ndarray, Source, Source], Score]
+    """(samples, uint8 [n, H, W, C], training images, held-out images) -> score."""
     least: int
     """Samples that it needs."""
     labelled: bool
@@ -69,44 +61,44 @@ def check(name: str, source: Source, n: int) -> None:
         raise ValueError(f"--metrics={name} needs at least {metric.least} samples, got --n={n}")
 
 
-def distance(m: Material) -> Score:
+def distance(samples: np.ndarray, train: Source, held_out: Source) -> Score:
     """The Fréchet distance of samples from all training images, in the features of their classifier.
 
     Comparable between sets of equal number, of one data set. The floor beside it is the distance of as many held-out
     real images, or of all that exist. Raises ValueError for fewer than two samples and for data without labels.
     """
-    model = classifier(m.train)
-    real = frechet.moments(features(model, m.train))
-    held_out = features(model, m.held_out, len(m.samples))
-    value = frechet.distance(frechet.moments(model.features(m.samples)), real)
-    floor = frechet.distance(frechet.moments(held_out), real)
-    name, n = f"fd_{slug(m.train)}", len(m.samples)
+    model = classifier(train)
+    real = frechet.moments(features(model, train))
+    others = features(model, held_out, len(samples))
+    value = frechet.distance(frechet.moments(model.features(samples)), real)
+    floor = frechet.distance(frechet.moments(others), real)
+    name, n = f"fd_{slug(train)}", len(samples)
     values = {
         name: value,
         f"{name}_samples": n,
         f"{name}_floor": floor,
-        f"{name}_floor_images": len(held_out),
-        f"{name}_reference": m.train.size,
-        f"{name}_accuracy": model.accuracy(m.held_out),
+        f"{name}_floor_images": len(others),
+        f"{name}_reference": train.size,
+        f"{name}_accuracy": model.accuracy(held_out),
     }
     line = (
-        f"{name:11} {value:.2f} for {n} samples, {floor:.2f} for {len(held_out)} held-out images: Fréchet distance to "
-        f"{m.train.size} training images in the features of a classifier of this data (no FID)"
+        f"{name:11} {value:.2f} for {n} samples, {floor:.2f} for {len(others)} held-out images: Fréchet distance to "
+        f"{train.size} training images in the features of a classifier of this data (no FID)"
     )
-    return Score(name, values, [line], _facts(m, model.digest()))
+    return Score(name, values, [line], _facts(train, model.digest()))
 
 
-def classes(m: Material) -> Score:
+def classes(samples: np.ndarray, train: Source, held_out: Source) -> Score:
     """Which classes a classifier of the data assigns samples to, and how clearly.
 
     A class says what a sample is closest to, not how good it is: every image, noise too, gets one. Raises ValueError
     for data without labels.
     """
-    model = classifier(m.train)
-    real = m.held_out.read(np.arange(min(m.held_out.size, MOST)))[0]
-    counts = np.bincount(model.classes(m.samples), minlength=m.train.classes).tolist()
-    sure, sure_real = (float((model.probabilities(x).max(axis=1) > CLEAR).mean()) for x in (m.samples, real))
-    accuracy, present = model.accuracy(m.held_out), sum(count > 0 for count in counts)
+    model = classifier(train)
+    real = held_out.read(np.arange(min(held_out.size, MOST)))[0]
+    counts = np.bincount(model.classes(samples), minlength=train.classes).tolist()
+    sure, sure_real = (float((model.probabilities(x).max(axis=1) > CLEAR).mean()) for x in (samples, real))
+    accuracy, present = model.accuracy(held_out), sum(count > 0 for count in counts)
     lines = [
         f"classes     {' '.join(map(str, counts))}  ({present} of {len(counts)} occur; the classifier is right on "
         f"{accuracy:.1%} of held-out real images)",
@@ -114,20 +106,20 @@ def classes(m: Material) -> Score:
         "real images are)",
     ]
     values = {"present": float(present), "accuracy": accuracy, "confident": sure, "confident_real": sure_real}
-    facts = _facts(m, model.digest())
+    facts = _facts(train, model.digest())
     return Score("classes", values, lines, facts, {"histogram": [float(count) for count in counts]})
 
 
-def nearest(m: Material) -> Score:
+def nearest(samples: np.ndarray, train: Source, held_out: Source) -> Score:
     """The nearest training image of each sample, in pixels: see neighbours.memorisation."""
-    train, other = _first(m.train, SEARCHED), _first(m.held_out, SEARCHED // 8)
-    found = neighbours.memorisation(m.samples, other, train)
-    facts = {"features": "pixels", "reference": Split("train", m.train, len(train)).facts}
+    database = _first(train, SEARCHED)
+    found = neighbours.memorisation(samples, _first(held_out, SEARCHED // 8), database)
+    facts = {"features": "pixels", "reference": Split("train", train, len(database)).facts}
     return Score("neighbours", found.report(), [found.line()], facts)
 
 
-def _facts(m: Material, digest: str) -> dict[str, Any]:
-    return {"features": f"classifier of {m.train.name} {digest}", "reference": split("train", m.train).facts}
+def _facts(train: Source, digest: str) -> dict[str, Any]:
+    return {"features": f"classifier of {train.name} {digest}", "reference": split("train", train).facts}
 
 
 def _first(source: Source, most: int) -> np.ndarray:

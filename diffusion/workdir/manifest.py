@@ -106,13 +106,6 @@ def difference(stored: dict[str, list[Any]], expected: dict[str, list[Any]]) -> 
     return ""
 
 
-def size(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    if isinstance(folder, Bucket):
-        return sum(file.st_size for file in folder.listing().values())
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
 def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 

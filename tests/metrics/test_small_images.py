@@ -6,7 +6,7 @@ import pytest
 from diffusion.data.digits import digits as load_digits
 from diffusion.data.source import in_memory
 from diffusion.metrics.small_image_classifier import Classifier, classifier
-from diffusion.metrics.small_image_scores import Material, classes, distance
+from diffusion.metrics.small_image_scores import classes, distance
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -76,7 +76,7 @@ def test_separable_data_are_separated_whatever_their_labels(rng, tmp_path, label
     source = in_memory("levels", pixels, np.asarray(labels)[index], 12)
     model = classifier(source, tmp_path)
     assert model.accuracy(source) > 0.98
-    score = classes(Material(pixels[:100], source, source))
+    score = classes(pixels[:100], source, source)
     expected = [int((np.asarray(labels)[index[:100]] == label).sum()) for label in range(12)]
     assert score.series["histogram"] == expected and score.values["present"] == len(labels)
 
@@ -112,46 +112,46 @@ def test_distance_orders_real_damaged_and_no_digits(digits, rng):
     damaged = np.where(rng.random(real.shape) < 0.2, rng.integers(0, 256, real.shape), real).astype(np.uint8)
     noise = rng.integers(0, 256, real.shape).astype(np.uint8)
     sets = (train.arrays[0], real, damaged, noise)
-    values = [distance(Material(images, train, test)).values["fd_digits"] for images in sets]
+    values = [distance(images, train, test).values["fd_digits"] for images in sets]
     assert values[0] == pytest.approx(0, abs=1e-8)
     assert values[0] < values[1] < 0.5 * values[2] < 0.25 * values[3]
 
 
 def test_distance_comes_with_its_protocol_and_its_floor(digits):
     train, test = digits
-    score = distance(Material(test.arrays[0][:100], train, test))
+    score = distance(test.arrays[0][:100], train, test)
     v = score.values
     assert (v["fd_digits_samples"], v["fd_digits_floor_images"], v["fd_digits_reference"]) == (100, 100, 1500)
     assert v["fd_digits"] == v["fd_digits_floor"] > 0, "the floor is that of as many held-out images as samples"
     assert v["fd_digits_accuracy"] == classifier(train).accuracy(test) < 1
     assert score.lines[0].startswith("fd_digits ") and "no FID" in score.lines[0]
     assert score.facts["features"] == f"classifier of digits {classifier(train).digest()}"
-    placed = distance(Material(test.arrays[0][:100], train._replace(name="folder:/home/me/d"), test))
+    placed = distance(test.arrays[0][:100], train._replace(name="folder:/home/me/d"), test)
     assert placed.values["fd_folder"] == v["fd_digits"], "the place of a folder is no part of the name of a score"
-    many = distance(Material(train.arrays[0][:1000], train, test)).values
+    many = distance(train.arrays[0][:1000], train, test).values
     assert (many["fd_digits_samples"], many["fd_digits_floor_images"]) == (1000, 297)
 
 
 def test_distance_needs_labels_and_two_samples(digits):
     train, test = digits
     with pytest.raises(ValueError, match="plain has no labels to train a classifier on"):
-        distance(Material(test.arrays[0], in_memory("plain", train.arrays[0]), test))
+        distance(test.arrays[0], in_memory("plain", train.arrays[0]), test)
     with pytest.raises(ValueError, match="at least two feature vectors"):
-        distance(Material(test.arrays[0][:1], train, test))
+        distance(test.arrays[0][:1], train, test)
     named = in_memory("tfds:kmnist/x", *first(train, 60).arrays, classes=10)
-    assert distance(Material(test.arrays[0][:9], named, test)).name == "fd_tfds_kmnist_x"
+    assert distance(test.arrays[0][:9], named, test).name == "fd_tfds_kmnist_x"
 
 
 def test_classes_of_real_digits_are_their_labels(digits, rng):
     train, test = digits
     pixels, labels = test.arrays
     only = pixels[labels == 4]
-    score = classes(Material(only, train, test))
+    score = classes(only, train, test)
     assert score.series["histogram"][4] > 0.9 * len(only) and sum(score.series["histogram"]) == len(only)
     assert score.values["accuracy"] == classifier(train).accuracy(test)
     assert f"right on {score.values['accuracy']:.1%} of held-out" in score.lines[0]
     noise = rng.integers(0, 256, pixels.shape).astype(np.uint8)
-    assert classes(Material(noise, train, test)).values["confident"] < score.values["confident_real"]
+    assert classes(noise, train, test).values["confident"] < score.values["confident_real"]
 
 
 def test_confidence_is_the_share_of_clear_images(monkeypatch):
@@ -160,5 +160,5 @@ def test_confidence_is_the_share_of_clear_images(monkeypatch):
     monkeypatch.setattr("diffusion.metrics.small_image_scores.classifier", lambda train: model)  # noqa: ARG005
     pixels = np.array([0, 128, 200, 220, 221, 255, 240, 230], np.uint8).reshape(8, 1, 1, 1)
     real = in_memory("levels", pixels[:5], np.array([0, 1, 1, 1, 0]), 2)
-    values = classes(Material(pixels, real, real)).values
+    values = classes(pixels, real, real).values
     assert values["confident"] == 4 / 8 and values["confident_real"] == 1 / 5 and values["accuracy"] == 4 / 5
