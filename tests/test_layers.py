@@ -67,7 +67,7 @@ OWNERS = {
     "jax": ("",),
     "numpy": ("",),
     "jaxtyping": ("",),
-    "flax": ("nets", "training", "experiment/build"),
+    "flax": ("nets", "training", "convert/name_mapping", "experiment/build"),
     "optax": ("training",),
     "orbax": ("workdir",),
     "tensorboardX": ("workdir/metrics_writer",),

@@ -20,6 +20,7 @@ from diffusion.core.variance import Variance
 from diffusion.data.source import Source, Splits, load
 from diffusion.distributed import hosts, sharding
 from diffusion.experiment import guidance
+from diffusion.experiment.for_device import layers, placed
 from diffusion.experiment.registry import (
     NETWORKS,
     OBJECTIVES,
@@ -32,8 +33,6 @@ from diffusion.experiment.registry import (
     VARIANCES,
     augment,
     clips,
-    layers,
-    placed,
     timed,
 )
 from diffusion.nets.network_interface import Net, narrowed
@@ -105,7 +104,7 @@ class Experiment(NamedTuple):
         return self.net.init(key, x, jnp.zeros(1), self._label(jnp.zeros(1, jnp.int32)), condition)["params"]
 
     def apply(self, params: Params, x_t: Image, time: Array, labels: Labels, train: bool = False, **mode: Any) -> Any:
-        """The network's output, computed by the layers of registry.layers; labels only where it takes some."""
+        """The network's output, computed by the layers of for_device.layers; labels only where it takes some."""
         with layers(self.config, self.mesh, train):
             return self.net.apply({"params": params}, x_t, time, self._label(labels), train=train, **mode)
 

@@ -15,7 +15,8 @@ from diffusion.core.process import Process
 from diffusion.core.timesteps import uniform
 from diffusion.core.types import Array, Image, Labels, OneKey, PerExample, Time
 from diffusion.distributed import sharding
-from diffusion.experiment.registry import adam, built, layers, timed
+from diffusion.experiment.for_device import adam, layers
+from diffusion.experiment.registry import built, timed
 from diffusion.nets.classifier import Classifier, Logits
 from diffusion.nets.network_interface import Net
 from diffusion.runtime.paths import expanded

@@ -5,14 +5,12 @@ its own file, a row here, and its name in config/schema.py; tests/experiment/tes
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from diffusion.core import parameterization, schedules, timesteps, variance, weighting
@@ -26,9 +24,6 @@ from diffusion.data import augmentation, cifar10, digits, image_folder, mnist, t
 from diffusion.data.augmentation import Augment
 from diffusion.data.source import Splits
 from diffusion.distributed import sharding
-from diffusion.nets.cpu.layers import faster_layers
-from diffusion.nets.float32_gradients import PLAIN, Compiler, float32_gradients
-from diffusion.nets.gpu_norm import gpu_norms
 from diffusion.nets.mlp import MLP
 from diffusion.nets.network_interface import Net
 from diffusion.nets.unet import UNet
@@ -46,28 +41,6 @@ from diffusion.sampling import (
 )
 from diffusion.sampling.loop import Sampler
 from diffusion.sampling.predictor_corrector import by_noise
-from diffusion.training import optimizer, packed_state, post_hoc_ema
-from diffusion.training.optimizer import FUSED, IN_STAGES, Passes
-
-
-@contextmanager
-def layers(config: ConfigDict, mesh: Mesh, train: bool) -> Iterator[None]:
-    """The context in which networks are traced: nets/cpu's faster layers on CPUs, if config.net.cpu_layers is set, and
-    nets/gpu_norm.py's norms on GPUs.
-
-    In training, layers that compute in bfloat16 have gradients in config.net.gradient_dtype.
-    """
-    platform = mesh.devices.flat[0].platform
-    fast, wide = config.net.cpu_layers and platform == "cpu", train and config.net.gradient_dtype == "float32"
-    gpu, split = platform == "gpu", SHARDINGS[config.train.sharding] is not sharding.REPLICATED
-    by_device, whole = sharding.by_device(mesh, split), sharding.once_whole(mesh) if split else None
-    compiler = PLAIN if platform == "cpu" or not (gpu or split) else Compiler(gpu, by_device, whole)
-    with (
-        float32_gradients(compiler) if wide else nullcontext(),
-        faster_layers(train) if fast else nullcontext(),
-        gpu_norms(train) if gpu else nullcontext(),
-    ):
-        yield
 
 
 def _levels(
@@ -209,28 +182,11 @@ def augment(c: ConfigDict) -> Augment:
     return augmentation.flipped if c.flip else augmentation.unchanged
 
 
-def adam(c: ConfigDict, passes: Passes = IN_STAGES) -> optimizer.Optimizer:
-    """The optimiser of a config.optim, written for a platform."""
-    rest = dict(warmup_steps=c.warmup_steps, clip=c.clip, beta_1=c.beta_1, beta_2=c.beta_2, eps=c.eps)
-    update = optimizer.adam(c.lr, **rest, weight_decay=c.weight_decay, passes=passes)
-    return post_hoc_ema.averaged(update) if c.power_ema else update
-
-
 SHARDINGS: dict[str, tuple[sharding.Rule, ...]] = {
     "replicated": sharding.REPLICATED,
     "fsdp": sharding.FSDP,
     "zero1": sharding.ZERO1,
 }
-
-
-def placed(config: ConfigDict, mesh: Mesh) -> dict[str, Any]:
-    """The fields of an Update that depend on the devices: how it is written for their compiler, where its trees are."""
-    passes = IN_STAGES if mesh.devices.flat[0].platform == "cpu" else FUSED
-    split = SHARDINGS[config.train.sharding] is not sharding.REPLICATED
-    places: dict[str, Any] = sharding.gathered(mesh) if split else {}
-    if mesh.devices.flat[0].platform == "gpu" and not split:
-        passes, places = packed_state.PASSES, packed_state.PACKED
-    return {"optimizer": adam(config.optim, passes), "passes": passes, **places}
 
 
 CONVENTIONS: dict[str, Convention] = {"original": ORIGINAL, "improved": IMPROVED}

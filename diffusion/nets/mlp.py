@@ -7,7 +7,7 @@ from diffusion.core.types import Condition, Labels, PerExample, Time
 from diffusion.nets.blocks import INIT_LAST, Features, dense
 from diffusion.nets.dropout import Dropout
 from diffusion.nets.embedding import time_embedding
-from diffusion.nets.network_interface import Net, conditioned
+from diffusion.nets.network_interface import Net, conditioned, labelled
 
 FREQUENCIES = (2.0, 4.0, 8.0, 16.0)
 """Frequencies of the Fourier features of x; data lie in [-1, 1], and the shortest wave has length 0.4."""
@@ -43,15 +43,9 @@ class MLP(Net):
         *,
         train: bool = False,
     ) -> Features:
-        if (label is None) != (not self.classes):
-            raise ValueError(f"the network has {self.classes} classes: pass a label if and only if there are some")
         emb = conditioned(time_embedding(t, self.channels), condition)
         emb = dense(self.channels, jnp.float32, "time_1")(emb)
-        if label is not None:
-            init = nn.initializers.normal(1.0)
-            rows = self.classes + self.null_label
-            emb += nn.Embed(rows, self.channels, embedding_init=init, name="label")(label)
-        emb = nn.swish(emb)
+        emb = nn.swish(labelled(emb, label, self))
 
         flat = x.reshape(len(x), -1)
         waves = [wave(f * flat) for f in FREQUENCIES for wave in (jnp.sin, jnp.cos)]

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from diffusion.core.types import Condition, OneKey
+from diffusion.core.types import Condition, Labels, OneKey
 from diffusion.nets.blocks import INIT
 from diffusion.nets.embedding import Embedding
 
@@ -33,6 +33,22 @@ def conditioned(emb: Embedding, condition: Condition | None) -> Embedding:
     if condition is None:
         return emb
     return emb + nn.Dense(emb.shape[1], use_bias=False, kernel_init=INIT, name="condition")(condition)
+
+
+def labelled(emb: Embedding, label: Labels | None, net: Net) -> Embedding:
+    """emb plus a learned vector of each label, a parameter of the network that calls it; emb alone without classes.
+
+    The vectors are standard normal at first, as in the published code: as large as the embedding of time, or larger.
+    Raises ValueError for a label given to a network without classes or missing from one with classes.
+    """
+    if label is None and net.classes:
+        raise ValueError(f"the network has {net.classes} classes, so it needs a label for every image: pass label")
+    if label is not None and not net.classes:
+        raise ValueError("a label was given to a network without classes: drop it or set classes")
+    if label is None:
+        return emb
+    init = nn.initializers.normal(1.0)
+    return emb + nn.Embed(net.classes + net.null_label, emb.shape[1], embedding_init=init, name="label")(label)
 
 
 def narrowed(init: Callable[[OneKey], Any], params: Any) -> Any:

@@ -19,7 +19,7 @@ from diffusion.nets.blocks import (
     group_norm,
     space_to_depth,
 )
-from diffusion.nets.network_interface import Net, conditioned
+from diffusion.nets.network_interface import Net, conditioned, labelled
 from diffusion.nets.unet_conventions import ORIGINAL, Convention
 
 
@@ -81,7 +81,7 @@ class UNet(Net):
         *,
         train: bool = False,
     ) -> Features:
-        self._check(x.shape[1], x.shape[2], label)
+        self._check(x.shape[1], x.shape[2])
         dtype, (eps, time_embedding, padding) = self.compute_dtype, self.convention
         # argument 3 of ResBlock.__call__, counting self, is `train`: a Python bool that decides what is traced
         res_block = nn.remat(ResBlock, static_argnums=(3,)) if self.remat else ResBlock
@@ -96,11 +96,7 @@ class UNet(Net):
         emb = conditioned(time_embedding(t, self.channels), condition)
         emb = dense(4 * self.channels, jnp.float32, "time_1")(emb)
         emb = dense(4 * self.channels, jnp.float32, "time_2")(nn.swish(emb))
-        if label is not None:
-            # standard normal, as in the published code: from the start as large as the embedding of time, or larger
-            init = nn.initializers.normal(1.0)
-            rows = self.classes + self.null_label
-            emb += nn.Embed(rows, 4 * self.channels, embedding_init=init, name="label")(label)
+        emb = labelled(emb, label, self)
 
         widths = [self.channels * multiplier for multiplier in self.multipliers]
         deepest = len(widths) - 1
@@ -134,7 +130,7 @@ class UNet(Net):
         h = conv(self.out_channels * self.block_size**2, jnp.float32, "conv_out", INIT_LAST)(h)
         return depth_to_space(h, self.block_size)
 
-    def _check(self, height: int, width: int, label: Labels | None) -> None:
+    def _check(self, height: int, width: int) -> None:
         unit = self.block_size * 2 ** (len(self.multipliers) - 1)
         if height % unit or width % unit:
             blocks = f"cut into blocks of {self.block_size} and " if self.block_size > 1 else ""
@@ -143,7 +139,3 @@ class UNet(Net):
                 f"width must be multiples of {unit}; resize the images or give fewer multipliers than "
                 f"{self.multipliers}"
             )
-        if label is None and self.classes:
-            raise ValueError(f"the network has {self.classes} classes, so it needs a label for every image: pass label")
-        if label is not None and not self.classes:
-            raise ValueError("a label was given to a network without classes: drop it or set classes")

@@ -307,7 +307,7 @@ TRAINING = (
         ),
     ),
     *mutants(
-        "diffusion/experiment/registry.py",
+        "diffusion/experiment/for_device.py",
         "tests/nets/test_float32_gradients.py",
         (
             'train and config.net.gradient_dtype == "float32"',
