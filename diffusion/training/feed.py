@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from diffusion.core.types import Array, Labels, Pixels
+from diffusion.data import batch_order
 from diffusion.data.source import Source
 from diffusion.distributed import hosts, sharding
 from diffusion.training.step import Gather
@@ -89,7 +90,7 @@ def resident(source: Source, seed: int, batch_size: int, mesh: Mesh) -> Feed:
     def batches(first_step: int) -> Iterator[np.ndarray]:
         step = first_step
         while True:
-            yield batches.indices(seed, step, batch_size, source.size)[rows].astype(np.int32)
+            yield batch_order.indices(seed, step, batch_size, source.size)[rows].astype(np.int32)
             step += 1
 
     return Feed(data, partial(_take, source.shape), batches, mesh)
@@ -101,7 +102,7 @@ def streamed(source: Source, seed: int, batch_size: int, mesh: Mesh, threads: in
     rows = _rows(mesh, batch_size)
 
     def batches(first_step: int) -> Iterator[Any]:
-        return batches.stream(source, seed, batch_size, first_step, rows, threads)
+        return batch_order.stream(source, seed, batch_size, first_step, rows, threads)
 
     return Feed((), _pass, batches, mesh)
 
