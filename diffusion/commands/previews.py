@@ -20,7 +20,7 @@ from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import clips
 from diffusion.figures.image_grid import image_grid
 from diffusion.figures.point_cloud import scatter
-from diffusion.metrics import dataset_means, sample_batches
+from diffusion.metrics import colour_drift, dataset_means, sample_batches
 from diffusion.training import gradient_noise_scale, memory
 from diffusion.training.feed import Feed
 from diffusion.training.state import Params, TrainState
@@ -48,21 +48,27 @@ def picture(pixels: np.ndarray, labels: int = 0) -> np.ndarray:
     return image_grid(pixels, columns=labels if labels <= min(MOST_COLUMNS, len(pixels)) else 0, min_side=GRID_SIDE)
 
 
-def preview(experiment: Experiment, budget: Budget) -> Callable[[Params], np.ndarray]:
+def preview(
+    experiment: Experiment, held_out: Source, budget: Budget, report: Callable[[str], None]
+) -> Callable[[Params], np.ndarray]:
     """A function of parameters that draws config.sample.n images by a few DDIM steps, as one picture.
 
-    Fewer, but at least 4, where the budget does not allow them.
+    Fewer, but at least 4, where the budget does not allow them. A drift of the colours from those of the data is
+    reported.
     """
     c = experiment.config
     steps = min(c.sample.preview_steps, c.diffusion.T)
     sampler = experiment.sampler("ddim", respacing.parse(str(steps)), eta=0.0)
     n = max(budget.images(c.sample.n, steps), min(4, c.sample.n))
     batch = experiment.batch(min(c.sample.batch_size, n))
+    levels = colour_drift.of_source(held_out)
 
     def draw(params: Params) -> np.ndarray:
         run = lambda keys, labels: sampler(params, keys, labels).x_0  # noqa: E731
         with memory.advised(lambda _: BATCH.format(key="sample.batch_size", images=batch)):
             pixels = sample_batches.draw(run, n, batch, c.seed, experiment.classes)
+        if line := colour_drift.warning(colour_drift.measure(pixels), levels):
+            report(f"WARNING     {line}")
         return picture(pixels, experiment.classes)
 
     return draw

@@ -118,7 +118,7 @@ def run(
         advice = memory_advice.advice(config, mesh.size)
         training = loop.Training(experiment.task(), experiment.update(), feed, c.steps, c.steps_per_dispatch, advice)
         estimate = previews.estimate(experiment, held_out, feed, budget, folder, data)
-        preview = previews.preview(experiment, budget)
+        preview = previews.preview(experiment, held_out, budget, progress.report)
         curve = recorded(config)
         watch = Watch(curve, progress.report) if curve else None
         log = Log(c.log_every, training.update.guard, writer, progress, watch)

@@ -130,6 +130,17 @@ METRICS = (
         ),
     ),
     *mutants(
+        "diffusion/metrics/colour_drift.py",
+        "tests/metrics/test_colour_drift.py",
+        (
+            "1 / drawn.images + 1 / data.images",
+            "1 / drawn.images - 1 / data.images",
+            "test_the_difference_is_a_two_sample_statistic",
+            "the error of the data taken off",
+        ),
+        ("> ERRORS) & (np", "> ERRORS) | (np", "test_both_limits_must_be_passed", "one limit is enough"),
+    ),
+    *mutants(
         "diffusion/metrics/dataset_means.py",
         "tests/metrics/test_dataset_means.py",
         (
