@@ -20,7 +20,7 @@ from diffusion.experiment import load
 from diffusion.experiment.registry import clips
 from diffusion.figures.arrays.curve_data import metrics
 from diffusion.figures.image_grid import save_image
-from diffusion.figures.loss_curve import curve
+from diffusion.figures.training_figures import curve
 from diffusion.runtime.atomic_files import write_json
 from diffusion.runtime.report_text import describe_devices, duration
 from diffusion.runtime.run_flags import DataFlags

@@ -9,7 +9,7 @@ from diffusion.benchmarks import measure_cost_growth, results_table
 from diffusion.benchmarks.compare_with_baseline import Settings, compare
 from diffusion.benchmarks.network_sizes import MEASURES, QUICK_ENV, QUICK_REQUEST, SIZES, Size, quick
 from diffusion.config.legal_values import closest_name
-from diffusion.figures import cost_growth
+from diffusion.figures.curve_figures import cost_growth
 from diffusion.figures.style import save
 
 Report = Callable[[str], None]
@@ -58,7 +58,7 @@ def measure_growth(size: Size, settings: Settings, dry: bool, out: Path, file: P
         points = ", ".join(f"{x} {seconds:.3g}" for x, seconds in zip(curve.x, curve.seconds, strict=True))
         report(f"{curve.name}: seconds of {curve.cost}: {points}; power {curve.exponent:.2f}")
         curves.append(curve)
-    save(cost_growth.cost_growth({curve.name: (curve.x, curve.seconds, curve.cost) for curve in curves}), out)
+    save(cost_growth({curve.name: (curve.x, curve.seconds, curve.cost) for curve in curves}), out)
     _write(file, {**context, "curves": [curve._asdict() for curve in curves]}, report)
 
 

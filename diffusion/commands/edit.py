@@ -9,12 +9,10 @@ import numpy as np
 from diffusion.data.dataset_identity import label_number, listed
 from diffusion.figures.arrays import edits, user_images
 from diffusion.figures.arrays.user_images import LabelledImages
-from diffusion.figures.ddim_roundtrip import roundtrip as draw_roundtrip
 from diffusion.figures.figure_inputs import Inputs
+from diffusion.figures.image_figures import inpainting, interpolation, variations
+from diffusion.figures.image_figures import roundtrip as draw_roundtrip
 from diffusion.figures.image_grid import save_image
-from diffusion.figures.image_variations import variations
-from diffusion.figures.inpainting import inpainting
-from diffusion.figures.interpolation import interpolation
 from diffusion.figures.style import SUFFIXES, save
 from diffusion.runtime.run_flags import DataFlags
 

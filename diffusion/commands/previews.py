@@ -19,7 +19,7 @@ from diffusion.evaluation.protocol import Subject
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import clips
 from diffusion.figures.image_grid import image_grid
-from diffusion.figures.point_cloud import scatter
+from diffusion.figures.point_figures import scatter
 from diffusion.metrics import colour_drift, dataset_means, sample_batches
 from diffusion.training import gradient_noise_scale, memory
 from diffusion.training.feed import Feed

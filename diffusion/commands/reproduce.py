@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diffusion.figures.style import save
-from diffusion.figures.training_milestones import milestones
+from diffusion.figures.training_figures import milestones
 from diffusion.published import all_tables, commands_for_empty_cells, comparison_table, match_results_to_cells
 from diffusion.published import training_milestones as published
 from diffusion.published.match_results_to_cells import stored_results

@@ -1,1 +1,1 @@
-"""Pictures: functions from arrays to images."""
+"""Figures: functions from arrays to pictures; arrays/ makes the arrays, catalogue names the figures."""

@@ -6,31 +6,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffusion.core import respacing, schedules
-from diffusion.figures.alpha_bar import alpha_bar
-from diffusion.figures.animation import animation
 from diffusion.figures.arrays import curve_data, edits, point_samples, user_images
 from diffusion.figures.arrays.run_sampler import RunSampler, nearest_images
-from diffusion.figures.bound_terms import terms
+from diffusion.figures.curve_figures import alpha_bar, guidance, posterior_variance, rate_distortion, steps, terms
 from diffusion.figures.figure_inputs import Inputs
-from diffusion.figures.forked_chains import forks
-from diffusion.figures.guidance_tradeoff import guidance
+from diffusion.figures.image_figures import forks, inpainting, interpolation, neighbours, progressive, variations
 from diffusion.figures.image_grid import image_figure, square
-from diffusion.figures.image_variations import variations
-from diffusion.figures.inpainting import inpainting
-from diffusion.figures.interpolation import interpolation
-from diffusion.figures.loss_curve import loss
-from diffusion.figures.marginals import marginals
-from diffusion.figures.neighbours import neighbours
-from diffusion.figures.posterior_variance import posterior_variance
-from diffusion.figures.progressive_generation import progressive
-from diffusion.figures.quality_by_steps import steps
-from diffusion.figures.rate_distortion import rate_distortion
+from diffusion.figures.point_figures import animation, arrow_origins, marginals, samplers, score_field, trajectories
 from diffusion.figures.reverse_conditional import EXAMPLE, TIME, VALUE, reverse_conditional
-from diffusion.figures.runs_side_by_side import curves
-from diffusion.figures.sampler_comparison import samplers
-from diffusion.figures.score_field import arrow_origins, score_field
 from diffusion.figures.style import SUFFIXES
-from diffusion.figures.trajectories import trajectories
+from diffusion.figures.training_figures import curves, loss
 from diffusion.metrics import rate_distortion as compression
 from diffusion.training import expected_loss
 from diffusion.workdir.run import read_run

@@ -105,13 +105,3 @@ def save_image(picture: np.ndarray, path: Path) -> None:
 
     with written(path) as place:
         Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(place)
-
-
-def numbered(name: str, count: int) -> list[str]:
-    """Headings of a series: nearest, 2, 3, ..."""
-    return [name, *map(str, range(2, count + 1))][:count]
-
-
-def step_headings(steps: Sequence[int]) -> list[str]:
-    """Headings of steps: t = 1000, then bare numbers."""
-    return [f"t = {t}" if i == 0 else str(t) for i, t in enumerate(steps)]

@@ -120,7 +120,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/figures/posterior_variance.py",
+        "diffusion/figures/curve_figures.py",
         "tests/figures/test_figures.py",
         (
             "return (1 - alpha_bar[:-1]) / (1 - alpha_bar[1:])",
@@ -140,7 +140,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/figures/bound_terms.py",
+        "diffusion/figures/curve_figures.py",
         "tests/figures/test_figures.py",
         (
             "np.arange(1, len(values) + 1)",

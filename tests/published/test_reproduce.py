@@ -21,7 +21,7 @@ from diffusion.config.validation import validate
 from diffusion.convert.inception_weights import NETWORK
 from diffusion.evaluation.protocol import QUANTISATION
 from diffusion.figures import style
-from diffusion.figures.training_milestones import band, milestones
+from diffusion.figures.training_figures import band, milestones
 from diffusion.metrics import rate_distortion
 from diffusion.published import all_tables, commands_for_empty_cells, comparison_table, ddpm_tables
 from diffusion.published import training_milestones as published

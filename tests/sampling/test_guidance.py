@@ -27,8 +27,7 @@ from diffusion.evaluation import guidance_effect, protocol, sample_sets
 from diffusion.evaluation.protocol import Chain, Subject
 from diffusion.experiment import build, guidance
 from diffusion.figures.arrays import curve_data
-from diffusion.figures.guidance_tradeoff import Curve
-from diffusion.figures.guidance_tradeoff import guidance as figure
+from diffusion.figures.curve_figures import guidance as figure
 from diffusion.metrics import sample_batches
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
@@ -517,8 +516,6 @@ def test_measurements_are_found_and_drawn(tmp_path):
     left, right = figure(curves, real).axes
     assert left.get_lines()[0].get_ydata().tolist() == [0.8, 0.9, 0.95]
     assert right.get_lines()[0].get_xdata().tolist() == [0.8, 0.9, 0.95]
-    with pytest.raises(ValueError, match=r"scripts/guidance\.py"):
-        figure({}, 0.9)
     with pytest.raises(ValueError, match=r"scripts/guidance\.py"):
         curve_data.guidance(tmp_path / "nothing")
     assert json.loads(next((tmp_path / "eval").glob("*.json")).read_text())["name"] == "guidance"

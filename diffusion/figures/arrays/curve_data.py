@@ -17,7 +17,7 @@ from diffusion.config.validation import LEARNED
 from diffusion.core import respacing
 from diffusion.evaluation.guidance_effect import GUIDANCE
 from diffusion.experiment.build import levels
-from diffusion.figures.guidance_tradeoff import Curve
+from diffusion.figures.curve_figures import GuidanceCurve
 from diffusion.workdir import metrics_jsonl, results
 from diffusion.workdir.results import Result
 
@@ -171,7 +171,7 @@ def _label(chain: Mapping[str, Any], variance: str = "") -> str:
     return LABELS.get(sampler, sampler).format(eta=chain.get("eta") or 0.0, variance=variance)
 
 
-def guidance(folder: Path, step: int | None = None) -> tuple[dict[str, Curve], float]:
+def guidance(folder: Path, step: int | None = None) -> tuple[dict[str, GuidanceCurve], float]:
     """The measured curves of guidance below a folder, by kind, and the accuracy on held-out images.
 
     `step` defaults to the newest. Raises ValueError where there is no measurement.
@@ -184,9 +184,9 @@ def guidance(folder: Path, step: int | None = None) -> tuple[dict[str, Curve], f
         )
     newest = max(r.protocol.get("step", 0) for r in measured)
     measured = [r for r in measured if r.protocol.get("step", 0) == newest]
-    curves: dict[str, Curve] = {}
+    curves: dict[str, GuidanceCurve] = {}
     for series in (r.series for r in measured):
         for name in (name.removesuffix(ACCURACY) for name in series if name.endswith(ACCURACY)):
             fields = (series["scale"], series[name + ACCURACY], series[f"{name}, diversity"])
-            curves.setdefault(name, Curve(*map(np.array, fields)))
+            curves.setdefault(name, GuidanceCurve(*map(np.array, fields)))
     return curves, measured[0].values["held_out_accuracy"]
