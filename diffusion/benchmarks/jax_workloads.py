@@ -57,7 +57,7 @@ def memory() -> int:
 
 def make_config(request: Mapping[str, Any]) -> ConfigDict:
     """The config of a request."""
-    config = config_files.load(config_files.find(request["config"]))
+    config = config_files.load(request["config"])
     config.update_from_flattened_dict({**request["changes"], "train.batch_size": request["batch"]})
     return config
 

@@ -3,23 +3,20 @@
 Nothing here reads a clock: workloads time themselves.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from statistics import median
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 
-@runtime_checkable
-class TimedWorkload(Protocol):
+class TimedWorkload(NamedTuple):
     """A workload that measures its own time."""
 
-    @property
-    def quantum(self) -> int:
-        """`run` takes multiples of this number."""
-        ...
-
-    def run(self, units: int) -> float:
-        """Does this many units of work; returns the seconds that they took."""
-        ...
+    run: Callable[[int], float]
+    """Does this many units of work; returns the seconds that they took."""
+    facts: Mapping[str, Any] = {}
+    """Facts for the table, as JSON."""
+    quantum: int = 1
+    """`run` takes multiples of this number."""
 
 
 class Timing(NamedTuple):

@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import Any, NamedTuple
 
+from diffusion.benchmarks.timing import TimedWorkload
 from diffusion.runtime import before_jax
 
 
@@ -27,18 +29,6 @@ class Workload(NamedTuple):
     """`run` takes multiples of this number."""
 
 
-class RemoteWorkload(NamedTuple):
-    """A workload in another process."""
-
-    process: "WorkloadProcess"
-    facts: dict[str, Any]
-    quantum: int
-
-    def run(self, units: int) -> float:
-        """Does this many units of work; returns the seconds that they took."""
-        return self.process.ask(_run, units)
-
-
 class WorkloadProcess:
     """A process that holds one workload at a time.
 
@@ -51,9 +41,9 @@ class WorkloadProcess:
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(1, context, initializer=_start, initargs=(dict(env),))
 
-    def make(self, request: Mapping[str, Any]) -> RemoteWorkload:
+    def make(self, request: Mapping[str, Any]) -> TimedWorkload:
         """Makes a workload after freeing the previous one. Raises ValueError where the module cannot make it."""
-        return RemoteWorkload(self, *self.ask(_make, self.module, dict(request)))
+        return TimedWorkload(partial(self.ask, _run), *self.ask(_make, self.module, dict(request)))
 
     def memory(self) -> int:
         """Peak memory in bytes."""

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from diffusion.commands import previews, train
 from diffusion.commands.ablation_table import NOISE_SCALE
 from diffusion.config.ablation import RESULT, Cell, Grid, read
-from diffusion.config.config_values import config_hash
+from diffusion.config.config_values import config_hash, nested
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation.final_evaluation import Summary, measure
 from diffusion.evaluation.protocol import Subject
@@ -26,7 +26,7 @@ from diffusion.runtime.report_text import describe_devices, duration
 from diffusion.runtime.run_flags import DataFlags
 from diffusion.runtime.signals import Stop
 from diffusion.training.loop import Diverged
-from diffusion.workdir.run import nested, read_run, stamp
+from diffusion.workdir.run import read_run, stamp
 
 DIVERGED_BITS = 10_000.0
 """Bits/dim from which a finite bound counts as diverged. Lower bounds may only mean little training: a learned variance

@@ -19,13 +19,18 @@ Config = ConfigDict | Mapping[str, Any]
 
 def default_config() -> ConfigDict:
     """A config with every key at its default, locked: a key that is not in the table cannot be set."""
-    nested: dict[str, Any] = {}
-    for key, row in KEYS.items():
-        section, _, name = key.rpartition(".")
-        (nested.setdefault(section, {}) if section else nested)[name] = row.default
-    config = ConfigDict(nested)
+    config = ConfigDict(nested({key: row.default for key, row in KEYS.items()}))
     config.lock()
     return config
+
+
+def nested(config: Config) -> dict[str, Any]:
+    """A config as plain dictionaries, sections within."""
+    result: dict[str, Any] = {}
+    for key, value in flatten(config).items():
+        section, _, name = key.rpartition(".")
+        (result.setdefault(section, {}) if section else result)[name] = value
+    return result
 
 
 def lookup(key: str) -> Key:

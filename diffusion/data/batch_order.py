@@ -19,13 +19,6 @@ Rows = slice | np.ndarray
 """Which rows of a batch: a range, or their numbers."""
 
 
-def positions(step: int, batch_size: int) -> np.ndarray:
-    """Stream positions of batch `step`, int64 [batch_size]: step * batch_size + i. Steps count from 0."""
-    if step < 0 or batch_size < 1:
-        raise ValueError(f"batch {step} of size {batch_size} does not exist: steps count from 0, batches from size 1")
-    return np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
-
-
 @lru_cache(maxsize=4)  # Two epochs of a training stream that straddles them, and two of another stream beside it.
 def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
     order = np.random.default_rng([seed, epoch]).permutation(n)
@@ -37,11 +30,14 @@ def indices(seed: int, step: int, batch_size: int, n: int) -> np.ndarray:
     """Indices into a set of n examples that make up batch `step`, int64 [batch_size].
 
     Position p of the stream is permutation(seed, epoch = p // n)[p % n]. Raises ValueError for n < 1, a negative seed
-    or step.
+    or step, and an empty batch.
     """
     if n < 1 or seed < 0:
         raise ValueError(f"a stream needs at least one example and a seed from 0, got {n} examples and seed {seed}")
-    epochs, places = np.divmod(positions(step, batch_size), n)
+    if step < 0 or batch_size < 1:
+        raise ValueError(f"batch {step} of size {batch_size} does not exist: steps count from 0, batches from size 1")
+    positions = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
+    epochs, places = np.divmod(positions, n)
     parts = [_permutation(seed, int(epoch), n)[places[epochs == epoch]] for epoch in np.unique(epochs)]
     return np.concatenate(parts)
 

@@ -29,8 +29,6 @@ class Toy(NamedTuple):
     draw: Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
     """(generator, n) -> points float64 [n, 2], labels [n]."""
     classes: int = 0
-    log_density: Callable[[np.ndarray], np.ndarray] | None = None
-    """Points [n, 2] -> the exact log-density in nats [n]; None where it has no closed form."""
 
 
 def _spiral(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -58,13 +56,6 @@ def _checkerboard(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndar
     return corner + FIELD * rng.uniform(size=(n, 2)), np.zeros(n, np.int32)
 
 
-def _checkerboard_log_density(points: np.ndarray) -> np.ndarray:
-    """-log of the area of all fields that have points, -infinity elsewhere."""
-    field = np.floor(np.asarray(points, np.float64) / FIELD + SIDE / 2)
-    inside = ((field >= 0) & (field < SIDE)).all(axis=1) & (field.sum(axis=1) % 2 == 0)
-    return np.where(inside, -np.log(SIDE**2 / 2 * FIELD**2), -np.inf)
-
-
 def centres() -> np.ndarray:
     """Means of the mixture's Gaussians, [MODES, 2]."""
     angle = 2 * np.pi * np.arange(MODES) / MODES
@@ -77,16 +68,11 @@ def _mixture(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
     return centres()[label] + SPREAD * rng.normal(size=(n, 2)), label
 
 
-def _mixture_log_density(points: np.ndarray) -> np.ndarray:
-    square = np.sum((np.asarray(points, np.float64)[:, None] - centres()) ** 2, axis=-1)
-    return np.logaddexp.reduce(-square / (2 * SPREAD**2), axis=1) - np.log(MODES * 2 * np.pi * SPREAD**2)
-
-
 TOYS: dict[str, Toy] = {
     "spiral": Toy(_spiral),
     "moons": Toy(_moons, classes=2),
-    "checkerboard": Toy(_checkerboard, log_density=_checkerboard_log_density),
-    "mixture": Toy(_mixture, classes=MODES, log_density=_mixture_log_density),
+    "checkerboard": Toy(_checkerboard),
+    "mixture": Toy(_mixture, classes=MODES),
 }
 
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 import diffusion
-from diffusion.config.config_values import config_hash, differences, flatten, placeless, restore, unread
+from diffusion.config.config_values import config_hash, differences, nested, placeless, restore, unread
 from diffusion.config.schema import RESUMABLE
 from diffusion.data.dataset_identity import Identity, from_json
 from diffusion.runtime.atomic_files import write_json
@@ -176,12 +176,3 @@ def _writable(workdir: Path) -> Iterator[None]:
 
 def _plain(identity: Identity | None) -> dict[str, Any] | None:
     return None if identity is None else {**identity._asdict(), "shape": list(identity.shape)}
-
-
-def nested(config: ConfigDict) -> dict[str, Any]:
-    """A config as plain dictionaries, sections within."""
-    result: dict[str, Any] = {}
-    for key, value in flatten(config).items():
-        section, _, name = key.rpartition(".")
-        (result.setdefault(section, {}) if section else result)[name] = value
-    return result

@@ -38,16 +38,15 @@ from tests.training.test_training import tiny
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class Fake:
-    """A contestant whose speed is known; `drift(k)` is the machine's slowness at its k-th call."""
+def fake(name, seconds, log, quantum=1, drift=lambda k: 1.0):  # noqa: ARG005
+    """A workload whose speed is known; `drift(k)` is the machine's slowness at its k-th call."""
 
-    def __init__(self, name, seconds, log, quantum=1, drift=lambda k: 1.0):  # noqa: ARG005
-        self.name, self.seconds, self.log, self.quantum, self.drift = name, seconds, log, quantum, drift
+    def run(units):
+        assert units % quantum == 0
+        log.append((name, units))
+        return units * seconds * drift(len(log))
 
-    def run(self, units):
-        assert units % self.quantum == 0
-        self.log.append((self.name, units))
-        return units * self.seconds * self.drift(len(self.log))
+    return timing.TimedWorkload(run, quantum=quantum)
 
 
 # ------------------------------------------------------------------------------------------------------------- timing
@@ -55,7 +54,7 @@ class Fake:
 
 def test_windows_alternate_and_fill_their_time():
     log = []
-    sides = {"a": Fake("a", 0.01, log), "b": Fake("b", 0.025, log)}
+    sides = {"a": fake("a", 0.01, log), "b": fake("b", 0.025, log)}
     found = timing.alternate(sides, 4, 0.5)
     assert {name: t.units for name, t in found.items()} == {"a": 50, "b": 20}
     assert [t.seconds for t in found.values()] == pytest.approx([0.01, 0.025])
@@ -65,9 +64,9 @@ def test_windows_alternate_and_fill_their_time():
 
 def test_a_window_is_whole_quanta_and_never_none():
     log = []
-    found = timing.alternate({"a": Fake("a", 0.01, log, quantum=50)}, 1, 1.6)
+    found = timing.alternate({"a": fake("a", 0.01, log, quantum=50)}, 1, 1.6)
     assert found["a"].units == 150
-    assert timing.alternate({"a": Fake("a", 9.0, log, quantum=50)}, 2, 1.0)["a"].units == 50
+    assert timing.alternate({"a": fake("a", 9.0, log, quantum=50)}, 2, 1.0)["a"].units == 50
     with pytest.raises(ValueError, match="at least 1"):
         timing.alternate({}, 0, 1.0)
 
@@ -82,7 +81,7 @@ def test_the_ratio_does_not_see_a_steady_drift(slope):
     """Both sides of a round slow down alike; medians of each alone would differ by as much as the machine drifts."""
     log = []
     drift = lambda k: 1 + slope * ((k - 1) // 2)  # noqa: E731  the two windows of a round are equally slow
-    sides = {name: Fake(name, seconds, log, drift=drift) for name, seconds in (("a", 0.3), ("b", 0.4))}
+    sides = {name: fake(name, seconds, log, drift=drift) for name, seconds in (("a", 0.3), ("b", 0.4))}
     found = timing.alternate(sides, 9, 0.1)
     assert timing.ratio(found["a"], found["b"]) == pytest.approx(0.75)
 

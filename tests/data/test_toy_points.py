@@ -85,17 +85,33 @@ def test_levels_move_a_point_by_half_a_level_at_most():
     np.testing.assert_array_equal(toy_points.to_pixels(toy_points.to_points(pixels)), pixels)
 
 
-@pytest.mark.parametrize("name", [name for name, one in toy_points.TOYS.items() if one.log_density])
-def test_the_density_is_that_of_the_draws(name):
+def checkerboard_log_density(points):
+    """-log of the area of all fields that have points, -infinity elsewhere."""
+    field = np.floor(points / toy_points.FIELD + toy_points.SIDE / 2)
+    inside = ((field >= 0) & (field < toy_points.SIDE)).all(axis=1) & (field.sum(axis=1) % 2 == 0)
+    return np.where(inside, -np.log(toy_points.SIDE**2 / 2 * toy_points.FIELD**2), -np.inf)
+
+
+def mixture_log_density(points):
+    """That of Gaussians of one weight."""
+    square, var = np.sum((points[:, None] - toy_points.centres()) ** 2, axis=-1), toy_points.SPREAD**2
+    return np.logaddexp.reduce(-square / (2 * var), axis=1) - np.log(toy_points.MODES * 2 * np.pi * var)
+
+
+LOG_DENSITIES = {"checkerboard": checkerboard_log_density, "mixture": mixture_log_density}
+"""Exact, in nats, where there is a closed form."""
+
+
+@pytest.mark.parametrize("name", LOG_DENSITIES)
+def test_the_draws_have_their_exact_density(name):
     """It has mass 1, and its mean over draws of functions is their integral."""
-    world = toy_points.TOYS[name]
-    n, side = 200_000, 1200
+    log_density, n, side = LOG_DENSITIES[name], 200_000, 1200
     middle = -1 + (np.arange(side) + 0.5) * 2 / side
     x = np.stack(np.meshgrid(middle, middle), axis=-1).reshape(-1, 2)
-    mass = np.exp(world.log_density(x)) * (2 / side) ** 2
+    mass = np.exp(log_density(x)) * (2 / side) ** 2
     assert mass.sum() == pytest.approx(1, abs=1e-4)
-    points, _ = world.draw(np.random.default_rng(1), n)
-    assert np.isfinite(world.log_density(points)).all()
+    points, _ = toy_points.TOYS[name].draw(np.random.default_rng(1), n)
+    assert np.isfinite(log_density(points)).all()
     for f in (np.cos, lambda v: np.sin(5 * v)):
         for g in (np.cos, lambda v: np.sin(7 * v + 1)):
             drawn, expected = f(points[:, 0]) * g(points[:, 1]), mass @ (f(x[:, 0]) * g(x[:, 1]))

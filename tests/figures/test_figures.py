@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from diffusion.config import default_config
+from diffusion.config.config_values import nested
 from diffusion.core import schedules
 from diffusion.core.respacing import parse
 from diffusion.data.digits import digits
@@ -460,7 +461,7 @@ def test_the_newest_bound_over_the_longest_chain_is_drawn(tmp_path):
 def cell(folder, grid, sampler, value, seed=0, eta=0.0, diverged=False, **changes):
     config = tiny(**{"sample.grid": grid, "sample.sampler": sampler, "sample.eta": eta, "seed": seed, **changes})
     content = {"grid": "samplers", "diverged": diverged, "score": "fd_digits", "results": {"fd_digits": value}}
-    atomic_files.write_json(folder / "result.json", {**content, "config": run.nested(config)})
+    atomic_files.write_json(folder / "result.json", {**content, "config": nested(config)})
 
 
 def test_scores_of_an_ablation_by_sampler_and_steps(tmp_path):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from diffusion.config import ablation, config_files
-from diffusion.config.config_values import config_hash, restore
+from diffusion.config.config_values import config_hash, nested, restore
 from diffusion.config.schema import PAPERS
 from diffusion.config.validation import validate
 from diffusion.convert.inception_weights import NETWORK
@@ -33,7 +33,7 @@ from diffusion.runtime import command_line
 from diffusion.runtime.atomic_files import write_json
 from diffusion.workdir import manifest, results
 from diffusion.workdir.results import Result
-from diffusion.workdir.run import Run, nested
+from diffusion.workdir.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = {table.name: table for table in all_tables.tables()}

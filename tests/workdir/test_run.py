@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from diffusion.config import default_config
+from diffusion.config.config_values import nested
 from diffusion.runtime import provenance
 from diffusion.workdir import manifest, run
 
@@ -74,7 +75,7 @@ def test_the_history_of_an_older_folder_begins_with_its_stamp(head, tmp_path):
 
 
 def test_a_folder_without_hash_or_format_is_refused(tmp_path):
-    content = {"config": run.nested(RUN.config), "data": {"shape": [8, 8, 1], "classes": 10}}
+    content = {"config": nested(RUN.config), "data": {"shape": [8, 8, 1], "classes": 10}}
     for saved, wrong in ((content, "its hash is missing"), (manifest.with_hash(content), "'folder'")):
         (tmp_path / "config.json").write_text(json.dumps(saved))
         with pytest.raises(ValueError, match=f"config.json is damaged .{wrong}.*restore it, or give another"):

@@ -1,12 +1,13 @@
 """PyTorch set up, and a function in the fastest of the ways to run it."""
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from typing import Any, NamedTuple
+from timeit import timeit
+from typing import Any
 
 from diffusion.benchmarks import timing
+from diffusion.benchmarks.timing import TimedWorkload
 
 MODES: dict[str, dict[str, Any] | None] = {
     "eager": None,
@@ -41,17 +42,6 @@ def torch() -> Any:
     return torch
 
 
-class _Calls(NamedTuple):
-    call: Callable[[], Any]
-    quantum: int = 1
-
-    def run(self, units: int) -> float:
-        start = time.perf_counter()
-        for _ in range(units):
-            self.call()
-        return time.perf_counter() - start
-
-
 def fastest(
     function: Callable[..., Any], modes: Sequence[str], call: Callable[[Any], Any]
 ) -> tuple[Any, str, dict[str, Any]]:
@@ -60,13 +50,13 @@ def fastest(
     `call(compiled)` makes one call and waits for it. Calls of all modes alternate, so that a machine that slows down
     does not decide. Raises ValueError where no mode works.
     """
-    compiled: dict[str, _Calls] = {}
+    compiled: dict[str, TimedWorkload] = {}
     tried: dict[str, Any] = {}
     for name in modes:
-        calls = _Calls(partial(call, _compile(function, name)))
+        once = partial(call, _compile(function, name))
         try:
-            calls.call()
-            compiled[name] = calls
+            once()
+            compiled[name] = TimedWorkload(lambda units, once=once: timeit(once, number=units))
         except Exception as error:
             tried[name] = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:160]}"
     if not compiled:

@@ -56,7 +56,7 @@ def make_subject(request: Mapping[str, Any]) -> Subject:
     """The network that a run of the config would be exported as, with PyTorch's initial weights."""
     import diffusers  # pyright: ignore[reportMissingImports]
 
-    config = config_files.load(config_files.find(request["config"]))
+    config = config_files.load(request["config"])
     config.update_from_flattened_dict(request["changes"])
     shape = request["shape"]
     entry = diffusers_config.unet(flatten(config), shape, shape[-1], 0)
