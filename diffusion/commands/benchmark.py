@@ -8,7 +8,7 @@ from typing import Any
 from diffusion.benchmarks import measure_cost_growth, results_table
 from diffusion.benchmarks.compare_with_baseline import Settings, compare
 from diffusion.benchmarks.network_sizes import MEASURES, QUICK_ENV, QUICK_REQUEST, SIZES, Size, quick
-from diffusion.config.legal_values import closest_name
+from diffusion.config.misspelt_names import suggestion
 from diffusion.figures.curve_figures import cost_growth
 from diffusion.figures.style import save
 
@@ -20,9 +20,7 @@ def choose_measures(names: Sequence[str]) -> list[str]:
     """The measures of these names in the order of the table, all of them for none. Raises ValueError for another."""
     for name in names:
         if name not in MEASURES:
-            best = closest_name(name, MEASURES)
-            hint = f"did you mean {best}?" if best else f"there are {', '.join(MEASURES)}"
-            raise ValueError(f"--only={name} is no measure; {hint}")
+            raise ValueError(f"--only={name} is no measure; {suggestion(name, MEASURES)}")
     return [name for name in MEASURES if not names or name in names]
 
 

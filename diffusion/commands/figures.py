@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from diffusion.config.legal_values import closest_name
+from diffusion.config.misspelt_names import suggestion
 from diffusion.core import respacing
 from diffusion.figures.catalogue import FIGURES
 from diffusion.figures.figure_inputs import Inputs
@@ -45,9 +45,7 @@ def _choose(names: Sequence[str]) -> list[str]:
     """The names, each once. Raises ValueError for one that no figure has."""
     for name in names or [""]:
         if name not in FIGURES:
-            best = closest_name(name, FIGURES)
-            hint = f"did you mean {best}?" if best else f"the figures are all, {', '.join(FIGURES)}"
-            raise ValueError(f"--figure={name} is no figure; {hint}")
+            raise ValueError(f"--figure={name} is no figure; {suggestion(name, ['all', *FIGURES])}")
     return list(dict.fromkeys(names))
 
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from diffusion.commands.import_weights import shapes, write_run
-from diffusion.config.legal_values import closest_name
+from diffusion.config.misspelt_names import suggestion
 from diffusion.convert import name_mapping, pretrained_weights
 from diffusion.experiment import build, load
 from diffusion.figures.arrays import curve_data
@@ -48,8 +48,7 @@ def unpack(name: str, report: Callable[[str], None]) -> Path:
     Raises ValueError for an unknown name, with the known ones, and where the files are damaged.
     """
     if name not in (known := names()):
-        best = closest_name(name, known)
-        hint = f"did you mean {best}?" if best else f"there are {', '.join(known)}"
+        hint = suggestion(name, known)
         raise ValueError(f"--pretrained={name}: no such weights come with the repository; {hint}")
     folder = Path("runs") / f"{name}_pretrained"
     if manifest.newest(folder):

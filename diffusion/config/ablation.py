@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from diffusion.config.config_files import call, find
 from diffusion.config.config_values import differences, lookup, restore
-from diffusion.config.legal_values import closest_name
+from diffusion.config.misspelt_names import closest_name
 from diffusion.config.schema import NO_RESULT
 from diffusion.config.validation import LEARNED, SQUARED_ERRORS, validate
 

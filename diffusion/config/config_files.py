@@ -12,7 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from diffusion.config.config_values import flatten
-from diffusion.config.legal_values import closest_name
+from diffusion.config.misspelt_names import closest_name, suggestion
 from diffusion.config.schema import CHOICES, KEYS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,9 +27,7 @@ def find(name: str, flag: str = "--config", folder: str = "configs") -> Path:
         if path.is_file():
             return path
     files = [f"{folder}/{path.name}" for path in sorted((ROOT / folder).glob("[!_]*.py"))]
-    best = closest_name(name, files)
-    hint = f"did you mean {best}?" if best else f"there are {', '.join(files)}"
-    raise ValueError(f"{flag}={name}: no such file; {hint}")
+    raise ValueError(f"{flag}={name}: no such file; {suggestion(name, files)}")
 
 
 def load(name: str | Path) -> ConfigDict:

@@ -7,7 +7,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion.config.legal_values import Key, Role, closest_name
+from diffusion.config.legal_values import Key, Role
+from diffusion.config.misspelt_names import closest_name
 from diffusion.config.schema import ADDED, KEYS, RESUMABLE
 
 FOLDER = "folder:"

@@ -1,9 +1,8 @@
 """A config key: its default, its legal values, one kind of range a function, what it does and what it affects."""
 
-import difflib
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -105,24 +104,6 @@ def one_of(*names: str, empty: bool = False) -> Legal:
 
     shown = [name + "..." if name in prefixes else name for name in names] + (["'' (none)"] if empty else [])
     return Legal("one of " + ", ".join(shown), accepts, names)
-
-
-def closest_name(name: str, choices: Iterable[str]) -> str | None:
-    """The choice that is most similar to a misspelt name; None if none is similar.
-
-    Config keys are compared by their last part and, with a section, as a whole too, so that a wrong or missing
-    section does not hide a key.
-    """
-
-    def ratio(a: str, b: str) -> float:
-        return difflib.SequenceMatcher(None, a.lower(), b.lower()).ratio()
-
-    def similarity(choice: str) -> float:
-        last = ratio(name.split(".")[-1], choice.split(".")[-1])
-        return (last + ratio(name, choice)) / 2 if "." in name else last
-
-    best = max(choices, key=similarity, default=None)
-    return best if best is not None and similarity(best) >= 0.6 else None
 
 
 def _is_whole(value: Any) -> bool:

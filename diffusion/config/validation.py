@@ -7,7 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion.config.config_values import flatten, lookup, unread
-from diffusion.config.legal_values import closest_name
+from diffusion.config.misspelt_names import closest_name
 from diffusion.config.schema import KEYS
 from diffusion.core import respacing
 

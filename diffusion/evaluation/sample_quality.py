@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from diffusion.config.legal_values import closest_name
+from diffusion.config.misspelt_names import closest_name
 from diffusion.convert.inception_weights import NETWORK
 from diffusion.data.source import Source
 from diffusion.evaluation.protocol import FULL

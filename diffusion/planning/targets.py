@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from diffusion.config.legal_values import closest_name
+from diffusion.config.misspelt_names import closest_name
 
 
 class Hardware(NamedTuple):

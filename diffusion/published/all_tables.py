@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import cache
 
-from diffusion.config.legal_values import closest_name
+from diffusion.config.misspelt_names import suggestion
 from diffusion.published import ddim_tables, ddpm_tables, improved_ddpm_tables
 from diffusion.published.published_table import Table
 
@@ -29,7 +29,5 @@ def choose(names: Sequence[str]) -> tuple[Table, ...]:
     known = {table.name: table for table in tables()}
     for name in names:
         if name not in known:
-            best = closest_name(name, known)
-            hint = f"did you mean {best}?" if best else f"there are {', '.join(known)}"
-            raise ValueError(f"--table={name}: no such table; {hint}")
+            raise ValueError(f"--table={name}: no such table; {suggestion(name, known)}")
     return tuple(known[name] for name in names or known)

@@ -18,7 +18,8 @@ from ml_collections import ConfigDict
 
 from diffusion.config.config_files import load, title
 from diffusion.config.config_values import config_hash, default_config, differences, flatten, lookup, restore
-from diffusion.config.legal_values import Role, closest_name
+from diffusion.config.legal_values import Role
+from diffusion.config.misspelt_names import closest_name
 from diffusion.config.schema import ADDED, CHOICES, KEYS, PAPERS, RESUMABLE, VE_SCHEDULES, VP_SCHEDULES
 from diffusion.config.validation import NO_EFFECT, RULES, SIGNAL_ENDS, remarks, validate
 from diffusion.published.differences_from_paper import deviations
