@@ -29,6 +29,7 @@ animation           the chain as a GIF; of points
 posterior_variance  beta_tilde / beta against t                                Improved DDPM figure 1
 schedules           alpha_bar, linear and cosine                               Improved DDPM figure 5
 reverse_conditional p(x_{u-du} | x_u) and its Gaussian limit                   Nakkiran et al. 2024, Fact 1
+speed_by_chips      steps/s of compiled programs against chips (docs/accelerators.md)
 """
 
 import sys

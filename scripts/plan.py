@@ -26,6 +26,7 @@ TARGET = flags.DEFINE_list("target", [], "hardware: tpu:v5e:4x4, gpu:h100:8, cpu
 WHAT = flags.DEFINE_enum("what", "train", ["train", "sample"], "the training step, or the sampler's chain")
 FIT = flags.DEFINE_bool("fit", False, "also compile each change that reduces memory, and more devices")
 PRICE = flags.DEFINE_string("price", "", "per chip-hour, by model: tpu:v5e=1.2,gpu:h100=3")
+CSV = command_line.define_path("csv", "file that receives a line for each program, such as docs/accelerators.csv")
 JSON = flags.DEFINE_bool("json", False, "print the results as JSON, and the report to stderr")
 TIMEOUT = flags.DEFINE_float("timeout", 900.0, "seconds that one compilation may take", lower_bound=1.0)
 FULL = flags.DEFINE_bool("full", False, "generate code too: many minutes for TPUs, to see whether it is refused")
@@ -43,7 +44,7 @@ def main() -> None:
     if not TARGET.value:
         raise ValueError("--target is required: hardware such as tpu:v5e:4x4 or gpu:h100; --target=? lists it")
     prices = plan.parse_prices(PRICE.value)
-    question = plan.Question(WHAT.value, IMAGES.value, FULL.value, TIMEOUT.value, prices, FIT.value)
+    question = plan.Question(WHAT.value, IMAGES.value, FULL.value, TIMEOUT.value, prices, FIT.value, CSV.value)
     facts = plan.run(CONFIG.value, TARGET.value, question, say)
     if JSON.value:
         print(json.dumps(facts, indent=1))

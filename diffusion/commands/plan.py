@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -10,7 +11,7 @@ from diffusion.commands import memory_advice
 from diffusion.config.config_values import flatten, restore
 from diffusion.config.validation import validate
 from diffusion.experiment import build
-from diffusion.planning import compiler, cost, report, targets
+from diffusion.planning import compiler, cost, program_table, report, targets
 from diffusion.planning.compiler import Data, Job
 from diffusion.planning.estimate import Estimate, estimate, known
 from diffusion.planning.targets import Target
@@ -34,6 +35,8 @@ class Question(NamedTuple):
     """Per chip-hour, by model."""
     fit: bool
     """Whether changes that reduce memory are compiled too."""
+    csv: Path | None = None
+    """File that receives a line for each program."""
 
 
 def data(config: ConfigDict, images: int | None) -> Data:
@@ -93,6 +96,9 @@ def run(config: ConfigDict, names: Sequence[str], question: Question, say: Calla
                 continue
             name = label if label in (target.name, where.name) else f"+ {label}"
             done.append((name, result))
+            if question.csv:
+                change = "" if name in (target.name, where.name) else label
+                program_table.put(question.csv, program_table.record(changed, question.what, change, result))
             rows.append(report.row(name, result, question.prices.get(where.model)))
             if label == target.name:
                 for line in report.lines(result, PER[question.what]):

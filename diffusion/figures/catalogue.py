@@ -1,6 +1,7 @@
 """The catalogue of figures: the name of each, how it is drawn from `Inputs`, and the files that it can be."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +15,11 @@ from diffusion.figures.image_figures import forks, inpainting, interpolation, ne
 from diffusion.figures.image_grid import image_figure, square
 from diffusion.figures.point_figures import animation, arrow_origins, marginals, samplers, score_field, trajectories
 from diffusion.figures.reverse_conditional import EXAMPLE, TIME, VALUE, reverse_conditional
+from diffusion.figures.speed_by_chips import speed_by_chips
 from diffusion.figures.style import SUFFIXES
 from diffusion.figures.training_figures import curves, loss
 from diffusion.metrics import rate_distortion as compression
+from diffusion.planning import program_table
 from diffusion.training import expected_loss
 from diffusion.workdir.run import read_run
 
@@ -96,6 +99,11 @@ def _posterior_variance(_: Inputs) -> Any:
 def _reverse_conditional(_: Inputs) -> Any:
     step_sizes = [0.25 * 0.5**i for i in range(9)]
     return reverse_conditional(EXAMPLE, VALUE, TIME, step_sizes[:6:2], step_sizes)
+
+
+def _speed_by_chips(_: Inputs) -> Any:
+    programs = partial(program_table.where, paper="cifar10", what="train", sharding="replicated")
+    return speed_by_chips(programs(model="tpu:v5e", dtype="bfloat16"), programs(model="tpu:v3")[0])
 
 
 def _point_data(inputs: Inputs) -> tuple[RunSampler, np.ndarray]:
@@ -180,5 +188,6 @@ FIGURES: dict[str, FigureSpec] = {
         lambda _: alpha_bar({"linear": schedules.linear(1000), "cosine": schedules.cosine(1000)}), of_run=False
     ),
     "reverse_conditional": FigureSpec(_reverse_conditional, of_run=False),
+    "speed_by_chips": FigureSpec(_speed_by_chips, of_run=False),
 }
 """In the order in which `all` draws them."""

@@ -6,6 +6,7 @@ cost.py         kernels, bytes and copies of a program; operations.py and collec
 compiler.py     the experiment compiled for a target, in a process of its own
 estimate.py     memory, times and steps per second on a target
 report.py       an estimate as text
+program_table.py  estimates as lines of a CSV file
 
 Nothing is executed: times are what published peaks allow, no measurements.
 """

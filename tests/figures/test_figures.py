@@ -30,8 +30,10 @@ from diffusion.figures.figure_inputs import Inputs
 from diffusion.figures.image_figures import forks, interpolation, neighbours, progressive
 from diffusion.figures.image_grid import image_figure, image_grid, layout, square
 from diffusion.figures.reverse_conditional import EXAMPLE, reverse_conditional
+from diffusion.figures.speed_by_chips import rates, speed_by_chips
 from diffusion.figures.training_figures import QUARTILES, loss
 from diffusion.figures.training_figures import curves as run_curves
+from diffusion.planning.program_table import Record
 from diffusion.runtime import atomic_files
 from diffusion.training.expected_loss import Curve
 from diffusion.workdir import manifest, results, run
@@ -77,6 +79,21 @@ def test_terms_on_logarithmic_axes_leave_out_what_has_no_logarithm():
     np.testing.assert_array_equal(y[values > 0], values[values > 0])
     assert ax.get_yscale() == ax.get_xscale() == "log" and "bits/dim" in ax.get_ylabel()
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["train images", "test images"]
+
+
+def test_speeds_of_programs_with_and_without_overlap():
+    """7 ms of arithmetic, 8 of memory, 2 of links: the longest; memory and links; 20 ms of arithmetic and links."""
+    one = Record("", "train", 128, "bfloat16", "", "", "tpu:v5e", 1, *[1.0] * 5, 0.007, 0.008, 0.002)
+    eight = one._replace(target="tpu:v5e:2x4", chips=8, arithmetic=0.001, traffic=0.002, links=0.004)
+    assert [value for (value,) in rates([one]).values()] == pytest.approx([125, 100, 1 / (0.02 + 0.002)])
+    (axes,) = speed_by_chips([eight, one], one._replace(chips=4), 50.0).axes
+    drawn = curves(axes)
+    np.testing.assert_allclose(drawn["roofline"], [[1, 8], [125, 250]])
+    np.testing.assert_allclose(drawn["no overlap"], [[1, 8], [100, 1 / 0.006]])
+    np.testing.assert_allclose(drawn["TPU v3-8, published"], [[4], [50]])
+    np.testing.assert_allclose(drawn["TPU v3-8, compiled"], [[4, 4], [1 / 0.022, 125]])
+    with pytest.raises(ValueError, match=r"scripts/plan\.py --csv"):
+        speed_by_chips([], one)
 
 
 def test_ratio_of_variances_is_that_of_conditioning():
@@ -554,7 +571,7 @@ def test_all_draws_what_it_can_and_says_what_is_missing(tmp_path):
     done = script(f"--workdir={tmp_path}", "--figure=all")
     assert done.returncode == 0, done.stderr
     names = {Path(line).name for line in done.stdout.split()}
-    drawn = ("loss", "curves", "posterior_variance", "schedules", "reverse_conditional")
+    drawn = ("loss", "curves", "posterior_variance", "schedules", "reverse_conditional", "speed_by_chips")
     assert names == {f"{name}.{kind}" for name in drawn for kind in ("png", "pdf")}
     missing = {}
     for line in done.stderr.splitlines():

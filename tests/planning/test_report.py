@@ -9,7 +9,7 @@ from diffusion.commands import plan
 from diffusion.config import default_config
 from diffusion.config.config_files import load
 from diffusion.config.config_values import flatten
-from diffusion.planning import compiler, hlo, report, targets
+from diffusion.planning import compiler, hlo, program_table, report, targets
 from diffusion.planning.collectives import Collective
 from diffusion.planning.compiler import Compiled, Data, Job
 from diffusion.planning.cost import Cost, Kernel
@@ -103,6 +103,20 @@ def test_json_has_every_number_of_the_report():
     assert facts["collectives"]["all-reduce f32"] == SUM["all-reduce f32"]._asdict() and facts["devices"] == 16
     assert facts["steps_per_second"] == pytest.approx([30.84, 50.0], rel=1e-3) and facts["copies"][0]["bytes"] == 10**6
     json.dumps(report.as_json(on("cpu"), "a step"), allow_nan=False)
+
+
+def test_a_program_has_one_line_of_the_table(tmp_path):
+    path, config = tmp_path / "new" / "table.csv", load("configs/cifar10.py")
+    written = program_table.record(config, "train", "", on("tpu:v5e:4x4"))
+    others = [
+        program_table.record(config, *of) for of in (("sample", "", on("tpu:v5e:4x4")), ("train", "a", on("cpu")))
+    ]
+    for line in (written._replace(memory=1.0), *others, written):
+        program_table.put(path, line)
+    *first, last = program_table.read(path)
+    assert [line.program for line in first] == [line.program for line in others]
+    assert last == written._replace(usable=last.usable) and last.usable == pytest.approx(written.usable, rel=1e-5)
+    assert last.memory == 5e9 and last.flop == pytest.approx(2.167e12) and last.links == 1e-3 and last.chips == 16
 
 
 def test_the_table_of_hardware_states_figures_and_sources():
