@@ -25,7 +25,7 @@ PRUNE = flags.DEFINE_integer("prune", None, "delete all but this many of the new
 def main() -> int:
     from diffusion.commands import checkpoints
 
-    return checkpoints.run(command_line.required(WORKDIR), VERIFY.value, PRUNE.value)
+    return checkpoints.run(command_line.required(WORKDIR.value), VERIFY.value, PRUNE.value)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ BATCH = flags.DEFINE_integer("batch_size", 100, "images drawn at a time; does no
 
 
 def main() -> None:
-    folder, wanted = command_line.required(WORKDIR), scales()
+    folder, wanted = command_line.required(WORKDIR.value), scales()
 
     from diffusion.workdir.run import read_run
 

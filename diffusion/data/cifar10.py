@@ -40,9 +40,8 @@ def cifar10(
     for place in (tfds.default_dir(), cache_folder("data")):
         if source := _at(place, train, per_file):
             return source
-    archive = (cache_folder("data") if given is None or isinstance(given, Bucket) else given) / cifar10_files.ARCHIVES[
-        0
-    ]
+    folder = cache_folder("data") if given is None or isinstance(given, Bucket) else given
+    archive = folder / cifar10_files.ARCHIVES[0]
     try:
         if not download:
             raise DownloadError("downloads are switched off (--config.data.download)")

@@ -10,6 +10,7 @@ from diffusion.data.source import Source
 from diffusion.experiment import build, load
 from diffusion.experiment.load import Data
 from diffusion.figures.arrays.run_sampler import RunSampler
+from diffusion.runtime.command_line import required
 from diffusion.runtime.run_flags import DataFlags
 from diffusion.workdir.run import Run, read_run
 
@@ -36,9 +37,7 @@ class Inputs:
     @property
     def folder(self) -> Path:
         """The run's folder. Raises ValueError without --workdir."""
-        if self.workdir is None:
-            raise ValueError("--workdir is required: the folder of a run of scripts/train.py, such as runs/digits")
-        return self.workdir
+        return required(self.workdir)
 
     def count(self, default: int) -> int:
         """Number of rows or images."""

@@ -54,17 +54,9 @@ class Conditional(NamedTuple):
     log_limit: np.ndarray
     """Of a standard normal."""
 
-    def moments(self) -> tuple[float, float]:
-        """Mean and variance of s."""
-        mean = self._expectation(self.s)
-        return mean, self._expectation((self.s - mean) ** 2)
-
     def kl(self) -> float:
         """KL(p || limit) in nats."""
-        return self._expectation(self.log_density - self.log_limit)
-
-    def _expectation(self, values: np.ndarray) -> float:
-        return float((self.s[1] - self.s[0]) * np.sum(np.exp(self.log_density) * values))
+        return float((self.s[1] - self.s[0]) * np.sum(np.exp(self.log_density) * (self.log_density - self.log_limit)))
 
 
 def conditional(mixture: Mixture, z: float, u: float, du: float) -> Conditional:

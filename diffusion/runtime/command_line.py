@@ -126,11 +126,11 @@ def define_path(name: str, meaning: str) -> flags.FlagHolder[Path | None]:
     return flags.DEFINE(_PathParser(), name, None, meaning)  # pyright: ignore[reportReturnType, reportArgumentType]
 
 
-def required(flag: flags.FlagHolder[Path | None]) -> Path:
+def required(workdir: Path | None) -> Path:
     """The value of --workdir where a script reads a run. Raises ValueError where it is not given."""
-    if flag.value is None:
+    if workdir is None:
         raise ValueError("--workdir is required: the folder of a run of scripts/train.py, such as runs/digits")
-    return flag.value
+    return workdir
 
 
 def define_seed(meaning: str) -> flags.FlagHolder[int]:

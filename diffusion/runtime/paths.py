@@ -23,12 +23,12 @@ def expanded(text: str | os.PathLike) -> Path:
     first, _, rest = str(text).partition("/")
     path = Path(text)
     if first.startswith("~"):
-        place = home() if first == "~" else _home_of(first)
-        if place is None:
+        place = str(home() or first) if first == "~" else os.path.expanduser(first)
+        if place == first:
             raise ValueError(
                 f"{text}: there is no home folder that {first} could stand for; write ./{first} for a name"
             )
-        path = place / rest
+        path = Path(place) / rest
     name = os.path.abspath(path)
     try:
         if name.encode() == os.fsencode(name):
@@ -45,12 +45,6 @@ def absolute_text(text: str | os.PathLike) -> str:
     """A path that a user gave, as text that holds from any working directory. Raises ValueError like `expanded`."""
     path = expanded(text)
     return str(path) if isinstance(path, bucket.Bucket) else os.path.abspath(path)
-
-
-def _home_of(user: str) -> Path | None:
-    """The home folder of ~name; None where there is no such user."""
-    folder = os.path.expanduser(user)
-    return None if folder == user else Path(folder)
 
 
 def home() -> Path | None:

@@ -47,7 +47,7 @@ def define_run(meaning: str) -> Callable[[], Path]:
 
     def folder() -> Path:
         if name.value is None:
-            return command_line.required(workdir)
+            return command_line.required(workdir.value)
         if workdir.value is not None:
             raise ValueError(f"--workdir={workdir.value} and --pretrained={name.value} are two runs; give one of them")
         before_jax.configure()

@@ -37,18 +37,14 @@ class Writer:
 
     def __init__(self, workdir: Path, step: int, owned: Callable[[], None] = lambda: None):
         self._workdir, self._owned = workdir, owned
-        self._last: list[dict[str, Any]] = []
         workdir.mkdir(parents=True, exist_ok=True)
-        self._drop_after(step)
+        metrics_jsonl.drop(workdir, lambda line: _step_of(line) > step or FINAL in line)
+        self._last = [json.loads(line) for line in metrics_jsonl.read(workdir) if _step_of(line) == step]
         self._lines = metrics_jsonl.appended(workdir)
         self._board = _Board(workdir / "tensorboard", step)
         self._sender = ThreadPoolExecutor(1) if isinstance(workdir, Bucket) else None
         self._sending, self._sent = Future[None](), time.monotonic()
         self._sending.set_result(None)
-
-    def _drop_after(self, step: int) -> None:
-        metrics_jsonl.drop(self._workdir, lambda line: _step_of(line) > step or FINAL in line)
-        self._last = [json.loads(line) for line in metrics_jsonl.read(self._workdir) if _step_of(line) == step]
 
     def stored(self, step: int, prefix: str) -> dict[str, float]:
         """The stored scalars of the step that it was opened at whose names begin with `prefix`, without that."""
