@@ -113,16 +113,14 @@ def _text(error: BaseException) -> str:
 def _problem(error: Exception, path: str) -> OSError:
     """An error of a library as one of the system, in a few words and without what may be secret."""
     if isinstance(error, FileExistsError):
-        return FileExistsError(errno.EEXIST, "it exists", path)
+        return FileExistsError(f"it exists: {path}")
     if isinstance(error, FileNotFoundError) or _code(error) == 404:
-        return FileNotFoundError(errno.ENOENT, f"no such object or bucket: {path}", path)
+        return FileNotFoundError(f"no such object or bucket: {path}")
     if isinstance(error, PermissionError) or _forbidden(error) or _named(error, UNKNOWN_USER):
-        return PermissionError(
-            errno.EACCES, f"no permission for {path}, or no credentials ({type(error).__name__})", path
-        )
+        return PermissionError(f"no permission for {path}, or no credentials")
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return error
-    return OSError(errno.EIO, f"{path}: {type(error).__name__}: {_text(error)}", path)
+    return OSError(f"{path}: {type(error).__name__}: {_text(error)}")
 
 
 def _forbidden(error: Exception) -> bool:

@@ -75,6 +75,17 @@ def test_a_busy_service_delays_a_request_and_a_missing_bucket_does_not(folder, s
     assert service.gate.requests
 
 
+def test_a_request_without_permission_ends_in_a_line(folder, service):
+    service.gate.state = buckets.FORBIDDEN
+    try:
+        for call in (lambda: list(folder.glob("*")), (folder / "f").read_bytes, lambda: (folder / "f").create(b"1")):
+            with pytest.raises(PermissionError, match=rf"^no permission for {folder}[/f]*, or no credentials$"):
+                call()
+    finally:
+        service.gate.state = buckets.OPEN
+    assert service.gate.requests
+
+
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(bucket_lock, "HEARTBEAT", 0.2)

@@ -13,8 +13,8 @@ from importlib import import_module
 
 import pytest
 
-OPEN, BUSY, SILENT = "open", "busy", "silent"
-"""What a gate does: passes on, answers 503, or answers nothing."""
+OPEN, SILENT, BUSY, FORBIDDEN = "open", "silent", "503 Service Unavailable", "403 Forbidden"
+"""What a gate does: passes on, answers nothing, or answers with a status."""
 
 
 class Gate:
@@ -58,12 +58,12 @@ class Gate:
                     _relay(client, server)
                     back.join()
                     self._connections.discard(server)
-            elif self._state == BUSY:
-                self.requests += bool(client.recv(65536))
-                client.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-            else:
+            elif self._state == SILENT:
                 while client.recv(65536):
                     self.requests += 1
+            else:
+                self.requests += bool(client.recv(65536))
+                client.sendall(f"HTTP/1.1 {self._state}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
         self._connections.discard(client)
 
 
