@@ -15,6 +15,7 @@ from diffusion.data.image_decoder import NO_FILE, REMARKS, Header, header
 from diffusion.data.source import in_threads
 from diffusion.runtime.bucket import Bucket
 from diffusion.runtime.bucket_cache import local
+from diffusion.runtime.error_text import reason
 from diffusion.runtime.paths import expanded
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -121,7 +122,7 @@ def fetched(root: Path) -> Callable[[str], str]:
         try:
             return str(local(place, known.get(place.relative_to(root).as_posix())))
         except OSError as error:
-            raise ValueError(f"{path}: cannot be read ({error.strerror}); try again later") from error
+            raise ValueError(f"{path}: cannot be read ({reason(error)}); try again later") from error
 
     return near
 
