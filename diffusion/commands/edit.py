@@ -149,9 +149,8 @@ def _shares(options: Options) -> list[float]:
 
 def interpolate(inputs: Inputs, options: Options, first: LabelledImages, second: LabelledImages) -> Result:
     """Mixtures of x_t of two images, denoised. DDPM figures 8 and 9."""
-    lam, fractions, run_sampler = _shares(options), _fractions(inputs, options), inputs.image_sampler
-
-    mixtures, ts = edits.interpolate(run_sampler, first, second, lam, fractions, options.shared)
+    lam, fractions = _shares(options), _fractions(inputs, options)
+    mixtures, ts = edits.interpolate(inputs.image_sampler, first, second, lam, fractions, options.shared)
     mixtures = mixtures.swapaxes(0, 1).reshape(-1, *mixtures.shape[2:])  # the steps of one pair below each other
     left, right = (x.pixels.repeat(len(ts), axis=0) for x in (first, second))
     rows = [f"t = {t}" for t in ts] * len(first.pixels)
@@ -160,9 +159,8 @@ def interpolate(inputs: Inputs, options: Options, first: LabelledImages, second:
 
 def latent(inputs: Inputs, options: Options, first: LabelledImages, second: LabelledImages) -> Result:
     """Mixtures of the DDIM latents of two images. DDIM figure 6."""
-    lam, run_sampler = _shares(options), inputs.image_sampler
-
-    mixtures = edits.interpolate_latents(run_sampler, first, second, lam)
+    lam = _shares(options)
+    mixtures = edits.interpolate_latents(inputs.image_sampler, first, second, lam)
     return Result(interpolation(first.pixels, second.pixels, mixtures, lam), mixtures)
 
 
@@ -172,25 +170,21 @@ def inpaint(inputs: Inputs, options: Options, images: LabelledImages) -> Result:
         raise ValueError(
             f"--mask is required: a picture, white where to inpaint, or one of {', '.join(user_images.HIDDEN_PARTS)}"
         )
-    known, run_sampler = user_images.read_mask(options.mask, inputs.run.shape), inputs.image_sampler
-
-    completed = edits.inpaint(run_sampler, images, known, options.n or DRAWS, options.resamplings, options.jump)
+    known, n = user_images.read_mask(options.mask, inputs.run.shape), options.n or DRAWS
+    completed = edits.inpaint(inputs.image_sampler, images, known, n, options.resamplings, options.jump)
     return Result(inpainting(images.pixels, np.broadcast_to(known, images.pixels.shape[:3]), completed), completed)
 
 
 def vary(inputs: Inputs, options: Options, images: LabelledImages) -> Result:
     """Images noised up to step t and denoised. SDEdit, Algorithm 1."""
-    fractions, run_sampler = _fractions(inputs, options), inputs.image_sampler
-
-    varied, ts = edits.vary(run_sampler, images, options.n or DRAWS, fractions)
+    fractions = _fractions(inputs, options)
+    varied, ts = edits.vary(inputs.image_sampler, images, options.n or DRAWS, fractions)
     return Result(variations(images.pixels, varied, ts), varied.reshape(len(varied), -1, *varied.shape[3:]))
 
 
 def roundtrip(inputs: Inputs, options: Options, images: LabelledImages) -> Result:  # noqa: ARG001
     """x_T by DDIM inversion, and the image decoded from it. DDIM section 5.4."""
-    run_sampler = inputs.image_sampler
-
-    latents, decoded, errors = edits.roundtrip(run_sampler, images)
+    latents, decoded, errors = edits.roundtrip(inputs.image_sampler, images)
     lines = [f"image {i}     root mean squared error {error:.3g} levels of 255" for i, error in enumerate(errors)]
     return Result(draw_roundtrip(images.pixels, latents, decoded), decoded[:, None], tuple(lines))
 

@@ -126,7 +126,8 @@ def import_run(
     )
     if weights.unspecified:
         report(f"note        the file does not specify {weights.unspecified}: with wrong ones these weights give noise")
-    report(f"note        step {number}; averaged and raw weights are {_sets(weights)}, the optimiser starts afresh")
+    sets = "both the file's one set" if weights.raw is weights.ema else "those of the file"
+    report(f"note        step {number}; averaged and raw weights are {sets}, the optimiser starts afresh")
     report(f"folder      {folder}")
 
 
@@ -184,10 +185,6 @@ def _digests(path: Path) -> dict[str, str]:
     """SHA-256 of the file, or of all files of a folder or of a checkpoint of several files."""
     near = path.rglob("*") if path.is_dir() else [path] if path.is_file() else path.parent.glob(f"{path.name}.*")
     return {file.name: manifest.hash_file(file) for file in sorted(near) if file.is_file()}
-
-
-def _sets(weights: ForeignWeights) -> str:
-    return "those of the file" if weights.raw is not weights.ema else "both the file's one set"
 
 
 def _different(run: Run, weights: ForeignWeights) -> dict[str, Any]:
