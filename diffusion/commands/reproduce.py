@@ -38,15 +38,7 @@ def draw_milestones(folder: Path, outs: Sequence[Path]) -> None:
     """
     differences = published.faults(folder)
     lines = [json.loads(line) for line in metrics_jsonl.read(folder)]
-    figure = milestones(
-        lines,
-        published.scores(folder),
-        loss=published.LOSS,
-        fid=published.FID,
-        start=published.AT_START,
-        tolerance=published.TOLERANCE,
-        title=f"{folder.resolve().name}, and an independent run of the published recipe",
-        remark="; ".join(differences),
-    )
+    title = f"{folder.resolve().name}, and an independent run of the published recipe"
+    figure = milestones(lines, published.scores(folder), title, remark="; ".join(differences))
     for out in outs:
         save(figure, out)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from diffusion.figures.style import BLUE, ORANGE, PAGE, axes, line, plain_log_ticks, styled
+from diffusion.published import training_milestones as published
 from diffusion.training.expected_loss import LOSS, Curve, Lines
 
 QUARTILES = tuple(f"mse_t_quartile_{i}" for i in (1, 2, 3, 4))
@@ -95,30 +96,22 @@ def band(points: Points, tolerance: float, at: np.ndarray) -> tuple[np.ndarray, 
 
 @styled
 def milestones(
-    lines: Sequence[Mapping[str, Any]],
-    scores: Sequence[tuple[int, float, str]],
-    loss: Points,
-    fid: Points,
-    start: float,
-    tolerance: float,
-    title: str,
-    remark: str = "",
+    lines: Sequence[Mapping[str, Any]], scores: Sequence[tuple[int, float, str]], title: str, remark: str = ""
 ) -> Any:
-    """A matplotlib Figure: L_simple (left) and FID (right) of a run, in the expected bands.
+    """A matplotlib Figure: L_simple (left) and FID (right) of a run, in the bands of published/training_milestones.py.
 
     lines: those of a metrics file. scores: (step, FID, how its protocol departs from the milestones'; "" if it does
-    not); those that depart are hollow. loss, fid: the milestones. start: the loss before training; before the first
-    milestone the expected range is a paler area. Raises ValueError where the run has no logged loss and no score.
+    not); those that depart are hollow. Before the first milestone the expected range is a paler area, up to the loss
+    before training. Raises ValueError where the run has no logged loss and no score.
     """
     steps, values = curve(lines, "train/mse")
     if not len(steps) and not scores:
         raise ValueError("there is no train/mse in this metrics file and no FID among the results: nothing to draw")
     figure, (left, right) = axes(2, PAGE, 3.0)
-    first, expected = float(loss[0][0]), {"color": BLUE, "lw": 0}
-    low = float(band(loss, tolerance, np.array([first]))[0][0])
-    pale = "before the first milestone"
-    left.fill_between([1, first], low, start * (1 + tolerance), **expected, alpha=0.1, label=pale)
-    for ax, points in ((left, loss), (right, fid)):
+    (first, loss), expected, tolerance = published.LOSS[0], {"color": BLUE, "lw": 0}, published.TOLERANCE
+    low, high = loss * (1 - tolerance), published.AT_START * (1 + tolerance)
+    left.fill_between([1, first], low, high, **expected, alpha=0.1, label="before the first milestone")
+    for ax, points in ((left, published.LOSS), (right, published.FID)):
         at = np.geomspace(points[0][0], points[-1][0], 200)
         ax.fill_between(at, *band(points, tolerance, at), **expected, alpha=0.35, label=f"± {tolerance:.0%}")
         ax.plot(*np.array(points).T, "s", ms=3, color=BLUE, label="milestones")
@@ -132,7 +125,8 @@ def milestones(
     right.set(xscale="log", yscale="log", xlabel="step", ylabel="FID", title="FID, 50,000 samples, training set")
     plain_log_ticks(right.xaxis, STEPS)
     plain_log_ticks(right.yaxis, FIDS)
-    (x_low, y_low), (x_high, y_high) = (edge(np.array([*fid, *alike, *others]), axis=0) for edge in (np.min, np.max))
+    drawn = np.array([*published.FID, *alike, *others])
+    (x_low, y_low), (x_high, y_high) = drawn.min(axis=0), drawn.max(axis=0)
     right.set(xlim=(x_low / 1.3, x_high * 1.3), ylim=(y_low * 0.8, y_high * 1.25))
     named = {name: handle for ax in (left, right) for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=3)
