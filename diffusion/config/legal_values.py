@@ -46,10 +46,10 @@ def whole(low: int, high: int = INT32, even: bool = False) -> Legal:
     return Legal(text, lambda value: _is_whole(value) and low <= value <= high and not (even and value % 2))
 
 
-def above(low: float, below: float = math.inf) -> Legal:
-    """A number with low < number < below."""
-    text = f"a number above {low:g}" if below == math.inf else f"a number above {low:g} and below {below:g}"
-    return Legal(text, lambda value: _is_number(value) and low < value < below)
+def positive(below: float = math.inf) -> Legal:
+    """A number with 0 < number < below."""
+    text = "a number above 0" if below == math.inf else f"a number above 0 and below {below:g}"
+    return Legal(text, lambda value: _is_number(value) and 0 < value < below)
 
 
 def from_zero(below: float = math.inf) -> Legal:
@@ -58,7 +58,7 @@ def from_zero(below: float = math.inf) -> Legal:
     return Legal(text, lambda value: _is_number(value) and 0 <= value < below)
 
 
-def number() -> Legal:
+def real() -> Legal:
     """Any finite number."""
     return Legal("a number of either sign", _is_number)
 
@@ -78,16 +78,13 @@ def text(what: str, form: str = r"[^\0]*") -> Legal:
     return Legal(what, lambda value: isinstance(value, str) and re.fullmatch(form, value) is not None)
 
 
-def wholes(low: int, high: int, may_be_empty: bool) -> Legal:
-    """A tuple of integers from low to high."""
-    text = f"a list of integers from {low} to {high}, such as 16 or 16,8" + (" or () for none" if may_be_empty else "")
+def wholes(high: int, may_be_empty: bool) -> Legal:
+    """A tuple of integers from 1 to high."""
+    text = f"a list of integers from 1 to {high}, such as 16 or 16,8" + (" or () for none" if may_be_empty else "")
 
     def accepts(value: Any) -> bool:
-        return (
-            isinstance(value, tuple)
-            and all(_is_whole(v) and low <= v <= high for v in value)
-            and (may_be_empty or len(value) > 0)
-        )
+        whole = isinstance(value, tuple) and all(_is_whole(v) and 1 <= v <= high for v in value)
+        return whole and (may_be_empty or len(value) > 0)
 
     return Legal(text, accepts)
 

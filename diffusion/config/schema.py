@@ -4,7 +4,7 @@ Defaults suit a small experiment: the plain method with a network for small imag
 experiments state their values in configs/. `python scripts/train.py --explain` prints this table for any config.
 """
 
-from diffusion.config.legal_values import Key, Role, above, flag, from_zero, number, one_of, share, text, whole, wholes
+from diffusion.config.legal_values import Key, Role, flag, from_zero, one_of, positive, real, share, text, whole, wholes
 
 PAPERS = (
     *("cifar10", "celebahq256", "lsun_bedroom", "lsun_church", "lsun_cat"),
@@ -78,13 +78,13 @@ KEYS: dict[str, Key] = {
         "straight flow from data to noise, the others are variance preserving.",
     ),
     "diffusion.T": Key(1000, whole(1, MILLION), "Number of noise steps; beta_1 and beta_T are not rescaled with it."),
-    "diffusion.beta_1": Key(1e-4, above(0.0, 1.0), "Variance that the first step adds.", read_by=RAMPED),
-    "diffusion.beta_T": Key(0.02, above(0.0, 1.0), "Variance that the last step adds.", read_by=SCALED),
-    "diffusion.sigma_1": Key(0.01, above(0.0), "Noise level after the first step.", read_by=FROM_SIGMA_1),
-    "diffusion.sigma_T": Key(50.0, above(0.0), "Noise level after the last step.", read_by=EXPLODING),
-    "diffusion.rho": Key(7.0, above(0.0), "Levels are evenly spaced in sigma^(1/rho).", read_by=KARRAS),
+    "diffusion.beta_1": Key(1e-4, positive(1.0), "Variance that the first step adds.", read_by=RAMPED),
+    "diffusion.beta_T": Key(0.02, positive(1.0), "Variance that the last step adds.", read_by=SCALED),
+    "diffusion.sigma_1": Key(0.01, positive(), "Noise level after the first step.", read_by=FROM_SIGMA_1),
+    "diffusion.sigma_T": Key(50.0, positive(), "Noise level after the last step.", read_by=EXPLODING),
+    "diffusion.rho": Key(7.0, positive(), "Levels are evenly spaced in sigma^(1/rho).", read_by=KARRAS),
     "diffusion.sigma_data": Key(
-        1.0, above(0.0), "Standard deviation assumed of the data, by the input's scale and by what edm predicts."
+        1.0, positive(), "Standard deviation assumed of the data, by the input's scale and by what edm predicts."
     ),
     "diffusion.parameterization": Key(
         "eps",
@@ -104,32 +104,32 @@ KEYS: dict[str, Key] = {
         "squared error with the weights of P2, min-SNR or EDM.",
     ),
     "objective.vlb_weight": Key(
-        0.001, above(0.0), "Weight of the bound, in bits/dim; it trains the variance alone.", read_by=HYBRID
+        0.001, positive(), "Weight of the bound, in bits/dim; it trains the variance alone.", read_by=HYBRID
     ),
     "objective.p2_gamma": Key(
         1.0, from_zero(), "Power of P2's weight (k + SNR)^-gamma on the error of eps.", read_by=P2
     ),
-    "objective.p2_k": Key(1.0, above(0.0), "The k in P2's weight: its bound where no signal is left.", read_by=P2),
-    "objective.min_snr_gamma": Key(5.0, above(0.0), "Largest weight on the error of x_0.", read_by=MIN_SNR),
+    "objective.p2_k": Key(1.0, positive(), "The k in P2's weight: its bound where no signal is left.", read_by=P2),
+    "objective.min_snr_gamma": Key(5.0, positive(), "Largest weight on the error of x_0.", read_by=MIN_SNR),
     "objective.timesteps": Key(
         "uniform",
         one_of("uniform", "antithetic", "loss_second_moment", "lognormal"),
         "How t is drawn: independently, in pairs t and T + 1 - t, in proportion to the root mean square of past "
         "losses, or by a log-normal density of noise / signal (of a flow: logit-normal).",
     ),
-    "objective.P_mean": Key(-1.2, number(), "Mean of log(noise / signal).", read_by=LOGNORMAL),
-    "objective.P_std": Key(1.2, above(0.0), "Standard deviation of log(noise / signal).", read_by=LOGNORMAL),
+    "objective.P_mean": Key(-1.2, real(), "Mean of log(noise / signal).", read_by=LOGNORMAL),
+    "objective.P_std": Key(1.2, positive(), "Standard deviation of log(noise / signal).", read_by=LOGNORMAL),
     # ------------------------------------------------------------------------------------------------------------- net
     "net.name": Key("unet", one_of("unet", "mlp"), "The U-Net, or for points a residual network without convolutions."),
     "net.channels": Key(
         32, whole(4, 65_536, even=True), "Width of the U-Net at full resolution, or of the network for points."
     ),
     "net.multipliers": Key(
-        (1, 2), wholes(1, 256, False), "Width of each level over net.channels; each halves the size.", read_by=UNET
+        (1, 2), wholes(256, False), "Width of each level over net.channels; each halves the size.", read_by=UNET
     ),
     "net.blocks": Key(1, whole(1, 32), "Residual blocks per level on the way down; the way up has one more."),
     "net.block_size": Key(1, whole(1, 64), "Squares of this side are the channels of one pixel.", read_by=UNET),
-    "net.attention": Key((), wholes(1, 8192, True), "Heights with self-attention after every block.", read_by=UNET),
+    "net.attention": Key((), wholes(8192, True), "Heights with self-attention after every block.", read_by=UNET),
     "net.heads": Key(1, whole(1), "Heads of every attention block, which share its channels.", read_by=UNET),
     "net.dropout": Key(0.0, from_zero(1.0), "Share of activations dropped in each residual block while training."),
     "net.scale_shift": Key(False, flag(), "Time scales and shifts a block's second norm.", read_by=UNET),
@@ -150,12 +150,12 @@ KEYS: dict[str, Key] = {
     "net.time": Key("steps", one_of("steps", "log_noise"), "The network's time: t - 1, or log(noise / signal) / 4."),
     "net.rescale_time": Key(False, flag(), "Give the network the time scaled to 0..1000 whatever diffusion.T is."),
     # ----------------------------------------------------------------------------------------------------------- optim
-    "optim.lr": Key(1e-3, above(0.0), "Learning rate of Adam after the warm-up; it stays constant."),
+    "optim.lr": Key(1e-3, positive(), "Learning rate of Adam after the warm-up; it stays constant."),
     "optim.warmup_steps": Key(100, whole(0), "Steps over which the learning rate rises linearly from 0."),
     "optim.clip": Key(1.0, from_zero(), "Gradients with a larger global norm are scaled down to it; 0: never."),
     "optim.beta_1": Key(0.9, from_zero(1.0), "Adam's decay of the gradient average."),
     "optim.beta_2": Key(0.999, from_zero(1.0), "Adam's decay of the squared-gradient average."),
-    "optim.eps": Key(1e-8, above(0.0), "Adam's guard against division by zero."),
+    "optim.eps": Key(1e-8, positive(), "Adam's guard against division by zero."),
     "optim.weight_decay": Key(0.0, from_zero(), "Decoupled weight decay (AdamW), times the learning rate."),
     "optim.skip_spike": Key(0.0, from_zero(), "Skip updates whose gradient norm exceeds this times its mean; 0: none."),
     "optim.ema_decay": Key(0.99, from_zero(1.0), "Decay of the average of the weights that samples are drawn from."),
@@ -204,10 +204,10 @@ KEYS: dict[str, Key] = {
     "sample.churn": Key(0.0, from_zero(), "S_churn: noise added before a step; 0: none.", RESULT, CHURN),
     "sample.churn_from": Key(0.0, from_zero(), "S_min: lowest noise / signal that is churned.", RESULT, CHURN),
     "sample.churn_to": Key(1e9, from_zero(), "S_max: highest noise / signal that is churned.", RESULT, CHURN),
-    "sample.churn_noise": Key(1.0, above(0.0), "S_noise: standard deviation of that noise.", RESULT, CHURN),
+    "sample.churn_noise": Key(1.0, positive(), "S_noise: standard deviation of that noise.", RESULT, CHURN),
     "sample.corrector_steps": Key(1, whole(1), "Langevin steps at each noise level.", RESULT, LANGEVIN),
     "sample.corrector_snr": Key(
-        0.16, above(0.0, 1.0), "Size of Langevin steps: ratio of score to noise, as in score SDE.", RESULT, LANGEVIN
+        0.16, positive(1.0), "Size of Langevin steps: ratio of score to noise, as in score SDE.", RESULT, LANGEVIN
     ),
     "sample.clip": Key(True, flag(), "Clip the predicted x_0 to [-1, 1] at every step.", RESULT),
     "sample.guidance": Key(0.0, from_zero(), "Scale w of guidance: score + w grad log p(label | x_t).", RESULT),
