@@ -33,7 +33,10 @@ LAYERS = (
 
 FEW = {
     "nets": ("core.types",),
-    "data": ("core.types", "runtime.atomic_files", "runtime.paths", "runtime.bucket", "runtime.bucket_cache"),
+    "data": (
+        *("core.types", "runtime.atomic_files", "runtime.paths"),
+        *("runtime.bucket", "runtime.bucket_cache", "runtime.error_text"),
+    ),
 }
 """All that a folder may import: a network knows no process, a data source no config."""
 
