@@ -102,7 +102,7 @@ def _reverse_conditional(_: Inputs) -> Any:
 
 
 def _speed_by_chips(_: Inputs) -> Any:
-    programs = partial(program_table.where, paper="cifar10", what="train", sharding="replicated")
+    programs = partial(program_table.where, paper="cifar10", what="train", sharding="replicated", change="")
     return speed_by_chips(programs(model="tpu:v5e", dtype="bfloat16"), programs(model="tpu:v3")[0])
 
 
