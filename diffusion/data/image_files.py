@@ -3,7 +3,8 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from stat import S_ISREG
@@ -42,6 +43,8 @@ class Files(NamedTuple):
     """Of each file's bytes, or its size and time."""
     of: str
     """What the digests are of."""
+    near: Callable[[str], str]
+    """The path of one of the files -> that of a file on this machine: itself, or the copy of an object."""
 
 
 def listing(root: Path) -> Listing:
@@ -88,15 +91,14 @@ def listing(root: Path) -> Listing:
 
 def look(root: Path, files: Sequence[str]) -> Files:
     """Header and digest of each file. Raises ValueError that names the first file that is no image."""
-    paths = [str(root / file) for file in files]
-    near = fetched(root)
+    paths, near = [str(root / file) for file in files], str
 
     def stats(index: np.ndarray) -> list[os.stat_result]:
         return [_stat(paths[i]) for i in index]
 
     if isinstance(root, Bucket):
         known = root.listing()
-        stat = [known[file] for file in files]
+        stat, near = [known[file] for file in files], partial(_copy, root, known)
     else:
         stat = [one for _, some in in_threads(stats, len(files), f"listing {root}") for one in some]
     whole = sum(one.st_size for one in stat) <= WHOLE
@@ -108,23 +110,16 @@ def look(root: Path, files: Sequence[str]) -> Files:
 
     pairs = [pair for _, some in in_threads(facts, len(files), f"checking {root}") for pair in some]
     of = "content and file names" if whole else "file names, sizes and times"
-    return Files([head for head, _ in pairs], [digest for _, digest in pairs], of)
+    return Files([head for head, _ in pairs], [digest for _, digest in pairs], of, near)
 
 
-def fetched(root: Path) -> Callable[[str], str]:
-    """The path of a file below `root` -> that of a file on this machine: itself, or the copy of an object."""
-    if not isinstance(root, Bucket):
-        return str
-    known = root.listing()
-
-    def near(path: str) -> str:
-        place = expanded(path)
-        try:
-            return str(local(place, known.get(place.relative_to(root).as_posix())))
-        except OSError as error:
-            raise ValueError(f"{path}: cannot be read ({reason(error)}); try again later") from error
-
-    return near
+def _copy(root: Bucket, known: Mapping[str, os.stat_result], path: str) -> str:
+    """The path of the copy of an object below `root`."""
+    place = expanded(path)
+    try:
+        return str(local(place, known.get(place.relative_to(root).as_posix())))
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({reason(error)}); try again later") from error
 
 
 def remarks(headers: Sequence[Header], background: str) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from diffusion.data.dataset_identity import by_number
 from diffusion.data.image_decoder import decode
-from diffusion.data.image_files import ENDINGS, Files, fetched, listing, look, remarks
+from diffusion.data.image_files import ENDINGS, Files, listing, look, remarks
 from diffusion.data.source import HOLD_OUT, Source, Splits, load, require_enough
 from diffusion.runtime.bucket import Bucket
 from diffusion.runtime.paths import expanded
@@ -63,7 +63,7 @@ def folder(
     parts = _parts(root, files)
     if not parts.files:
         raise ValueError(f"{root}: no image with the ending {', '.join(ENDINGS)} in this folder or below it")
-    known, near = look(root, parts.files), fetched(root)
+    known = look(root, parts.files)
     grey = channels == 1 or (channels == 0 and all(seen.grey for seen in known.headers))
     height, width = (size, size) if size else _one_size(root, parts.files, known)
     shape = (height, width, 1 if grey else 3)
@@ -78,7 +78,7 @@ def folder(
         def read(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             pixels = np.empty((len(index), *shape), np.uint8)
             for row, i in enumerate(index):
-                pixels[row] = decode(near(paths[i]), paths[i], grey, size, crop, background)
+                pixels[row] = decode(known.near(paths[i]), paths[i], grey, size, crop, background)
             return pixels, labels[index]
 
         about = [[*shape, crop, background], *([parts.files[i], known.digests[i]] for i in chosen)]
