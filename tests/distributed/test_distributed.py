@@ -21,6 +21,7 @@ from diffusion.distributed import hosts, sharding
 from diffusion.runtime.paths import expanded
 from diffusion.training import feed
 from diffusion.workdir import metrics_jsonl
+from tests.stress import kill
 from tests.support import buckets, together
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -269,6 +270,24 @@ def test_a_run_on_other_numbers_of_processes(tmp_path, rules, run):
     shared = sorted(alone.keys() & together.keys())
     np.testing.assert_allclose([together[s] for s in shared], [alone[s] for s in shared], rtol=1e-5)
     assert (run / "samples" / "step_0000004.png").exists() and list((run / "eval").glob("estimate_test_4*.json"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rules", "run"), [("fsdp", "s3"), ("replicated", "gs")], indirect=["run"])
+def test_four_processes_end_with_the_same_bits_in_a_bucket_as_on_a_disk(tmp_path, rules, run):
+    few = [f"--config.train.{name}" for name in ("steps=2", "sample_every=2", "checkpoint_every=1", "eval_every=0")]
+    for place in (run, tmp_path / "disk"):
+        group = scripts(
+            place,
+            tmp_path / f"log_{place.name}",
+            4,
+            1,
+            f"--config.train.sharding={rules}",
+            "--config.eval.final=false",
+            *few,
+        )
+        assert group.statuses() == [0] * 4, group.text(0)
+    kill.compare(run, tmp_path / "disk")
 
 
 @pytest.mark.slow
