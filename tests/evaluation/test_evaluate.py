@@ -411,7 +411,7 @@ def test_scores_are_those_of_the_drawn_samples(prepare, subject):
 
 def test_a_full_set_is_called_fid(subject, monkeypatch, tmp_path):
     """The name is that of the protocol: 50,000 samples, here 12."""
-    for module in (scores, protocol):
+    for module in (sample_quality, protocol):
         monkeypatch.setattr(module, "FULL", 12)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     samples = sample_sets.draw(subject, Chain(grid="2"), 12, 8)

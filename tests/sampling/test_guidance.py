@@ -27,6 +27,7 @@ from diffusion.evaluation import guidance_effect, protocol, sample_sets
 from diffusion.evaluation.protocol import Chain, Subject
 from diffusion.experiment import build, guidance
 from diffusion.figures.arrays import curve_data
+from diffusion.figures.curve_figures import GuidanceCurve
 from diffusion.figures.curve_figures import guidance as figure
 from diffusion.metrics import sample_batches
 from diffusion.sampling.ancestral import ancestral
@@ -519,4 +520,4 @@ def test_measurements_are_found_and_drawn(tmp_path):
     with pytest.raises(ValueError, match=r"scripts/guidance\.py"):
         curve_data.guidance(tmp_path / "nothing")
     assert json.loads(next((tmp_path / "eval").glob("*.json")).read_text())["name"] == "guidance"
-    assert isinstance(curves["free"], Curve)
+    assert isinstance(curves["free"], GuidanceCurve)
