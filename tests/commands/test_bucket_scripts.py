@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 
 import numpy as np
@@ -57,6 +56,22 @@ def test_samples_and_results_are_those_of_a_run_on_a_disk(folder, tmp_path):
     assert b"SECRET" not in (folder / "config.json").read_bytes()
 
 
+def test_what_a_user_gets_wrong_ends_in_a_line(folder, service):
+    gone, data = f"{service.url}-not-there/x", "--config.data.name=folder:"
+    for name, flags, wrong in (
+        ("train.py", [*FEW, f"--workdir={gone}/"], "no such object or bucket"),
+        ("train.py", [*FEW, f"{data}{gone}", f"--workdir={folder}/"], "no such folder of images"),
+        ("sample.py", [f"--workdir={gone}"], "holds no run"),
+        ("evaluate.py", [f"--workdir={folder}//"], "holds no run"),
+    ):
+        (line,) = script(name, *flags, status=2).strip().splitlines()
+        assert line.startswith(f"{name}: ") and wrong in line
+    service.gate.state = buckets.FORBIDDEN
+    for name, flags in (("train.py", FEW), ("sample.py", []), ("export_weights.py", ["--out=x.npz"])):
+        (line,) = script(name, *flags, f"--workdir={folder}", status=2).strip().splitlines()
+        assert line.startswith(f"{name}: ") and f"no permission for {folder}" in line
+
+
 def test_a_second_writer_is_refused(folder):
     with file_lock.exclusive(folder / "lock", str(folder), "wait"):
         line = script("train.py", *FEW, f"--workdir={folder}", status=2).strip().splitlines()[-1]
@@ -76,12 +91,13 @@ def test_a_service_that_is_away_costs_no_run_and_one_that_is_gone_ends_it_in_a_l
         assert "the newest one is that of step " in kill.text(log)
         return
     before = manifest.steps(folder / "checkpoints")[-1]
-    service.gate.state = buckets.BUSY
-    threading.Timer(20, setattr, (service.gate, "state", buckets.OPEN)).start()
-    time.sleep(21)
+    for state, seconds in ((buckets.BUSY, 20), (buckets.SILENT, 40), (buckets.OPEN, 0)):  # saves are due all the time
+        service.gate.state = state
+        time.sleep(seconds)
     kill.wait_for(process, lambda: manifest.steps(folder / "checkpoints")[-1] > before)
     process.terminate()
     assert process.wait(120) == kill.STOPPED, kill.text(log)
+    assert "could not be saved" not in kill.text(log) and service.gate.requests
     if not str(folder).startswith("gs:"):  # gcsfs itself asks again for half a minute, in silence
         assert "does not answer" in kill.text(log)
 
