@@ -75,11 +75,11 @@ class History(NamedTuple):
 
     losses: Float[Array, "T H"]
     """Unweighted losses; rows with fewer than H losses start with zeros."""
-    counts: Int[Array, "T"]
+    counts: Int[Array, " T"]
     """How many entries of each row are losses."""
 
 
-def probabilities(history: History, uniform_share: float) -> Float[Array, "T"]:
+def probabilities(history: History, uniform_share: float) -> Float[Array, " T"]:
     """(1 - uniform_share) r_t / sum r + uniform_share / T,  r_t = sqrt(mean of the squared losses of step t).
 
     Improved DDPM eq. 18. Uniform until every row is full, and where every loss is 0.

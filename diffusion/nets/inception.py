@@ -226,7 +226,7 @@ def resize(x: Features, size: int) -> Features:
     return x[:, first] + (x[:, second] - x[:, first]) * weight[None, :, None, None]
 
 
-def _neighbours(old: int, new: int) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"], Float[np.ndarray, "n"]]:
+def _neighbours(old: int, new: int) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """For every pixel of a resized axis: the two pixels that it lies between, and how far it is from the first."""
     position = np.arange(new, dtype=np.float32) * (np.float32(old) / np.float32(new))
     first = np.floor(position).astype(np.int32)
