@@ -79,7 +79,9 @@ def rows(folder: Path) -> tuple[list[Row], Sequence[tuple[Path, int, str]]]:
     """The steps of a folder of checkpoints, and what else lies in it: (path, bytes, condition)."""
     if isinstance(folder, Bucket):
         files = folder.listing()
+        numbers = manifest.sealed(files)
     else:
+        numbers = manifest.steps(folder)
         files = {path.relative_to(folder).as_posix(): path.stat() for path in folder.rglob("*") if path.is_file()}
     parts: dict[str, list[os.stat_result]] = {}
     for name, status in files.items():
@@ -88,7 +90,7 @@ def rows(folder: Path) -> tuple[list[Row], Sequence[tuple[Path, int, str]]]:
     size = {name: sum(status.st_size for status in parts[name]) for name in parts}
     steps = [
         Row(step, size.get(str(step), 0), max((status.st_mtime for status in parts.get(str(step), [])), default=0.0))
-        for step in manifest.steps(folder)
+        for step in numbers
     ]
     others = sorted(parts.keys() - files.keys() - {str(row.step) for row in steps})
     return steps, [(folder / name, size[name], DAMAGED if "/" in name else UNFINISHED) for name in others]

@@ -8,6 +8,7 @@ entry is its own hash. Imports nothing heavy, so that checkpoints can be listed 
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +117,13 @@ def steps(folder: Path) -> list[int]:
     A step without one is what a killed process had sent of it to a bucket, and is deleted with the next save.
     """
     if isinstance(folder, Bucket):
-        names = [name.removesuffix(f"/{NAME}") for name in folder.listing() if name.endswith(f"/{NAME}")]
-    else:
-        names = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    return sorted(int(name) for name in names if name.isascii() and name.isdigit() and name == str(int(name)))
+        return sealed(folder.listing())
+    return _numbers(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def sealed(files: Iterable[str]) -> list[int]:
+    """The steps that have a manifest, ascending; `files` are relative to the folder of the steps."""
+    return _numbers(name.removesuffix(f"/{NAME}") for name in files if name.endswith(f"/{NAME}"))
 
 
 def complete(folder: Path) -> list[int]:
@@ -131,3 +135,7 @@ def newest(workdir: Path) -> list[Path]:
     """The folders of all checkpoints of a run that have a manifest, intact or not, by step, the newest first."""
     stored = [(step, workdir / name / str(step)) for name in FOLDERS for step in complete(workdir / name)]
     return [path for _, path in sorted(stored, key=lambda pair: -pair[0])]
+
+
+def _numbers(names: Iterable[str]) -> list[int]:
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit() and name == str(int(name)))

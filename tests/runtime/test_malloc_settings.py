@@ -16,11 +16,11 @@ PAGE = 4096
 COUNT = """
 import ctypes, json, resource, sys
 sys.path.insert(0, sys.argv[1])
-from diffusion.runtime import allocator
+from diffusion.runtime import malloc_settings
 limit, size, times = int(sys.argv[2]), 100 * 2**20, 5
 if limit:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-kept = allocator.keep()
+kept = malloc_settings.keep()
 library = ctypes.CDLL(None)
 library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
 library.free.argtypes = (ctypes.c_void_p,)
