@@ -1,5 +1,6 @@
-"""README.md and docs/: every path exists, every command's flags are those of its script, the map is the package."""
+"""README.md and docs/: every path and import exists, every command's flags are those of its script, the map is the package."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PATH = re.compile(r"(?<![\w/.-])((?:diffusion|configs|scripts|tests|docs)/[\w/]+\.(?:py|md|png|gif|ipynb))")
 LINK = re.compile(r"\]\(([^)#:]+)\)")
+IMPORT = re.compile(r"^ *from (diffusion[\w.]*) import ([\w, ]+?)(?: as \w+)?$", re.MULTILINE)
 COMMAND = re.compile(r"^ {4,}python (scripts/\w+\.py)((?:[^\\\n#]|\\\n)*)", re.MULTILINE)
 
 
@@ -24,6 +26,14 @@ def test_every_path_exists(page):
     missing = [path for path in PATH.findall(text) if not (ROOT / path).exists() and not Path(path).stem.isupper()]
     missing += [link for link in LINK.findall(text) if not (page.parent / link).exists()]
     assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_import_is_possible(page):
+    for module, names in IMPORT.findall(page.read_text()):
+        for name in names.split(", "):
+            if not hasattr(importlib.import_module(module), name):
+                importlib.import_module(f"{module}.{name}")
 
 
 @cache

@@ -1,1 +1,1 @@
-"""Data sets and batches: every reader returns a `source.Source`; `pipeline` says which examples make up which batch."""
+"""Data sets and batches: every reader returns a `source.Source`; `batch_order` says which images form a batch."""
