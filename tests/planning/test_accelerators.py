@@ -87,6 +87,19 @@ def test_split_state_is_gathered_and_gradients_are_scattered(rules):
     assert found.memory.arguments < whole.memory.arguments
 
 
+@pytest.mark.parametrize("rules", ["replicated", "fsdp", "zero1"])
+def test_on_16_chips_nothing_is_exchanged_or_in_a_loop(rules):
+    """There libtpu adds up gradients by all-reduces under every rule (docs/accelerators.md); weights are gathered once."""
+    found = compiled("tpu:v5e:4x4", **{"train.sharding": rules})
+    collectives = cost.of(found.program).collectives
+    assert not any(c.looped for c in collectives.values())
+    assert {kind.split()[0] for kind in collectives} <= {"all-reduce", "reduce-scatter", "all-gather"}
+    params = build.experiment(config(), DATA.shape, 0).fresh().like.params
+    gathered = sum(c.bytes for kind, c in collectives.items() if kind.startswith("all-gather"))
+    assert (gathered == 0) is (rules == "replicated")
+    assert gathered <= 1.1 * size(params) * {"replicated": 0, "fsdp": 0.5, "zero1": 1}[rules]
+
+
 @pytest.mark.parametrize("kind", ["float32", "bfloat16"])
 def test_the_key_chooses_the_type_in_which_devices_add_up_gradients(kind):
     collectives = cost.of(compiled("tpu:v5e:2x2", **{"net.gradient_dtype": kind}).program).collectives
