@@ -89,7 +89,7 @@ def test_split_state_is_gathered_and_gradients_are_scattered(rules):
 
 @pytest.mark.parametrize("rules", ["replicated", "fsdp", "zero1"])
 def test_on_16_chips_nothing_is_exchanged_or_in_a_loop(rules):
-    """There libtpu adds up gradients by all-reduces under every rule (docs/accelerators.md); weights are gathered once."""
+    """Weights are gathered once; gradients libtpu adds up by all-reduces here, whatever the rule."""
     found = compiled("tpu:v5e:4x4", **{"train.sharding": rules})
     collectives = cost.of(found.program).collectives
     assert not any(c.looped for c in collectives.values())
