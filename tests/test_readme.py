@@ -1,4 +1,4 @@
-"""README.md and docs/: every path and import exists, flags of commands are those of the script, the map is the package."""
+"""README.md and docs/: paths and imports exist, commands have flags that their scripts take, the map is the package."""
 
 import importlib
 import re
