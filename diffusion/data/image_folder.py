@@ -47,7 +47,7 @@ def folder(
     sub-folders, and there are at least two, their names are the classes, numbers sorted as numbers; else there are
     none. channels: 1 or 3; 0 is 1 if all images are grey, else 3. size: 0 demands that all images have one size, square
     or not; otherwise they are cropped and resized to [size, size], from a central square of `crop` pixels unless that
-    is 0. `images.decode` has the rest.
+    is 0. `image_decoder.decode` has the rest.
 
     Headers are read first, once, those of both splits, so that both have one shape. Sets of more than 256 MiB of
     pixels are decoded as they are read. Raises ValueError that names the offending file, here or (truncated files)

@@ -42,8 +42,8 @@ def tfds(
     """A split of the set `name`, as TFDS writes it: set, set/config, either with :version.
 
     data_dir: where the prepared sets are ("": TFDS's own default). What is not prepared is prepared there if
-    `download` and if TensorFlow is installed. size, crop, background: as in `folder.folder`. Split test is the set's
-    test split, or its validation split, or else every 20th example of train. Labels are the ClassLabel feature named
+    `download` and if TensorFlow is installed. size, crop, background: as in `image_folder.folder`. Split test is the
+    set's test split, or its validation split, or every 20th example of train. Labels are the ClassLabel feature named
     label, or the only ClassLabel; without one the set has none. Raises ValueError, with the command to run where one
     helps.
     """
@@ -147,8 +147,8 @@ def read_prepared(
 def _features(title: str, features: Any) -> tuple[str, str | None, Any]:
     """(image feature, label feature or None, decoders that leave encoded images encoded).
 
-    Images are decoded by `images.decode`, not by TFDS, which would use OpenCV where it is installed: JPEG decoders
-    differ.
+    Images are decoded by `image_decoder.decode`, not by TFDS, which would use OpenCV where it is installed: JPEG
+    decoders differ.
     """
     from tensorflow_datasets import decode as decoding
     from tensorflow_datasets import features as kinds

@@ -73,7 +73,7 @@ def load(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an uncompressed .npz file, as `files.write_npz` writes them.
+    """The arrays of an uncompressed .npz file, as `atomic_files.write_npz` writes them.
 
     Raises ValueError, in one line, for a damaged file and for one whose arrays promise more bytes than it has; OSError
     where it cannot be opened.
