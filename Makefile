@@ -48,7 +48,7 @@ newest:
 	  --config.eval.n=8 --config.sample.grid=20 --workdir=$$(mktemp -d)"
 
 notebook: $(VENV)/.installed
-	$(BIN)/python docs/notebook.py
+	$(BIN)/python docs/make_notebook.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check

@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import before_jax, command_line, run_flags
+from diffusion.runtime import before_jax, command_line, workdir_flags
 
-RUN = run_flags.define_run("folder of the run")
+RUN = workdir_flags.define_run("folder of the run")
 METRICS = flags.DEFINE_string(
     "metrics",
     None,
@@ -51,14 +51,14 @@ GRID = flags.DEFINE_string("grid", None, "steps visited: 50, 10,15,20, ddim50, q
 STEPS = flags.DEFINE_integer("steps", None, "--steps=50 is short for --grid=50", lower_bound=1)
 ETA = flags.DEFINE_float("eta", None, "noise of ddim, from 0 to 1; by default the config's", 0.0, 1.0)
 TRUNCATE = flags.DEFINE_bool("truncate", False, "cut levels of samples instead of rounding them")
-DATA = run_flags.define_data_flags()
+DATA = workdir_flags.define_data_flags()
 BATCH = flags.DEFINE_integer("batch_size", None, "images at a time, by default the config's", lower_bound=1)
 
 
 def main() -> None:
     folder = RUN()
 
-    from diffusion.workdir.run import read_run
+    from diffusion.workdir.run_config import read_run
 
     run = read_run(folder)
     if SPLIT.value not in (None, "train", "test"):
@@ -72,7 +72,7 @@ def main() -> None:
     from diffusion.commands import evaluate
     from diffusion.evaluation import protocol
     from diffusion.evaluation.protocol import Chain
-    from diffusion.metrics.progress_bar import counting
+    from diffusion.runtime.progress_bar import counting
 
     grid = str(STEPS.value) if STEPS.value else GRID.value
     request = evaluate.Request(

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import before_jax, command_line, run_flags
+from diffusion.runtime import before_jax, command_line, workdir_flags
 
 WORKDIR = command_line.define_path("workdir", "folder of the run to sample from (required)")
 CLASSIFIER = command_line.define_path("classifier", "run of scripts/train_classifier.py; without, label dropout alone")
@@ -28,14 +28,14 @@ GRID = flags.DEFINE_string("grid", None, "steps of the chain, such as 50; by def
 SEED = command_line.define_seed("seed of the images")
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; by default the newest")
 RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their moving average")
-DATA = run_flags.define_data_flags()
+DATA = workdir_flags.define_data_flags()
 BATCH = flags.DEFINE_integer("batch_size", 100, "images drawn at a time; does not change them", lower_bound=1)
 
 
 def main() -> None:
     folder, wanted = command_line.required(WORKDIR.value), scales()
 
-    from diffusion.workdir.run import read_run
+    from diffusion.workdir.run_config import read_run
 
     run = read_run(folder)
     before_jax.configure()

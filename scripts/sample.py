@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import before_jax, command_line, run_flags
+from diffusion.runtime import before_jax, command_line, workdir_flags
 
-RUN = run_flags.define_run("folder of the run to sample from")
+RUN = workdir_flags.define_run("folder of the run to sample from")
 N = flags.DEFINE_integer("n", 64, "number of images", lower_bound=1)
 SEED = command_line.define_seed("seed of the images")
 FORMAT = flags.DEFINE_enum(
@@ -52,7 +52,7 @@ TRUNCATE = flags.DEFINE_bool("truncate", False, "cut levels instead of rounding 
 def main() -> None:
     folder = RUN()
 
-    from diffusion.workdir.run import read_run
+    from diffusion.workdir.run_config import read_run
 
     run = read_run(folder)
     before_jax.configure()

@@ -32,9 +32,9 @@ LAYERS = (
 """A module imports only from lines above its own; files of one folder import each other freely."""
 
 FEW = {
-    "nets": ("core.types",),
+    "nets": ("core.array_types",),
     "data": (
-        *("core.types", "runtime.atomic_files", "runtime.paths"),
+        *("core.array_types", "runtime.atomic_files", "runtime.paths"),
         *("runtime.bucket", "runtime.bucket_cache", "runtime.error_text"),
     ),
 }
@@ -82,7 +82,7 @@ OWNERS = {
     "matplotlib": ("figures",),
     "tabulate": ("published/text_tables", "planning/report"),
     "fsspec": ("runtime/bucket", "runtime/bucket_requests"),
-    "tqdm": ("data", "training", "metrics"),
+    "tqdm": ("data", "training", "runtime/progress_bar"),
     "safetensors": ("convert",),
     "google_crc32c": ("convert/tensorflow_checkpoint",),
     "pooch": ("data/download",),
@@ -91,7 +91,7 @@ OWNERS = {
     "diffusers": ("benchmarks/torch_baseline",),
     "absl": (
         "runtime/command_line",
-        "runtime/run_flags",
+        "runtime/workdir_flags",
     ),
 }
 """Every library, and the modules or folders that may import it ("": all of them)."""
@@ -240,12 +240,12 @@ def test_package_keeps_its_structure(check):
 
 
 GOOD = {
-    "core/process.py": "import jax.numpy as jnp\nfrom diffusion.core.types import Image\nfrom . import gaussian\n",
+    "core/process.py": "import jax.numpy as jnp\nfrom diffusion.core.array_types import Image\nfrom . import score\n",
     "training/loop.py": "import optax\nfrom diffusion.core import objective\nfrom .state import X\n",
     "data/tfds.py": "def read():\n    import tensorflow_datasets\n",
     "data/image_folder.py": "SUFFIXES = {'.png'}\ndef is_image(path):\n    return path.suffix in SUFFIXES\n",
     "config/config_files.py": "from diffusion.core import types\ndef f(c):\n    return c.name == 'a'\n",
-    "workdir/run.py": "import diffusion\nv = diffusion.__version__\nfrom diffusion import __version__\n",
+    "workdir/run_config.py": "import diffusion\nv = diffusion.__version__\nfrom diffusion import __version__\n",
     "__init__.py": '__version__ = "0"\n',
 }
 BAD = (
@@ -263,7 +263,7 @@ BAD = (
     (layer_faults, "__init__.py", "from diffusion.core import types"),
     (library_faults, "core/elbo.py", "from flax import linen"),
     (library_faults, "core/process.py", "def f():\n    import optax"),
-    (library_faults, "core/types.py", "import ml_collections"),
+    (library_faults, "core/array_types.py", "import ml_collections"),
     (library_faults, "evaluation/sample_quality.py", "import optax"),
     (library_faults, "config/config_files.py", "import pandas"),
     (library_faults, "training/loop.py", "def f():\n    import tensorflow_datasets"),
@@ -315,12 +315,12 @@ def test_light_modules_import_nothing_heavy():
         "runtime.command_line",
         "runtime.before_jax",
         "runtime.atomic_files",
-        "workdir.run",
+        "workdir.run_config",
     )
     light = "; ".join(f"import diffusion.{name}" for name in light)
     assert imported_by(light) & set(HEAVY) == set()
     assert imported_by("import diffusion") & {"numpy", "absl", "ml_collections"} == set()
-    assert "jax" in imported_by("import diffusion.core.types")
+    assert "jax" in imported_by("import diffusion.core.array_types")
 
 
 def test_suite_runs_under_the_settings_of_conftest():

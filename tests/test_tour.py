@@ -34,7 +34,7 @@ def test_the_tour_prints_what_it_says(monkeypatch):
 
 
 def test_the_notebook_is_made_from_the_tour():
-    made = runpy.run_path(str(ROOT / "docs" / "notebook.py"))["text"]()
+    made = runpy.run_path(str(ROOT / "docs" / "make_notebook.py"))["text"]()
     assert (ROOT / "docs" / "tour.ipynb").read_text() == made, "run `make notebook`"
 
 

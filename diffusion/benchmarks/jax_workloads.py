@@ -14,16 +14,16 @@ from ml_collections import ConfigDict
 from diffusion.benchmarks.workload_process import Workload
 from diffusion.config import config_files
 from diffusion.core import respacing
-from diffusion.core.types import Array, Image, Keys
+from diffusion.core.array_types import Array, Image, Keys
 from diffusion.data.source import Source, in_memory
-from diffusion.evaluation.compute_budget import forward_flops
+from diffusion.evaluation.images_within_budget import forward_flops
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import DTYPES, SAMPLERS
 from diffusion.metrics import inception_features as inception
 from diffusion.nets.inception import SIZE, shapes
 from diffusion.runtime import report_text
-from diffusion.sampling import loop
+from diffusion.sampling import reverse_chain
 from diffusion.training import loop as training
 from diffusion.training.state import Params
 
@@ -114,13 +114,13 @@ def chain(request: Mapping[str, Any], sampler: str, grid: str) -> Workload:
     process = experiment.sampled(respacing.parse(grid) if grid else respacing.full)
     step = SAMPLERS[sampler](process, experiment.process, experiment.variance, experiment.config.sample)
     params = jax.jit(experiment.init)(jax.random.key(0))
-    keys = loop.image_keys(0, jnp.arange(n))
-    x_T = loop.prior_sample(keys, process, experiment.shape)
+    keys = reverse_chain.image_keys(0, jnp.arange(n))
+    x_T = reverse_chain.prior_sample(keys, process, experiment.shape)
 
     @jax.jit
     def descend(params: Params, keys: Keys, x_T: Image, last: Array) -> Image:
         denoise = experiment.denoise(params, jnp.zeros(n, jnp.int32))
-        return loop.descend(keys, step, denoise, x_T, step.init(x_T), jnp.int32(process.T), last)[0]
+        return reverse_chain.descend(keys, step, denoise, x_T, step.init(x_T), jnp.int32(process.T), last)[0]
 
     def run(units: int) -> None:
         lasts = [max(process.T - left, 0) for left in range(units, 0, -process.T)]
@@ -138,7 +138,7 @@ def elbo(request: Mapping[str, Any]) -> Workload:
     terms = experiment.sampled(grid).T
     bound = experiment.bound(grid)
     params = jax.jit(experiment.init)(jax.random.key(0))
-    keys, x_0 = loop.image_keys(0, jnp.arange(n)), jnp.zeros((n, *experiment.shape))
+    keys, x_0 = reverse_chain.image_keys(0, jnp.arange(n)), jnp.zeros((n, *experiment.shape))
 
     def run(units: int) -> None:
         labels = jnp.zeros(n, jnp.int32)

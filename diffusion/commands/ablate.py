@@ -16,17 +16,17 @@ from diffusion.config.config_values import config_hash, nested
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation.final_evaluation import Summary, measure
 from diffusion.evaluation.protocol import Subject
-from diffusion.experiment import load
+from diffusion.experiment import load_run
 from diffusion.experiment.registry import clips
 from diffusion.figures.arrays.curve_data import metrics
 from diffusion.figures.image_grid import save_image
 from diffusion.figures.training_figures import curve
 from diffusion.runtime.atomic_files import write_json
 from diffusion.runtime.report_text import describe_devices, duration
-from diffusion.runtime.run_flags import DataFlags
 from diffusion.runtime.signals import Stop
+from diffusion.runtime.workdir_flags import DataFlags
 from diffusion.training.loop import Diverged
-from diffusion.workdir.run import read_run, stamp
+from diffusion.workdir.run_config import read_run, stamp
 
 DIVERGED_BITS = 10_000.0
 """Bits/dim from which a finite bound counts as diverged. Lower bounds may only mean little training: a learned variance
@@ -100,8 +100,8 @@ def evaluate_cell(cell: Cell, report: Report, accept: bool = False) -> Outcome:
     if trained["diverged"]:
         return Outcome(f"its run, that of row {cell.row.run!r}, has diverged")
     run = read_run(cell.trained)
-    experiment, params, step = load.load(cell.trained, run._replace(config=config), config.train.steps)
-    data = load.data(run._replace(config=config), DataFlags(accept))
+    experiment, params, step = load_run.load(cell.trained, run._replace(config=config), config.train.steps)
+    data = load_run.data(run._replace(config=config), DataFlags(accept))
     subject = Subject(experiment, params, cell.folder, step, raw=False, data=data.identity)
     summary = measure(subject, data.train, data.held_out)
     cell.folder.mkdir(parents=True, exist_ok=True)

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from diffusion.runtime.atomic_files import remove_tree
 from diffusion.runtime.bucket import Bucket
 from diffusion.runtime.report_text import duration, quantity
-from diffusion.workdir import manifest, metrics_jsonl, results
-from diffusion.workdir.run import lock, read_run
+from diffusion.workdir import manifest, metrics_jsonl, result_files
+from diffusion.workdir.run_config import lock, read_run
 
 SCORE = "bits_per_dim"
 INTACT = "intact"
@@ -121,7 +121,7 @@ def read_scores(folder: Path) -> dict[int, dict[str, float]]:
             continue
     for path in sorted((folder / "eval").glob("*.json")):
         try:
-            result = results.read(path)
+            result = result_files.read(path)
             step = int(result.protocol["step"])
         except (OSError, ValueError, KeyError, TypeError, OverflowError):
             continue

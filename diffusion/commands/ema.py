@@ -13,8 +13,8 @@ from diffusion.experiment import build
 from diffusion.training import post_hoc_ema
 from diffusion.training.state import TrainState
 from diffusion.workdir import manifest
-from diffusion.workdir.run import read_run
 from diffusion.workdir.run_checkpoints import RunCheckpoints
+from diffusion.workdir.run_config import read_run
 
 
 def reconstruct(folder: Path, out: Path, width: float, step: int | None, report: Callable[[str], None]) -> None:

@@ -21,17 +21,17 @@ from diffusion.evaluation.sample_quality import (
     score_small_images,
     score_with_inception,
 )
-from diffusion.experiment import build, load
+from diffusion.experiment import build, load_run
 from diffusion.metrics import image_set, small_image_scores
 from diffusion.metrics.dataset_split import split
 from diffusion.metrics.image_set import ImageSet
 from diffusion.metrics.inception_features import Extractor
-from diffusion.metrics.progress_bar import Counting
 from diffusion.metrics.small_image_scores import SMALL
-from diffusion.runtime.run_flags import DataFlags
-from diffusion.workdir import results
-from diffusion.workdir.results import Result
-from diffusion.workdir.run import Run
+from diffusion.runtime.progress_bar import Counting
+from diffusion.runtime.workdir_flags import DataFlags
+from diffusion.workdir import result_files
+from diffusion.workdir.result_files import Result
+from diffusion.workdir.run_config import Run
 
 FEW = 1000
 """Upper limit of the samples that are drawn by default for scores without Inception."""
@@ -85,7 +85,7 @@ def prepare(folder: Path, run: Run, request: Request) -> Plan:
     """Raises ValueError, before anything is computed, where the request cannot be carried out."""
     check_names(request.metrics, [*LIKELIHOODS])
     sample_sets.check(run, request.chain)
-    data = load.data(run, request.data)
+    data = load_run.data(run, request.data)
     sources = {TRAIN: data.train, TEST: data.held_out}
     default = [BOUND.name, *(SMALL if small_image_scores.fits(sources[TRAIN]) else ())]
     names = tuple(dict.fromkeys(request.metrics or default))
@@ -105,7 +105,7 @@ def prepare(folder: Path, run: Run, request: Request) -> Plan:
     if samples and len(scores) == len(names):
         experiment, params, step = build.experiment(run.config, run.shape, run.classes), None, 0
     else:
-        experiment, params, step = load.load(folder, run, request.step, request.raw)
+        experiment, params, step = load_run.load(folder, run, request.step, request.raw)
     subject = Subject(experiment, params, folder, step, request.raw, data.identity)
     return Plan(request, names, subject, sources, extractor, samples, n)
 
@@ -137,13 +137,13 @@ def _scores(plan: Plan, progress: Counting) -> Iterator[Measured]:
 
     def written(result: Result, lines: list[str], *more: str) -> Measured:
         names = [*origin, *more, *protocol.departures(subject.experiment, result.protocol)]
-        return Measured(result, results.write(subject.folder, result, *names), lines)
+        return Measured(result, result_files.write(subject.folder, result, *names), lines)
 
     if plan.extractor:
         name = request.split or TRAIN
         source = plan.sources[name]
         real = split(name, source, request.reference_n or None)
-        parts, seed = subject.folder / results.FOLDER / "parts", request.chain.seed
+        parts, seed = subject.folder / result_files.FOLDER / "parts", request.chain.seed
         scored = score_with_inception(
             plan.names, plan.extractor, samples, real, seed=seed, facts=facts, parts=parts, progress=progress
         )

@@ -11,10 +11,10 @@ from diffusion.config.config_values import flatten
 from diffusion.convert import diffusers, name_mapping
 from diffusion.convert.diffusers import Configs
 from diffusion.convert.name_mapping import Shapes
-from diffusion.experiment import load as experiment
+from diffusion.experiment import load_run
 from diffusion.experiment.registry import VP_SCHEDULES
 from diffusion.runtime import report_text
-from diffusion.workdir.run import read_run
+from diffusion.workdir.run_config import read_run
 
 
 def contents(config: ConfigDict, shapes: Shapes, shape: tuple[int, int, int]) -> Configs:
@@ -38,7 +38,7 @@ def export_run(folder: Path, out: Path, step: int | None, raw: bool, report: Cal
     """
     run = read_run(folder)
     described = contents(run.config, shapes(run), run.shape)
-    loaded, params, chosen = experiment.load(folder, run, step, raw)
+    loaded, params, chosen = load_run.load(folder, run, step, raw)
     diffusers.write(out, {name: np.asarray(leaf) for name, leaf in name_mapping.flatten(params).items()}, described)
     report(
         f"weights     {'raw' if raw else 'averaged'} weights of step {chosen}, {report_text.count(params):,} parameters"

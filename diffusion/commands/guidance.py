@@ -5,11 +5,11 @@ from pathlib import Path
 
 from diffusion.evaluation import guidance_effect, sample_sets
 from diffusion.evaluation.protocol import Subject
-from diffusion.experiment import guidance, load
+from diffusion.experiment import guidance, load_run
 from diffusion.metrics import small_image_scores
-from diffusion.runtime.run_flags import DataFlags
-from diffusion.workdir import results
-from diffusion.workdir.run import Run
+from diffusion.runtime.workdir_flags import DataFlags
+from diffusion.workdir import result_files
+from diffusion.workdir.run_config import Run
 
 
 def measure(
@@ -36,10 +36,10 @@ def measure(
     chain = {"sampler": sampler, "grid": grid, "eta": 0.0 if sampler else None}
     run.config.sample.update({name: value for name, value in chain.items() if value is not None})
     run = sample_sets.guided(run, scale=0.0, classifier="", first=0.0, last=1.0)
-    data = load.data(run, data_flags)
+    data = load_run.data(run, data_flags)
     if not small_image_scores.fits(data.train):
         raise ValueError(f"{run.config.data.name}: this measurement is for small labelled grey images")
-    experiment, params, chosen = load.load(folder, run, step, raw)
+    experiment, params, chosen = load_run.load(folder, run, step, raw)
     learnt = None
     if classifier:
         learnt = guidance.load(classifier, run.config, run.shape, run.classes, experiment.process)
@@ -49,4 +49,4 @@ def measure(
     sources = (data.train, data.held_out)
     result = guidance_effect.measure(subject, ways, scales, sources, n=n, batch=batch, seed=seed, report=report)
     report(f"a classifier of clean images is right on {result.values['held_out_accuracy']:.1%} of held-out real images")
-    return results.write(folder, result, *(["raw"] if raw else []))
+    return result_files.write(folder, result, *(["raw"] if raw else []))

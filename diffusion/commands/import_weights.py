@@ -24,7 +24,7 @@ from diffusion.runtime.atomic_files import write_json
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir import manifest
 from diffusion.workdir.checkpoint import Checkpoints
-from diffusion.workdir.run import Run, write_config
+from diffusion.workdir.run_config import Run, write_config
 
 READERS: dict[str, Callable[[Path], ForeignWeights]] = {
     "diffusers": diffusers.read,

@@ -11,8 +11,8 @@ from diffusion.commands import memory_advice
 from diffusion.config.config_values import flatten, restore
 from diffusion.config.validation import validate
 from diffusion.experiment import build
-from diffusion.planning import compiler, cost, program_table, report, targets
-from diffusion.planning.compiler import Data, Job
+from diffusion.planning import compile_for_target, cost, program_table, report, targets
+from diffusion.planning.compile_for_target import Data, Job
 from diffusion.planning.estimate import Estimate, estimate, known
 from diffusion.planning.targets import Target
 
@@ -26,7 +26,7 @@ class Question(NamedTuple):
     """What is asked of every target."""
 
     what: str
-    """A key of compiler.PROGRAMS."""
+    """A key of compile_for_target.PROGRAMS."""
     images: int | None
     """Training images, where the set is not known; decides whether it is resident."""
     full: bool
@@ -120,7 +120,7 @@ def one(config: ConfigDict, target: Target, question: Question, tick: Callable[[
     inputs = data(config, question.images)
     validate(config, size=inputs.shape[0])
     job = Job(flatten(config), inputs, target.name, question.what, question.full)
-    compiled = compiler.compile_in_child(job, question.timeout, tick)
+    compiled = compile_for_target.compile_in_child(job, question.timeout, tick)
     sampling = question.what == "sample"
     steps = compiled.chain if sampling else config.train.steps
     return estimate(target, cost.of(compiled.program, sampling), compiled.memory, steps, compiled.seconds)

@@ -13,19 +13,19 @@ from diffusion.core.elbo import bits_per_dim
 from diffusion.data.dataset_identity import Identity
 from diffusion.data.source import Source
 from diffusion.data.toy_points import SHAPE, to_points
-from diffusion.evaluation import protocol
-from diffusion.evaluation.compute_budget import Budget
+from diffusion.evaluation import protocol, sample_batches
+from diffusion.evaluation.images_within_budget import Budget
 from diffusion.evaluation.protocol import Subject
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import clips
 from diffusion.figures.image_grid import image_grid
 from diffusion.figures.point_figures import scatter
-from diffusion.metrics import colour_drift, dataset_means, sample_batches
+from diffusion.metrics import colour_drift, dataset_means
 from diffusion.training import gradient_noise_scale, memory
-from diffusion.training.feed import Feed
+from diffusion.training.batch_feed import Feed
 from diffusion.training.state import Params, TrainState
-from diffusion.workdir import results
-from diffusion.workdir.results import Result
+from diffusion.workdir import result_files
+from diffusion.workdir.result_files import Result
 
 NOISE_SCALE = 2**32 - 1
 """Folded into the training key for the noise scale: no step of training has this number."""
@@ -102,7 +102,7 @@ def estimate(
             subject = Subject(experiment, state.ema, folder, int(state.step), raw=False, data=data)
             facts = protocol.of_run(subject) | {"split": "test", "images": len(images)}
             facts |= {"steps_per_image": steps, "clip": clips(c), "seed": c.seed}
-            results.write(folder, Result("estimate", values, {}, facts))
+            result_files.write(folder, Result("estimate", values, {}, facts))
         return values
 
     return evaluate

@@ -9,14 +9,14 @@ import numpy as np
 from PIL import Image
 
 from diffusion.commands import previews
-from diffusion.evaluation import sample_sets
+from diffusion.evaluation import sample_batches, sample_sets
 from diffusion.evaluation.protocol import Chain, Subject
-from diffusion.experiment import load
-from diffusion.metrics import image_set, sample_batches
-from diffusion.metrics.progress_bar import counting
+from diffusion.experiment import load_run
+from diffusion.metrics import image_set
 from diffusion.runtime.atomic_files import written
 from diffusion.runtime.paths import check_ending
-from diffusion.workdir.run import Run
+from diffusion.runtime.progress_bar import counting
+from diffusion.workdir.run_config import Run
 
 SUFFIXES = {"grid": ".png", "png": "", "npz": ".npz"}
 """The forms that images are written in and their endings: one picture, a folder of PNG files, an .npz archive."""
@@ -45,7 +45,7 @@ def sample(
         check_ending(out, form, SUFFIXES)
     run = sample_sets.guided(run, **guidance)
     sample_sets.check(run, chain)
-    experiment, params, step = load.load(folder, run, step, raw)
+    experiment, params, step = load_run.load(folder, run, step, raw)
     sample_sets.check_labels(experiment, chain)
     subject = Subject(experiment, params, folder, step, raw)
     with counting("samples", n, "image", report) as progress:

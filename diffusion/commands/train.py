@@ -18,8 +18,8 @@ from diffusion.data.dataset_identity import Identity, identity, listed
 from diffusion.data.source import Source, require_labels
 from diffusion.distributed.hosts import shared
 from diffusion.distributed.sharding import make_mesh
-from diffusion.evaluation.compute_budget import Budget, forward_flops
 from diffusion.evaluation.final_evaluation import Summary, measure, write
+from diffusion.evaluation.images_within_budget import Budget, forward_flops
 from diffusion.evaluation.protocol import Subject
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
@@ -28,16 +28,16 @@ from diffusion.published.differences_from_paper import deviations
 from diffusion.runtime import report_text
 from diffusion.runtime.signals import Stop
 from diffusion.training import loop, profiling
+from diffusion.training.batch_feed import Feed
 from diffusion.training.expected_loss import Watch, recorded
-from diffusion.training.feed import Feed
-from diffusion.training.log import Log
+from diffusion.training.metrics_log import Log
 from diffusion.training.periodic_actions import Action, Estimate, Report, draw, keep, keep_best, save
-from diffusion.training.progress import Progress
+from diffusion.training.progress_line import Progress
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir.check_same_data import absolute, require_same_data
 from diffusion.workdir.metrics_writer import NullWriter, Writer
-from diffusion.workdir.run import Run, exists, lock, read_run, write_config
 from diffusion.workdir.run_checkpoints import RunCheckpoints
+from diffusion.workdir.run_config import Run, exists, lock, read_run, write_config
 
 
 class Outcome(NamedTuple):

@@ -18,14 +18,14 @@ from diffusion.experiment import build, guidance
 from diffusion.runtime import report_text
 from diffusion.runtime.signals import Stop
 from diffusion.training import classifier, loop, periodic_actions
-from diffusion.training.log import Log
+from diffusion.training.metrics_log import Log
 from diffusion.training.periodic_actions import Action
-from diffusion.training.progress import Progress
+from diffusion.training.progress_line import Progress
 from diffusion.workdir import manifest
 from diffusion.workdir.check_same_data import absolute, require_same_data
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.metrics_writer import Writer
-from diffusion.workdir.run import Run, exists, lock, read_run, write_config
+from diffusion.workdir.run_config import Run, exists, lock, read_run, write_config
 
 DRAWS = 8
 """Steps t at which each held-out image is classified: two in each quarter."""

@@ -16,8 +16,18 @@ from importlib import import_module
 from typing import Any
 
 MODULES = (
-    *("denoiser", "elbo", "flow_likelihood", "gaussian", "objective", "parameterization", "process", "respacing"),
-    *("schedules", "score", "timesteps", "types", "variance", "weighting"),
+    *(
+        "array_types",
+        "denoiser",
+        "elbo",
+        "flow_likelihood",
+        "gaussian",
+        "objective",
+        "parameterization",
+        "process",
+        "respacing",
+    ),
+    *("schedules", "score", "timesteps", "variance", "weighting"),
 )
 EXPORTS = {
     "denoiser": "Denoiser Diffusion Network clip from_network interpret reverse",

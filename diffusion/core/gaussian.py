@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from diffusion.core.types import Array, Image, PerExample
+from diffusion.core.array_types import Array, Image, PerExample
 
 
 class Gaussian(NamedTuple):

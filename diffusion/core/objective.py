@@ -20,11 +20,11 @@ import jax
 import jax.numpy as jnp
 
 from diffusion.core import gaussian
+from diffusion.core.array_types import Image, PerExample, expand
 from diffusion.core.denoiser import Diffusion, interpret
 from diffusion.core.elbo import Decoder, bits_per_dim, dims, term
 from diffusion.core.gaussian import mean_dims
 from diffusion.core.process import Noised
-from diffusion.core.types import Image, PerExample, expand
 from diffusion.core.weighting import Weight
 
 

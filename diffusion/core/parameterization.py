@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from diffusion.core.array_types import Image, PerExample, Time, expand
 from diffusion.core.process import Noised, Process, at, q_posterior
-from diffusion.core.types import Image, PerExample, Time, expand
 
 
 class Parameterization(NamedTuple):

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion.core.array_types import Array, Image, PerExample, Time, expand
 from diffusion.core.gaussian import Gaussian
-from diffusion.core.types import Array, Image, PerExample, Time, expand
 
 
 class Process(NamedTuple):

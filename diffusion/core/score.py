@@ -6,9 +6,9 @@ A network trained by L_simple is a score network trained by denoising score matc
 is noise times the score's error. Vincent 2011; NCSN eq. 5-6; DDPM section 3.2; score SDE eq. 7.
 """
 
+from diffusion.core.array_types import Image, Time
 from diffusion.core.parameterization import Prediction
 from diffusion.core.process import Process, at
-from diffusion.core.types import Image, Time
 
 
 def score(process: Process, prediction: Prediction, t: Time) -> Image:

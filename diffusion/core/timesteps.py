@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
+from diffusion.core.array_types import Array, OneKey, PerExample, Time
 from diffusion.core.process import Process
-from diffusion.core.types import Array, OneKey, PerExample, Time
 
 State = Any
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
+from diffusion.core.array_types import Image, PerExample, Time
 from diffusion.core.process import Process, at
-from diffusion.core.types import Image, PerExample, Time
 
 Variance = Callable[[Process, Time, Image | None], Image | PerExample]
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
+from diffusion.core.array_types import PerExample, Time
 from diffusion.core.parameterization import Parameterization
 from diffusion.core.parameterization import edm as edm_output
 from diffusion.core.process import Process, snr
-from diffusion.core.types import PerExample, Time
 
 Weight = Callable[[Process, Parameterization, Time], PerExample]
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 
-from diffusion.core.types import Array, Condition, Image, OneKey, PerExample
+from diffusion.core.array_types import Array, Condition, Image, OneKey, PerExample
 from diffusion.data.transforms import random_flip
 
 Augment = Callable[[OneKey, Image], tuple[Image, Condition | None]]

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from diffusion.core.types import Image, OneKey, Pixels
+from diffusion.core.array_types import Image, OneKey, Pixels
 
 
 def to_image(pixels: Pixels) -> Image:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from diffusion.core.types import Array
+from diffusion.core.array_types import Array
 
 
 def put(value: Any, sharding: NamedSharding) -> Array:

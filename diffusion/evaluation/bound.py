@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion.core.array_types import Array, Image, Keys, Labels
 from diffusion.core.elbo import Bound, bits_per_dim
 from diffusion.core.respacing import Grid
-from diffusion.core.types import Array, Image, Keys, Labels
 from diffusion.evaluation.likelihood import Likelihood
 from diffusion.experiment.build import Experiment
 from diffusion.metrics import rate_distortion
 from diffusion.metrics.dataset_means import Means
 from diffusion.training.state import Params
-from diffusion.workdir.results import Result, plus_minus
+from diffusion.workdir.result_files import Result, plus_minus
 
 
 @jax.jit

@@ -7,13 +7,13 @@ import numpy as np
 from diffusion.data.source import Source
 from diffusion.evaluation import likelihood, protocol, sample_quality, sample_sets
 from diffusion.evaluation.bound import BOUND
-from diffusion.evaluation.compute_budget import UNLIMITED, Budget
+from diffusion.evaluation.images_within_budget import UNLIMITED, Budget
 from diffusion.evaluation.protocol import FULL, Chain, Subject
 from diffusion.metrics.dataset_split import split
 from diffusion.metrics.image_set import ImageSet
 from diffusion.metrics.small_image_scores import fits
-from diffusion.workdir import results
-from diffusion.workdir.results import Result, plus_minus
+from diffusion.workdir import result_files
+from diffusion.workdir.result_files import Result, plus_minus
 
 SCORES = ("fd_classifier", "classes")
 
@@ -104,7 +104,7 @@ def write(summary: Summary, subject: Subject, held_out: Source) -> None:
     sizes = [(summary.bound, held_out.size)] if summary.bound else []
     for result, usual_images in [*sizes, *((score, FULL) for score in summary.scores)]:
         suffixes = protocol.departures(subject.experiment, result.protocol, usual_images)
-        results.write(subject.folder, result, *suffixes)
+        result_files.write(subject.folder, result, *suffixes)
 
 
 def _cut(what: str, n: int, wanted: int) -> list[str]:

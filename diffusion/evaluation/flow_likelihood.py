@@ -3,15 +3,15 @@
 from collections.abc import Callable
 
 from diffusion.core import flow_likelihood
+from diffusion.core.array_types import Array, Image, Keys, Labels
 from diffusion.core.elbo import bits_per_dim
 from diffusion.core.respacing import Grid
-from diffusion.core.types import Array, Image, Keys, Labels
 from diffusion.distributed import hosts, sharding
 from diffusion.evaluation.likelihood import Likelihood
 from diffusion.experiment.build import Experiment
 from diffusion.metrics.dataset_means import Means
 from diffusion.training.state import Params
-from diffusion.workdir.results import Result, plus_minus
+from diffusion.workdir.result_files import Result, plus_minus
 
 PROBES = 1
 """Hutchinson probes at each step: their errors average out over steps and images."""

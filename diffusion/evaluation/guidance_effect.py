@@ -6,20 +6,20 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion.core.types import Array, Image, Keys, Labels
+from diffusion.core.array_types import Array, Image, Keys, Labels
 from diffusion.data.source import Source
 from diffusion.distributed import hosts, sharding
-from diffusion.evaluation import protocol
+from diffusion.evaluation import protocol, sample_batches
 from diffusion.evaluation.protocol import Chain, Subject
 from diffusion.experiment import guidance
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.guidance import Guide, Learnt
 from diffusion.experiment.registry import SAMPLERS
-from diffusion.metrics import frechet, sample_batches
+from diffusion.metrics import frechet
 from diffusion.metrics.small_image_classifier import MOST, Classifier, classifier, features
-from diffusion.sampling import loop
+from diffusion.sampling import reverse_chain
 from diffusion.training.state import Params
-from diffusion.workdir.results import Result
+from diffusion.workdir.result_files import Result
 
 Guides = Mapping[str, Callable[[Array], Guide]]
 """name -> (scale) -> a guide of that scale."""
@@ -78,7 +78,9 @@ def drawer(
     def run(weights: tuple[Params, Array], keys: Keys, labels: Labels) -> Image:
         params, scale = weights
         denoise = experiment._replace(guide=make(scale)).denoise(params, labels, guided=True)
-        return loop.sample(keys, process, sampler, denoise, loop.prior_sample(keys, process, experiment.shape)).x_0
+        return reverse_chain.sample(
+            keys, process, sampler, denoise, reverse_chain.prior_sample(keys, process, experiment.shape)
+        ).x_0
 
     jitted = hosts.by_rows(run, sharding.split_axis(experiment.mesh))
 

@@ -9,8 +9,8 @@ import numpy as np
 
 import diffusion
 from diffusion.core import respacing
+from diffusion.core.array_types import Array, Image, Keys, Labels
 from diffusion.core.respacing import Grid
-from diffusion.core.types import Array, Image, Keys, Labels
 from diffusion.data.dataset_identity import digest
 from diffusion.evaluation import protocol
 from diffusion.evaluation.protocol import Subject
@@ -20,8 +20,8 @@ from diffusion.metrics.array_cache import ArrayCache
 from diffusion.metrics.dataset_means import Means
 from diffusion.metrics.dataset_split import Split
 from diffusion.training.state import Params
-from diffusion.workdir import results
-from diffusion.workdir.results import Result
+from diffusion.workdir import result_files
+from diffusion.workdir.result_files import Result
 
 KEYED = ("config_hash", "step", "weights", "clip", "split", "images", "seed")
 """Entries of the protocol that the numbers depend on."""
@@ -64,9 +64,9 @@ def measure(
         "data": digest(source),
         "version": diffusion.__version__,
     }
-    file = ArrayCache(subject.folder / results.FOLDER / "parts", kind.name, key)
+    file = ArrayCache(subject.folder / result_files.FOLDER / "parts", kind.name, key)
     result = compute(kind, subject, split, grid=grid, batch_size=batch_size, seed=seed, file=file, progress=progress)
-    path = results.write(subject.folder, result, *protocol.departures(experiment, facts, source.size))
+    path = result_files.write(subject.folder, result, *protocol.departures(experiment, facts, source.size))
     file.remove()
     return result, path
 

@@ -21,9 +21,9 @@ from diffusion.metrics.feature_statistics import Features, Layers, of_real, one_
 from diffusion.metrics.image_set import ImageSet
 from diffusion.metrics.inception_features import Extractor
 from diffusion.metrics.precision_recall import precision_recall
-from diffusion.metrics.progress_bar import Counting
 from diffusion.metrics.small_image_scores import SMALL, Score
-from diffusion.workdir.results import Result
+from diffusion.runtime.progress_bar import Counting
+from diffusion.workdir.result_files import Result
 
 RESIZE = "bilinear to 299x299 as in the 2015 graph, (x - 128) / 128"
 SPLITS, SUBSETS, SUBSET, NEIGHBOURS = 10, 100, 1000, 3

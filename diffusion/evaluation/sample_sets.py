@@ -11,15 +11,14 @@ import diffusion
 from diffusion.config.config_values import config_hash
 from diffusion.config.validation import validate
 from diffusion.core import respacing
-from diffusion.core.types import Image, Keys, Labels
-from diffusion.evaluation import protocol
+from diffusion.core.array_types import Image, Keys, Labels
+from diffusion.evaluation import protocol, resumable_samples, sample_batches
 from diffusion.evaluation.protocol import STOCHASTIC, Chain, Subject
 from diffusion.experiment.build import Experiment, levels
 from diffusion.experiment.registry import SAMPLERS
-from diffusion.metrics import resumable_samples, sample_batches
 from diffusion.metrics.array_cache import digest
 from diffusion.metrics.image_set import ImageSet
-from diffusion.workdir.run import Run
+from diffusion.workdir.run_config import Run
 
 
 def guided(

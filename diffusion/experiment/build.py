@@ -10,17 +10,17 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from diffusion.core import denoiser, elbo, respacing
+from diffusion.core.array_types import Array, Image, Keys, Labels, OneKey, PerExample, Time
 from diffusion.core.denoiser import Denoiser, Diffusion
 from diffusion.core.elbo import Bound
 from diffusion.core.parameterization import Parameterization, Prediction
 from diffusion.core.process import Process
 from diffusion.core.respacing import Grid
-from diffusion.core.types import Array, Image, Keys, Labels, OneKey, PerExample, Time
 from diffusion.core.variance import Variance
 from diffusion.data.source import Source, Splits, load
 from diffusion.distributed import hosts, sharding
 from diffusion.experiment import guidance
-from diffusion.experiment.for_device import layers, placed
+from diffusion.experiment.platform_specific import layers, placed
 from diffusion.experiment.registry import (
     NETWORKS,
     OBJECTIVES,
@@ -36,8 +36,8 @@ from diffusion.experiment.registry import (
     timed,
 )
 from diffusion.nets.network_interface import Net, narrowed
-from diffusion.sampling import loop
-from diffusion.training import feed
+from diffusion.sampling import reverse_chain
+from diffusion.training import batch_feed
 from diffusion.training.label_dropout import hidden
 from diffusion.training.skipped_updates import Guard
 from diffusion.training.state import Fresh, Params, TrainState, create, fresh
@@ -159,14 +159,14 @@ class Experiment(NamedTuple):
         """The arrays of `fresh`."""
         return self.fresh().make()
 
-    def feed(self, data: Source) -> feed.Feed:
+    def feed(self, data: Source) -> batch_feed.Feed:
         """Training batches: from the device if the set fits there, else streamed."""
         c = self.config
         sharding.check_batch(c.train.batch_size, self.mesh, c.train.accumulate)
         data = load(data, c.data.resident_mb * 2**20)
-        if feed.fits(data, c.data.resident_mb):
-            return feed.resident(data, c.seed, c.train.batch_size, self.mesh)
-        return feed.streamed(data, c.seed, c.train.batch_size, self.mesh, c.data.threads)
+        if batch_feed.fits(data, c.data.resident_mb):
+            return batch_feed.resident(data, c.seed, c.train.batch_size, self.mesh)
+        return batch_feed.streamed(data, c.seed, c.train.batch_size, self.mesh, c.data.threads)
 
     def sampler(
         self, name: str = "", grid: Grid | None = None, eta: float | None = None, collect: tuple[int, ...] = ()
@@ -179,9 +179,12 @@ class Experiment(NamedTuple):
         options = c if eta is None else ConfigDict({**c, "eta": eta})
         step = SAMPLERS[name or c.sampler](process, self.process, self.variance, options)
 
-        def run(params: Params, keys: Keys, labels: Labels) -> loop.Sample:
-            denoise, x_T = self.denoise(params, labels, guided=True), loop.prior_sample(keys, process, self.shape)
-            return loop.sample(keys, process, step, denoise, x_T, collect)
+        def run(params: Params, keys: Keys, labels: Labels) -> reverse_chain.Sample:
+            denoise, x_T = (
+                self.denoise(params, labels, guided=True),
+                reverse_chain.prior_sample(keys, process, self.shape),
+            )
+            return reverse_chain.sample(keys, process, step, denoise, x_T, collect)
 
         return self._split(run)
 

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from diffusion.config.config_values import flatten
+from diffusion.core.array_types import Array, Image, Labels, OneKey, PerExample, Time
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process
 from diffusion.core.timesteps import uniform
-from diffusion.core.types import Array, Image, Labels, OneKey, PerExample, Time
 from diffusion.distributed import sharding
-from diffusion.experiment.for_device import adam, layers
+from diffusion.experiment.platform_specific import adam, layers
 from diffusion.experiment.registry import built, timed
 from diffusion.nets.classifier import Classifier, Logits
 from diffusion.nets.network_interface import Net
@@ -26,7 +26,7 @@ from diffusion.training.classifier import Problem
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir import manifest
 from diffusion.workdir.checkpoint import Checkpoints
-from diffusion.workdir.run import read_run
+from diffusion.workdir.run_config import read_run
 
 OWN = frozenset({"diffusion.parameterization", "diffusion.variance"})
 """What a classifier and the model that it guides need not share of config.diffusion."""

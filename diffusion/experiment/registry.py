@@ -14,11 +14,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion.core import parameterization, schedules, timesteps, variance, weighting
+from diffusion.core.array_types import Array
 from diffusion.core.objective import Objective
 from diffusion.core.parameterization import Parameterization
 from diffusion.core.process import Process, flow, ve, vp
 from diffusion.core.timesteps import Timesteps
-from diffusion.core.types import Array
 from diffusion.core.variance import Variance
 from diffusion.data import augmentation, cifar10, digits, image_folder, mnist, tfds, toy_points
 from diffusion.data.augmentation import Augment
@@ -26,8 +26,8 @@ from diffusion.data.source import Splits
 from diffusion.distributed import sharding
 from diffusion.nets.mlp import MLP
 from diffusion.nets.network_interface import Net
+from diffusion.nets.published_unet_details import IMPROVED, ORIGINAL, Convention
 from diffusion.nets.unet import UNet
-from diffusion.nets.unet_conventions import IMPROVED, ORIGINAL, Convention
 from diffusion.sampling import (
     ancestral,
     annealed_langevin,
@@ -39,8 +39,8 @@ from diffusion.sampling import (
     probability_flow,
     reverse_diffusion,
 )
-from diffusion.sampling.loop import Sampler
 from diffusion.sampling.predictor_corrector import by_noise
+from diffusion.sampling.reverse_chain import Sampler
 
 
 def _levels(

@@ -21,7 +21,7 @@ from diffusion.figures.training_figures import curves, loss
 from diffusion.metrics import rate_distortion as compression
 from diffusion.planning import program_table
 from diffusion.training import expected_loss
-from diffusion.workdir.run import read_run
+from diffusion.workdir.run_config import read_run
 
 LAM = tuple(round(i / 10, 1) for i in range(11))
 """Shares of the second image in a mixture."""

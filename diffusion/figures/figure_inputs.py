@@ -7,12 +7,12 @@ from pathlib import Path
 from diffusion.core import respacing
 from diffusion.data import toy_points
 from diffusion.data.source import Source
-from diffusion.experiment import build, load
-from diffusion.experiment.load import Data
+from diffusion.experiment import build, load_run
+from diffusion.experiment.load_run import Data
 from diffusion.figures.arrays.run_sampler import RunSampler
 from diffusion.runtime.command_line import required
-from diffusion.runtime.run_flags import DataFlags
-from diffusion.workdir.run import Run, read_run
+from diffusion.runtime.workdir_flags import DataFlags
+from diffusion.workdir.run_config import Run, read_run
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Inputs:
         grid = None if self.grid is None else respacing.parse(self.grid)
         if grid:
             build.levels(self.run.config, grid)  # raises for an impossible grid before anything is loaded
-        experiment, params, _ = load.load(self.folder, self.run, self.step, self.raw)
+        experiment, params, _ = load_run.load(self.folder, self.run, self.step, self.raw)
         return RunSampler(experiment, params, self.seed, grid, self.run.config.sample.batch_size)
 
     def source(self, train: bool) -> Source:
@@ -82,4 +82,4 @@ class Inputs:
 
     @cached_property
     def _data(self) -> Data:
-        return load.data(self.run, self.data)
+        return load_run.data(self.run, self.data)

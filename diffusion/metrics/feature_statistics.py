@@ -14,8 +14,8 @@ from diffusion.metrics.dataset_split import Split
 from diffusion.metrics.frechet import Moments, Stream
 from diffusion.metrics.image_set import ImageSet, at_once
 from diffusion.metrics.inception_features import Extractor
-from diffusion.metrics.progress_bar import Counting
 from diffusion.runtime.paths import cache_folder
+from diffusion.runtime.progress_bar import Counting
 
 CHUNK = 1000
 """Images whose features are stored in one file until the pass is done."""

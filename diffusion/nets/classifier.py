@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from diffusion.core.types import PerExample, Time
+from diffusion.core.array_types import PerExample, Time
 from diffusion.nets.blocks import AttentionBlock, Downsample, Features, ResBlock, conv, dense, group_norm
-from diffusion.nets.unet_conventions import ORIGINAL, Convention
+from diffusion.nets.published_unet_details import ORIGINAL, Convention
 
 Logits = Float[Array, "B K"]
 

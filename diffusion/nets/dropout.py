@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
-from diffusion.core.types import OneKey
+from diffusion.core.array_types import OneKey
 
 Activations = Float[Array, "*_D"]
 Mask = Bool[Array, "*_D"]

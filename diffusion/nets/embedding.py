@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from diffusion.core.types import PerExample, Time
+from diffusion.core.array_types import PerExample, Time
 
 Embedding = Float[Array, "B E"]
 """The embedding of the time step, plus that of the class where there is one: an input of every block."""

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from flax import linen as nn
 
-from diffusion.core.types import Condition, Labels, PerExample, Time
+from diffusion.core.array_types import Condition, Labels, PerExample, Time
 from diffusion.nets.blocks import INIT_LAST, Features, dense
 from diffusion.nets.dropout import Dropout
 from diffusion.nets.embedding import time_embedding

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from diffusion.core.types import Condition, Labels, OneKey
+from diffusion.core.array_types import Condition, Labels, OneKey
 from diffusion.nets.blocks import INIT
 from diffusion.nets.embedding import Embedding
 

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from diffusion.core.types import Condition, Labels, PerExample, Time
+from diffusion.core.array_types import Condition, Labels, PerExample, Time
 from diffusion.nets.blocks import (
     INIT_LAST,
     AttentionBlock,
@@ -20,7 +20,7 @@ from diffusion.nets.blocks import (
     space_to_depth,
 )
 from diffusion.nets.network_interface import Net, conditioned, labelled
-from diffusion.nets.unet_conventions import ORIGINAL, Convention
+from diffusion.nets.published_unet_details import ORIGINAL, Convention
 
 
 class UNet(Net):

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from diffusion.planning import collectives
 from diffusion.planning.collectives import Collective
+from diffusion.planning.flop_count import operations
 from diffusion.planning.hlo import Computation, Instruction, Program, Shape, Step, loops, walk
-from diffusion.planning.operations import operations
 
 FREE = frozenset({"parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all", "partition-id"})
 """Instructions that do nothing on a device."""

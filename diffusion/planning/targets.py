@@ -121,7 +121,7 @@ def parse(name: str) -> Target:
 
 
 def devices(target: Target) -> list[Any]:
-    """The target's devices as jax describes them; only the current process's environment must fit (compiler.py).
+    """The target's devices as jax describes them; only the process's environment must fit (compile_for_target.py).
 
     Raises what jax raises where libtpu or the plugin is missing or refuses the topology.
     """

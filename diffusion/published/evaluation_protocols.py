@@ -6,7 +6,7 @@ from typing import Any
 from diffusion.convert.inception_weights import NETWORK
 from diffusion.metrics import rate_distortion
 from diffusion.published.published_table import Experiment, Measure
-from diffusion.workdir.results import Result
+from diffusion.workdir.result_files import Result
 
 ANCESTRAL = {"sampler": "ancestral", "grid": "full"}
 TRUNCATED = "uint8 by truncation"

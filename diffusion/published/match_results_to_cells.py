@@ -13,8 +13,8 @@ from diffusion.config.config_values import config_hash, flatten
 from diffusion.published.differences_from_paper import bare_name, run_differences, same_data
 from diffusion.published.published_table import Measure, Table
 from diffusion.runtime.atomic_files import read_json
-from diffusion.workdir.results import Result, find
-from diffusion.workdir.run import read_run
+from diffusion.workdir.result_files import Result, find
+from diffusion.workdir.run_config import read_run
 
 NORMALISE: dict[str, Callable[[Any], Any]] = {
     "grid": lambda grid: {"": "full"}.get(str(grid), grid),

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from diffusion.config.config_files import load
 from diffusion.config.config_values import flatten
-from diffusion.workdir.results import Result
+from diffusion.workdir.result_files import Result
 
 NUMBER = re.compile(r"\d+(?:\.(\d+))?")
 

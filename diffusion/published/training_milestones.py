@@ -12,8 +12,8 @@ from diffusion.published.ddpm_tables import CIFAR10
 from diffusion.published.differences_from_paper import run_differences, same_data
 from diffusion.published.evaluation_protocols import fid
 from diffusion.published.match_results_to_cells import protocol_differences, value_differences
-from diffusion.workdir.results import find
-from diffusion.workdir.run import read_run
+from diffusion.workdir.result_files import find
+from diffusion.workdir.run_config import read_run
 
 LOSS = ((46_800, 0.0295), (93_600, 0.0293), (187_200, 0.0291), (421_200, 0.0284), (795_600, 0.0277))
 """(step, L_simple while training)."""

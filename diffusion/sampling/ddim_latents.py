@@ -6,11 +6,11 @@ DDIM sections 4.3, 5.3 and 5.4.
 import jax
 import jax.numpy as jnp
 
+from diffusion.core.array_types import Array, Image, PerExample, Time, expand
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process, at
-from diffusion.core.types import Array, Image, PerExample, Time, expand
 from diffusion.sampling.ddim import ddim
-from diffusion.sampling.loop import image_keys, sample
+from diffusion.sampling.reverse_chain import image_keys, sample
 
 
 def encode_step(process: Process, denoise: Denoiser, x_t: Image, t: Time) -> Image:

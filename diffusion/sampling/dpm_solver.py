@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from diffusion.core.array_types import Image, Keys, PerExample, Time, expand
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process, at
-from diffusion.core.types import Image, Keys, PerExample, Time, expand
-from diffusion.sampling.loop import Sampler
+from diffusion.sampling.reverse_chain import Sampler
 
 
 class Previous(NamedTuple):

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from diffusion.core.array_types import Array, Image, Keys, PerExample, expand, fold, normal
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process, q_sample
-from diffusion.core.types import Array, Image, Keys, PerExample, expand, fold, normal
-from diffusion.sampling.loop import Sampler, descend
+from diffusion.sampling.reverse_chain import Sampler, descend
 
 
 class Fork(NamedTuple):

@@ -8,10 +8,10 @@ from math import inf
 
 import jax.numpy as jnp
 
+from diffusion.core.array_types import Image, Keys, Noise, Time, expand, from_keys
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process, at
-from diffusion.core.types import Image, Keys, Noise, Time, expand, from_keys
-from diffusion.sampling.loop import Sampler, State
+from diffusion.sampling.reverse_chain import Sampler, State
 
 
 def edm(

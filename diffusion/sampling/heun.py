@@ -10,11 +10,11 @@ for every process (r = 1 if variance preserving). It is regular at both ends, at
 
 import jax.numpy as jnp
 
+from diffusion.core.array_types import Image, Keys, Time, expand
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.parameterization import Prediction
 from diffusion.core.process import Process, at
-from diffusion.core.types import Image, Keys, Time, expand
-from diffusion.sampling.loop import Sampler, State
+from diffusion.sampling.reverse_chain import Sampler, State
 
 
 def heun(process: Process) -> Sampler:

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from diffusion.core import gaussian
+from diffusion.core.array_types import Array, Image, Keys, Mask, Time, fold, normal
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process, q_sample, q_step
-from diffusion.core.types import Array, Image, Keys, Mask, Time, fold, normal
-from diffusion.sampling.loop import Sampler, State, descend, prior_sample, sample
+from diffusion.sampling.reverse_chain import Sampler, State, descend, prior_sample, sample
 
 
 def inpainting(

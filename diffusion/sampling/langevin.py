@@ -8,11 +8,11 @@ NCSN (Song and Ermon 2019) eq. 4, whose alpha is 2 h.
 import jax
 import jax.numpy as jnp
 
+from diffusion.core.array_types import Array, Image, Keys, Noise, PerExample, Time, expand, fold, from_keys
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process
 from diffusion.core.score import score
-from diffusion.core.types import Array, Image, Keys, Noise, PerExample, Time, expand, fold, from_keys
-from diffusion.sampling.loop import Sampler, State
+from diffusion.sampling.reverse_chain import Sampler, State
 
 
 def climb(x: Image, score: Image, h: PerExample, z: Image) -> Image:

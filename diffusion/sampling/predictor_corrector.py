@@ -8,12 +8,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from diffusion.core.array_types import Array, Image, Keys, Noise, PerExample, Time, fold, from_keys
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process
 from diffusion.core.score import score
-from diffusion.core.types import Array, Image, Keys, Noise, PerExample, Time, fold, from_keys
 from diffusion.sampling.langevin import climb
-from diffusion.sampling.loop import Sampler, State
+from diffusion.sampling.reverse_chain import Sampler, State
 
 CORRECTOR = 2**31 - 1
 """Folded into the keys of a step for its corrector; larger than anything that predictors fold in."""

@@ -1,10 +1,10 @@
 """Euler's method on the probability-flow ODE, deterministic and first order. Score SDE eq. 13 and section 4.3."""
 
+from diffusion.core.array_types import Image, Keys, Time, expand
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process, at
 from diffusion.core.score import score
-from diffusion.core.types import Image, Keys, Time, expand
-from diffusion.sampling.loop import Sampler, State
+from diffusion.sampling.reverse_chain import Sampler, State
 
 
 def probability_flow(process: Process) -> Sampler:

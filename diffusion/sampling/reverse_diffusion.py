@@ -2,11 +2,11 @@
 
 import jax.numpy as jnp
 
+from diffusion.core.array_types import Image, Keys, Noise, Time, from_keys
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process, q_step
 from diffusion.core.score import score
-from diffusion.core.types import Image, Keys, Noise, Time, from_keys
-from diffusion.sampling.loop import Sampler, State, noise_unless_last
+from diffusion.sampling.reverse_chain import Sampler, State, noise_unless_last
 
 
 def reverse_diffusion(process: Process, noise: Noise = from_keys) -> Sampler:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from diffusion.core.types import Array, OneKey
+from diffusion.core.array_types import Array, OneKey
 from diffusion.nets.dropout import Dropout
 
 CALL = "__call__"

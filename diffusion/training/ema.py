@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from diffusion.core.types import Array
+from diffusion.core.array_types import Array
 
 
 def decay(step: Array, final: float, warmup: bool) -> Array:

@@ -13,7 +13,7 @@ import numpy as np
 
 from diffusion.config.config_files import ROOT
 from diffusion.config.config_values import Config, config_hash, flatten
-from diffusion.workdir.run import read_run
+from diffusion.workdir.run_config import read_run
 
 HOME = ROOT / "pretrained"
 NAME = "curve.csv"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from diffusion.core.types import Array, OneKey
+from diffusion.core.array_types import Array, OneKey
 from diffusion.training.state import Params, TrainState, step_keys
 from diffusion.training.step import Gather, Trainable
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from diffusion.core.types import Labels, OneKey
+from diffusion.core.array_types import Labels, OneKey
 
 LABELS = 1
 """Folded into the dropout key: labels are hidden independently of the network's dropout."""

@@ -10,8 +10,8 @@ import jax
 from diffusion.distributed import sharding
 from diffusion.runtime.signals import Stop, Stopped
 from diffusion.training import memory
-from diffusion.training.feed import Feed
-from diffusion.training.log import Diverged, Log
+from diffusion.training.batch_feed import Feed
+from diffusion.training.metrics_log import Diverged, Log
 from diffusion.training.periodic_actions import Action, Moment, due, perform
 from diffusion.training.state import TrainState
 from diffusion.training.step import Metrics, Trainable, Update, train_steps

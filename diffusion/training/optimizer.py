@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from diffusion.core.types import Array
+from diffusion.core.array_types import Array
 from diffusion.training.skipped_updates import BY_PRODUCTS, Measure, choose, leaf_by_leaf, sum_of_squares
 
 Optimizer = optax.GradientTransformationExtraArgs

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from diffusion.core.types import Array
+from diffusion.core.array_types import Array
 from diffusion.training import ema
 from diffusion.training.optimizer import Optimizer
 from diffusion.training.skipped_updates import choose

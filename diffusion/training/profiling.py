@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from diffusion.runtime.bucket import Bucket
-from diffusion.training.feed import Feed
+from diffusion.training.batch_feed import Feed
 
 FIRST, STEPS = 10, 5
 """The first steps compile and fill caches; a trace of more than a few steps is too large to view."""

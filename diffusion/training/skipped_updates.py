@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from diffusion.core.types import Array
+from diffusion.core.array_types import Array
 
 DECAY = 0.99
 """Decay of the running mean of the gradient norm: it covers about 100 updates."""

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from diffusion.core.array_types import Array, OneKey
 from diffusion.core.timesteps import Timesteps
-from diffusion.core.types import Array, OneKey
 from diffusion.training import skipped_updates
 from diffusion.training.skipped_updates import Health
 

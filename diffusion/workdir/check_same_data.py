@@ -5,8 +5,8 @@ from ml_collections import ConfigDict
 from diffusion.config.config_values import FOLDER, placeless
 from diffusion.data.dataset_identity import ACCEPT, Identity, changes, listed
 from diffusion.runtime.paths import absolute_text
-from diffusion.runtime.run_flags import DataFlags
-from diffusion.workdir.run import Run
+from diffusion.runtime.workdir_flags import DataFlags
+from diffusion.workdir.run_config import Run
 
 
 def require_same_data(run: Run, data: Identity, accept: bool, labelled: bool | None = None) -> list[str]:

@@ -29,7 +29,7 @@ from diffusion.data.digits import digits
 from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.figures.curve_figures import cost_growth
-from diffusion.training import feed as feeds
+from diffusion.training import batch_feed as feeds
 from diffusion.training import loop, profiling
 from tests.support import runs
 from tests.support.networks import TwoConvolutions, using

@@ -421,7 +421,7 @@ def test_an_interrupted_run_of_another_config_is_refused(swept, tmp_path, monkey
 
 def test_numbers_that_are_not_finite_or_absurd_are_faults(swept):
     from diffusion.evaluation.final_evaluation import Summary
-    from diffusion.workdir.results import Result
+    from diffusion.workdir.result_files import Result
 
     def summary(total: float, broken: int = 0) -> Summary:
         bound = Result("nll", {"bits_per_dim": total, "L_0": 1.0}, {}, {"images": 8})

@@ -14,10 +14,10 @@ from PIL import Image
 from diffusion.commands import evaluate, train, train_classifier
 from diffusion.config import config_files
 from diffusion.config.config_values import config_hash
-from diffusion.experiment import load
+from diffusion.experiment import load_run
 from diffusion.runtime.command_line import ConfigFlag
-from diffusion.runtime.run_flags import PLACES, DataFlags
-from diffusion.workdir import manifest, run
+from diffusion.runtime.workdir_flags import PLACES, DataFlags
+from diffusion.workdir import manifest, run_config
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 
@@ -148,7 +148,7 @@ def test_changed_data_are_refused_and_the_run_stays_as_it_was(home, change):
     with pytest.raises(ValueError, match=CHANGES[change]):
         train_classifier.run(config_of({**TINY, "train.steps": 4}), home / "c", ignore)
     with pytest.raises(ValueError, match=CHANGES[change]):
-        load.data(run.read_run(home / "r"))
+        load_run.data(run_config.read_run(home / "r"))
     assert [(home / name / "config.json").read_bytes() for name in ("r", "c")] == before
 
 
@@ -162,13 +162,13 @@ def test_a_refused_start_leaves_a_run_that_can_be_sampled_by_class(home):
 
 
 def test_accepted_data_replace_the_identity(home):
-    before = run.read_run(home / "r").identity
+    before = run_config.read_run(home / "r").identity
     replace(home / "d")
     lines = start(home / "r", LABELLED, accept=True)
     assert [line for line in lines if "with other content and file names; accepted" in line]
-    after = run.read_run(home / "r").identity
+    after = run_config.read_run(home / "r").identity
     assert after.digest != before.digest and after[:4] == before[:4]
-    load.data(run.read_run(home / "r"))
+    load_run.data(run_config.read_run(home / "r"))
 
 
 def test_other_labels_cannot_be_accepted(home):
@@ -183,15 +183,15 @@ def test_other_labels_cannot_be_accepted(home):
 
 def test_data_may_move_while_a_run_rests(home):
     """Resumed and evaluated with the data elsewhere, however the place is written."""
-    name, stored = config_hash(run.read_run(home / "r").config), run.read_run(home / "r").identity
+    name, stored = config_hash(run_config.read_run(home / "r").config), run_config.read_run(home / "r").identity
     shutil.move(home / "d", home / "moved")
     with pytest.raises(ValueError, match="no such folder of images"):
-        load.data(run.read_run(home / "r"))
+        load_run.data(run_config.read_run(home / "r"))
     for place in ("folder:moved", "folder:./moved/", f"folder:{home / 'moved'}"):
-        assert load.data(run.read_run(home / "r"), DataFlags(places={"data.name": place})).identity == stored
+        assert load_run.data(run_config.read_run(home / "r"), DataFlags(places={"data.name": place})).identity == stored
     lines = start(home / "r", {**LABELLED, "data.name": "folder:moved/"})
     assert any("resumed from step 2" in line for line in lines)
-    again = run.read_run(home / "r")
+    again = run_config.read_run(home / "r")
     assert again.config.data.name == f"folder:{home / 'moved'}" and again.identity == stored
     assert config_hash(again.config) == name
 
@@ -200,9 +200,9 @@ def test_a_folder_of_the_same_name_elsewhere_is_not_taken(home, monkeypatch):
     elsewhere = home.parent / "elsewhere"
     draw(elsewhere / "d", seed=5)
     monkeypatch.chdir(elsewhere)
-    assert load.data(run.read_run(home / "r")).identity == run.read_run(home / "r").identity
+    assert load_run.data(run_config.read_run(home / "r")).identity == run_config.read_run(home / "r").identity
     with pytest.raises(ValueError, match=r"not those that the run was made with.*--data_changed=accept"):
-        load.data(run.read_run(home / "r"), DataFlags(places={"data.name": "folder:d"}))
+        load_run.data(run_config.read_run(home / "r"), DataFlags(places={"data.name": "folder:d"}))
 
 
 def test_every_protocol_states_the_identity(home):
@@ -210,18 +210,18 @@ def test_every_protocol_states_the_identity(home):
     replace(home / "d")
     request = evaluate.Request(("nll",), n=4, chain=evaluate.Chain(grid="2"), data=DataFlags(accept=True))
     with pytest.warns(UserWarning, match="accepted"):
-        plan = evaluate.prepare(home / "r", run.read_run(home / "r"), request)
+        plan = evaluate.prepare(home / "r", run_config.read_run(home / "r"), request)
     from tests.evaluation.test_evaluate import quiet
 
     (measured,) = evaluate.run(plan, quiet)
     stated = json.loads(measured.path.read_text())["protocol"]["data_identity"]
     assert stated == str(plan.subject.data) and plan.subject.data.digest in stated
-    assert stated != str(run.read_run(home / "r").identity)
+    assert stated != str(run_config.read_run(home / "r").identity)
 
 
 def test_only_the_place_of_a_runs_data_may_be_set(home):
     with pytest.raises(ValueError, match=r"the run is of 'folder:.*', which 'digits' is not"):
-        load.data(run.read_run(home / "r"), DataFlags(places={"data.name": "digits"}))
+        load_run.data(run_config.read_run(home / "r"), DataFlags(places={"data.name": "digits"}))
     with pytest.raises(ValueError, match=r"config\.net\.channels is fixed in a run"):
         ConfigFlag(None, PLACES).parse("evaluate.py", ["--config.net.channels=8"])
 
@@ -239,14 +239,14 @@ def without_identity(folder, **changes):
 
 def test_an_older_run_gets_an_identity_when_it_is_resumed(home):
     without_identity(home / "r", name="folder:d")  # relative, as it was given
-    older = run.read_run(home / "r")
+    older = run_config.read_run(home / "r")
     assert older.identity is None and older.class_names == ("0", "1")
     with pytest.warns(UserWarning, match=r"stated no identity of its data.*other images may be held out"):
-        data = load.data(older)
+        data = load_run.data(older)
     lines = start(home / "r", LABELLED)
     (line,) = [line for line in lines if "no identity" in line]
     assert line.endswith(f"they are {data.identity}. Of a folder other images may be held out than then")
-    assert run.read_run(home / "r").identity == data.identity
+    assert run_config.read_run(home / "r").identity == data.identity
 
 
 def test_an_older_run_with_other_classes_is_refused_too(home):
@@ -262,6 +262,6 @@ def test_an_older_run_of_numbered_classes_does_not_get_other_labels(home):
     (home / "d" / "cat").rename(home / "d" / "10")
     (home / "d" / "dog").rename(home / "d" / "2")
     with pytest.raises(ValueError, match=r"sorted classes as text, 10, 2; today's order is 2, 10"):
-        load.data(run.read_run(home / "r"))
+        load_run.data(run_config.read_run(home / "r"))
     with pytest.warns(UserWarning, match="no identity"):
-        load.data(run.read_run(home / "r"), DataFlags(accept=True))
+        load_run.data(run_config.read_run(home / "r"), DataFlags(accept=True))

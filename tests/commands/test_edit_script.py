@@ -24,8 +24,8 @@ from diffusion.figures.arrays.user_images import LabelledImages
 from diffusion.figures.image_figures import HIDDEN, inpainting, roundtrip, variations
 from diffusion.figures.image_grid import layout
 from diffusion.nets.unet import UNet
-from diffusion.workdir.run import Run, write_config
 from diffusion.workdir.run_checkpoints import RunCheckpoints
+from diffusion.workdir.run_config import Run, write_config
 from tests.support.networks import OneConvolution
 
 ROOT = Path(__file__).resolve().parents[2]

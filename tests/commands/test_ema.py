@@ -11,9 +11,9 @@ import pytest
 from diffusion.commands import ema, train
 from diffusion.config import default_config
 from diffusion.experiment import build
-from diffusion.experiment.load import load
-from diffusion.workdir.run import read_run
+from diffusion.experiment.load_run import load
 from diffusion.workdir.run_checkpoints import RunCheckpoints
+from diffusion.workdir.run_config import read_run
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 

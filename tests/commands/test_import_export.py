@@ -15,9 +15,8 @@ from diffusion.config.config_files import load
 from diffusion.config.config_values import default_config, flatten
 from diffusion.convert import diffusers, improved_diffusion, name_mapping
 from diffusion.convert.foreign_weights import ForeignWeights
-from diffusion.experiment import build
-from diffusion.experiment import load as experiment
-from diffusion.workdir.run import read_run, write_config
+from diffusion.experiment import build, load_run
+from diffusion.workdir.run_config import read_run, write_config
 from tests.convert.test_tensorflow_checkpoint import write_bundle
 from tests.support.naming import foreign, made_up
 
@@ -88,7 +87,7 @@ def test_a_checkpoint_becomes_a_run_that_draws_samples(tmp_path):
     run = read_run(folder)
     assert run.shape == (8, 8, 1) and run.classes == 10
     for weights, expected in ((False, ema), (True, raw)):
-        _, params, step = experiment.load(folder, run, raw=weights)
+        _, params, step = load_run.load(folder, run, raw=weights)
         assert step == 790_000
         assert_same(params, expected)
     origin = json.loads((folder / "imported.json").read_text())
@@ -114,7 +113,7 @@ def test_a_run_goes_out_to_diffusers_and_comes_back_bit_by_bit(tmp_path):
     import_weights.import_run(tmp_path / "out", "diffusers", config, tmp_path / "back", None, report)
     run = read_run(tmp_path / "back")
     assert run.config == read_run(tmp_path / "run").config and run.shape == (8, 8, 1)
-    _, params, step = experiment.load(tmp_path / "back", run)
+    _, params, step = load_run.load(tmp_path / "back", run)
     assert step == 0
     assert_same(params, ema)
 

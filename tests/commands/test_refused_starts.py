@@ -13,7 +13,7 @@ from diffusion.config import default_config
 from diffusion.distributed import sharding
 from diffusion.runtime.signals import Stop, Stopped
 from diffusion.training import loop
-from diffusion.workdir import manifest, run
+from diffusion.workdir import manifest, run_config
 from tests.support.networks import TwoConvolutions, using
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
@@ -55,7 +55,7 @@ def test_a_start_on_too_many_devices_leaves_the_folder_to_the_next(tmp_path):
     assert not (tmp_path / "config.json").exists()
     done = script(tmp_path, 1)
     assert done.returncode == 0 and "existing run" not in done.stderr, done.stderr
-    assert run.read_run(tmp_path).config.optim.lr == 1e-3
+    assert run_config.read_run(tmp_path).config.optim.lr == 1e-3
 
 
 def stop(*_):
@@ -78,7 +78,7 @@ def test_an_end_while_compiling_leaves_the_folder_to_any_config(tmp_path, monkey
             with pytest.raises((Stopped, ValueError, MemoryError, KeyboardInterrupt)):
                 run_in(config(), tmp_path, print)
     assert manifest.newest(tmp_path) == [] and not (tmp_path / "config.json").exists()
-    assert not run.exists(tmp_path, run.Run(config(net__channels=8), (8, 8, 1), 10))
+    assert not run_config.exists(tmp_path, run_config.Run(config(net__channels=8), (8, 8, 1), 10))
 
 
 def test_a_signal_while_compiling_leaves_the_folder_to_any_config(tmp_path, monkeypatch):
@@ -97,4 +97,4 @@ def test_a_signal_while_compiling_leaves_the_folder_to_any_config(tmp_path, monk
     monkeypatch.setattr(sharding, "make_mesh", lambda: jax.make_mesh((1,), ("data",), devices=jax.devices()[:1]))
     with using(TwoConvolutions):
         outcome = train.run(config(optim__lr=0.5), tmp_path, lines.append)
-    assert outcome.step == 2 and run.read_run(tmp_path).config.optim.lr == 0.5
+    assert outcome.step == 2 and run_config.read_run(tmp_path).config.optim.lr == 0.5

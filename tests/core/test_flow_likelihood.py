@@ -7,18 +7,18 @@ import pytest
 
 from diffusion.config import default_config
 from diffusion.core import respacing, schedules
+from diffusion.core.array_types import fold
 from diffusion.core.elbo import bits_per_dim
 from diffusion.core.flow_likelihood import exact, hutchinson, log_prob, nll
 from diffusion.core.process import ve, vp
-from diffusion.core.types import fold
 from diffusion.data.source import in_memory
 from diffusion.evaluation import flow_likelihood, likelihood
 from diffusion.evaluation.flow_likelihood import FLOW
 from diffusion.evaluation.protocol import Subject
 from diffusion.experiment import build
 from diffusion.metrics.dataset_split import split
-from diffusion.sampling.loop import image_keys
-from diffusion.workdir import results
+from diffusion.sampling.reverse_chain import image_keys
+from diffusion.workdir import result_files
 from tests.support.worlds import GAUSSIAN, MIXTURE, GaussianWorld
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
@@ -185,7 +185,7 @@ def test_bits_of_a_run(subject, source):
     """A result file of the mean and its error, whatever the batch; the same as image by image."""
     result, path = likelihood.measure(FLOW, subject, split("test", source), seed=3)
     again, _ = likelihood.measure(FLOW, subject, split("test", source), seed=3, batch_size=21)
-    assert results.read(path) == again and path.name == "flow_nll_test_7_seed3.json"
+    assert result_files.read(path) == again and path.name == "flow_nll_test_7_seed3.json"
     values = result.values
     assert values["bits_per_dim"] == pytest.approx(again.values["bits_per_dim"], rel=1e-5)
     assert values["images"] == 21 and result.protocol["clip"] is False and result.protocol["steps"] == 12

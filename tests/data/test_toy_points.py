@@ -39,7 +39,7 @@ from diffusion.figures.style import save
 from diffusion.metrics.small_image_scores import fits
 from diffusion.nets.embedding import time_embedding
 from diffusion.nets.mlp import FREQUENCIES, MLP
-from diffusion.workdir.run import Run
+from diffusion.workdir.run_config import Run
 from tests.support.worlds import MixtureWorld
 
 ROOT = Path(__file__).resolve().parents[2]

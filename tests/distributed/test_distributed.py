@@ -19,7 +19,7 @@ import pytest
 from diffusion.data.digits import digits
 from diffusion.distributed import hosts, sharding
 from diffusion.runtime.paths import expanded
-from diffusion.training import feed
+from diffusion.training import batch_feed
 from diffusion.workdir import metrics_jsonl
 from tests.stress import kill
 from tests.support import buckets, together
@@ -56,12 +56,12 @@ def test_other_data_than_those_of_process_0_are_refused(monkeypatch):
 
     monkeypatch.setattr(hosts, "all_gather", others)
     with pytest.raises(ValueError, match="process 2 of 3 reads other data than process 0: 1501 images of 8x8x1"):
-        feed.streamed(digits(train=True), 0, 16, sharding.make_mesh(), 0)
+        batch_feed.streamed(digits(train=True), 0, 16, sharding.make_mesh(), 0)
 
 
 def test_a_batch_that_does_not_divide():
     with pytest.raises(ValueError, match="batch_size = 12 does not divide over 8 devices; use 8 or 16"):
-        feed.streamed(digits(train=True), 0, 12, sharding.make_mesh(), 0)
+        batch_feed.streamed(digits(train=True), 0, 12, sharding.make_mesh(), 0)
 
 
 class Group:

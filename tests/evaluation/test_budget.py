@@ -8,7 +8,7 @@ from diffusion.config import default_config
 from diffusion.data.digits import digits
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import final_evaluation
-from diffusion.evaluation.compute_budget import UNLIMITED, Budget
+from diffusion.evaluation.images_within_budget import UNLIMITED, Budget
 from diffusion.evaluation.protocol import Subject
 from diffusion.experiment import build
 from tests.support.networks import TwoConvolutions, using

@@ -18,9 +18,9 @@ from diffusion.commands import evaluate
 from diffusion.config import default_config
 from diffusion.convert.inception_weights import NETWORK
 from diffusion.core import elbo, gaussian, parameterization, schedules, variance
+from diffusion.core.array_types import fold
 from diffusion.core.denoiser import Diffusion
 from diffusion.core.process import vp
-from diffusion.core.types import fold
 from diffusion.data.digits import digits
 from diffusion.data.source import Source, in_memory
 from diffusion.distributed.sharding import make_mesh
@@ -28,15 +28,15 @@ from diffusion.evaluation import final_evaluation, protocol, sample_quality, sam
 from diffusion.evaluation.bound import BOUND, bound_columns
 from diffusion.evaluation.likelihood import measure
 from diffusion.evaluation.protocol import Chain, Subject
-from diffusion.experiment import build, load
+from diffusion.experiment import build, load_run
 from diffusion.metrics import dataset_means, feature_statistics, frechet, image_set, rate_distortion, small_image_scores
 from diffusion.metrics.dataset_split import split
 from diffusion.metrics.image_set import ImageSet
 from diffusion.metrics.inception_features import Extractor
 from diffusion.metrics.inception_score import inception_score
-from diffusion.workdir import results
-from diffusion.workdir.results import Result
-from diffusion.workdir.run import Run
+from diffusion.workdir import result_files
+from diffusion.workdir.result_files import Result
+from diffusion.workdir.run_config import Run
 from tests.support.networks import OneConvolution
 from tests.support.worlds import GAUSSIAN, standard_errors
 
@@ -205,7 +205,7 @@ def test_an_interrupted_bound_resumes_to_the_same_bits(subject):
     again, path = measure(BOUND, subject, split("test", test, 37), **how, progress=counts.append)
     assert counts == [16, 24, 32, 37]
     assert (again.values, again.series) == (whole.values, whole.series)
-    assert results.read(path) == again and not part.exists()
+    assert result_files.read(path) == again and not part.exists()
 
 
 def test_parts_of_another_protocol_are_not_used(subject):
@@ -271,12 +271,12 @@ def test_curves_of_other_chains():
 
 def test_results_are_read_as_they_were_written(tmp_path):
     made = Result("nll", {"a": 1.5, "b": math.nan}, {"s": [1.0, math.inf]}, {"split": "test", "step": 10, "n": None})
-    path = results.write(tmp_path / "runs" / "x", made, "ddim50")
+    path = result_files.write(tmp_path / "runs" / "x", made, "ddim50")
     assert path == tmp_path / "runs" / "x" / "eval" / "nll_test_10_ddim50.json"
     assert "NaN" not in path.read_text() and "Infinity" not in path.read_text()
-    again = results.read(path)
+    again = result_files.read(path)
     assert again.values["a"] == 1.5 and math.isnan(again.values["b"]) and math.isnan(again.series["s"][1])
-    assert again.protocol == made.protocol and results.find(tmp_path)[0][0] == path
+    assert again.protocol == made.protocol and result_files.find(tmp_path)[0][0] == path
 
 
 @pytest.mark.parametrize(
@@ -288,14 +288,14 @@ def test_results_are_read_as_they_were_written(tmp_path):
     ],
 )
 def test_what_is_no_result_is_left_out_with_a_line(tmp_path, text):
-    good = results.write(tmp_path, Result("fid", {"fid": 3.0}, {}, {}))
+    good = result_files.write(tmp_path, Result("fid", {"fid": 3.0}, {}, {}))
     bad = tmp_path / "eval" / "bad.json"
     bad.write_text(text)
     with pytest.raises(ValueError, match=r"bad\.json is no result file or is damaged") as error:
-        results.read(bad)
+        result_files.read(bad)
     assert "\n" not in str(error.value)
     with pytest.warns(UserWarning, match=r"left out: .*bad\.json"):
-        assert [path for path, _ in results.find(tmp_path)] == [good]
+        assert [path for path, _ in result_files.find(tmp_path)] == [good]
 
 
 def test_suffixes_tell_departures_from_the_usual(subject):
@@ -349,7 +349,7 @@ def prepare(subject, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(sample_quality.inception_features, "inception", lambda *_, **__: toy(calls))
     monkeypatch.setattr("diffusion.experiment.registry.UNet", OneConvolution)
-    monkeypatch.setattr(load, "load", lambda *_: (subject.experiment, subject.params, subject.step))
+    monkeypatch.setattr(load_run, "load", lambda *_: (subject.experiment, subject.params, subject.step))
     run = Run(config(), (8, 8, 1), 10)
     return (lambda **asked: evaluate.prepare(subject.folder, run, evaluate.Request(**asked))), calls
 
@@ -399,7 +399,7 @@ def test_scores_are_those_of_the_drawn_samples(prepare, subject):
         stamp = one.result.protocol
         assert stamp.keys() >= STAMP, name
         assert stamp["images"] == 40 and stamp["steps"] == 5 and stamp["sampler"] == "ancestral"
-        assert results.read(one.path).protocol == json.loads(json.dumps(stamp))
+        assert result_files.read(one.path).protocol == json.loads(json.dumps(stamp))
     assert found["fid"].result.protocol["reference"] == {"data": "digits", "split": "train", "images": 100}
     assert "FID-40" in found["fid"].lines[0] and "biased" in found["fid"].lines[0]
     assert found["fid"].path.name == "fid_train_7_of100_5_n40.json"
@@ -437,7 +437,7 @@ def test_scores_of_other_weights_have_other_names(prepare):
     for name, one in other.items():
         full = f"{name}_inception-1a2b3c4d"
         assert one.result.name == full and one.path.name.startswith(f"{full}_train_7_of100_5")
-        assert one.lines[0].startswith(f"{full} ") and results.read(one.path).name == full
+        assert one.lines[0].startswith(f"{full} ") and result_files.read(one.path).name == full
         assert one.result.protocol["features"].startswith("inception-1a2b3c4d ")
         assert not any(title in one.lines[0] for title in ("FID", "KID", "inception score"))
     for a, b in {"fid": "fd", "kid": "kd", "inception_score": "score"}.items():
@@ -602,7 +602,7 @@ def test_the_final_evaluation_is_written_as_results(subject, tmp_path, monkeypat
     subject = subject._replace(experiment=subject.experiment._replace(config=c))
     final = final_evaluation.measure(subject, digits(True), digits(False))
     final_evaluation.write(final, subject, digits(False))
-    written = {path.name: result for path, result in results.find(subject.folder)}
+    written = {path.name: result for path, result in result_files.find(subject.folder)}
     assert list(written) == ["classes_train_7_n4.json", "fd_digits_train_7_n4.json", "nll_test_7_n16.json"]
     measured, path = measure(BOUND, subject, split("test", digits(False), 16))
     closing = written[path.name]
@@ -629,5 +629,5 @@ def test_broken_samples_are_counted_and_not_scored(subject):
 
 
 def test_a_mean_of_one_image_is_given_without_an_error():
-    assert results.plus_minus(float("nan"), ".4f") == ""
-    assert f"4.7{results.plus_minus(0.04381, '.3f')} bits/dim" == "4.7 +- 0.044 bits/dim"
+    assert result_files.plus_minus(float("nan"), ".4f") == ""
+    assert f"4.7{result_files.plus_minus(0.04381, '.3f')} bits/dim" == "4.7 +- 0.044 bits/dim"

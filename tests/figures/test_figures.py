@@ -36,8 +36,8 @@ from diffusion.figures.training_figures import curves as run_curves
 from diffusion.planning.program_table import Record
 from diffusion.runtime import atomic_files
 from diffusion.training.expected_loss import Curve
-from diffusion.workdir import manifest, results, run
-from diffusion.workdir.results import Result
+from diffusion.workdir import manifest, result_files, run_config
+from diffusion.workdir.result_files import Result
 from tests.support import reference
 from tests.support.networks import OneConvolution
 
@@ -175,7 +175,7 @@ def test_runs_of_a_folder_are_named_by_their_folders(tmp_path):
     for n, at in ((64, (7, 9)), (297, (9,))):
         for step in at:
             values = {"fd_digits": 6.5 + step, "fd_digits_samples": n}
-            results.write(tmp_path / "a", Result("fd_digits", values, {}, {"step": step}), f"n{n}")
+            result_files.write(tmp_path / "a", Result("fd_digits", values, {}, {"step": step}), f"n{n}")
     lines, distances, name = curve_data.runs(tmp_path)
     assert list(lines) == ["a", "b"] and lines["b"] == [{"step": 1, "train/mse": 2.0}]
     assert (distances, name) == ({"a": [(7, 13.5), (9, 15.5)]}, "fd_digits of 64 samples")
@@ -408,7 +408,7 @@ def test_steps_are_those_of_the_full_chain_nearest_to_fractions(run_sampler):
 
 
 def test_an_impossible_grid_is_refused_before_anything_is_loaded(tmp_path):
-    atomic_files.write_json(tmp_path / "config.json", manifest.with_hash(run.Run(tiny(), (8, 8, 1), 10).content))
+    atomic_files.write_json(tmp_path / "config.json", manifest.with_hash(run_config.Run(tiny(), (8, 8, 1), 10).content))
     with pytest.raises(ValueError, match="cannot take 13 steps from a process of 12"):
         Inputs(tmp_path, grid="13").image_sampler  # noqa: B018
     with pytest.raises(ValueError, match="checkpoint"):
@@ -463,8 +463,8 @@ def test_the_newest_bound_over_the_longest_chain_is_drawn(tmp_path):
     with pytest.raises(ValueError, match=r"python scripts/evaluate\.py --workdir=.* --metrics=nll"):
         curve_data.bounds(tmp_path)
     for split, step, n in (("test", 5, T), ("train", 10, T), ("test", 10, T), ("test", 10, 4)):
-        results.write(tmp_path, bound(split, step, n), str(n))
-    results.write(tmp_path, Result("fid", {"fid": 3.0}, {}, {"step": 20}))
+        result_files.write(tmp_path, bound(split, step, n), str(n))
+    result_files.write(tmp_path, Result("fid", {"fid": 3.0}, {}, {"step": 20}))
     found = curve_data.bounds(tmp_path)
     assert [(r.protocol["split"], len(r.series["terms"])) for r in found] == [("test", T), ("test", 4), ("train", T)]
     drawn = curve_data.terms(found)
@@ -500,14 +500,14 @@ def test_scores_of_an_ablation_by_sampler_and_steps(tmp_path):
 
 def test_scores_of_runs_by_sampler_and_steps(tmp_path):
     for n, value in ((10, 9.0), (50, 5.0)):
-        results.write(tmp_path / "a", score("fid_10000", value, n), str(n))
-    results.write(tmp_path / "a", score("fid", 4.0, 10))
-    results.write(tmp_path / "a", score("fid_10000", float("nan"), 100), "broken")
-    results.write(tmp_path / "b", score("fid_10000", 8.0, 10, config="b"))
+        result_files.write(tmp_path / "a", score("fid_10000", value, n), str(n))
+    result_files.write(tmp_path / "a", score("fid", 4.0, 10))
+    result_files.write(tmp_path / "a", score("fid_10000", float("nan"), 100), "broken")
+    result_files.write(tmp_path / "b", score("fid_10000", 8.0, 10, config="b"))
     assert curve_data.scores(tmp_path) == ({"DDIM, η = 0": {10: [9.0], 50: [5.0]}}, "FID-10000")
-    results.write(tmp_path / "b", score("fid_10000", 3.0, 50, config="b", sampler="heun", eta=None), "heun")
+    result_files.write(tmp_path / "b", score("fid_10000", 3.0, 50, config="b", sampler="heun", eta=None), "heun")
     assert list(curve_data.scores(tmp_path)[0]) == ["DDIM, η = 0"]  # b: two samplers, at one number of steps each
-    results.write(tmp_path / "b", score("fid_10000", 3.0, 50, config="b"), "more")
+    result_files.write(tmp_path / "b", score("fid_10000", 3.0, 50, config="b"), "more")
     assert "b at 10: DDIM, η = 0" in curve_data.scores(tmp_path)[0]
     with pytest.raises(ValueError, match=r"two numbers of steps; python scripts/ablate\.py"):
         curve_data.scores(tmp_path / "nothing")
@@ -524,13 +524,15 @@ OF_POINTS = ("marginals", "trajectories", "score_field", "samplers", "animation"
 def test_every_figure_of_a_run_is_drawn(tmp_path, run_sampler):
     inputs = Inputs(tmp_path, n=2, t=3)
     inputs.__dict__["_run_sampler"] = run_sampler._replace(grid=parse("4"))
-    inputs.__dict__["run"] = run.Run(run_sampler.experiment.config, (8, 8, 1), 10)
+    inputs.__dict__["run"] = run_config.Run(run_sampler.experiment.config, (8, 8, 1), 10)
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines_of_a_run())))
-    results.write(tmp_path, bound("test", 10))
+    result_files.write(tmp_path, bound("test", 10))
     for n, value in ((10, 9.0), (50, 5.0)):
-        results.write(tmp_path, score("fid", value, n), str(n))
+        result_files.write(tmp_path, score("fid", value, n), str(n))
     effect = {"scale": [0.0, 1.0], "free, accuracy": [0.8, 0.9], "free, diversity": [1.0, 0.7]}
-    results.write(tmp_path, results.Result(curve_data.GUIDANCE, {"held_out_accuracy": 0.97}, effect, {"step": 10}))
+    result_files.write(
+        tmp_path, result_files.Result(curve_data.GUIDANCE, {"held_out_accuracy": 0.97}, effect, {"step": 10})
+    )
     for name in OF_POINTS:
         with pytest.raises(ValueError, match="points of the plane, and the run's data are images"):
             catalogue.FIGURES[name].draw(inputs)

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from diffusion.distributed.sharding import make_mesh
-from diffusion.evaluation import sample_sets
+from diffusion.evaluation import sample_batches, sample_sets
 from diffusion.evaluation.protocol import Chain, Subject
 from diffusion.experiment import build
-from diffusion.metrics import image_set, sample_batches
+from diffusion.metrics import image_set
 from diffusion.metrics.image_set import ImageSet
 from tests.evaluation.test_evaluate import Stop, config, stop_after
 from tests.support.networks import OneConvolution

@@ -188,7 +188,7 @@ DATA = (
         ),
     ),
     *mutants(
-        "diffusion/training/feed.py",
+        "diffusion/training/batch_feed.py",
         "tests/distributed/test_distributed.py",
         (
             "    if others:\n",

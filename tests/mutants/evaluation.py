@@ -253,7 +253,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/evaluation/compute_budget.py",
+        "diffusion/evaluation/images_within_budget.py",
         "tests/evaluation/test_budget.py",
         (
             "self.flop / (self.forward * steps)",
@@ -333,7 +333,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/metrics/sample_batches.py",
+        "diffusion/evaluation/sample_batches.py",
         "tests/metrics/test_sample_set.py",
         ("index % len(cycle)", "index // len(cycle) % len(cycle)", "test_labels_go_round", "labels in blocks"),
         (

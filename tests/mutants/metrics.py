@@ -230,8 +230,8 @@ METRICS = (
         ),
     ),
     *mutants(
-        "diffusion/metrics/resumable_samples.py",
-        "tests/metrics/test_resumable_samples.py",
+        "diffusion/evaluation/resumable_samples.py",
+        "tests/evaluation/test_resumable_samples.py",
         (
             "if pixels.shape != (part.stop - part.start, *shape):",
             "if False:",
@@ -247,7 +247,7 @@ METRICS = (
     ),
     *mutants(
         "diffusion/metrics/image_set.py",
-        "tests/metrics/test_resumable_samples.py",
+        "tests/evaluation/test_resumable_samples.py",
         (
             "        if done < self.n:\n",
             "        if False:\n",

@@ -39,7 +39,7 @@ PLANNING = (
         ),
     ),
     *mutants(
-        "diffusion/planning/operations.py",
+        "diffusion/planning/flop_count.py",
         HOME,
         ("(at >= 0) & ", "", OPERATIONS, "padding is multiplied"),
         (

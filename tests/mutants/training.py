@@ -307,7 +307,7 @@ TRAINING = (
         ),
     ),
     *mutants(
-        "diffusion/experiment/for_device.py",
+        "diffusion/experiment/platform_specific.py",
         "tests/nets/test_float32_gradients.py",
         (
             'train and config.net.gradient_dtype == "float32"',
@@ -400,8 +400,8 @@ TRAINING = (
         ),
     ),
     *mutants(
-        "diffusion/training/packed_state.py",
-        "tests/training/test_packed_state.py",
+        "diffusion/training/state_as_vectors.py",
+        "tests/training/test_state_as_vectors.py",
         (
             "LAST_FIRST = (3, 0, 1, 2)",
             "LAST_FIRST = (0, 1, 2, 3)",

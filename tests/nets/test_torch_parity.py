@@ -18,8 +18,8 @@ from diffusion.convert import diffusers, improved_diffusion, name_mapping
 from diffusion.core.denoiser import from_network, reverse
 from diffusion.core.process import vp
 from diffusion.experiment.registry import PARAMETERIZATIONS, VARIANCES, VP_SCHEDULES
+from diffusion.nets.published_unet_details import IMPROVED, ORIGINAL
 from diffusion.nets.unet import UNet
-from diffusion.nets.unet_conventions import IMPROVED, ORIGINAL
 from tests.support.naming import made_up
 
 torch = pytest.importorskip("torch")

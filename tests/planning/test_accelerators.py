@@ -12,8 +12,8 @@ import pytest
 from diffusion.config.config_files import load
 from diffusion.config.config_values import flatten
 from diffusion.experiment import build
-from diffusion.planning import compiler, cost
-from diffusion.planning.compiler import Data, Job
+from diffusion.planning import compile_for_target, cost
+from diffusion.planning.compile_for_target import Data, Job
 from diffusion.runtime.report_text import size
 
 pytestmark = [
@@ -33,7 +33,7 @@ def config(**overrides):
 @cache
 def compiled(target, **overrides):
     job = Job(flatten(config(**overrides)), DATA, target, "train")
-    return compiler.compile_in_child(job, 280.0, lambda seconds: None)  # noqa: ARG005
+    return compile_for_target.compile_in_child(job, 280.0, lambda seconds: None)  # noqa: ARG005
 
 
 @pytest.mark.parametrize("target", ["tpu:v5e", "tpu:v5e:2x2"])

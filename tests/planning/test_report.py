@@ -9,9 +9,9 @@ from diffusion.commands import plan
 from diffusion.config import default_config
 from diffusion.config.config_files import load
 from diffusion.config.config_values import flatten
-from diffusion.planning import compiler, hlo, program_table, report, targets
+from diffusion.planning import compile_for_target, hlo, program_table, report, targets
 from diffusion.planning.collectives import Collective
-from diffusion.planning.compiler import Compiled, Data, Job
+from diffusion.planning.compile_for_target import Compiled, Data, Job
 from diffusion.planning.cost import Cost, Kernel
 from diffusion.planning.estimate import estimate
 from diffusion.planning.hlo import Memory
@@ -138,7 +138,7 @@ def test_several_targets_become_a_table_with_the_cheapest_that_fits(monkeypatch)
             raise ValueError("--target=gpu:h100: compiling for it needs the plugin")
         return Compiled(hlo.parse(TEXT), Memory(10**9, 11 * 10**9), 5.0, 1000)
 
-    monkeypatch.setattr(compiler, "compile_in_child", compiled)
+    monkeypatch.setattr(compile_for_target, "compile_in_child", compiled)
     config = load("configs/cifar10.py")
     prices = plan.parse_prices("tpu:v5e=1,tpu:v5p=100,tpu:v2=0.1")
     question = plan.Question("train", None, False, 60.0, prices, False)
@@ -174,7 +174,7 @@ def test_fit_compiles_every_change_that_reduces_memory(monkeypatch):
         seen.append((job.target, {k: v for k, v in job.config.items() if flatten(config)[k] != v}))
         return Compiled(hlo.parse(TEXT), Memory(10**9, 10**9), 5.0, 1000)
 
-    monkeypatch.setattr(compiler, "compile_in_child", compiled)
+    monkeypatch.setattr(compile_for_target, "compile_in_child", compiled)
     config = load("configs/cifar10.py")
     plan.run(config, ["tpu:v5e:2x2"], plan.Question("train", None, False, 60.0, {}, True), said.append)
     here = "tpu:v5e:2x2"
@@ -218,15 +218,15 @@ def test_prices_are_read_or_refused():
 
 
 def test_a_missing_compiler_is_one_line_that_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(compiler, "find_spec", lambda name: None)  # noqa: ARG005
+    monkeypatch.setattr(compile_for_target, "find_spec", lambda name: None)  # noqa: ARG005
     job = Job({}, Data((8, 8, 1), 10, 0, True), "tpu:v5e", "train")
     with pytest.raises(
         ValueError, match=r"^--target=tpu:v5e: compiling for it needs libtpu: pip install 'jax\[tpu\]==\d"
     ):
-        compiler.compile_in_child(job, 1.0, print)
+        compile_for_target.compile_in_child(job, 1.0, print)
     with pytest.raises(ValueError, match=r"needs the CUDA plugin: pip install 'jax-cuda12-plugin\[with-cuda\]==\d"):
-        compiler.compile_in_child(job._replace(target="gpu:a100"), 1.0, print)
-    assert compiler.missing(targets.parse("cpu")) == ""
+        compile_for_target.compile_in_child(job._replace(target="gpu:a100"), 1.0, print)
+    assert compile_for_target.missing(targets.parse("cpu")) == ""
 
 
 def test_what_the_compiler_refuses_is_one_line(tmp_path):
@@ -236,16 +236,16 @@ def test_what_the_compiler_refuses_is_one_line(tmp_path):
     with pytest.raises(
         ValueError, match=r"^--target=tpu:v5e:3x3: refused: Unknown flag in XLA_FLAGS: --xla_nonsense=1$"
     ):
-        compiler._refused(job, tmp_path, flag, 1.0)
+        compile_for_target._refused(job, tmp_path, flag, 1.0)
     layout = (
         "E0000 INVALID_ARGUMENT: unexpected worker hostname\nTraceback ...\n"
         'jax.errors.JaxRuntimeError: INVALID_ARGUMENT: Topology layout "v5e:3x3" is not divisible\nlearning/x.cc:327\n'
     )
     with pytest.raises(ValueError, match=r"refused: INVALID_ARGUMENT: Topology layout"):
-        compiler._refused(job, tmp_path, layout, 1.0)
+        compile_for_target._refused(job, tmp_path, layout, 1.0)
     used = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.00G of 15.75G hbm. Exceeded by 4.25G."
     (tmp_path / "module_1.jit_run.x.after_optimizations_before_buffer_assignment.txt").write_text(TEXT)
-    found = compiler._refused(job, tmp_path, used, 1.0)
+    found = compile_for_target._refused(job, tmp_path, used, 1.0)
     assert found.memory == Memory(4 * 2**20, 20 * 2**30 - 4 * 2**20) and found.program.entry == "main"
 
 
@@ -253,17 +253,17 @@ def test_the_step_that_trains_is_compiled_in_a_child():
     """What a child says of a small network is what jax says of the program here; too short a limit is one line."""
     from diffusion.distributed import sharding
     from diffusion.experiment import build
-    from diffusion.training import feed, loop
+    from diffusion.training import batch_feed, loop
 
     config = changed(default_config(), **{"data.name": "toy:moons", "net.name": "mlp", "train.batch_size": 16})
     job = Job(flatten(config), Data((1, 2, 1), 100, 2, True), "cpu:4", "train")
     with pytest.raises(ValueError, match=r"^--target=cpu:4: not compiled within 0 s; raise --timeout$"):
-        compiler.compile_in_child(job, 0.0, print)
-    found = compiler.compile_in_child(job, 120.0, lambda seconds: None)  # noqa: ARG005
+        compile_for_target.compile_in_child(job, 0.0, print)
+    found = compile_for_target.compile_in_child(job, 120.0, lambda seconds: None)  # noqa: ARG005
     import jax
 
     experiment = build.experiment(config, (1, 2, 1), 2, sharding.make_mesh(jax.devices()[:4]))
-    like, inputs = experiment.fresh().like, feed.shapes((1, 2, 1), 100, 16, experiment.mesh, True)
+    like, inputs = experiment.fresh().like, batch_feed.shapes((1, 2, 1), 100, 16, experiment.mesh, True)
     here = loop.compile_steps(experiment.task(), experiment.update(), inputs.feed, like, inputs.batch)
     assert found.chain == config.diffusion.T
     assert found.memory.arguments == here.memory_analysis().argument_size_in_bytes

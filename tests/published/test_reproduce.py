@@ -31,9 +31,9 @@ from diffusion.published.match_results_to_cells import compare, stored_results
 from diffusion.published.published_table import Cell, Experiment
 from diffusion.runtime import command_line
 from diffusion.runtime.atomic_files import write_json
-from diffusion.workdir import manifest, results
-from diffusion.workdir.results import Result
-from diffusion.workdir.run import Run
+from diffusion.workdir import manifest, result_files
+from diffusion.workdir.result_files import Result
+from diffusion.workdir.run_config import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = {table.name: table for table in all_tables.tables()}
@@ -255,7 +255,7 @@ def same_measurement(a: Cell, b: Cell) -> bool:
 def test_a_result_as_published_fills_its_cells_alone(place, tmp_path):
     """Its own, and those of other tables which ask for the same evaluation."""
     cell = CELLS[place]
-    results.write(run_of(tmp_path, cell.measure.experiment), result_of(cell))
+    result_files.write(run_of(tmp_path, cell.measure.experiment), result_of(cell))
     _, comparison = found_in(tmp_path)
     filled = {other for other in MEASURED if comparison.fills(other)}
     assert filled == {other for other, c in MEASURED.items() if same_measurement(cell, c)}
@@ -272,7 +272,7 @@ def test_table_4_is_read_from_the_terms_of_the_bound(tmp_path):
     terms, errors, cell = rng.uniform(size=1000), rng.uniform(size=1000), CELLS["ddpm_table4", "reverse step 1000",
                                                                               "rate (bits/dim)"]  # fmt: skip
     result = result_of(cell)._replace(series={"terms": terms.tolist(), "x_0_rmse": errors.tolist()})
-    results.write(run_of(tmp_path, ddpm_tables.CIFAR10), result)
+    result_files.write(run_of(tmp_path, ddpm_tables.CIFAR10), result)
     _, comparison = found_in(tmp_path)
     for row in TABLES["ddpm_table4"].rows:
         t = 1000 - int(row.label.split()[-1]) + 1
@@ -300,7 +300,7 @@ DEVIATING = {
 def test_a_changed_config_fills_nothing(changes, tmp_path):
     folder = run_of(tmp_path, ddpm_tables.CIFAR10, **changes)
     config = json.loads((folder / "config.json").read_text())
-    results.write(folder, result_of(CELLS[BEST], config_hash=config["hash"]))
+    result_files.write(folder, result_of(CELLS[BEST], config_hash=config["hash"]))
     _, comparison = found_in(tmp_path)
     assert not comparison.cells
     (line,) = comparison.unused
@@ -311,7 +311,7 @@ def test_a_changed_config_fills_nothing(changes, tmp_path):
 
 @pytest.mark.parametrize("step", [94_000, 799_999, 1_000_000, None])
 def test_another_number_of_steps_fills_nothing(step, tmp_path):
-    results.write(run_of(tmp_path, ddpm_tables.CIFAR10), result_of(CELLS[BEST], step=step))
+    result_files.write(run_of(tmp_path, ddpm_tables.CIFAR10), result_of(CELLS[BEST], step=step))
     _, comparison = found_in(tmp_path)
     assert not comparison.cells and "of 800,000" in comparison.unused[0]
 
@@ -324,7 +324,7 @@ def test_what_does_not_matter_does_not_matter(tmp_path):
     )
     saved = json.loads((folder / "config.json").read_text())["hash"]
     stamp = {"step": 790_000, "config_hash": saved, "features": f"{NETWORK} 1a2b3c4d5e6f"}
-    results.write(folder, result_of(CELLS[BEST], **stamp))
+    result_files.write(folder, result_of(CELLS[BEST], **stamp))
     _, comparison = found_in(tmp_path)
     assert comparison.fills(BEST) and not comparison.cells[BEST][0].notes
 
@@ -333,7 +333,7 @@ def test_a_folder_of_images_is_taken_for_a_set_without_a_loader_and_noted(tmp_pa
     place = ("ddpm_table3", "DDPM, L_simple", "Church")
     folder = run_of(tmp_path, ddpm_tables.CHURCH, data__name="folder:church")
     saved = json.loads((folder / "config.json").read_text())["hash"]
-    results.write(folder, result_of(CELLS[place], config_hash=saved))
+    result_files.write(folder, result_of(CELLS[place], config_hash=saved))
     _, comparison = found_in(tmp_path)
     assert comparison.fills(place) and comparison.cells.keys() == {place}
     assert "folder:church" in comparison.cells[place][0].notes[0]
@@ -363,7 +363,7 @@ DEPARTING = {
 @pytest.mark.parametrize(("place", "changes", "word"), DEPARTING.values(), ids=DEPARTING)
 def test_another_protocol_is_shown_but_fills_nothing(place, changes, word, tmp_path):
     cell = CELLS[place]
-    results.write(run_of(tmp_path, cell.measure.experiment), result_of(cell, 25.0, **changes))
+    result_files.write(run_of(tmp_path, cell.measure.experiment), result_of(cell, 25.0, **changes))
     _, comparison = found_in(tmp_path)
     assert not any(map(comparison.fills, MEASURED)) and not comparison.unused
     (reading,) = comparison.cells[place]
@@ -377,14 +377,14 @@ def test_another_protocol_is_shown_but_fills_nothing(place, changes, word, tmp_p
 @pytest.mark.parametrize("name", ["fd_inception-1a2b3c4d", "fd_inception-2015-12-05-bfloat16", "fid_inception-1a2b"])
 def test_scores_of_another_network_fill_nothing(name, tmp_path):
     result = result_of(CELLS[BEST])._replace(name=name, values={name: 3.2})
-    results.write(run_of(tmp_path, ddpm_tables.CIFAR10), result)
+    result_files.write(run_of(tmp_path, ddpm_tables.CIFAR10), result)
     _, comparison = found_in(tmp_path)
     assert not comparison.cells and f"no table has this metric of it [{name} {name} = 3.2]" in comparison.unused[0]
 
 
 def test_another_reference_has_its_own_cell_and_is_no_stand_in(tmp_path):
     test_set = (*BEST[:2], "FID (test set)")
-    results.write(run_of(tmp_path, ddpm_tables.CIFAR10), result_of(CELLS[test_set], 5.3))
+    result_files.write(run_of(tmp_path, ddpm_tables.CIFAR10), result_of(CELLS[test_set], 5.3))
     _, comparison = found_in(tmp_path)
     assert comparison.fills(test_set) and BEST not in comparison.cells
 
@@ -392,8 +392,8 @@ def test_another_reference_has_its_own_cell_and_is_no_stand_in(tmp_path):
 def test_another_chain_is_another_cell(tmp_path):
     folder = run_of(tmp_path, ddpm_tables.CIFAR10)
     chain = {"sampler": "ddim", "grid": "quad50", "eta": 0.0}
-    results.write(folder, result_of(CELLS[BEST], 4.7, **chain, clip=False))
-    results.write(folder, result_of(CELLS[BEST], 6.0, **chain | {"grid": "ddim50"}), "ddim50")
+    result_files.write(folder, result_of(CELLS[BEST], 4.7, **chain, clip=False))
+    result_files.write(folder, result_of(CELLS[BEST], 6.0, **chain | {"grid": "ddim50"}), "ddim50")
     _, comparison = found_in(tmp_path)
     place = ("ddim_table1", "eta = 0", "S = 50")
     assert comparison.cells.keys() == {place} and comparison.cells[place][0].value == 4.7
@@ -401,10 +401,10 @@ def test_another_chain_is_another_cell(tmp_path):
 
 
 def test_small_differences_are_noted_and_fill(tmp_path):
-    results.write(run_of(tmp_path, ddpm_tables.CIFAR10), result_of(CELLS[BEST], clip=False))
+    result_files.write(run_of(tmp_path, ddpm_tables.CIFAR10), result_of(CELLS[BEST], clip=False))
     place = ("improved_cifar10", "T = 4000, cosine, L_hybrid", "FID")
     experiment = CELLS[place].measure.experiment
-    results.write(run_of(tmp_path, experiment), result_of(CELLS[place], quantisation="uint8 by rounding"))
+    result_files.write(run_of(tmp_path, experiment), result_of(CELLS[place], quantisation="uint8 by rounding"))
     _, comparison = found_in(tmp_path)
     assert comparison.fills(BEST) and "clip: False (published: True)" in comparison.cells[BEST][0].notes
     assert (
@@ -417,8 +417,10 @@ def test_several_runs_give_mean_and_spread(tmp_path):
     for seed, value in enumerate((3.1, 3.2, 3.6)):
         folder = run_of(tmp_path, ddpm_tables.CIFAR10, f"seed_{seed}", seed=seed)
         saved = json.loads((folder / "config.json").read_text())["hash"]
-        results.write(folder, result_of(CELLS[BEST], value, config_hash=saved))
-        results.write(folder, result_of(CELLS[BEST], 99.0, config_hash=saved, step=790_000))  # the last step counts
+        result_files.write(folder, result_of(CELLS[BEST], value, config_hash=saved))
+        result_files.write(
+            folder, result_of(CELLS[BEST], 99.0, config_hash=saved, step=790_000)
+        )  # the last step counts
     _, comparison = found_in(tmp_path)
     readings = comparison.cells[BEST]
     assert [reading.value for reading in readings] == [3.1, 3.2, 3.6]
@@ -431,7 +433,7 @@ def test_several_runs_give_mean_and_spread(tmp_path):
 def test_a_diverged_result_is_shown_as_such(tmp_path):
     place = ("ddpm_table2", "mu, MSE", "FID")
     cell = CELLS[place]
-    results.write(run_of(tmp_path, cell.measure.experiment), result_of(cell, float("nan")))
+    result_files.write(run_of(tmp_path, cell.measure.experiment), result_of(cell, float("nan")))
     _, comparison = found_in(tmp_path)
     assert comparison.fills(place) and comparison_table.difference(cell, comparison.cells[place]) is None
     assert comparison_table.measured(cell, comparison.cells[place], []) == "not finite [1]"
@@ -439,11 +441,11 @@ def test_a_diverged_result_is_shown_as_such(tmp_path):
 
 def test_results_of_a_lost_or_foreign_config_fill_nothing(tmp_path):
     lost = run_of(tmp_path, ddpm_tables.CIFAR10, "lost")
-    results.write(lost, result_of(CELLS[BEST]))
+    result_files.write(lost, result_of(CELLS[BEST]))
     (lost / "config.json").unlink()
-    results.write(run_of(tmp_path, ddpm_tables.CIFAR10, "foreign"), result_of(CELLS[BEST], config_hash="0" * 12))
+    result_files.write(run_of(tmp_path, ddpm_tables.CIFAR10, "foreign"), result_of(CELLS[BEST], config_hash="0" * 12))
     damaged = run_of(tmp_path, ddpm_tables.CIFAR10, "damaged")
-    results.write(damaged, result_of(CELLS[BEST]))
+    result_files.write(damaged, result_of(CELLS[BEST]))
     (damaged / "config.json").write_text("{")
     _, comparison = found_in(tmp_path)
     assert not comparison.cells
@@ -455,8 +457,8 @@ def test_results_of_a_lost_or_foreign_config_fill_nothing(tmp_path):
 def test_data_of_no_table_are_said_to_be(tmp_path):
     folder = run_of(tmp_path, ddpm_tables.CIFAR10, "digits", data__name="digits", net__attention=())
     saved = json.loads((folder / "config.json").read_text())["hash"]
-    results.write(folder, result_of(CELLS["ddpm_table1", "DDPM, L_simple", "bits/dim, test"], config_hash=saved))
-    results.write(folder, Result("neighbours", {"mean": 1.0}, {}, {"config_hash": saved, "step": 1}))
+    result_files.write(folder, result_of(CELLS["ddpm_table1", "DDPM, L_simple", "bits/dim, test"], config_hash=saved))
+    result_files.write(folder, Result("neighbours", {"mean": 1.0}, {}, {"config_hash": saved, "step": 1}))
     _, comparison = found_in(tmp_path)
     (line,) = comparison.unused  # one line a run, not one a result
     assert "'digits'" in line and "nll bits_per_dim = 3.21" in line and "neighbours" in line
@@ -469,12 +471,12 @@ def test_data_of_no_table_are_said_to_be(tmp_path):
 def some(tmp_path):
     """A folder of runs in which two cells are filled, one is shown and one run does not qualify."""
     folder = run_of(tmp_path, ddpm_tables.CIFAR10)
-    results.write(folder, result_of(CELLS[BEST], 3.456))
-    results.write(folder, result_of(CELLS[(*BEST[:2], "IS")], 9.4))
-    results.write(folder, result_of(CELLS[(*BEST[:2], "bits/dim, test")], images=100))
+    result_files.write(folder, result_of(CELLS[BEST], 3.456))
+    result_files.write(folder, result_of(CELLS[(*BEST[:2], "IS")], 9.4))
+    result_files.write(folder, result_of(CELLS[(*BEST[:2], "bits/dim, test")], images=100))
     small = run_of(tmp_path, ddpm_tables.CIFAR10, "small_100%", net__channels=64)
     saved = json.loads((small / "config.json").read_text())["hash"]
-    results.write(small, result_of(CELLS[BEST], 40.0, config_hash=saved))
+    result_files.write(small, result_of(CELLS[BEST], 40.0, config_hash=saved))
     return tmp_path
 
 
@@ -576,7 +578,7 @@ def test_commands_are_those_of_the_cells(tmp_path):
     wanted = {(config_hash(e.resolve()), e.resolve().train.steps) for e in EXPERIMENTS}
     assert sorted(pair for pairs in trained.values() for pair in pairs) == sorted(wanted)
     assert all(len({hash for hash, _ in pairs}) == 1 for pairs in trained.values())  # one config a folder
-    texts = (ROOT / "scripts" / "evaluate.py", ROOT / "diffusion" / "runtime" / "run_flags.py")
+    texts = (ROOT / "scripts" / "evaluate.py", ROOT / "diffusion" / "runtime" / "workdir_flags.py")
     known = set(re.findall(r'(?i:define)_\w+\(\s*"(\w+)"', "".join(path.read_text() for path in texts)))
     evaluations = [line for line in lines if line[1] == "scripts/evaluate.py"]
     assert len(evaluations) == len({(c.measure.experiment, c.measure.flags) for c in MEASURED.values()})
@@ -642,9 +644,9 @@ def test_the_figure_shows_the_run(tmp_path):
 
 def test_scores_of_a_run_say_how_they_depart(tmp_path):
     folder = run_of(tmp_path, ddpm_tables.CIFAR10)
-    results.write(folder, result_of(CELLS[BEST], 9.0, step=47_000))
-    results.write(folder, result_of(CELLS[BEST], 60.0, step=10_000, images=1000))
-    results.write(folder, result_of(CELLS[(*BEST[:2], "IS")], 9.0))
+    result_files.write(folder, result_of(CELLS[BEST], 9.0, step=47_000))
+    result_files.write(folder, result_of(CELLS[BEST], 60.0, step=10_000, images=1000))
+    result_files.write(folder, result_of(CELLS[(*BEST[:2], "IS")], 9.0))
     small, full = published.scores(folder)
     assert full == (47_000, 9.0, "") and small[:2] == (10_000, 60.0) and "FID-1000" in small[2]
     assert published.faults(folder) == []

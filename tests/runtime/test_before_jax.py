@@ -10,7 +10,7 @@ import pytest
 from diffusion.config import default_config
 from diffusion.figures.figure_inputs import Inputs
 from diffusion.runtime import before_jax
-from diffusion.workdir.run import Run, read_run, write_config
+from diffusion.workdir.run_config import Run, read_run, write_config
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = "JAX_COMPILATION_CACHE_DIR"

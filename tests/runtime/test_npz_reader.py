@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffusion.metrics import image_set, resumable_samples
+from diffusion.evaluation import resumable_samples
+from diffusion.metrics import image_set
 from diffusion.metrics.array_cache import ArrayCache
 from diffusion.runtime import npz_reader
 from diffusion.runtime.atomic_files import write_npz

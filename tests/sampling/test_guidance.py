@@ -23,22 +23,21 @@ from diffusion.core.process import ve, vp
 from diffusion.core.variance import fixed_small
 from diffusion.distributed import sharding
 from diffusion.distributed.sharding import make_mesh
-from diffusion.evaluation import guidance_effect, protocol, sample_sets
+from diffusion.evaluation import guidance_effect, protocol, sample_batches, sample_sets
 from diffusion.evaluation.protocol import Chain, Subject
 from diffusion.experiment import build, guidance
 from diffusion.figures.arrays import curve_data
 from diffusion.figures.curve_figures import GuidanceCurve
 from diffusion.figures.curve_figures import guidance as figure
-from diffusion.metrics import sample_batches
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.guidance import classifier_free, classifier_guided, label_guided
-from diffusion.sampling.loop import image_keys, prior_sample, sample
+from diffusion.sampling.reverse_chain import image_keys, prior_sample, sample
 from diffusion.training import accumulation, classifier, label_dropout
-from diffusion.workdir import results
+from diffusion.workdir import result_files
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.manifest import ROLLING
-from diffusion.workdir.run import Run, read_run, write_config
+from diffusion.workdir.run_config import Run, read_run, write_config
 from tests.support.worlds import GaussianWorld, MixtureWorld, float64, standard_errors
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
@@ -509,8 +508,8 @@ def test_a_run_is_guided_in_every_way_that_it_allows(subject):
 def test_measurements_are_found_and_drawn(tmp_path):
     series = {"scale": [0.0, 1.0, 4.0], "free, accuracy": [0.8, 0.9, 0.95], "free, diversity": [1.0, 0.8, 0.5]}
     for step in (10, 20):
-        found = results.Result(curve_data.GUIDANCE, {"held_out_accuracy": step / 25}, series, {"step": step})
-        results.write(tmp_path, found)
+        found = result_files.Result(curve_data.GUIDANCE, {"held_out_accuracy": step / 25}, series, {"step": step})
+        result_files.write(tmp_path, found)
     curves, real = curve_data.guidance(tmp_path)
     assert list(curves) == ["free"] and real == 0.8 and curves["free"].diversity.tolist() == [1.0, 0.8, 0.5]
     assert curve_data.guidance(tmp_path, 10)[1] == 0.4

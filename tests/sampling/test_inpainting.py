@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from diffusion.core import variance
+from diffusion.core.array_types import fold, normal
 from diffusion.core.parameterization import Prediction, to_eps
 from diffusion.core.process import q_posterior, ve, vp
 from diffusion.core.schedules import geometric, linear
-from diffusion.core.types import fold, normal
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.dpm_solver import dpm_solver
 from diffusion.sampling.heun import heun
 from diffusion.sampling.inpainting import inpaint, inpainting
-from diffusion.sampling.loop import Sampler, image_keys, prior_sample, sample
+from diffusion.sampling.reverse_chain import Sampler, image_keys, prior_sample, sample
 from tests.support.worlds import GAUSSIAN, cases, float64
 
 T = 20

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 
 from diffusion.core import schedules, variance
+from diffusion.core.array_types import fold, normal
 from diffusion.core.parameterization import Prediction
 from diffusion.core.process import Process, q_step, ve, vp
 from diffusion.core.score import score
-from diffusion.core.types import fold, normal
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.dpm_solver import dpm_solver
 from diffusion.sampling.langevin import annealed_langevin, climb
-from diffusion.sampling.loop import image_keys, prior_sample, sample
 from diffusion.sampling.predictor_corrector import by_noise, predictor_corrector
 from diffusion.sampling.probability_flow import probability_flow
+from diffusion.sampling.reverse_chain import image_keys, prior_sample, sample
 from diffusion.sampling.reverse_diffusion import reverse_diffusion
 from tests.support.worlds import GAUSSIAN, MIXTURE, cases, float64
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from diffusion.core import schedules, variance
+from diffusion.core.array_types import expand, normal
 from diffusion.core.parameterization import Prediction, to_eps
 from diffusion.core.process import Process, ve, vp
-from diffusion.core.types import expand, normal
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.ddim_latents import decode, encode, encode_step
@@ -19,8 +19,8 @@ from diffusion.sampling.dpm_solver import dpm_solver
 from diffusion.sampling.edm import edm
 from diffusion.sampling.heun import heun
 from diffusion.sampling.langevin import annealed_langevin
-from diffusion.sampling.loop import Sampler, image_keys, prior_sample, sample
 from diffusion.sampling.predictor_corrector import by_noise, predictor_corrector
+from diffusion.sampling.reverse_chain import Sampler, image_keys, prior_sample, sample
 from diffusion.sampling.reverse_diffusion import reverse_diffusion
 from tests.support.worlds import GAUSSIAN, cases, one_variance, stacked
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from diffusion.core import schedules, variance
+from diffusion.core.array_types import fold, normal
 from diffusion.core.denoiser import clip, from_network
 from diffusion.core.parameterization import Prediction, eps
 from diffusion.core.process import Process, vp
-from diffusion.core.types import fold, normal
 from diffusion.sampling.ancestral import ancestral
-from diffusion.sampling.loop import image_keys, prior_sample, sample
+from diffusion.sampling.reverse_chain import image_keys, prior_sample, sample
 from tests.support.worlds import (
     GAUSSIAN,
     GaussianWorld,

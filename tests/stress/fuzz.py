@@ -177,7 +177,7 @@ class Fuzz:
         from diffusion.config.validation import doubts, remarks, validate
         from diffusion.distributed.sharding import make_mesh
         from diffusion.experiment import build
-        from diffusion.sampling.loop import image_keys
+        from diffusion.sampling.reverse_chain import image_keys
         from diffusion.training.step import train_steps
 
         source, held_out = build.sources(config)

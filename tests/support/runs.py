@@ -8,8 +8,8 @@ from ml_collections import ConfigDict
 from diffusion.commands.train import periodic_actions
 from diffusion.runtime.signals import Stop
 from diffusion.training import loop
-from diffusion.training.log import Log
-from diffusion.training.progress import Progress
+from diffusion.training.metrics_log import Log
+from diffusion.training.progress_line import Progress
 from diffusion.workdir.metrics_writer import Writer
 from diffusion.workdir.run_checkpoints import RunCheckpoints
 

@@ -14,9 +14,9 @@ import numpy as np
 from scipy.special import logsumexp
 
 from diffusion.core import schedules
+from diffusion.core.array_types import expand
 from diffusion.core.parameterization import Parameterization, Prediction, to_eps
 from diffusion.core.process import Process, ve, vp
-from diffusion.core.types import expand
 from diffusion.core.variance import Variance
 from tests.support import reference
 

@@ -19,8 +19,8 @@ from diffusion.nets.unet import UNet
 from diffusion.runtime import report_text
 from diffusion.runtime.signals import Stop
 from diffusion.training import ema, skipped_updates
-from diffusion.training.feed import Feed
-from diffusion.training.log import Diverged
+from diffusion.training.batch_feed import Feed
+from diffusion.training.metrics_log import Diverged
 from diffusion.training.optimizer import skipping
 from diffusion.training.skipped_updates import Guard
 from diffusion.training.state import create, step_keys

@@ -16,7 +16,7 @@ from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.nets.unet import UNet
 from diffusion.runtime import report_text
-from diffusion.training import ema, feed, loop, optimizer
+from diffusion.training import batch_feed, ema, loop, optimizer
 from diffusion.training.periodic_actions import Action, Moment, perform
 from diffusion.training.state import step_keys
 from diffusion.training.step import train_step, train_steps
@@ -290,7 +290,7 @@ def test_dropout_uses_the_step_key():
 def test_streamed_and_resident_batches_are_the_same():
     source = digits(train=True)
     mesh = mesh_of(2)
-    feeds = [feed.resident(source, 3, 16, mesh), feed.streamed(source, 3, 16, mesh, threads=2)]
+    feeds = [batch_feed.resident(source, 3, 16, mesh), batch_feed.streamed(source, 3, 16, mesh, threads=2)]
     streams = [f.batches(92) for f in feeds]  # step 93 straddles the first epoch's end at 1500 / 16
     for _ in range(4):
         pixels = []
@@ -304,8 +304,8 @@ def test_streamed_and_resident_batches_are_the_same():
 
 def test_what_lives_on_the_device():
     source = digits(train=True)
-    assert feed.fits(source, 1) and not feed.fits(source, 0)
-    assert not feed.fits(source._replace(arrays=None), 1000)
+    assert batch_feed.fits(source, 1) and not batch_feed.fits(source, 0)
+    assert not batch_feed.fits(source._replace(arrays=None), 1000)
 
 
 def test_streamed_training_equals_resident_training(one_device):

@@ -18,7 +18,7 @@ import pytest
 from diffusion.commands import checkpoints as checkpoints_command
 from diffusion.config import default_config
 from diffusion.runtime.error_text import reason
-from diffusion.workdir import manifest, run
+from diffusion.workdir import manifest, run_config
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.metrics_writer import Writer
 from diffusion.workdir.run_checkpoints import PermanentCheckpoints, RunCheckpoints
@@ -288,7 +288,7 @@ def test_a_metrics_file_with_damaged_lines_is_taken_up(tmp_path):
 
 # ---------------------------------------------------------------------------------------------------------- the folder
 
-RUN = run.Run(default_config(), (8, 8, 1), 10)
+RUN = run_config.Run(default_config(), (8, 8, 1), 10)
 
 
 def complete(folder, step, stream="checkpoints"):
@@ -300,19 +300,19 @@ def complete(folder, step, stream="checkpoints"):
 def test_a_completed_checkpoint_claims_a_folder_and_nothing_else_does(tmp_path):
     """A refused start may leave config.json, and one that was killed an unfinished step."""
     other = RUN._replace(shape=(16, 16, 1))
-    run.write_config(tmp_path, other, "1 x cpu")
+    run_config.write_config(tmp_path, other, "1 x cpu")
     (tmp_path / "checkpoints" / "5.orbax-checkpoint-tmp-1").mkdir(parents=True)
     (tmp_path / "checkpoints" / "damaged" / "5").mkdir(parents=True)
-    assert not run.exists(tmp_path, RUN)
-    run.write_config(tmp_path, RUN, "1 x cpu")
+    assert not run_config.exists(tmp_path, RUN)
+    run_config.write_config(tmp_path, RUN, "1 x cpu")
     for i, stream in enumerate(manifest.FOLDERS):
         complete(tmp_path / str(i), 0, stream)
         with pytest.warns(UserWarning, match=r"config.json is missing"):
-            assert run.exists(tmp_path / str(i), RUN, classifier=stream == manifest.CLASSIFIER)
+            assert run_config.exists(tmp_path / str(i), RUN, classifier=stream == manifest.CLASSIFIER)
         with pytest.warns(UserWarning), pytest.raises(ValueError, match=r"the shape of the data is \(8, 8, 1\) there"):
-            run.exists(tmp_path / str(i), other, classifier=stream == manifest.CLASSIFIER)
+            run_config.exists(tmp_path / str(i), other, classifier=stream == manifest.CLASSIFIER)
         with pytest.raises(ValueError, match=r"holds a run of scripts/train(_classifier)?\.py; give another --workdir"):
-            run.exists(tmp_path / str(i), RUN, classifier=stream != manifest.CLASSIFIER)
+            run_config.exists(tmp_path / str(i), RUN, classifier=stream != manifest.CLASSIFIER)
 
 
 def test_config_json_is_written_with_the_first_checkpoint(tmp_path, monkeypatch):
@@ -326,9 +326,9 @@ def test_config_json_is_written_with_the_first_checkpoint(tmp_path, monkeypatch)
         checkpoints.save(1, state_of(1))
         checkpoints.save(2, state_of(2))
     assert seen == [[], ["1"]]
-    monkeypatch.setattr(run, "write_json", lambda *_, **__: write_fails())
+    monkeypatch.setattr(run_config, "write_json", lambda *_, **__: write_fails())
     with closing(
-        Checkpoints(tmp_path / "d", claim=lambda: run.write_config(tmp_path / "d", RUN, "1 x cpu"))
+        Checkpoints(tmp_path / "d", claim=lambda: run_config.write_config(tmp_path / "d", RUN, "1 x cpu"))
     ) as failing:
         failing.save(1, state_of(1))
         failing.wait()
@@ -341,9 +341,9 @@ def write_fails():
 
 def test_two_processes_cannot_train_in_one_folder(tmp_path):
     line = r"is in use by process \d+ on \S+: wait .* another --workdir"
-    with run.lock(tmp_path / "run"), pytest.raises(ValueError, match=line), run.lock(tmp_path / "run"):
+    with run_config.lock(tmp_path / "run"), pytest.raises(ValueError, match=line), run_config.lock(tmp_path / "run"):
         pass
-    with run.lock(tmp_path / "run"):  # what a process left behind is no obstacle
+    with run_config.lock(tmp_path / "run"):  # what a process left behind is no obstacle
         assert "process" in (tmp_path / "run" / "lock").read_text()
 
 
@@ -351,12 +351,12 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(ValueError, match=r"cannot be written .*give another --workdir"),
-        run.lock(tmp_path / "file"),
+        run_config.lock(tmp_path / "file"),
     ):
         pass
     (tmp_path / "run").mkdir()
     with no_room(10), pytest.raises(ValueError, match=r"cannot be written .*make room"):
-        run.write_config(tmp_path / "run", RUN, "1 x cpu")
+        run_config.write_config(tmp_path / "run", RUN, "1 x cpu")
     assert not (tmp_path / "run" / "config.json").exists()
 
 
@@ -368,28 +368,28 @@ def test_a_damaged_config_is_read_from_the_checkpoints(folder, content):
     if content == "gone":
         path.unlink()
     with pytest.warns(UserWarning, match=r"config.json is .*: the copy in .*30/manifest.json is used"):
-        assert run.read_run(folder) == RUN
+        assert run_config.read_run(folder) == RUN
     with pytest.warns(UserWarning):
-        assert run.exists(folder, RUN)
-    run.write_config(folder, RUN, "1 x cpu")
+        assert run_config.exists(folder, RUN)
+    run_config.write_config(folder, RUN, "1 x cpu")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert run.read_run(folder) == RUN
+        assert run_config.read_run(folder) == RUN
     for stream in ("checkpoints", "kept"):
         shutil.rmtree(folder / stream)
     path.write_text("{")
     with pytest.raises(ValueError, match=r"config.json is damaged .*restore it, or give another --workdir"):
-        run.read_run(folder)
+        run_config.read_run(folder)
 
 
 def test_a_newer_versions_folder_is_refused(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "FORMAT", run.FORMAT + 1)
-        run.write_config(tmp_path, RUN, "1 x cpu")
-    assert not run.exists(tmp_path, RUN)
+        patch.setattr(run_config, "FORMAT", run_config.FORMAT + 1)
+        run_config.write_config(tmp_path, RUN, "1 x cpu")
+    assert not run_config.exists(tmp_path, RUN)
     complete(tmp_path, 5)
     with pytest.raises(ValueError, match=r"was made by version .* whose folders this version .* update"):
-        run.exists(tmp_path, RUN)
+        run_config.exists(tmp_path, RUN)
 
 
 def test_a_systems_words_are_found_in_a_librarys():

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from diffusion.commands import train
-from diffusion.experiment.load import load
-from diffusion.workdir import results
-from diffusion.workdir.run import read_run
+from diffusion.experiment.load_run import load
+from diffusion.workdir import result_files
+from diffusion.workdir.run_config import read_run
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 
@@ -22,7 +22,7 @@ def test_a_run_of_an_earlier_version_goes_on_as_it_would_have_there(tmp_path):
     run = read_run(tmp_path)
     assert run.config.net.channels == 4 and run.shape == (8, 8, 1) and run.classes == 10
     assert load(tmp_path, run)[2] == 3
-    assert {result.name for _, result in results.find(tmp_path)} == {"estimate", "fd_digits"}
+    assert {result.name for _, result in result_files.find(tmp_path)} == {"estimate", "fd_digits"}
     run.config.train.steps = 5
     lines = []
     train.run(run.config, tmp_path, lines.append)

@@ -18,8 +18,8 @@ from diffusion.core import respacing
 from diffusion.evaluation.guidance_effect import GUIDANCE
 from diffusion.experiment.build import levels
 from diffusion.figures.curve_figures import GuidanceCurve
-from diffusion.workdir import metrics_jsonl, results
-from diffusion.workdir.results import Result
+from diffusion.workdir import metrics_jsonl, result_files
+from diffusion.workdir.result_files import Result
 
 BOUND, TERMS, RMSE = "nll", "terms", "x_0_rmse"
 FID = "fid"
@@ -57,7 +57,7 @@ def runs(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[
     named = {path.resolve().name: path for path in folders}
     points: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for name, path in named.items():
-        for r in (r for _, r in results.find(path) if r.name.startswith(SCORES)):
+        for r in (r for _, r in result_files.find(path) if r.name.startswith(SCORES)):
             label = f"{r.name} of {r.values.get(f'{r.name}_samples', 0):.0f} samples"
             points.setdefault(label, {}).setdefault(name, []).append((r.protocol.get("step", 0), r.values[r.name]))
     distance = max(points, key=lambda label: sum(map(len, points[label].values())), default="")
@@ -69,7 +69,7 @@ def bounds(folder: Path, step: int | None = None) -> list[Result]:
 
     Raises ValueError, with the command that measures one, where there is none.
     """
-    measured = [r for _, r in results.find(folder) if r.name == BOUND and {TERMS, RMSE} <= r.series.keys()]
+    measured = [r for _, r in result_files.find(folder) if r.name == BOUND and {TERMS, RMSE} <= r.series.keys()]
     steps = [r.protocol.get("step", 0) for r in measured]
     chosen = step if step is not None else max(steps, default=0)
     of_step = [r for r in measured if r.protocol.get("step", 0) == chosen]
@@ -149,7 +149,7 @@ def _of_ablation(folder: Path) -> Iterator[Scored]:
 
 def _of_runs(folder: Path) -> Iterator[Scored]:
     """Scores in the result files of runs; FID-N with another N is another score."""
-    for _, result in results.find(folder):
+    for _, result in result_files.find(folder):
         p = result.protocol
         if result.name.startswith(SCORES) and p.keys() >= CHAIN:
             network = f"{p.get('config', '')} at {p.get('step', '')}"
@@ -176,7 +176,9 @@ def guidance(folder: Path, step: int | None = None) -> tuple[dict[str, GuidanceC
 
     `step` defaults to the newest. Raises ValueError where there is no measurement.
     """
-    measured = [r for _, r in results.find(folder) if r.name == GUIDANCE and step in (None, r.protocol.get("step"))]
+    measured = [
+        r for _, r in result_files.find(folder) if r.name == GUIDANCE and step in (None, r.protocol.get("step"))
+    ]
     if not measured:
         raise ValueError(
             f"{folder} has no measurement of guidance: python scripts/guidance.py --workdir={folder}, with "

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion.core.types import Image, Keys, Labels, Mask, PerExample
+from diffusion.core.array_types import Image, Keys, Labels, Mask, PerExample
 from diffusion.data.transforms import to_image, to_pixels
 from diffusion.figures.arrays.run_sampler import Pixels, RunSampler
 from diffusion.figures.arrays.user_images import LabelledImages

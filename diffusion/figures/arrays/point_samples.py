@@ -10,16 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion.core.array_types import Image, Keys, Labels, normal
 from diffusion.core.process import Process, q_sample
 from diffusion.core.respacing import Grid
 from diffusion.core.score import score
-from diffusion.core.types import Image, Keys, Labels, normal
 from diffusion.data.source import Source
 from diffusion.data.toy_points import to_points
+from diffusion.evaluation import sample_batches
 from diffusion.experiment.registry import SAMPLERS
 from diffusion.figures.arrays.run_sampler import RunSampler
-from diffusion.metrics import sample_batches
-from diffusion.sampling import loop
+from diffusion.sampling import reverse_chain
 from diffusion.training.state import Params
 
 Points = np.ndarray
@@ -35,7 +35,7 @@ def noised_points(run_sampler: RunSampler, points: Points, steps: Sequence[int])
     """[S, n, 2]: draws of q(x_t | x_0) at steps 0..T of the chain; a point has the same noise at all steps."""
     process = run_sampler.process
     x_0 = jnp.asarray(points, jnp.float32)
-    eps = normal(loop.image_keys(run_sampler.seed, jnp.arange(len(x_0))), x_0)
+    eps = normal(reverse_chain.image_keys(run_sampler.seed, jnp.arange(len(x_0))), x_0)
     return np.stack([_scaled(process, q_sample(process, x_0, jnp.full(len(x_0), t), eps), t) for t in steps])
 
 
@@ -51,14 +51,19 @@ def chain_points(
     chosen = SAMPLERS[sampler or options.sampler](process, experiment.process, experiment.variance, options)
 
     def advance(
-        params: Params, keys: Keys, labels: Labels, carry: tuple[Image, loop.State], first: jax.Array, last: jax.Array
-    ) -> tuple[Image, loop.State]:
-        return loop.descend(keys, chosen, experiment.denoise(params, labels), *carry, first, last)
+        params: Params,
+        keys: Keys,
+        labels: Labels,
+        carry: tuple[Image, reverse_chain.State],
+        first: jax.Array,
+        last: jax.Array,
+    ) -> tuple[Image, reverse_chain.State]:
+        return reverse_chain.descend(keys, chosen, experiment.denoise(params, labels), *carry, first, last)
 
     advance = jax.jit(advance)
-    keys = loop.image_keys(run_sampler.seed, jnp.arange(n))
+    keys = reverse_chain.image_keys(run_sampler.seed, jnp.arange(n))
     labels = jnp.asarray(sample_batches.labels(np.arange(n), experiment.classes))
-    x_T = loop.prior_sample(keys, process, experiment.shape)
+    x_T = reverse_chain.prior_sample(keys, process, experiment.shape)
     carry, current, points = (x_T, chosen.init(x_T)), process.T, []
     for t in steps:
         carry = advance(run_sampler.params, keys, labels, carry, jnp.int32(current), jnp.int32(t))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt32
 
-from diffusion.core.types import OneKey
+from diffusion.core.array_types import OneKey
 
 Activations = Float[Array, "*_D"]
 Bits = UInt32[Array, "*_D"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffusion.metrics import resumable_samples
+from diffusion.evaluation import resumable_samples
 from diffusion.metrics.image_set import ImageSet
 from diffusion.runtime.atomic_files import write_npz
 
@@ -18,7 +18,8 @@ PROCESS = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from diffusion.metrics import resumable_samples as image_parts
+from diffusion.evaluation import resumable_samples as image_parts
+from diffusion.evaluation import resumable_samples
 
 folder, size, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 

@@ -9,9 +9,9 @@ import pytest
 from diffusion.config import default_config
 from diffusion.config.config_values import nested
 from diffusion.runtime import provenance
-from diffusion.workdir import manifest, run
+from diffusion.workdir import manifest, run_config
 
-RUN = run.Run(default_config(), (8, 8, 1), 10)
+RUN = run_config.Run(default_config(), (8, 8, 1), 10)
 
 
 @pytest.fixture
@@ -51,18 +51,18 @@ def test_a_resumed_run_keeps_its_first_stamp_and_lists_all_revisions(head, tmp_p
     for commit, devices in (("c", "9 x refused"), ("a", "1 x first"), ("b+", "8 x second"), ("a", "1 x first")):
         head[0] = commit
         provenance.revision.cache_clear()
-        run.write_config(tmp_path, RUN, devices)
+        run_config.write_config(tmp_path, RUN, devices)
         if commit == "a":
             (tmp_path / "checkpoints" / "0").mkdir(parents=True, exist_ok=True)
             (tmp_path / "checkpoints" / "0" / "manifest.json").touch()
     content = config_of(tmp_path)
     assert (content["revision"], content["devices"]) == ("a", "1 x first")
     assert content["revisions"] == ["a", "b+", "a"]
-    assert run.read_run(tmp_path) == RUN
+    assert run_config.read_run(tmp_path) == RUN
 
 
 def test_the_history_of_an_older_folder_begins_with_its_stamp(head, tmp_path):
-    run.write_config(tmp_path, RUN, "1 x cpu")
+    run_config.write_config(tmp_path, RUN, "1 x cpu")
     (tmp_path / "kept" / "5").mkdir(parents=True)
     (tmp_path / "kept" / "5" / "manifest.json").touch()
     content = config_of(tmp_path)
@@ -70,7 +70,7 @@ def test_the_history_of_an_older_folder_begins_with_its_stamp(head, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(manifest.with_hash(content)))
     head[0] = "b" * 12
     provenance.revision.cache_clear()
-    run.write_config(tmp_path, RUN, "1 x cpu")
+    run_config.write_config(tmp_path, RUN, "1 x cpu")
     assert config_of(tmp_path)["revisions"] == ["a" * 12, "b" * 12]
 
 
@@ -79,4 +79,4 @@ def test_a_folder_without_hash_or_format_is_refused(tmp_path):
     for saved, wrong in ((content, "its hash is missing"), (manifest.with_hash(content), "'folder'")):
         (tmp_path / "config.json").write_text(json.dumps(saved))
         with pytest.raises(ValueError, match=f"config.json is damaged .{wrong}.*restore it, or give another"):
-            run.read_run(tmp_path)
+            run_config.read_run(tmp_path)

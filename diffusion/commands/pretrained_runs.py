@@ -12,13 +12,13 @@ import numpy as np
 from diffusion.commands.import_weights import shapes, write_run
 from diffusion.config.misspelt_names import suggestion
 from diffusion.convert import name_mapping, pretrained_weights
-from diffusion.experiment import build, load
+from diffusion.experiment import build, load_run
 from diffusion.figures.arrays import curve_data
 from diffusion.runtime import report_text
 from diffusion.runtime.atomic_files import atomic_path, write_json
 from diffusion.training import expected_loss
 from diffusion.workdir import manifest
-from diffusion.workdir.run import read_run
+from diffusion.workdir.run_config import read_run
 
 WEIGHTS, CARD = "weights.safetensors", "README.md"
 
@@ -93,7 +93,7 @@ def pack(
             raise ValueError(f"{other} is not a run of the config of {folder} with another seed; leave it out")
     trained = (folder / "metrics.jsonl").exists()  # not where weights were imported
     table = expected_loss.rows([curve_data.metrics(path) for path in (folder, *seeds)]) if trained else []
-    _, params, chosen = load.load(folder, run, step, raw)
+    _, params, chosen = load_run.load(folder, run, step, raw)
     tensors = {name: np.asarray(leaf) for name, leaf in name_mapping.flatten(jax.device_get(params)).items()}
     with atomic_path(out) as temporary:
         temporary.mkdir()

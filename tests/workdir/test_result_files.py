@@ -5,8 +5,8 @@ import time
 import pytest
 
 from diffusion.runtime import atomic_files
-from diffusion.workdir import results, run
-from diffusion.workdir.results import Result
+from diffusion.workdir import result_files, run_config
+from diffusion.workdir.result_files import Result
 
 DEEP = "[" * 200_000
 HOSTILE = (
@@ -23,23 +23,23 @@ HOSTILE = (
 
 @pytest.mark.parametrize("content", HOSTILE, ids=range(len(HOSTILE)))
 def test_a_hostile_file_is_one_line_and_the_listing_continues(tmp_path, content):
-    good = results.write(tmp_path, Result("fid", {"fid": 3.0}, {}, {"step": 5}))
+    good = result_files.write(tmp_path, Result("fid", {"fid": 3.0}, {}, {"step": 5}))
     (tmp_path / "eval" / "a.json").write_text(content)
     start = time.monotonic()
     with pytest.warns(UserWarning, match=r"a.json is no result file or is damaged") as warned:
-        assert [path for path, _ in results.find(tmp_path)] == [good]
+        assert [path for path, _ in result_files.find(tmp_path)] == [good]
     assert time.monotonic() - start < 5 and len(warned) == 1 and "\n" not in str(warned[0].message)
 
 
 def test_a_folder_among_the_results_is_left_out(tmp_path):
     (tmp_path / "eval" / "a.json").mkdir(parents=True)
     with pytest.warns(UserWarning, match="left out"):
-        assert results.find(tmp_path) == []
+        assert result_files.find(tmp_path) == []
 
 
 def test_deep_json_elsewhere_in_a_run_is_one_line(tmp_path):
     (tmp_path / "config.json").write_text(DEEP)
     with pytest.raises(ValueError, match=r"config.json is damaged \(its JSON is nested too deeply\)"):
-        run.read_run(tmp_path)
+        run_config.read_run(tmp_path)
     with pytest.raises(ValueError, match="nested too deeply"):
         atomic_files.read_json(tmp_path / "config.json")

@@ -10,12 +10,12 @@ import jax
 import numpy as np
 import pytest
 
-from diffusion.commands import export_weights, import_weights, pretrained, train
+from diffusion.commands import export_weights, import_weights, pretrained_runs, train
 from diffusion.config import default_config
 from diffusion.convert import diffusers, name_mapping
-from diffusion.experiment.load import load
+from diffusion.experiment.load_run import load
 from diffusion.training import expected_loss
-from diffusion.workdir.run import read_run
+from diffusion.workdir.run_config import read_run
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def unpacked(tmp_path, monkeypatch):
     """The run of the shipped digits, in a working directory of its own."""
     monkeypatch.chdir(tmp_path)
-    return tmp_path / pretrained.unpack("digits", [].append)
+    return tmp_path / pretrained_runs.unpack("digits", [].append)
 
 
 def test_shipped_weights_become_a_run_and_a_run_becomes_weights(unpacked, tmp_path, monkeypatch):
@@ -42,17 +42,17 @@ def test_shipped_weights_become_a_run_and_a_run_becomes_weights(unpacked, tmp_pa
         np.testing.assert_array_equal(np.asarray(leaf, np.float16), shipped[name])
 
     lines = []
-    pretrained.pack(unpacked, tmp_path / "home" / "again", None, False, lines.append)
+    pretrained_runs.pack(unpacked, tmp_path / "home" / "again", None, False, lines.append)
     again = load_file(tmp_path / "home" / "again" / "weights.safetensors")
     for name, leaf in shipped.items():
         np.testing.assert_array_equal(again[name], leaf)
     monkeypatch.setattr(expected_loss, "HOME", tmp_path / "home")
-    assert pretrained.listing() == ["again: again: step 1000 of digits"]
+    assert pretrained_runs.listing() == ["again: again: step 1000 of digits"]
     with pytest.raises(ValueError, match="again exists already: give an --out that does not"):
-        pretrained.pack(unpacked, tmp_path / "home" / "again", None, False, lines.append)
+        pretrained_runs.pack(unpacked, tmp_path / "home" / "again", None, False, lines.append)
     (tmp_path / "home" / "again" / "weights.safetensors").write_bytes(b"\0" * 100)
     with pytest.raises(ValueError, match=r"weights\.safetensors is damaged .* restore it from the repository"):
-        pretrained.unpack("again", lines.append)
+        pretrained_runs.unpack("again", lines.append)
     assert not (tmp_path / "runs" / "again_pretrained").exists()
 
 
@@ -84,7 +84,7 @@ def test_weights_of_another_network_are_refused(tmp_path, monkeypatch):
     tensors["conv_in.bias"] = tensors["conv_in.bias"][:-1]
     save_file(tensors, path, metadata={"step": "1"})
     with pytest.raises(ValueError, match="the weights are not those of its config"):
-        pretrained.unpack("digits", [].append)
+        pretrained_runs.unpack("digits", [].append)
 
 
 def test_a_run_is_compared_with_the_curve_of_its_config(tmp_path, monkeypatch):
@@ -98,7 +98,7 @@ def test_a_run_is_compared_with_the_curve_of_its_config(tmp_path, monkeypatch):
     train.run(config, tmp_path / "a", [].append)
     monkeypatch.setattr(expected_loss, "HOME", tmp_path / "home")
     assert expected_loss.recorded(config) is None
-    pretrained.pack(tmp_path / "a", tmp_path / "home" / "tiny", None, False, [].append, [tmp_path / "a"])
+    pretrained_runs.pack(tmp_path / "a", tmp_path / "home" / "tiny", None, False, [].append, [tmp_path / "a"])
     assert read_run(tmp_path / "home" / "tiny").config.data.dir == ""
     path = tmp_path / "home" / "tiny" / "curve.csv"
     table = expected_loss.read(path)
@@ -109,7 +109,7 @@ def test_a_run_is_compared_with_the_curve_of_its_config(tmp_path, monkeypatch):
     assert expected_loss.recorded(other_seed).name == "tiny" and expected_loss.recorded(other_config) is None
     train.run(other_config, tmp_path / "c", [].append)
     with pytest.raises(ValueError, match="c is not a run of the config of"):
-        pretrained.pack(tmp_path / "a", tmp_path / "x", None, False, [].append, [tmp_path / "c"])
+        pretrained_runs.pack(tmp_path / "a", tmp_path / "x", None, False, [].append, [tmp_path / "c"])
 
     expected_loss.write(path, [{**row, "low": row["low"] / 10, "high": row["high"] / 10} for row in table])
     lines = []
@@ -135,9 +135,9 @@ def test_the_flag(tmp_path):
 
 
 def test_what_is_shipped_is_small_and_has_a_card():
-    assert set(pretrained.names()) == {path.name for path in expected_loss.HOME.iterdir()} == {"digits", "mnist"}
+    assert set(pretrained_runs.names()) == {path.name for path in expected_loss.HOME.iterdir()} == {"digits", "mnist"}
     assert sum(path.stat().st_size for path in expected_loss.HOME.rglob("*") if path.is_file()) < 12e6
-    for name in pretrained.names():
+    for name in pretrained_runs.names():
         run = read_run(expected_loss.HOME / name)
         assert (
             str(Path.home()) not in (expected_loss.HOME / name / "config.json").read_text() and not run.config.data.dir

@@ -98,7 +98,7 @@ def compile_in_child(job: Job, limit: float, tick: Callable[[float], None]) -> C
         request.write_text(json.dumps(job))
         output = Path(folder) / "output"
         with output.open("w") as stream:
-            code = f"from diffusion.planning.compiler import main; main({str(request)!r})"
+            code = f"from diffusion.planning.compile_for_target import main; main({str(request)!r})"
             child = subprocess.Popen(
                 [sys.executable, "-c", code], cwd=ROOT, env=environment(target, dump), stdout=stream, stderr=stream
             )
@@ -178,10 +178,10 @@ def main(path: str) -> None:
 
 
 def _train(experiment: Any, data: Data) -> None:
-    from diffusion.training import feed, loop
+    from diffusion.training import batch_feed, loop
 
     size, like = experiment.config.train.batch_size, experiment.fresh().like
-    inputs = feed.shapes(data.shape, data.size, size, experiment.mesh, data.on_device)
+    inputs = batch_feed.shapes(data.shape, data.size, size, experiment.mesh, data.on_device)
     update = experiment.update()
     loop.compile_steps(experiment.task(), update, inputs.feed, update.store(like), inputs.batch)
 
@@ -190,7 +190,7 @@ def _sample(experiment: Any, data: Data) -> None:  # noqa: ARG001
     import jax
     import jax.numpy as jnp
 
-    from diffusion.sampling.loop import image_keys
+    from diffusion.sampling.reverse_chain import image_keys
 
     index = jnp.arange(experiment.batch(experiment.config.sample.batch_size))
     experiment.sampler().compile(experiment.fresh().like.ema, jax.eval_shape(lambda: image_keys(0, index)), index)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion.core.types import Array
+from diffusion.core.array_types import Array
 from diffusion.training.optimizer import Passes
 from diffusion.training.state import TrainState
 

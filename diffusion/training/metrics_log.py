@@ -10,7 +10,7 @@ import numpy as np
 from diffusion.training import skipped_updates
 from diffusion.training.expected_loss import LOSS, Watch
 from diffusion.training.periodic_actions import tolerant
-from diffusion.training.progress import Progress
+from diffusion.training.progress_line import Progress
 from diffusion.training.skipped_updates import Guard
 from diffusion.training.state import TrainState
 from diffusion.training.step import HEALTH, Metrics

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion.core.types import Array, Image, Keys, Labels, Pixels
+from diffusion.core.array_types import Array, Image, Keys, Labels, Pixels
 from diffusion.data.transforms import to_pixels
 from diffusion.metrics.dataset_means import padded
-from diffusion.sampling.loop import image_keys
+from diffusion.sampling.reverse_chain import image_keys
 
 Sample = Callable[[Keys, Labels], Image]
 """Draws a batch; jitted by the caller."""

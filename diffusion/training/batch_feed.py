@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from diffusion.core.types import Array, Labels, Pixels
+from diffusion.core.array_types import Array, Labels, Pixels
 from diffusion.data import batch_order
 from diffusion.data.source import Source
 from diffusion.distributed import hosts, sharding
