@@ -91,7 +91,7 @@ def differing(facts: Sequence[Mapping[str, Any]]) -> str:
             if own.get(name) != facts[0].get(name):
                 return (
                     f"process {process} ({own['host']}) differs from process 0 ({facts[0]['host']}): {name} is "
-                    f"{own.get(name)!r} there and {facts[0].get(name)!r} here; start all with one command and "
+                    f"{own.get(name)!r} instead of {facts[0].get(name)!r}; start all with one command and "
                     "installation"
                 )
     return ""

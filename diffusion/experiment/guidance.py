@@ -147,7 +147,7 @@ def load(folder: Path, config: ConfigDict, shape: tuple[int, int, int], classes:
     needed = {**_levels(config), "the shape of the data": shape, "its classes": classes}
     trained = {**_levels(run.config), "the shape of the data": run.shape, "its classes": run.classes}
     different = [
-        f"{key} is {trained[key]!r} there and {needed[key]!r} here" for key in needed if trained[key] != needed[key]
+        f"{key} is {trained[key]!r} instead of {needed[key]!r}" for key in needed if trained[key] != needed[key]
     ]
     if different:
         raise ValueError(

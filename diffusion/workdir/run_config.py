@@ -96,7 +96,7 @@ def exists(workdir: Path, run: Run, classifier: bool = False) -> bool:
     if saved.shape != run.shape:
         changed.append(("the shape of the data", saved.shape, run.shape))
     if changed:
-        keys = "; ".join(f"{key} is {old!r} there and {new!r} here" for key, old, new in changed)
+        keys = "; ".join(f"{key} is {old!r} in the run and {new!r} now" for key, old, new in changed)
         raise ValueError(
             f"{workdir} holds a run with another config: {keys}. Give another --workdir, or the config of that run"
         )

@@ -415,7 +415,7 @@ def test_an_interrupted_run_of_another_config_is_refused(swept, tmp_path, monkey
         (tmp_path / name).write_bytes((cells[1].folder / name).read_bytes())
     monkeypatch.setattr(build, "experiment", lambda *_: None)
     cell = cells[1]._replace(folder=tmp_path, trained=tmp_path, config=other)
-    with pytest.raises(ValueError, match=r"holds a run with another config: optim.lr is 0.001 there and 0.5 here"):
+    with pytest.raises(ValueError, match=r"holds a run with another config: optim.lr is 0.001 in the run and 0.5 now"):
         ablate.run_cells(grid, [cell], print)
 
 

@@ -310,8 +310,8 @@ def test_the_script_names_the_process_that_does_not_start(tmp_path):
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ("--config.optim.lr=0.003", "config.optim.lr is 0.003 there and 0.001 here"),
-        ("--workdir={other}", "--workdir on a file system shared with process 0 is False there and True here"),
+        ("--config.optim.lr=0.003", "config.optim.lr is 0.003 instead of 0.001"),
+        ("--workdir={other}", "--workdir on a file system shared with process 0 is False instead of True"),
     ],
 )
 def test_the_script_names_the_process_that_differs(tmp_path, change, line):

@@ -28,9 +28,9 @@ def facts(host, **more):
 def test_the_process_that_differs_is_named():
     assert differing([facts("a"), facts("b")]) == ""
     assert differing([facts("a"), facts("b"), facts("c", seed=2)]).startswith(
-        "process 2 (c) differs from process 0 (a): seed is 2 there and 0 here"
+        "process 2 (c) differs from process 0 (a): seed is 2 instead of 0"
     )
-    assert "new is None there and 1 here" in differing([facts("a", new=1), facts("b")])
+    assert "new is None instead of 1" in differing([facts("a", new=1), facts("b")])
 
 
 @pytest.mark.parametrize("processes", [None, Processes("nowhere:1", 1, 0)])

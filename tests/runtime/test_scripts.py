@@ -100,7 +100,7 @@ def test_a_run_goes_on_and_refuses_another_config(run):
     other = script("train.py", *TINY, "--config.train.steps=6", "--config.optim.lr=0.5", f"--workdir={folder}")
     assert other.returncode == 2
     assert len(other.stderr.strip().splitlines()) == 1
-    assert "optim.lr is 0.001 there and 0.5 here" in other.stderr
+    assert "optim.lr is 0.001 in the run and 0.5 now" in other.stderr
     done = script("train.py", *TINY, "--config.train.steps=6", f"--workdir={folder}")
     assert done.returncode == 0, done.stderr
     assert "resumed from step 4" in done.stderr

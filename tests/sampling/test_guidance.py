@@ -415,7 +415,7 @@ def test_a_classifier_guides_a_run_that_it_fits(judge, subject, key):
         and "guidance" not in protocol.of_samples(subject.experiment)
     )
     for changes, shape, line in (
-        ({"diffusion.T": 30}, SHAPE, r"diffusion\.T is 20 there and 30 here"),
+        ({"diffusion.T": 30}, SHAPE, r"diffusion\.T is 20 instead of 30"),
         ({}, (16, 16, 1), "shape of the data"),
     ):
         with pytest.raises(ValueError, match=line):
