@@ -91,7 +91,7 @@ def remedy(run: Run, weights: ForeignWeights) -> str:
     """What to do about faults: the config files that fit, or the flags that would."""
     fitting = [name for name, config in _configs() if _fits(config, weights)]
     if fitting:
-        return f"what fits: --config={' or --config='.join(fitting)}"
+        return f"use --config={' or --config='.join(fitting)}"
     if different := _different(run, weights):
         return f"add {' '.join(f'--config.{key}={_text(value)}' for key, value in different.items())}"
     return "no config file in configs/ fits; set the net.* keys to what the file was made with"
@@ -126,7 +126,7 @@ def import_run(
     )
     if weights.unspecified:
         report(f"note        the file does not specify {weights.unspecified}: with wrong ones these weights give noise")
-    sets = "both the file's one set" if weights.raw is weights.ema else "those of the file"
+    sets = "the same, the only set in the file" if weights.raw is weights.ema else "those of the file"
     report(f"note        step {number}; averaged and raw weights are {sets}, the optimiser starts afresh")
     report(f"folder      {folder}")
 

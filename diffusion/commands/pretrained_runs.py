@@ -107,4 +107,4 @@ def pack(
     report(
         f"weights     {'raw' if raw else 'averaged'} weights of step {chosen}, {report_text.count(params):,} numbers"
     )
-    report(f"folder      {out}: complete {CARD}; copied to pretrained/, it is found by --pretrained={out.name}")
+    report(f"folder      {out}: complete {CARD}, and copy the folder to pretrained/ for --pretrained={out.name}")

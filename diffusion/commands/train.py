@@ -182,7 +182,7 @@ def describe(
         f"per image, about {report_text.quantity(3 * forward * c.train.batch_size, 'FLOP')} per step of "
         f"{c.train.batch_size} images",
         f"plan        {c.train.steps:,} steps, {c.train.steps * c.train.batch_size / source.size:.3g} epochs",
-        *(f"not paper's {line}" for line in deviations(c)),
+        *(f"deviation   {line}" for line in deviations(c)),
         *(f"WARNING     {line}" for line in doubts(c)),
         *(f"remark      {line}" for line in remarks(c)),
         *(f"remark      {line}" for line in not_exportable(experiment, state.params)),

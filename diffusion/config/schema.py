@@ -64,11 +64,11 @@ KEYS: dict[str, Key] = {
     ),
     "data.size": Key(0, whole(0, 8192), "Height and width that images are resized to; 0: unchanged."),
     "data.channels": Key(0, whole(0, 3), "Channels of a folder's images: 1 grey, 3 colour; 0: as the files."),
-    "data.background": Key("white", text(*COLOUR), "Behind transparent pixels of a folder's or TFDS's images."),
+    "data.background": Key("white", text(*COLOUR), "Colour behind transparent pixels of folders and TFDS."),
     "data.flip": Key(False, flag(), "Mirror each training image with probability 1/2, resampled whenever it is used."),
-    "data.augment": Key(0.0, share(), "Probability of each geometric transform of an image; the network is given it."),
+    "data.augment": Key(0.0, share(), "Probability of each geometric transform of an image; an input of the network."),
     "data.download": Key(True, flag(), "Fetch the data set if it is not on disk.", DATA),
-    "data.resident_mb": Key(2048, whole(0), "Larger data sets are streamed instead of held on the device.", CONDUCT),
+    "data.resident_mb": Key(2048, whole(0), "Size above which data are streamed, not held on the device.", CONDUCT),
     "data.threads": Key(8, whole(1, 1024), "Threads that read and decode a streamed data set.", MACHINE),
     # ------------------------------------------------------------------------------------------------------- diffusion
     "diffusion.schedule": Key(
@@ -84,12 +84,12 @@ KEYS: dict[str, Key] = {
     "diffusion.sigma_T": Key(50.0, positive(), "Noise level after the last step.", read_by=EXPLODING),
     "diffusion.rho": Key(7.0, positive(), "Levels are evenly spaced in sigma^(1/rho).", read_by=KARRAS),
     "diffusion.sigma_data": Key(
-        1.0, positive(), "Standard deviation assumed of the data, by the input's scale and by what edm predicts."
+        1.0, positive(), "Standard deviation of the data that the input's scale and parameterization edm assume."
     ),
     "diffusion.parameterization": Key(
         "eps",
         one_of("eps", "x_0", "mu", "v", "velocity", "edm"),
-        "What the network predicts; velocity is eps - x_0, edm what x_t does not tell of x_0, at unit variance.",
+        "What the network predicts; velocity: eps - x_0; edm: the part of x_0 that x_t lacks, at unit variance.",
     ),
     "diffusion.variance": Key(
         "fixed_large",
@@ -104,13 +104,13 @@ KEYS: dict[str, Key] = {
         "squared error with the weights of P2, min-SNR or EDM.",
     ),
     "objective.vlb_weight": Key(
-        0.001, positive(), "Weight of the bound, in bits/dim; it trains the variance alone.", read_by=HYBRID
+        0.001, positive(), "Weight of the bound, in bits/dim; it trains only the variance.", read_by=HYBRID
     ),
     "objective.p2_gamma": Key(
         1.0, from_zero(), "Power of P2's weight (k + SNR)^-gamma on the error of eps.", read_by=P2
     ),
-    "objective.p2_k": Key(1.0, positive(), "The k in P2's weight: its bound where no signal is left.", read_by=P2),
-    "objective.min_snr_gamma": Key(5.0, positive(), "Largest weight on the error of x_0.", read_by=MIN_SNR),
+    "objective.p2_k": Key(1.0, positive(), "The k in P2's weight: limits it where no signal is left.", read_by=P2),
+    "objective.min_snr_gamma": Key(5.0, positive(), "Largest weight of the error of x_0.", read_by=MIN_SNR),
     "objective.timesteps": Key(
         "uniform",
         one_of("uniform", "antithetic", "loss_second_moment", "lognormal"),
@@ -128,11 +128,11 @@ KEYS: dict[str, Key] = {
         (1, 2), wholes(256, False), "Width of each level over net.channels; each halves the size.", read_by=UNET
     ),
     "net.blocks": Key(1, whole(1, 32), "Residual blocks per level on the way down; the way up has one more."),
-    "net.block_size": Key(1, whole(1, 64), "Squares of this side are the channels of one pixel.", read_by=UNET),
+    "net.block_size": Key(1, whole(1, 64), "Squares of this side become one pixel's channels.", read_by=UNET),
     "net.attention": Key((), wholes(8192, True), "Heights with self-attention after every block.", read_by=UNET),
     "net.heads": Key(1, whole(1), "Heads of every attention block, which share its channels.", read_by=UNET),
     "net.dropout": Key(0.0, from_zero(1.0), "Share of activations dropped in each residual block while training."),
-    "net.scale_shift": Key(False, flag(), "Time scales and shifts a block's second norm.", read_by=UNET),
+    "net.scale_shift": Key(False, flag(), "The time embedding scales and shifts second norms.", read_by=UNET),
     "net.convention": Key(
         "original",
         one_of("original", "improved"),
@@ -140,7 +140,7 @@ KEYS: dict[str, Key] = {
         read_by=UNET,
     ),
     "net.class_conditional": Key(False, flag(), "Give the network the class label of each image."),
-    "net.label_dropout": Key(0.0, from_zero(1.0), "Share of labels hidden while training, as guidance needs it."),
+    "net.label_dropout": Key(0.0, from_zero(1.0), "Share of labels hidden in training, for guidance."),
     "net.dtype": Key(
         "float32", one_of(*FLOATS), "Type of convolutions and matrix products; norms are float32.", read_by=UNET
     ),
@@ -157,14 +157,14 @@ KEYS: dict[str, Key] = {
     "optim.beta_2": Key(0.999, from_zero(1.0), "Adam's decay of the squared-gradient average."),
     "optim.eps": Key(1e-8, positive(), "Adam's guard against division by zero."),
     "optim.weight_decay": Key(0.0, from_zero(), "Decoupled weight decay (AdamW), times the learning rate."),
-    "optim.skip_spike": Key(0.0, from_zero(), "Skip updates whose gradient norm exceeds this times its mean; 0: none."),
+    "optim.skip_spike": Key(0.0, from_zero(), "Skip updates whose gradient norm exceeds its mean times this; 0: none."),
     "optim.ema_decay": Key(0.99, from_zero(1.0), "Decay of the average of the weights that samples are drawn from."),
     "optim.ema_warmup": Key(False, flag(), "Start with a smaller decay that rises to ema_decay; for short runs."),
     "optim.power_ema": Key(
-        False, flag(), "Also keep power-function averages, of which scripts/ema.py makes any width."
+        False, flag(), "Also keep power-function averages, from which scripts/ema.py makes any width."
     ),
     # ----------------------------------------------------------------------------------------------------------- train
-    "train.steps": Key(1000, whole(1), "Optimiser steps in all; a run resumes if it is raised.", RESULT),
+    "train.steps": Key(1000, whole(1), "Optimiser steps in all; raising it continues a finished run.", RESULT),
     "train.batch_size": Key(128, whole(1, MILLION), "Images per step, over all devices."),
     "train.accumulate": Key(1, whole(1), "Parts in which a batch is processed in turn, to save memory.", CONDUCT),
     "train.bad_steps": Key(
@@ -177,9 +177,9 @@ KEYS: dict[str, Key] = {
     "train.checkpoint_every": Key(1000, whole(0), "Steps between two checkpoints; 0: first and last.", CONDUCT),
     "train.keep": Key(3, whole(1), "Number of newest checkpoints that are kept for resuming.", CONDUCT),
     "train.keep_every": Key(0, whole(0), "Steps between two permanent checkpoints; 0: none.", CONDUCT),
-    "train.keep_best": Key(False, flag(), "Keep the checkpoint with the best estimate permanently.", CONDUCT),
+    "train.keep_best": Key(False, flag(), "Keep the checkpoint with the best estimate of the bound.", CONDUCT),
     "train.sharding": Key(
-        "replicated", one_of("replicated", "fsdp", "zero1"), "Parts of the state that devices divide.", CONDUCT
+        "replicated", one_of("replicated", "fsdp", "zero1"), "State that is divided over devices.", CONDUCT
     ),
     # ---------------------------------------------------------------------------------------------------------- sample
     "sample.sampler": Key(
@@ -226,7 +226,7 @@ KEYS: dict[str, Key] = {
     "eval.quick_steps": Key(50, whole(2), "Time steps per image in that estimate; at most T.", CONDUCT),
     "eval.noise_scale": Key(False, flag(), "Measure the gradient noise scale with each estimate.", CONDUCT),
     "eval.noise_scale_batches": Key(8, whole(2, 10_000), "Training batches that give the noise scale.", CONDUCT),
-    "eval.cpu_flop": Key(4e12, from_zero(), "Limit of operations per measurement on a CPU; 0: none.", RESULT),
+    "eval.cpu_flop": Key(4e12, from_zero(), "Limit of FLOP per measurement on a CPU; 0: none.", RESULT),
     "eval.final": Key(True, flag(), "Compute the bound over held-out images when training ends.", RESULT),
 }
 

@@ -215,7 +215,7 @@ def _widths(c: Mapping[str, Any]) -> Settings:
     convention = [name for name, details in CONVENTIONS.items() if all(c[key] == details[key] for key in details)]
     if not convention:
         found = ", ".join(f"{key} {c[key]!r}" for key in CONVENTIONS["original"])
-        raise ValueError(f"{found} in the file: here these go together as in the original or the improved code only")
+        raise ValueError(f"{found} in the file: supported only together as in the original or the improved code")
     return {
         "net.channels": widths[0],
         "net.multipliers": tuple(width // widths[0] for width in widths),

@@ -57,7 +57,7 @@ class Bundle(NamedTuple):
             raise ValueError(f"{self.prefix}: {name} is text, partitioned, or of a type that cannot be read here")
         dtype = np.dtype(DTYPES[entry.dtype])
         if entry.size != dtype.itemsize * int(np.prod(entry.shape, dtype=object)):
-            raise ValueError(f"{self.prefix}: {name} of shape {entry.shape} takes {entry.size} bytes? damaged")
+            raise ValueError(f"{self.prefix}: {name} of shape {entry.shape} has {entry.size} bytes: damaged")
         path = self.prefix.with_name(f"{self.prefix.name}.data-{entry.shard:05d}-of-{self.shards:05d}")
         if not path.is_file():
             raise ValueError(f"{path} is missing: a checkpoint is its .index and all of its .data files")

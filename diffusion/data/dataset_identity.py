@@ -80,7 +80,7 @@ def changes(stored: Identity, current: Identity) -> list[str]:
     if stored.classes != current.classes:
         phrases.append(f"classes {listed(stored.classes)} then and {listed(current.classes)} now")
     if not phrases and stored.digest != current.digest:
-        phrases.append(f"as many images as then, but with other {current.of}")
+        phrases.append(f"the same number of images, but other {current.of}")
     return phrases
 
 

@@ -183,5 +183,5 @@ def _equal_channels(source: Source) -> tuple[str, ...]:
     pixels = (source.arrays or source.read(few))[0]
     if (pixels != pixels[..., :1]).any():
         return ()
-    which = "all images are" if source.arrays else f"{len(pixels)} images, all that were looked at, are"
+    which = "all images are" if source.arrays else f"all {len(pixels)} images that were checked are"
     return (f"{which} grey, read as RGB; --config.data.channels=1 reads them in one channel",)

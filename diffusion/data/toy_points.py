@@ -82,7 +82,7 @@ def toy(name: str, train: bool) -> Source:
     Raises ValueError for a law that there is not.
     """
     if name not in TOYS:
-        raise ValueError(f"toy:{name} is no world of points; there are {', '.join(f'toy:{known}' for known in TOYS)}")
+        raise ValueError(f"toy:{name} is no set of points; there are {', '.join(f'toy:{known}' for known in TOYS)}")
     chosen = TOYS[name]
     points, labels = chosen.draw(np.random.default_rng([7, train]), TRAIN if train else TEST)
     return in_memory(f"toy:{name}", to_pixels(points), labels, chosen.classes)

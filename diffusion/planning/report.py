@@ -30,7 +30,7 @@ def lines(e: Estimate, per: str) -> list[str]:
         shown.append(
             f"time         arithmetic {seconds(e.arithmetic)}, memory {seconds(e.traffic)}"
             + (f", links {seconds(e.links)}" if cost.collectives else "")
-            + f": {e.binds} binds"
+            + f"; longest: {e.binds}"
         )
     for kind, c in cost.collectives.items():
         where = ", some in a loop" if c.looped else ""

@@ -201,5 +201,5 @@ def _reason(stored: StoredResult, measures: Sequence[Measure]) -> str:
     if lines := run_differences(nearest, config, stored.step):
         return f"not the published experiment; nearest is {nearest.name}, which differs in {'; '.join(lines)}"
     if any((m.experiment, m.metric) == (nearest, stored.result.name) for m in measures):
-        return f"a {nearest.name} as published, but no cell has this chain, or another of its results fills it"
-    return f"a {nearest.name} as published, but no table has this metric of it"
+        return f"the published {nearest.name}, but no cell has this chain, or another result of the run fills the cell"
+    return f"the published {nearest.name}, but no table has this metric of it"

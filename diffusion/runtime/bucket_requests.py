@@ -54,7 +54,7 @@ def ask(url: str, operation: str, *args: Any, backwards: bool = False, **kwargs:
             _failing[place] = first, now
             if now > first + PATIENCE:
                 raise _problem(error, url) from error
-            line = f"{place} does not answer ({_text(error)}); asked again for up to {PATIENCE:.0f} s"
+            line = f"{place} does not answer ({_text(error)}); requests are repeated for up to {PATIENCE:.0f} s"
             warnings.warn(line, stacklevel=2)
         time.sleep(pause)
         pause = min(2 * pause, 10.0)

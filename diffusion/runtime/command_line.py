@@ -70,7 +70,7 @@ class ConfigFlag:
             if override := OVERRIDE.match(arg):
                 row = lookup(override[1])
                 if self.keys and override[1] not in self.keys:
-                    raise ValueError(f"config.{override[1]} is fixed in a run; it takes {', '.join(self.keys)} alone")
+                    raise ValueError(f"config.{override[1]} is fixed in a run; only {', '.join(self.keys)} can be set")
                 if isinstance(row.default, tuple):  # absl joins the values of a list that is set twice: the last counts
                     name, equals, text = arg.partition("=")
                     if not equals and (text := next(waiting, None)) is None:

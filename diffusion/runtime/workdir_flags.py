@@ -43,7 +43,7 @@ def define_run(meaning: str) -> Callable[[], Path]:
     neither flag is given, or both are, or there are no such weights.
     """
     workdir = command_line.define_path("workdir", meaning)
-    name = flags.DEFINE_string("pretrained", None, "weights that come with the repository, instead; ? lists them")
+    name = flags.DEFINE_string("pretrained", None, "weights of the repository, instead of --workdir; ? lists them")
 
     def folder() -> Path:
         if name.value is None:

@@ -19,7 +19,7 @@ def require_same_data(run: Run, data: Identity, accept: bool, labelled: bool | N
     labelled = run.config.net.class_conditional if labelled is None else labelled
     name, stored = run.config.data.name, run.identity
     if data.shape != run.shape:
-        raise ValueError(f"{name}: has images of {list(data.shape)}, and the run is of {list(run.shape)}")
+        raise ValueError(f"{name}: has images of {list(data.shape)}, and those of the run are {list(run.shape)}")
     if labelled and len(data.classes) != run.classes:
         was = f": {listed(stored.classes)}" if stored else ""
         raise ValueError(
@@ -33,8 +33,8 @@ def require_same_data(run: Run, data: Identity, accept: bool, labelled: bool | N
                 f"{name}: the run was made by a version that sorted classes as text, {listed(sorted(data.classes))}; "
                 f"today's order is {listed(data.classes)}. Rename the folders, or add {ACCEPT} for new labels"
             )
-        split = ". Of a folder other images may be held out than then" if folder else ""
-        return [f"the run stated no identity of its data, so they were not compared; they are {data}{split}"]
+        split = ". Other images of the folder may be held out now" if folder else ""
+        return [f"the run stores no identity of its data, so they were not compared; they are {data}{split}"]
     if not (different := changes(stored, data)):
         return []
     line = f"{name}: the data are not those that the run was made with: {'; '.join(different)}"
@@ -59,5 +59,7 @@ def moved(run: Run, flags: DataFlags) -> Run:
     config.update_from_flattened_dict(dict(flags.places))
     old, new = run.config.data.name, config.data.name
     if placeless("data.name", old) != placeless("data.name", new):
-        raise ValueError(f"config.data.name: the run is of {old!r}, which {new!r} is not; only its place may change")
+        raise ValueError(
+            f"config.data.name: the run is of {old!r}, and {new!r} is another data set; only the path may change"
+        )
     return run._replace(config=config)

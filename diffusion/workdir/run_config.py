@@ -153,7 +153,7 @@ def _parsed(workdir: Path, saved: dict[str, Any]) -> Run:
     if saved["folder"] > FORMAT:
         raise ValueError(
             f"{workdir} was made by version {saved.get('version', 'unknown')} of this project, whose folders this "
-            f"version ({diffusion.__version__}) does not know: update it, or give another --workdir"
+            f"version ({diffusion.__version__}) cannot read: update it, or give another --workdir"
         )
     try:
         height, width, channels = saved["data"]["shape"]

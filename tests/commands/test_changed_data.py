@@ -135,7 +135,7 @@ CHANGES = {
     add_class: "has 3 classes, bird, cat, dog, and the run learned the labels of 2: cat, dog; restore the data",
     rename_class: "classes cat, dog then and Adog, cat now",
     remove_half: "training images then and",
-    replace: "as many images as then, but with other content",
+    replace: "the same number of images, but other content",
 }
 
 
@@ -220,7 +220,7 @@ def test_every_protocol_states_the_identity(home):
 
 
 def test_only_the_place_of_a_runs_data_may_be_set(home):
-    with pytest.raises(ValueError, match=r"the run is of 'folder:.*', which 'digits' is not"):
+    with pytest.raises(ValueError, match=r"the run is of 'folder:.*', and 'digits' is another data set"):
         load_run.data(run_config.read_run(home / "r"), DataFlags(places={"data.name": "digits"}))
     with pytest.raises(ValueError, match=r"config\.net\.channels is fixed in a run"):
         ConfigFlag(None, PLACES).parse("evaluate.py", ["--config.net.channels=8"])
@@ -241,11 +241,11 @@ def test_an_older_run_gets_an_identity_when_it_is_resumed(home):
     without_identity(home / "r", name="folder:d")  # relative, as it was given
     older = run_config.read_run(home / "r")
     assert older.identity is None and older.class_names == ("0", "1")
-    with pytest.warns(UserWarning, match=r"stated no identity of its data.*other images may be held out"):
+    with pytest.warns(UserWarning, match=r"stores no identity of its data.*Other images of the folder may be held out"):
         data = load_run.data(older)
     lines = start(home / "r", LABELLED)
     (line,) = [line for line in lines if "no identity" in line]
-    assert line.endswith(f"they are {data.identity}. Of a folder other images may be held out than then")
+    assert line.endswith(f"they are {data.identity}. Other images of the folder may be held out now")
     assert run_config.read_run(home / "r").identity == data.identity
 
 

@@ -198,7 +198,7 @@ def test_the_shipped_config_that_fits_is_suggested():
     found = import_weights.faults(wrong, weights)
     assert any("net.attention is (16,) in the config and (16, 8) in the file" in line for line in found)
     assert import_weights.remedy(wrong, weights) == (
-        "what fits: --config=configs/cifar10_improved.py or --config=configs/cifar10_improved_vlb.py"
+        "use --config=configs/cifar10_improved.py or --config=configs/cifar10_improved_vlb.py"
     )
 
 

@@ -163,7 +163,7 @@ def one_line(error):
     ("changes", "line"),
     [
         ({"crc": 1}, "the checksum of x is wrong"),
-        ({"size": 16}, "x of shape .2, 3, 5. takes 16 bytes"),
+        ({"size": 16}, "x of shape .2, 3, 5. has 16 bytes"),
         ({"offset": 10**9}, "is cut short: x needs"),
         ({"dtype": 7}, "x is text, partitioned, or of a type"),
         ({"slices": 1}, "x is text, partitioned"),

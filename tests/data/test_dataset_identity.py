@@ -60,7 +60,7 @@ CHANGED = {
     "images removed": (lambda d: [(d / "cat" / f"{i}.png").unlink() for i in range(20)], "training images then and"),
     "other pictures": (
         lambda d: Image.fromarray(np.full((4, 4), 7, np.uint8)).save(d / "cat" / "1.png"),
-        "as many images as then, but with other content",
+        "the same number of images, but other content",
     ),
     "another size": (
         lambda d: [Image.new("L", (6, 4)).save(file) for file in d.rglob("*.png")],
@@ -109,7 +109,7 @@ def test_very_large_folders_are_known_by_names_sizes_and_times(pictures, monkeyp
     file = pictures / "cat" / "1.png"
     content = file.read_bytes()
     file.write_bytes(content + b"\0")
-    assert changes(large, of(pictures)) == ["as many images as then, but with other file names, sizes and times"]
+    assert changes(large, of(pictures)) == ["the same number of images, but other file names, sizes and times"]
     file.write_bytes(content)
     file.rename(pictures / "cat" / "1b.png")
     assert changes(large, of(pictures))

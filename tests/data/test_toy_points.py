@@ -72,7 +72,7 @@ def test_a_world_is_a_source_like_any_other(name):
 
 
 def test_an_unknown_world_is_refused():
-    with pytest.raises(ValueError, match=r"toy:moon is no world of points; there are toy:spiral, toy:moons"):
+    with pytest.raises(ValueError, match=r"toy:moon is no set of points; there are toy:spiral, toy:moons"):
         toy_points.toy("moon", train=True)
 
 

@@ -82,7 +82,7 @@ def test_the_report_is_one_screen():
         "memory       fits, 5 GB of 16.9 GB, 11.9 GB to spare: 2 GB of state and data, 3 GB of temporaries on each "
         "device",
         "work         2.17 TFLOP of convolutions and products, 16.4 GB of memory traffic on each device, 1,234 kernels",
-        "time         arithmetic 11 ms, memory 20 ms, links 1 ms: memory binds",
+        "time         arithmetic 11 ms, memory 20 ms, links 1 ms; longest: memory",
         "collective   2 all-reduce f32, 80 MB in all, some in a loop",
         "copy         2 x 1 MB f32[8,8] jit(run)/swap",
         "speed        30.8 to 50 steps/s (35% of peak to roofline): 360,000 steps take 2 h to 3 h 14 min",
