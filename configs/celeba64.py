@@ -1,10 +1,10 @@
-"""CelebA at 64x64 as in the DDIM paper: what differs from configs/cifar10.py, and where it stands.
+"""CelebA at 64x64 as in the DDIM paper: the differences from configs/cifar10.py, with their sources.
 
-Paper row: Song, Meng and Ermon 2021 (DDIM), table 1, CelebA. 78.7 M parameters. The paper says little of this network:
-the values are those of its published code, whose released checkpoint has taken 500,000 steps. Known differences: the
-published code crops 128 pixels around (89, 121), 12 pixels below the centre, and clips the gradient of a sum over
-pixels where the loss here is their mean.
-Score: FID 3.51 of DDIM and 3.26 of ancestral sampling, 1000 steps, 50,000 samples.
+Paper row: Song, Meng and Ermon 2021 (DDIM), table 1, CelebA. 78.7 M parameters. The paper says little about this
+network: the values are those of its published code, whose released checkpoint was trained for 500,000 steps. Known
+differences: the published code crops 128 pixels around (89, 121), 12 pixels below the centre; its loss, whose gradient
+is clipped, is a sum over pixels, and the loss here is the mean.
+Score: FID 3.51 by DDIM and 3.26 by ancestral sampling, 1000 steps, 50,000 samples.
 Cost: 500,000 steps of 128 images at 18 TFLOP, 8.9e18 FLOP.
 TFDS reads the aligned images (celeb_a, 178x218) once they are prepared; a folder of img_align_celeba works as well.
 
@@ -19,7 +19,7 @@ def get_config():
     config = cifar10()
     config.paper = "celeba64"
     config.data.name = "tfds:celeb_a"  # section 5: CelebA, aligned
-    config.data.crop = 140  # central square, as is common for this set; code: see above
+    config.data.crop = 140  # central square, as is common for this set; the code's crop: see above
     config.data.size = 64  # section 5
 
     config.objective.timesteps = "antithetic"  # code: pairs t and T + 1 - t

@@ -1,7 +1,7 @@
-"""CelebA-HQ at 256x256 as in the DDPM paper: what differs from configs/cifar10.py.
+"""CelebA-HQ at 256x256 as in the DDPM paper: the differences from configs/cifar10.py.
 
 Paper row: Ho et al. 2020, figures 1, 7, 8 and 9. 113.7 M parameters, fixed-small variance, no dropout.
-Score: the paper shows samples and gives none. An independent run reached FID 8.85 after 393k steps.
+Score: none published; the paper shows samples. An independent run reached FID 8.85 after 393k steps.
 Cost: 500,000 steps of 64 images at 95 TFLOP, 4.8e19 FLOP: 63 hours on a TPU v3-8 (2.2 steps/s) as published.
 TFDS cannot fetch these images by itself: prepare celeb_a_hq/256 manually as its page says, or use a folder of images.
 The set has no test split: every twentieth image is held out for the bound.

@@ -1,9 +1,9 @@
-"""CIFAR-10 overnight on a laptop: a small network, after the pilots of docs/curves.md.
+"""CIFAR-10 overnight on a laptop: a small network, chosen by the pilot runs of docs/curves.md.
 
-Paper row: none; the paper's network has 20 times the parameters and sees 100 million images. This one is given the
-class, so that its samples can be guided.
-Score: of the whole run not measured.
-Cost: 30,000 steps of 64 images, 38 epochs: an estimated 10 hours on 2 idle CPU cores, not run to its end.
+Paper row: none; the paper's network has 20 times the parameters and is trained on 100 million images. This network
+receives the class of an image, so that its samples can be guided.
+Score: not measured for the whole run.
+Cost: 30,000 steps of 64 images, 38 epochs: an estimated 10 hours on 2 idle CPU cores; not yet run to its end.
 
     python scripts/train.py --config=configs/cifar10_cpu.py --config.data.dir=PATH
     python scripts/sample.py --workdir=runs/cifar10_cpu --guidance=1 --sampler=ddim --steps=100

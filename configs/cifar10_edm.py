@@ -1,10 +1,10 @@
-"""CIFAR-10 by EDM's recipe on DDPM's network: what differs from configs/cifar10.py.
+"""CIFAR-10 by EDM's recipe with DDPM's network: the differences from configs/cifar10.py.
 
-Paper row: Karras et al. 2022, table 2, unconditional CIFAR-10, configuration F with augmentation; its network is DDPM++
-with 56 M parameters; this one is DDPM's, 35.7 M. Published augmentation resamples images at twice the resolution
-through a wavelet filter (sym6); here it interpolates linearly between pixels. Published levels are continuous; here
-there are 1,000.
-Score: published FID 1.97 from 35 network calls a sample. Ours: not measured.
+Paper row: Karras et al. 2022, table 2, unconditional CIFAR-10, configuration F with augmentation. The published network
+is DDPM++ with 56 M parameters; this one is DDPM's with 35.7 M. The published augmentation resamples images at twice
+the resolution through a wavelet filter (sym6); this one interpolates linearly between pixels. The published noise
+levels are continuous; here there are 1,000.
+Score: published FID 1.97 with 35 network calls a sample. This config: not measured.
 Cost: 390,625 steps of 512 images, 200 million in all: twice the images of configs/cifar10.py, 7e18 FLOP.
 
     python scripts/train.py --config=configs/cifar10_edm.py
@@ -19,8 +19,8 @@ def get_config():
 
     config.data.augment = 0.12  # appendix F.2; with data.flip, flips are drawn for every image, as published
 
-    config.diffusion.schedule = "ve_karras"  # eq. 5, in steps
-    config.diffusion.T = 1000  # our choice: the published levels are continuous
+    config.diffusion.schedule = "ve_karras"  # eq. 5, at discrete levels
+    config.diffusion.T = 1000  # this project's choice: the published levels are continuous
     config.diffusion.sigma_1 = 0.002  # table 1: sigma_min
     config.diffusion.sigma_T = 80.0  # table 1: sigma_max
     config.diffusion.rho = 7.0  # table 1
@@ -44,5 +44,5 @@ def get_config():
     config.sample.sampler = "edm"  # algorithm 1
     config.sample.grid = "karras18"  # appendix D: 18 steps, 35 network calls
     config.sample.clip = False  # algorithm 1
-    config.eval.final = False  # a bound over the 18 steps of the sampler says little
+    config.eval.final = False  # a bound over only the 18 steps of the sampler is uninformative
     return config

@@ -1,8 +1,8 @@
-"""CIFAR-10 as in Improved DDPM: what differs from configs/cifar10.py, with its place in the paper.
+"""CIFAR-10 as in Improved DDPM: the differences from configs/cifar10.py, with their places in the paper.
 
 Paper row: Nichol and Dhariwal 2021, CIFAR-10 ablation, "4K, cosine, L_hybrid". 52.5 M parameters, 500,000 steps.
 Score: 3.17 bits/dim on the test set, FID 3.19 from 50,000 samples against the training set, single run. The final
-bound is taken over 1,000 images, as by the published script: each takes 4,000 network evaluations.
+bound uses 1,000 images, as the published script does, since each image takes 4,000 network evaluations.
 Cost: 500,000 steps of 128 images at 6.5 TFLOP, 3.2e18 FLOP.
 
     python scripts/train.py --config=configs/cifar10_improved.py

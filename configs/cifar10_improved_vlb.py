@@ -1,9 +1,8 @@
 """CIFAR-10 as in Improved DDPM, trained on the variational bound itself with importance-sampled t.
 
-Paper row: Nichol and Dhariwal 2021, CIFAR-10 ablation, "4K, cosine, L_vlb": the best likelihood, at the price of
-samples.
+Paper row: Nichol and Dhariwal 2021, CIFAR-10 ablation, "4K, cosine, L_vlb": the best likelihood, with worse samples.
 Score: 2.94 bits/dim on the test set, FID 11.47 from 50,000 samples, single run.
-Cost: that of configs/cifar10_improved.py.
+Cost: as of configs/cifar10_improved.py.
 
     python scripts/train.py --config=configs/cifar10_improved_vlb.py
 """

@@ -1,8 +1,8 @@
 """CIFAR-10 in about an hour on one modest GPU, with a smaller network and a short run.
 
-Paper row: Ho et al. 2020, table 1, "DDPM, L_simple", but with a network half as wide (9.0 M parameters against 35.7 M),
-a learning rate and an average for a short run, and no dropout, since 20,000 steps are only 51 epochs.
-Score: not measured. It will be far from the paper's FID of 3.17: an independent run of the full network stood at 9.2
+Paper row: Ho et al. 2020, table 1, "DDPM, L_simple", but with a network of half the width (9.0 M parameters instead of
+35.7 M), a learning rate and an average for a short run, and no dropout, since 20,000 steps are only 51 epochs.
+Score: not measured. It will be far from the paper's FID of 3.17: an independent run of the full network had 9.2
 after 47,000 steps. The start-up report lists every deviation.
 Cost: 20,000 steps of 128 images at 1.15 TFLOP, 2.3e16 FLOP in all: an hour at a sustained 6.4 TFLOP/s.
 

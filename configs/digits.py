@@ -7,11 +7,11 @@ of all variants are in docs/results.md and docs/guidance.md.
 Cost: 5 to 7 minutes on 2 CPU cores, installation, sampling and the exact bound included.
 
     python scripts/train.py --config=configs/digits.py
-    python scripts/train.py --config=configs/digits.py:ve              # NCSN's levels, predictor and corrector
+    python scripts/train.py --config=configs/digits.py:ve              # score network with NCSN's noise levels
     python scripts/train.py --config=configs/digits.py:flow            # rectified flow
-    python scripts/train.py --config=configs/digits.py:elementary      # noise added at one rate
+    python scripts/train.py --config=configs/digits.py:elementary      # noise added at a constant rate
     python scripts/train.py --config=configs/digits.py:edm             # Karras et al. 2022
-    python scripts/train.py --config=configs/digits.py:conditional     # by class, for guidance
+    python scripts/train.py --config=configs/digits.py:conditional     # with class labels, for guidance
     python scripts/train_classifier.py --config=configs/digits.py:classifier
 """
 
@@ -29,7 +29,7 @@ def get_config(variant: str = ""):
     config.diffusion.variance = "fixed_large"
     config.objective.name = "simple"
 
-    config.net.channels = 34  # 17 groups in every norm: the run can be exported to diffusers
+    config.net.channels = 34  # every norm then has 17 groups, so the run can be exported to diffusers
     config.net.multipliers = (1, 2)
     config.net.blocks = 1
     config.net.attention = (4,)
@@ -59,8 +59,8 @@ def get_config(variant: str = ""):
 def ve(config) -> None:
     """Variance exploding noise: NCSN's levels and weights (L_simple is its sigma^2), score SDE's predictor-corrector.
 
-    From about one of 256 grey levels to the largest distance between two digits, 9.6 (Song and Ermon 2020, technique
-    1). The corrector calls the network once more at each of the 1000 steps of a sample.
+    Noise levels go from about one of 256 grey levels to the largest distance between two digits, 9.6 (Song and Ermon
+    2020, technique 1). The corrector adds one network call to each of the 1000 steps of a sample.
     """
     config.diffusion.schedule = "ve_geometric"
     config.diffusion.sigma_T = 10.0
@@ -83,8 +83,9 @@ def elementary(config) -> None:
     """The elementary diffusion of Nakkiran et al. 2024: x_{u + du} = x_u + N(0, sigma_q^2 du), nothing is scaled.
 
     sigma_q = sigma_T and du = 1 / T; its Algorithm 1 is the ancestral sampler with variance fixed_large. The network
-    predicts E[x_0 | x_t], from which E[x_{t-1} | x_t] follows (Claim 2): that differs from x_t by 1 / t of the way to
-    x_0, too little for a network in units of sigma_T. min_snr spreads the weight evenly over the logarithm of sigma.
+    predicts E[x_0 | x_t], from which E[x_{t-1} | x_t] follows (Claim 2). It does not predict E[x_{t-1} | x_t] itself,
+    which differs from x_t by only 1 / t of the way to x_0: too little for a network in units of sigma_T. min_snr
+    spreads the weight evenly over the logarithm of sigma.
     """
     config.diffusion.schedule = "ve_constant"
     config.diffusion.sigma_T = 5.0
@@ -95,8 +96,8 @@ def elementary(config) -> None:
 def edm(config) -> None:
     """Karras et al. 2022: levels, preconditioning, weight and density of table 1; Heun's method on 18 levels.
 
-    The final bound visits the 18 steps of the sampler, so its bits/dim say little. configs/cifar10_edm.py names the
-    place of each value.
+    The final bound visits only the 18 steps of the sampler, so its bits/dim are uninformative. configs/cifar10_edm.py
+    names the source of each value.
     """
     config.diffusion.schedule = "ve_karras"
     config.diffusion.sigma_1 = 0.002
@@ -115,16 +116,16 @@ def edm(config) -> None:
 
 
 def conditional(config) -> None:
-    """Labels, a tenth of them hidden while training: Ho and Salimans 2022, p_uncond = 0.1."""
+    """Class labels, a tenth of them hidden in training: Ho and Salimans 2022, p_uncond = 0.1."""
     config.net.class_conditional = True
     config.net.label_dropout = 0.1
     config.sample.n = 100
 
 
 def classifier(config) -> None:
-    """A classifier of noised digits (Dhariwal and Nichol 2021, section 4): the way down of a small U-Net.
+    """A classifier of noised digits (Dhariwal and Nichol 2021, section 4): the downward half of a small U-Net.
 
-    Right on 88% of held-out digits for t up to 250, on 45% up to 500, by chance above 750.
+    Right on 88% of held-out digits for t from 1 to 250, on 45% from 251 to 500, no better than chance above 750.
     """
     config.net.channels = 16
     config.net.dropout = 0.2

@@ -3,7 +3,7 @@
 Paper row: Nichol and Dhariwal 2021, "1.5M, 4K, cosine, L_hybrid". 121 M parameters, no dropout.
 Score: 3.57 bits/dim on the validation set and FID 19.2 from 10,000 samples after 1.5 M steps; 3.62 and 28.0 after
 200,000.
-Those images were scaled down by the authors' loader (box, then bicubic, centre crop). The default here is the
+The paper's images were scaled down by its own loader (box, then bicubic, centre crop). The default here is the
 downsampled ImageNet of TFDS, prepared once with TensorFlow; folder:PATH reads the original images and scales them
 down itself.
 Cost: 1,500,000 steps of 128 images at 30.5 TFLOP, 4.6e19 FLOP.

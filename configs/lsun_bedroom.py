@@ -1,7 +1,7 @@
 """LSUN Bedroom at 256x256 as in the DDPM paper.
 
 Paper row: Ho et al. 2020, table 3, Bedroom. 113.7 M parameters, fixed-small variance, no dropout. The paper says that
-this set alone was not flipped; a remark in the published code says so of Cat instead. We follow the paper.
+only this set was not flipped; a remark in the published code says so of Cat instead. This config follows the paper.
 Score: FID 6.36 from 50,000 samples (StyleGAN2's code). The larger model of the table (4.90) has some 256 M
 parameters, as net.channels = 192 gives.
 Cost: 2,400,000 steps of 64 images at 95 TFLOP: 300 hours on a TPU v3-8 (2.2 steps/s) as published.

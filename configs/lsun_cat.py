@@ -1,7 +1,7 @@
 """LSUN Cat at 256x256 as in the DDPM paper.
 
-Paper row: Ho et al. 2020, table 3, Cat. 113.7 M parameters, fixed-small variance, no dropout. Flipped as the paper
-says; a remark in the published code switches flips off for this set.
+Paper row: Ho et al. 2020, table 3, Cat. 113.7 M parameters, fixed-small variance, no dropout. Images are
+flipped, as the paper says; a remark in the published code switches flips off for this set.
 Score: FID 19.75 from 50,000 samples (StyleGAN2's code).
 Cost: 1,800,000 steps of 64 images at 95 TFLOP: 230 hours on a TPU v3-8 (2.2 steps/s) as published.
 The set has no test split: every twentieth image is held out for the bound.

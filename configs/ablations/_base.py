@@ -22,7 +22,7 @@ def base(size: str, T: int = 250, steps: int = 600) -> ConfigDict:
         raise ValueError(f"size {size!r} is not one of {', '.join(SIZES)}")
     config = {"digits": digits, "mnist_small": mnist, "mnist": mnist, "cifar10": cifar10}[size]()
     config.paper = ""
-    config.eval.cpu_flop = 0.0  # no row is measured on fewer images than its config states
+    config.eval.cpu_flop = 0.0  # evaluate every row on as many images as its config states
     if size == "mnist_small":
         config.net.block_size = 1  # as in docs/ablations.md
         config.net.channels = 16

@@ -1,14 +1,14 @@
-"""What each of EDM's training choices is worth for plain DDPM, under four samplers at their usual number of steps.
+"""EDM's training choices, added to DDPM one by one, with four samplers at their usual number of steps.
 
-Rows add up, as in table 2 of Karras et al. 2022: hyper-parameters, the preconditioning with its levels, time and input
-scale, the log-normal density with its weight, augmentation, and an average of power-function profile (Karras et al.
-2024); and the density alone on plain DDPM, by its signal-to-noise ratio. Each is trained once and sampled by ancestral
-sampling over all steps; three of them by DDIM in 50, DPM-Solver++(2M) in 20 and EDM's Heun in 18 too. A last row has
-half of the training steps.
+Each row with + adds one choice to the row with + above it, as in table 2 of Karras et al. 2022: hyper-parameters;
+preconditioning with its noise levels, time and input scale; the log-normal density of noise levels with its weight;
+augmentation; an average with a power-function profile (Karras et al. 2024). One more row has plain DDPM with the same
+density of signal-to-noise ratios, and a last row half of the training steps. Every row is trained and sampled by
+ancestral sampling over all steps; three of them also by DDIM in 50, DPM-Solver++(2M) in 20 and EDM's Heun in 18 steps.
 
-Of the hyper-parameters the published batch of 512, warm-up and length are left out: all rows see the same images. The
-average of "+ power EMA" has the decay (1 + n) / (10 + n) after n updates, in the limit the power-function profile with
-gamma = 8, of width 0.09; scripts/ema.py makes other widths of a run with optim.power_ema, but a row has one average.
+The published batch of 512, warm-up and length of training are left out, so that all rows see the same images. The
+average of "+ power EMA" has the decay (1 + n) / (10 + n) after n updates. In the limit this is the power-function
+profile with gamma = 8, of width 0.09. Other widths would need optim.power_ema and scripts/ema.py.
 
 digits: T = 100, 400 steps of 64 images; 8 runs and 9 evaluations a seed. mnist_small: T = 100, 300 steps of 64 images.
 mnist: 6,000 steps a run. cifar10: 800,000 steps a run.
@@ -33,7 +33,7 @@ SMALL = {"digits": (100, 400), "mnist_small": (100, 300)}
 DENSITY = ("objective.timesteps", "objective.P_mean", "objective.P_std")
 HYPER = ("optim.lr", "optim.clip", "net.dropout")
 SAMPLED = ("DDPM", "+ preconditioning", "+ log-normal t")
-"""The rows whose networks are sampled in four ways."""
+"""The rows whose networks are sampled by all four samplers."""
 
 
 def get_grid(size: str) -> Grid:
@@ -74,6 +74,6 @@ def get_grid(size: str) -> Grid:
         f"EDM's training choices on {config.data.name}, T = {config.diffusion.T}",
         config,
         rows,
-        "Rows without a sampler's name are sampled by ancestral sampling over all steps; the others sample the same "
-        "networks and have no bound of their own.",
+        "Rows without the name of a sampler use ancestral sampling over all steps; the others sample the same networks "
+        "and have no bound of their own.",
     )

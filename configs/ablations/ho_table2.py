@@ -1,10 +1,10 @@
-"""Table 2 of the DDPM paper: what the network predicts x which variance x which objective.
+"""Table 2 of the DDPM paper: prediction x variance x objective.
 
-Six rows, each a training run. As in the published code
+Each of the six rows is a training run. As in the published code:
 - L is the bound with a learned (diagonal) or fixed (isotropic: fixed_large) variance. The bound here is T times the
-  published loss, so clipping its gradients at T times the published norm is equivalent;
-- the chain of a network that predicts mu is not clipped: sample.clip is off in those rows, for samples and bound.
-The paper leaves two rows blank: training was unstable, with scores out of range.
+  published loss, so its gradients are clipped at T times the published norm, which is equivalent.
+- The chain of a network that predicts mu is not clipped: sample.clip is off in those rows, for samples and bound.
+The paper leaves two rows blank, since training was unstable and scores were out of range.
 
 digits: T = 250 (betas times 4), 600 steps of 128 images; 6 runs a seed, each 3 minutes on 2 idle CPU cores.
 cifar10: the paper's experiment, 800,000 steps a row. mnist: 6,000 steps a row.
@@ -34,5 +34,5 @@ def get_grid(size: str) -> Grid:
             Row("eps, L_simple", {}, {"IS": "9.46 ± 0.11", "FID": "3.17", "bits/dim": "≤ 3.75"}),
         ),
         "Chains of rows that predict mu are not clipped, as published. Paper: CIFAR-10, 800,000 steps, tables 1 and 2 "
-        "of Ho et al. 2020; - where it leaves the cell blank as unstable.",
+        "of Ho et al. 2020; - marks cells that it leaves blank as unstable.",
     )

@@ -1,8 +1,8 @@
 """Schedule x objective x T of Improved DDPM: its tables on CIFAR-10 and ImageNet-64.
 
-Fixed variance (fixed_large) under L_simple, learned_range under L_hybrid and L_vlb. L_vlb draws t by the second
-moment of its losses, as published; a last row draws t uniformly, for comparison. Linear schedules have both ends of
-beta times 1000 / T, and the network's times are scaled to 0..1000 for every T, as published.
+L_simple has a fixed variance (fixed_large), L_hybrid and L_vlb have learned_range. L_vlb draws t by the second moment
+of its losses, as published; a last row draws t uniformly, for comparison. As published, both ends of beta of linear
+schedules are multiplied by 1000 / T, and the network's times are scaled to 0..1000 for every T.
 
 digits: T = 125 and 500 in place of 1000 and 4000, 600 steps of 128 images; 7 runs a seed, an estimated 22 minutes on
 2 CPU cores.

@@ -1,10 +1,10 @@
 """Three claims of Improved DDPM, each from runs with the same budget and seeds.
 
-1. learned_range under L_hybrid reaches fewer bits/dim than fixed variances, and loses less when the chain is respaced
+1. learned_range with L_hybrid reaches fewer bits/dim than fixed variances, and loses less when the chain is respaced
    to a tenth of its steps (the first six rows; both fixed variances share one network).
-2. The cosine schedule against the linear one.
-3. L_vlb with t drawn by the second moment of its losses against uniform t, with the gradient noise scale of each
-   (McCandlish et al. 2018) beside that of L_hybrid.
+2. The cosine schedule is better than the linear one.
+3. L_vlb has less gradient noise if t is drawn by the second moment of its losses instead of uniformly. The gradient
+   noise scale (McCandlish et al. 2018) is measured for both and for L_hybrid.
 
 digits: T = 250 (betas times 4), 600 steps of 128 images; 6 runs and 10 evaluations a seed. mnist_small: T = 100, 300
 steps of 64 images. mnist: 6,000 steps a run. cifar10: the paper's network, 800,000 steps a run.
@@ -49,6 +49,6 @@ def get_grid(size: str) -> Grid:
             Row("cosine, L_vlb, uniform t", cosine | vlb),
             Row("cosine, L_vlb, resampled t", cosine | vlb | resampled),
         ),
-        "Rows of T/10 evaluate the network of the whole chain. The noise scale is that of the training "
+        "Rows of T/10 evaluate the network of the whole chain. The noise scale is that of the gradient of the training "
         "loss, in images.",
     )

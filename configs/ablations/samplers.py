@@ -1,11 +1,11 @@
 """Samplers x number of steps, all on one trained network: table 1 of the DDIM paper and faster solvers.
 
-eta = 0 is DDIM, eta = 1 ancestral sampling with the fixed_small variance, sigma-hat ancestral sampling with
-fixed_large. Only the last row trains; the others sample its network and have no bound of their own.
+eta = 0 is DDIM, eta = 1 is ancestral sampling with the fixed_small variance, and sigma-hat is ancestral sampling with
+fixed_large. Only the last row is trained; the others sample its network and have no bound of their own.
 
 digits: T = 1000, 1,600 steps of 128 images; 1 run and 31 sample sets of 256 a seed, an estimated 19 minutes on 2 CPU
 cores.
-mnist: 6,000 steps. cifar10: 800,000 steps, and steps spaced quadratically as published.
+mnist: 6,000 steps. cifar10: 800,000 training steps; sampling steps are spaced quadratically, as published.
 
     python scripts/ablate.py --grid=configs/ablations/samplers.py --size=digits
 """

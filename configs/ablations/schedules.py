@@ -1,7 +1,7 @@
 """Noise schedules under L_simple with the fixed_large variance.
 
-jsd ends at alpha_bar_T = 0, where eps does not determine x_0. That row predicts x_0, and so does a row of the linear
-schedule, for comparison.
+jsd ends at alpha_bar_T = 0, where eps does not determine x_0. So that row predicts x_0; a second row of the linear
+schedule also predicts x_0, for comparison.
 
 digits: T = 250 (betas times 4), 600 steps of 128 images; 9 runs a seed, an estimated 23 minutes on 2 CPU cores.
 cifar10: 800,000 steps a run. mnist: 6,000 steps a run.

@@ -1,10 +1,10 @@
 """The variance of the reverse steps, on the whole chain and on a tenth of its steps.
 
-Fixed variances are trained by L_simple and share one network; learned ones are trained by L_hybrid. A respaced row
-evaluates the network of its whole chain, samples and bound, on T / 10 evenly spaced steps; learned variances
-interpolate on the respaced process.
+Both fixed variances share one network, trained with L_simple; learned ones are trained with L_hybrid. A row of T/10
+evaluates the network of the whole chain, its samples and its bound, on T / 10 evenly spaced steps; learned_range then
+interpolates between the variances of these steps.
 
-digits: T = 500 (betas times 2), 800 steps of 128 images; 3 runs and 8 evaluations a seed, a run 6 minutes on 2 idle
+digits: T = 500 (betas times 2), 800 steps of 128 images; 3 runs and 8 evaluations a seed, 6 minutes a run on 2 idle
 CPU cores.
 cifar10: 800,000 steps a run. mnist: 6,000 steps a run.
 

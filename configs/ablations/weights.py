@@ -1,7 +1,7 @@
 """Weights of the squared error, for networks that predict eps, x_0 and v.
 
-simple is the unweighted error of the network's output; min_snr, p2 and the bound's own weight are stated in x_0
-space, so they have the same meaning for all three. Variance fixed_large throughout.
+simple is the unweighted error of the network's output. min_snr, p2 and L, the bound, weight the error of x_0, so they
+have the same meaning for all three predictions. All rows use the variance fixed_large.
 
 digits: T = 250 (betas times 4), 600 steps of 128 images; 8 runs a seed, an estimated 20 minutes on 2 CPU cores.
 cifar10: 800,000 steps a run. mnist: 6,000 steps a run.
