@@ -1,4 +1,4 @@
-"""CIFAR-10 as in Improved DDPM: the differences from configs/cifar10.py, with their places in the paper.
+"""CIFAR-10 as in Improved DDPM: the differences from configs/cifar10.py, with their sources.
 
 Paper row: Nichol and Dhariwal 2021, CIFAR-10 ablation, "4K, cosine, L_hybrid". 52.5 M parameters, 500,000 steps.
 Score: 3.17 bits/dim on the test set, FID 3.19 from 50,000 samples against the training set, single run. The final

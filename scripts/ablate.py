@@ -4,10 +4,10 @@
     python scripts/ablate.py --grid=configs/ablations/ho_table2.py --size=cifar10 --seeds=0 --list > jobs.sh
     python scripts/ablate.py --grid=configs/ablations/improved.py --size=mnist --config.data.dir=PATH
 
-Started again, it resumes: finished rows are skipped, and an interrupted row continues from its checkpoint. On SIGTERM
-or Ctrl-C it finishes the step, saves and ends with status 75; a second one ends it at once. A row that diverges is
-reported as diverged, and the others run. On a cluster, start the commands of --list, each of which runs one row with
-one seed, and at the end the same command with --table.
+Repeat the command to resume: finished rows are skipped, and an interrupted row continues from its checkpoint. On
+SIGTERM or Ctrl-C the script finishes the step, saves and exits with status 75; a second signal ends it at once. A row
+that diverges is reported as diverged, and the others run. On a cluster, run the commands that --list prints, each of
+which trains one row with one seed, and at the end the same command with --table.
 """
 
 import sys
@@ -28,7 +28,7 @@ OUT = command_line.define_path("out", "folder of the runs and tables; by default
 ROW = flags.DEFINE_integer(
     "row",
     None,
-    "run this cell alone: row number times number of seeds plus seed number, both from 0, as --list has them",
+    "run only the cell of this number, as --list has it: index of the row times number of seeds plus index of the seed",
 )
 LIST = flags.DEFINE_bool("list", False, "print the command of each cell, and stop")
 TABLE = flags.DEFINE_bool("table", False, "write the tables of the finished cells, and stop")

@@ -1,13 +1,13 @@
-"""Measures speed: training step, forward pass, chains, bound, Inception; beside PyTorch, if asked for.
+"""Measures speed: training step, forward pass, chains, bound, Inception; optionally compared with PyTorch.
 
     python scripts/benchmark.py                                  # both networks
-    python scripts/benchmark.py --baseline=torch --json=bench.json  # beside diffusers' UNet2DModel; some twenty minutes
+    python scripts/benchmark.py --baseline=torch --json=bench.json  # with diffusers' UNet2DModel; twenty minutes
     python scripts/benchmark.py --size=digits --only=train,forward
     python scripts/benchmark.py --scaling --out=docs/images      # how cost grows, as a figure
 
-The table goes to stdout, progress to stderr. Windows of both sides alternate, so that a drifting machine slows both
-alike: compare the last column, and numbers of one run. docs/benchmarks.md says how each row is measured. Measures for
---only: train, forward, chain, ddim, elbo, features.
+The table goes to stdout, progress to stderr. Timings of jax and PyTorch alternate, so that a drift of the machine slows
+both equally: compare the last column, the ratio of times, and only within one run. docs/benchmarks.md explains each
+row. Measures for --only: train, forward, chain, ddim, elbo, features.
 """
 
 import sys
@@ -22,12 +22,12 @@ from diffusion.runtime.paths import expanded
 
 SIZE = flags.DEFINE_enum("size", "all", ["digits", "cifar10", "all"], "networks to measure, named after their configs")
 ONLY = flags.DEFINE_list("only", [], "measures, separated by commas; by default all")
-BASELINE = flags.DEFINE_enum("baseline", None, ["torch"], "measure this beside jax; needs requirements-benchmark.txt")
+BASELINE = flags.DEFINE_enum("baseline", None, ["torch"], "also measure this; needs requirements-benchmark.txt")
 QUICK = flags.DEFINE_bool("quick", False, "a dry run: tiny networks, short windows, meaningless numbers")
-WINDOWS = flags.DEFINE_integer("windows", None, "number of windows of each row", lower_bound=1)
+WINDOWS = flags.DEFINE_integer("windows", None, "number of timing windows of each row", lower_bound=1)
 SECONDS = flags.DEFINE_float("seconds", None, "length of a window in seconds", lower_bound=0.0)
 JSON = command_line.define_path("json", "file for all results, with machine, versions and settings")
-SCALING = flags.DEFINE_bool("scaling", False, "measure and draw how the cost of the first network grows instead")
+SCALING = flags.DEFINE_bool("scaling", False, "instead, measure and draw how the cost of the first network grows")
 OUT = flags.DEFINE_string("out", "runs/figures", "folder for the figure of --scaling")
 
 

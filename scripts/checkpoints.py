@@ -1,11 +1,11 @@
-"""Lists, checks and clears the checkpoints of a run.
+"""Lists, verifies and prunes the checkpoints of a run.
 
     python scripts/checkpoints.py --workdir=runs/digits              # every step: size, age, state, scores
     python scripts/checkpoints.py --workdir=runs/digits --verify     # reads all of them and compares the hashes
     python scripts/checkpoints.py --workdir=runs/digits --prune=1    # keeps the newest intact one of checkpoints/
 
---verify ends with status 1 if any step is not intact. --prune deletes intact older steps of checkpoints/ only: neither
-permanent checkpoints nor damaged ones, and never the last intact one.
+--verify exits with status 1 if any step is not intact. --prune deletes only older intact steps of checkpoints/: no
+permanent checkpoints, no damaged ones, and never the last intact one.
 """
 
 import sys

@@ -7,13 +7,13 @@
 
 interpolate   mixes x_t of two images at step t, and denoises the mixtures            DDPM figures 8, 9
 latent        the same with the DDIM latents x_T of the two images, without noise      DDIM figure 6
-inpaint       completes the white part of a mask, consistent with the rest             RePaint, Algorithm 1
+inpaint       completes the part that is white in a mask, consistent with the rest    RePaint, Algorithm 1
 vary          adds noise up to step t and denoises: similar images                     SDEdit, Algorithm 1
 roundtrip     x_T by DDIM inversion, and the image decoded from it                    DDIM section 5.4
 
 Images must have the size and the colours of the network's images; --fit makes them fit. Several images are separated by
 commas. The output is one picture with the original images and the results, and with --separate also a PNG of each
-result. Draw j of an image depends on the seed, the image and its place in the list alone.
+result. Draw j of an image depends only on j, the seed, the image and its position in the list.
 """
 
 import sys
@@ -31,17 +31,17 @@ EDIT = flags.DEFINE_enum(
     "edit",
     None,
     ["interpolate", "latent", "inpaint", "vary", "roundtrip"],
-    "what to do, from the list above (required)",
+    "kind of edit, from the list above (required)",
 )
 IMAGE = flags.DEFINE_list("image", [], "image files")
 OTHER = flags.DEFINE_list("other", [], "interpolate, latent: the other image of each --image")
-HELD_OUT = flags.DEFINE_list("held_out", [], "numbers of held-out images, instead of files; pairs for two images")
+HELD_OUT = flags.DEFINE_list("held_out", [], "numbers of held-out images, instead of files; two for each pair")
 FIT = flags.DEFINE_bool("fit", False, "crop, resize and grey image files as the network needs it")
 LABEL = flags.DEFINE_string(
     "label", None, "class of image files, a name or a number, for class-conditional and guided runs"
 )
 MASK = flags.DEFINE_string(
-    "mask", None, "inpaint: a picture, white where to inpaint; or left, right, top, bottom or middle"
+    "mask", None, "inpaint: a picture that is white where to inpaint; or left, right, top, bottom or middle"
 )
 TS = flags.DEFINE_list("t", [], "interpolate, vary: steps to which noise is added, 1..T; by default T / 2")
 N = flags.DEFINE_integer(

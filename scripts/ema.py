@@ -1,11 +1,11 @@
-"""Makes an average of any width from the checkpoints of a run that was trained with config.optim.power_ema.
+"""Computes a weight average of any width from the checkpoints of a run trained with config.optim.power_ema.
 
     python scripts/train.py --config=configs/digits.py --config.optim.power_ema=true --config.train.keep_every=100
     python scripts/ema.py --workdir=runs/digits --width=0.15
     python scripts/sample.py --workdir=runs/digits_ema_0.15
 
-The width is relative to the length of training: 0.05 weighs the last updates, 0.25 nearly all alike. The result is a
-run's folder; its averaged weights have that width. More permanent checkpoints make it more exact.
+The width is relative to the length of training: 0.05 averages the last updates, 0.25 nearly all equally. The result is
+a run's folder whose averaged weights have that width. More permanent checkpoints make the average more exact.
 """
 
 import sys

@@ -1,12 +1,12 @@
-"""Measures a run: the likelihood of its data and scores of its samples, each with its protocol.
+"""Evaluates a run: the likelihood of its data and scores of its samples, each with its protocol.
 
     python scripts/evaluate.py --workdir=runs/digits                                   # metrics that fit its data
     python scripts/evaluate.py --workdir=runs/cifar10 --metrics=nll --split=train      # bits/dim, rate-distortion table
-    python scripts/evaluate.py --workdir=runs/cifar10 --metrics=nll,flow_nll           # and by the probability flow
+    python scripts/evaluate.py --workdir=runs/cifar10 --metrics=nll,flow_nll           # also likelihood by the flow
     python scripts/evaluate.py --workdir=runs/cifar10 --metrics=fid,inception_score    # of 50,000 samples, drawn here
     python scripts/evaluate.py --workdir=runs/cifar10 --metrics=fid --samples=mine.npz --n=10000
 
-Metrics: nll, flow_nll; in Inception's features fid, fd_768, fd_1280, inception_score, kid, precision_recall; without
+Metrics: nll, flow_nll; with Inception's features fid, fd_768, fd_1280, inception_score, kid, precision_recall; without
 them neighbours and, for small labelled grey images, fd_classifier and classes. Results are printed and written to the
 run's eval folder. An interrupted evaluation resumes.
 """
@@ -24,10 +24,10 @@ RUN = workdir_flags.define_run("folder of the run")
 METRICS = flags.DEFINE_string(
     "metrics",
     None,
-    "metrics separated by commas; by default nll and, for small labelled grey images, those of samples",
+    "metrics separated by commas; by default nll and, for small labelled grey images, scores of samples",
 )
 SPLIT = flags.DEFINE_string(
-    "split", None, "train or test: of the images that nll is measured on (by default test) or samples are compared with"
+    "split", None, "train or test: images that nll is measured on (by default test), or samples are compared with"
 )
 N = flags.DEFINE_integer(
     "n",
@@ -40,7 +40,7 @@ SAMPLES = command_line.define_path("samples", "score these images: an .npz file 
 REFERENCE_N = flags.DEFINE_integer("reference_n", None, "real images to compare with; by default all", lower_bound=2)
 INCEPTION = command_line.define_path(
     "inception",
-    "file with Inception's weights; by default the cache's. Other weights than the published give metrics other names, "
+    "file with Inception's weights; by default that in the cache. With unpublished weights metrics have other names, "
     "such as fd_inception-1a2b3c4d",
 )
 SEED = command_line.define_seed("seed of the samples, of the noise in nll, and of the subsets of kid")
@@ -50,7 +50,7 @@ SAMPLER = flags.DEFINE_string("sampler", None, "ancestral, ddim, heun, ... (samp
 GRID = flags.DEFINE_string("grid", None, "steps visited: 50, 10,15,20, ddim50, quad50 or full; by default the config's")
 STEPS = flags.DEFINE_integer("steps", None, "--steps=50 is short for --grid=50", lower_bound=1)
 ETA = flags.DEFINE_float("eta", None, "noise of ddim, from 0 to 1; by default the config's", 0.0, 1.0)
-TRUNCATE = flags.DEFINE_bool("truncate", False, "cut levels of samples instead of rounding them")
+TRUNCATE = flags.DEFINE_bool("truncate", False, "truncate pixel values of samples instead of rounding them")
 DATA = workdir_flags.define_data_flags()
 BATCH = flags.DEFINE_integer("batch_size", None, "images at a time, by default the config's", lower_bound=1)
 

@@ -1,10 +1,10 @@
-"""Writes a run's averaged weights as a folder that the diffusers library loads, or as pretrained weights of this one.
+"""Writes a run's averaged weights as a folder for the diffusers library, or as pretrained weights of this project.
 
     python scripts/export_weights.py --workdir=runs/cifar10 --to=diffusers --out=cifar10-ddpm
     python scripts/export_weights.py --workdir=runs/mnist --to=pretrained --out=mnist --seeds=runs/mnist_1,runs/mnist_2
 
-The first holds a UNet2DModel as safetensors and a DDPMScheduler with the run's schedule, variance and parameterisation;
-DDPMPipeline.from_pretrained reads it. What diffusers cannot express is refused in one line.
+The diffusers folder holds a UNet2DModel as safetensors and a DDPMScheduler with the run's schedule, variance and
+parameterisation; DDPMPipeline.from_pretrained reads it. A run that diffusers cannot express is refused with one line.
 """
 
 import sys
@@ -22,16 +22,16 @@ TO = flags.DEFINE_enum(
     "to",
     "diffusers",
     ["diffusers", "pretrained"],
-    "the library that is to read it; pretrained: --pretrained of this project",
+    "diffusers: a folder for that library; pretrained: a folder for --pretrained of this project",
 )
 OUT = command_line.define_path("out", "folder to write, which must not exist or be empty (required)")
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; by default the newest")
 SEEDS = flags.DEFINE_list(
     "seeds",
     [],
-    "folders of the same run with other seeds, separated by commas: they widen the band of pretrained's curve",
+    "pretrained: folders of the same run with other seeds, separated by commas, for the band of its loss curve",
 )
-RAW = flags.DEFINE_bool("raw", False, "the raw weights instead of their moving average")
+RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their moving average")
 
 
 def main() -> None:

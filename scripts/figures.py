@@ -7,25 +7,25 @@
     python scripts/figures.py --workdir=runs/ablations/samplers_digits --figure=steps
     python scripts/figures.py --figure=schedules,posterior_variance            # these need no run
 
-loss                course of the training run
-curves              runs in a folder of runs side by side, in the band of a recorded curve (docs/curves.md)
-samples             samples of the chain                                       DDPM figures 1, 11, 13
+loss                loss and bound during training
+curves              losses of all runs in a folder, in the band of a recorded curve (docs/curves.md)
+samples             samples by the config's sampler                            DDPM figures 1, 11, 13
 progressive         x_0_hat along the chain                                    DDPM figures 6, 14
 forks               samples that share x_t                                     DDPM figure 7
 interpolation       between two held-out images, by x_t                        DDPM figure 8
-coarse_to_fine      one pair at falling t                                      DDPM figure 9
+coarse_to_fine      interpolations of one pair at decreasing t                 DDPM figure 9
 inpainting          lower halves of held-out images completed                   RePaint figure 4
 variations          held-out images noised up to x_t, denoised from x_t        SDEdit figure 3
 neighbours          samples and the nearest training images                    DDPM figures 12, 15
-rate_distortion     rate and distortion along the chain; needs a measured nll  DDPM figure 5
-terms               terms of the bound against t; needs a measured nll         Improved DDPM figure 2
+rate_distortion     rate and distortion along the chain; needs evaluated nll   DDPM figure 5
+terms               terms of the bound against t; needs evaluated nll          Improved DDPM figure 2
 steps               score against sampling steps, of an ablation or of runs    Improved DDPM figure 8
 guidance            effect of guidance; needs scripts/guidance.py
-marginals           x_t of points of the plane, forward and reverse process    DDPM figure 2
-trajectories        paths from noise to data, random and deterministic; of points
-score_field         the score at several levels of noise; of points            NCSN figure 2
-samplers            samplers side by side in few steps; of points
-animation           the chain as a GIF; of points
+marginals           points x_t in the plane, forward and reverse process       DDPM figure 2
+trajectories        paths from noise to data, random and deterministic; only points
+score_field         the score at several levels of noise; only points          NCSN figure 2
+samplers            samplers side by side in few steps; only points
+animation           the chain as a GIF; only points
 posterior_variance  beta_tilde / beta against t                                Improved DDPM figure 1
 schedules           alpha_bar, linear and cosine                               Improved DDPM figure 5
 reverse_conditional p(x_{u-du} | x_u) and its Gaussian limit                   Nakkiran et al. 2024, Fact 1
@@ -41,7 +41,7 @@ from absl import flags
 
 from diffusion.runtime import before_jax, command_line, workdir_flags
 
-WORKDIR = command_line.define_path("workdir", "folder of the run, or for `steps` of an ablation")
+WORKDIR = command_line.define_path("workdir", "folder of the run; for `steps` of an ablation, for `curves` of runs")
 FIGURE = flags.DEFINE_list("figure", "loss", "names from the list above, separated by commas, or all")
 OUT = command_line.define_path(
     "out",

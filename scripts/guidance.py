@@ -1,13 +1,13 @@
-"""Measures what guidance does to a run's samples, scale by scale.
+"""Measures the effect of guidance on a run's samples at several scales.
 
     python scripts/guidance.py --workdir=runs/digits_conditional --classifier=runs/digits_classifier
     python scripts/guidance.py --workdir=runs/digits --classifier=runs/digits_classifier --scales=0,1,2,4
     python scripts/figures.py --workdir=runs/digits_conditional --figure=guidance
 
-One row for each way to guide that the run allows and each scale: accuracy, the share of samples whose class, by a
-classifier of clean images, is the one asked for; diversity, the mean distance between two samples of a class in that
-classifier's features, over the same of real images; the Fréchet distance from the training images. Sample i starts from
-the same noise in all rows. Written to eval/guidance_<step>.json of the run.
+The table has a row for each kind of guidance that the run allows and each scale. Accuracy: the share of samples that a
+classifier of clean images assigns to the requested class. Diversity: the mean distance between two samples of a class
+in that classifier's features, divided by that of real images. Distance: the Fréchet distance from the training images.
+Sample i starts from the same noise in all rows. The results are written to eval/guidance_<step>.json of the run.
 """
 
 import sys
@@ -20,10 +20,12 @@ from absl import flags
 from diffusion.runtime import before_jax, command_line, workdir_flags
 
 WORKDIR = command_line.define_path("workdir", "folder of the run to sample from (required)")
-CLASSIFIER = command_line.define_path("classifier", "run of scripts/train_classifier.py; without, label dropout alone")
+CLASSIFIER = command_line.define_path(
+    "classifier", "run of scripts/train_classifier.py; else only label dropout guides"
+)
 SCALES = flags.DEFINE_list("scales", "0,0.5,1,2,4,8", "scales of guidance, separated by commas; 0 is no guidance")
 N = flags.DEFINE_integer("n", 500, "samples of each row", lower_bound=20)
-SAMPLER = flags.DEFINE_string("sampler", None, "as of scripts/sample.py, ddim without noise; by default the config's")
+SAMPLER = flags.DEFINE_string("sampler", None, "ancestral, ddim (without noise), heun, ...; by default the config's")
 GRID = flags.DEFINE_string("grid", None, "steps of the chain, such as 50; by default the config's")
 SEED = command_line.define_seed("seed of the images")
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; by default the newest")

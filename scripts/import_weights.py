@@ -1,4 +1,4 @@
-r"""Makes a run of weights trained by another project; sample.py and evaluate.py read it like any other run.
+r"""Imports weights trained by another project as a run, which sample.py and evaluate.py read like any other.
 
     python scripts/import_weights.py --from=diffusers --file=ddpm-cifar10-32 --config=configs/cifar10.py
     python scripts/import_weights.py --from=improved_diffusion --file=cifar10_uncond_50M_500K.pt \
@@ -7,7 +7,7 @@ r"""Makes a run of weights trained by another project; sample.py and evaluate.py
 
 diffusers: the folder of a pipeline (safetensors, or .bin); improved_diffusion: a .pt file of that code; ddpm_tf: the
 prefix of a TensorFlow checkpoint of the DDPM paper's code. Nothing in a file is executed, and none of those libraries
-is needed. Every tensor must be used and every parameter filled: what does not fit is listed, and nothing is written.
+is needed. Every tensor must be used and every parameter filled; else the misfits are listed and nothing is written.
 """
 
 import sys
@@ -22,10 +22,10 @@ from diffusion.runtime.paths import expanded
 
 FORMATS = ["diffusers", "improved_diffusion", "ddpm_tf"]
 CONFIG = command_line.define_config("configs/cifar10.py")
-FROM = flags.DEFINE_enum("from", None, FORMATS, "whose format the file has (required)")
+FROM = flags.DEFINE_enum("from", None, FORMATS, "project whose format the file has (required)")
 FILE = command_line.define_path("file", "file, folder, or prefix of a checkpoint (required)")
 WORKDIR = command_line.define_path("workdir", "folder of the new run; by default runs/CONFIG_imported")
-STEP = flags.DEFINE_integer("step", None, "steps of the training; by default those that the file or its name gives", 0)
+STEP = flags.DEFINE_integer("step", None, "number of training steps; by default the one in the file or its name", 0)
 
 
 def main() -> None:

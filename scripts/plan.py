@@ -1,4 +1,4 @@
-"""Compiles a training step or sampler for TPUs and GPUs that are not there: whether it fits, what binds, how long.
+"""Compiles a training step or sampler for TPUs and GPUs without the hardware: memory, bottleneck, steps/s.
 
     python scripts/plan.py --config=configs/cifar10.py --target=tpu:v5e:4x4 --config.net.dtype=bfloat16
     python scripts/plan.py --config=configs/lsun_bedroom.py --target=gpu:h100 --config.net.dtype=bfloat16 --fit
@@ -6,9 +6,9 @@
     python scripts/plan.py --config=configs/cifar10.py --target=gpu:h100 --what=sample
     python scripts/plan.py --target=?                                # the hardware, with the figures that are used
 
-The real compilers run, on any CPU; nothing is executed, so times are what published peaks allow. TPUs need libtpu, GPUs
-the CUDA plugin (requirements-plan.txt). A compilation takes one to two minutes (docs/accelerators.md). The data set is
-not read: of sets that are not built in, config.data.size is the size of an image.
+The real compilers run on any CPU. Nothing is executed, so times are what published peaks allow. TPUs need libtpu, GPUs
+the CUDA plugin (requirements-plan.txt). A compilation takes one to four minutes (docs/accelerators.md). The data set is
+not read; for sets that are not built in, config.data.size must give the size of an image.
 """
 
 import json
@@ -22,15 +22,15 @@ from absl import flags
 from diffusion.runtime import before_jax, command_line
 
 CONFIG = command_line.define_config("configs/cifar10.py")
-TARGET = flags.DEFINE_list("target", [], "hardware: tpu:v5e:4x4, gpu:h100:8, cpu, several with commas; ? lists it")
+TARGET = flags.DEFINE_list("target", [], "hardware, separated by commas: tpu:v5e:4x4, gpu:h100:8, cpu; ? lists it")
 WHAT = flags.DEFINE_enum("what", "train", ["train", "sample"], "the training step, or the sampler's chain")
 FIT = flags.DEFINE_bool("fit", False, "also compile each change that reduces memory, and more devices")
-PRICE = flags.DEFINE_string("price", "", "per chip-hour, by model: tpu:v5e=1.2,gpu:h100=3")
+PRICE = flags.DEFINE_string("price", "", "prices of a chip-hour: tpu:v5e=1.2,gpu:h100=3")
 CSV = command_line.define_path("csv", "file that receives a line for each program, such as docs/accelerators.csv")
-JSON = flags.DEFINE_bool("json", False, "print the results as JSON, and the report to stderr")
+JSON = flags.DEFINE_bool("json", False, "print the results as JSON, and the report on stderr")
 TIMEOUT = flags.DEFINE_float("timeout", 900.0, "seconds that one compilation may take", lower_bound=1.0)
 FULL = flags.DEFINE_bool("full", False, "generate code too: many minutes for TPUs, to see whether it is refused")
-IMAGES = flags.DEFINE_integer("images", None, "training images of a set that is not built in", lower_bound=1)
+IMAGES = flags.DEFINE_integer("images", None, "number of training images of a set that is not built in", lower_bound=1)
 
 
 def main() -> None:

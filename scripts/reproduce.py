@@ -1,12 +1,12 @@
-"""Prints the published tables with the measured values beside each cell, from the results of the runs below a folder.
+"""Prints the published tables with measured values beside each cell, from the results of all runs in a folder.
 
     python scripts/reproduce.py                                             # every table, from runs/
     python scripts/reproduce.py --table=ddpm_table1 --format=latex --out=table1.tex
     python scripts/reproduce.py --table=ddim_table1 --commands              # the commands that fill its cells
     python scripts/reproduce.py --milestones=runs/cifar10 --out=milestones.png
 
-A cell is filled only by a run with the published config and steps; other results are listed below the tables with the
-reason. Every number has a note with its protocol. Tables: ddpm_table1 to ddpm_table4, ddpm_split, improved_cifar10,
+A cell is filled only by a run with the published config and step count; other results are listed below the tables with
+the reason. Every number has a note with its protocol. Tables: ddpm_table1 to ddpm_table4, ddpm_split, improved_cifar10,
 improved_imagenet64, ddim_table1, ddim_table1_celeba64.
 """
 
@@ -25,9 +25,9 @@ TABLE = flags.DEFINE_list("table", [], "names of the tables, separated by commas
 ENDINGS = {"markdown": ".md", "csv": ".csv", "latex": ".tex"}
 FORMAT = flags.DEFINE_enum("format", "markdown", list(ENDINGS), "format of the tables")
 OUT = command_line.define_path("out", "file to write; by default the tables are printed")
-COMMANDS = flags.DEFINE_bool("commands", False, "print the commands that fill the cells that are not filled yet")
+COMMANDS = flags.DEFINE_bool("commands", False, "print the commands that fill the empty cells")
 MILESTONES = command_line.define_path(
-    "milestones", "draw loss and FID of this run of configs/cifar10.py beside the values expected by then"
+    "milestones", "draw loss and FID of this run of configs/cifar10.py beside those expected at its steps"
 )
 
 

@@ -1,16 +1,16 @@
 """Draws samples from a run.
 
     python scripts/sample.py --pretrained=digits                               # weights of the repository, no training
-    python scripts/sample.py --workdir=runs/digits                             # a grid of 64 as PNG
+    python scripts/sample.py --workdir=runs/digits                             # one PNG with a grid of 64
     python scripts/sample.py --workdir=runs/cifar10 --n=50000 --format=npz     # arr_0, uint8 [n, H, W, C]
     python scripts/sample.py --workdir=runs/digits --steps=50 --sampler=ddim   # a faster chain
     python scripts/sample.py --workdir=runs/digits_conditional --label=3 --guidance=1
     python scripts/sample.py --workdir=runs/digits --classifier=runs/digits_classifier --guidance=2
 
-Image i depends on the seed and on i alone: asking for more images, or in other batches, does not change the first ones.
-Images are stored in parts below the run's samples/parts as they are drawn: an interrupted set resumes, and a complete
-one is not drawn again. Class-conditional and classifier-guided runs draw image i with label
-i mod classes, or with --label=3,5 with these in turn. Guidance needs a run trained with config.net.label_dropout or a
+Image i depends only on the seed and on i: more images, or another batch size, do not change the first ones. Images are
+stored in the run's samples/parts while they are drawn: an interrupted set resumes, and a complete one is not drawn
+again. Class-conditional and classifier-guided runs draw image i with label i mod classes; with --label=3,5 the labels
+are 3 and 5 in turn. Guidance needs a run trained with config.net.label_dropout or a
 classifier of scripts/train_classifier.py (docs/guidance.md).
 """
 
@@ -42,11 +42,15 @@ STEPS = flags.DEFINE_integer("steps", None, "--steps=50 is short for --grid=50",
 ETA = flags.DEFINE_float("eta", None, "noise of ddim, from 0 to 1; by default the config's", 0.0, 1.0)
 LABEL = flags.DEFINE_list("label", [], "classes of the images, in turn, by name or number: cat or 3,5; by default all")
 GUIDANCE = flags.DEFINE_float("guidance", None, "scale of guidance, 0 for none; by default the config's", 0.0)
-GUIDANCE_FROM = flags.DEFINE_float("guidance_from", None, "guidance acts from this share of T on ...", 0.0, 1.0)
-GUIDANCE_TO = flags.DEFINE_float("guidance_to", None, "... up to this one; by default the config's", 0.0, 1.0)
+GUIDANCE_FROM = flags.DEFINE_float(
+    "guidance_from", None, "no guidance below this share of T; by default the config's", 0.0, 1.0
+)
+GUIDANCE_TO = flags.DEFINE_float(
+    "guidance_to", None, "no guidance above this share of T; by default the config's", 0.0, 1.0
+)
 CLASSIFIER = flags.DEFINE_string("classifier", None, "run of scripts/train_classifier.py that guides; '' for none")
 BATCH = flags.DEFINE_integer("batch_size", 64, "images drawn at a time; does not change them", lower_bound=1)
-TRUNCATE = flags.DEFINE_bool("truncate", False, "cut levels instead of rounding them, as the original code does")
+TRUNCATE = flags.DEFINE_bool("truncate", False, "truncate pixel values instead of rounding, as the original code does")
 
 
 def main() -> None:

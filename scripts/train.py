@@ -4,9 +4,9 @@ python scripts/train.py                                        # handwritten dig
 python scripts/train.py --config=configs/cifar10.py            # the paper's CIFAR-10 experiment
 python scripts/train.py --config=configs/cifar10.py --config.optim.lr=1e-4 --workdir=runs/slow
 
-Started again, it resumes from the newest intact checkpoint. On SIGTERM or Ctrl-C it finishes the step, saves and exits
-with status 75; a second signal ends it at once (docs/reliability.md). With --distributed it trains as one of several
-processes (docs/clusters.md).
+Repeat the command to resume from the newest intact checkpoint. On SIGTERM or Ctrl-C the script finishes the step, saves
+and exits with status 75; a second signal ends it at once (docs/reliability.md). With --distributed it trains as one of
+several processes (docs/clusters.md).
 """
 
 import sys
@@ -25,7 +25,7 @@ CONFIG = command_line.define_config("configs/digits.py")
 CHANGED = workdir_flags.define_data_changed()
 WORKDIR = command_line.define_path("workdir", "folder of the run; by default runs/<config name>")
 PROFILE = flags.DEFINE_bool("profile", False, "trace a few steps into the run's folder, for TensorBoard or Perfetto")
-DISTRIBUTED = flags.DEFINE_bool("distributed", False, "train as one of several processes; jax asks the cluster which")
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "train as one of several processes, found from the cluster")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT at which process 0 listens; implies --distributed")
 PROCESSES = flags.DEFINE_integer("processes", None, "number of processes; implies --distributed", lower_bound=1)
 PROCESS = flags.DEFINE_integer("process", None, "number of this process, from 0; implies --distributed", lower_bound=0)
