@@ -98,7 +98,7 @@ def evaluate_cell(cell: Cell, report: Report, accept: bool = False) -> Outcome:
             f"run the row {cell.row.run!r} with the same seed first"
         )
     if trained["diverged"]:
-        return Outcome(f"its run, that of row {cell.row.run!r}, has diverged")
+        return Outcome(f"the run that it evaluates, that of row {cell.row.run!r}, has diverged")
     run = read_run(cell.trained)
     experiment, params, step = load_run.load(cell.trained, run._replace(config=config), config.train.steps)
     data = load_run.data(run._replace(config=config), DataFlags(accept))

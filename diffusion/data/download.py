@@ -69,4 +69,4 @@ def fetch(remote: Remote, path: Path, *, retries: int = RETRIES, timeout: float 
 
 
 def _refusal(remote: Remote, error: Exception) -> DownloadError:
-    return DownloadError(f"{remote.url} did not arrive: {' '.join(str(error).split())[:400]}")
+    return DownloadError(f"{remote.url} could not be downloaded: {' '.join(str(error).split())[:400]}")

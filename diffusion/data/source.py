@@ -127,7 +127,7 @@ def require_enough(name: str, count: int, train: bool) -> None:
     """Raises ValueError if test examples are asked for and there are fewer than 20 examples."""
     if not train and count < HOLD_OUT:
         raise ValueError(
-            f"{name}: too few images to hold some out for a test split, {count}; "
+            f"{name}: {count} images are too few to hold some out for a test split; "
             f"supply at least {HOLD_OUT}, or a test split of its own"
         )
 

@@ -69,7 +69,7 @@ TITLES = {"inception_score": "inception score", "kid": "KID", "precision_recall"
 def _frechet(m: Compared) -> Score:
     value = frechet.distance(m.samples.moments[m.layer], m.real.moments[m.layer])
     few = m.n < FULL
-    notes = [f"of {m.n} samples, not 50,000: biased upwards, comparable with others of {m.n} alone"] * few
+    notes = [f"of {m.n} samples, not 50,000: biased upwards, comparable only with others of {m.n}"] * few
     notes += [f"{m.n_real} reference images, fewer than 50,000"] * (m.n_real < FULL)
     key, title = {"fid": (f"fid_{m.n}", f"FID-{m.n}") if few else ("fid", "FID")}.get(m.name, (m.name, m.name))
     line = f"{title:16} {value:.4f}" + (f"  ({'; '.join(notes)})" if notes else "")
@@ -96,7 +96,7 @@ def _kid(m: Compared) -> Score:
 def _precision_recall(m: Compared) -> Score:
     precision, recall = precision_recall(m.real.vectors[m.layer], m.samples.vectors[m.layer], NEIGHBOURS)
     unequal = m.n != m.n_real
-    note = f"; {m.n} samples and {m.n_real} real images: comparable with sets of these sizes alone" if unequal else ""
+    note = f"; {m.n} samples and {m.n_real} real images: comparable only with sets of these sizes" if unequal else ""
     line = f"{TITLES.get(m.name, m.name):16} {precision:.4f}, recall {recall:.4f} (k = {NEIGHBOURS}, in pool_3{note})"
     return Score(m.name, {"precision": precision, "recall": recall}, [line], {"layer": m.layer, "k": NEIGHBOURS})
 

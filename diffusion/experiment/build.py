@@ -65,7 +65,7 @@ def sources(config: ConfigDict) -> tuple[Source, Source]:
     if train.shape != held_out.shape:
         raise ValueError(
             f"{train.name}: training images of {'x'.join(map(str, train.shape))} and held-out ones of "
-            f"{'x'.join(map(str, held_out.shape))} are no one data set; fetch it again"
+            f"{'x'.join(map(str, held_out.shape))} are not of one data set; fetch it again"
         )
     return train, held_out
 

@@ -53,8 +53,8 @@ class Inputs:
         """The network of a run of images with its chain. Raises ValueError where there is none, or of points."""
         if self._run_sampler.experiment.shape == toy_points.SHAPE:
             raise ValueError(
-                "this figure shows images, and the run's data are points; scripts/figures.py --figure=marginals, "
-                "trajectories, score_field, samplers and animation show such"
+                "this figure shows images, and the run's data are points; for points use --figure=marginals, "
+                "trajectories, score_field, samplers or animation"
             )
         return self._run_sampler
 

@@ -371,7 +371,7 @@ def test_a_row_that_diverges_is_reported_and_does_not_stop_the_sweep(swept):
     _, cells, said = swept
     wild, follower = results(cells)["wild"], results(cells)["wild, ddim"]
     assert wild["diverged"] and wild["fault"] and follower["diverged"]
-    assert follower["fault"] == "its run, that of row 'wild', has diverged"
+    assert follower["fault"] == "the run that it evaluates, that of row 'wild', has diverged"
     assert sum(line.startswith("DIVERGED ") for line in said) == 2
     json.dumps(wild["results"], allow_nan=False)
 

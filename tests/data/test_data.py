@@ -104,7 +104,7 @@ def test_hold_out_divides_a_set(n):
 def test_nothing_can_be_held_out_of_a_handful():
     assert len(hold_out("set", 19, True)) == 19
     with pytest.raises(
-        ValueError, match="set: too few images to hold some out for a test split, 19; supply at least 20"
+        ValueError, match="set: 19 images are too few to hold some out for a test split; supply at least 20"
     ):
         hold_out("set", 19, False)
 

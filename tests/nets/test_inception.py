@@ -345,7 +345,7 @@ def test_only_the_published_weights_have_the_published_name(tmp_path, monkeypatc
 
 def test_one_line_says_what_to_fetch_and_where_to_put_it(tmp_path, monkeypatch):
     def fetch(remote, *_, **__):
-        raise DownloadError(f"{remote.url} did not arrive: no network")
+        raise DownloadError(f"{remote.url} could not be downloaded: no network")
 
     monkeypatch.setattr(files, "fetch", fetch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -51,9 +51,7 @@ def runs(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[
     """
     folders = metrics_jsonl.runs(folder)
     if not folders:
-        raise ValueError(
-            f"{folder} holds no run and no folders of runs (no metrics.jsonl); give one that does as --workdir"
-        )
+        raise ValueError(f"{folder} holds no run and no folders of runs (no metrics.jsonl); give another --workdir")
     named = {path.resolve().name: path for path in folders}
     points: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for name, path in named.items():
@@ -126,7 +124,7 @@ def scores(folder: Path) -> tuple[dict[str, dict[int, list[float]]], str]:
     if not networks:
         raise ValueError(
             f"{folder} has no sampler with scores at two numbers of steps; python scripts/ablate.py "
-            "--grid=configs/ablations/samplers.py makes a folder that has: give it as --workdir"
+            "--grid=configs/ablations/samplers.py makes such a folder: give it as --workdir"
         )
     labelled = {
         sampler if len(networks) == 1 else f"{network}: {sampler}": points
