@@ -104,7 +104,7 @@ class Experiment(NamedTuple):
         return self.net.init(key, x, jnp.zeros(1), self._label(jnp.zeros(1, jnp.int32)), condition)["params"]
 
     def apply(self, params: Params, x_t: Image, time: Array, labels: Labels, train: bool = False, **mode: Any) -> Any:
-        """The network's output, computed by the layers of for_device.layers; labels only where it takes some."""
+        """The network's output, computed by the layers of platform_specific.layers; labels only where it takes some."""
         with layers(self.config, self.mesh, train):
             return self.net.apply({"params": params}, x_t, time, self._label(labels), train=train, **mode)
 
