@@ -20,8 +20,9 @@ from diffusion.workdir.run_config import read_run
 def reconstruct(folder: Path, out: Path, width: float, step: int | None, report: Callable[[str], None]) -> None:
     """Makes a run's folder whose averaged weights have this width, at a step of the run, by default its newest.
 
-    All complete checkpoints up to that step are used. Raises ValueError where the run keeps no power-function averages,
-    has no such step, the width is none, or `out` holds a run; nothing is written then.
+    All complete checkpoints up to that step are used, but for those before the first update. Raises ValueError where
+    the run keeps no power-function averages, has no such step or no update up to it, the width is none, or `out` holds
+    a run; nothing is written then.
     """
     run = read_run(folder)
     experiment = build.experiment(run.config, run.shape, run.classes)
@@ -35,9 +36,11 @@ def reconstruct(folder: Path, out: Path, width: float, step: int | None, report:
             return state, post_hoc_ema.find(state.opt_state)
 
         last, averaged = load(step)
-        steps = [each for each in streams.steps() if each <= int(last.step)]
-        counts = [int(load(each)[1].count) for each in steps]
-        weights = post_hoc_ema.reconstruction(counts, int(averaged.count), width)
+        counts = {each: int(load(each)[1].count) for each in streams.steps() if each <= int(last.step)}
+        steps = [each for each, count in counts.items() if count]  # without an update there is no average
+        if not steps:
+            raise ValueError(f"{folder}: no update was made up to step {int(last.step)}; give a later --step")
+        weights = post_hoc_ema.reconstruction([counts[each] for each in steps], int(averaged.count), width)
         total: Any = jax.tree.map(lambda p: np.zeros(p.shape), last.ema)
         for row, each in zip(weights, steps, strict=True):
             for weight, average in zip(row, load(each)[1].averages, strict=True):

@@ -45,7 +45,7 @@ def data(config: ConfigDict, images: int | None) -> Data:
     Raises ValueError where the size of its images is not known.
     """
     name = config.data.name
-    shape, size, classes = (config.data.size, config.data.size, 3), images or 0, CLASSES
+    shape, size, classes = (config.data.size, config.data.size, config.data.channels or 3), images or 0, CLASSES
     if name in SETS:
         shape, known_size, classes = SETS[name]
         size = images or known_size

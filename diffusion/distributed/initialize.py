@@ -142,9 +142,11 @@ def _time_limit(processes: Processes, folder: Path) -> Iterator[Path]:
 
     def end() -> None:
         present = {file.name for file in folder.iterdir() if file.stat().st_mtime > started - processes.timeout}
-        absent = [str(i) for i in range(processes.count or 0) if str(i) not in present]
+        numbered = processes.count if processes.process is not None else None
+        absent = [str(i) for i in range(numbered or 0) if str(i) not in present]
         who = f"process {', '.join(absent)} has not started" if absent else "the processes have not connected"
-        line = f"{who} within {processes.timeout} s ({processes.count} processes); docs/clusters.md has the causes"
+        several = f" ({processes.count} processes)" if processes.count else ""
+        line = f"{who} within {processes.timeout} s{several}; docs/clusters.md has the causes"
         os.write(2, f"{Path(sys.argv[0]).name}: {line}\n".encode())
         os._exit(2)
 

@@ -62,6 +62,18 @@ def test_a_kept_width_comes_out_and_any_other_is_between(tmp_path):
         ema.reconstruct(folder, tmp_path / "out", 0.5, None, print)
 
 
+def test_a_checkpoint_before_the_first_update_has_no_average(tmp_path):
+    """Of a short run that of step 0 is still there."""
+    short, lines = config(), []
+    short.train.steps = 2
+    train.run(short, tmp_path / "run", [].append)
+    ema.reconstruct(tmp_path / "run", tmp_path / "out", 0.1, None, lines.append)
+    assert RunCheckpoints(tmp_path / "run").steps() == [0, 2]
+    assert lines[0] == "average     width 0.1 at step 2, from 1 checkpoints with two averages each"
+    with pytest.raises(ValueError, match="run: no update was made up to step 0; give a later --step"):
+        ema.reconstruct(tmp_path / "run", tmp_path / "early", 0.1, 0, lines.append)
+
+
 def test_missing_flags_end_in_one_line():
     command = [sys.executable, ROOT / "scripts" / "ema.py", "--width=0.1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

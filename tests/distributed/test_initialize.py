@@ -53,6 +53,29 @@ for values in ((), ("a:1", 2), ("a", 2, 0), ("a:b", 2, 0), ("a:1", 2, 2)):
 """
 
 
+LATE = """
+import sys, time
+from pathlib import Path
+from diffusion.distributed.initialize import Processes, _time_limit
+with _time_limit(Processes("a:1", eval(sys.argv[2]), eval(sys.argv[3]), timeout=1), Path(sys.argv[1]) / ".start"):
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("count", "process", "line"),
+    [
+        (3, 1, "process 0, 2 has not started within 1 s (3 processes)"),
+        (3, None, "the processes have not connected within 1 s (3 processes)"),
+        (None, None, "the processes have not connected within 1 s"),
+    ],
+)
+def test_processes_are_named_only_where_each_has_its_number(tmp_path, count, process, line):
+    command = [sys.executable, "-c", LATE, str(tmp_path / "run"), repr(count), repr(process)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, f"-c: {line}; docs/clusters.md has the causes\n")
+
+
 @pytest.mark.usefixtures("no_cluster")
 def test_addresses_that_are_not_valid(tmp_path):
     """In a process of its own, since jax.distributed starts before jax has devices."""

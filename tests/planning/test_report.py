@@ -198,6 +198,8 @@ def test_data_are_known_without_reading_them():
     large = {"data.name": "tfds:lsun/bedroom", "data.size": 256}
     assert shapes(**large) == Data((256, 256, 3), 0, plan.CLASSES, False)
     assert plan.data(changed(config, **large), 1000).on_device
+    grey = {"data.name": "folder:/nowhere", "data.size": 64, "data.channels": 1}
+    assert shapes(**grey).shape == (64, 64, 1)
     with pytest.raises(ValueError, match=r"set --config\.data\.size"):
         shapes(**{"data.name": "folder:/nowhere"})
 
