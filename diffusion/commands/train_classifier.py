@@ -68,11 +68,11 @@ def run(
         stack.callback(checkpoints.close)
         initial = guidance.create_state(config, source.shape, source.classes)
         initial = jax.device_put(initial, sharding.replicated(experiment.mesh))
-        state, newest = initial, checkpoints.latest()
-        if newest is not None:
-            state = checkpoints.restore(newest, initial)
-            report(f"checkpoint  resumed from step {newest}")
+        stored = checkpoints.resume(initial, report)
+        state = initial if stored is None else stored
         first = int(state.step)
+        if stored is not None:
+            report(f"checkpoint  resumed from step {first}")
         report(f"network     {report_text.count(state.params):,} parameters, {source.classes} classes")
         report(f"classes     {listed(data.classes)}")
 

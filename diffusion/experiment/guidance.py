@@ -1,9 +1,10 @@
 """How samples of a run are guided, as config.sample says: not at all, by hidden labels, or by a run's classifier."""
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -138,8 +139,7 @@ def load(folder: Path, config: ConfigDict, shape: tuple[int, int, int], classes:
     """
     run = read_run(folder)
     checkpoints = Checkpoints(folder / manifest.CLASSIFIER)
-    step = checkpoints.latest()
-    if step is None:
+    if checkpoints.latest() is None:
         raise ValueError(
             f"config.sample.classifier: {folder} holds no classifier; give the folder of a run of "
             "scripts/train_classifier.py, or train one there"
@@ -154,7 +154,8 @@ def load(folder: Path, config: ConfigDict, shape: tuple[int, int, int], classes:
             f"config.sample.classifier: {folder} was trained for another model: {'; '.join(different)}; train one for "
             "this model with scripts/train_classifier.py"
         )
-    restored = checkpoints.restore(step, create_state(run.config, run.shape, run.classes))
+    like = create_state(run.config, run.shape, run.classes)
+    restored: Any = checkpoints.resume(like, lambda line: warnings.warn(line, stacklevel=2))
     return Learnt(problem(run.config, run.classes, process), jax.device_get(restored.ema), run.classes)
 
 

@@ -134,6 +134,22 @@ class Checkpoints:
             f"checkpoint {self.path(step)} cannot be restored ({wrong}); steps present: {manifest.steps(self.folder)}"
         )
 
+    def resume(self, like: Any, report: Callable[[str], None]) -> Any | None:
+        """The newest intact state, like `like`; None where no step was ever completed. Skipped steps are reported.
+
+        Raises ValueError where there are steps and none is intact.
+        """
+        wrong = ""
+        while (step := self.latest()) is not None:
+            try:
+                return self.restore(step, like)
+            except ValueError as error:
+                wrong = wrong or str(error)
+                report(f"skipped     {error}")
+        if wrong:
+            raise ValueError(wrong)
+        return None
+
     def fault(self, step: int, like: Any) -> str:
         """Why a step cannot be restored into the structure of `like`, in one line; empty if it can. Reads all of it."""
         if step in self._damaged:

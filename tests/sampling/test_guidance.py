@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -36,7 +37,7 @@ from diffusion.sampling.reverse_chain import image_keys, prior_sample, sample
 from diffusion.training import accumulation, classifier, label_dropout
 from diffusion.workdir import result_files
 from diffusion.workdir.checkpoint import Checkpoints
-from diffusion.workdir.manifest import ROLLING
+from diffusion.workdir.manifest import CLASSIFIER, ROLLING
 from diffusion.workdir.run_config import Run, read_run, write_config
 from tests.support.worlds import GaussianWorld, MixtureWorld, float64, standard_errors
 
@@ -390,6 +391,24 @@ def test_a_classifier_taken_up_again_is_the_one_trained_at_once(judge, tmp_path)
     for a, b in zip(*map(jax.tree.leaves, learnt), strict=True):
         np.testing.assert_array_equal(a, b)
     assert len(judge[1]) == 4 and all(0 <= share <= 1 for share in judge[1])
+
+
+def test_a_damaged_classifier_is_skipped_for_the_one_before(tmp_path):
+    """And where none is intact, nothing starts over."""
+    run = Run(tiny(), SHAPE, 10)
+    state = guidance.create_state(run.config, run.shape, run.classes)
+    claim = partial(write_config, tmp_path, run, "cpu")
+    with closing(Checkpoints(tmp_path / CLASSIFIER, about=run.content, claim=claim)) as checkpoints:
+        for step in (1, 2):
+            ema = jax.tree.map(lambda p, step=step: jnp.full_like(p, step), state.ema)
+            checkpoints.save(step, state._replace(step=jnp.int32(step), ema=ema))
+    (tmp_path / CLASSIFIER / "2" / "manifest.json").write_text("{}")
+    with pytest.warns(UserWarning, match=r"skipped .*classifier/2 cannot be restored \(its manifest.json is damaged"):
+        learnt = guidance.load(tmp_path, tiny(), SHAPE, 10, VP)
+    assert all((leaf == 1).all() for leaf in jax.tree.leaves(learnt.params))
+    (tmp_path / CLASSIFIER / "1" / "manifest.json").write_text("{}")
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="classifier/2 cannot be restored"):
+        guidance.load(tmp_path, tiny(), SHAPE, 10, VP)
 
 
 @pytest.mark.slow
