@@ -30,11 +30,10 @@ def main() -> None:
 
     with Stop.on_signals(resumable=True) as stop:
         from diffusion.commands import train_classifier
+        from diffusion.training.classifier import quarters
 
         shares = train_classifier.run(config, folder, report, stop, bool(CHANGED.value))
-    T = config.diffusion.T
-    for i, share in enumerate(shares):
-        first, last = i * T // len(shares) + 1, (i + 1) * T // len(shares)
+    for (first, last), share in zip(quarters(config.diffusion.T), shares, strict=True):
         print(f"t {first:>4}..{last:<4}  {share:.1%} of held-out images right")
 
 

@@ -23,6 +23,7 @@ from diffusion.figures.point_figures import scatter
 from diffusion.metrics import colour_drift, dataset_means
 from diffusion.training import gradient_noise_scale, memory
 from diffusion.training.batch_feed import Feed
+from diffusion.training.periodic_actions import tolerant
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir import result_files
 from diffusion.workdir.result_files import Result
@@ -75,12 +76,18 @@ def preview(
 
 
 def estimate(
-    experiment: Experiment, held_out: Source, feed: Feed, budget: Budget, folder: Path, data: Identity | None = None
+    experiment: Experiment,
+    held_out: Source,
+    feed: Feed,
+    budget: Budget,
+    folder: Path,
+    data: Identity | None = None,
+    report: Callable[[str], None] = print,
 ) -> Callable[[TrainState], dict[str, float]]:
     """A function of the state that estimates the bound on held-out images, and the gradient noise scale if configured.
 
     On config.eval.quick_n images, or fewer, but at least 4, where the budget does not allow them. Writes the result
-    with its protocol to eval/ in the folder.
+    with its protocol to eval/ in the folder; where that fails, a line is reported and the values are returned.
     """
     c = experiment.config
     steps = min(c.eval.quick_steps, experiment.process.T)
@@ -102,7 +109,8 @@ def estimate(
             subject = Subject(experiment, state.ema, folder, int(state.step), raw=False, data=data)
             facts = protocol.of_run(subject) | {"split": "test", "images": len(images)}
             facts |= {"steps_per_image": steps, "clip": clips(c), "seed": c.seed}
-            result_files.write(folder, Result("estimate", values, {}, facts))
+            with tolerant(report):
+                result_files.write(folder, Result("estimate", values, {}, facts))
         return values
 
     return evaluate

@@ -117,7 +117,7 @@ def run(
         progress = stack.enter_context(closing(Progress(first, c.steps, c.batch_size, report, since)))
         advice = memory_advice.advice(config, mesh.size)
         training = loop.Training(experiment.task(), experiment.update(), feed, c.steps, c.steps_per_dispatch, advice)
-        estimate = previews.estimate(experiment, held_out, feed, budget, folder, data)
+        estimate = previews.estimate(experiment, held_out, feed, budget, folder, data, progress.report)
         preview = previews.preview(experiment, held_out, budget, progress.report)
         curve = recorded(config)
         watch = Watch(curve, progress.report) if curve else None

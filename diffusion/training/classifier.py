@@ -1,6 +1,7 @@
 """The loss and the accuracy of a classifier of noised images: cross-entropy on x_t ~ q(x_t | x_0), t uniform."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -55,6 +56,12 @@ def of_labels(logits: Logits, labels: Labels) -> Array:
     return jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
 
 
+def quarters(T: int) -> list[tuple[int, int]]:
+    """The first and the last step of each quarter of 1..T."""
+    ends = [-(-i * T // QUARTILES) for i in range(QUARTILES + 1)]
+    return [(start + 1, stop) for start, stop in pairwise(ends)]
+
+
 def accuracy_by_quartile(
     problem: Problem, params: Params, key: OneKey, pixels: np.ndarray, labels: np.ndarray, draws: int, batch: int
 ) -> list[float]:
@@ -77,5 +84,5 @@ def accuracy_by_quartile(
         rows = np.arange(first, first + batch) % count  # the last batch is filled up
         part = right(first, params, pixels[image[rows]], labels[image[rows]], t[rows])
         found[first : first + batch] = np.asarray(part)[: count - first]
-    quartile = (t - 1) * QUARTILES // T
+    quartile = (t - 1) * QUARTILES // T  # as quarters states them
     return [float(found[quartile == q].mean()) for q in range(QUARTILES)]

@@ -48,10 +48,13 @@ class Progress:
     def show(self, step: int, loss: float) -> None:
         """The progress line of an interval that ended at `step`; speed and remaining time are the current ones."""
         left = self._measure()
-        speed = f"{self.images_per_second:.3g} images/s"
-        self._bar.set_postfix_str(f"loss {loss:.4f}, {speed}")
+        shown = [f"loss {loss:.4f}"]
+        if self.images_per_second:  # not before a second dispatch
+            shown.append(f"{self.images_per_second:.3g} images/s")
+        self._bar.set_postfix_str(", ".join(shown))
         if self._bar.disable:
-            self._print(f"step {step}/{self._last}  loss {loss:.4f}  {speed}  {report_text.duration(left)} left")
+            shown += [f"{report_text.duration(left)} left"] * (len(shown) > 1)
+            self._print(f"step {step}/{self._last}  {'  '.join(shown)}")
 
     def report(self, line: str) -> None:
         """Prints a line without breaking the bar."""

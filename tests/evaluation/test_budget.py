@@ -60,6 +60,17 @@ def test_the_estimate_of_one_image_has_no_standard_error(tmp_path):
         assert set(found) == names and np.isfinite(list(found.values())).all()
 
 
+def test_an_estimate_whose_file_cannot_be_written_is_returned(tmp_path):
+    """Its line in metrics.jsonl is then written with the next ones, as that of any report."""
+    (tmp_path / "eval").touch()
+    ours, lines = small(eval__quick_n=2, eval__quick_steps=2), []
+    feed = ours.feed(digits(True))
+    estimate = previews.estimate(ours, digits(False), feed, UNLIMITED, tmp_path, report=lines.append)
+    assert np.isfinite(estimate(ours.create_state())["bits_per_dim"])
+    (line,) = lines
+    assert line.startswith("WARNING     a report could not be written (") and line.endswith("training continues")
+
+
 def test_a_cpu_has_a_limit_and_zero_lifts_it():
     config = default_config()
     config.net.channels, config.net.multipliers, config.net.attention = 8, (1,), ()

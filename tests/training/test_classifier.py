@@ -79,6 +79,13 @@ def test_accuracy_by_quarter_of_t_in_batches(batch):
     assert np.unique(np.concatenate(times)).tolist() == list(range(T))
 
 
+@pytest.mark.parametrize("T", [4, 10, 15, 1000])
+def test_the_quarters_are_those_by_which_steps_are_counted(T):
+    t = np.arange(1, T + 1)
+    quartile = (t - 1) * 4 // T
+    assert classifier.quarters(T) == [(t[quartile == q].min(), t[quartile == q].max()) for q in range(4)]
+
+
 def test_probabilities_sum_to_one():
     problem = recorded([], [])
     log_p = classifier.log_probs(problem, PARAMS, jnp.ones((2, *SHAPE)), jnp.array([1, T]))

@@ -18,6 +18,7 @@ from diffusion.nets.unet import UNet
 from diffusion.runtime import report_text
 from diffusion.training import batch_feed, ema, loop, optimizer
 from diffusion.training.periodic_actions import Action, Moment, perform
+from diffusion.training.progress_line import Progress
 from diffusion.training.state import step_keys
 from diffusion.training.step import train_step, train_steps
 from diffusion.workdir.checkpoint import Checkpoints
@@ -459,6 +460,17 @@ def test_interrupted_and_uninterrupted_runs_are_the_same(tmp_path):
 
 
 # -------------------------------------------------------------------------------------------------------------- report
+
+
+def test_no_speed_and_no_remaining_time_are_shown_before_they_are_measured():
+    lines = []
+    progress = Progress(249, 1000, 128, lines.append)
+    progress.after_dispatch(250, jnp.zeros(()))
+    progress.show(250, 0.1)
+    progress.after_dispatch(251, jnp.zeros(()))
+    progress.show(251, 0.1)
+    assert lines[1] == "step 250/1000  loss 0.1000"
+    assert lines[2].startswith("step 251/1000  loss 0.1000  ") and lines[2].endswith(" left")
 
 
 def test_durations_and_quantities():
