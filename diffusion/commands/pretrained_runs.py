@@ -15,9 +15,9 @@ from diffusion.convert import name_mapping, pretrained_weights
 from diffusion.experiment import build, load_run
 from diffusion.figures.arrays import curve_data
 from diffusion.runtime import report_text
-from diffusion.runtime.atomic_files import atomic_path, write_json
+from diffusion.runtime.atomic_files import atomic_path, read_json, write_json
 from diffusion.training import expected_loss
-from diffusion.workdir import manifest
+from diffusion.workdir import manifest, metrics_jsonl
 from diffusion.workdir.run_config import read_run
 
 WEIGHTS, CARD = "weights.safetensors", "README.md"
@@ -45,30 +45,37 @@ def of_flag(name: str, report: Callable[[str], None]) -> Path:
 def unpack(name: str, report: Callable[[str], None]) -> Path:
     """The folder of a run with these weights, runs/<name>_pretrained; made where it is not there yet.
 
-    Raises ValueError for an unknown name, with the known ones, and where the files are damaged.
+    Raises ValueError for an unknown name, with the known ones, where the files are damaged, and where the folder holds
+    other weights, such as those of another version of the repository.
     """
     if name not in (known := names()):
         hint = suggestion(name, known)
         raise ValueError(f"--pretrained={name}: no such weights come with the repository; {hint}")
-    folder = Path("runs") / f"{name}_pretrained"
+    folder, weights = Path("runs") / f"{name}_pretrained", expected_loss.HOME / name / WEIGHTS
+    digest = manifest.hash_file(weights)
     if manifest.newest(folder):
+        if _digest_of_import(folder) != digest:
+            raise ValueError(f"{folder} holds other weights than {weights}: move it away, and it is made again")
         return folder
     run = read_run(expected_loss.HOME / name)
-    tensors, step = pretrained_weights.read(expected_loss.HOME / name / WEIGHTS)
+    tensors, step = pretrained_weights.read(weights)
     if {key: x.shape for key, x in tensors.items()} != shapes(run):
         raise ValueError(
             f"{expected_loss.HOME / name}: the weights are not those of its config; restore both from the repository"
         )
     params = name_mapping.nest(tensors)
-    origin = {
-        "from": "pretrained",
-        "name": name,
-        "sha256": manifest.hash_file(expected_loss.HOME / name / WEIGHTS),
-        "step": step,
-    }
+    origin = {"from": "pretrained", "name": name, "sha256": digest, "step": step}
     write_run(folder, build.experiment(run.config, run.shape, run.classes), run, step, params, params, origin)
     report(f"weights     pretrained/{name}, step {step}: {folder}")
     return folder
+
+
+def _digest_of_import(folder: Path) -> object:
+    """The digest of the weights that a run was made of; None where it does not state one."""
+    try:
+        return read_json(folder / "imported.json")["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def pack(
@@ -91,7 +98,7 @@ def pack(
     for other in seeds:
         if not expected_loss.same_but_seed(run.config, read_run(other).config):
             raise ValueError(f"{other} is not a run of the config of {folder} with another seed; leave it out")
-    trained = (folder / "metrics.jsonl").exists()  # not where weights were imported
+    trained = metrics_jsonl.exist(folder)  # not where weights were imported
     table = expected_loss.rows([curve_data.metrics(path) for path in (folder, *seeds)]) if trained else []
     _, params, chosen = load_run.load(folder, run, step, raw)
     tensors = {name: np.asarray(leaf) for name, leaf in name_mapping.flatten(jax.device_get(params)).items()}

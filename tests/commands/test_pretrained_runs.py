@@ -14,7 +14,9 @@ from diffusion.commands import export_weights, import_weights, pretrained_runs, 
 from diffusion.config import default_config
 from diffusion.convert import diffusers, name_mapping
 from diffusion.experiment.load_run import load
+from diffusion.runtime import bucket
 from diffusion.training import expected_loss
+from diffusion.workdir import manifest
 from diffusion.workdir.run_config import read_run
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
@@ -71,6 +73,33 @@ def test_shipped_weights_go_out_to_diffusers(unpacked, tmp_path):
     assert back.keys() == shipped.keys()
     for name, leaf in back.items():
         np.testing.assert_array_equal(np.asarray(leaf, np.float16), shipped[name])
+
+
+def test_a_folder_with_weights_of_another_version_is_not_taken_for_these(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = Path("runs") / "digits_pretrained"
+    (folder / "checkpoints" / "1000").mkdir(parents=True)
+    (folder / "checkpoints" / "1000" / "manifest.json").touch()
+    for content in ({"sha256": manifest.hash_file(ROOT / "pretrained" / "mnist" / "weights.safetensors")}, {}):
+        (folder / "imported.json").write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=r"digits_pretrained holds other weights than .*: move it away"):
+            pretrained_runs.unpack("digits", [].append)
+    own = {"sha256": manifest.hash_file(ROOT / "pretrained" / "digits" / "weights.safetensors")}
+    (folder / "imported.json").write_text(json.dumps(own))
+    assert pretrained_runs.unpack("digits", [].append) == folder
+
+
+def test_a_run_in_a_bucket_keeps_its_curve(tmp_path, monkeypatch):
+    """Its metrics are in parts, not in metrics.jsonl."""
+    (tmp_path / "run" / "metrics").mkdir(parents=True)
+    shutil.copy(ROOT / "pretrained" / "digits" / "config.json", tmp_path / "run")
+    lines = [json.dumps({"step": step, "train/mse": 1 / step}) + "\n" for step in range(1, 7)]
+    (tmp_path / "run" / "metrics" / "000000.jsonl").write_text("".join(lines))
+    folder = bucket.at("memory://bucket/runs/packed")
+    folder.upload(tmp_path / "run")
+    monkeypatch.setattr(pretrained_runs.load_run, "load", lambda *_: (None, {"bias": np.zeros(3, np.float32)}, 6))
+    pretrained_runs.pack(folder, tmp_path / "out", None, False, [].append)
+    assert [row["step"] for row in expected_loss.read(tmp_path / "out" / "curve.csv")] == [1, 2, 3, 4, 5, 6]
 
 
 def test_weights_of_another_network_are_refused(tmp_path, monkeypatch):
