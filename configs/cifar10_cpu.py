@@ -18,6 +18,7 @@ def get_config():
     config.data.flip = True
 
     config.diffusion.schedule = "cosine"
+    config.diffusion.parameterization = "v"
 
     config.net.channels = 40
     config.net.multipliers = (1, 2, 2)

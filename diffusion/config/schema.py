@@ -173,7 +173,7 @@ KEYS: dict[str, Key] = {
     "train.steps_per_dispatch": Key(1, whole(1, 10_000), "Training steps per compiled call.", CONDUCT),
     "train.log_every": Key(100, whole(1), "Steps between two lines of metrics.", CONDUCT),
     "train.sample_every": Key(1000, whole(0), "Steps between two sample grids; 0: only at the end.", CONDUCT),
-    "train.eval_every": Key(1000, whole(0), "Steps between two estimates of the bound; 0: none.", CONDUCT),
+    "train.eval_every": Key(1000, whole(0), "Steps between two estimates of the bound; 0: only at the end.", CONDUCT),
     "train.checkpoint_every": Key(1000, whole(0), "Steps between two checkpoints; 0: first and last.", CONDUCT),
     "train.keep": Key(3, whole(1), "Number of newest checkpoints that are kept for resuming.", CONDUCT),
     "train.keep_every": Key(0, whole(0), "Steps between two permanent checkpoints; 0: none.", CONDUCT),

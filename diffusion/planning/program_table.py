@@ -20,7 +20,7 @@ class Record(NamedTuple):
     paper: str
     """config.paper"""
     what: str
-    """A key of compiler.PROGRAMS."""
+    """A key of compile_for_target.PROGRAMS."""
     batch: int
     dtype: str
     sharding: str

@@ -9,6 +9,7 @@ import pytest
 
 from diffusion.commands import train
 from diffusion.config import default_config
+from diffusion.config.schema import KEYS
 from diffusion.data.dataset_identity import identity
 from diffusion.data.digits import digits
 from diffusion.data.source import in_memory
@@ -405,6 +406,8 @@ def test_when_an_action_is_due():
         and at(period=4, last=False) == [4, 8]
         and at(period=0, last=False) == []
     )
+    for name in ("sample_every", "eval_every"):
+        assert KEYS[f"train.{name}"].doc.endswith("0: only at the end.")  # train.py has both at the last step
 
 
 def test_an_action_that_cannot_write_is_reported_and_the_next_is_performed():
