@@ -47,6 +47,7 @@ def main() -> None:
     if LIST.value:
         arguments = [f"--grid={GRID.value}", f"--size={SIZE.value}", f"--seeds={SEEDS.value}", f"--out={out}"]
         arguments += [f"--config.{key}={value}" for key, value in OVERRIDES.overrides.items()]
+        arguments += [f"--data_changed={CHANGED.value}"] * bool(CHANGED.value)
         print("\n".join(ablation.commands(cells, ["scripts/ablate.py", *arguments])))
         return
     chosen = ablation.choose(cells, ROW.value)

@@ -111,12 +111,12 @@ def run(
             claim()
         for line in describe(experiment, source, held_out, data, state, feed, budget.forward):
             report(line)
-        feed = profiling.traced(feed, folder / "profile", report) if profile else feed
+        traced = profiling.traced(feed, folder / "profile", report) if profile else feed
         writer = stack.enter_context(closing(Writer(folder, first, owned) if owned else NullWriter()))
         c = config.train
         progress = stack.enter_context(closing(Progress(first, c.steps, c.batch_size, report, since)))
         advice = memory_advice.advice(config, mesh.size)
-        training = loop.Training(experiment.task(), experiment.update(), feed, c.steps, c.steps_per_dispatch, advice)
+        training = loop.Training(experiment.task(), experiment.update(), traced, c.steps, c.steps_per_dispatch, advice)
         estimate = previews.estimate(experiment, held_out, feed, budget, folder, data, progress.report)
         preview = previews.preview(experiment, held_out, budget, progress.report)
         curve = recorded(config)

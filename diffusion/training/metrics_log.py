@@ -80,9 +80,10 @@ class Log:
         totals = {name: np.sum([metrics[name] for metrics in window], axis=0) for name in window[0] if name != HEALTH}
         values = {f"train/{name}": float(total / n) for name, (total, n) in totals.items() if n > 0}
         self.progress.show(step, values.get("train/loss", math.nan))
-        speed = {"train/skipped": float(counters.skipped), "perf/images_per_second": self.progress.images_per_second}
+        speed = self.progress.images_per_second
+        values |= {"train/skipped": float(counters.skipped), **({"perf/images_per_second": speed} if speed else {})}
         with tolerant(self.progress.report):
-            self._writer.scalars(step, {**values, **speed})
+            self._writer.scalars(step, values)
         if self._watch and (error := values.get(f"train/{LOSS}")) is not None:
             self._watch(step, error)
         self._stop_if_diverged(counters)

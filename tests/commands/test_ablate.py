@@ -522,6 +522,7 @@ def test_the_caption_tells_what_differs_between_rows(toy):
 
 def test_the_listed_commands_name_each_cell_once_and_are_commands_of_this_script(toy):
     given = [f"--grid={toy}", "--size=small", "--seeds=0,5", "--config.data.dir=a b", "--out=runs/my toy"]
+    given += ["--data_changed=accept"]
     out, _ = script(*given, "--list")
     lines = out.splitlines()
     (remark,) = [line for line in lines if line.startswith("#")]
