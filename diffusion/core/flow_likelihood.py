@@ -83,7 +83,7 @@ def log_prob(process: Process, denoise: Denoiser, x_1: Image, trace: Trace = exa
         x_t, total = carry
         before, after = jnp.maximum(t - 1, 1), jnp.minimum(t + 1, process.T)  # a step of length 0 at either end
         first, slope = trace(field(t), x_t, t)
-        scale, scale_after = (expand(process.scale[i][None], x_t) for i in (t, after))
+        scale, scale_after = (expand(1 / radius[i][None], x_t) for i in (t, after))
         up = half_angle(t, after)
         # A turn by the whole angle in the plane of z and its velocity is DDIM's step up, with constant x_0_hat.
         cos = (1 - up**2) / (1 + up**2)

@@ -85,6 +85,14 @@ def test_random_signs_are_exact_where_the_jacobian_is_diagonal(name):
     assert np.abs(found - expected).max() / 3 < 1e-3
 
 
+def test_the_scale_of_the_networks_input_is_no_part_of_it():
+    """sigma_data changes what the network is given, and neither the flow nor its density."""
+    process, other = LEVELS["preserving"](60), vp(schedules.cosine(STEPS)[:: STEPS // 60], sigma_data=0.5)
+    x_1 = at_first_level(GAUSSIAN, process, 4)
+    found, expected = (np.float64(log_prob(p, GAUSSIAN.denoiser(p), x_1)) for p in (other, process))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
 def test_hutchinson_is_unbiased():
     """Its mean over keys is the exact trace, for one step and for the whole integral, within 4 standard errors."""
     process, n = vp(schedules.cosine(STEPS)[::40]), 2048
