@@ -23,7 +23,7 @@ from diffusion.training.state import Params
 from diffusion.workdir import result_files
 from diffusion.workdir.result_files import Result
 
-KEYED = ("config_hash", "step", "weights", "clip", "split", "images", "seed")
+KEYED = ("config_hash", "step", "weights", "precision", "clip", "split", "images", "seed")
 """Entries of the protocol that the numbers depend on."""
 
 

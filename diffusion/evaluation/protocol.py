@@ -26,13 +26,16 @@ FULL = 50_000
 CORRECTED = frozenset({"annealed_langevin", "predictor_corrector"})
 """Samplers that read sample.corrector_steps and sample.corrector_snr."""
 
+CHURNED = frozenset({"edm"})
+"""Samplers that read sample.churn and what belongs to it."""
+
 STOCHASTIC = frozenset({"ddim"})
 """Samplers that read eta."""
 
 SUFFIXES: dict[str, Callable[[Any], str]] = {
     "sampler": str,
     "grid": lambda text: text.replace(",", "-"),
-    "eta": lambda eta: f"eta{eta:g}" if eta else "",
+    "eta": "eta{:g}".format,
     "labels": lambda labels: "-".join(map(str, ("labels", *labels))),
     "seed": "seed{}".format,
     "subset_seed": "subsets_seed{}".format,
@@ -74,8 +77,6 @@ def of_run(subject: Subject) -> dict[str, Any]:
     """Which weights of which run, and in which precision they are evaluated."""
     experiment = subject.experiment
     c = experiment.config
-    products = jax.config.jax_default_matmul_precision or "default"  # pyright: ignore[reportAttributeAccessIssue]
-    dtype = jnp.dtype(getattr(experiment.net, "compute_dtype", jnp.float32)).name  # the MLP computes in float32
     return {
         "config": subject.folder.resolve().name,
         "config_hash": config_hash(c),
@@ -84,9 +85,16 @@ def of_run(subject: Subject) -> dict[str, Any]:
         "data_identity": subject.data and str(subject.data),
         "step": subject.step,
         "weights": WEIGHTS[subject.raw],
-        "precision": f"{dtype}, products {products}",
+        "precision": precision(experiment),
         **provenance.stamp(describe_devices(list(experiment.mesh.devices.flat))),
     }
+
+
+def precision(experiment: Experiment) -> str:
+    """The type of the network, and how this process multiplies float32."""
+    products = jax.config.jax_default_matmul_precision or "default"  # pyright: ignore[reportAttributeAccessIssue]
+    dtype = jnp.dtype(getattr(experiment.net, "compute_dtype", jnp.float32)).name  # the MLP computes in float32
+    return f"{dtype}, products {products}"
 
 
 def grid_of(experiment: Experiment, grid: str | None) -> str:
@@ -104,15 +112,17 @@ def of_chain(experiment: Experiment, grid: str | None = None) -> dict[str, Any]:
 def of_samples(experiment: Experiment, chain: Chain = Chain()) -> dict[str, Any]:  # noqa: B008
     """How samples are made. eta is null where the sampler has none.
 
-    Guidance and labels are reported only where samples are guided, or not of all classes; the corrector only of
-    samplers that have one.
+    Guidance and labels are reported only where samples are guided, or not of all classes; the corrector and churn only
+    of samplers that have them.
     """
     c = experiment.config.sample
     name = chain.sampler or c.sampler
     eta = (c.eta if chain.eta is None else chain.eta) if name in STOCHASTIC else None
     langevin = {"corrector": f"{c.corrector_steps} steps, snr {c.corrector_snr:g}"} if name in CORRECTED else {}
+    churned = f"{c.churn:g} from {c.churn_from:g} to {c.churn_to:g}, noise {c.churn_noise:g}"
+    churn = {"churn": churned} if name in CHURNED and c.churn else {}
     labels = {"labels": list(chain.labels)} if chain.labels else {}
-    chosen = {**langevin, **of_guidance(experiment), **labels}
+    chosen = {**langevin, **churn, **of_guidance(experiment), **labels}
     facts = {"sampler": name, **of_chain(experiment, chain.grid), "eta": eta, **chosen, "seed": chain.seed}
     return {**facts, "quantisation": QUANTISATION[chain.truncate]}
 
@@ -128,7 +138,7 @@ def of_guidance(experiment: Experiment) -> dict[str, Any]:
 def departures(experiment: Experiment, protocol: Mapping[str, Any], usual_images: int = FULL) -> list[str]:
     """What sets a protocol apart from that of the config, the averaged weights and seed 0: suffixes of a file name."""
     usual = {**of_samples(experiment), "weights": WEIGHTS[0], "images": usual_images}
-    usual["subset_seed"] = protocol.get("seed") or 0
+    usual |= {"eta": usual["eta"] or 0.0, "subset_seed": protocol.get("seed") or 0}
     different = [key for key in SUFFIXES if key in protocol and protocol[key] not in (None, usual.get(key))]
     return [SUFFIXES[key](protocol[key]) for key in different]
 

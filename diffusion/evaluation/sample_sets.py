@@ -94,13 +94,14 @@ def parts_folder(subject: Subject, chain: Chain) -> Path:
         "sampler": drawn["sampler"],
         "visited": experiment.sampled(respacing.parse(protocol.grid_of(experiment, chain.grid))).base_t.tolist(),
         "eta": drawn["eta"],
-        **{name: drawn[name] for name in ("corrector",) if name in drawn},
+        **{name: drawn[name] for name in ("corrector", "churn") if name in drawn},
         "clip": drawn["clip"],
         "seed": chain.seed,
         "truncate": chain.truncate,
         "classes": experiment.classes,
         "labels": chain.labels,
         "guidance": protocol.of_guidance(experiment),
+        "precision": protocol.precision(experiment),
         "version": diffusion.__version__,
     }
     return subject.folder / "samples" / "parts" / f"{stem(subject, chain)}_{digest(key)[:12]}"

@@ -221,6 +221,10 @@ def test_parts_of_another_protocol_are_not_used(subject):
     counts = []
     measure(BOUND, subject._replace(params=other), split("test", test, 24), **usual, progress=counts.append)
     assert counts[0] == 0
+    counts = []
+    with jax.default_matmul_precision("float32"):
+        measure(BOUND, subject, split("test", test, 24), **usual, progress=counts.append)
+    assert counts[0] == 0
     counts = []  # the batch size is no part of the key
     measure(BOUND, subject, split("test", test, 24), grid="5", batch_size=5, progress=counts.append)
     assert counts[0] == 16
@@ -304,6 +308,15 @@ def test_suffixes_tell_departures_from_the_usual(subject):
     assert protocol.departures(experiment, usual) == []
     chain = protocol.of_samples(experiment, Chain("ddim", "4,2", 0.5, 3, True)) | {"weights": "raw", "images": 10}
     assert protocol.departures(experiment, chain) == ["ddim", "4-2", "eta0.5", "seed3", "raw", "truncated", "n10"]
+    assert protocol.departures(experiment, protocol.of_samples(experiment, Chain("ddim", eta=0.0))) == ["ddim"]
+
+
+def test_no_eta_is_a_departure_where_the_config_has_one(subject):
+    c = config()
+    c.sample.update(sampler="ddim", eta=1.0)
+    experiment = subject.experiment._replace(config=c)
+    for eta, suffixes in ((None, []), (1.0, []), (0.0, ["eta0"])):
+        assert protocol.departures(experiment, protocol.of_samples(experiment, Chain(eta=eta))) == suffixes
 
 
 # ------------------------------------------------------------------------------------------------- scores of samples
@@ -520,6 +533,14 @@ def test_a_network_that_computes_in_float32_is_quoted_with_it(subject):
 def test_eta_is_quoted_of_samplers_that_read_it(subject):
     assert protocol.of_samples(subject.experiment)["eta"] is None
     assert protocol.of_samples(subject.experiment, Chain("ddim", eta=0.5))["eta"] == 0.5
+
+
+def test_churn_is_quoted_of_the_sampler_that_reads_it(subject):
+    c = config()
+    c.sample.update(churn=40.0, churn_from=0.05, churn_to=50.0, churn_noise=1.003)
+    experiment = subject.experiment._replace(config=c)
+    assert protocol.of_samples(experiment, Chain("edm"))["churn"] == "40 from 0.05 to 50, noise 1.003"
+    assert "churn" not in protocol.of_samples(experiment) | protocol.of_samples(subject.experiment, Chain("edm"))
 
 
 def test_raw_weights_are_quoted_as_such(subject):

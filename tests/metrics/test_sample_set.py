@@ -89,6 +89,24 @@ def test_sets_that_differ_in_anything_lie_apart(subject):
     assert len(places | {sample_sets.parts_folder(subject._replace(params=other), CHAIN)}) == len(chains) + 1
 
 
+def test_sets_of_another_churn_lie_apart(subject):
+    """config.sample may change between evaluations of one run, so the hash of the config does not tell them apart."""
+    places = set()
+    for churn, noise in ((0.0, 1.0), (40.0, 1.0), (40.0, 1.003)):
+        changed = config()
+        changed.sample.update(sampler="edm", churn=churn, churn_noise=noise)
+        places.add(
+            sample_sets.parts_folder(subject._replace(experiment=subject.experiment._replace(config=changed)), CHAIN)
+        )
+    assert len(places) == 3
+
+
+def test_sets_of_another_precision_lie_apart(subject):
+    with jax.default_matmul_precision("float32"):
+        exact = sample_sets.parts_folder(subject, CHAIN)
+    assert exact != sample_sets.parts_folder(subject, CHAIN)
+
+
 def test_truncation_cuts_levels(subject):
     rounded = sample_sets.draw(subject, CHAIN, 16, 8).pixels().astype(int)
     cut = sample_sets.draw(subject, CHAIN._replace(truncate=True), 16, 8).pixels().astype(int)
