@@ -14,8 +14,9 @@ class Split(NamedTuple):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a result reports of them."""
-        return {"data": self.source.name, "split": self.name, "images": self.n}
+        """What a result reports of them; `of`, the images of the whole split, where they are not all of it."""
+        whole = {"of": self.source.size} if self.n < self.source.size else {}
+        return {"data": self.source.name, "split": self.name, "images": self.n, **whole}
 
 
 def split(name: str, source: Source, n: int | None = None) -> Split:

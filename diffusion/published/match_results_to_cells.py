@@ -170,6 +170,8 @@ def protocol_differences(measure: Measure, protocol: Mapping[str, Any]) -> list[
         name = f"{measure.metric.upper()}-{images}, whose bias depends on that number: " if measure.exact else ""
         lines.append(f"{name}{images:,} images (published: {measure.images:,})")
     lines += [f"{key} {protocol[key]} (published: none)" for key in ("guidance", "labels") if key in protocol]
+    if whole := count(protocol.get("reference.of")):
+        lines.append(f"{count(protocol.get('reference.images')):,} reference images of {whole:,} (published: all)")
     return [*lines, *value_differences(measure.binding, protocol)]
 
 
