@@ -264,6 +264,10 @@ IMPOSSIBLE = (
     ),
     ({"data.size": 64}, "64 does not apply to 'cifar10'"),
     ({"data.name": "folder:x", "data.crop": 64}, "64 is the square that images are resized from; set config.data.size"),
+    (
+        {"data.size": 32, "data.crop": 16},
+        "data.crop: 16 does not apply to 'cifar10', whose images have a size of their own",
+    ),
     ({"data.channels": 1}, "1 does not apply to 'cifar10'; use 1 or 3 for folder:PATH"),
     ({"data.name": "folder:x", "data.channels": 2}, "2 does not apply to 'folder:x'; use 1 or 3 for folder:PATH"),
     ({"data.name": "toy:moons"}, "set data.flip to false and leave data.size at 0"),
@@ -271,6 +275,7 @@ IMPOSSIBLE = (
     ({"train.accumulate": 3}, "3 parts do not divide train.batch_size = 128"),
     ({"optim.skip_spike": 0.5}, "most updates would be skipped"),
     ({"sample.guidance": 1.0}, "needs a network that was trained with labels and without"),
+    ({"sample.guidance": 1.0, "net.label_dropout": 0.1}, "needs a network that was trained with labels and without"),
     (GUIDED | {"sample.guidance_from": 0.5, "sample.guidance_to": 0.5}, "0.5 must be below sample.guidance_to = 0.5"),
     (
         {"diffusion.schedule": "jsd", "diffusion.parameterization": "v"}
@@ -329,6 +334,7 @@ def test_key_that_nothing_reads_is_remarked_on(key):
 
 
 WITHOUT_EFFECT = (
+    ({"net.gradient_dtype": "bfloat16"}, "net.gradient_dtype = 'bfloat16' has no effect where net.dtype is 'float32'"),
     ({"net.label_dropout": 0.1}, "net.label_dropout = 0.1 has no effect where net.class_conditional is False"),
     ({"sample.classifier": "runs/a"}, "sample.classifier = 'runs/a' has no effect where sample.guidance is 0.0"),
     ({"sample.guidance_to": 0.5}, "sample.guidance_from = 0.0 and sample.guidance_to = 0.5 have no effect"),
