@@ -115,10 +115,12 @@ def configs(config: Mapping[str, Any], shapes: Shapes, shape: tuple[int, int, in
 def write(folder: Path, params: Tensors, contents: Configs) -> None:
     """A pipeline's folder from our parameters by dotted names and its JSON files; complete, or not there.
 
-    Raises ValueError where the folder exists and is not empty.
+    Weights of the condition of data.augment are left out: it is 0 for images as they are. Raises ValueError where the
+    folder exists and is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists already: give an --out that does not")
+    params = {name: value for name, value in params.items() if not name.startswith("condition.")}
     rules = name_mapping.rules(NAMING, {name: value.shape for name, value in params.items()}, 1)
 
     from safetensors.numpy import save_file

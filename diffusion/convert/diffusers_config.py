@@ -67,6 +67,8 @@ FIXED = {
 """Values, all of them defaults, without which a UNet2DModel is not our network."""
 FIXED_NEW = {"attention_legacy_order": False, "time_embedding_dim": None}
 """The same of keys that only some versions of the library have; they are not written."""
+AS_IT_IS = {"net.time": "steps", "diffusion.sigma_data": 1.0}
+"""Our keys with which the network receives the image and the number of the step as they are, as in all pipelines."""
 FIXED_SCHEDULER = {"thresholding": False, "clip_sample_range": 1.0, "rescale_betas_zero_snr": False}
 
 
@@ -83,7 +85,8 @@ def settings(unet: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Settings:
     given = DEFAULTS.get(scheduler.get("_class_name", ""), {}) | dict(scheduler)
     unused = (START, END) if given.get(SCHEDULE) == COSINE else ()
     unused = unused if betas(scheduler) is None else (SCHEDULE, START, END)
-    return network | _read(SCHEDULER, {**given, **dict.fromkeys(unused)})
+    found = network | AS_IT_IS | _read(SCHEDULER, {**given, **dict.fromkeys(unused)})
+    return found | ({} if found["diffusion.T"] == 1000 else {"net.rescale_time": False})
 
 
 def attended(unet: Mapping[str, Any]) -> tuple[int, ...]:
@@ -147,6 +150,12 @@ def scheduler(config: Mapping[str, Any], beta: np.ndarray) -> Settings:
             f"config.net.rescale_time: true with T = {config['diffusion.T']} cannot be exported; the pipelines of "
             "diffusers give the network the number of the step as it is"
         )
+    for key, only in AS_IT_IS.items():
+        if config[key] != only:
+            raise ValueError(
+                f"config.{key}: {config[key]!r} cannot be exported; the pipelines of diffusers give the network the "
+                f"image and the number of the step as they are, as {only!r} does"
+            )
     named = config["diffusion.schedule"] in SCHEDULES
     return {
         "_class_name": "DDPMScheduler",

@@ -188,6 +188,15 @@ def test_values_mean_what_the_library_means_by_them():
     assert not {"diffusion.beta_1", "diffusion.beta_T"} & cosine.keys()
 
 
+def test_times_are_the_numbers_of_the_steps():
+    """Which is what rescaled times are for 1000 steps, and not for others."""
+    for T, rescaled in ((1000, {}), (4000, {"net.rescale_time": False})):
+        found = settings(CIFAR10, SCHEDULER | {"num_train_timesteps": T}, 32)
+        assert {key: found[key] for key in ("net.rescale_time", "net.time") if key in found} == {
+            "net.time": "steps"
+        } | rescaled
+
+
 def test_the_number_of_heads_is_that_of_their_width():
     assert settings(CIFAR10 | {"attention_head_dim": 64}, SCHEDULER, 32)["net.heads"] == 256 // 64
 
@@ -199,6 +208,7 @@ def test_missing_keys_have_the_defaults_of_the_library():
         "net.heads": 1, "net.scale_shift": False, "net.class_conditional": False, "net.convention": "improved",
         "diffusion.T": 1000, "diffusion.parameterization": "eps", "diffusion.schedule": "linear",
         "diffusion.beta_1": 1e-4, "diffusion.beta_T": 0.02, "diffusion.variance": "fixed_small", "sample.clip": True,
+        "net.time": "steps", "diffusion.sigma_data": 1.0,
     }  # fmt: skip
     other = settings(given, {"_class_name": "DDIMScheduler"}, 64)
     assert not {"diffusion.variance", "sample.clip"} & other.keys()
@@ -287,6 +297,8 @@ def test_a_config_written_and_read_is_that_config(changes):
         ({"diffusion__parameterization": "mu"}, "'mu' cannot be exported; diffusers has only eps, x_0, v"),
         ({"diffusion__variance": "learned"}, "'learned' cannot be exported"),
         ({"net__rescale_time": True, "diffusion__T": 4000}, "rescale_time: true with T = 4000 cannot be exported"),
+        ({"net__time": "log_noise"}, "net.time: 'log_noise' cannot be exported"),
+        ({"diffusion__sigma_data": 0.5}, "sigma_data: 0.5 cannot be exported"),
     ],
 )
 def test_what_diffusers_cannot_express_is_refused(changes, line):
@@ -349,6 +361,15 @@ def test_a_folder_is_read_as_it_was_written_and_under_the_old_names(tmp_path):
     weights = diffusers.read(flat / "diffusion_pytorch_model.safetensors")
     assert_same(name_mapping.read(name_mapping.rules(weights.naming, shapes, 1), weights.ema, shapes), params)
     assert "scheduler_config.json" in weights.unspecified
+
+
+@pytest.mark.usefixtures("uniform")
+def test_the_condition_of_augmented_images_is_left_out(tmp_path):
+    _, params, shapes = folder(tmp_path)
+    config = base(net__channels=shapes["conv_in.kernel"][-1])
+    contents = diffusers.configs(config, shapes, (16, 16, 3), np.linspace(0.1, 0.3, 1000))
+    diffusers.write(tmp_path / "augmented", params | {"condition.kernel": np.ones((9, 8), np.float32)}, contents)
+    assert_same(diffusers.read(tmp_path / "augmented").ema, diffusers.read(tmp_path / "ddpm").ema)
 
 
 @pytest.mark.usefixtures("uniform")
