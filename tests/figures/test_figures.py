@@ -17,12 +17,13 @@ from diffusion.config import default_config
 from diffusion.config.config_values import nested
 from diffusion.core import schedules
 from diffusion.core.respacing import parse
+from diffusion.data import toy_points
 from diffusion.data.digits import digits
 from diffusion.data.source import in_memory
 from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build, registry
 from diffusion.figures import catalogue, style
-from diffusion.figures.arrays import curve_data, edits
+from diffusion.figures.arrays import curve_data, edits, point_samples
 from diffusion.figures.arrays.run_sampler import RunSampler, nearest_images
 from diffusion.figures.arrays.user_images import random_pairs
 from diffusion.figures.curve_figures import alpha_bar, posterior_variance, rate_distortion, ratio, steps, terms
@@ -180,6 +181,14 @@ def test_runs_of_a_folder_are_named_by_their_folders(tmp_path):
     assert list(lines) == ["a", "b"] and lines["b"] == [{"step": 1, "train/mse": 2.0}]
     assert (distances, name) == ({"a": [(7, 13.5), (9, 15.5)]}, "fd_digits of 64 samples")
     assert list(curve_data.runs(tmp_path / "a")[0]) == ["a"]
+    for n, key in ((50_000, "fid"), (1000, "fid_1000")):
+        for step in (7, 8, 9):
+            values, protocol = {key: 3.0 + step}, {"step": step, "images": n}
+            result_files.write(tmp_path / "a", Result("fid", values, {}, protocol), f"n{n}")
+        _, distances, name = curve_data.runs(tmp_path)
+        assert (distances, name) == ({"a": [(7, 10.0), (8, 11.0), (9, 12.0)]}, f"fid of {n} samples")
+        for path in (tmp_path / "a" / "eval").glob("fid_*.json"):
+            path.unlink()
     with pytest.raises(ValueError, match="holds no run and no folders of runs"):
         curve_data.runs(tmp_path / "a" / "eval")
 
@@ -396,6 +405,16 @@ def test_interpolation_starts_from_the_given_images(run_sampler):
     assert close(other[0, :, 0], drawn[0, :, 0]) and not close(other[0, :, 2], drawn[0, :, 2])
 
 
+def test_guided_chains_of_points_end_at_the_guided_samples():
+    labels = {"net.class_conditional": True, "net.label_dropout": 0.1, "sample.guidance": 50.0, "sample.clip": False}
+    config = tiny(**{"data.name": "toy:moons", "net.name": "mlp", **labels})
+    ours = build.experiment(config, toy_points.SHAPE, 2, make_mesh(jax.devices()[:1]))
+    params = jax.tree.map(lambda x: x + 0.1, jax.jit(ours.init)(jax.random.key(0)))
+    points = RunSampler(ours, params, seed=3)
+    ends = np.clip(point_samples.chain_points(points, 4, [0])[0], -1, 1)
+    np.testing.assert_allclose(toy_points.to_points(points.samples(4)), ends, atol=0.01)
+
+
 def test_steps_are_those_of_the_full_chain_nearest_to_fractions(run_sampler):
     short = run_sampler._replace(grid=parse("4"))
     base = np.asarray(short.process.base_t)
@@ -511,6 +530,21 @@ def test_scores_of_runs_by_sampler_and_steps(tmp_path):
     assert "b at 10: DDIM, η = 0" in curve_data.scores(tmp_path)[0]
     with pytest.raises(ValueError, match=r"two numbers of steps; python scripts/ablate\.py"):
         curve_data.scores(tmp_path / "nothing")
+
+
+def test_scores_under_another_protocol_are_no_draws_of_one_number(tmp_path):
+    for n in (10, 50):
+        for name, changes in {"a": {}, "raw": {"weights": "raw"}, "seed": {"seed": 1}, "few": {"images": 64}}.items():
+            result = score("fd_digits", 9.0, n, **{"weights": "ema", "images": 500, **changes})
+            result_files.write(tmp_path / "a", result, f"{n}{name}")
+    assert {
+        label: {n: len(values) for n, values in points.items()}
+        for label, points in curve_data.scores(tmp_path)[0].items()
+    } == {
+        "a at 10, 500 samples: DDIM, η = 0": {10: 2, 50: 2},
+        "a at 10, 500 samples, weights raw: DDIM, η = 0": {10: 1, 50: 1},
+        "a at 10, 64 samples: DDIM, η = 0": {10: 1, 50: 1},
+    }
 
 
 # --------------------------------------------------------------------------------------------------------- every figure

@@ -16,6 +16,7 @@ from diffusion.config.schema import NO_RESULT
 from diffusion.config.validation import LEARNED
 from diffusion.core import respacing
 from diffusion.evaluation.guidance_effect import GUIDANCE
+from diffusion.evaluation.protocol import QUANTISATION
 from diffusion.experiment.build import levels
 from diffusion.figures.curve_figures import GuidanceCurve
 from diffusion.workdir import metrics_jsonl, result_files
@@ -29,6 +30,9 @@ TEST = "test"
 ACCURACY = ", accuracy"
 CHAIN = frozenset({"sampler", "steps"})
 """Keys that the protocol of a score of samples has."""
+USUAL = {"weights": "ema", "split": "train", "quantisation": QUANTISATION[0], "clip": True}
+USUAL |= dict.fromkeys(("guidance", "labels", "corrector", "churn"))
+"""Keys of a protocol beside the chain and the seed; scores that differ in one are no draws of one number."""
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
@@ -56,8 +60,11 @@ def runs(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[
     points: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for name, path in named.items():
         for r in (r for _, r in result_files.find(path) if r.name.startswith(SCORES)):
-            label = f"{r.name} of {r.values.get(f'{r.name}_samples', 0):.0f} samples"
-            points.setdefault(label, {}).setdefault(name, []).append((r.protocol.get("step", 0), r.values[r.name]))
+            n = r.values.get(f"{r.name}_samples", r.protocol.get("images", 0))
+            value = r.values.get(r.name, r.values.get(f"{r.name}_{n}", np.nan))  # "fid_1000" of so few samples
+            points.setdefault(f"{r.name} of {n:.0f} samples", {}).setdefault(name, []).append(
+                (r.protocol.get("step", 0), value)
+            )
     distance = max(points, key=lambda label: sum(map(len, points[label].values())), default="")
     return {name: metrics(path) for name, path in named.items()}, points.get(distance, {}), distance
 
@@ -150,7 +157,9 @@ def _of_runs(folder: Path) -> Iterator[Scored]:
     for _, result in result_files.find(folder):
         p = result.protocol
         if result.name.startswith(SCORES) and p.keys() >= CHAIN:
-            network = f"{p.get('config', '')} at {p.get('step', '')}"
+            n = f", {p['images']} samples" if "images" in p and result.name != FID else ""  # fid_10000 has it
+            other = [f", {key} {p[key]}" for key, usual in USUAL.items() if p.get(key, usual) != usual]
+            network = f"{p.get('config', '')} at {p.get('step', '')}" + n + "".join(other)
             for name, value in result.values.items():
                 if name.startswith(SCORES) and np.isfinite(value):
                     yield Scored(network, _label(p), int(p["steps"]), name, value)

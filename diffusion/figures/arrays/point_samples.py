@@ -58,7 +58,7 @@ def chain_points(
         first: jax.Array,
         last: jax.Array,
     ) -> tuple[Image, reverse_chain.State]:
-        return reverse_chain.descend(keys, chosen, experiment.denoise(params, labels), *carry, first, last)
+        return reverse_chain.descend(keys, chosen, experiment.denoise(params, labels, guided=True), *carry, first, last)
 
     advance = jax.jit(advance)
     keys = reverse_chain.image_keys(run_sampler.seed, jnp.arange(n))
