@@ -31,7 +31,7 @@ MIN_SNR = ("objective.name", ("min_snr",))
 DDIM = ("sample.sampler", ("ddim",))
 LANGEVIN = ("sample.sampler", ("annealed_langevin", "predictor_corrector"))
 UNET = ("net.name", ("unet",))
-STEPS = ("net.time", ("steps",))
+STEPS, HALF = ("net.time", ("steps",)), ("net.dtype", ("bfloat16",))
 FLOATS = ("float32", "bfloat16")
 TRAINING, RESULT, CONDUCT, DATA, MACHINE = Role
 
@@ -145,13 +145,11 @@ KEYS: dict[str, Key] = {
     "net.dtype": Key(
         "float32", one_of(*FLOATS), "Type of convolutions and matrix products; norms are float32.", read_by=UNET
     ),
-    "net.gradient_dtype": Key("float32", one_of(*FLOATS), "Type of gradient sums under bfloat16.", read_by=UNET),
+    "net.gradient_dtype": Key("float32", one_of(*FLOATS), "Type of gradient sums under bfloat16.", read_by=HALF),
     "net.remat": Key(False, flag(), "Recompute activations: less memory, more time.", CONDUCT, UNET),
     "net.cpu_layers": Key(True, flag(), "On CPUs, use faster layers that are equal up to rounding.", CONDUCT),
     "net.time": Key("steps", one_of("steps", "log_noise"), "The network's time: t - 1, or log(noise / signal) / 4."),
-    "net.rescale_time": Key(
-        False, flag(), "Give the network the time scaled to 0..1000 whatever diffusion.T is.", read_by=STEPS
-    ),
+    "net.rescale_time": Key(False, flag(), "Scale the time to 0..1000 whatever diffusion.T is.", read_by=STEPS),
     # ----------------------------------------------------------------------------------------------------------- optim
     "optim.lr": Key(1e-3, positive(), "Learning rate of Adam after the warm-up; it stays constant."),
     "optim.warmup_steps": Key(100, whole(0), "Steps over which the learning rate rises linearly from 0."),

@@ -71,13 +71,9 @@ RULES = (
         "set it to 0, or use folder:PATH or tfds:NAME",
     ),
     Rule(
-        lambda c: c.data.crop > 0 and c.data.name in OWN_SIZE,
-        "config.data.crop: {c.data.crop!r} does not apply to {c.data.name!r}, whose images have a size of their own; "
-        "set it to 0, or use folder:PATH or tfds:NAME",
-    ),
-    Rule(
-        lambda c: c.data.crop > 0 and c.data.size == 0,
-        "config.data.crop: {c.data.crop!r} is the square that images are resized from; set config.data.size too",
+        lambda c: c.data.crop > 0 and (c.data.size == 0 or c.data.name in OWN_SIZE),
+        "config.data.crop: {c.data.crop!r} is the square that images are resized from; set config.data.size too, and "
+        "use folder:PATH or tfds:NAME",
     ),
     Rule(
         lambda c: c.data.channels == 2 or (c.data.channels > 0 and not c.data.name.startswith("folder:")),
@@ -104,9 +100,7 @@ RULES = (
         "use a number above 1, such as 10, or 0 for none",
     ),
     Rule(
-        lambda c: (
-            c.sample.guidance > 0 and not c.sample.classifier and not (c.net.class_conditional and c.net.label_dropout)
-        ),
+        lambda c: c.sample.guidance > 0 and not (c.sample.classifier or c.net.class_conditional * c.net.label_dropout),
         "config.sample.guidance: {c.sample.guidance!r} needs a network that was trained with labels and without; train "
         "one with net.class_conditional = true and net.label_dropout = 0.1, or give a classifier's run as "
         "sample.classifier",
@@ -154,10 +148,6 @@ DOUBTS = (
 """Combinations that work but are probably mistakes."""
 
 NO_EFFECT = (
-    Rule(
-        lambda c: c.net.name == "unet" and c.net.gradient_dtype != "float32" and c.net.dtype == "float32",
-        "net.gradient_dtype = {c.net.gradient_dtype!r} has no effect where net.dtype is 'float32'",
-    ),
     Rule(
         lambda c: c.net.label_dropout > 0 and not c.net.class_conditional,
         "net.label_dropout = {c.net.label_dropout!r} has no effect where net.class_conditional is False",

@@ -266,7 +266,7 @@ IMPOSSIBLE = (
     ({"data.name": "folder:x", "data.crop": 64}, "64 is the square that images are resized from; set config.data.size"),
     (
         {"data.size": 32, "data.crop": 16},
-        "data.crop: 16 does not apply to 'cifar10', whose images have a size of their own",
+        "16 is the square that images are resized from; set config.data.size too, and use",
     ),
     ({"data.channels": 1}, "1 does not apply to 'cifar10'; use 1 or 3 for folder:PATH"),
     ({"data.name": "folder:x", "data.channels": 2}, "2 does not apply to 'folder:x'; use 1 or 3 for folder:PATH"),
@@ -334,7 +334,6 @@ def test_key_that_nothing_reads_is_remarked_on(key):
 
 
 WITHOUT_EFFECT = (
-    ({"net.gradient_dtype": "bfloat16"}, "net.gradient_dtype = 'bfloat16' has no effect where net.dtype is 'float32'"),
     ({"net.label_dropout": 0.1}, "net.label_dropout = 0.1 has no effect where net.class_conditional is False"),
     ({"sample.classifier": "runs/a"}, "sample.classifier = 'runs/a' has no effect where sample.guidance is 0.0"),
     ({"sample.guidance_to": 0.5}, "sample.guidance_from = 0.0 and sample.guidance_to = 0.5 have no effect"),

@@ -157,7 +157,7 @@ def _of_runs(folder: Path) -> Iterator[Scored]:
     for _, result in result_files.find(folder):
         p = result.protocol
         if result.name.startswith(SCORES) and p.keys() >= CHAIN:
-            n = f", {p['images']} samples" if "images" in p and result.name != FID else ""  # fid_10000 has it
+            n = f", {p['images']} samples" if p.get("images") and result.name != FID else ""  # fid_10000 has it
             other = [f", {key} {p[key]}" for key, usual in USUAL.items() if p.get(key, usual) != usual]
             network = f"{p.get('config', '')} at {p.get('step', '')}" + n + "".join(other)
             for name, value in result.values.items():
