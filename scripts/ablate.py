@@ -37,20 +37,20 @@ OVERRIDES = command_line.define_overrides()
 
 
 def main() -> None:
-    from diffusion.config import ablation
+    from diffusion.config import ablation_grid
 
     if not GRID.value:
         raise ValueError("--grid is required: a file such as configs/ablations/ho_table2.py")
-    grid = ablation.load(GRID.value, SIZE.value, OVERRIDES.overrides)
+    grid = ablation_grid.load(GRID.value, SIZE.value, OVERRIDES.overrides)
     out = expanded(OUT.value or Path("runs") / "ablations" / f"{grid.name}_{SIZE.value}")
-    cells = ablation.cells(grid, ablation.parse_seeds(SEEDS.value), out)
+    cells = ablation_grid.cells(grid, ablation_grid.parse_seeds(SEEDS.value), out)
     if LIST.value:
         arguments = [f"--grid={GRID.value}", f"--size={SIZE.value}", f"--seeds={SEEDS.value}", f"--out={out}"]
         arguments += [f"--config.{key}={value}" for key, value in OVERRIDES.overrides.items()]
         arguments += [f"--data_changed={CHANGED.value}"] * bool(CHANGED.value)
-        print("\n".join(ablation.commands(cells, ["scripts/ablate.py", *arguments])))
+        print("\n".join(ablation_grid.commands(cells, ["scripts/ablate.py", *arguments])))
         return
-    chosen = ablation.choose(cells, ROW.value)
+    chosen = ablation_grid.choose(cells, ROW.value)
     before_jax.configure(grid.base.compilation_cache, grid.base.deterministic)
 
     from diffusion.commands import ablate, ablation_table

@@ -8,7 +8,7 @@
     python scripts/figures.py --figure=schedules,posterior_variance            # these need no run
 
 loss                loss and bound during training
-curves              losses of all runs in a folder, in the band of a recorded curve (docs/curves.md)
+curves              losses of all runs in a folder, in the band of a recorded curve (docs/training_curves.md)
 samples             samples by the config's sampler                            DDPM figures 1, 11, 13
 progressive         x_0_hat along the chain                                    DDPM figures 6, 14
 forks               samples that share x_t                                     DDPM figure 7

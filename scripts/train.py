@@ -6,7 +6,7 @@ python scripts/train.py --config=configs/cifar10.py --config.optim.lr=1e-4 --wor
 
 Repeat the command to resume from the newest intact checkpoint. On SIGTERM or Ctrl-C the script finishes the step, saves
 and exits with status 75; a second signal ends it at once (docs/reliability.md). With --distributed it trains as one of
-several processes (docs/clusters.md).
+several processes (docs/several_hosts.md).
 """
 
 import sys

@@ -80,7 +80,7 @@ OWNERS = {
     "scipy": ("metrics",),
     "PIL": ("commands/sample", "data", "workdir/metrics_writer", "metrics", "figures"),
     "matplotlib": ("figures",),
-    "tabulate": ("published/text_tables", "planning/report"),
+    "tabulate": ("published/render_tables", "planning/report"),
     "fsspec": ("runtime/bucket", "runtime/bucket_requests"),
     "tqdm": ("data", "training", "runtime/progress_bar"),
     "safetensors": ("convert",),

@@ -20,8 +20,8 @@ from configs.ablations._base import base, unread
 from configs.cifar10_edm import get_config as cifar10_edm
 from configs.digits import edm
 from diffusion.config import default_config
-from diffusion.config.ablation import Grid, Row
-from diffusion.config.config_values import flatten
+from diffusion.config.ablation_grid import Grid, Row
+from diffusion.config.config_dict import flatten
 
 SAMPLERS = {
     "DDIM, 50 steps": {"sample.sampler": "ddim", "sample.grid": "50"},

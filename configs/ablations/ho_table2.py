@@ -13,7 +13,7 @@ cifar10: the paper's experiment, 800,000 steps a row. mnist: 6,000 steps a row.
 """
 
 from configs.ablations._base import base
-from diffusion.config.ablation import Grid, Row
+from diffusion.config.ablation_grid import Grid, Row
 
 
 def get_grid(size: str) -> Grid:

@@ -15,7 +15,7 @@ mnist: T = 250 and 1000, 6,000 steps a run.
 from configs.ablations._base import base, betas, unread
 from configs.cifar10_improved import get_config as cifar10
 from configs.imagenet64 import get_config as imagenet64
-from diffusion.config.ablation import Grid, Row
+from diffusion.config.ablation_grid import Grid, Row
 
 PAPER = {
     "cifar10": (

@@ -14,7 +14,7 @@ steps of 64 images. mnist: 6,000 steps a run. cifar10: the paper's network, 800,
 """
 
 from configs.ablations._base import base, unread
-from diffusion.config.ablation import Grid, Row
+from diffusion.config.ablation_grid import Grid, Row
 
 
 def get_grid(size: str) -> Grid:

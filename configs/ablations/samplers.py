@@ -11,7 +11,7 @@ mnist: 6,000 steps. cifar10: 800,000 training steps; sampling steps are spaced q
 """
 
 from configs.ablations._base import base
-from diffusion.config.ablation import Grid, Row
+from diffusion.config.ablation_grid import Grid, Row
 
 FID = {
     0.0: ("13.36", "6.84", "4.67", "4.16", "4.04"),

@@ -10,7 +10,7 @@ cifar10: 800,000 steps a run. mnist: 6,000 steps a run.
 """
 
 from configs.ablations._base import base, unread
-from diffusion.config.ablation import Grid, Row
+from diffusion.config.ablation_grid import Grid, Row
 
 
 def get_grid(size: str) -> Grid:

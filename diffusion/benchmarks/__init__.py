@@ -7,5 +7,5 @@ jax_workloads.py          the workloads of this project
 torch_baseline/           the same workloads in PyTorch
 compare_with_baseline.py  the order of measurements, and a row of results
 results_table.py          the rows as a table and as JSON
-measure_cost_growth.py    cost against T, batch, image size, devices and data set
+scaling_measurements.py   growth of cost with T, batch, image size, devices and data set
 """

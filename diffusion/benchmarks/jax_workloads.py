@@ -16,14 +16,14 @@ from diffusion.config import config_files
 from diffusion.core import respacing
 from diffusion.core.array_types import Array, Image, Keys
 from diffusion.data.source import Source, in_memory
-from diffusion.evaluation.images_within_budget import forward_flops
+from diffusion.evaluation.fewer_images_on_cpu import forward_flops
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import DTYPES, SAMPLERS
 from diffusion.metrics import inception_features as inception
 from diffusion.nets.inception import SIZE, shapes
-from diffusion.runtime import report_text
-from diffusion.sampling import reverse_chain
+from diffusion.runtime import format_numbers
+from diffusion.sampling import sampling_loop
 from diffusion.training import loop as training
 from diffusion.training.state import Params
 
@@ -45,7 +45,7 @@ def make(request: Mapping[str, Any]) -> Workload:
     `whole`: whole chains are timed instead of segments.
     """
     workload = MEASURES[request["measure"]](request)
-    return workload._replace(facts={**workload.facts, "device": report_text.describe_devices(jax.devices())})
+    return workload._replace(facts={**workload.facts, "device": format_numbers.describe_devices(jax.devices())})
 
 
 def memory() -> int:
@@ -75,7 +75,7 @@ def noise_images(request: Mapping[str, Any]) -> Source:
 
 def facts(experiment: Experiment, params: Params, passes: float = 1.0) -> dict[str, Any]:
     """Parameters and floating-point operations. `passes`: network evaluations per image in a unit of work."""
-    return {"parameters": report_text.count(params), "flop": passes * forward_flops(experiment, params)}
+    return {"parameters": format_numbers.count(params), "flop": passes * forward_flops(experiment, params)}
 
 
 def train(request: Mapping[str, Any]) -> Workload:
@@ -114,13 +114,13 @@ def chain(request: Mapping[str, Any], sampler: str, grid: str) -> Workload:
     process = experiment.sampled(respacing.parse(grid) if grid else respacing.full)
     step = SAMPLERS[sampler](process, experiment.process, experiment.variance, experiment.config.sample)
     params = jax.jit(experiment.init)(jax.random.key(0))
-    keys = reverse_chain.image_keys(0, jnp.arange(n))
-    x_T = reverse_chain.prior_sample(keys, process, experiment.shape)
+    keys = sampling_loop.image_keys(0, jnp.arange(n))
+    x_T = sampling_loop.prior_sample(keys, process, experiment.shape)
 
     @jax.jit
     def descend(params: Params, keys: Keys, x_T: Image, last: Array) -> Image:
         denoise = experiment.denoise(params, jnp.zeros(n, jnp.int32))
-        return reverse_chain.descend(keys, step, denoise, x_T, step.init(x_T), jnp.int32(process.T), last)[0]
+        return sampling_loop.descend(keys, step, denoise, x_T, step.init(x_T), jnp.int32(process.T), last)[0]
 
     def run(units: int) -> None:
         lasts = [max(process.T - left, 0) for left in range(units, 0, -process.T)]
@@ -138,7 +138,7 @@ def elbo(request: Mapping[str, Any]) -> Workload:
     terms = experiment.sampled(grid).T
     bound = experiment.bound(grid)
     params = jax.jit(experiment.init)(jax.random.key(0))
-    keys, x_0 = reverse_chain.image_keys(0, jnp.arange(n)), jnp.zeros((n, *experiment.shape))
+    keys, x_0 = sampling_loop.image_keys(0, jnp.arange(n)), jnp.zeros((n, *experiment.shape))
 
     def run(units: int) -> None:
         labels = jnp.zeros(n, jnp.int32)

@@ -10,7 +10,7 @@ from typing import Any
 from diffusion.benchmarks.compare_with_baseline import BASELINE, JAX, Row
 from diffusion.benchmarks.network_sizes import MEASURES, PEAK
 from diffusion.benchmarks.timing import Timing
-from diffusion.published.text_tables import pipe_table
+from diffusion.published.render_tables import pipe_table
 from diffusion.runtime import provenance
 
 HEAD = ("net", "measure", "batch", "jax", "images/s", "of peak", "baseline", "images/s", "jax / baseline")

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from diffusion.commands import previews, train
+from diffusion.commands import evaluate_during_training, train
 from diffusion.commands.ablation_table import NOISE_SCALE
-from diffusion.config.ablation import RESULT, Cell, Grid, read
-from diffusion.config.config_values import config_hash, nested
+from diffusion.config.ablation_grid import RESULT, Cell, Grid, read
+from diffusion.config.config_dict import config_hash, nested
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation.final_evaluation import Summary, measure
 from diffusion.evaluation.protocol import Subject
@@ -22,7 +22,7 @@ from diffusion.figures.arrays.curve_data import metrics
 from diffusion.figures.image_grid import save_image
 from diffusion.figures.training_figures import curve
 from diffusion.runtime.atomic_files import write_json
-from diffusion.runtime.report_text import describe_devices, duration
+from diffusion.runtime.format_numbers import describe_devices, duration
 from diffusion.runtime.signals import Stop
 from diffusion.runtime.workdir_flags import DataFlags
 from diffusion.training.loop import Diverged
@@ -106,7 +106,7 @@ def evaluate_cell(cell: Cell, report: Report, accept: bool = False) -> Outcome:
     summary = measure(subject, data.train, data.held_out)
     cell.folder.mkdir(parents=True, exist_ok=True)
     path = cell.folder / f"step_{step:07d}_{config.sample.sampler}.png"
-    save_image(previews.picture(summary.samples), path)
+    save_image(evaluate_during_training.picture(summary.samples), path)
     for line in [*summary.lines(), f"samples     {path}"]:
         report(line)
     return Outcome(fault(summary), summary, summary.report(), step)

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffusion.config.ablation import Cell, Grid
-from diffusion.published import text_tables
-from diffusion.published.text_tables import TextTable, mean_and_std
+from diffusion.config.ablation_grid import Cell, Grid
+from diffusion.published import render_tables
+from diffusion.published.render_tables import TextTable, mean_and_std
 
 
 class Column(NamedTuple):
@@ -123,14 +123,14 @@ def comma_separated(results: Table) -> str:
         rows.append([row.label, row.done, row.diverged, *numbers, *papers])
     statistics = [f"{column.key}_{kind}" for column in results.measured for kind in ("mean", "std")]
     head = ["row", "done", "diverged", *statistics, *(f"paper_{name}" for name in results.papers)]
-    return text_tables.comma_separated(head, rows)
+    return render_tables.comma_separated(head, rows)
 
 
 def write(results: Table, folder: Path) -> list[Path]:
     """Writes table.md, table.csv and table.tex to a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     text = text_table(results)
-    contents = {"md": text_tables.markdown(text), "csv": comma_separated(results), "tex": text_tables.latex(text)}
+    contents = {"md": render_tables.markdown(text), "csv": comma_separated(results), "tex": render_tables.latex(text)}
     for suffix, content in contents.items():
         (folder / f"table.{suffix}").write_text(content, encoding="utf-8")
     return [folder / f"table.{suffix}" for suffix in contents]

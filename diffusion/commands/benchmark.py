@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffusion.benchmarks import measure_cost_growth, results_table
+from diffusion.benchmarks import results_table, scaling_measurements
 from diffusion.benchmarks.compare_with_baseline import Settings, compare
 from diffusion.benchmarks.network_sizes import MEASURES, QUICK_ENV, QUICK_REQUEST, SIZES, Size, quick
 from diffusion.config.misspelt_names import suggestion
@@ -51,8 +51,8 @@ def measure_speed(sizes: Mapping[str, Size], settings: Settings, file: Path | No
 def measure_growth(size: Size, settings: Settings, dry: bool, out: Path, file: Path | None, report: Report) -> None:
     """Reports how the cost of a network grows, and draws it to a file."""
     context, curves = {"machine": results_table.machine(), "settings": settings._asdict()}, []
-    for quantity in measure_cost_growth.QUANTITIES:
-        curve = measure_cost_growth.measure(quantity, quantity.values[: 2 if dry else None], size, settings)
+    for quantity in scaling_measurements.QUANTITIES:
+        curve = scaling_measurements.measure(quantity, quantity.values[: 2 if dry else None], size, settings)
         points = ", ".join(f"{x} {seconds:.3g}" for x, seconds in zip(curve.x, curve.seconds, strict=True))
         report(f"{curve.name}: seconds of {curve.cost}: {points}; power {curve.exponent:.2f}")
         curves.append(curve)

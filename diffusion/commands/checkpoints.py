@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from diffusion.runtime.atomic_files import remove_tree
 from diffusion.runtime.bucket import Bucket
-from diffusion.runtime.report_text import duration, quantity
-from diffusion.workdir import manifest, metrics_jsonl, result_files
+from diffusion.runtime.format_numbers import duration, quantity
+from diffusion.workdir import checkpoint_manifest as manifest
+from diffusion.workdir import metrics_jsonl, result_files
 from diffusion.workdir.run_config import lock, read_run
 
 SCORE = "bits_per_dim"

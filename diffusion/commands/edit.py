@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffusion.data import user_images
 from diffusion.data.dataset_identity import label_number, listed
-from diffusion.figures.arrays import edits, user_images
-from diffusion.figures.arrays.user_images import LabelledImages
+from diffusion.data.user_images import LabelledImages
+from diffusion.figures.arrays import edits
 from diffusion.figures.figure_inputs import Inputs
 from diffusion.figures.image_figures import inpainting, interpolation, variations
 from diffusion.figures.image_figures import roundtrip as draw_roundtrip

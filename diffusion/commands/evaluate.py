@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from diffusion.data.source import Source
 from diffusion.evaluation import likelihood, protocol, sample_sets
 from diffusion.evaluation.bound import BOUND
-from diffusion.evaluation.flow_likelihood import FLOW
+from diffusion.evaluation.flow_nll import FLOW
 from diffusion.evaluation.protocol import FULL, Chain, Subject
 from diffusion.evaluation.sample_quality import (
     INCEPTION,
@@ -23,7 +23,7 @@ from diffusion.evaluation.sample_quality import (
 )
 from diffusion.experiment import build, load_run
 from diffusion.metrics import image_set, small_image_scores
-from diffusion.metrics.dataset_split import split
+from diffusion.metrics.first_images_of_split import split
 from diffusion.metrics.image_set import ImageSet
 from diffusion.metrics.inception_features import Extractor
 from diffusion.metrics.small_image_scores import SMALL

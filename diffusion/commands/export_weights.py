@@ -7,13 +7,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion.commands.import_weights import beta, shapes
-from diffusion.config.config_values import flatten
+from diffusion.config.config_dict import flatten
 from diffusion.convert import diffusers, name_mapping
 from diffusion.convert.diffusers import Configs
 from diffusion.convert.name_mapping import Shapes
 from diffusion.experiment import load_run
 from diffusion.experiment.registry import VP_SCHEDULES
-from diffusion.runtime import report_text
+from diffusion.runtime import format_numbers
 from diffusion.workdir.run_config import read_run
 
 
@@ -41,7 +41,8 @@ def export_run(folder: Path, out: Path, step: int | None, raw: bool, report: Cal
     loaded, params, chosen = load_run.load(folder, run, step, raw)
     diffusers.write(out, {name: np.asarray(leaf) for name, leaf in name_mapping.flatten(params).items()}, described)
     report(
-        f"weights     {'raw' if raw else 'averaged'} weights of step {chosen}, {report_text.count(params):,} parameters"
+        f"weights     {'raw' if raw else 'averaged'} weights of step {chosen}, "
+        f"{format_numbers.count(params):,} parameters"
     )
     report(f'use         DDPMPipeline.from_pretrained("{out}")(num_inference_steps={run.config.diffusion.T})')
     if loaded.net.classes:

@@ -11,18 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from diffusion.config.config_dict import flatten
 from diffusion.config.config_files import ROOT, load
-from diffusion.config.config_values import flatten
 from diffusion.convert import ddpm_tf, diffusers, improved_diffusion, name_mapping
 from diffusion.convert.foreign_weights import ForeignWeights
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import VP_SCHEDULES
 from diffusion.nets.network_interface import Net
-from diffusion.runtime import report_text
+from diffusion.runtime import format_numbers
 from diffusion.runtime.atomic_files import write_json
 from diffusion.training.state import Params, TrainState
-from diffusion.workdir import manifest
+from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.run_config import Run, write_config
 
@@ -122,7 +122,8 @@ def import_run(
     origin = {"from": kind, "file": path.name, "sha256": _digests(path), "tensors": len(weights.ema), "step": number}
     state = write_run(folder, experiment, run, number, name_mapping.nest(ema), name_mapping.nest(raw), origin)
     report(
-        f"weights     {path}: {len(weights.ema)} tensors, {report_text.count(state.ema):,} parameters, each used once"
+        f"weights     {path}: {len(weights.ema)} tensors, {format_numbers.count(state.ema):,} parameters, "
+        "each used once"
     )
     if weights.unspecified:
         report(f"note        the file does not specify {weights.unspecified}: with wrong ones these weights give noise")
@@ -142,7 +143,7 @@ def write_run(
         ema=_placed(ema, state.ema),
     )
     write_json(folder / "imported.json", origin)
-    claim = partial(write_config, folder, run, report_text.describe_devices(list(experiment.mesh.devices.flat)))
+    claim = partial(write_config, folder, run, format_numbers.describe_devices(list(experiment.mesh.devices.flat)))
     with closing(Checkpoints(folder / manifest.ROLLING, about=run.content, claim=claim)) as checkpoints:
         checkpoints.require(step, state)
     return state

@@ -4,7 +4,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion.config.config_values import unread
+from diffusion.config.config_dict import unread
 
 EFFECTS = {
     "train.accumulate": "the same result",

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from diffusion.commands import memory_advice
-from diffusion.config.config_values import flatten, restore
+from diffusion.config.config_dict import flatten, restore
 from diffusion.config.validation import validate
 from diffusion.experiment import build
-from diffusion.planning import compile_for_target, cost, program_table, report, targets
+from diffusion.planning import compile_for_target, kernels_and_bytes, report, report_csv, targets
 from diffusion.planning.compile_for_target import Data, Job
-from diffusion.planning.estimate import Estimate, estimate, known
+from diffusion.planning.memory_and_time import Estimate, estimate, known
 from diffusion.planning.targets import Target
 
 SETS = {"cifar10": ((32, 32, 3), 50_000, 10), "mnist": ((28, 28, 1), 60_000, 10)}
@@ -98,7 +98,7 @@ def run(config: ConfigDict, names: Sequence[str], question: Question, say: Calla
             done.append((name, result))
             if question.csv:
                 change = "" if name in (target.name, where.name) else label
-                program_table.put(question.csv, program_table.record(changed, question.what, change, result))
+                report_csv.put(question.csv, report_csv.record(changed, question.what, change, result))
             rows.append(report.row(name, result, question.prices.get(where.model)))
             if label == target.name:
                 for line in report.lines(result, PER[question.what]):
@@ -123,7 +123,7 @@ def one(config: ConfigDict, target: Target, question: Question, tick: Callable[[
     compiled = compile_for_target.compile_in_child(job, question.timeout, tick)
     sampling = question.what == "sample"
     steps = compiled.chain if sampling else config.train.steps
-    return estimate(target, cost.of(compiled.program, sampling), compiled.memory, steps, compiled.seconds)
+    return estimate(target, kernels_and_bytes.of(compiled.program, sampling), compiled.memory, steps, compiled.seconds)
 
 
 def alternatives(config: ConfigDict, target: Target) -> list[tuple[str, ConfigDict]]:

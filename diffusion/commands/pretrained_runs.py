@@ -14,10 +14,11 @@ from diffusion.config.misspelt_names import suggestion
 from diffusion.convert import name_mapping, pretrained_weights
 from diffusion.experiment import build, load_run
 from diffusion.figures.arrays import curve_data
-from diffusion.runtime import report_text
+from diffusion.runtime import format_numbers
 from diffusion.runtime.atomic_files import atomic_path, read_json, write_json
 from diffusion.training import expected_loss
-from diffusion.workdir import manifest, metrics_jsonl
+from diffusion.workdir import checkpoint_manifest as manifest
+from diffusion.workdir import metrics_jsonl
 from diffusion.workdir.run_config import read_run
 
 WEIGHTS, CARD = "weights.safetensors", "README.md"
@@ -112,6 +113,6 @@ def pack(
             expected_loss.write(temporary / expected_loss.NAME, table)
         (temporary / CARD).write_text(f"# {out.name}: step {chosen} of {run.config.data.name}\n")
     report(
-        f"weights     {'raw' if raw else 'averaged'} weights of step {chosen}, {report_text.count(params):,} numbers"
+        f"weights     {'raw' if raw else 'averaged'} weights of step {chosen}, {format_numbers.count(params):,} numbers"
     )
     report(f"folder      {out}: complete {CARD}, and copy the folder to pretrained/ for --pretrained={out.name}")

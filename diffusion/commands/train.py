@@ -11,21 +11,21 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from diffusion.commands import export_weights, memory_advice, previews
+from diffusion.commands import evaluate_during_training, export_weights, memory_advice
 from diffusion.config.validation import doubts, remarks, validate
 from diffusion.convert import name_mapping
 from diffusion.data.dataset_identity import Identity, identity, listed
 from diffusion.data.source import Source, require_labels
 from diffusion.distributed.hosts import shared
 from diffusion.distributed.sharding import make_mesh
+from diffusion.evaluation.fewer_images_on_cpu import Budget, forward_flops
 from diffusion.evaluation.final_evaluation import Summary, measure, write
-from diffusion.evaluation.images_within_budget import Budget, forward_flops
 from diffusion.evaluation.protocol import Subject
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
 from diffusion.nets.unet import UNet
 from diffusion.published.differences_from_paper import deviations
-from diffusion.runtime import report_text
+from diffusion.runtime import format_numbers
 from diffusion.runtime.signals import Stop
 from diffusion.training import loop, profiling
 from diffusion.training.batch_feed import Feed
@@ -69,7 +69,7 @@ def run(
     since, stop, leads = time.monotonic(), stop or Stop(), jax.process_index() == 0
     report = report if leads else _silent
     mesh = make_mesh()
-    devices = report_text.describe_devices(list(mesh.devices.flat))
+    devices = format_numbers.describe_devices(list(mesh.devices.flat))
     config = absolute(config)
     source, held_out = build.sources(config)
     if config.net.class_conditional:
@@ -117,8 +117,8 @@ def run(
         progress = stack.enter_context(closing(Progress(first, c.steps, c.batch_size, report, since)))
         advice = memory_advice.advice(config, mesh.size)
         training = loop.Training(experiment.task(), experiment.update(), traced, c.steps, c.steps_per_dispatch, advice)
-        estimate = previews.estimate(experiment, held_out, feed, budget, folder, data, progress.report)
-        preview = previews.preview(experiment, held_out, budget, progress.report)
+        estimate = evaluate_during_training.estimate(experiment, held_out, feed, budget, folder, data, progress.report)
+        preview = evaluate_during_training.preview(experiment, held_out, budget, progress.report)
         curve = recorded(config)
         watch = Watch(curve, progress.report) if curve else None
         log = Log(c.log_every, training.update.guard, writer, progress, watch)
@@ -178,9 +178,9 @@ def describe(
         *(f"data        {note}" for note in source.notes),
         f"diffusion   {c.diffusion.schedule} schedule, T = {experiment.process.T}, predicts "
         f"{c.diffusion.parameterization}, {c.diffusion.variance} variance, objective {c.objective.name}",
-        f"network     {report_text.count(state.params):,} parameters, {report_text.quantity(forward, 'FLOP')} forward "
-        f"per image, about {report_text.quantity(3 * forward * c.train.batch_size, 'FLOP')} per step of "
-        f"{c.train.batch_size} images",
+        f"network     {format_numbers.count(state.params):,} parameters, "
+        f"{format_numbers.quantity(forward, 'FLOP')} forward per image, about "
+        f"{format_numbers.quantity(3 * forward * c.train.batch_size, 'FLOP')} per step of {c.train.batch_size} images",
         f"plan        {c.train.steps:,} steps, {c.train.steps * c.train.batch_size / source.size:.3g} epochs",
         *(f"deviation   {line}" for line in deviations(c)),
         *(f"WARNING     {line}" for line in doubts(c)),
@@ -213,7 +213,7 @@ def finish(subject: Subject, summary: Summary, writer: Writer, report: Report) -
     path = subject.folder / "samples" / f"step_{step:07d}.png"
     if len(summary.samples):
         name = f"step_{step:07d}_{experiment.config.sample.sampler}"
-        path = writer.grid(step, name, previews.picture(summary.samples, experiment.classes))
+        path = writer.grid(step, name, evaluate_during_training.picture(summary.samples, experiment.classes))
     if summary.bound:
         writer.scalars(step, {f"test/{name}": value for name, value in summary.bound.values.items()})
     if summary.distance:

@@ -15,16 +15,17 @@ from diffusion.data.dataset_identity import identity, listed
 from diffusion.data.source import require_labels
 from diffusion.distributed import sharding
 from diffusion.experiment import build, guidance
-from diffusion.runtime import report_text
+from diffusion.runtime import format_numbers
 from diffusion.runtime.signals import Stop
 from diffusion.training import classifier, loop, periodic_actions
 from diffusion.training.metrics_log import Log
 from diffusion.training.periodic_actions import Action
 from diffusion.training.progress_line import Progress
-from diffusion.workdir import manifest
+from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir.check_same_data import absolute, require_same_data
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.metrics_writer import Writer
+from diffusion.workdir.run_checkpoints import resume
 from diffusion.workdir.run_config import Run, exists, lock, read_run, write_config
 
 DRAWS = 8
@@ -56,7 +57,7 @@ def run(
         if existing:
             for line in require_same_data(read_run(folder), data, accept, labelled=True):
                 report(f"data        {line}")
-        devices = report_text.describe_devices(list(experiment.mesh.devices.flat))
+        devices = format_numbers.describe_devices(list(experiment.mesh.devices.flat))
         claim = partial(write_config, folder, owner, devices)
         report(f"folder      {folder}" + (" (existing run)" if existing else ""))
 
@@ -68,12 +69,12 @@ def run(
         stack.callback(checkpoints.close)
         initial = guidance.create_state(config, source.shape, source.classes)
         initial = jax.device_put(initial, sharding.replicated(experiment.mesh))
-        stored = checkpoints.resume(initial, report)
+        stored = resume(checkpoints, initial, report)
         state = initial if stored is None else stored
         first = int(state.step)
         if stored is not None:
             report(f"checkpoint  resumed from step {first}")
-        report(f"network     {report_text.count(state.params):,} parameters, {source.classes} classes")
+        report(f"network     {format_numbers.count(state.params):,} parameters, {source.classes} classes")
         report(f"classes     {listed(data.classes)}")
 
         problem, update = guidance.problem(config, source.classes, experiment.process), experiment.update()

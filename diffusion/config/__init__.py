@@ -3,4 +3,4 @@
 from diffusion.config import default_config
 """
 
-from diffusion.config.config_values import default_config as default_config
+from diffusion.config.config_dict import default_config as default_config

@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion.config.config_values import flatten
+from diffusion.config.config_dict import flatten
 from diffusion.config.misspelt_names import closest_name, suggestion
 from diffusion.config.schema import CHOICES, KEYS
 
@@ -40,7 +40,7 @@ def load(name: str | Path) -> ConfigDict:
     config = call(path, "get_config", *([variant] if colon else []))
     if not isinstance(config, ConfigDict):
         raise ValueError(
-            f"{path}: get_config() must return a config; start from diffusion.config.config_values.default_config()"
+            f"{path}: get_config() must return a config; start from diffusion.config.config_dict.default_config()"
         )
     config.lock()
     return config

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion.config.config_values import flatten, lookup, unread
+from diffusion.config.config_dict import flatten, lookup, unread
 from diffusion.config.misspelt_names import closest_name
 from diffusion.config.schema import KEYS
 from diffusion.core import respacing

@@ -4,5 +4,5 @@ sharding.py     the mesh over all devices, and the sharding of each array
 hosts.py        arrays and decisions that several processes share
 initialize.py   start, comparison and end of several processes, over jax.distributed
 
-docs/clusters.md has the recipes.
+docs/several_hosts.md has the recipes.
 """

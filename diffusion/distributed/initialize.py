@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion.config.config_values import flatten
+from diffusion.config.config_dict import flatten
 from diffusion.runtime.provenance import stamp
 from diffusion.runtime.signals import STOPPED, Stopped
 
@@ -146,7 +146,7 @@ def _time_limit(processes: Processes, folder: Path) -> Iterator[Path]:
         absent = [str(i) for i in range(numbered or 0) if str(i) not in present]
         who = f"process {', '.join(absent)} has not started" if absent else "the processes have not connected"
         several = f" ({processes.count} processes)" if processes.count else ""
-        line = f"{who} within {processes.timeout} s{several}; docs/clusters.md has the causes"
+        line = f"{who} within {processes.timeout} s{several}; docs/several_hosts.md has the causes"
         os.write(2, f"{Path(sys.argv[0]).name}: {line}\n".encode())
         os._exit(2)
 

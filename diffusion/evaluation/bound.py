@@ -12,7 +12,7 @@ from diffusion.core.respacing import Grid
 from diffusion.evaluation.likelihood import Likelihood
 from diffusion.experiment.build import Experiment
 from diffusion.metrics import rate_distortion
-from diffusion.metrics.dataset_means import Means
+from diffusion.metrics.mean_over_dataset import Means
 from diffusion.training.state import Params
 from diffusion.workdir.result_files import Result, plus_minus
 

@@ -17,7 +17,7 @@ from diffusion.experiment.guidance import Guide, Learnt
 from diffusion.experiment.registry import SAMPLERS
 from diffusion.metrics import frechet
 from diffusion.metrics.small_image_classifier import MOST, Classifier, classifier, features
-from diffusion.sampling import reverse_chain
+from diffusion.sampling import sampling_loop
 from diffusion.training.state import Params
 from diffusion.workdir.result_files import Result
 
@@ -78,8 +78,8 @@ def drawer(
     def run(weights: tuple[Params, Array], keys: Keys, labels: Labels) -> Image:
         params, scale = weights
         denoise = experiment._replace(guide=make(scale)).denoise(params, labels, guided=True)
-        return reverse_chain.sample(
-            keys, process, sampler, denoise, reverse_chain.prior_sample(keys, process, experiment.shape)
+        return sampling_loop.sample(
+            keys, process, sampler, denoise, sampling_loop.prior_sample(keys, process, experiment.shape)
         ).x_0
 
     jitted = hosts.by_rows(run, sharding.split_axis(experiment.mesh))

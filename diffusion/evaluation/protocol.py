@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion.config.config_values import config_hash
+from diffusion.config.config_dict import config_hash
 from diffusion.core import respacing
 from diffusion.data.dataset_identity import Identity
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import clips
 from diffusion.runtime import provenance
-from diffusion.runtime.report_text import describe_devices
+from diffusion.runtime.format_numbers import describe_devices
 from diffusion.training.state import Params
 
 QUANTISATION = ("uint8 by rounding", "uint8 by truncation")

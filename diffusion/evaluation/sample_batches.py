@@ -9,8 +9,8 @@ import numpy as np
 
 from diffusion.core.array_types import Array, Image, Keys, Labels, Pixels
 from diffusion.data.transforms import to_pixels
-from diffusion.metrics.dataset_means import padded
-from diffusion.sampling.reverse_chain import image_keys
+from diffusion.metrics.mean_over_dataset import padded
+from diffusion.sampling.sampling_loop import image_keys
 
 Sample = Callable[[Keys, Labels], Image]
 """Draws a batch; jitted by the caller."""

@@ -16,8 +16,8 @@ from diffusion.convert.inception_weights import NETWORK
 from diffusion.data.source import Source
 from diffusion.evaluation.protocol import FULL
 from diffusion.metrics import frechet, inception_features, inception_score, kernel_distance
-from diffusion.metrics.dataset_split import Split
 from diffusion.metrics.feature_statistics import Features, Layers, of_real, one_pass
+from diffusion.metrics.first_images_of_split import Split
 from diffusion.metrics.image_set import ImageSet
 from diffusion.metrics.inception_features import Extractor
 from diffusion.metrics.precision_recall import precision_recall

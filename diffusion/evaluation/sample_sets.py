@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import diffusion
-from diffusion.config.config_values import config_hash
+from diffusion.config.config_dict import config_hash
 from diffusion.config.validation import validate
 from diffusion.core import respacing
 from diffusion.core.array_types import Image, Keys, Labels

@@ -20,7 +20,7 @@ from diffusion.core.variance import Variance
 from diffusion.data.source import Source, Splits, load
 from diffusion.distributed import hosts, sharding
 from diffusion.experiment import guidance
-from diffusion.experiment.platform_specific import layers, placed
+from diffusion.experiment.layers_by_platform import layers, placed
 from diffusion.experiment.registry import (
     NETWORKS,
     OBJECTIVES,
@@ -36,7 +36,7 @@ from diffusion.experiment.registry import (
     timed,
 )
 from diffusion.nets.network_interface import Net, narrowed
-from diffusion.sampling import reverse_chain
+from diffusion.sampling import sampling_loop
 from diffusion.training import batch_feed
 from diffusion.training.label_dropout import hidden
 from diffusion.training.skipped_updates import Guard
@@ -104,7 +104,7 @@ class Experiment(NamedTuple):
         return self.net.init(key, x, jnp.zeros(1), self._label(jnp.zeros(1, jnp.int32)), condition)["params"]
 
     def apply(self, params: Params, x_t: Image, time: Array, labels: Labels, train: bool = False, **mode: Any) -> Any:
-        """The network's output, computed by the layers of platform_specific.layers; labels only where it takes some."""
+        """The network's output by the layers of layers_by_platform.layers; labels only where it takes some."""
         with layers(self.config, self.mesh, train):
             return self.net.apply({"params": params}, x_t, time, self._label(labels), train=train, **mode)
 
@@ -179,12 +179,12 @@ class Experiment(NamedTuple):
         options = c if eta is None else ConfigDict({**c, "eta": eta})
         step = SAMPLERS[name or c.sampler](process, self.process, self.variance, options)
 
-        def run(params: Params, keys: Keys, labels: Labels) -> reverse_chain.Sample:
+        def run(params: Params, keys: Keys, labels: Labels) -> sampling_loop.Sample:
             denoise, x_T = (
                 self.denoise(params, labels, guided=True),
-                reverse_chain.prior_sample(keys, process, self.shape),
+                sampling_loop.prior_sample(keys, process, self.shape),
             )
-            return reverse_chain.sample(keys, process, step, denoise, x_T, collect)
+            return sampling_loop.sample(keys, process, step, denoise, x_T, collect)
 
         return self._split(run)
 

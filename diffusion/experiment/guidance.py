@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from diffusion.config.config_values import flatten
+from diffusion.config.config_dict import flatten
 from diffusion.core.array_types import Array, Image, Labels, OneKey, PerExample, Time
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process
 from diffusion.core.timesteps import uniform
 from diffusion.distributed import sharding
-from diffusion.experiment.platform_specific import adam, layers
+from diffusion.experiment.layers_by_platform import adam, layers
 from diffusion.experiment.registry import built, timed
 from diffusion.nets.classifier import Classifier, Logits
 from diffusion.nets.network_interface import Net
@@ -25,8 +25,9 @@ from diffusion.sampling.guidance import Interval, Labelled, Scale, classifier_gu
 from diffusion.training import classifier, state
 from diffusion.training.classifier import Problem
 from diffusion.training.state import Params, TrainState
-from diffusion.workdir import manifest
+from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir.checkpoint import Checkpoints
+from diffusion.workdir.run_checkpoints import resume
 from diffusion.workdir.run_config import read_run
 
 OWN = frozenset({"diffusion.parameterization", "diffusion.variance"})
@@ -155,7 +156,7 @@ def load(folder: Path, config: ConfigDict, shape: tuple[int, int, int], classes:
             "this model with scripts/train_classifier.py"
         )
     like = create_state(run.config, run.shape, run.classes)
-    restored: Any = checkpoints.resume(like, lambda line: warnings.warn(line, stacklevel=2))
+    restored: Any = resume(checkpoints, like, lambda line: warnings.warn(line, stacklevel=2))
     return Learnt(problem(run.config, run.classes, process), jax.device_get(restored.ema), run.classes)
 
 

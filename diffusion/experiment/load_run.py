@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from diffusion.config.config_values import FOLDER, placeless
+from diffusion.config.config_dict import FOLDER, placeless
 from diffusion.data.dataset_identity import Identity, identity
 from diffusion.data.source import Source
 from diffusion.experiment import build

@@ -26,8 +26,8 @@ from diffusion.data.source import Splits
 from diffusion.distributed import sharding
 from diffusion.nets.mlp import MLP
 from diffusion.nets.network_interface import Net
-from diffusion.nets.published_unet_details import IMPROVED, ORIGINAL, Convention
 from diffusion.nets.unet import UNet
+from diffusion.nets.unet_variants import IMPROVED, ORIGINAL, Convention
 from diffusion.sampling import (
     ancestral,
     annealed_langevin,
@@ -40,7 +40,7 @@ from diffusion.sampling import (
     reverse_diffusion,
 )
 from diffusion.sampling.predictor_corrector import by_noise
-from diffusion.sampling.reverse_chain import Sampler
+from diffusion.sampling.sampling_loop import Sampler
 
 
 def _levels(

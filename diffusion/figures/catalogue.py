@@ -7,19 +7,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffusion.core import respacing, schedules
-from diffusion.figures.arrays import curve_data, edits, point_samples, user_images
+from diffusion.data import user_images
+from diffusion.figures.arrays import curve_data, edits, point_samples
 from diffusion.figures.arrays.run_sampler import RunSampler, nearest_images
 from diffusion.figures.curve_figures import alpha_bar, guidance, posterior_variance, rate_distortion, steps, terms
 from diffusion.figures.figure_inputs import Inputs
 from diffusion.figures.image_figures import forks, inpainting, interpolation, neighbours, progressive, variations
 from diffusion.figures.image_grid import image_figure, square
 from diffusion.figures.point_figures import animation, arrow_origins, marginals, samplers, score_field, trajectories
-from diffusion.figures.reverse_conditional import EXAMPLE, TIME, VALUE, reverse_conditional
+from diffusion.figures.reverse_conditional_figure import EXAMPLE, TIME, VALUE, reverse_conditional
 from diffusion.figures.speed_by_chips import speed_by_chips
 from diffusion.figures.style import SUFFIXES
 from diffusion.figures.training_figures import curves, loss
 from diffusion.metrics import rate_distortion as compression
-from diffusion.planning import program_table
+from diffusion.planning import report_csv
 from diffusion.training import expected_loss
 from diffusion.workdir.run_config import read_run
 
@@ -102,7 +103,7 @@ def _reverse_conditional(_: Inputs) -> Any:
 
 
 def _speed_by_chips(_: Inputs) -> Any:
-    programs = partial(program_table.where, paper="cifar10", what="train", sharding="replicated", change="")
+    programs = partial(report_csv.where, paper="cifar10", what="train", sharding="replicated", change="")
     return speed_by_chips(programs(model="tpu:v5e", dtype="bfloat16"), programs(model="tpu:v3")[0])
 
 

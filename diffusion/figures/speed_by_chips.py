@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diffusion.figures.style import COLUMN, ORANGE, axes, line, plain_log_ticks, styled
-from diffusion.planning.estimate import SHARE
-from diffusion.planning.program_table import Record
+from diffusion.planning.memory_and_time import SHARE
+from diffusion.planning.report_csv import Record
 
 PUBLISHED = 21.0
 """Training steps per second of the paper's CIFAR-10 run on a TPU v3-8. Ho et al. 2020, appendix B."""

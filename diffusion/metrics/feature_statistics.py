@@ -10,7 +10,7 @@ import numpy as np
 
 from diffusion.data.dataset_identity import digest
 from diffusion.metrics.array_cache import ArrayCache
-from diffusion.metrics.dataset_split import Split
+from diffusion.metrics.first_images_of_split import Split
 from diffusion.metrics.frechet import Moments, Stream
 from diffusion.metrics.image_set import ImageSet, at_once
 from diffusion.metrics.inception_features import Extractor

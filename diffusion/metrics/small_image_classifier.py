@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion.config.config_values import placeless
+from diffusion.config.config_dict import placeless
 from diffusion.data.source import Source
 from diffusion.metrics.array_cache import ArrayCache
 from diffusion.runtime.paths import cache_folder

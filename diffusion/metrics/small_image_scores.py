@@ -7,7 +7,7 @@ import numpy as np
 
 from diffusion.data.source import Source
 from diffusion.metrics import frechet, neighbours
-from diffusion.metrics.dataset_split import Split, split
+from diffusion.metrics.first_images_of_split import Split, split
 from diffusion.metrics.small_image_classifier import MOST, classifier, features, slug
 
 SIDE = 32

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from diffusion.core.array_types import PerExample, Time
 from diffusion.nets.blocks import AttentionBlock, Downsample, Features, ResBlock, conv, dense, group_norm
-from diffusion.nets.published_unet_details import ORIGINAL, Convention
+from diffusion.nets.unet_variants import ORIGINAL, Convention
 
 Logits = Float[Array, "B K"]
 

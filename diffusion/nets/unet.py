@@ -20,7 +20,7 @@ from diffusion.nets.blocks import (
     space_to_depth,
 )
 from diffusion.nets.network_interface import Net, conditioned, labelled
-from diffusion.nets.published_unet_details import ORIGINAL, Convention
+from diffusion.nets.unet_variants import ORIGINAL, Convention
 
 
 class UNet(Net):

@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from diffusion.config.config_values import restore
+from diffusion.config.config_dict import restore
 from diffusion.planning import hlo, targets
 from diffusion.planning.targets import Target
 from diffusion.runtime import before_jax
@@ -45,7 +45,7 @@ class Job(NamedTuple):
     """What to compile."""
 
     config: Mapping[str, Any]
-    """Flat, as config_values.flatten returns it."""
+    """Flat, as config_dict.flatten returns it."""
     data: Data
     target: str
     what: str
@@ -190,7 +190,7 @@ def _sample(experiment: Any, data: Data) -> None:  # noqa: ARG001
     import jax
     import jax.numpy as jnp
 
-    from diffusion.sampling.reverse_chain import image_keys
+    from diffusion.sampling.sampling_loop import image_keys
 
     index = jnp.arange(experiment.batch(experiment.config.sample.batch_size))
     experiment.sampler().compile(experiment.fresh().like.ema, jax.eval_shape(lambda: image_keys(0, index)), index)

@@ -6,9 +6,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from diffusion.planning.estimate import Estimate, known
+from diffusion.planning.memory_and_time import Estimate, known
 from diffusion.planning.targets import HARDWARE
-from diffusion.runtime.report_text import duration, quantity
+from diffusion.runtime.format_numbers import duration, quantity
 
 LARGEST = 3
 """Copies that are listed."""

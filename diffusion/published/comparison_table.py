@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable, Sequence
 
-from diffusion.config.config_values import flatten
-from diffusion.published import text_tables
+from diffusion.config.config_dict import flatten
+from diffusion.published import render_tables
 from diffusion.published.match_results_to_cells import Comparison, Reading
 from diffusion.published.published_table import Cell, Table
-from diffusion.published.text_tables import BLANK, TextTable
+from diffusion.published.render_tables import BLANK, TextTable
 
 LEGEND = (
     f'{BLANK} under "measured": no result. In parentheses: measured minus published. *: the protocol differs from the '
@@ -32,7 +32,7 @@ def difference(cell: Cell, readings: Sequence[Reading]) -> float | None:
 
 def _mean_and_std(readings: Sequence[Reading]) -> tuple[float, float | None]:
     """Mean over the runs and its spread: for one run that of its result, for several their standard deviation."""
-    mean, std = text_tables.mean_and_std([reading.value for reading in readings])
+    mean, std = render_tables.mean_and_std([reading.value for reading in readings])
     return mean, readings[0].error if std is None else std
 
 
@@ -94,7 +94,7 @@ def text_table(table: Table, comparison: Comparison) -> TextTable:
 
 def markdown(tables: Sequence[Table], comparison: Comparison) -> str:
     """All tables, each with its protocol and notes, then the results that fill no cell."""
-    parts = [text_tables.markdown(text_table(table, comparison), level=2) for table in tables]
+    parts = [render_tables.markdown(text_table(table, comparison), level=2) for table in tables]
     parts.append(LEGEND + "\n")
     if comparison.unused:
         parts.append(f"## {UNUSED}\n\n" + "".join(f"- {text}\n" for text in comparison.unused))
@@ -120,12 +120,12 @@ def comma_separated(tables: Sequence[Table], comparison: Comparison) -> str:
             texts = zip(*((r.departs, r.notes, (str(r.stored.path),)) for r in readings), strict=True)
             joined = ["; ".join(dict.fromkeys(text for part in parts for text in part)) for parts in texts] or [""] * 3
             rows.append((*place, cell.printed, cell.value, *numbers, *joined))
-    return text_tables.comma_separated(CSV_HEAD, rows)
+    return render_tables.comma_separated(CSV_HEAD, rows)
 
 
 def latex(tables: Sequence[Table], comparison: Comparison) -> str:
     """A table environment for each table; results that fill no cell are comments at the end."""
-    parts = [text_tables.latex(text_table(table, comparison), LEGEND) for table in tables]
+    parts = [render_tables.latex(text_table(table, comparison), LEGEND) for table in tables]
     if comparison.unused:
         parts.append("".join(f"% {text}\n" for text in (f"{UNUSED}:", *comparison.unused)))
     return "\n".join(parts)

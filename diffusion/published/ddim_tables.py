@@ -1,7 +1,7 @@
 """Table 1 of Song, Meng and Ermon 2021 (DDIM): FID against the number of steps and the noise of the chain."""
 
 from diffusion.published.ddpm_tables import CIFAR10
-from diffusion.published.evaluation_protocols import fid
+from diffusion.published.papers_protocols import fid
 from diffusion.published.published_table import Experiment, Table, line
 
 CELEBA64 = Experiment("celeba64", "configs/celeba64.py")

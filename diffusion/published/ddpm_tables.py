@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from diffusion.published.evaluation_protocols import fid, inception_score, nll, rate, rmse, value
+from diffusion.published.papers_protocols import fid, inception_score, nll, rate, rmse, value
 from diffusion.published.published_table import Experiment, Table, line
 
 CIFAR10 = Experiment("cifar10", "configs/cifar10.py", released=790_000)

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
+from diffusion.config.config_dict import Config, flatten, unread
 from diffusion.config.config_files import ROOT, load
-from diffusion.config.config_values import Config, flatten, unread
 from diffusion.config.schema import KEYS, PAPERS, RESUMABLE
 from diffusion.published.published_table import Experiment
 

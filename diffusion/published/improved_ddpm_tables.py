@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from diffusion.published.evaluation_protocols import fid, nll
+from diffusion.published.papers_protocols import fid, nll
 from diffusion.published.published_table import Experiment, Row, Table, line
 
 COLUMNS = ("bits/dim", "FID")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffusion.config.config_values import config_hash, flatten
+from diffusion.config.config_dict import config_hash, flatten
 from diffusion.published.differences_from_paper import bare_name, run_differences, same_data
 from diffusion.published.published_table import Measure, Table
 from diffusion.runtime.atomic_files import read_json

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from diffusion.config.config_dict import flatten
 from diffusion.config.config_files import load
-from diffusion.config.config_values import flatten
 from diffusion.workdir.result_files import Result
 
 NUMBER = re.compile(r"\d+(?:\.(\d+))?")

@@ -27,8 +27,8 @@ from absl import flags
 from ml_collections import ConfigDict
 from ml_collections.config_flags import config_flags
 
+from diffusion.config.config_dict import default_config, lookup
 from diffusion.config.config_files import ROOT, explain, indented, load, title
-from diffusion.config.config_values import default_config, lookup
 from diffusion.config.misspelt_names import closest_name
 from diffusion.config.schema import KEYS
 from diffusion.config.validation import refusal, validate

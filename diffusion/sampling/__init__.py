@@ -6,7 +6,7 @@
     x_0 = sample(keys, process, ddim(process), denoise, prior_sample(keys, process, shape)).x_0
 
 A file with the name of its sampler gives way to it: `sampling.ddim` is the function of sampling/ddim.py. All others
-are modules: reverse_chain, editing, guidance, inpainting, ddim_latents, langevin.
+are modules: sampling_loop, editing, guidance, inpainting, ddim_latents, langevin.
 """
 
 from diffusion.sampling.ancestral import ancestral
@@ -17,8 +17,8 @@ from diffusion.sampling.heun import heun
 from diffusion.sampling.langevin import annealed_langevin
 from diffusion.sampling.predictor_corrector import predictor_corrector
 from diffusion.sampling.probability_flow import probability_flow
-from diffusion.sampling.reverse_chain import Sample, Sampler, image_keys, prior_sample, sample
 from diffusion.sampling.reverse_diffusion import reverse_diffusion
+from diffusion.sampling.sampling_loop import Sample, Sampler, image_keys, prior_sample, sample
 
 __all__ = [
     "Sample",

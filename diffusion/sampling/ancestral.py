@@ -5,7 +5,7 @@ from diffusion.core.array_types import Image, Keys, Noise, Time, from_keys
 from diffusion.core.denoiser import Denoiser, reverse
 from diffusion.core.process import Process
 from diffusion.core.variance import Variance
-from diffusion.sampling.reverse_chain import Sampler, State, noise_unless_last
+from diffusion.sampling.sampling_loop import Sampler, State, noise_unless_last
 
 
 def ancestral(process: Process, variance: Variance, noise: Noise = from_keys) -> Sampler:

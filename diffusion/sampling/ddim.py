@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from diffusion.core.array_types import Image, Keys, Noise, Time, expand, from_keys
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process, at
-from diffusion.sampling.reverse_chain import Sampler, State, noise_unless_last
+from diffusion.sampling.sampling_loop import Sampler, State, noise_unless_last
 
 
 def ddim(process: Process, eta: float = 0.0, noise: Noise = from_keys) -> Sampler:

@@ -10,7 +10,7 @@ from diffusion.core.array_types import Array, Image, PerExample, Time, expand
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process, at
 from diffusion.sampling.ddim import ddim
-from diffusion.sampling.reverse_chain import image_keys, sample
+from diffusion.sampling.sampling_loop import image_keys, sample
 
 
 def encode_step(process: Process, denoise: Denoiser, x_t: Image, t: Time) -> Image:

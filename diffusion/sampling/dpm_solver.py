@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from diffusion.core.array_types import Image, Keys, PerExample, Time, expand
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process, at
-from diffusion.sampling.reverse_chain import Sampler
+from diffusion.sampling.sampling_loop import Sampler
 
 
 class Previous(NamedTuple):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from diffusion.core.array_types import Array, Image, Keys, PerExample, expand, fold, normal
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process, q_sample
-from diffusion.sampling.reverse_chain import Sampler, descend
+from diffusion.sampling.sampling_loop import Sampler, descend
 
 
 class Fork(NamedTuple):
@@ -28,7 +28,7 @@ def fork(
     """Chains driven by shared[i] from T down to t and by own[i] from there. DDPM figure 7.
 
     Rows with the same shared[i] and x_T[i] share x_t, and their x_0 are draws of p(x_0 | x_t). At t = T only x_T is
-    shared, at 0 everything. With own = shared it is `reverse_chain.sample`. A sampler without noise gives all one x_0.
+    shared, at 0 everything. With own = shared it is `sampling_loop.sample`. A sampler without noise gives all one x_0.
     """
     at = _step(process, t)
     x_t, state = descend(shared, sampler, denoise, x_T, sampler.init(x_T), jnp.int32(process.T), at)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from diffusion.core.array_types import Image, Keys, Noise, Time, expand, from_keys
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process, at
-from diffusion.sampling.reverse_chain import Sampler, State
+from diffusion.sampling.sampling_loop import Sampler, State
 
 
 def edm(

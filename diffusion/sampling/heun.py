@@ -14,7 +14,7 @@ from diffusion.core.array_types import Image, Keys, Time, expand
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.parameterization import Prediction
 from diffusion.core.process import Process, at
-from diffusion.sampling.reverse_chain import Sampler, State
+from diffusion.sampling.sampling_loop import Sampler, State
 
 
 def heun(process: Process) -> Sampler:

@@ -7,7 +7,7 @@ from diffusion.core import gaussian
 from diffusion.core.array_types import Array, Image, Keys, Mask, Time, fold, normal
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process, q_sample, q_step
-from diffusion.sampling.reverse_chain import Sampler, State, descend, prior_sample, sample
+from diffusion.sampling.sampling_loop import Sampler, State, descend, prior_sample, sample
 
 
 def inpainting(

@@ -12,7 +12,7 @@ from diffusion.core.array_types import Array, Image, Keys, Noise, PerExample, Ti
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process
 from diffusion.core.score import score
-from diffusion.sampling.reverse_chain import Sampler, State
+from diffusion.sampling.sampling_loop import Sampler, State
 
 
 def climb(x: Image, score: Image, h: PerExample, z: Image) -> Image:

@@ -13,7 +13,7 @@ from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process
 from diffusion.core.score import score
 from diffusion.sampling.langevin import climb
-from diffusion.sampling.reverse_chain import Sampler, State
+from diffusion.sampling.sampling_loop import Sampler, State
 
 CORRECTOR = 2**31 - 1
 """Folded into the keys of a step for its corrector; larger than anything that predictors fold in."""

@@ -4,7 +4,7 @@ from diffusion.core.array_types import Image, Keys, Time, expand
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process, at
 from diffusion.core.score import score
-from diffusion.sampling.reverse_chain import Sampler, State
+from diffusion.sampling.sampling_loop import Sampler, State
 
 
 def probability_flow(process: Process) -> Sampler:

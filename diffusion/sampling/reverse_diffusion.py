@@ -6,7 +6,7 @@ from diffusion.core.array_types import Image, Keys, Noise, Time, from_keys
 from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process, q_step
 from diffusion.core.score import score
-from diffusion.sampling.reverse_chain import Sampler, State, noise_unless_last
+from diffusion.sampling.sampling_loop import Sampler, State, noise_unless_last
 
 
 def reverse_diffusion(process: Process, noise: Noise = from_keys) -> Sampler:

@@ -1,6 +1,6 @@
 """The loss that training should have by step: a recorded curve, its band, and a watch over a run of the same config.
 
-The curves stand beside the shipped weights, pretrained/<name>/curve.csv; docs/curves.md shows them.
+The curves stand beside the shipped weights, pretrained/<name>/curve.csv; docs/training_curves.md shows them.
 """
 
 import csv
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffusion.config.config_dict import Config, config_hash, flatten
 from diffusion.config.config_files import ROOT
-from diffusion.config.config_values import Config, config_hash, flatten
 from diffusion.workdir.run_config import read_run
 
 HOME = ROOT / "pretrained"
@@ -142,7 +142,7 @@ class Watch:
             side = "above" if mean > high else "below"
             self._report(
                 f"WARNING     loss {mean:.3g} at step {self._curve.steps[k]:.0f} is {side} the band {where} with this "
-                "config; docs/curves.md shows what that may mean"
+                "config; docs/training_curves.md shows what that may mean"
             )
         elif self._left and not self._outside:
             self._left = False

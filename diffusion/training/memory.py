@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from diffusion.runtime.report_text import quantity, size
+from diffusion.runtime.format_numbers import quantity, size
 from diffusion.training.state import TrainState
 
 SIGNS = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from diffusion.runtime import report_text
+from diffusion.runtime import format_numbers
 
 TIMED_DISPATCHES = 3
 """Dispatches after the first (which compiles) that give the first estimate of the remaining time."""
@@ -36,13 +36,15 @@ class Progress:
         if self._dispatches == 1:
             jax.block_until_ready(result)
             now = time.monotonic()
-            self.report(f"first step  after {report_text.duration(now - self._start)}, compilation included")
+            self.report(f"first step  after {format_numbers.duration(now - self._start)}, compilation included")
             self._mark = (step, now)
         elif self._dispatches == 1 + TIMED_DISPATCHES:
             jax.block_until_ready(result)
             left = self._measure()
-            self.report(f"speed       {self.images_per_second:.3g} images/s, about {report_text.duration(left)} left")
-            for line in report_text.too_long(left, jax.default_backend()):
+            self.report(
+                f"speed       {self.images_per_second:.3g} images/s, about {format_numbers.duration(left)} left"
+            )
+            for line in format_numbers.too_long(left, jax.default_backend()):
                 self.report(line)
 
     def show(self, step: int, loss: float) -> None:
@@ -53,7 +55,7 @@ class Progress:
             shown.append(f"{self.images_per_second:.3g} images/s")
         self._bar.set_postfix_str(", ".join(shown))
         if self._bar.disable:
-            shown += [f"{report_text.duration(left)} left"] * (len(shown) > 1)
+            shown += [f"{format_numbers.duration(left)} left"] * (len(shown) > 1)
             self._print(f"step {step}/{self._last}  {'  '.join(shown)}")
 
     def report(self, line: str) -> None:

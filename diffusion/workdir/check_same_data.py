@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from diffusion.config.config_values import FOLDER, placeless
+from diffusion.config.config_dict import FOLDER, placeless
 from diffusion.data.dataset_identity import ACCEPT, Identity, changes, listed
 from diffusion.runtime.paths import absolute_text
 from diffusion.runtime.workdir_flags import DataFlags

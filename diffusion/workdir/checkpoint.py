@@ -18,9 +18,10 @@ import orbax.checkpoint as ocp
 from diffusion.distributed.hosts import any_process, shared
 from diffusion.runtime.bucket import THREADS
 from diffusion.runtime.error_text import reason
-from diffusion.workdir import manifest, orbax_save
+from diffusion.workdir import checkpoint_manifest as manifest
+from diffusion.workdir import orbax_save
+from diffusion.workdir.checkpoint_manifest import Damaged
 from diffusion.workdir.checkpoint_storage import PLAIN_KEYS, storage
-from diffusion.workdir.manifest import Damaged
 
 Note = Mapping[str, Any]
 """JSON stored beside the state of a step."""
@@ -133,22 +134,6 @@ class Checkpoints:
         raise ValueError(
             f"checkpoint {self.path(step)} cannot be restored ({wrong}); steps present: {manifest.steps(self.folder)}"
         )
-
-    def resume(self, like: Any, report: Callable[[str], None]) -> Any | None:
-        """The newest intact state, like `like`; None where no step was ever completed. Skipped steps are reported.
-
-        Raises ValueError where there are steps and none is intact.
-        """
-        wrong = ""
-        while (step := self.latest()) is not None:
-            try:
-                return self.restore(step, like)
-            except ValueError as error:
-                wrong = wrong or str(error)
-                report(f"skipped     {error}")
-        if wrong:
-            raise ValueError(wrong)
-        return None
 
     def fault(self, step: int, like: Any) -> str:
         """Why a step cannot be restored into the structure of `like`, in one line; empty if it can. Reads all of it."""

@@ -19,7 +19,7 @@ import jax
 from diffusion.distributed.hosts import whole
 from diffusion.runtime.bucket import Bucket
 from diffusion.runtime.paths import cache_folder
-from diffusion.workdir import manifest
+from diffusion.workdir import checkpoint_manifest as manifest
 
 DAY = 86400.0
 PLAIN_KEYS = "plain_keys"

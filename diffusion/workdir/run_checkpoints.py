@@ -12,9 +12,9 @@ import jax
 
 from diffusion.distributed.hosts import shared
 from diffusion.runtime.error_text import reason
-from diffusion.workdir import manifest
+from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir.checkpoint import Checkpoints, Note
-from diffusion.workdir.manifest import PERMANENT, ROLLING
+from diffusion.workdir.checkpoint_manifest import PERMANENT, ROLLING
 
 Report = Callable[[str], None]
 """Prints one line of the report."""
@@ -35,6 +35,23 @@ def periodic_and_best(notes: Mapping[int, Note]) -> Collection[int]:
     """The steps whose note says "every", and the first of those with the lowest "score"."""
     best = min(notes, key=lambda step: (notes[step].get("score", inf), step), default=None)
     return [step for step, note in notes.items() if step == best or note.get("every")]
+
+
+def resume(checkpoints: Checkpoints, like: Any, report: Report) -> Any | None:
+    """The newest intact state of one folder, like `like`; None where no step was ever completed. Reports what it skips.
+
+    Raises ValueError where there are steps and none is intact.
+    """
+    wrong = ""
+    while (step := checkpoints.latest()) is not None:
+        try:
+            return checkpoints.restore(step, like)
+        except ValueError as error:
+            wrong = wrong or str(error)
+            report(f"skipped     {error}")
+    if wrong:
+        raise ValueError(wrong)
+    return None
 
 
 class RunCheckpoints:

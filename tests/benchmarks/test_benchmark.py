@@ -15,9 +15,9 @@ import pytest
 from diffusion.benchmarks import (
     compare_with_baseline,
     jax_workloads,
-    measure_cost_growth,
     network_sizes,
     results_table,
+    scaling_measurements,
     timing,
 )
 from diffusion.benchmarks.timing import Timing
@@ -273,9 +273,9 @@ def test_help_imports_nothing_heavy():
 
 
 def test_the_power_of_a_curve():
-    square = measure_cost_growth.Curve("n", "s", (1, 2, 4, 8), (1.0, 4.0, 16.0, 64.0))
+    square = scaling_measurements.Curve("n", "s", (1, 2, 4, 8), (1.0, 4.0, 16.0, 64.0))
     assert square.exponent == pytest.approx(2)
-    late = measure_cost_growth.Curve("n", "s", (1, 2, 4, 8), (5.0, 5.0, 10.0, 20.0))  # a constant cost at the start
+    late = scaling_measurements.Curve("n", "s", (1, 2, 4, 8), (5.0, 5.0, 10.0, 20.0))  # a constant cost at the start
     assert late.exponent == pytest.approx(1)
     assert cost_growth({"n": (square.x, square.seconds, square.cost), "m": (late.x, late.seconds, late.cost)}).axes
     panel = cost_growth({"n": ((1_000, 20_000), (0.5, 1_000_000.0), "s")}).axes[0]
@@ -285,7 +285,7 @@ def test_the_power_of_a_curve():
 
 def test_growth_is_measured_of_every_quantity_and_drawn(monkeypatch, tmp_path):
     requests, lines = [], []
-    monkeypatch.setattr(measure_cost_growth, "cost", lambda request, _: requests.append(request) or 1.0)
+    monkeypatch.setattr(scaling_measurements, "cost", lambda request, _: requests.append(request) or 1.0)
     size, out = network_sizes.SIZES["digits"], tmp_path / "scaling.png"
     benchmark.measure_growth(size, compare_with_baseline.Settings([]), False, out, tmp_path / "a.json", lines.append)
     assert out.exists() and len(json.loads((tmp_path / "a.json").read_text())["curves"]) == 5

@@ -21,15 +21,15 @@ import pytest
 
 from diffusion.commands import ablate, ablation_table, train
 from diffusion.commands.ablation_table import COLUMNS, RowResults, Table
-from diffusion.config import ablation
-from diffusion.config.ablation import Cell, Row
+from diffusion.config import ablation_grid
+from diffusion.config.ablation_grid import Cell, Row
+from diffusion.config.config_dict import differences, flatten
 from diffusion.config.config_files import load as load_config
-from diffusion.config.config_values import differences, flatten
 from diffusion.config.validation import validate
 from diffusion.core import respacing
 from diffusion.distributed import sharding
 from diffusion.experiment import build
-from diffusion.published import text_tables
+from diffusion.published import render_tables
 from diffusion.runtime.signals import STOPPED, Stop, Stopped
 from tests.support.networks import OneConvolution
 
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.usefixtures("unoptimized")
 
 TOY = """
 from configs.digits import get_config
-from diffusion.config.ablation import Grid, Row
+from diffusion.config.ablation_grid import Grid, Row
 
 def get_grid(size):
     config = get_config()
@@ -84,15 +84,15 @@ def script(*args, rc: int = 0, limit: float = 200):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", GRIDS)
 def test_every_row_of_every_grid_is_an_experiment_of_its_own(name, size):
-    grid = ablation.load(f"configs/ablations/{name}.py", size)  # which validates each row
+    grid = ablation_grid.load(f"configs/ablations/{name}.py", size)  # which validates each row
     assert (
         grid.name == name and grid.base.data.name == size.removesuffix("_small") and grid.title and len(grid.rows) >= 6
     )
-    configs = [{**flatten(ablation.config(grid, row)), "run": row.run} for row in grid.rows]
+    configs = [{**flatten(ablation_grid.config(grid, row)), "run": row.run} for row in grid.rows]
     assert all(configs[i] != other for i in range(len(configs)) for other in configs[:i])
     for row in grid.rows:
         assert row.changes.keys() <= flatten(grid.base).keys() - {"seed"}
-        assert row.run or ablation.config(grid, row).eval.final, "a row that trains has a bound"
+        assert row.run or ablation_grid.config(grid, row).eval.final, "a row that trains has a bound"
         assert all(re.fullmatch(r"-|(≤ )?\d+\.\d+( ± \d\.\d+)?", value) for value in row.paper.values())
     if size != "cifar10":
         assert grid.base.sample.n > 64 + 1, "covariances of 64 features have full rank"
@@ -100,15 +100,15 @@ def test_every_row_of_every_grid_is_an_experiment_of_its_own(name, size):
 
 def test_small_grids_keep_to_their_budget():
     for name in GRIDS:
-        grid = ablation.load(f"configs/ablations/{name}.py", "digits")
+        grid = ablation_grid.load(f"configs/ablations/{name}.py", "digits")
         for row in grid.rows:
-            c = ablation.config(grid, row)
+            c = ablation_grid.config(grid, row)
             assert c.train.steps * c.train.batch_size <= 1600 * 128 and c.diffusion.T <= 1000
             assert (c.eval.n, c.sample.n) == (64, 256) and c.train.sample_every == c.train.eval_every == 0
 
 
 def rows_of(name: str, size: str) -> dict[str, Row]:
-    return {row.label: row for row in ablation.load(f"configs/ablations/{name}.py", size).rows}
+    return {row.label: row for row in ablation_grid.load(f"configs/ablations/{name}.py", size).rows}
 
 
 TABLE_2 = {
@@ -124,10 +124,10 @@ TABLE_2 = {
 
 @pytest.mark.parametrize("size", SIZES)
 def test_ho_table2_is_table_2(size):
-    grid = ablation.load("configs/ablations/ho_table2.py", size)
+    grid = ablation_grid.load("configs/ablations/ho_table2.py", size)
     found = {}
     for row in grid.rows:
-        c = ablation.config(grid, row)
+        c = ablation_grid.config(grid, row)
         cell = (c.diffusion.parameterization, c.objective.name, c.diffusion.variance)
         found[cell] = (row.paper["IS"], row.paper["FID"])
         assert c.optim.clip == (c.diffusion.T if c.objective.name == "vlb" else 1.0)
@@ -146,9 +146,9 @@ def test_full_size_is_the_published_experiment():
         ("samplers", "sigma-hat, 1000 steps"),
     ]
     for name, label in plain:
-        grid = ablation.load(f"configs/ablations/{name}.py", "cifar10")
+        grid = ablation_grid.load(f"configs/ablations/{name}.py", "cifar10")
         row = next(row for row in grid.rows if row.label == label)
-        assert {key for key, _, _ in differences(paper, ablation.config(grid, row))} <= {"paper", "eval.cpu_flop"}
+        assert {key for key, _, _ in differences(paper, ablation_grid.config(grid, row))} <= {"paper", "eval.cpu_flop"}
         assert row.paper["FID"] == "3.17"
 
 
@@ -161,10 +161,10 @@ NLL_AND_FID = {
 
 @pytest.mark.parametrize("size", ["cifar10", "imagenet64"])
 def test_improved_has_the_published_rows(size):
-    grid = ablation.load("configs/ablations/improved.py", size)
+    grid = ablation_grid.load("configs/ablations/improved.py", size)
     assert " / ".join(f"{r.paper['bits/dim']} {r.paper['FID']}" for r in grid.rows[:6]) == NLL_AND_FID[size]
     assert not grid.rows[6].paper, "L_vlb with uniform t is not in the tables"
-    configs = [ablation.config(grid, row) for row in grid.rows]
+    configs = [ablation_grid.config(grid, row) for row in grid.rows]
     settings = [(c.diffusion.T, c.diffusion.schedule, c.objective.name) for c in configs]
     assert settings[:3] == [(1000, "linear", "simple"), (4000, "linear", "simple"), (4000, "linear", "hybrid")]
     assert settings[3:] == [(4000, "cosine", name) for name in ("simple", "hybrid", "vlb", "vlb")]
@@ -195,9 +195,9 @@ def test_samplers_share_one_run_and_have_ddims_table(size):
     for label, fids in DDIM.items():
         found = [rows[f"{label}, {n} steps"].paper["FID"] for n in (10, 20, 50, 100, 1000)]
         assert " ".join(found) == fids
-    grid = ablation.load("configs/ablations/samplers.py", size)
+    grid = ablation_grid.load("configs/ablations/samplers.py", size)
     for row in grid.rows:
-        c = ablation.config(grid, row)
+        c = ablation_grid.config(grid, row)
         visited = build.levels(c, respacing.parse(c.sample.grid)).T
         named = int(re.search(r", (\d+) steps", row.label)[1])
         # DDIM's quadratic grids of 50 and 100 have steps twice where neighbours truncate to one; ours takes them once.
@@ -205,7 +205,7 @@ def test_samplers_share_one_run_and_have_ddims_table(size):
 
 
 def test_variances_respace_to_a_tenth_and_train_three_networks():
-    assert ablation.load("configs/ablations/variances.py", "digits").base.diffusion.T == 500
+    assert ablation_grid.load("configs/ablations/variances.py", "digits").base.diffusion.T == 500
     rows = rows_of("variances", "digits")
     assert [label for label, row in rows.items() if not row.run] == ["fixed_large", "learned", "learned_range"]
     respaced = {label for label, row in rows.items() if row.changes.get("sample.grid") == "50"}
@@ -226,8 +226,8 @@ def test_improved_networks_have_the_published_number_of_parameters(name, size, c
 
 
 def test_cells_are_numbered_row_by_row_and_seed_by_seed(toy, tmp_path):
-    grid = ablation.load(str(toy), "small")
-    cells = ablation.cells(grid, [7, 3], tmp_path)
+    grid = ablation_grid.load(str(toy), "small")
+    cells = ablation_grid.cells(grid, [7, 3], tmp_path)
     assert [cell.index for cell in cells] == list(range(8))
     assert [(c.row.label, c.seed) for c in cells[:4]] == [*itertools.product(["ddim, 4 steps", "plain"], [7, 3])]
     assert all(cell.config.seed == cell.seed for cell in cells)
@@ -254,42 +254,42 @@ FAULTS = (
 def test_faulty_rows_are_refused_before_anything_runs(toy, changes, run, reason):
     toy.write_text(TOY.replace('Row("plain"', f'Row("x", {changes}, run={run!r}), Row("plain"'))
     with pytest.raises(ValueError, match=reason) as caught:
-        ablation.load(str(toy), "small")
+        ablation_grid.load(str(toy), "small")
     assert "\n" not in str(caught.value)
 
 
 def test_only_the_fixed_variances_share_a_network_and_only_without_a_bound(toy):
     small = "{'diffusion.variance': 'fixed_small'}"
     toy.write_text(TOY.replace('Row("plain"', f'Row("x", {small}, run="plain"), Row("plain"'))
-    ablation.load(str(toy), "small")
+    ablation_grid.load(str(toy), "small")
     toy.write_text(toy.read_text().replace('"optim.warmup_steps": 0', '"objective.name": "vlb"'))
     with pytest.raises(ValueError, match=r"trained with diffusion.variance = 'fixed_large', not 'fixed_small'"):
-        ablation.load(str(toy), "small")
+        ablation_grid.load(str(toy), "small")
 
 
 def test_grid_files_that_are_none(toy):
     with pytest.raises(ValueError, match=r"--grid=ho_table.py: no such file; did you mean .*/ho_table2.py"):
-        ablation.load("ho_table.py", "digits")
+        ablation_grid.load("ho_table.py", "digits")
     toy.write_text("x = 1")
-    with pytest.raises(ValueError, match=r"must return a diffusion.config.ablation.Grid"):
-        ablation.load(str(toy), "digits")
+    with pytest.raises(ValueError, match=r"must return a diffusion.config.ablation_grid.Grid"):
+        ablation_grid.load(str(toy), "digits")
     toy.write_text("def get_grid(size):\n    return 1 / 0\n")
     with pytest.raises(ValueError, match=r"toy.py, line 2: ZeroDivisionError"):
-        ablation.load(str(toy), "digits")
+        ablation_grid.load(str(toy), "digits")
     toy.write_text(TOY.replace('Row("wild", {', 'Row("Plain!", {'))
     with pytest.raises(ValueError, match="its folder would be that of 'plain' and 'Plain!'"):
-        ablation.load(str(toy), "digits")
+        ablation_grid.load(str(toy), "digits")
     with pytest.raises(ValueError, match="size 'huge' is not one of digits, mnist_small, mnist, cifar10"):
-        ablation.load("configs/ablations/weights.py", "huge")
+        ablation_grid.load("configs/ablations/loss_weights.py", "huge")
 
 
 def test_overrides_change_the_base_but_not_what_rows_set(toy):
-    grid = ablation.load(str(toy), "small", {"train.steps": 9, "data.dir": "here"})
-    assert {ablation.config(grid, row).train.steps for row in grid.rows} == {9}
+    grid = ablation_grid.load(str(toy), "small", {"train.steps": 9, "data.dir": "here"})
+    assert {ablation_grid.config(grid, row).train.steps for row in grid.rows} == {9}
     with pytest.raises(ValueError, match=r"config.optim.lr cannot be set over an ablation: row 'wild' of toy sets it"):
-        ablation.load(str(toy), "small", {"optim.lr": 0.1})
+        ablation_grid.load(str(toy), "small", {"optim.lr": 0.1})
     with pytest.raises(ValueError, match=r"config.seed cannot be set over an ablation: it is set by --seeds"):
-        ablation.load(str(toy), "small", {"seed": 1})
+        ablation_grid.load(str(toy), "small", {"seed": 1})
 
 
 # ------------------------------------------------------------------------------------------------- running and resuming
@@ -300,15 +300,18 @@ def swept(tmp_path_factory):
     """The toy grid with one seed, stopped by a signal in step 3 and taken up again: (grid, cells, lines said)."""
     folder = tmp_path_factory.mktemp("ablation")
     (folder / "toy.py").write_text(TOY)
-    grid = ablation.load(str(folder / "toy.py"), "small", {"train.checkpoint_every": 4})
-    cells = ablation.cells(grid, [0], folder / "out")
+    grid = ablation_grid.load(str(folder / "toy.py"), "small", {"train.checkpoint_every": 4})
+    cells = ablation_grid.cells(grid, [0], folder / "out")
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         patch.setattr("diffusion.metrics.small_image_classifier.EPOCHS", 2)
         patch.setattr("diffusion.experiment.registry.UNet", OneConvolution)
-        patch.setattr("diffusion.commands.previews.preview", lambda *_: lambda params: np.zeros((8, 8, 1), np.uint8))  # noqa: ARG005
-        patch.setattr("diffusion.commands.previews.estimate", lambda *_: lambda state: {"zero": 0.0})  # noqa: ARG005
+        patch.setattr(
+            "diffusion.commands.evaluate_during_training.preview",
+            lambda *_: lambda params: np.zeros((8, 8, 1), np.uint8),  # noqa: ARG005
+        )
+        patch.setattr("diffusion.commands.evaluate_during_training.estimate", lambda *_: lambda state: {"zero": 0.0})  # noqa: ARG005
         for module in (train, ablate, sharding):  # one of the eight devices: programs compile faster
             patch.setattr(module, "make_mesh", partial(sharding.make_mesh, jax.devices()[:1]))
         scalars = train.Writer.scalars
@@ -323,7 +326,7 @@ def swept(tmp_path_factory):
             with Stop.on_signals(resumable=True) as stop, pytest.raises(Stopped, match="stopped by SIGTERM") as ended:
                 ablate.run_cells(grid, cells, said.append, stop=stop)
             assert ended.value.status == STOPPED
-        assert not any((cell.folder / ablation.RESULT).exists() for cell in cells)
+        assert not any((cell.folder / ablation_grid.RESULT).exists() for cell in cells)
         said.append("--- again")
         tables_written = []
         ablate.run_cells(grid, cells, said.append, lambda: tables_written.append(ablation_table.table(grid, cells)))
@@ -332,7 +335,7 @@ def swept(tmp_path_factory):
 
 
 def results(cells) -> dict[str, dict]:
-    return {cell.row.label: json.loads((cell.folder / ablation.RESULT).read_text()) for cell in cells}
+    return {cell.row.label: json.loads((cell.folder / ablation_grid.RESULT).read_text()) for cell in cells}
 
 
 @pytest.mark.slow
@@ -401,7 +404,7 @@ def test_unfinished_and_damaged_runs_are_named(swept, tmp_path):
         ablate.run_cells(grid, [cells[0]._replace(folder=tmp_path / "x", trained=tmp_path / "y")], lambda line: None)  # noqa: ARG005
     for text in ("", "{}", '{"config": {"optim": {"lrr": 1}}}'):
         (tmp_path / "z").mkdir(exist_ok=True)
-        (tmp_path / "z" / ablation.RESULT).write_text(text)
+        (tmp_path / "z" / ablation_grid.RESULT).write_text(text)
         with pytest.raises(ValueError, match=r"result.json is damaged .*; delete it"):
             ablate.run_cells(grid, [cells[1]._replace(folder=tmp_path / "z", trained=tmp_path / "z")], print)
 
@@ -457,7 +460,7 @@ TABLE = Table("Title_1", "A caption, 50%.", ROWS, COLUMNS)
 
 
 def test_markdown_has_mean_and_spread_beside_the_papers_value():
-    lines = text_tables.markdown(ablation_table.text_table(TABLE)).splitlines()
+    lines = render_tables.markdown(ablation_table.text_table(TABLE)).splitlines()
     assert lines[0] == "# Title_1" and lines[-1] == "A caption, 50%."
     rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:-2]]
     assert rows[0] == ["", "seeds", "bits/dim", "L_0", "FID (paper)", "IS (paper)"]
@@ -476,7 +479,7 @@ def test_csv_has_every_digit():
 
 
 def test_latex_is_balanced_and_escaped():
-    text = text_tables.latex(ablation_table.text_table(TABLE))
+    text = render_tables.latex(ablation_table.text_table(TABLE))
     cells = [re.split(r"\s*(?<!\\)&\s*", line.strip()) for line in text.splitlines() if line.startswith(" a ")]
     assert cells == [[r"a \& b|c", "2", r"3.500 $\pm$ 0.707", r"1.250 $\pm$ 0.354", "3.17", r"\\"]]
     assert r"\caption{Title\_1. A caption, 50\%.}" in text and r"7.28 $\pm$ 0.10" in text
@@ -484,7 +487,7 @@ def test_latex_is_balanced_and_escaped():
     body = text[text.index(r"\toprule") :]
     columns = len(re.search(r"tabular}{(l r*|lr*)}", text)[1])
     assert all(line.replace(r"\&", "").count("&") == columns - 1 for line in body.splitlines() if line.endswith(r"\\"))
-    assert text_tables.escaped("x_0 ~ 5% {a}^2 \\ #1 $ ≤") == (
+    assert render_tables.escaped("x_0 ~ 5% {a}^2 \\ #1 $ ≤") == (
         r"x\_0 \textasciitilde{} 5\% \{a\}\^{}2 \textbackslash{} \#1 \$ $\le$"
     )
 
@@ -511,7 +514,7 @@ def test_the_sweeps_table_is_that_of_its_results(swept, tmp_path):
 
 
 def test_the_caption_tells_what_differs_between_rows(toy):
-    grid = ablation.load(str(toy), "small")
+    grid = ablation_grid.load(str(toy), "small")
     one, two = ({"protocol": {"data": "digits", "T": T}} for T in (125, 500))
     assert "data: digits; T: 125 or 500." in ablation_table.caption(grid, [one, two], [0, 1])
     assert "over seeds 0, 1 (n = 2)" in ablation_table.caption(grid, [one, two], [0, 1])
@@ -561,7 +564,7 @@ def test_a_signal_saves_the_row_under_way_and_the_sweep_goes_on(toy, tmp_path):
     (at,) = [int(path.name) for path in (folder / "checkpoints").iterdir() if path.name != "0"]
     _, err = script(*given, f"--config.train.steps={at + 2}", limit=900)
     assert f"resumed from step {at}" in err
-    assert json.loads((folder / ablation.RESULT).read_text())["first_step"] == at
+    assert json.loads((folder / ablation_grid.RESULT).read_text())["first_step"] == at
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "train/loss" in line] == list(range(1, at + 3))
 
@@ -570,10 +573,10 @@ def test_a_signal_saves_the_row_under_way_and_the_sweep_goes_on(toy, tmp_path):
     ("arguments", "reason"),
     [
         ([], "--grid is required"),
-        (["--grid=configs/ablations/weights.py", "--row=16"], "--row=16 is not one of 0..15"),
-        (["--grid=configs/ablations/weights.py", "--seeds=0,x"], "--seeds=0,x: give whole numbers"),
-        (["--grid=configs/ablations/weights.py", "--seeds=1,1"], "--seeds=1,1: give different numbers"),
-        (["--grid=configs/ablations/weights.py", "--config.optim.lrr=1"], "did you mean config.optim.lr"),
+        (["--grid=configs/ablations/loss_weights.py", "--row=16"], "--row=16 is not one of 0..15"),
+        (["--grid=configs/ablations/loss_weights.py", "--seeds=0,x"], "--seeds=0,x: give whole numbers"),
+        (["--grid=configs/ablations/loss_weights.py", "--seeds=1,1"], "--seeds=1,1: give different numbers"),
+        (["--grid=configs/ablations/loss_weights.py", "--config.optim.lrr=1"], "did you mean config.optim.lr"),
     ],
 )
 def test_mistakes_end_with_one_line(arguments, reason):

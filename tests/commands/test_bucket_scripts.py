@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from diffusion.runtime import file_lock
-from diffusion.workdir import manifest, metrics_jsonl
+from diffusion.workdir import checkpoint_manifest as manifest
+from diffusion.workdir import metrics_jsonl
 from tests.stress import kill
 from tests.support import buckets
 

@@ -13,11 +13,12 @@ from PIL import Image
 
 from diffusion.commands import evaluate, train, train_classifier
 from diffusion.config import config_files
-from diffusion.config.config_values import config_hash
+from diffusion.config.config_dict import config_hash
 from diffusion.experiment import load_run
 from diffusion.runtime.command_line import ConfigFlag
 from diffusion.runtime.workdir_flags import PLACES, DataFlags
-from diffusion.workdir import manifest, run_config
+from diffusion.workdir import checkpoint_manifest as manifest
+from diffusion.workdir import run_config
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 

@@ -14,13 +14,14 @@ from PIL import Image
 
 from diffusion.config import default_config
 from diffusion.core.respacing import parse
+from diffusion.data import user_images
 from diffusion.data.digits import digits
 from diffusion.data.source import in_memory
+from diffusion.data.user_images import LabelledImages
 from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build
-from diffusion.figures.arrays import edits, user_images
+from diffusion.figures.arrays import edits
 from diffusion.figures.arrays.run_sampler import RunSampler
-from diffusion.figures.arrays.user_images import LabelledImages
 from diffusion.figures.image_figures import HIDDEN, inpainting, roundtrip, variations
 from diffusion.figures.image_grid import layout
 from diffusion.nets.unet import UNet

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from diffusion.commands import export_weights, import_weights, train
+from diffusion.config.config_dict import default_config, flatten
 from diffusion.config.config_files import load
-from diffusion.config.config_values import default_config, flatten
 from diffusion.convert import diffusers, improved_diffusion, name_mapping
 from diffusion.convert.foreign_weights import ForeignWeights
 from diffusion.experiment import build, load_run

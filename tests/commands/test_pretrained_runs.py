@@ -16,7 +16,7 @@ from diffusion.convert import diffusers, name_mapping
 from diffusion.experiment.load_run import load
 from diffusion.runtime import bucket
 from diffusion.training import expected_loss
-from diffusion.workdir import manifest
+from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir.run_config import read_run
 
 pytestmark = pytest.mark.usefixtures("unoptimized")

@@ -13,7 +13,8 @@ from diffusion.config import default_config
 from diffusion.distributed import sharding
 from diffusion.runtime.signals import Stop, Stopped
 from diffusion.training import loop
-from diffusion.workdir import manifest, run_config
+from diffusion.workdir import checkpoint_manifest as manifest
+from diffusion.workdir import run_config
 from tests.support.networks import TwoConvolutions, using
 
 pytestmark = pytest.mark.usefixtures("unoptimized")

@@ -16,8 +16,8 @@ import pytest
 from absl import flags
 from ml_collections import ConfigDict
 
+from diffusion.config.config_dict import config_hash, default_config, differences, flatten, lookup, restore
 from diffusion.config.config_files import load, title
-from diffusion.config.config_values import config_hash, default_config, differences, flatten, lookup, restore
 from diffusion.config.legal_values import Role
 from diffusion.config.misspelt_names import closest_name
 from diffusion.config.schema import ADDED, CHOICES, KEYS, PAPERS, RESUMABLE, VE_SCHEDULES, VP_SCHEDULES
@@ -638,7 +638,7 @@ sys.path.insert(0, {root!r})
 from absl import flags
 
 from diffusion.runtime import command_line as cli
-from diffusion.config.config_values import flatten
+from diffusion.config.config_dict import flatten
 
 CONFIG = cli.define_config("configs/digits.py")
 NUMBER = flags.DEFINE_integer("number", 1, "which way to end")
@@ -748,7 +748,7 @@ FAULTY_FILES = (
 
 @pytest.mark.parametrize(("text", "expected"), FAULTY_FILES, ids=range(len(FAULTY_FILES)))
 def test_faulty_config_file_names_its_line(tmp_path, text, expected):
-    start = "from diffusion.config.config_values import default_config\ndef get_config():\n    c = default_config()\n"
+    start = "from diffusion.config.config_dict import default_config\ndef get_config():\n    c = default_config()\n"
     path = tmp_path / "faulty.py"
     path.write_text(text.replace("{start}", start))
     with pytest.raises(ValueError) as caught:

@@ -162,8 +162,8 @@ def settings(unet, scheduler, height):
 
 
 def test_published_files_give_the_published_configs():
+    from diffusion.config.config_dict import flatten
     from diffusion.config.config_files import ROOT, load
-    from diffusion.config.config_values import flatten
 
     published = (("cifar10", CIFAR10, "fixed_large", 32), ("celebahq256", FACES, "fixed_small", 256))
     for file, unet, variance, size in published:
@@ -258,8 +258,8 @@ def test_a_diffusion_that_is_not_ours_is_refused(change, line):
 
 
 def base(**changes):
+    from diffusion.config.config_dict import flatten
     from diffusion.config.config_files import ROOT, load
-    from diffusion.config.config_values import flatten
 
     return flatten(load(ROOT / "configs" / "cifar10.py")) | {
         key.replace("__", "."): value for key, value in changes.items()

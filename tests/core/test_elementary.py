@@ -14,10 +14,10 @@ from diffusion.core.array_types import fold, normal
 from diffusion.core.denoiser import from_network, reverse
 from diffusion.core.parameterization import Prediction, mu
 from diffusion.core.process import Noised, q_step, ve
-from diffusion.figures.reverse_conditional import EXAMPLE, TIME, VALUE, Mixture, conditional, reverse_conditional
+from diffusion.figures.reverse_conditional_figure import EXAMPLE, TIME, VALUE, Mixture, conditional, reverse_conditional
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
-from diffusion.sampling.reverse_chain import image_keys, prior_sample, sample
+from diffusion.sampling.sampling_loop import image_keys, prior_sample, sample
 from tests.support.worlds import GAUSSIAN, MIXTURE, float64
 
 T, SIGMA_Q = 16, 3.0

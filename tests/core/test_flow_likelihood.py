@@ -12,12 +12,12 @@ from diffusion.core.elbo import bits_per_dim
 from diffusion.core.flow_likelihood import exact, hutchinson, log_prob, nll
 from diffusion.core.process import ve, vp
 from diffusion.data.source import in_memory
-from diffusion.evaluation import flow_likelihood, likelihood
-from diffusion.evaluation.flow_likelihood import FLOW
+from diffusion.evaluation import flow_nll, likelihood
+from diffusion.evaluation.flow_nll import FLOW
 from diffusion.evaluation.protocol import Subject
 from diffusion.experiment import build
-from diffusion.metrics.dataset_split import split
-from diffusion.sampling.reverse_chain import image_keys
+from diffusion.metrics.first_images_of_split import split
+from diffusion.sampling.sampling_loop import image_keys
 from diffusion.workdir import result_files
 from tests.support.worlds import GAUSSIAN, MIXTURE, GaussianWorld
 
@@ -197,9 +197,9 @@ def test_bits_of_a_run(subject, source):
     values = result.values
     assert values["bits_per_dim"] == pytest.approx(again.values["bits_per_dim"], rel=1e-5)
     assert values["images"] == 21 and result.protocol["clip"] is False and result.protocol["steps"] == 12
-    assert "21 test images" in flow_likelihood.lines(result)[0]
+    assert "21 test images" in flow_nll.lines(result)[0]
     assert not list(subject.folder.rglob("*.npz"))
-    measured = flow_likelihood.columns(subject.experiment, respacing.full)
+    measured = flow_nll.columns(subject.experiment, respacing.full)
     batch = 24  # a multiple of the devices
     index = np.minimum(np.arange(batch), 20)
     pixels, labels = source.read(index)

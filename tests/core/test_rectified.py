@@ -16,7 +16,7 @@ from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.dpm_solver import dpm_solver
 from diffusion.sampling.heun import heun
-from diffusion.sampling.reverse_chain import image_keys, prior_sample, sample
+from diffusion.sampling.sampling_loop import image_keys, prior_sample, sample
 from tests.support import reference
 from tests.support.worlds import GAUSSIAN, MIXTURE, ancestral_step, float64
 

@@ -11,7 +11,7 @@ from diffusion.core import respacing, schedules
 from diffusion.core.process import vp
 from diffusion.experiment import build
 from diffusion.sampling.ddim import ddim
-from diffusion.sampling.reverse_chain import image_keys
+from diffusion.sampling.sampling_loop import image_keys
 
 PUBLISHED = (
     (1000, "ddim50", range(0, 1000, 20)),

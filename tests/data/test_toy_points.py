@@ -12,7 +12,7 @@ from flax.errors import InvalidRngError
 from flax.traverse_util import flatten_dict, unflatten_dict
 from PIL import Image
 
-from diffusion.commands import previews as looks
+from diffusion.commands import evaluate_during_training as during
 from diffusion.commands.train import run as train_run
 from diffusion.config import config_files
 from diffusion.core.denoiser import Diffusion
@@ -280,10 +280,10 @@ def test_a_run_reports_and_shows_points(run):
     (picture,) = (folder / "samples").glob("*_ancestral.png")
     found = np.asarray(Image.open(picture))
     np.testing.assert_array_equal(
-        found, scatter(toy_points.to_points(outcome.summary.samples), looks.GRID_SIDE)[..., 0]
+        found, scatter(toy_points.to_points(outcome.summary.samples), during.GRID_SIDE)[..., 0]
     )
     previews = [path for path in (folder / "samples").glob("*.png") if path != picture]
-    assert previews and all(Image.open(path).size == (looks.GRID_SIDE, looks.GRID_SIDE) for path in previews)
+    assert previews and all(Image.open(path).size == (during.GRID_SIDE, during.GRID_SIDE) for path in previews)
 
 
 # -------------------------------------------------------------------------------------------------------------- figures
@@ -302,8 +302,8 @@ def test_a_scatter_has_each_point_where_it_is():
 
 def test_pictures_of_images_stay_grids():
     images = np.zeros((4, 8, 8, 1), np.uint8)
-    assert looks.picture(images).shape[0] > looks.GRID_SIDE
-    assert looks.picture(np.zeros((4, *toy_points.SHAPE), np.uint8)).shape == (looks.GRID_SIDE, looks.GRID_SIDE, 1)
+    assert during.picture(images).shape[0] > during.GRID_SIDE
+    assert during.picture(np.zeros((4, *toy_points.SHAPE), np.uint8)).shape == (during.GRID_SIDE, during.GRID_SIDE, 1)
 
 
 def untrained(schedule: str) -> RunSampler:

@@ -73,7 +73,7 @@ with _time_limit(Processes("a:1", eval(sys.argv[2]), eval(sys.argv[3]), timeout=
 def test_processes_are_named_only_where_each_has_its_number(tmp_path, count, process, line):
     command = [sys.executable, "-c", LATE, str(tmp_path / "run"), repr(count), repr(process)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (2, f"-c: {line}; docs/clusters.md has the causes\n")
+    assert (done.returncode, done.stderr) == (2, f"-c: {line}; docs/several_hosts.md has the causes\n")
 
 
 @pytest.mark.usefixtures("no_cluster")

@@ -12,7 +12,7 @@ from diffusion.config.config_files import load
 from diffusion.data.digits import digits
 from diffusion.distributed import sharding
 from diffusion.experiment import build
-from diffusion.runtime import report_text
+from diffusion.runtime import format_numbers
 from diffusion.training import loop
 from diffusion.training.state import create
 from diffusion.training.step import train_step
@@ -57,7 +57,7 @@ def test_a_share_of_the_state_is_all_that_a_device_holds(config, shape):
     make = lambda key: create(ours.init(key), ours.update().optimizer, ours.task().timesteps, key)  # noqa: E731
     state = jax.eval_shape(make, jax.random.key(0))
     whole = on_device(state, sharding.by_rules(state, mesh_of(8), sharding.REPLICATED))
-    assert whole == pytest.approx(16 * report_text.count(state.params), rel=1e-3)
+    assert whole == pytest.approx(16 * format_numbers.count(state.params), rel=1e-3)
     for n in (2, 4, 8):
         places = sharding.by_rules(state, mesh_of(n), sharding.FSDP)
         assert whole / n <= on_device(state, places) < 1.01 * whole / n

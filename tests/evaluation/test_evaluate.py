@@ -29,8 +29,15 @@ from diffusion.evaluation.bound import BOUND, bound_columns
 from diffusion.evaluation.likelihood import measure
 from diffusion.evaluation.protocol import Chain, Subject
 from diffusion.experiment import build, load_run
-from diffusion.metrics import dataset_means, feature_statistics, frechet, image_set, rate_distortion, small_image_scores
-from diffusion.metrics.dataset_split import split
+from diffusion.metrics import (
+    feature_statistics,
+    frechet,
+    image_set,
+    mean_over_dataset,
+    rate_distortion,
+    small_image_scores,
+)
+from diffusion.metrics.first_images_of_split import split
 from diffusion.metrics.image_set import ImageSet
 from diffusion.metrics.inception_features import Extractor
 from diffusion.metrics.inception_score import inception_score
@@ -85,7 +92,7 @@ def stop_after(n):
 
 def likelihood(bound, source, indices, batch_size, seed):
     """Values and series of a bound over images."""
-    means = dataset_means.measure(lambda *batch: bound_columns(bound(*batch)), source, indices, batch_size, seed)
+    means = mean_over_dataset.measure(lambda *batch: bound_columns(bound(*batch)), source, indices, batch_size, seed)
     return BOUND.summary(means, int(np.prod(source.shape)))
 
 

@@ -16,7 +16,7 @@ from diffusion.core.objective import evaluate
 from diffusion.core.process import Noised, Process, flow, q_sample, ve, vp
 from diffusion.experiment import registry
 from diffusion.experiment.build import levels
-from diffusion.sampling.reverse_chain import image_keys, prior_sample, sample
+from diffusion.sampling.sampling_loop import image_keys, prior_sample, sample
 from tests.support.worlds import GAUSSIAN, cases
 
 PROCESSES = {case.name: case.process for case in cases(100)}

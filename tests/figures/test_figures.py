@@ -14,30 +14,31 @@ import pytest
 from PIL import Image
 
 from diffusion.config import default_config
-from diffusion.config.config_values import nested
+from diffusion.config.config_dict import nested
 from diffusion.core import schedules
 from diffusion.core.respacing import parse
 from diffusion.data import toy_points
 from diffusion.data.digits import digits
 from diffusion.data.source import in_memory
+from diffusion.data.user_images import random_pairs
 from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build, registry
 from diffusion.figures import catalogue, style
 from diffusion.figures.arrays import curve_data, edits, point_samples
 from diffusion.figures.arrays.run_sampler import RunSampler, nearest_images
-from diffusion.figures.arrays.user_images import random_pairs
 from diffusion.figures.curve_figures import alpha_bar, posterior_variance, rate_distortion, ratio, steps, terms
 from diffusion.figures.figure_inputs import Inputs
 from diffusion.figures.image_figures import forks, interpolation, neighbours, progressive
 from diffusion.figures.image_grid import image_figure, image_grid, layout, square
-from diffusion.figures.reverse_conditional import EXAMPLE, reverse_conditional
+from diffusion.figures.reverse_conditional_figure import EXAMPLE, reverse_conditional
 from diffusion.figures.speed_by_chips import rates, speed_by_chips
 from diffusion.figures.training_figures import QUARTILES, loss
 from diffusion.figures.training_figures import curves as run_curves
-from diffusion.planning.program_table import Record
+from diffusion.planning.report_csv import Record
 from diffusion.runtime import atomic_files
 from diffusion.training.expected_loss import Curve
-from diffusion.workdir import manifest, result_files, run_config
+from diffusion.workdir import checkpoint_manifest as manifest
+from diffusion.workdir import result_files, run_config
 from diffusion.workdir.result_files import Result
 from tests.support import reference
 from tests.support.networks import OneConvolution

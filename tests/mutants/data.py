@@ -72,7 +72,7 @@ DATA = (
         ),
     ),
     *mutants(
-        "diffusion/workdir/manifest.py",
+        "diffusion/workdir/checkpoint_manifest.py",
         "tests/workdir/test_checkpoint.py",
         (
             "if hash_file(path) != digest:",
@@ -88,7 +88,7 @@ DATA = (
         ),
     ),
     *mutants(
-        "diffusion/config/config_values.py",
+        "diffusion/config/config_dict.py",
         "tests/config/test_config.py",
         (
             "if key not in RESUMABLE and not",

@@ -78,8 +78,8 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/evaluation/flow_likelihood.py",
-        "tests/metrics/test_dataset_means.py",
+        "diffusion/evaluation/flow_nll.py",
+        "tests/metrics/test_mean_over_dataset.py",
         (
             "(means.mean, means.error)",
             "(means.mean, means.square)",
@@ -130,7 +130,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/figures/reverse_conditional.py",
+        "diffusion/figures/reverse_conditional_figure.py",
         "tests/core/test_elementary.py",
         (
             "joint = mixture.log_density(x, u - du)",
@@ -180,7 +180,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/published/evaluation_protocols.py",
+        "diffusion/published/papers_protocols.py",
         "tests/published/test_published_values.py",
         (
             'f"--split={reference}"',
@@ -243,7 +243,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/metrics/dataset_split.py",
+        "diffusion/metrics/first_images_of_split.py",
         "tests/core/test_flow_likelihood.py",
         (
             "n > source.size:",
@@ -253,7 +253,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/evaluation/images_within_budget.py",
+        "diffusion/evaluation/fewer_images_on_cpu.py",
         "tests/evaluation/test_budget.py",
         (
             "self.flop / (self.forward * steps)",

@@ -141,8 +141,8 @@ METRICS = (
         ("> ERRORS) & (np", "> ERRORS) | (np", "test_both_limits_must_be_passed", "one limit is enough"),
     ),
     *mutants(
-        "diffusion/metrics/dataset_means.py",
-        "tests/metrics/test_dataset_means.py",
+        "diffusion/metrics/mean_over_dataset.py",
+        "tests/metrics/test_mean_over_dataset.py",
         (
             "np.sqrt(self.square / (n - 1) / n)",
             "np.sqrt(self.square / (n - 1))",

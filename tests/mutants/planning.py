@@ -28,7 +28,7 @@ PLANNING = (
         ),
     ),
     *mutants(
-        "diffusion/planning/cost.py",
+        "diffusion/planning/kernels_and_bytes.py",
         HOME,
         ("min(whole, _touched(", "max(whole, _touched(", KERNELS, "a slice reads the whole array"),
         (
@@ -72,7 +72,7 @@ PLANNING = (
         ),
     ),
     *mutants(
-        "diffusion/planning/estimate.py",
+        "diffusion/planning/memory_and_time.py",
         "tests/planning/test_report.py",
         (
             "max(self.arithmetic / SHARE, self.traffic) + self.links",

@@ -4,7 +4,7 @@ from tests.mutants.mutant import mutants
 
 SAMPLERS = (
     *mutants(
-        "diffusion/sampling/reverse_chain.py",
+        "diffusion/sampling/sampling_loop.py",
         "tests/sampling/test_sampling.py",
         (
             "(t > 1).astype(x_t.dtype)",

@@ -307,7 +307,7 @@ TRAINING = (
         ),
     ),
     *mutants(
-        "diffusion/experiment/platform_specific.py",
+        "diffusion/experiment/layers_by_platform.py",
         "tests/nets/test_float32_gradients.py",
         (
             'train and config.net.gradient_dtype == "float32"',
@@ -400,8 +400,8 @@ TRAINING = (
         ),
     ),
     *mutants(
-        "diffusion/training/state_as_vectors.py",
-        "tests/training/test_state_as_vectors.py",
+        "diffusion/training/flat_state_on_gpu.py",
+        "tests/training/test_flat_state_on_gpu.py",
         (
             "LAST_FIRST = (3, 0, 1, 2)",
             "LAST_FIRST = (0, 1, 2, 3)",

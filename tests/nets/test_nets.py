@@ -26,8 +26,8 @@ from diffusion.nets.blocks import (
 )
 from diffusion.nets.cpu.layers import faster_layers
 from diffusion.nets.embedding import cosine_first, time_embedding
-from diffusion.nets.published_unet_details import IMPROVED, ORIGINAL
 from diffusion.nets.unet import UNet
+from diffusion.nets.unet_variants import IMPROVED, ORIGINAL
 
 TINY = dict(channels=32, multipliers=(1, 2), blocks=1, attention=(4,))
 OPTIONS = dict(heads=4, scale_shift=True, classes=10, out_channels=6)

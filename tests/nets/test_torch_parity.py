@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from diffusion.commands.import_weights import beta
+from diffusion.config.config_dict import default_config, flatten
 from diffusion.config.config_files import ROOT, load
-from diffusion.config.config_values import default_config, flatten
 from diffusion.convert import diffusers, improved_diffusion, name_mapping
 from diffusion.core.denoiser import from_network, reverse
 from diffusion.core.process import vp
 from diffusion.experiment.registry import PARAMETERIZATIONS, VARIANCES, VP_SCHEDULES
-from diffusion.nets.published_unet_details import IMPROVED, ORIGINAL
 from diffusion.nets.unet import UNet
+from diffusion.nets.unet_variants import IMPROVED, ORIGINAL
 from tests.support.naming import made_up
 
 torch = pytest.importorskip("torch")

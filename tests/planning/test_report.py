@@ -7,14 +7,14 @@ import pytest
 
 from diffusion.commands import plan
 from diffusion.config import default_config
+from diffusion.config.config_dict import flatten
 from diffusion.config.config_files import load
-from diffusion.config.config_values import flatten
-from diffusion.planning import compile_for_target, hlo, program_table, report, targets
+from diffusion.planning import compile_for_target, hlo, report, report_csv, targets
 from diffusion.planning.collectives import Collective
 from diffusion.planning.compile_for_target import Compiled, Data, Job
-from diffusion.planning.cost import Cost, Kernel
-from diffusion.planning.estimate import estimate
 from diffusion.planning.hlo import Memory
+from diffusion.planning.kernels_and_bytes import Cost, Kernel
+from diffusion.planning.memory_and_time import estimate
 
 COPY = Kernel("jit(run)/swap", 2.0, 10**6, {}, True, True, "f32[8,8]")
 SUM = {"all-reduce f32": Collective(2.0, 8e7, 1e8, True)}
@@ -107,13 +107,11 @@ def test_json_has_every_number_of_the_report():
 
 def test_a_program_has_one_line_of_the_table(tmp_path):
     path, config = tmp_path / "new" / "table.csv", load("configs/cifar10.py")
-    written = program_table.record(config, "train", "", on("tpu:v5e:4x4"))
-    others = [
-        program_table.record(config, *of) for of in (("sample", "", on("tpu:v5e:4x4")), ("train", "a", on("cpu")))
-    ]
+    written = report_csv.record(config, "train", "", on("tpu:v5e:4x4"))
+    others = [report_csv.record(config, *of) for of in (("sample", "", on("tpu:v5e:4x4")), ("train", "a", on("cpu")))]
     for line in (written._replace(memory=1.0), *others, written):
-        program_table.put(path, line)
-    *first, last = program_table.read(path)
+        report_csv.put(path, line)
+    *first, last = report_csv.read(path)
     assert [line.program for line in first] == [line.program for line in others]
     assert last == written._replace(usable=last.usable) and last.usable == pytest.approx(written.usable, rel=1e-5)
     assert last.memory == 5e9 and last.flop == pytest.approx(2.167e12) and last.links == 1e-3 and last.chips == 16

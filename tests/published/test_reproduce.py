@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffusion.config import ablation, config_files
-from diffusion.config.config_values import config_hash, nested, restore
+from diffusion.config import ablation_grid, config_files
+from diffusion.config.config_dict import config_hash, nested, restore
 from diffusion.config.schema import PAPERS
 from diffusion.config.validation import validate
 from diffusion.convert.inception_weights import NETWORK
@@ -24,16 +24,17 @@ from diffusion.evaluation.protocol import QUANTISATION
 from diffusion.figures import style
 from diffusion.figures.training_figures import band, milestones
 from diffusion.metrics import rate_distortion
-from diffusion.metrics.dataset_split import split
+from diffusion.metrics.first_images_of_split import split
 from diffusion.published import all_tables, commands_for_empty_cells, comparison_table, ddpm_tables
-from diffusion.published import training_milestones as published
+from diffusion.published import loss_and_fid_by_step as published
 from diffusion.published.commands_for_empty_cells import commands
 from diffusion.published.differences_from_paper import deviations, run_differences
 from diffusion.published.match_results_to_cells import compare, stored_results
 from diffusion.published.published_table import Cell, Experiment
 from diffusion.runtime import command_line
 from diffusion.runtime.atomic_files import write_json
-from diffusion.workdir import manifest, result_files
+from diffusion.workdir import checkpoint_manifest as manifest
+from diffusion.workdir import result_files
 from diffusion.workdir.result_files import Result
 from diffusion.workdir.run_config import Run
 
@@ -155,7 +156,7 @@ GRIDS = {"ho_table2": "ddpm_table2", "improved": "improved_cifar10", "samplers":
 def test_tables_agree_with_the_ablations(name):
     """The grids of configs/ablations state the same rows on their own: the same runs, the same numbers."""
     table, compared = GRIDS[name], 0
-    grid = ablation.load(f"configs/ablations/{name}.py", "cifar10")
+    grid = ablation_grid.load(f"configs/ablations/{name}.py", "cifar10")
     for row in grid.rows:
         for column, printed in row.paper.items():
             label, place = row.label, column
@@ -166,7 +167,7 @@ def test_tables_agree_with_the_ablations(name):
             if cell is None:  # a column that the paper has in another table
                 continue
             assert cell.printed.replace("–", "-") == printed
-            config, measure = ablation.config(grid, row), cell.measure
+            config, measure = ablation_grid.config(grid, row), cell.measure
             assert config_hash(config) == config_hash(measure.experiment.resolve()), label
             assert config.train.steps == measure.experiment.resolve().train.steps
             if "sampler" in measure.chain:

@@ -22,7 +22,7 @@ from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.runtime.signals import STOPPED, Stop, Stopped
 from diffusion.training import loop
-from diffusion.workdir import manifest
+from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir.run_checkpoints import RunCheckpoints
 from tests.stress import kill
 from tests.support import runs

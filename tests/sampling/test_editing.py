@@ -12,7 +12,7 @@ from diffusion.sampling.ddim_latents import decode, encode, interpolate_latents,
 from diffusion.sampling.dpm_solver import dpm_solver
 from diffusion.sampling.editing import fork, interpolate, vary
 from diffusion.sampling.heun import heun
-from diffusion.sampling.reverse_chain import descend, image_keys, prior_sample, sample
+from diffusion.sampling.sampling_loop import descend, image_keys, prior_sample, sample
 from tests.support.worlds import GAUSSIAN, ancestral_step, cases, float64
 
 T = 20

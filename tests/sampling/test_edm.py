@@ -9,7 +9,7 @@ from diffusion.core import respacing, schedules
 from diffusion.core.array_types import expand
 from diffusion.core.process import Process, ve, vp
 from diffusion.sampling.edm import edm
-from diffusion.sampling.reverse_chain import image_keys, prior_sample, sample
+from diffusion.sampling.sampling_loop import image_keys, prior_sample, sample
 from tests.support.worlds import GAUSSIAN, MIXTURE, float64
 
 BASE = ve(schedules.karras(400))

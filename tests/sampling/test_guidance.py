@@ -33,11 +33,11 @@ from diffusion.figures.curve_figures import guidance as figure
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.guidance import classifier_free, classifier_guided, label_guided
-from diffusion.sampling.reverse_chain import image_keys, prior_sample, sample
+from diffusion.sampling.sampling_loop import image_keys, prior_sample, sample
 from diffusion.training import accumulation, classifier, label_dropout
 from diffusion.workdir import result_files
 from diffusion.workdir.checkpoint import Checkpoints
-from diffusion.workdir.manifest import CLASSIFIER, ROLLING
+from diffusion.workdir.checkpoint_manifest import CLASSIFIER, ROLLING
 from diffusion.workdir.run_config import Run, read_run, write_config
 from tests.support.worlds import GaussianWorld, MixtureWorld, float64, standard_errors
 

@@ -18,7 +18,7 @@ from diffusion.sampling.ddim import ddim
 from diffusion.sampling.dpm_solver import dpm_solver
 from diffusion.sampling.heun import heun
 from diffusion.sampling.inpainting import inpaint, inpainting
-from diffusion.sampling.reverse_chain import Sampler, image_keys, prior_sample, sample
+from diffusion.sampling.sampling_loop import Sampler, image_keys, prior_sample, sample
 from tests.support.worlds import GAUSSIAN, cases, float64
 
 T = 20

@@ -20,8 +20,8 @@ from diffusion.sampling.dpm_solver import dpm_solver
 from diffusion.sampling.langevin import annealed_langevin, climb
 from diffusion.sampling.predictor_corrector import by_noise, predictor_corrector
 from diffusion.sampling.probability_flow import probability_flow
-from diffusion.sampling.reverse_chain import image_keys, prior_sample, sample
 from diffusion.sampling.reverse_diffusion import reverse_diffusion
+from diffusion.sampling.sampling_loop import image_keys, prior_sample, sample
 from tests.support.worlds import GAUSSIAN, MIXTURE, cases, float64
 
 T = 20

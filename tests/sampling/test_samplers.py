@@ -20,8 +20,8 @@ from diffusion.sampling.edm import edm
 from diffusion.sampling.heun import heun
 from diffusion.sampling.langevin import annealed_langevin
 from diffusion.sampling.predictor_corrector import by_noise, predictor_corrector
-from diffusion.sampling.reverse_chain import Sampler, image_keys, prior_sample, sample
 from diffusion.sampling.reverse_diffusion import reverse_diffusion
+from diffusion.sampling.sampling_loop import Sampler, image_keys, prior_sample, sample
 from tests.support.worlds import GAUSSIAN, cases, one_variance, stacked
 
 SOLVERS = {"ddim": ddim, "heun": heun, "dpm_solver": dpm_solver, "edm": lambda process: edm(process, process)}

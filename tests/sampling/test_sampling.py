@@ -13,7 +13,7 @@ from diffusion.core.denoiser import clip, from_network
 from diffusion.core.parameterization import Prediction, eps
 from diffusion.core.process import Process, vp
 from diffusion.sampling.ancestral import ancestral
-from diffusion.sampling.reverse_chain import image_keys, prior_sample, sample
+from diffusion.sampling.sampling_loop import image_keys, prior_sample, sample
 from tests.support.worlds import (
     GAUSSIAN,
     GaussianWorld,

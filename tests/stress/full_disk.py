@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from diffusion.runtime import before_jax, command_line
-from diffusion.workdir import manifest
+from diffusion.workdir import checkpoint_manifest as manifest
 from tests.stress import kill
 
 ROOT = kill.ROOT

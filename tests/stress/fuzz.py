@@ -156,7 +156,7 @@ class Fuzz:
 
     def _run(self, config: Any, *how: Any) -> Any:
         """In place of commands.train.run: that itself, or as much of it as can be had without compiling."""
-        from diffusion.config.config_values import flatten
+        from diffusion.config.config_dict import flatten
 
         flat = flatten(config)
         small = all(flat[key] <= most for key, most in CHEAP.items()) and len(flat["net.multipliers"]) < 3
@@ -177,7 +177,7 @@ class Fuzz:
         from diffusion.config.validation import doubts, remarks, validate
         from diffusion.distributed.sharding import make_mesh
         from diffusion.experiment import build
-        from diffusion.sampling.reverse_chain import image_keys
+        from diffusion.sampling.sampling_loop import image_keys
         from diffusion.training.step import train_steps
 
         source, held_out = build.sources(config)

@@ -16,7 +16,7 @@ from diffusion.data.digits import digits
 from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.nets.unet import UNet
-from diffusion.runtime import report_text
+from diffusion.runtime import format_numbers
 from diffusion.runtime.signals import Stop
 from diffusion.training import ema, skipped_updates
 from diffusion.training.batch_feed import Feed
@@ -102,7 +102,7 @@ def test_finite_updates_are_those_of_a_step_without_guard():
         assert float(metrics["grad_norm"][0]) == pytest.approx(float(optax.tree.norm(grads)), rel=1e-6)
     assert [int(x) for x in guarded.health[:4]] == [0, -1, 0, 0] and int(guarded.health.seen) == 4
     cost, plain_cost = (program.cost_analysis() for program in programs)
-    assert cost["flops"] < plain_cost["flops"] + 20 * report_text.count(plain.params)
+    assert cost["flops"] < plain_cost["flops"] + 20 * format_numbers.count(plain.params)
 
 
 # ------------------------------------------------------------------------------------------------- a network that fails

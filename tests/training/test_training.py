@@ -16,7 +16,7 @@ from diffusion.data.source import in_memory
 from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.nets.unet import UNet
-from diffusion.runtime import report_text
+from diffusion.runtime import format_numbers
 from diffusion.training import batch_feed, ema, loop, optimizer
 from diffusion.training.periodic_actions import Action, Moment, perform
 from diffusion.training.progress_line import Progress
@@ -477,30 +477,30 @@ def test_no_speed_and_no_remaining_time_are_shown_before_they_are_measured():
 
 
 def test_durations_and_quantities():
-    assert [report_text.duration(s) for s in (0.4, 59.0, 200.0, 3 * 3600 + 301.0, 86400 * 3.0)] == [
+    assert [format_numbers.duration(s) for s in (0.4, 59.0, 200.0, 3 * 3600 + 301.0, 86400 * 3.0)] == [
         "0 s",
         "59 s",
         "3 min 20 s",
         "3 h 5 min",
         "3 d",
     ]
-    assert report_text.quantity(12.4e9, "FLOP") == "12.4 GFLOP"
-    assert report_text.too_long(3600.0, "cpu") == []
-    advice = " ".join(report_text.too_long(90 * 86400.0, "cpu"))
+    assert format_numbers.quantity(12.4e9, "FLOP") == "12.4 GFLOP"
+    assert format_numbers.too_long(3600.0, "cpu") == []
+    advice = " ".join(format_numbers.too_long(90 * 86400.0, "cpu"))
     assert "90 d" in advice and "GPU" in advice and "configs/digits.py" in advice
 
 
 def test_start_up_report_counts(one_device):
     ours = experiment_on(1)
     state = one_device[0]
-    assert report_text.count(state.params) == report_text.count(state.ema)
-    assert report_text.size(state.params) == 4 * report_text.count(state.params)
+    assert format_numbers.count(state.params) == format_numbers.count(state.ema)
+    assert format_numbers.size(state.params) == 4 * format_numbers.count(state.params)
     forward = train.forward_flops(ours)
     assert forward == train.forward_flops(ours, state.params) == train.afford(ours, state.params).forward
     feed = ours.feed(digits(train=True))
     source, held_out = digits(train=True), digits(train=False)
     lines = train.describe(ours, source, held_out, identity(source, held_out), state, feed, forward)
-    assert f"{report_text.count(state.params):,} parameters" in " ".join(lines)
+    assert f"{format_numbers.count(state.params):,} parameters" in " ".join(lines)
     assert "1500 train and 297 held-out" in lines[0]
     taps = 22 * 22  # of 3 rows and 3 columns at each of 8 x 8 pixels, those within the image
     assert 2 * 2 * taps * 8 < forward < 1.3 * 2 * 2 * taps * 8  # a product and a sum, two convolutions, 8 channels

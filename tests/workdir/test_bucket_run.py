@@ -10,7 +10,8 @@ import pytest
 from diffusion.commands import checkpoints as checkpoints_command
 from diffusion.runtime import bucket, bucket_requests
 from diffusion.runtime.bucket import Bucket
-from diffusion.workdir import manifest, metrics_jsonl
+from diffusion.workdir import checkpoint_manifest as manifest
+from diffusion.workdir import metrics_jsonl
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.metrics_writer import Writer
 from diffusion.workdir.run_checkpoints import RunCheckpoints

@@ -18,7 +18,8 @@ import pytest
 from diffusion.commands import checkpoints as checkpoints_command
 from diffusion.config import default_config
 from diffusion.runtime.error_text import reason
-from diffusion.workdir import manifest, run_config
+from diffusion.workdir import checkpoint_manifest as manifest
+from diffusion.workdir import run_config
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.metrics_writer import Writer
 from diffusion.workdir.run_checkpoints import PermanentCheckpoints, RunCheckpoints

@@ -7,9 +7,10 @@ import sys
 import pytest
 
 from diffusion.config import default_config
-from diffusion.config.config_values import nested
+from diffusion.config.config_dict import nested
 from diffusion.runtime import provenance
-from diffusion.workdir import manifest, run_config
+from diffusion.workdir import checkpoint_manifest as manifest
+from diffusion.workdir import run_config
 
 RUN = run_config.Run(default_config(), (8, 8, 1), 10)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from diffusion.benchmarks.torch_baseline.compile_modes import torch
 from diffusion.config import config_files
-from diffusion.config.config_values import flatten
+from diffusion.config.config_dict import flatten
 from diffusion.convert import diffusers_config
 from diffusion.core import respacing
 from diffusion.core.respacing import Grid

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion.config import ablation
-from diffusion.config.ablation import VARIANCE
-from diffusion.config.config_values import flatten, restore
+from diffusion.config import ablation_grid
+from diffusion.config.ablation_grid import VARIANCE
+from diffusion.config.config_dict import flatten, restore
 from diffusion.config.schema import NO_RESULT
 from diffusion.config.validation import LEARNED
 from diffusion.core import respacing
@@ -143,8 +143,8 @@ def scores(folder: Path) -> tuple[dict[str, dict[int, list[float]]], str]:
 
 def _of_ablation(folder: Path) -> Iterator[Scored]:
     """Scores in the result files of an ablation."""
-    for path in sorted(folder.rglob(ablation.RESULT)):
-        cell = ablation.read(path.parent)
+    for path in sorted(folder.rglob(ablation_grid.RESULT)):
+        cell = ablation_grid.read(path.parent)
         if cell and not cell["diverged"] and (value := cell["results"].get(cell.get("score"))) is not None:
             config = restore(cell["config"])
             steps = levels(config, respacing.parse(config.sample.grid)).T
@@ -168,7 +168,7 @@ def _of_runs(folder: Path) -> Iterator[Scored]:
 def _network(config: ConfigDict) -> str:
     """A hash of what determines the trained network, apart from the seed: 12 hex digits."""
     fixed = set() if config.diffusion.variance in LEARNED else {VARIANCE}
-    other = NO_RESULT | {ablation.SEED} | fixed
+    other = NO_RESULT | {ablation_grid.SEED} | fixed
     keys = {k: v for k, v in flatten(config).items() if k not in other and not k.startswith(("sample.", "eval."))}
     return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:12]
 

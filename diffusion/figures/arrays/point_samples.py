@@ -19,7 +19,7 @@ from diffusion.data.toy_points import to_points
 from diffusion.evaluation import sample_batches
 from diffusion.experiment.registry import SAMPLERS
 from diffusion.figures.arrays.run_sampler import RunSampler
-from diffusion.sampling import reverse_chain
+from diffusion.sampling import sampling_loop
 from diffusion.training.state import Params
 
 Points = np.ndarray
@@ -35,7 +35,7 @@ def noised_points(run_sampler: RunSampler, points: Points, steps: Sequence[int])
     """[S, n, 2]: draws of q(x_t | x_0) at steps 0..T of the chain; a point has the same noise at all steps."""
     process = run_sampler.process
     x_0 = jnp.asarray(points, jnp.float32)
-    eps = normal(reverse_chain.image_keys(run_sampler.seed, jnp.arange(len(x_0))), x_0)
+    eps = normal(sampling_loop.image_keys(run_sampler.seed, jnp.arange(len(x_0))), x_0)
     return np.stack([_scaled(process, q_sample(process, x_0, jnp.full(len(x_0), t), eps), t) for t in steps])
 
 
@@ -54,16 +54,16 @@ def chain_points(
         params: Params,
         keys: Keys,
         labels: Labels,
-        carry: tuple[Image, reverse_chain.State],
+        carry: tuple[Image, sampling_loop.State],
         first: jax.Array,
         last: jax.Array,
-    ) -> tuple[Image, reverse_chain.State]:
-        return reverse_chain.descend(keys, chosen, experiment.denoise(params, labels, guided=True), *carry, first, last)
+    ) -> tuple[Image, sampling_loop.State]:
+        return sampling_loop.descend(keys, chosen, experiment.denoise(params, labels, guided=True), *carry, first, last)
 
     advance = jax.jit(advance)
-    keys = reverse_chain.image_keys(run_sampler.seed, jnp.arange(n))
+    keys = sampling_loop.image_keys(run_sampler.seed, jnp.arange(n))
     labels = jnp.asarray(sample_batches.labels(np.arange(n), experiment.classes))
-    x_T = reverse_chain.prior_sample(keys, process, experiment.shape)
+    x_T = sampling_loop.prior_sample(keys, process, experiment.shape)
     carry, current, points = (x_T, chosen.init(x_T)), process.T, []
     for t in steps:
         carry = advance(run_sampler.params, keys, labels, carry, jnp.int32(current), jnp.int32(t))

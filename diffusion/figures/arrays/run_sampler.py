@@ -19,9 +19,9 @@ from diffusion.distributed import sharding
 from diffusion.evaluation import sample_batches
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import SAMPLERS
-from diffusion.metrics.dataset_means import padded
+from diffusion.metrics.mean_over_dataset import padded
 from diffusion.metrics.neighbours import nearest
-from diffusion.sampling import Sampler, ancestral, editing, reverse_chain
+from diffusion.sampling import Sampler, ancestral, editing, sampling_loop
 from diffusion.training.state import Params
 
 Pixels = np.ndarray
@@ -85,7 +85,7 @@ class RunSampler(NamedTuple):
         sampler = ancestral(process, experiment.variance)
 
         def draw(params: Params, shared: Keys, own: Keys, labels: Labels, t: Array) -> editing.Fork:
-            x_T = reverse_chain.prior_sample(shared, process, experiment.shape)
+            x_T = sampling_loop.prior_sample(shared, process, experiment.shape)
             denoise = experiment.denoise(params, labels, guided=True)
             return jax.tree.map(to_pixels, editing.fork(shared, own, process, sampler, denoise, x_T, t))
 
@@ -110,7 +110,7 @@ class RunSampler(NamedTuple):
 
     def keys(self, index: np.ndarray) -> Keys:
         """The random keys of rows or images with these numbers."""
-        return reverse_chain.image_keys(self.seed, jnp.asarray(index))
+        return sampling_loop.image_keys(self.seed, jnp.asarray(index))
 
     def _labels(self, index: np.ndarray) -> Labels:
         return jnp.asarray(sample_batches.labels(index, self.experiment.classes))

@@ -6,7 +6,7 @@ Gradients of 1x1 maps transpose their inputs first. Sums over a batch become win
 over whole arrays. Inside `faster_layers` the traced layers compute these otherwise. With `train` gradients are written
 out too, for reverse mode alone; in evaluation GroupNorm, Upsample and dropout differ, with every kind of derivative.
 
-This is the one place where networks depend on this folder: experiment/platform_specific.py enters `faster_layers`,
+This is the one place where networks depend on this folder: experiment/layers_by_platform.py enters `faster_layers`,
 unless config.net.cpu_layers is false.
 """
 

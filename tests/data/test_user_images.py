@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusion.figures.arrays.user_images import read_files, read_mask
+from diffusion.data.user_images import read_files, read_mask
 
 
 def test_a_users_image_is_upright_and_without_transparency(tmp_path, rng):

@@ -11,7 +11,7 @@ from diffusion.core.array_types import Array, Image, Keys, Labels
 from diffusion.data.source import Source
 from diffusion.data.transforms import to_image
 from diffusion.metrics.array_cache import SECONDS, ArrayCache
-from diffusion.sampling.reverse_chain import image_keys
+from diffusion.sampling.sampling_loop import image_keys
 
 Columns = Callable[[Keys, Image, Labels], Array]
 """(keys, x_0, labels) -> [n, K]: K numbers of each image; jitted by the caller."""

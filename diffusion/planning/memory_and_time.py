@@ -3,8 +3,8 @@
 import math
 from typing import NamedTuple
 
-from diffusion.planning.cost import Cost
 from diffusion.planning.hlo import Memory
+from diffusion.planning.kernels_and_bytes import Cost
 from diffusion.planning.targets import Target
 
 SHARE = 0.35

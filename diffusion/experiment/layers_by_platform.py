@@ -15,7 +15,7 @@ from diffusion.experiment.registry import SHARDINGS
 from diffusion.nets.cpu.layers import faster_layers
 from diffusion.nets.float32_gradients import PLAIN, Compiler, float32_gradients
 from diffusion.nets.gpu_norm import gpu_norms
-from diffusion.training import optimizer, post_hoc_ema, state_as_vectors
+from diffusion.training import flat_state_on_gpu, optimizer, post_hoc_ema
 from diffusion.training.optimizer import FUSED, IN_STAGES, Passes
 
 
@@ -52,5 +52,5 @@ def placed(config: ConfigDict, mesh: Mesh) -> dict[str, Any]:
     split = SHARDINGS[config.train.sharding] is not sharding.REPLICATED
     places: dict[str, Any] = sharding.gathered(mesh) if split else {}
     if mesh.devices.flat[0].platform == "gpu" and not split:
-        passes, places = state_as_vectors.PASSES, state_as_vectors.PACKED
+        passes, places = flat_state_on_gpu.PASSES, flat_state_on_gpu.PACKED
     return {"optimizer": adam(config.optim, passes), "passes": passes, **places}

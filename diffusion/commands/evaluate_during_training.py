@@ -14,13 +14,13 @@ from diffusion.data.dataset_identity import Identity
 from diffusion.data.source import Source
 from diffusion.data.toy_points import SHAPE, to_points
 from diffusion.evaluation import protocol, sample_batches
-from diffusion.evaluation.images_within_budget import Budget
+from diffusion.evaluation.fewer_images_on_cpu import Budget
 from diffusion.evaluation.protocol import Subject
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import clips
 from diffusion.figures.image_grid import image_grid
 from diffusion.figures.point_figures import scatter
-from diffusion.metrics import colour_drift, dataset_means
+from diffusion.metrics import colour_drift, mean_over_dataset
 from diffusion.training import gradient_noise_scale, memory
 from diffusion.training.batch_feed import Feed
 from diffusion.training.periodic_actions import tolerant
@@ -100,7 +100,7 @@ def estimate(
     def evaluate(state: TrainState) -> dict[str, float]:
         with memory.advised(lambda _: BATCH.format(key="eval.batch_size", images=batch)):
             columns = lambda *batch: bound(state.ema, *batch)[:, None]  # noqa: E731
-            nats = dataset_means.measure(columns, held_out, images, batch, c.seed)
+            nats = mean_over_dataset.measure(columns, held_out, images, batch, c.seed)
         size = int(np.prod(experiment.shape))
         mean, error = (float(bits_per_dim(x[0], size)) for x in (nats.mean, nats.error))
         spread = {"standard_error": error} if len(images) > 1 else {}

@@ -7,11 +7,11 @@ FID at five checkpoints; the paper has one FID, at the end. Its network starts w
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffusion.config.config_values import flatten
+from diffusion.config.config_dict import flatten
 from diffusion.published.ddpm_tables import CIFAR10
 from diffusion.published.differences_from_paper import run_differences, same_data
-from diffusion.published.evaluation_protocols import fid
 from diffusion.published.match_results_to_cells import protocol_differences, value_differences
+from diffusion.published.papers_protocols import fid
 from diffusion.workdir.result_files import find
 from diffusion.workdir.run_config import read_run
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from diffusion.config.config_dict import differences, lookup, restore
 from diffusion.config.config_files import call, find
-from diffusion.config.config_values import differences, lookup, restore
 from diffusion.config.misspelt_names import closest_name
 from diffusion.config.schema import NO_RESULT
 from diffusion.config.validation import LEARNED, SQUARED_ERRORS, validate
@@ -109,7 +109,7 @@ def load(name: str, size: str, overrides: Mapping[str, Any] = MappingProxyType({
     path = find(name, "--grid", "configs/ablations")
     grid = call(path, "get_grid", size)
     if not isinstance(grid, Grid):
-        raise ValueError(f"{path}: get_grid(size) must return a diffusion.config.ablation.Grid")
+        raise ValueError(f"{path}: get_grid(size) must return a diffusion.config.ablation_grid.Grid")
     grid.base.lock()
     grid.base.update_from_flattened_dict(dict(overrides))
     for key in overrides:

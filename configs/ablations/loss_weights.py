@@ -6,11 +6,11 @@ have the same meaning for all three predictions. All rows use the variance fixed
 digits: T = 250 (betas times 4), 600 steps of 128 images; 8 runs a seed, an estimated 20 minutes on 2 CPU cores.
 cifar10: 800,000 steps a run. mnist: 6,000 steps a run.
 
-    python scripts/ablate.py --grid=configs/ablations/weights.py --size=digits
+    python scripts/ablate.py --grid=configs/ablations/loss_weights.py --size=digits
 """
 
 from configs.ablations._base import base
-from diffusion.config.ablation import Grid, Row
+from diffusion.config.ablation_grid import Grid, Row
 
 
 def get_grid(size: str) -> Grid:
@@ -19,7 +19,7 @@ def get_grid(size: str) -> Grid:
     p2, min_snr = ({"objective.name": name} for name in ("p2", "min_snr"))
     bound = {"objective.name": "vlb", "optim.clip": float(config.diffusion.T)}
     return Grid(
-        "weights",
+        "loss_weights",
         f"Loss weights on {config.data.name}, T = {config.diffusion.T}",
         config,
         (

@@ -4,10 +4,10 @@ import csv
 from pathlib import Path
 from typing import NamedTuple
 
+from diffusion.config.config_dict import Config, flatten
 from diffusion.config.config_files import ROOT
-from diffusion.config.config_values import Config, flatten
 from diffusion.planning import targets
-from diffusion.planning.estimate import Estimate
+from diffusion.planning.memory_and_time import Estimate
 from diffusion.runtime.atomic_files import written
 
 TABLE = ROOT / "docs" / "accelerators.csv"

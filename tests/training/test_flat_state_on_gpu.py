@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffusion.data.digits import digits
-from diffusion.training import loop, skipped_updates, state_as_vectors
+from diffusion.training import flat_state_on_gpu, loop, skipped_updates
 from diffusion.training.optimizer import FUSED
 from tests.support import runs
 from tests.training.test_training import experiment_on, leaves
@@ -22,10 +22,10 @@ def tree(rng):
 def test_a_vector_holds_the_tree(rng):
     """Every number once, and a kernel as cuDNN reads it: output channel by output channel."""
     whole = tree(rng)
-    packed = state_as_vectors.pack(whole)
-    assert packed.vector.shape == (180 + 5 + 10 + 1,) and state_as_vectors.pack(packed) is packed
+    packed = flat_state_on_gpu.pack(whole)
+    assert packed.vector.shape == (180 + 5 + 10 + 1,) and flat_state_on_gpu.pack(packed) is packed
     np.testing.assert_array_equal(packed.vector[5:41].reshape(3, 3, 4), whole["kernel"][..., 0])
-    back = state_as_vectors.unpack(packed)
+    back = flat_state_on_gpu.unpack(packed)
     assert jax.tree.structure(back) == jax.tree.structure(whole)
     jax.tree.map(np.testing.assert_array_equal, back, whole)
 
@@ -37,14 +37,14 @@ def test_the_first_leaf_that_is_not_finite_is_found(rng, places, first):
     whole = {name: np.array(x) for name, x in tree(rng).items() if name != "last"} | {"s": np.ones(2), "t": np.ones(1)}
     for name, place in places:
         whole[name].reshape(-1)[place] = np.nan
-    total, found = state_as_vectors.sum_and_culprit(state_as_vectors.pack(jax.tree.map(jnp.float32, whole)))
+    total, found = flat_state_on_gpu.sum_and_culprit(flat_state_on_gpu.pack(jax.tree.map(jnp.float32, whole)))
     plain = skipped_updates.leaf_by_leaf(skipped_updates.sum_of_squares)(jax.tree.map(jnp.float32, whole))
     assert int(found) == int(plain[1]) == first
     np.testing.assert_allclose(total, plain[0], rtol=1e-6)
 
 
 def packed(update):
-    return update._replace(passes=state_as_vectors.PASSES, **state_as_vectors.PACKED)
+    return update._replace(passes=flat_state_on_gpu.PASSES, **flat_state_on_gpu.PACKED)
 
 
 def test_training_is_the_same():
@@ -70,7 +70,7 @@ def test_training_is_the_same():
 
 def test_a_stored_state_takes_the_place_of_the_given_one():
     given = experiment_on().create_state()
-    stored = state_as_vectors.pack_state(given)
+    stored = flat_state_on_gpu.pack_state(given)
     assert all(x.is_deleted() for x in jax.tree.leaves(given)) and not stored.params.vector.is_deleted()
     assert {x.ndim for x in jax.tree.leaves((stored.params, stored.ema))} == {1}
 
