@@ -178,8 +178,11 @@ def _configs() -> list[tuple[str, ConfigDict]]:
     return [(f"configs/{path.name}", load(path)) for path in paths]
 
 
-def _placed(params: Params, like: Params) -> Params:
-    return jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), params, like)
+def _placed(params: Params, fresh: Params) -> Params:
+    """The parameters; those of the condition of data.augment, which files do not hold, as in a fresh network."""
+    given = name_mapping.flatten(params)
+    leaves = name_mapping.flatten(fresh).items()
+    return name_mapping.nest({name: jax.device_put(given.get(name, leaf), leaf.sharding) for name, leaf in leaves})
 
 
 def _digests(path: Path) -> dict[str, str]:

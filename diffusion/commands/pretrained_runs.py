@@ -103,6 +103,7 @@ def pack(
     table = expected_loss.rows([curve_data.metrics(path) for path in (folder, *seeds)]) if trained else []
     _, params, chosen = load_run.load(folder, run, step, raw)
     tensors = {name: np.asarray(leaf) for name, leaf in name_mapping.flatten(jax.device_get(params)).items()}
+    tensors = {name: tensors[name] for name in shapes(run)}  # without the condition of data.augment: samples have none
     with atomic_path(out) as temporary:
         temporary.mkdir()
         content = manifest.load(folder / "config.json")

@@ -13,11 +13,12 @@ import pytest
 from diffusion.commands import export_weights, import_weights, pretrained_runs, train
 from diffusion.config import default_config
 from diffusion.convert import diffusers, name_mapping
+from diffusion.experiment import build
 from diffusion.experiment.load_run import load
 from diffusion.runtime import bucket
 from diffusion.training import expected_loss
 from diffusion.workdir import checkpoint_manifest as manifest
-from diffusion.workdir.run_config import read_run
+from diffusion.workdir.run_config import Run, read_run
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 
@@ -87,6 +88,21 @@ def test_a_folder_with_weights_of_another_version_is_not_taken_for_these(tmp_pat
     own = {"sha256": manifest.hash_file(ROOT / "pretrained" / "digits" / "weights.safetensors")}
     (folder / "imported.json").write_text(json.dumps(own))
     assert pretrained_runs.unpack("digits", [].append) == folder
+
+
+def test_weights_trained_with_augmentation_leave_its_condition_out(tmp_path, monkeypatch):
+    config = default_config()
+    config.update_from_flattened_dict({"data.augment": 0.1, "net.channels": 8, "net.multipliers": (1,)})
+    run = Run(config, (8, 8, 1), 10)
+    experiment = build.experiment(config, run.shape, run.classes)
+    params = name_mapping.nest({name: np.ones(shape, np.float32) for name, shape in import_weights.shapes(run).items()})
+    import_weights.write_run(tmp_path / "a", experiment, run, 7, params, params, {})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(expected_loss, "HOME", tmp_path / "home")
+    pretrained_runs.pack(tmp_path / "a", tmp_path / "home" / "b", None, False, [].append)
+    _, found, step = load(folder := pretrained_runs.unpack("b", [].append), read_run(folder))
+    assert step == 7 and "condition.kernel" in name_mapping.flatten(found)
+    jax.tree.map(np.testing.assert_array_equal, {**found, "condition": None}, {**params, "condition": None})
 
 
 def test_a_run_in_a_bucket_keeps_its_curve(tmp_path, monkeypatch):

@@ -493,6 +493,12 @@ def test_the_newest_bound_over_the_longest_chain_is_drawn(tmp_path):
     assert len(curve_data.bounds(tmp_path, step=5)) == 1
     with pytest.raises(ValueError, match="at step 6"):
         curve_data.bounds(tmp_path, step=6)
+    for weights, images in (("ema", 8), ("raw", 64), ("ema", 32)):
+        one = bound("test", 12)
+        result = one._replace(protocol={**one.protocol, "weights": weights, "images": images})
+        result_files.write(tmp_path, result, weights, str(images))
+    found = [(r.protocol["weights"], r.protocol["images"]) for r in curve_data.bounds(tmp_path)]
+    assert found == [("ema", 32), ("ema", 8), ("raw", 64)]
 
 
 def cell(folder, grid, sampler, value, seed=0, eta=0.0, diverged=False, **changes):

@@ -16,7 +16,7 @@ from diffusion.config.schema import NO_RESULT
 from diffusion.config.validation import LEARNED
 from diffusion.core import respacing
 from diffusion.evaluation.guidance_effect import GUIDANCE
-from diffusion.evaluation.protocol import QUANTISATION
+from diffusion.evaluation.protocol import QUANTISATION, WEIGHTS
 from diffusion.experiment.build import levels
 from diffusion.figures.curve_figures import GuidanceCurve
 from diffusion.workdir import metrics_jsonl, result_files
@@ -69,6 +69,13 @@ def runs(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[
     return {name: metrics(path) for name, path in named.items()}, points.get(distance, {}), distance
 
 
+def _usual_first(bound: Result) -> tuple[bool, int, bool, int]:
+    """Sorts bounds: held-out images, long chains, averaged weights, many images first."""
+    facts = bound.protocol
+    averaged = facts.get("weights") == WEIGHTS[0]
+    return facts.get("split") != TEST, -len(bound.series[TERMS]), not averaged, -facts.get("images", 0)
+
+
 def bounds(folder: Path, step: int | None = None) -> list[Result]:
     """The bounds, with their terms, of one step of a run, by default the newest; those of held-out images first.
 
@@ -83,7 +90,7 @@ def bounds(folder: Path, step: int | None = None) -> list[Result]:
         raise ValueError(
             f"{folder} has no terms of the bound{where}: python scripts/evaluate.py --workdir={folder} --metrics=nll"
         )
-    return sorted(of_step, key=lambda r: (r.protocol.get("split") != TEST, -len(r.series[TERMS])))
+    return sorted(of_step, key=_usual_first)
 
 
 def terms(measured: list[Result]) -> dict[str, np.ndarray]:
