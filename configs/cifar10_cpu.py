@@ -1,4 +1,4 @@
-"""CIFAR-10 overnight on a laptop: a small network, chosen by the pilot runs of docs/training_curves.md.
+"""CIFAR-10 overnight on a laptop: a small network, chosen by the pilots of docs/training_curves.md.
 
 Paper row: none; the paper's network has 20 times the parameters and is trained on 100 million images. This network
 receives the class of an image, so that its samples can be guided.

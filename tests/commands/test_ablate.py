@@ -142,7 +142,7 @@ def test_full_size_is_the_published_experiment():
         ("ho_table2", "eps, L_simple"),
         ("variances", "fixed_large"),
         ("schedules", "linear"),
-        ("weights", "eps, simple"),
+        ("loss_weights", "eps, simple"),
         ("samplers", "sigma-hat, 1000 steps"),
     ]
     for name, label in plain:

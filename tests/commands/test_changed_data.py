@@ -166,7 +166,7 @@ def test_accepted_data_replace_the_identity(home):
     before = run_config.read_run(home / "r").identity
     replace(home / "d")
     lines = start(home / "r", LABELLED, accept=True)
-    assert [line for line in lines if "with other content and file names; accepted" in line]
+    assert [line for line in lines if "but other content and file names; accepted" in line]
     after = run_config.read_run(home / "r").identity
     assert after.digest != before.digest and after[:4] == before[:4]
     load_run.data(run_config.read_run(home / "r"))

@@ -113,7 +113,9 @@ def test_a_run_in_a_bucket_keeps_its_curve(tmp_path, monkeypatch):
     (tmp_path / "run" / "metrics" / "000000.jsonl").write_text("".join(lines))
     folder = bucket.at("memory://bucket/runs/packed")
     folder.upload(tmp_path / "run")
-    monkeypatch.setattr(pretrained_runs.load_run, "load", lambda *_: (None, {"bias": np.zeros(3, np.float32)}, 6))
+    shapes = import_weights.shapes(read_run(ROOT / "pretrained" / "digits"))
+    params = name_mapping.nest({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
+    monkeypatch.setattr(pretrained_runs.load_run, "load", lambda *_: (None, params, 6))
     pretrained_runs.pack(folder, tmp_path / "out", None, False, [].append)
     assert [row["step"] for row in expected_loss.read(tmp_path / "out" / "curve.csv")] == [1, 2, 3, 4, 5, 6]
 

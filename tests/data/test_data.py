@@ -326,5 +326,5 @@ def test_splits_of_different_sizes_are_no_data_set(monkeypatch):
     monkeypatch.setitem(registry.SOURCES, "digits", read)
     config = default_config()
     config.data.name = "digits"
-    with pytest.raises(ValueError, match="digits: training images of 8x8x1 and held-out ones of 8x6x1 are no one"):
+    with pytest.raises(ValueError, match="digits: training images of 8x8x1 and held-out ones of 8x6x1 are not of one"):
         build.sources(config)

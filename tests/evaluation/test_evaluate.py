@@ -420,7 +420,7 @@ def test_scores_are_those_of_the_drawn_samples(prepare, subject):
         assert stamp.keys() >= STAMP, name
         assert stamp["images"] == 40 and stamp["steps"] == 5 and stamp["sampler"] == "ancestral"
         assert result_files.read(one.path).protocol == json.loads(json.dumps(stamp))
-    assert found["fid"].result.protocol["reference"] == {"data": "digits", "split": "train", "images": 100}
+    assert found["fid"].result.protocol["reference"] == {"data": "digits", "split": "train", "images": 100, "of": 1500}
     assert "FID-40" in found["fid"].lines[0] and "biased" in found["fid"].lines[0]
     assert found["fid"].path.name == "fid_train_7_of100_5_n40.json"
 

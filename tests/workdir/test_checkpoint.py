@@ -310,7 +310,7 @@ def test_a_completed_checkpoint_claims_a_folder_and_nothing_else_does(tmp_path):
         complete(tmp_path / str(i), 0, stream)
         with pytest.warns(UserWarning, match=r"config.json is missing"):
             assert run_config.exists(tmp_path / str(i), RUN, classifier=stream == manifest.CLASSIFIER)
-        with pytest.warns(UserWarning), pytest.raises(ValueError, match=r"the shape of the data is \(8, 8, 1\) there"):
+        with pytest.warns(UserWarning), pytest.raises(ValueError, match=r"the shape of the data is \(8, 8, 1\) in"):
             run_config.exists(tmp_path / str(i), other, classifier=stream == manifest.CLASSIFIER)
         with pytest.raises(ValueError, match=r"holds a run of scripts/train(_classifier)?\.py; give another --workdir"):
             run_config.exists(tmp_path / str(i), RUN, classifier=stream != manifest.CLASSIFIER)
