@@ -23,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import before_jax, command_line, workdir_flags
+from diffusion.runtime import before_jax, command_line, workdir_and_data_flags
 from diffusion.runtime.paths import expanded
 
-RUN = workdir_flags.define_run("folder of the run whose network is used")
+RUN = workdir_and_data_flags.define_run("folder of the run whose network is used")
 EDIT = flags.DEFINE_enum(
     "edit",
     None,
@@ -54,7 +54,7 @@ SEED = command_line.define_seed("seed of the noise")
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; by default the newest")
 RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their moving average")
 GRID = flags.DEFINE_string("grid", None, "steps of the chain: 50, ddim50, quad50 or full; by default the config's")
-DATA = workdir_flags.define_data_flags()
+DATA = workdir_and_data_flags.define_data_flags()
 OUT = command_line.define_path("out", "picture to write (.png, .pdf, .svg); by default edits/EDIT.png of the run")
 SEPARATE = command_line.define_path("separate", "folder to which each result is written as a PNG of its own")
 

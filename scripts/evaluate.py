@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import before_jax, command_line, workdir_flags
+from diffusion.runtime import before_jax, command_line, workdir_and_data_flags
 
-RUN = workdir_flags.define_run("folder of the run")
+RUN = workdir_and_data_flags.define_run("folder of the run")
 METRICS = flags.DEFINE_string(
     "metrics",
     None,
@@ -51,7 +51,7 @@ GRID = flags.DEFINE_string("grid", None, "steps visited: 50, 10,15,20, ddim50, q
 STEPS = flags.DEFINE_integer("steps", None, "--steps=50 is short for --grid=50", lower_bound=1)
 ETA = flags.DEFINE_float("eta", None, "noise of ddim, from 0 to 1; by default the config's", 0.0, 1.0)
 TRUNCATE = flags.DEFINE_bool("truncate", False, "truncate pixel values of samples instead of rounding them")
-DATA = workdir_flags.define_data_flags()
+DATA = workdir_and_data_flags.define_data_flags()
 BATCH = flags.DEFINE_integer("batch_size", None, "images at a time, by default the config's", lower_bound=1)
 
 

@@ -20,7 +20,7 @@ neighbours          samples and the nearest training images                    D
 rate_distortion     rate and distortion along the chain; needs evaluated nll   DDPM figure 5
 terms               terms of the bound against t; needs evaluated nll          Improved DDPM figure 2
 steps               score against sampling steps, of an ablation or of runs    Improved DDPM figure 8
-guidance            effect of guidance; needs scripts/guidance.py
+guidance            effect of guidance; needs scripts/guidance_scales.py
 marginals           points x_t in the plane, forward and reverse process       DDPM figure 2
 trajectories        paths from noise to data, random and deterministic; only points
 score_field         the score at several levels of noise; only points          NCSN figure 2
@@ -39,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import before_jax, command_line, workdir_flags
+from diffusion.runtime import before_jax, command_line, workdir_and_data_flags
 
 WORKDIR = command_line.define_path("workdir", "folder of the run; for `steps` of an ablation, for `curves` of runs")
 FIGURE = flags.DEFINE_list("figure", "loss", "names from the list above, separated by commas, or all")
@@ -51,7 +51,7 @@ N = flags.DEFINE_integer("n", None, "samples, chains or pairs shown; by default 
 SEED = command_line.define_seed("seed of samples, noise and pairs")
 STEP = flags.DEFINE_integer("step", None, "checkpoint, or step of the measured bound; by default the newest")
 RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their moving average")
-DATA = workdir_flags.define_data_flags()
+DATA = workdir_and_data_flags.define_data_flags()
 T = flags.DEFINE_integer("t", None, "step at which `interpolation` mixes; by default T / 2, as published", 0)
 GRID = flags.DEFINE_string("grid", None, "steps of the chain: 50, ddim50, quad50 or full; by default the config's")
 

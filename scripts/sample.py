@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import before_jax, command_line, workdir_flags
+from diffusion.runtime import before_jax, command_line, workdir_and_data_flags
 
-RUN = workdir_flags.define_run("folder of the run to sample from")
+RUN = workdir_and_data_flags.define_run("folder of the run to sample from")
 N = flags.DEFINE_integer("n", 64, "number of images", lower_bound=1)
 SEED = command_line.define_seed("seed of the images")
 FORMAT = flags.DEFINE_enum(

@@ -91,7 +91,7 @@ OWNERS = {
     "diffusers": ("benchmarks/torch_baseline",),
     "absl": (
         "runtime/command_line",
-        "runtime/workdir_flags",
+        "runtime/workdir_and_data_flags",
     ),
 }
 """Every library, and the modules or folders that may import it ("": all of them)."""

@@ -15,7 +15,7 @@ from diffusion.figures.image_figures import inpainting, interpolation, variation
 from diffusion.figures.image_figures import roundtrip as draw_roundtrip
 from diffusion.figures.image_grid import save_image
 from diffusion.figures.style import SUFFIXES, save
-from diffusion.runtime.workdir_flags import DataFlags
+from diffusion.runtime.workdir_and_data_flags import DataFlags
 
 DRAWS, MIXTURES = 8, 11
 """Default numbers of draws of an image, and of mixtures of two."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffusion.data.source import Source
-from diffusion.evaluation import likelihood, protocol, sample_sets
+from diffusion.evaluation import measure_likelihood, protocol, sample_sets
 from diffusion.evaluation.bound import BOUND
 from diffusion.evaluation.flow_nll import FLOW
 from diffusion.evaluation.protocol import FULL, Chain, Subject
@@ -28,7 +28,7 @@ from diffusion.metrics.image_set import ImageSet
 from diffusion.metrics.inception_features import Extractor
 from diffusion.metrics.small_image_scores import SMALL
 from diffusion.runtime.progress_bar import Counting
-from diffusion.runtime.workdir_flags import DataFlags
+from diffusion.runtime.workdir_and_data_flags import DataFlags
 from diffusion.workdir import result_files
 from diffusion.workdir.result_files import Result
 from diffusion.workdir.run_config import Run
@@ -117,7 +117,7 @@ def run(plan: Plan, progress: Counting) -> Iterator[Measured]:
     for kind in [kind for kind in LIKELIHOODS.values() if kind.name in plan.names]:
         images = split(name, plan.sources[name], request.n)
         with progress(kind.name, images.n) as count:
-            result, path = likelihood.measure(
+            result, path = measure_likelihood.measure(
                 kind, subject, images, grid=chain.grid, batch_size=request.batch_size, seed=chain.seed, progress=count
             )
         yield Measured(result, path, kind.lines(result))

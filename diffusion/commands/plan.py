@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from diffusion.commands import memory_advice
+from diffusion.commands import settings_that_save_memory
 from diffusion.config.config_dict import flatten, restore
 from diffusion.config.validation import validate
 from diffusion.experiment import build
@@ -129,7 +129,7 @@ def one(config: ConfigDict, target: Target, question: Question, tick: Callable[[
 def alternatives(config: ConfigDict, target: Target) -> list[tuple[str, ConfigDict]]:
     """Changes of the config that reduce memory, and more devices with the config as it is."""
     found = []
-    for key, value in memory_advice.settings(config, target.count):
+    for key, value in settings_that_save_memory.settings(config, target.count):
         changed = restore(config)
         changed.update_from_flattened_dict({key: value})
         found.append((f"{key}={value}", changed))

@@ -11,7 +11,7 @@ import numpy as np
 
 from diffusion.commands.import_weights import shapes, write_run
 from diffusion.config.misspelt_names import suggestion
-from diffusion.convert import name_mapping, pretrained_weights
+from diffusion.convert import name_mapping, safetensors_file
 from diffusion.experiment import build, load_run
 from diffusion.figures.arrays import curve_data
 from diffusion.runtime import format_numbers
@@ -59,7 +59,7 @@ def unpack(name: str, report: Callable[[str], None]) -> Path:
             raise ValueError(f"{folder} holds other weights than {weights}: move it away, and it is made again")
         return folder
     run = read_run(expected_loss.HOME / name)
-    tensors, step = pretrained_weights.read(weights)
+    tensors, step = safetensors_file.read(weights)
     if {key: x.shape for key, x in tensors.items()} != shapes(run):
         raise ValueError(
             f"{expected_loss.HOME / name}: the weights are not those of its config; restore both from the repository"
@@ -109,7 +109,7 @@ def pack(
         content = manifest.load(folder / "config.json")
         content["config"]["data"]["dir"] = ""  # a place on the machine that trained
         write_json(temporary / "config.json", manifest.with_hash(content))
-        pretrained_weights.write(temporary / WEIGHTS, tensors, chosen)
+        safetensors_file.write(temporary / WEIGHTS, tensors, chosen)
         if table:
             expected_loss.write(temporary / expected_loss.NAME, table)
         (temporary / CARD).write_text(f"# {out.name}: step {chosen} of {run.config.data.name}\n")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from diffusion.commands import evaluate_during_training, export_weights, memory_advice
+from diffusion.commands import export_weights, previews_and_estimates, settings_that_save_memory
 from diffusion.config.validation import doubts, remarks, validate
 from diffusion.convert import name_mapping
 from diffusion.data.dataset_identity import Identity, identity, listed
@@ -36,7 +36,7 @@ from diffusion.training.progress_line import Progress
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir.check_same_data import absolute, require_same_data
 from diffusion.workdir.metrics_writer import NullWriter, Writer
-from diffusion.workdir.run_checkpoints import RunCheckpoints
+from diffusion.workdir.rolling_and_permanent_checkpoints import RunCheckpoints
 from diffusion.workdir.run_config import Run, exists, lock, read_run, write_config
 
 
@@ -115,10 +115,10 @@ def run(
         writer = stack.enter_context(closing(Writer(folder, first, owned) if owned else NullWriter()))
         c = config.train
         progress = stack.enter_context(closing(Progress(first, c.steps, c.batch_size, report, since)))
-        advice = memory_advice.advice(config, mesh.size)
+        advice = settings_that_save_memory.advice(config, mesh.size)
         training = loop.Training(experiment.task(), experiment.update(), traced, c.steps, c.steps_per_dispatch, advice)
-        estimate = evaluate_during_training.estimate(experiment, held_out, feed, budget, folder, data, progress.report)
-        preview = evaluate_during_training.preview(experiment, held_out, budget, progress.report)
+        estimate = previews_and_estimates.estimate(experiment, held_out, feed, budget, folder, data, progress.report)
+        preview = previews_and_estimates.preview(experiment, held_out, budget, progress.report)
         curve = recorded(config)
         watch = Watch(curve, progress.report) if curve else None
         log = Log(c.log_every, training.update.guard, writer, progress, watch)
@@ -213,7 +213,7 @@ def finish(subject: Subject, summary: Summary, writer: Writer, report: Report) -
     path = subject.folder / "samples" / f"step_{step:07d}.png"
     if len(summary.samples):
         name = f"step_{step:07d}_{experiment.config.sample.sampler}"
-        path = writer.grid(step, name, evaluate_during_training.picture(summary.samples, experiment.classes))
+        path = writer.grid(step, name, previews_and_estimates.picture(summary.samples, experiment.classes))
     if summary.bound:
         writer.scalars(step, {f"test/{name}": value for name, value in summary.bound.values.items()})
     if summary.distance:

@@ -14,7 +14,7 @@ from diffusion.config.validation import validate
 from diffusion.data.dataset_identity import identity, listed
 from diffusion.data.source import require_labels
 from diffusion.distributed import sharding
-from diffusion.experiment import build, guidance
+from diffusion.experiment import build, build_guidance
 from diffusion.runtime import format_numbers
 from diffusion.runtime.signals import Stop
 from diffusion.training import classifier, loop, periodic_actions
@@ -25,7 +25,7 @@ from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir.check_same_data import absolute, require_same_data
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.metrics_writer import Writer
-from diffusion.workdir.run_checkpoints import resume
+from diffusion.workdir.rolling_and_permanent_checkpoints import resume
 from diffusion.workdir.run_config import Run, exists, lock, read_run, write_config
 
 DRAWS = 8
@@ -67,7 +67,7 @@ def run(
 
         checkpoints = Checkpoints(folder / manifest.CLASSIFIER, c.keep, owner.content, claim=before_seal)
         stack.callback(checkpoints.close)
-        initial = guidance.create_state(config, source.shape, source.classes)
+        initial = build_guidance.create_state(config, source.shape, source.classes)
         initial = jax.device_put(initial, sharding.replicated(experiment.mesh))
         stored = resume(checkpoints, initial, report)
         state = initial if stored is None else stored
@@ -77,7 +77,7 @@ def run(
         report(f"network     {format_numbers.count(state.params):,} parameters, {source.classes} classes")
         report(f"classes     {listed(data.classes)}")
 
-        problem, update = guidance.problem(config, source.classes, experiment.process), experiment.update()
+        problem, update = build_guidance.problem(config, source.classes, experiment.process), experiment.update()
         training = loop.Training(problem, update, experiment.feed(source), c.steps, c.steps_per_dispatch)
         if existing:
             claim()

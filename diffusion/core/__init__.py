@@ -16,18 +16,8 @@ from importlib import import_module
 from typing import Any
 
 MODULES = (
-    *(
-        "array_types",
-        "denoiser",
-        "elbo",
-        "flow_likelihood",
-        "gaussian",
-        "objective",
-        "parameterization",
-        "process",
-        "respacing",
-    ),
-    *("schedules", "score", "timesteps", "variance", "weighting"),
+    *("array_types", "decoder", "denoiser", "elbo", "flow_likelihood", "gaussian", "objective", "parameterization"),
+    *("process", "respacing", "schedules", "score", "timesteps", "variance", "weighting"),
 )
 EXPORTS = {
     "denoiser": "Denoiser Diffusion Network clip from_network interpret reverse",

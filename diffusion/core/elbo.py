@@ -18,13 +18,14 @@ from jaxtyping import Float
 
 from diffusion.core import gaussian
 from diffusion.core.array_types import Array, Image, Keys, Noise, PerExample, Time, fold, from_keys
+from diffusion.core.decoder import discretized_log_prob
 from diffusion.core.denoiser import Denoiser, Diffusion, reverse
 from diffusion.core.gaussian import Gaussian, mean_dims, sum_dims
 from diffusion.core.parameterization import Prediction
 from diffusion.core.process import Noised, Process, noised, prior, q_marginal, q_posterior
 
 Decoder = Callable[[Gaussian, Image], Array]
-"""Log-likelihood per element of x_0 under p(x_0 | x_1): gaussian.discretized_log_prob or gaussian.log_prob."""
+"""Log-likelihood per element of x_0 under p(x_0 | x_1): discretized_log_prob or gaussian.log_prob."""
 
 
 def bits_per_dim(nats: Any, dims: int) -> Any:
@@ -50,7 +51,7 @@ def step_kl(diffusion: Diffusion, noised: Noised, prediction: Prediction) -> Per
 
 
 def decoder_nll(
-    diffusion: Diffusion, noised: Noised, prediction: Prediction, decoder: Decoder = gaussian.discretized_log_prob
+    diffusion: Diffusion, noised: Noised, prediction: Prediction, decoder: Decoder = discretized_log_prob
 ) -> PerExample:
     """L_0 = -log p(x_0 | x_1), by default of the discretised Gaussian decoder. DDPM eq. 13; meant for t = 1.
 
@@ -60,7 +61,7 @@ def decoder_nll(
 
 
 def term(
-    diffusion: Diffusion, noised: Noised, prediction: Prediction, decoder: Decoder = gaussian.discretized_log_prob
+    diffusion: Diffusion, noised: Noised, prediction: Prediction, decoder: Decoder = discretized_log_prob
 ) -> PerExample:
     """The bound's term at step t: L_{t-1} for t > 1, L_0 for t = 1. Both are computed, `where` selects."""
     nll = decoder_nll(diffusion, noised, prediction, decoder)
@@ -101,7 +102,7 @@ def bound(
     diffusion: Diffusion,
     denoise: Denoiser,
     x_0: Image,
-    decoder: Decoder = gaussian.discretized_log_prob,
+    decoder: Decoder = discretized_log_prob,
     noise: Noise = from_keys,
 ) -> Bound:
     """The whole bound: every step of the process, with one noise draw each. DDPM eq. 3, 5; over the entropy, eq. 16.
@@ -125,7 +126,7 @@ def estimate(
     denoise: Denoiser,
     x_0: Image,
     steps: int,
-    decoder: Decoder = gaussian.discretized_log_prob,
+    decoder: Decoder = discretized_log_prob,
     noise: Noise = from_keys,
 ) -> PerExample:
     """An unbiased estimate of the bound's total from `steps` network calls instead of T, in nats per example.

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from diffusion.core import gaussian
 from diffusion.core.array_types import Image, PerExample, expand
+from diffusion.core.decoder import discretized_log_prob
 from diffusion.core.denoiser import Diffusion, interpret
 from diffusion.core.elbo import Decoder, bits_per_dim, dims, term
 from diffusion.core.gaussian import mean_dims
@@ -37,7 +37,7 @@ class Objective(NamedTuple):
     """Factor of the bound in bits/dim; 0 leaves it out."""
     freeze_mean: bool = False
     """Whether the bound trains the variance alone, the mean half being detached in it. Improved DDPM section 3.1."""
-    decoder: Decoder = gaussian.discretized_log_prob
+    decoder: Decoder = discretized_log_prob
 
 
 class Terms(NamedTuple):

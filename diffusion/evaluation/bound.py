@@ -9,7 +9,7 @@ import numpy as np
 from diffusion.core.array_types import Array, Image, Keys, Labels
 from diffusion.core.elbo import Bound, bits_per_dim
 from diffusion.core.respacing import Grid
-from diffusion.evaluation.likelihood import Likelihood
+from diffusion.evaluation.measure_likelihood import Likelihood
 from diffusion.experiment.build import Experiment
 from diffusion.metrics import rate_distortion
 from diffusion.metrics.mean_over_dataset import Means

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from diffusion.data.source import Source
-from diffusion.evaluation import likelihood, protocol, sample_quality, sample_sets
+from diffusion.evaluation import measure_likelihood, protocol, sample_quality, sample_sets
 from diffusion.evaluation.bound import BOUND
 from diffusion.evaluation.fewer_images_on_cpu import UNLIMITED, Budget
 from diffusion.evaluation.protocol import FULL, Chain, Subject
@@ -73,7 +73,7 @@ def measure(subject: Subject, train: Source, held_out: Source, budget: Budget = 
     images = budget.images(wanted, steps)
     bound = None
     if images:
-        bound = likelihood.compute(BOUND, subject, split("test", held_out, images), seed=c.seed)
+        bound = measure_likelihood.compute(BOUND, subject, split("test", held_out, images), seed=c.seed)
     scored = []
     if fits(train) and n > 1 and not broken:
         samples = ImageSet(n, experiment.shape, lambda: iter([pixels]))

@@ -7,7 +7,7 @@ from diffusion.core.array_types import Array, Image, Keys, Labels
 from diffusion.core.elbo import bits_per_dim
 from diffusion.core.respacing import Grid
 from diffusion.distributed import hosts, sharding
-from diffusion.evaluation.likelihood import Likelihood
+from diffusion.evaluation.measure_likelihood import Likelihood
 from diffusion.experiment.build import Experiment
 from diffusion.metrics.mean_over_dataset import Means
 from diffusion.training.state import Params

@@ -11,9 +11,9 @@ from diffusion.data.source import Source
 from diffusion.distributed import hosts, sharding
 from diffusion.evaluation import protocol, sample_batches
 from diffusion.evaluation.protocol import Chain, Subject
-from diffusion.experiment import guidance
+from diffusion.experiment import build_guidance
 from diffusion.experiment.build import Experiment
-from diffusion.experiment.guidance import Guide, Learnt
+from diffusion.experiment.build_guidance import Guide, Learnt
 from diffusion.experiment.registry import SAMPLERS
 from diffusion.metrics import frechet
 from diffusion.metrics.small_image_classifier import MOST, Classifier, classifier, features
@@ -50,11 +50,12 @@ def guides(experiment: Experiment, learnt: Learnt | None) -> Guides:
     classes, null = experiment.net.classes, experiment.net.null_label
     ways: dict[str, Callable[[Array], Guide]] = {}
     if null:
-        ways["classifier-free"] = lambda w: guidance.by_labels(classes, w)
+        ways["classifier-free"] = lambda w: build_guidance.by_labels(classes, w)
     if learnt and classes:
-        ways["classifier, with labels"] = lambda w: guidance.by_classifier(learnt, w)
+        ways["classifier, with labels"] = lambda w: build_guidance.by_classifier(learnt, w)
     if learnt and (null or not classes):
-        ways["classifier, without labels"] = lambda w: guidance.by_classifier(learnt, w, null=classes if null else None)
+        unlabelled = classes if null else None
+        ways["classifier, without labels"] = lambda w: build_guidance.by_classifier(learnt, w, null=unlabelled)
     if not ways:
         raise ValueError(
             "nothing can guide this run: it was trained without net.label_dropout; give --classifier, the folder of a "
@@ -146,6 +147,6 @@ def measure(
         for field, values in zip(Effect._fields, zip(*effects, strict=True), strict=True):
             series[f"{name}, {field}"] = list(values)
     values = {"held_out_accuracy": model.accuracy(held_out)}
-    unguided = subject.experiment._replace(guide=guidance.UNGUIDED)
+    unguided = subject.experiment._replace(guide=build_guidance.UNGUIDED)
     facts = protocol.of_run(subject) | protocol.of_samples(unguided, Chain(seed=seed)) | {"images": n}
     return Result(GUIDANCE, values, series, {**facts, "features": model.digest()[:12]})

@@ -19,7 +19,7 @@ from diffusion.core.respacing import Grid
 from diffusion.core.variance import Variance
 from diffusion.data.source import Source, Splits, load
 from diffusion.distributed import hosts, sharding
-from diffusion.experiment import guidance
+from diffusion.experiment import build_guidance
 from diffusion.experiment.layers_by_platform import layers, placed
 from diffusion.experiment.registry import (
     NETWORKS,
@@ -90,7 +90,7 @@ class Experiment(NamedTuple):
     parameterization: Parameterization
     variance: Variance
     mesh: Mesh
-    guide: guidance.Guide = guidance.UNGUIDED
+    guide: build_guidance.Guide = build_guidance.UNGUIDED
     """How samples, and they alone, are guided: bounds are those of the model as it is."""
 
     @property
@@ -118,7 +118,7 @@ class Experiment(NamedTuple):
             apply = lambda x, time: self.apply(params, x, time, labels)  # noqa: E731
             return denoiser.from_network(self.process, self.parameterization, apply)(x_t, t)
 
-        denoise = (self.guide if guided else guidance.UNGUIDED).denoiser(labelled, labels)
+        denoise = (self.guide if guided else build_guidance.UNGUIDED).denoiser(labelled, labels)
         clipped = clips(self.config) if clip is None else clip
         return denoiser.clip(self.process, denoise) if clipped else denoise
 
@@ -239,5 +239,5 @@ def experiment(config: ConfigDict, shape: tuple[int, int, int], classes: int, me
         PARAMETERIZATIONS[config.diffusion.parameterization],
         VARIANCES[config.diffusion.variance][0],
         mesh or sharding.make_mesh(),
-        guidance.of(config, shape, classes, net, process),
+        build_guidance.of(config, shape, classes, net, process),
     )

@@ -10,10 +10,10 @@ from diffusion.data.dataset_identity import Identity, identity
 from diffusion.data.source import Source
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
-from diffusion.runtime.workdir_flags import DataFlags
+from diffusion.runtime.workdir_and_data_flags import DataFlags
 from diffusion.training.state import Params
 from diffusion.workdir.check_same_data import moved, require_same_data
-from diffusion.workdir.run_checkpoints import RunCheckpoints
+from diffusion.workdir.rolling_and_permanent_checkpoints import RunCheckpoints
 from diffusion.workdir.run_config import Run
 
 

@@ -5,7 +5,7 @@ from functools import cache
 
 from diffusion.config.misspelt_names import suggestion
 from diffusion.published import ddim_tables, ddpm_tables, improved_ddpm_tables
-from diffusion.published.published_table import Table
+from diffusion.published.table_types import Table
 
 
 @cache

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from diffusion.published.differences_from_paper import run_differences
 from diffusion.published.match_results_to_cells import Comparison, StoredResult, count
-from diffusion.published.published_table import Experiment, Measure, Table
+from diffusion.published.table_types import Experiment, Measure, Table
 
 
 def train(experiment: Experiment, folder: Path) -> str:

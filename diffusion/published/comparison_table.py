@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from diffusion.config.config_dict import flatten
 from diffusion.published import render_tables
 from diffusion.published.match_results_to_cells import Comparison, Reading
-from diffusion.published.published_table import Cell, Table
 from diffusion.published.render_tables import BLANK, TextTable
+from diffusion.published.table_types import Cell, Table
 
 LEGEND = (
     f'{BLANK} under "measured": no result. In parentheses: measured minus published. *: the protocol differs from the '

@@ -2,7 +2,7 @@
 
 from diffusion.published.ddpm_tables import CIFAR10
 from diffusion.published.papers_protocols import fid
-from diffusion.published.published_table import Experiment, Table, line
+from diffusion.published.table_types import Experiment, Table, line
 
 CELEBA64 = Experiment("celeba64", "configs/celeba64.py")
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from diffusion.published.papers_protocols import fid, inception_score, nll, rate, rmse, value
-from diffusion.published.published_table import Experiment, Table, line
+from diffusion.published.table_types import Experiment, Table, line
 
 CIFAR10 = Experiment("cifar10", "configs/cifar10.py", released=790_000)
 """Also the network that DDIM's table 1 samples."""

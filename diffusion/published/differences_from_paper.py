@@ -11,7 +11,7 @@ from typing import Any
 from diffusion.config.config_dict import Config, flatten, unread
 from diffusion.config.config_files import ROOT, load
 from diffusion.config.schema import KEYS, PAPERS, RESUMABLE
-from diffusion.published.published_table import Experiment
+from diffusion.published.table_types import Experiment
 
 COMPUTED = frozenset(KEYS) - RESUMABLE - {"seed"}
 """Keys that change what a run computes, apart from its seed and its length."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 from diffusion.published.papers_protocols import fid, nll
-from diffusion.published.published_table import Experiment, Row, Table, line
+from diffusion.published.table_types import Experiment, Row, Table, line
 
 COLUMNS = ("bits/dim", "FID")
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from diffusion.config.config_dict import config_hash, flatten
 from diffusion.published.differences_from_paper import bare_name, run_differences, same_data
-from diffusion.published.published_table import Measure, Table
+from diffusion.published.table_types import Measure, Table
 from diffusion.runtime.atomic_files import read_json
 from diffusion.workdir.result_files import Result, find
 from diffusion.workdir.run_config import read_run

@@ -5,7 +5,7 @@ from typing import Any
 
 from diffusion.convert.inception_weights import NETWORK
 from diffusion.metrics import rate_distortion
-from diffusion.published.published_table import Experiment, Measure
+from diffusion.published.table_types import Experiment, Measure
 from diffusion.workdir.result_files import Result
 
 ANCESTRAL = {"sampler": "ancestral", "grid": "full"}

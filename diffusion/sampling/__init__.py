@@ -17,7 +17,7 @@ from diffusion.sampling.heun import heun
 from diffusion.sampling.langevin import annealed_langevin
 from diffusion.sampling.predictor_corrector import predictor_corrector
 from diffusion.sampling.probability_flow import probability_flow
-from diffusion.sampling.reverse_diffusion import reverse_diffusion
+from diffusion.sampling.reverse_sde import reverse_diffusion
 from diffusion.sampling.sampling_loop import Sample, Sampler, image_keys, prior_sample, sample
 
 __all__ = [

@@ -9,7 +9,7 @@ import jax
 
 from diffusion.distributed import sharding
 from diffusion.runtime.signals import Stop, Stopped
-from diffusion.training import memory
+from diffusion.training import step_memory
 from diffusion.training.batch_feed import Feed
 from diffusion.training.metrics_log import Diverged, Log
 from diffusion.training.periodic_actions import Action, Moment, due, perform
@@ -63,7 +63,7 @@ def train(
     periods = [log.period, *(action.period for action in actions)]
     queue: deque[Metrics] = deque()
     log.start(state, streams)
-    exhausted = memory.advised(lambda error: f"{memory.needs(programs.values(), error)}; {training.advice}")
+    exhausted = step_memory.advised(lambda error: f"{step_memory.needs(programs.values(), error)}; {training.advice}")
     with exhausted, stop.deferred(), closing(feed.batches(step)) as batches:
 
         def prepared(state: TrainState) -> tuple[int, Any]:
@@ -72,7 +72,7 @@ def train(
             batch = feed.stack([next(batches) for _ in range(k)])
             if k not in programs:
                 programs[k] = compile_steps(training.task, training.update, feed, state, batch)
-                log.progress.report(memory.describe(programs[k], state))
+                log.progress.report(step_memory.describe(programs[k], state))
             return k, batch
 
         state = training.update.store(state)

@@ -13,7 +13,7 @@ from diffusion.runtime.signals import Stop
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.metrics_writer import Writer
-from diffusion.workdir.run_checkpoints import PermanentCheckpoints
+from diffusion.workdir.rolling_and_permanent_checkpoints import PermanentCheckpoints
 
 SCORE = "bits_per_dim"
 """The scalar that ranks checkpoints; the lowest is best."""

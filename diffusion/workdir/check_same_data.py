@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 from diffusion.config.config_dict import FOLDER, placeless
 from diffusion.data.dataset_identity import ACCEPT, Identity, changes, listed
 from diffusion.runtime.paths import absolute_text
-from diffusion.runtime.workdir_flags import DataFlags
+from diffusion.runtime.workdir_and_data_flags import DataFlags
 from diffusion.workdir.run_config import Run
 
 

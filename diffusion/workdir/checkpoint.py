@@ -1,8 +1,8 @@
 """Checkpoints of the training state in one folder: saved in the background by Orbax, verified by a manifest of hashes.
 
 A step is written to a temporary folder, and the manifest last, before that gets its final name; in a bucket it is
-complete with its manifest (checkpoint_storage.py). Orbax does not notice a flipped bit in the arrays, so a step is
-restored only if all of its files match the manifest.
+complete with its manifest (checkpoints_on_disk_or_bucket.py). Orbax does not notice a flipped bit in the arrays, so a
+step is restored only if all of its files match the manifest.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -21,7 +21,7 @@ from diffusion.runtime.error_text import reason
 from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir import orbax_save
 from diffusion.workdir.checkpoint_manifest import Damaged
-from diffusion.workdir.checkpoint_storage import PLAIN_KEYS, storage
+from diffusion.workdir.checkpoints_on_disk_or_bucket import PLAIN_KEYS, storage
 
 Note = Mapping[str, Any]
 """JSON stored beside the state of a step."""

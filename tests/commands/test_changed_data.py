@@ -16,7 +16,7 @@ from diffusion.config import config_files
 from diffusion.config.config_dict import config_hash
 from diffusion.experiment import load_run
 from diffusion.runtime.command_line import ConfigFlag
-from diffusion.runtime.workdir_flags import PLACES, DataFlags
+from diffusion.runtime.workdir_and_data_flags import PLACES, DataFlags
 from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir import run_config
 

@@ -25,7 +25,7 @@ from diffusion.figures.arrays.run_sampler import RunSampler
 from diffusion.figures.image_figures import HIDDEN, inpainting, roundtrip, variations
 from diffusion.figures.image_grid import layout
 from diffusion.nets.unet import UNet
-from diffusion.workdir.run_checkpoints import RunCheckpoints
+from diffusion.workdir.rolling_and_permanent_checkpoints import RunCheckpoints
 from diffusion.workdir.run_config import Run, write_config
 from tests.support.networks import OneConvolution
 

@@ -12,7 +12,7 @@ from diffusion.core.elbo import bits_per_dim
 from diffusion.core.flow_likelihood import exact, hutchinson, log_prob, nll
 from diffusion.core.process import ve, vp
 from diffusion.data.source import in_memory
-from diffusion.evaluation import flow_nll, likelihood
+from diffusion.evaluation import flow_nll, measure_likelihood
 from diffusion.evaluation.flow_nll import FLOW
 from diffusion.evaluation.protocol import Subject
 from diffusion.experiment import build
@@ -191,8 +191,8 @@ def source():
 @pytest.mark.slow
 def test_bits_of_a_run(subject, source):
     """A result file of the mean and its error, whatever the batch; the same as image by image."""
-    result, path = likelihood.measure(FLOW, subject, split("test", source), seed=3)
-    again, _ = likelihood.measure(FLOW, subject, split("test", source), seed=3, batch_size=21)
+    result, path = measure_likelihood.measure(FLOW, subject, split("test", source), seed=3)
+    again, _ = measure_likelihood.measure(FLOW, subject, split("test", source), seed=3, batch_size=21)
     assert result_files.read(path) == again and path.name == "flow_nll_test_7_seed3.json"
     values = result.values
     assert values["bits_per_dim"] == pytest.approx(again.values["bits_per_dim"], rel=1e-5)
@@ -211,23 +211,23 @@ def test_bits_of_a_run(subject, source):
 
 
 def test_a_stopped_measurement_goes_on(subject, source):
-    whole, _ = likelihood.measure(FLOW, subject, split("test", source), seed=4)
+    whole, _ = measure_likelihood.measure(FLOW, subject, split("test", source), seed=4)
 
     def stop(done):
         if done >= 8:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        likelihood.measure(FLOW, subject, split("test", source), seed=4, progress=stop)
+        measure_likelihood.measure(FLOW, subject, split("test", source), seed=4, progress=stop)
     told = []
-    resumed, _ = likelihood.measure(FLOW, subject, split("test", source), seed=4, progress=told.append)
+    resumed, _ = measure_likelihood.measure(FLOW, subject, split("test", source), seed=4, progress=told.append)
     assert told[0] == 8 and told[-1] == 21
     assert resumed.values["bits_per_dim"] == pytest.approx(whole.values["bits_per_dim"], rel=1e-6)
 
 
 def test_more_images_than_there_are(subject, source):
     with pytest.raises(ValueError, match="has 21 images; give at most that many"):
-        likelihood.measure(FLOW, subject, split("test", source, 22))
+        measure_likelihood.measure(FLOW, subject, split("test", source, 22))
 
 
 def test_the_network_is_not_clipped(subject, source):
@@ -235,5 +235,6 @@ def test_the_network_is_not_clipped(subject, source):
     config = subject.experiment.config.copy_and_resolve_references()
     config.sample.clip = not config.sample.clip
     other = subject._replace(experiment=subject.experiment._replace(config=config))
-    values = [likelihood.measure(FLOW, one, split("test", source, 8), seed=5)[0].values for one in (subject, other)]
+    images = split("test", source, 8)
+    values = [measure_likelihood.measure(FLOW, one, images, seed=5)[0].values for one in (subject, other)]
     assert values[0] == values[1]

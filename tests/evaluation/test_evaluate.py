@@ -26,7 +26,7 @@ from diffusion.data.source import Source, in_memory
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import final_evaluation, protocol, sample_quality, sample_sets
 from diffusion.evaluation.bound import BOUND, bound_columns
-from diffusion.evaluation.likelihood import measure
+from diffusion.evaluation.measure_likelihood import measure
 from diffusion.evaluation.protocol import Chain, Subject
 from diffusion.experiment import build, load_run
 from diffusion.metrics import (

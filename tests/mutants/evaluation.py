@@ -227,7 +227,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/evaluation/likelihood.py",
+        "diffusion/evaluation/measure_likelihood.py",
         "tests/evaluation/test_evaluate.py",
         (
             '"split", "images", "seed")',
@@ -294,8 +294,8 @@ EVALUATION = (
             "the final samples are of another seed",
         ),
         (
-            'bound = likelihood.compute(BOUND, subject, split("test", held_out, images), seed=c.seed)',
-            'bound = likelihood.compute(BOUND, subject, split("test", train, images), seed=c.seed)',
+            'bound = measure_likelihood.compute(BOUND, subject, split("test", held_out, images), seed=c.seed)',
+            'bound = measure_likelihood.compute(BOUND, subject, split("test", train, images), seed=c.seed)',
             "test_the_final_evaluation_is_written_as_results",
             "the final bound is that of training images",
         ),

@@ -84,7 +84,7 @@ GUIDANCE = (
         ),
     ),
     *mutants(
-        "diffusion/experiment/guidance.py",
+        "diffusion/experiment/build_guidance.py",
         "tests/sampling/test_guidance.py",
         (
             "round(c.guidance_from * T), round(c.guidance_to * T)",

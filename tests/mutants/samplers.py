@@ -155,7 +155,7 @@ SAMPLERS = (
         ),
     ),
     *mutants(
-        "diffusion/sampling/reverse_diffusion.py",
+        "diffusion/sampling/reverse_sde.py",
         "tests/sampling/test_langevin.py",
         (
             "2 * x_t - forward.mean",

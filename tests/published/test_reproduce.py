@@ -30,7 +30,7 @@ from diffusion.published import loss_and_fid_by_step as published
 from diffusion.published.commands_for_empty_cells import commands
 from diffusion.published.differences_from_paper import deviations, run_differences
 from diffusion.published.match_results_to_cells import compare, stored_results
-from diffusion.published.published_table import Cell, Experiment
+from diffusion.published.table_types import Cell, Experiment
 from diffusion.runtime import command_line
 from diffusion.runtime.atomic_files import write_json
 from diffusion.workdir import checkpoint_manifest as manifest
@@ -586,7 +586,7 @@ def test_commands_are_those_of_the_cells(tmp_path):
     wanted = {(config_hash(e.resolve()), e.resolve().train.steps) for e in EXPERIMENTS}
     assert sorted(pair for pairs in trained.values() for pair in pairs) == sorted(wanted)
     assert all(len({hash for hash, _ in pairs}) == 1 for pairs in trained.values())  # one config a folder
-    texts = (ROOT / "scripts" / "evaluate.py", ROOT / "diffusion" / "runtime" / "workdir_flags.py")
+    texts = (ROOT / "scripts" / "evaluate.py", ROOT / "diffusion" / "runtime" / "workdir_and_data_flags.py")
     known = set(re.findall(r'(?i:define)_\w+\(\s*"(\w+)"', "".join(path.read_text() for path in texts)))
     evaluations = [line for line in lines if line[1] == "scripts/evaluate.py"]
     assert len(evaluations) == len({(c.measure.experiment, c.measure.flags) for c in MEASURED.values()})

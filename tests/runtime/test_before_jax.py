@@ -60,7 +60,7 @@ def test_a_run_folder_does_not_choose_where_programs_come_from(tmp_path):
     assert not os.environ[CACHE]
 
 
-@pytest.mark.parametrize("name", ["sample", "evaluate", "guidance", "export_weights", "figures", "edit"])
+@pytest.mark.parametrize("name", ["sample", "evaluate", "guidance_scales", "export_weights", "figures", "edit"])
 def test_scripts_that_read_a_run_take_no_folder_from_it(name):
     text = (ROOT / "scripts" / f"{name}.py").read_text()
     assert "compilation_cache" not in text

@@ -165,7 +165,7 @@ def test_a_script_trains_without_home_locale_and_cache(tmp_path):
 @pytest.mark.parametrize(
     ("name", "args", "line"),
     [
-        ("guidance.py", ["--help"], b"Fr\\xe9chet"),
+        ("guidance_scales.py", ["--help"], b"Fr\\xe9chet"),
         ("reproduce.py", [], b"\\u2264 3.75"),
         ("sample.py", ["--workdir=x", "--seed=4294967296"], b"--seed=4294967296"),
         ("sample.py", ["--workdir="], b"an empty path"),

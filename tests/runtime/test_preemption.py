@@ -23,7 +23,7 @@ from diffusion.experiment import build
 from diffusion.runtime.signals import STOPPED, Stop, Stopped
 from diffusion.training import loop
 from diffusion.workdir import checkpoint_manifest as manifest
-from diffusion.workdir.run_checkpoints import RunCheckpoints
+from diffusion.workdir.rolling_and_permanent_checkpoints import RunCheckpoints
 from tests.stress import kill
 from tests.support import runs
 from tests.support.networks import TwoConvolutions, using

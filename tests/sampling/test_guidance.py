@@ -26,7 +26,7 @@ from diffusion.distributed import sharding
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import guidance_effect, protocol, sample_batches, sample_sets
 from diffusion.evaluation.protocol import Chain, Subject
-from diffusion.experiment import build, guidance
+from diffusion.experiment import build, build_guidance
 from diffusion.figures.arrays import curve_data
 from diffusion.figures.curve_figures import GuidanceCurve
 from diffusion.figures.curve_figures import guidance as figure
@@ -319,7 +319,7 @@ def test_samples_are_guided_before_they_are_clipped_and_bounds_are_not(subject, 
     def refuse(*_):
         raise AssertionError("a bound was guided")
 
-    refusing = ours._replace(guide=guidance.Guide(10, refuse, 1.0))
+    refusing = ours._replace(guide=build_guidance.Guide(10, refuse, 1.0))
     batch = params, image_keys(0, jnp.arange(2)), x[:2], y[:2]
     assert np.isfinite(refusing.estimate(2)(*batch)).all()
     assert np.isfinite(refusing.bound(respacing.parse("2"))(*batch).total).all()
@@ -365,10 +365,10 @@ def test_what_guides_nothing_is_a_remark(key, value, reason):
 
 
 def test_an_interval_is_a_share_of_the_steps():
-    assert guidance.steps(labelled(**{"sample.guidance": 1.0})) is None
+    assert build_guidance.steps(labelled(**{"sample.guidance": 1.0})) is None
     config = labelled(**{"sample.guidance": 1.0, "sample.guidance_from": 0.29, "sample.guidance_to": 0.57})
     config.diffusion.T = 1000
-    assert guidance.steps(config) == (290, 570)
+    assert build_guidance.steps(config) == (290, 570)
 
 
 # ---------------------------------------------------------------------------------------------------------- classifiers
@@ -387,7 +387,7 @@ def test_a_classifier_taken_up_again_is_the_one_trained_at_once(judge, tmp_path)
     train_classifier.run(tiny(**{"train.steps": 2}), tmp_path, said.append)
     train_classifier.run(tiny(**{"train.steps": 4}), tmp_path, said.append)
     assert any("resumed from step 2" in line for line in said)
-    learnt = [guidance.load(folder, tiny(), SHAPE, 10, VP).params for folder in (tmp_path, judge[0])]
+    learnt = [build_guidance.load(folder, tiny(), SHAPE, 10, VP).params for folder in (tmp_path, judge[0])]
     for a, b in zip(*map(jax.tree.leaves, learnt), strict=True):
         np.testing.assert_array_equal(a, b)
     assert len(judge[1]) == 4 and all(0 <= share <= 1 for share in judge[1])
@@ -396,7 +396,7 @@ def test_a_classifier_taken_up_again_is_the_one_trained_at_once(judge, tmp_path)
 def test_a_damaged_classifier_is_skipped_for_the_one_before(tmp_path):
     """And where none is intact, nothing starts over."""
     run = Run(tiny(), SHAPE, 10)
-    state = guidance.create_state(run.config, run.shape, run.classes)
+    state = build_guidance.create_state(run.config, run.shape, run.classes)
     claim = partial(write_config, tmp_path, run, "cpu")
     with closing(Checkpoints(tmp_path / CLASSIFIER, about=run.content, claim=claim)) as checkpoints:
         for step in (1, 2):
@@ -404,11 +404,11 @@ def test_a_damaged_classifier_is_skipped_for_the_one_before(tmp_path):
             checkpoints.save(step, state._replace(step=jnp.int32(step), ema=ema))
     (tmp_path / CLASSIFIER / "2" / "manifest.json").write_text("{}")
     with pytest.warns(UserWarning, match=r"skipped .*classifier/2 cannot be restored \(its manifest.json is damaged"):
-        learnt = guidance.load(tmp_path, tiny(), SHAPE, 10, VP)
+        learnt = build_guidance.load(tmp_path, tiny(), SHAPE, 10, VP)
     assert all((leaf == 1).all() for leaf in jax.tree.leaves(learnt.params))
     (tmp_path / CLASSIFIER / "1" / "manifest.json").write_text("{}")
     with pytest.warns(UserWarning), pytest.raises(ValueError, match="classifier/2 cannot be restored"):
-        guidance.load(tmp_path, tiny(), SHAPE, 10, VP)
+        build_guidance.load(tmp_path, tiny(), SHAPE, 10, VP)
 
 
 @pytest.mark.slow
@@ -419,7 +419,7 @@ def test_a_classifier_guides_a_run_that_it_fits(judge, subject, key):
     assert ours.net.classes == 0 and ours.classes == 10
     params, y = ours.init(key), jnp.arange(4)
     x, t = jax.random.normal(key, (4, *SHAPE)), jnp.array([1, 7, 13, 20])
-    learnt = guidance.load(judge[0], config, SHAPE, 10, ours.process)
+    learnt = build_guidance.load(judge[0], config, SHAPE, 10, ours.process)
     plain = jax.jit(ours.denoise(params, y, clip=False))(x, t)
     gradient = jax.jit(jax.grad(lambda x: learnt.log_prob(y, x, t).sum()))(x)
     assert np.abs(gradient).max() > 1e-3
@@ -438,9 +438,9 @@ def test_a_classifier_guides_a_run_that_it_fits(judge, subject, key):
         ({}, (16, 16, 1), "shape of the data"),
     ):
         with pytest.raises(ValueError, match=line):
-            guidance.load(judge[0], tiny(**changes), shape, 10, ours.process)
+            build_guidance.load(judge[0], tiny(**changes), shape, 10, ours.process)
     with pytest.raises(ValueError, match="holds no classifier"):
-        guidance.load(subject.folder, tiny(), SHAPE, 10, ours.process)
+        build_guidance.load(subject.folder, tiny(), SHAPE, 10, ours.process)
     with pytest.raises(ValueError, match=r"holds a run of scripts/train\.py"):
         train_classifier.run(labelled(), subject.folder, print)
 
@@ -454,7 +454,8 @@ def test_labels_and_guidance_make_sets_of_their_own(subject):
         sample_sets.parts_folder(subject, one)
         for one in (chain, chain._replace(labels=(3,)), chain._replace(labels=(3, 5)))
     }
-    for make in (guidance.by_labels(10, 1.0), guidance.by_labels(10, 2.0), guidance.by_labels(10, 1.0, (2, 9))):
+    for arguments in ((10, 1.0), (10, 2.0), (10, 1.0, (2, 9))):
+        make = build_guidance.by_labels(*arguments)
         places.add(
             sample_sets.parts_folder(subject._replace(experiment=subject.experiment._replace(guide=make)), chain)
         )
@@ -512,7 +513,7 @@ def test_spread_is_the_mean_distance_within_a_class():
 
 
 def test_a_run_is_guided_in_every_way_that_it_allows(subject):
-    fit = guidance.Learnt(classifier.Problem(VP, lambda *args: args[1]), {}, 10)
+    fit = build_guidance.Learnt(classifier.Problem(VP, lambda *args: args[1]), {}, 10)
     assert list(guidance_effect.guides(subject.experiment, fit)) == [
         "classifier-free",
         "classifier, with labels",

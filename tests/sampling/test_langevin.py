@@ -20,7 +20,7 @@ from diffusion.sampling.dpm_solver import dpm_solver
 from diffusion.sampling.langevin import annealed_langevin, climb
 from diffusion.sampling.predictor_corrector import by_noise, predictor_corrector
 from diffusion.sampling.probability_flow import probability_flow
-from diffusion.sampling.reverse_diffusion import reverse_diffusion
+from diffusion.sampling.reverse_sde import reverse_diffusion
 from diffusion.sampling.sampling_loop import image_keys, prior_sample, sample
 from tests.support.worlds import GAUSSIAN, MIXTURE, cases, float64
 

@@ -20,7 +20,7 @@ from diffusion.sampling.edm import edm
 from diffusion.sampling.heun import heun
 from diffusion.sampling.langevin import annealed_langevin
 from diffusion.sampling.predictor_corrector import by_noise, predictor_corrector
-from diffusion.sampling.reverse_diffusion import reverse_diffusion
+from diffusion.sampling.reverse_sde import reverse_diffusion
 from diffusion.sampling.sampling_loop import Sampler, image_keys, prior_sample, sample
 from tests.support.worlds import GAUSSIAN, cases, one_variance, stacked
 

@@ -139,7 +139,7 @@ def state(folder: Path) -> dict[str, bytes]:
     import numpy as np
 
     from diffusion.experiment import build
-    from diffusion.workdir.run_checkpoints import RunCheckpoints
+    from diffusion.workdir.rolling_and_permanent_checkpoints import RunCheckpoints
     from diffusion.workdir.run_config import read_run
 
     run = read_run(folder)

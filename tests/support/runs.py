@@ -11,7 +11,7 @@ from diffusion.training import loop
 from diffusion.training.metrics_log import Log
 from diffusion.training.progress_line import Progress
 from diffusion.workdir.metrics_writer import Writer
-from diffusion.workdir.run_checkpoints import RunCheckpoints
+from diffusion.workdir.rolling_and_permanent_checkpoints import RunCheckpoints
 
 
 def periods(steps, log=0, checkpoint=0, evaluate=0, sample=0, keep=0):

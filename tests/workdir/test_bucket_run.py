@@ -14,7 +14,7 @@ from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir import metrics_jsonl
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.metrics_writer import Writer
-from diffusion.workdir.run_checkpoints import RunCheckpoints
+from diffusion.workdir.rolling_and_permanent_checkpoints import RunCheckpoints
 from tests.stress.corrupt import bits, state_of
 from tests.support import buckets
 

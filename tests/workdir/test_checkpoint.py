@@ -22,7 +22,7 @@ from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir import run_config
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.metrics_writer import Writer
-from diffusion.workdir.run_checkpoints import PermanentCheckpoints, RunCheckpoints
+from diffusion.workdir.rolling_and_permanent_checkpoints import PermanentCheckpoints, RunCheckpoints
 from tests.stress import corrupt
 from tests.stress.corrupt import State, bits, state_of
 

@@ -195,7 +195,7 @@ def guidance(folder: Path, step: int | None = None) -> tuple[dict[str, GuidanceC
     ]
     if not measured:
         raise ValueError(
-            f"{folder} has no measurement of guidance: python scripts/guidance.py --workdir={folder}, with "
+            f"{folder} has no measurement of guidance: python scripts/guidance_scales.py --workdir={folder}, with "
             "--classifier if you have one"
         )
     newest = max(r.protocol.get("step", 0) for r in measured)

@@ -1,7 +1,7 @@
 """Measures the effect of guidance on a run's samples at several scales.
 
-    python scripts/guidance.py --workdir=runs/digits_conditional --classifier=runs/digits_classifier
-    python scripts/guidance.py --workdir=runs/digits --classifier=runs/digits_classifier --scales=0,1,2,4
+    python scripts/guidance_scales.py --workdir=runs/digits_conditional --classifier=runs/digits_classifier
+    python scripts/guidance_scales.py --workdir=runs/digits --classifier=runs/digits_classifier --scales=0,1,2,4
     python scripts/figures.py --workdir=runs/digits_conditional --figure=guidance
 
 The table has a row for each kind of guidance that the run allows and each scale. Accuracy: the share of samples that a
@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import before_jax, command_line, workdir_flags
+from diffusion.runtime import before_jax, command_line, workdir_and_data_flags
 
 WORKDIR = command_line.define_path("workdir", "folder of the run to sample from (required)")
 CLASSIFIER = command_line.define_path(
@@ -30,7 +30,7 @@ GRID = flags.DEFINE_string("grid", None, "steps of the chain, such as 50; by def
 SEED = command_line.define_seed("seed of the images")
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; by default the newest")
 RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their moving average")
-DATA = workdir_flags.define_data_flags()
+DATA = workdir_and_data_flags.define_data_flags()
 BATCH = flags.DEFINE_integer("batch_size", 100, "images drawn at a time; does not change them", lower_bound=1)
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     run = read_run(folder)
     before_jax.configure()
 
-    from diffusion.commands.guidance import measure
+    from diffusion.commands.guidance_scales import measure
 
     path = measure(
         folder,

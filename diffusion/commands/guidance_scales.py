@@ -1,13 +1,13 @@
-"""What scripts/guidance.py runs: the effect of guidance on a run's samples, scale by scale."""
+"""What scripts/guidance_scales.py runs: the effect of guidance on a run's samples, scale by scale."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from diffusion.evaluation import guidance_effect, sample_sets
 from diffusion.evaluation.protocol import Subject
-from diffusion.experiment import guidance, load_run
+from diffusion.experiment import build_guidance, load_run
 from diffusion.metrics import small_image_scores
-from diffusion.runtime.workdir_flags import DataFlags
+from diffusion.runtime.workdir_and_data_flags import DataFlags
 from diffusion.workdir import result_files
 from diffusion.workdir.run_config import Run
 
@@ -42,7 +42,7 @@ def measure(
     experiment, params, chosen = load_run.load(folder, run, step, raw)
     learnt = None
     if classifier:
-        learnt = guidance.load(classifier, run.config, run.shape, run.classes, experiment.process)
+        learnt = build_guidance.load(classifier, run.config, run.shape, run.classes, experiment.process)
     subject = Subject(experiment, params, folder, chosen, raw, data.identity)
     ways = guidance_effect.guides(experiment, learnt)
     report(f"{'guidance':26} {'scale':>5}  {'accuracy':>8}  {'diversity':>9}  {'distance':>9}")

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from diffusion.commands import memory_advice
+from diffusion.commands import settings_that_save_memory
 from diffusion.config import default_config
 from diffusion.data.toy_points import toy
 from diffusion.distributed import sharding
 from diffusion.experiment import build
-from diffusion.training import loop, memory
+from diffusion.training import loop, step_memory
 from tests.support import runs
 
 
@@ -22,7 +22,7 @@ def config(**overrides):
 
 
 def test_the_line_names_three_settings_and_their_effect():
-    assert memory_advice.advice(config(), 8) == (
+    assert settings_that_save_memory.advice(config(), 8) == (
         "set config.train.accumulate=2 (the same result) or config.net.remat=true (the same result, about a third "
         "slower) or config.train.sharding=fsdp (the same result); scripts/plan.py --fit compiles each of them"
     )
@@ -30,10 +30,10 @@ def test_the_line_names_three_settings_and_their_effect():
 
 def test_settings_in_use_are_not_proposed_again():
     def changes(devices=8, **overrides):
-        return dict(memory_advice.settings(config(**overrides), devices))
+        return dict(settings_that_save_memory.settings(config(**overrides), devices))
 
     everything = {"train.accumulate": 2, "net.remat": True, "train.sharding": "zero1", "net.dtype": "bfloat16"}
-    both = memory_advice.settings(config(), 8)[2:4]
+    both = settings_that_save_memory.settings(config(), 8)[2:4]
     assert both == [("train.sharding", "fsdp"), ("train.sharding", "zero1")], "the one that divides more comes first"
     assert changes(**{"train.sharding": "zero1"})["train.sharding"] == "fsdp"
     assert changes() == {**everything, "train.batch_size": 32}
@@ -43,24 +43,23 @@ def test_settings_in_use_are_not_proposed_again():
     assert changes(**{"train.batch_size": 24})["train.accumulate"] == 3, "a divisor of what a device has"
     spent = {"train.accumulate": 8, "net.remat": True, "train.sharding": "fsdp", "net.dtype": "bfloat16"}
     assert changes(**spent) == {"train.batch_size": 32}
-    assert (
-        memory_advice.advice(config(**spent, **{"train.batch_size": 8}), 8) == "use a smaller network or more devices"
-    )
+    smallest = settings_that_save_memory.advice(config(**spent, **{"train.batch_size": 8}), 8)
+    assert smallest == "use a smaller network or more devices"
     points = changes(**{"net.name": "mlp", "data.name": "toy:moons"})
     assert list(points) == ["train.accumulate", "train.sharding", "train.batch_size"], "it has neither remat nor dtype"
 
 
 def test_a_real_exhaustion_becomes_the_line_and_other_errors_stay():
     """The backend's own error, for an array of 2^62 bytes that no machine has."""
-    with pytest.raises(ValueError, match=r"^what to do$"), memory.advised(lambda _: "what to do"):
+    with pytest.raises(ValueError, match=r"^what to do$"), step_memory.advised(lambda _: "what to do"):
         jax.jit(lambda: jnp.zeros(2**60, jnp.float32))().block_until_ready()
-    with pytest.raises(ValueError, match=r"^what to do$"), memory.advised(lambda _: "what to do"):
+    with pytest.raises(ValueError, match=r"^what to do$"), step_memory.advised(lambda _: "what to do"):
         raise MemoryError
-    with pytest.raises(ZeroDivisionError), memory.advised(lambda _: "what to do"):
+    with pytest.raises(ZeroDivisionError), step_memory.advised(lambda _: "what to do"):
         raise ZeroDivisionError
-    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), memory.advised(lambda _: "what to do"):
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), step_memory.advised(lambda _: "what to do"):
         raise jax.errors.JaxRuntimeError("INTERNAL: out of luck")
-    with memory.advised(lambda _: "what to do"):
+    with step_memory.advised(lambda _: "what to do"):
         pass
 
 
@@ -71,14 +70,15 @@ def program(arguments, temporaries):
 
 def test_the_line_says_what_the_compiler_counted():
     """Of the largest program; of none, what the TPU compiler says where it refuses to make one."""
-    held = memory.needs([program(2 * 10**9, 10**9), program(2 * 10**9, 24 * 10**9)], MemoryError())
+    held = step_memory.needs([program(2 * 10**9, 10**9), program(2 * 10**9, 24 * 10**9)], MemoryError())
     assert (
         held == "out of memory: the compiled step holds 2 GB of state and data and 24 GB of activations on each device"
     )
     said = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.00G of 15.75G hbm. Exceeded by 4.25G."
-    assert memory.needs([], ValueError(said)) == "out of memory: the compiler refuses the step (Used 20.00G of 15.75G)"
+    refused = "out of memory: the compiler refuses the step (Used 20.00G of 15.75G)"
+    assert step_memory.needs([], ValueError(said)) == refused
     silent = SimpleNamespace(memory_analysis=lambda: None)
-    assert memory.needs([silent], MemoryError()) == "out of memory"
+    assert step_memory.needs([silent], MemoryError()) == "out of memory"
 
 
 def test_a_step_that_does_not_fit_ends_training_with_the_line(monkeypatch, tmp_path):
