@@ -536,7 +536,7 @@ def test_measurements_are_found_and_drawn(tmp_path):
     left, right = figure(curves, real).axes
     assert left.get_lines()[0].get_ydata().tolist() == [0.8, 0.9, 0.95]
     assert right.get_lines()[0].get_xdata().tolist() == [0.8, 0.9, 0.95]
-    with pytest.raises(ValueError, match=r"scripts/guidance\.py"):
+    with pytest.raises(ValueError, match=r"scripts/guidance_scales\.py"):
         curve_data.guidance(tmp_path / "nothing")
     assert json.loads(next((tmp_path / "eval").glob("*.json")).read_text())["name"] == "guidance"
     assert isinstance(curves["free"], GuidanceCurve)
