@@ -1,9 +1,10 @@
 """CIFAR-10 overnight on a laptop: a small network, chosen by the pilots of docs/training_curves.md.
 
 Paper row: none; the paper's network has 20 times the parameters and is trained on 100 million images. This network
-receives the class of an image, so that its samples can be guided.
-Score: not measured for the whole run.
-Cost: 30,000 steps of 64 images, 38 epochs: an estimated 10 hours on 2 idle CPU cores; not yet run to its end.
+receives the class of an image, so that its samples can be guided. It predicts v: under the cosine schedule a short
+training on eps saturates the colours of samples by few steps.
+Score: 4.01 bits/dim, estimated on 256 held-out images at step 6,000; not measured for the whole run.
+Cost: 30,000 steps of 64 images (38 epochs), 4e15 FLOP: an estimated 5 hours on 2 idle CPU cores; not yet run to its end.
 
     python scripts/train.py --config=configs/cifar10_cpu.py --config.data.dir=PATH
     python scripts/sample.py --workdir=runs/cifar10_cpu --guidance=1 --sampler=ddim --steps=100
