@@ -9,11 +9,11 @@ import numpy as np
 from diffusion.data import user_images
 from diffusion.data.dataset_identity import label_number, listed
 from diffusion.data.user_images import LabelledImages
-from diffusion.figures.arrays import edits
-from diffusion.figures.figure_inputs import Inputs
+from diffusion.figures.figure_data import edits
 from diffusion.figures.image_figures import inpainting, interpolation, variations
 from diffusion.figures.image_figures import roundtrip as draw_roundtrip
 from diffusion.figures.image_grid import save_image
+from diffusion.figures.loaded_run import Inputs
 from diffusion.figures.style import SUFFIXES, save
 from diffusion.runtime.workdir_and_data_flags import DataFlags
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from diffusion.data.source import Source
 from diffusion.evaluation import measure_likelihood, protocol, sample_sets
-from diffusion.evaluation.bound import BOUND
 from diffusion.evaluation.flow_nll import FLOW
 from diffusion.evaluation.protocol import FULL, Chain, Subject
 from diffusion.evaluation.sample_quality import (
@@ -21,6 +20,7 @@ from diffusion.evaluation.sample_quality import (
     score_small_images,
     score_with_inception,
 )
+from diffusion.evaluation.variational_bound import BOUND
 from diffusion.experiment import build, load_run
 from diffusion.metrics import image_set, small_image_scores
 from diffusion.metrics.first_images_of_split import split

@@ -7,7 +7,7 @@ from pathlib import Path
 from diffusion.config.misspelt_names import suggestion
 from diffusion.core import respacing
 from diffusion.figures.catalogue import FIGURES
-from diffusion.figures.figure_inputs import Inputs
+from diffusion.figures.loaded_run import Inputs
 from diffusion.figures.style import save
 
 ALL = "all"

@@ -13,7 +13,7 @@ from diffusion.commands.import_weights import shapes, write_run
 from diffusion.config.misspelt_names import suggestion
 from diffusion.convert import name_mapping, safetensors_file
 from diffusion.experiment import build, load_run
-from diffusion.figures.arrays import curve_data
+from diffusion.figures.figure_data import curve_data
 from diffusion.runtime import format_numbers
 from diffusion.runtime.atomic_files import atomic_path, read_json, write_json
 from diffusion.training import expected_loss

@@ -20,7 +20,7 @@ from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import clips
 from diffusion.figures.image_grid import image_grid
 from diffusion.figures.point_figures import scatter
-from diffusion.metrics import colour_drift, mean_over_dataset
+from diffusion.metrics import colour_drift, mean_and_standard_error
 from diffusion.training import gradient_noise_scale, step_memory
 from diffusion.training.batch_feed import Feed
 from diffusion.training.periodic_actions import tolerant
@@ -100,7 +100,7 @@ def estimate(
     def evaluate(state: TrainState) -> dict[str, float]:
         with step_memory.advised(lambda _: BATCH.format(key="eval.batch_size", images=batch)):
             columns = lambda *batch: bound(state.ema, *batch)[:, None]  # noqa: E731
-            nats = mean_over_dataset.measure(columns, held_out, images, batch, c.seed)
+            nats = mean_and_standard_error.measure(columns, held_out, images, batch, c.seed)
         size = int(np.prod(experiment.shape))
         mean, error = (float(bits_per_dim(x[0], size)) for x in (nats.mean, nats.error))
         spread = {"standard_error": error} if len(images) > 1 else {}

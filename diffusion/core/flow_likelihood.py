@@ -14,9 +14,9 @@ import jax.numpy as jnp
 
 from diffusion.core import gaussian
 from diffusion.core.array_types import Array, Image, Keys, PerExample, expand, fold
-from diffusion.core.denoiser import Denoiser
 from diffusion.core.gaussian import sum_dims
 from diffusion.core.process import Process, at, prior
+from diffusion.core.reverse_process import Denoiser
 
 Field = Callable[[Image], Image]
 """A function of a batch that treats each example alone."""

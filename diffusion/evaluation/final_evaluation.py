@@ -6,9 +6,9 @@ import numpy as np
 
 from diffusion.data.source import Source
 from diffusion.evaluation import measure_likelihood, protocol, sample_quality, sample_sets
-from diffusion.evaluation.bound import BOUND
 from diffusion.evaluation.fewer_images_on_cpu import UNLIMITED, Budget
 from diffusion.evaluation.protocol import FULL, Chain, Subject
+from diffusion.evaluation.variational_bound import BOUND
 from diffusion.metrics.first_images_of_split import split
 from diffusion.metrics.image_set import ImageSet
 from diffusion.metrics.small_image_scores import fits

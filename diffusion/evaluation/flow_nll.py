@@ -9,7 +9,7 @@ from diffusion.core.respacing import Grid
 from diffusion.distributed import hosts, sharding
 from diffusion.evaluation.measure_likelihood import Likelihood
 from diffusion.experiment.build import Experiment
-from diffusion.metrics.mean_over_dataset import Means
+from diffusion.metrics.mean_and_standard_error import Means
 from diffusion.training.state import Params
 from diffusion.workdir.result_files import Result, plus_minus
 

@@ -15,10 +15,10 @@ from diffusion.data.dataset_identity import digest
 from diffusion.evaluation import protocol
 from diffusion.evaluation.protocol import Subject
 from diffusion.experiment.build import Experiment
-from diffusion.metrics import mean_over_dataset
+from diffusion.metrics import mean_and_standard_error
 from diffusion.metrics.array_cache import ArrayCache
 from diffusion.metrics.first_images_of_split import Split
-from diffusion.metrics.mean_over_dataset import Means
+from diffusion.metrics.mean_and_standard_error import Means
 from diffusion.training.state import Params
 from diffusion.workdir import result_files
 from diffusion.workdir.result_files import Result
@@ -86,7 +86,7 @@ def compute(
     experiment = subject.experiment
     batch = experiment.batch(min(batch_size or experiment.config.eval.batch_size, split.n))
     columns = partial(kind.columns(experiment, respacing.parse(protocol.grid_of(experiment, grid))), subject.params)
-    means = mean_over_dataset.measure(columns, split.source, np.arange(split.n), batch, seed, file, progress)
+    means = mean_and_standard_error.measure(columns, split.source, np.arange(split.n), batch, seed, file, progress)
     values, series = kind.summary(means, int(np.prod(split.source.shape)))
     return Result(kind.name, values, series, protocol_of(kind, subject, split, grid, seed))
 

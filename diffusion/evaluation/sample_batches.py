@@ -9,7 +9,7 @@ import numpy as np
 
 from diffusion.core.array_types import Array, Image, Keys, Labels, Pixels
 from diffusion.data.transforms import to_pixels
-from diffusion.metrics.mean_over_dataset import padded
+from diffusion.metrics.mean_and_standard_error import padded
 from diffusion.sampling.sampling_loop import image_keys
 
 Sample = Callable[[Keys, Labels], Image]

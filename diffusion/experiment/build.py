@@ -9,13 +9,13 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from diffusion.core import denoiser, elbo, respacing
+from diffusion.core import elbo, respacing, reverse_process
 from diffusion.core.array_types import Array, Image, Keys, Labels, OneKey, PerExample, Time
-from diffusion.core.denoiser import Denoiser, Diffusion
 from diffusion.core.elbo import Bound
 from diffusion.core.parameterization import Parameterization, Prediction
 from diffusion.core.process import Process
 from diffusion.core.respacing import Grid
+from diffusion.core.reverse_process import Denoiser, Diffusion
 from diffusion.core.variance import Variance
 from diffusion.data.source import Source, Splits, load
 from diffusion.distributed import hosts, sharding
@@ -116,11 +116,11 @@ class Experiment(NamedTuple):
 
         def labelled(x_t: Image, t: Time, labels: Labels) -> Prediction:
             apply = lambda x, time: self.apply(params, x, time, labels)  # noqa: E731
-            return denoiser.from_network(self.process, self.parameterization, apply)(x_t, t)
+            return reverse_process.from_network(self.process, self.parameterization, apply)(x_t, t)
 
         denoise = (self.guide if guided else build_guidance.UNGUIDED).denoiser(labelled, labels)
         clipped = clips(self.config) if clip is None else clip
-        return denoiser.clip(self.process, denoise) if clipped else denoise
+        return reverse_process.clip(self.process, denoise) if clipped else denoise
 
     def task(self) -> Task:
         """What training optimises."""

@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 
 from diffusion.config.config_dict import flatten
 from diffusion.core.array_types import Array, Image, Labels, OneKey, PerExample, Time
-from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process
+from diffusion.core.reverse_process import Denoiser
 from diffusion.core.timesteps import uniform
 from diffusion.distributed import sharding
 from diffusion.experiment.layers_by_platform import adam, layers

@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 
 from diffusion.distributed import sharding
 from diffusion.experiment.registry import SHARDINGS
+from diffusion.nets.bfloat16_with_float32_gradients import PLAIN, Compiler, float32_gradients
 from diffusion.nets.cpu.layers import faster_layers
-from diffusion.nets.float32_gradients import PLAIN, Compiler, float32_gradients
 from diffusion.nets.gpu_norm import gpu_norms
 from diffusion.training import flat_state_on_gpu, optimizer, post_hoc_ema
 from diffusion.training.optimizer import FUSED, IN_STAGES, Passes

@@ -8,12 +8,12 @@ import numpy as np
 
 from diffusion.core import respacing, schedules
 from diffusion.data import user_images
-from diffusion.figures.arrays import curve_data, edits, point_samples
-from diffusion.figures.arrays.run_sampler import RunSampler, nearest_images
 from diffusion.figures.curve_figures import alpha_bar, guidance, posterior_variance, rate_distortion, steps, terms
-from diffusion.figures.figure_inputs import Inputs
+from diffusion.figures.figure_data import curve_data, edits, point_samples
+from diffusion.figures.figure_data.run_sampler import RunSampler, nearest_images
 from diffusion.figures.image_figures import forks, inpainting, interpolation, neighbours, progressive, variations
 from diffusion.figures.image_grid import image_figure, square
+from diffusion.figures.loaded_run import Inputs
 from diffusion.figures.point_figures import animation, arrow_origins, marginals, samplers, score_field, trajectories
 from diffusion.figures.reverse_conditional_figure import EXAMPLE, TIME, VALUE, reverse_conditional
 from diffusion.figures.speed_by_chips import speed_by_chips

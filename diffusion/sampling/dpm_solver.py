@@ -5,8 +5,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from diffusion.core.array_types import Image, Keys, PerExample, Time, expand
-from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process, at
+from diffusion.core.reverse_process import Denoiser
 from diffusion.sampling.sampling_loop import Sampler
 
 

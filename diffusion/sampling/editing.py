@@ -9,8 +9,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from diffusion.core.array_types import Array, Image, Keys, PerExample, expand, fold, normal
-from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process, q_sample
+from diffusion.core.reverse_process import Denoiser
 from diffusion.sampling.sampling_loop import Sampler, descend
 
 

@@ -22,9 +22,9 @@ import jax
 import jax.numpy as jnp
 
 from diffusion.core.array_types import Array, Image, Labels, PerExample, Time, expand
-from diffusion.core.denoiser import Denoiser
 from diffusion.core.parameterization import Prediction
 from diffusion.core.process import Process, at
+from diffusion.core.reverse_process import Denoiser
 
 Interval = tuple[int, int]
 """(from, to): the steps of the base process in which guidance acts, both included."""

@@ -11,9 +11,9 @@ for every process (r = 1 if variance preserving). It is regular at both ends, at
 import jax.numpy as jnp
 
 from diffusion.core.array_types import Image, Keys, Time, expand
-from diffusion.core.denoiser import Denoiser
 from diffusion.core.parameterization import Prediction
 from diffusion.core.process import Process, at
+from diffusion.core.reverse_process import Denoiser
 from diffusion.sampling.sampling_loop import Sampler, State
 
 

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from diffusion.core.array_types import Array, Image, Keys, Noise, PerExample, Time, fold, from_keys
-from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process
+from diffusion.core.reverse_process import Denoiser
 from diffusion.core.score import score
 from diffusion.sampling.langevin import climb
 from diffusion.sampling.sampling_loop import Sampler, State

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from diffusion.core.array_types import Array, Image, Keys, Noise, Time, expand, fold, from_keys, normal
-from diffusion.core.denoiser import Denoiser
 from diffusion.core.process import Process, prior
+from diffusion.core.reverse_process import Denoiser
 
 State = Any
 

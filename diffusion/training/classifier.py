@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion.core.array_types import Array, Image, Labels, OneKey, Pixels, Time
-from diffusion.core.denoiser import network_input, network_time
 from diffusion.core.process import Process, q_sample
+from diffusion.core.reverse_process import network_input, network_time
 from diffusion.core.timesteps import uniform
 from diffusion.data.transforms import random_flip, to_image
 from diffusion.nets.classifier import Logits

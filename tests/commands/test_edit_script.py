@@ -20,8 +20,8 @@ from diffusion.data.source import in_memory
 from diffusion.data.user_images import LabelledImages
 from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build
-from diffusion.figures.arrays import edits
-from diffusion.figures.arrays.run_sampler import RunSampler
+from diffusion.figures.figure_data import edits
+from diffusion.figures.figure_data.run_sampler import RunSampler
 from diffusion.figures.image_figures import HIDDEN, inpainting, roundtrip, variations
 from diffusion.figures.image_grid import layout
 from diffusion.nets.unet import UNet

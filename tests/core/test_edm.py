@@ -8,8 +8,8 @@ from scipy import stats
 
 from diffusion.config import default_config
 from diffusion.core import parameterization, respacing, schedules, timesteps, weighting
-from diffusion.core.denoiser import from_network, network_input, network_time
 from diffusion.core.process import Noised, flow, q_sample, ve, vp
+from diffusion.core.reverse_process import from_network, network_input, network_time
 from diffusion.experiment import build
 from diffusion.experiment.registry import timed
 from tests.support.worlds import GaussianWorld

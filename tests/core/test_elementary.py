@@ -11,9 +11,9 @@ from scipy import integrate
 
 from diffusion.core import parameterization, schedules, variance
 from diffusion.core.array_types import fold, normal
-from diffusion.core.denoiser import from_network, reverse
 from diffusion.core.parameterization import Prediction, mu
 from diffusion.core.process import Noised, q_step, ve
+from diffusion.core.reverse_process import from_network, reverse
 from diffusion.figures.reverse_conditional_figure import EXAMPLE, TIME, VALUE, Mixture, conditional, reverse_conditional
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim

@@ -7,7 +7,7 @@ import pytest
 
 from diffusion.config import default_config
 from diffusion.config.validation import validate
-from diffusion.core.denoiser import network_input, network_time
+from diffusion.core.reverse_process import network_input, network_time
 from diffusion.data.augmentation import Transform, condition, draw, geometric, source, warp
 from diffusion.experiment import build
 from diffusion.experiment.registry import augment

@@ -15,17 +15,17 @@ from PIL import Image
 from diffusion.commands import previews_and_estimates as during
 from diffusion.commands.train import run as train_run
 from diffusion.config import config_files
-from diffusion.core.denoiser import Diffusion
 from diffusion.core.objective import evaluate
 from diffusion.core.process import Noised, q_sample
 from diffusion.core.respacing import parse
+from diffusion.core.reverse_process import Diffusion
 from diffusion.data import toy_points
 from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build, registry
 from diffusion.figures import catalogue
-from diffusion.figures.arrays import point_samples
-from diffusion.figures.arrays.run_sampler import RunSampler
-from diffusion.figures.figure_inputs import Inputs
+from diffusion.figures.figure_data import point_samples
+from diffusion.figures.figure_data.run_sampler import RunSampler
+from diffusion.figures.loaded_run import Inputs
 from diffusion.figures.point_figures import (
     animation,
     arrow_origins,

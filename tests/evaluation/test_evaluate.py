@@ -19,21 +19,21 @@ from diffusion.config import default_config
 from diffusion.convert.inception_weights import NETWORK
 from diffusion.core import elbo, gaussian, parameterization, schedules, variance
 from diffusion.core.array_types import fold
-from diffusion.core.denoiser import Diffusion
 from diffusion.core.process import vp
+from diffusion.core.reverse_process import Diffusion
 from diffusion.data.digits import digits
 from diffusion.data.source import Source, in_memory
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import final_evaluation, protocol, sample_quality, sample_sets
-from diffusion.evaluation.bound import BOUND, bound_columns
 from diffusion.evaluation.measure_likelihood import measure
 from diffusion.evaluation.protocol import Chain, Subject
+from diffusion.evaluation.variational_bound import BOUND, bound_columns
 from diffusion.experiment import build, load_run
 from diffusion.metrics import (
     feature_statistics,
     frechet,
     image_set,
-    mean_over_dataset,
+    mean_and_standard_error,
     rate_distortion,
     small_image_scores,
 )
@@ -92,7 +92,9 @@ def stop_after(n):
 
 def likelihood(bound, source, indices, batch_size, seed):
     """Values and series of a bound over images."""
-    means = mean_over_dataset.measure(lambda *batch: bound_columns(bound(*batch)), source, indices, batch_size, seed)
+    means = mean_and_standard_error.measure(
+        lambda *batch: bound_columns(bound(*batch)), source, indices, batch_size, seed
+    )
     return BOUND.summary(means, int(np.prod(source.shape)))
 
 

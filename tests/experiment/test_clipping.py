@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffusion.config import default_config
-from diffusion.core.denoiser import reverse
+from diffusion.core.reverse_process import reverse
 from diffusion.experiment import build
 from diffusion.experiment.registry import clips
 

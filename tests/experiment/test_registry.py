@@ -11,9 +11,9 @@ import pytest
 from diffusion.config import default_config
 from diffusion.config.schema import CHOICES
 from diffusion.core import respacing, schedules, variance
-from diffusion.core.denoiser import Diffusion, interpret
 from diffusion.core.objective import evaluate
 from diffusion.core.process import Noised, Process, flow, q_sample, ve, vp
+from diffusion.core.reverse_process import Diffusion, interpret
 from diffusion.experiment import registry
 from diffusion.experiment.build import levels
 from diffusion.sampling.sampling_loop import image_keys, prior_sample, sample

@@ -24,12 +24,12 @@ from diffusion.data.user_images import random_pairs
 from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build, registry
 from diffusion.figures import catalogue, style
-from diffusion.figures.arrays import curve_data, edits, point_samples
-from diffusion.figures.arrays.run_sampler import RunSampler, nearest_images
 from diffusion.figures.curve_figures import alpha_bar, posterior_variance, rate_distortion, ratio, steps, terms
-from diffusion.figures.figure_inputs import Inputs
+from diffusion.figures.figure_data import curve_data, edits, point_samples
+from diffusion.figures.figure_data.run_sampler import RunSampler, nearest_images
 from diffusion.figures.image_figures import forks, interpolation, neighbours, progressive
 from diffusion.figures.image_grid import image_figure, image_grid, layout, square
+from diffusion.figures.loaded_run import Inputs
 from diffusion.figures.reverse_conditional_figure import EXAMPLE, reverse_conditional
 from diffusion.figures.speed_by_chips import rates, speed_by_chips
 from diffusion.figures.training_figures import QUARTILES, loss

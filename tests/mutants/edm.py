@@ -16,7 +16,7 @@ EDM = (
         (
             "_f32(steps - 1).at[0].set(steps[1] - 1.0)",
             "_f32(steps)",
-            "tests/core/test_denoiser.py::test_the_network_sees_t_minus_1",
+            "tests/core/test_reverse_process.py::test_the_network_sees_t_minus_1",
             "the network is given t instead of t - 1",
         ),
     ),

@@ -79,7 +79,7 @@ EVALUATION = (
     ),
     *mutants(
         "diffusion/evaluation/flow_nll.py",
-        "tests/metrics/test_mean_over_dataset.py",
+        "tests/metrics/test_mean_and_standard_error.py",
         (
             "(means.mean, means.error)",
             "(means.mean, means.square)",
@@ -216,7 +216,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/evaluation/bound.py",
+        "diffusion/evaluation/variational_bound.py",
         "tests/evaluation/test_evaluate.py",
         ('"rate": prior + terms[1:].sum()', '"rate": terms[1:].sum()', "test_parts_add_up", "the rate without L_T"),
         (

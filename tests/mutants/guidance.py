@@ -65,7 +65,7 @@ GUIDANCE = (
         "diffusion/experiment/build.py",
         "tests/sampling/test_guidance.py",
         (
-            "return denoiser.clip(self.process, denoise) if clipped else denoise",
+            "return reverse_process.clip(self.process, denoise) if clipped else denoise",
             "return denoise",
             "test_samples_are_guided_before_they_are_clipped_and_bounds_are_not",
             "samples are not clipped",

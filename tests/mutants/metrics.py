@@ -141,8 +141,8 @@ METRICS = (
         ("> ERRORS) & (np", "> ERRORS) | (np", "test_both_limits_must_be_passed", "one limit is enough"),
     ),
     *mutants(
-        "diffusion/metrics/mean_over_dataset.py",
-        "tests/metrics/test_mean_over_dataset.py",
+        "diffusion/metrics/mean_and_standard_error.py",
+        "tests/metrics/test_mean_and_standard_error.py",
         (
             "np.sqrt(self.square / (n - 1) / n)",
             "np.sqrt(self.square / (n - 1))",
@@ -163,7 +163,7 @@ METRICS = (
         ),
     ),
     *mutants(
-        "diffusion/evaluation/bound.py",
+        "diffusion/evaluation/variational_bound.py",
         "tests/evaluation/test_evaluate.py",
         (
             "bound.terms[:, 1:].sum(axis=1)",

@@ -196,7 +196,7 @@ PROCESS = (
         (
             "(x_t - at(process.signal, t, x_t) * x_0_hat) / at(process.noise, t, x_t)",
             "(x_t - x_0_hat) / at(process.noise, t, x_t)",
-            "tests/core/test_denoiser.py::test_predictions_agree_with_x_t",
+            "tests/core/test_reverse_process.py::test_predictions_agree_with_x_t",
             "eps of x_0_hat without the signal's factor",
         ),
     ),

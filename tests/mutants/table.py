@@ -3,7 +3,6 @@
 from tests.mutants.bound import BOUND
 from tests.mutants.convert import CONVERT
 from tests.mutants.data import DATA
-from tests.mutants.denoiser import DENOISER
 from tests.mutants.editing import EDITING
 from tests.mutants.edm import EDM
 from tests.mutants.evaluation import EVALUATION
@@ -13,6 +12,7 @@ from tests.mutants.metrics import METRICS
 from tests.mutants.mutant import Mutant
 from tests.mutants.planning import PLANNING
 from tests.mutants.process import PROCESS
+from tests.mutants.reverse_process import REVERSE_PROCESS
 from tests.mutants.samplers import SAMPLERS
 from tests.mutants.schedules import SCHEDULES
 from tests.mutants.training import TRAINING
@@ -21,7 +21,7 @@ from tests.mutants.user_data import USER_DATA
 MUTANTS: tuple[Mutant, ...] = (
     *SCHEDULES,
     *PROCESS,
-    *DENOISER,
+    *REVERSE_PROCESS,
     *BOUND,
     *LOSS,
     *SAMPLERS,

@@ -308,7 +308,7 @@ TRAINING = (
     ),
     *mutants(
         "diffusion/experiment/layers_by_platform.py",
-        "tests/nets/test_float32_gradients.py",
+        "tests/nets/test_bfloat16_with_float32_gradients.py",
         (
             'train and config.net.gradient_dtype == "float32"',
             "False",
@@ -416,8 +416,8 @@ TRAINING = (
         ),
     ),
     *mutants(
-        "diffusion/nets/float32_gradients.py",
-        "tests/nets/test_float32_gradients.py",
+        "diffusion/nets/bfloat16_with_float32_gradients.py",
+        "tests/nets/test_bfloat16_with_float32_gradients.py",
         (
             "dtype=jnp.float32)),",
             "dtype=g.dtype)),",

@@ -18,18 +18,18 @@ from diffusion.commands import train_classifier
 from diffusion.config import default_config
 from diffusion.config.validation import remarks, validate
 from diffusion.core import respacing, schedules
-from diffusion.core.denoiser import clip
 from diffusion.core.parameterization import Prediction
 from diffusion.core.process import ve, vp
+from diffusion.core.reverse_process import clip
 from diffusion.core.variance import fixed_small
 from diffusion.distributed import sharding
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import guidance_effect, protocol, sample_batches, sample_sets
 from diffusion.evaluation.protocol import Chain, Subject
 from diffusion.experiment import build, build_guidance
-from diffusion.figures.arrays import curve_data
 from diffusion.figures.curve_figures import GuidanceCurve
 from diffusion.figures.curve_figures import guidance as figure
+from diffusion.figures.figure_data import curve_data
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.guidance import classifier_free, classifier_guided, label_guided

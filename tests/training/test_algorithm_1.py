@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from diffusion.core import parameterization, schedules, timesteps, variance, weighting
-from diffusion.core.denoiser import Diffusion
 from diffusion.core.objective import Objective
 from diffusion.core.process import ve, vp
+from diffusion.core.reverse_process import Diffusion
 from diffusion.data.augmentation import flipped, unchanged
 from diffusion.training.optimizer import adam
 from diffusion.training.state import create, step_keys

@@ -9,7 +9,7 @@ from diffusion.data import toy_points
 from diffusion.data.source import Source
 from diffusion.experiment import build, load_run
 from diffusion.experiment.load_run import Data
-from diffusion.figures.arrays.run_sampler import RunSampler
+from diffusion.figures.figure_data.run_sampler import RunSampler
 from diffusion.runtime.command_line import required
 from diffusion.runtime.workdir_and_data_flags import DataFlags
 from diffusion.workdir.run_config import Run, read_run

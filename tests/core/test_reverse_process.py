@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import integrate
 
-from diffusion.core import denoiser, parameterization, schedules, variance
-from diffusion.core.denoiser import clip, from_network, network_time, reverse, split
+from diffusion.core import parameterization, reverse_process, schedules, variance
 from diffusion.core.process import Noised, q_posterior, q_sample, vp
+from diffusion.core.reverse_process import clip, from_network, network_time, reverse, split
 from tests.support.worlds import GAUSSIAN, MIXTURE, GaussianWorld, MixtureWorld, cases, float64
 
 ULP = 2.0**-23
@@ -144,7 +144,7 @@ def test_a_mu_network_read_with_the_respaced_process_would_be_wrong():
     x_0, eps = images(8, 3), images(9, 3)
     x_t = q_sample(chain, x_0, k, eps)
     out = parameterization.mu.target(base, Noised(x_0, eps, x_t, chain.base_t[k]))
-    wrong = denoiser.interpret(chain, parameterization.mu, out, None, x_t, k)
+    wrong = reverse_process.interpret(chain, parameterization.mu, out, None, x_t, k)
     assert np.abs(wrong.x_0 - x_0).max() > 0.1
 
 

@@ -7,9 +7,9 @@ import pytest
 from diffusion.core.elbo import bits_per_dim
 from diffusion.data.source import in_memory
 from diffusion.evaluation.flow_nll import FLOW
-from diffusion.metrics import mean_over_dataset
+from diffusion.metrics import mean_and_standard_error
 from diffusion.metrics.array_cache import ArrayCache
-from diffusion.metrics.mean_over_dataset import Means
+from diffusion.metrics.mean_and_standard_error import Means
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def expected(source):
 
 @pytest.mark.parametrize("batch", [1, 8, 23, 64])
 def test_means_and_errors_are_numpys(source, batch):
-    means = mean_over_dataset.measure(columns, source, np.arange(23), batch, 0)
+    means = mean_and_standard_error.measure(columns, source, np.arange(23), batch, 0)
     mean, error = expected(source)
     assert means.images == 23
     np.testing.assert_allclose(means.mean, mean, rtol=1e-6)
@@ -38,7 +38,7 @@ def test_means_and_errors_are_numpys(source, batch):
 
 
 def test_partial_means_are_continued_and_others_are_not(source, tmp_path):
-    whole = mean_over_dataset.measure(columns, source, np.arange(23), 8, 0)
+    whole = mean_and_standard_error.measure(columns, source, np.arange(23), 8, 0)
 
     def stop(done):
         if done == 16:
@@ -46,22 +46,22 @@ def test_partial_means_are_continued_and_others_are_not(source, tmp_path):
 
     file, seen = ArrayCache(tmp_path, "x", {}), []
     with pytest.raises(KeyboardInterrupt):
-        mean_over_dataset.measure(columns, source, np.arange(23), 8, 0, file, stop)
-    resumed = mean_over_dataset.measure(
+        mean_and_standard_error.measure(columns, source, np.arange(23), 8, 0, file, stop)
+    resumed = mean_and_standard_error.measure(
         columns, source, np.arange(23), 8, 0, ArrayCache(tmp_path, "x", {}), seen.append
     )
     assert seen == [16, 23]
     np.testing.assert_array_equal([resumed.mean, resumed.error], [whole.mean, whole.error])
     file.write({"values": np.zeros(5)})  # the partial result of an earlier version
-    mean_over_dataset.measure(columns, source, np.arange(23), 8, 0, ArrayCache(tmp_path, "x", {}), seen.append)
+    mean_and_standard_error.measure(columns, source, np.arange(23), 8, 0, ArrayCache(tmp_path, "x", {}), seen.append)
     assert seen[2:] == [0, 8, 16, 23]
 
 
 def test_one_image_has_no_error_and_none_are_refused(source):
-    means = mean_over_dataset.measure(columns, source, [3], 4, 0)
+    means = mean_and_standard_error.measure(columns, source, [3], 4, 0)
     assert np.isnan(means.error).all() and np.isfinite(means.mean).all()
     with pytest.raises(ValueError, match="at least one image"):
-        mean_over_dataset.measure(columns, source, [], 4, 0)
+        mean_and_standard_error.measure(columns, source, [], 4, 0)
 
 
 def test_the_flow_quotes_the_error_of_the_mean():

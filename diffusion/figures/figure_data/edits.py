@@ -14,7 +14,7 @@ import numpy as np
 from diffusion.core.array_types import Image, Keys, Labels, Mask, PerExample
 from diffusion.data.transforms import to_image, to_pixels
 from diffusion.data.user_images import LabelledImages
-from diffusion.figures.arrays.run_sampler import Pixels, RunSampler
+from diffusion.figures.figure_data.run_sampler import Pixels, RunSampler
 from diffusion.sampling import ddim_latents, editing
 from diffusion.sampling import inpainting as repaint
 

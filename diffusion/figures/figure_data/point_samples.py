@@ -18,7 +18,7 @@ from diffusion.data.source import Source
 from diffusion.data.toy_points import to_points
 from diffusion.evaluation import sample_batches
 from diffusion.experiment.registry import SAMPLERS
-from diffusion.figures.arrays.run_sampler import RunSampler
+from diffusion.figures.figure_data.run_sampler import RunSampler
 from diffusion.sampling import sampling_loop
 from diffusion.training.state import Params
 

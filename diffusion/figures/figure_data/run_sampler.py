@@ -19,7 +19,7 @@ from diffusion.distributed import sharding
 from diffusion.evaluation import sample_batches
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import SAMPLERS
-from diffusion.metrics.mean_over_dataset import padded
+from diffusion.metrics.mean_and_standard_error import padded
 from diffusion.metrics.neighbours import nearest
 from diffusion.sampling import Sampler, ancestral, editing, sampling_loop
 from diffusion.training.state import Params

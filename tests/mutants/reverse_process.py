@@ -2,10 +2,10 @@
 
 from tests.mutants.mutant import mutants
 
-DENOISER = (
+REVERSE_PROCESS = (
     *mutants(
-        "diffusion/core/denoiser.py",
-        "tests/core/test_denoiser.py",
+        "diffusion/core/reverse_process.py",
+        "tests/core/test_reverse_process.py",
         (
             "at(process.scale, t, x_t) * x_t",
             "x_t",

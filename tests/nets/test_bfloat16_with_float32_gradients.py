@@ -9,8 +9,8 @@ from flax import linen as nn
 from diffusion.config import default_config
 from diffusion.distributed import sharding
 from diffusion.experiment import build
+from diffusion.nets.bfloat16_with_float32_gradients import Compiler, float32_gradients
 from diffusion.nets.blocks import ResBlock
-from diffusion.nets.float32_gradients import Compiler, float32_gradients
 from diffusion.nets.network_interface import narrowed
 
 SAME, RIGHT = ((1, 1), (1, 1)), ((0, 1), (0, 1))
