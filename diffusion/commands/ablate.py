@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from diffusion.commands import previews_and_estimates, train
+from diffusion.commands import previews_during_training, train
 from diffusion.commands.ablation_table import NOISE_SCALE
 from diffusion.config.ablation_grid import RESULT, Cell, Grid, read
 from diffusion.config.config_dict import config_hash, nested
@@ -106,7 +106,7 @@ def evaluate_cell(cell: Cell, report: Report, accept: bool = False) -> Outcome:
     summary = measure(subject, data.train, data.held_out)
     cell.folder.mkdir(parents=True, exist_ok=True)
     path = cell.folder / f"step_{step:07d}_{config.sample.sampler}.png"
-    save_image(previews_and_estimates.picture(summary.samples), path)
+    save_image(previews_during_training.picture(summary.samples), path)
     for line in [*summary.lines(), f"samples     {path}"]:
         report(line)
     return Outcome(fault(summary), summary, summary.report(), step)

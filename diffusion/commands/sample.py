@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from diffusion.commands import previews_and_estimates
+from diffusion.commands import previews_during_training
 from diffusion.evaluation import sample_batches, sample_sets
 from diffusion.evaluation.protocol import Chain, Subject
 from diffusion.experiment import load_run
@@ -58,7 +58,7 @@ def sample(
     classes = chain.labels or tuple(range(experiment.classes))
     if form == "grid":
         with written(path) as place:
-            Image.fromarray(previews_and_estimates.picture(images.pixels(), len(classes)).squeeze()).save(
+            Image.fromarray(previews_during_training.picture(images.pixels(), len(classes)).squeeze()).save(
                 place, format="PNG"
             )
     elif form == "npz":

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from diffusion.commands import export_weights, previews_and_estimates, settings_that_save_memory
+from diffusion.commands import export_weights, previews_during_training, settings_that_save_memory
 from diffusion.config.validation import doubts, remarks, validate
 from diffusion.convert import name_mapping
 from diffusion.data.dataset_identity import Identity, identity, listed
@@ -117,8 +117,8 @@ def run(
         progress = stack.enter_context(closing(Progress(first, c.steps, c.batch_size, report, since)))
         advice = settings_that_save_memory.advice(config, mesh.size)
         training = loop.Training(experiment.task(), experiment.update(), traced, c.steps, c.steps_per_dispatch, advice)
-        estimate = previews_and_estimates.estimate(experiment, held_out, feed, budget, folder, data, progress.report)
-        preview = previews_and_estimates.preview(experiment, held_out, budget, progress.report)
+        estimate = previews_during_training.estimate(experiment, held_out, feed, budget, folder, data, progress.report)
+        preview = previews_during_training.preview(experiment, held_out, budget, progress.report)
         curve = recorded(config)
         watch = Watch(curve, progress.report) if curve else None
         log = Log(c.log_every, training.update.guard, writer, progress, watch)
@@ -213,7 +213,7 @@ def finish(subject: Subject, summary: Summary, writer: Writer, report: Report) -
     path = subject.folder / "samples" / f"step_{step:07d}.png"
     if len(summary.samples):
         name = f"step_{step:07d}_{experiment.config.sample.sampler}"
-        path = writer.grid(step, name, previews_and_estimates.picture(summary.samples, experiment.classes))
+        path = writer.grid(step, name, previews_during_training.picture(summary.samples, experiment.classes))
     if summary.bound:
         writer.scalars(step, {f"test/{name}": value for name, value in summary.bound.values.items()})
     if summary.distance:

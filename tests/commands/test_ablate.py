@@ -308,10 +308,10 @@ def swept(tmp_path_factory):
         patch.setattr("diffusion.metrics.small_image_classifier.EPOCHS", 2)
         patch.setattr("diffusion.experiment.registry.UNet", OneConvolution)
         patch.setattr(
-            "diffusion.commands.previews_and_estimates.preview",
+            "diffusion.commands.previews_during_training.preview",
             lambda *_: lambda params: np.zeros((8, 8, 1), np.uint8),  # noqa: ARG005
         )
-        patch.setattr("diffusion.commands.previews_and_estimates.estimate", lambda *_: lambda state: {"zero": 0.0})  # noqa: ARG005
+        patch.setattr("diffusion.commands.previews_during_training.estimate", lambda *_: lambda state: {"zero": 0.0})  # noqa: ARG005
         for module in (train, ablate, sharding):  # one of the eight devices: programs compile faster
             patch.setattr(module, "make_mesh", partial(sharding.make_mesh, jax.devices()[:1]))
         scalars = train.Writer.scalars

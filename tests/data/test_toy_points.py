@@ -12,7 +12,7 @@ from flax.errors import InvalidRngError
 from flax.traverse_util import flatten_dict, unflatten_dict
 from PIL import Image
 
-from diffusion.commands import previews_and_estimates as during
+from diffusion.commands import previews_during_training as during
 from diffusion.commands.train import run as train_run
 from diffusion.config import config_files
 from diffusion.core.objective import evaluate

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from diffusion.commands import previews_and_estimates, train
+from diffusion.commands import previews_during_training, train
 from diffusion.config import default_config
 from diffusion.data.digits import digits
 from diffusion.distributed.sharding import make_mesh
@@ -55,7 +55,7 @@ def test_the_final_evaluation_is_cut_and_reports_it(tmp_path):
 def test_the_estimate_of_one_image_has_no_standard_error(tmp_path):
     for n, names in ((1, {"bits_per_dim"}), (2, {"bits_per_dim", "standard_error"})):
         ours = small(eval__quick_n=n, eval__quick_steps=2)
-        estimate = previews_and_estimates.estimate(ours, digits(False), ours.feed(digits(True)), UNLIMITED, tmp_path)
+        estimate = previews_during_training.estimate(ours, digits(False), ours.feed(digits(True)), UNLIMITED, tmp_path)
         found = estimate(ours.create_state())
         assert set(found) == names and np.isfinite(list(found.values())).all()
 
@@ -65,7 +65,7 @@ def test_an_estimate_whose_file_cannot_be_written_is_returned(tmp_path):
     (tmp_path / "eval").touch()
     ours, lines = small(eval__quick_n=2, eval__quick_steps=2), []
     feed = ours.feed(digits(True))
-    estimate = previews_and_estimates.estimate(ours, digits(False), feed, UNLIMITED, tmp_path, report=lines.append)
+    estimate = previews_during_training.estimate(ours, digits(False), feed, UNLIMITED, tmp_path, report=lines.append)
     assert np.isfinite(estimate(ours.create_state())["bits_per_dim"])
     (line,) = lines
     assert line.startswith("WARNING     a report could not be written (") and line.endswith("training continues")

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from diffusion.commands import previews_and_estimates
+from diffusion.commands import previews_during_training
 from diffusion.config import default_config
 from diffusion.core import parameterization, schedules, variance, weighting
 from diffusion.core.objective import Objective
@@ -121,7 +121,7 @@ def test_a_training_run_measures_it_on_any_number_of_devices():
     for devices in (1, 8):
         mesh = sharding.make_mesh(jax.devices()[:devices])
         ours = build.experiment(config, (8, 8, 1), 10, mesh)._replace(net=Constant())
-        noise = previews_and_estimates.gradient_noise(ours, ours.feed(digits(train=True)))
+        noise = previews_during_training.gradient_noise(ours, ours.feed(digits(train=True)))
         found.append(noise(ours.create_state()))
     for name, value in found[0].items():
         assert found[1][name] == pytest.approx(value, rel=1e-4)
