@@ -5,6 +5,7 @@
     python scripts/evaluate.py --workdir=runs/cifar10 --metrics=nll,flow_nll           # also likelihood by the flow
     python scripts/evaluate.py --workdir=runs/cifar10 --metrics=fid,inception_score    # of 50,000 samples, drawn here
     python scripts/evaluate.py --workdir=runs/cifar10 --metrics=fid --samples=mine.npz --n=10000
+    python scripts/evaluate.py --workdir=runs/digits_conditional --metrics=fd_classifier --guidance=1
 
 Metrics: nll, flow_nll; with Inception's features fid, fd_768, fd_1280, inception_score, kid, precision_recall; without
 them neighbours and, for small labelled grey images, fd_classifier and classes. Results are printed and written to the
@@ -18,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import before_jax, command_line, workdir_and_data_flags
+from diffusion.runtime import before_jax, command_line, sampling_flags, workdir_and_data_flags
 
 RUN = workdir_and_data_flags.define_run("folder of the run")
 METRICS = flags.DEFINE_string(
@@ -46,11 +47,8 @@ INCEPTION = command_line.define_path(
 SEED = command_line.define_seed("seed of the samples, of the noise in nll, and of the subsets of kid")
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; by default the newest")
 RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their moving average")
-SAMPLER = flags.DEFINE_string("sampler", None, "ancestral, ddim, heun, ... (sample.sampler); by default the config's")
-GRID = flags.DEFINE_string("grid", None, "steps visited: 50, 10,15,20, ddim50, quad50 or full; by default the config's")
-STEPS = flags.DEFINE_integer("steps", None, "--steps=50 is short for --grid=50", lower_bound=1)
-ETA = flags.DEFINE_float("eta", None, "noise of ddim, from 0 to 1; by default the config's", 0.0, 1.0)
-TRUNCATE = flags.DEFINE_bool("truncate", False, "truncate pixel values of samples instead of rounding them")
+CHAIN = sampling_flags.define_sampler()
+GUIDANCE = sampling_flags.define_guidance()
 DATA = workdir_and_data_flags.define_data_flags()
 BATCH = flags.DEFINE_integer("batch_size", None, "images at a time, by default the config's", lower_bound=1)
 
@@ -63,8 +61,6 @@ def main() -> None:
     run = read_run(folder)
     if SPLIT.value not in (None, "train", "test"):
         raise ValueError(f"--split={SPLIT.value} is not one of train, test")
-    if STEPS.value and GRID.value is not None:
-        raise ValueError(f"--steps={STEPS.value} and --grid={GRID.value} contradict each other; give one of them")
     before_jax.configure()
 
     from functools import partial
@@ -74,7 +70,6 @@ def main() -> None:
     from diffusion.evaluation.protocol import Chain
     from diffusion.runtime.progress_bar import counting
 
-    grid = str(STEPS.value) if STEPS.value else GRID.value
     request = evaluate.Request(
         metrics=tuple(METRICS.value.split(",")) if METRICS.value is not None else (),
         split=SPLIT.value,
@@ -82,7 +77,8 @@ def main() -> None:
         samples=SAMPLES.value,
         reference_n=REFERENCE_N.value,
         inception=INCEPTION.value,
-        chain=Chain(SAMPLER.value, grid, ETA.value, SEED.value, TRUNCATE.value),
+        chain=Chain(**CHAIN(), seed=SEED.value),
+        guidance=GUIDANCE(),
         step=STEP.value,
         raw=RAW.value,
         batch_size=BATCH.value,

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import before_jax, command_line, workdir_and_data_flags
+from diffusion.runtime import before_jax, command_line, sampling_flags, workdir_and_data_flags
 
 RUN = workdir_and_data_flags.define_run("folder of the run to sample from")
 N = flags.DEFINE_integer("n", 64, "number of images", lower_bound=1)
@@ -36,21 +36,10 @@ FORMAT = flags.DEFINE_enum(
 OUT = command_line.define_path("out", "file (grid, npz) or folder (png); by default in the run's samples folder")
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; by default the newest")
 RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their moving average")
-SAMPLER = flags.DEFINE_string("sampler", None, "ancestral, ddim, heun, ... (sample.sampler); by default the config's")
-GRID = flags.DEFINE_string("grid", None, "steps visited: 50, 10,15,20, ddim50, quad50 or full; by default the config's")
-STEPS = flags.DEFINE_integer("steps", None, "--steps=50 is short for --grid=50", lower_bound=1)
-ETA = flags.DEFINE_float("eta", None, "noise of ddim, from 0 to 1; by default the config's", 0.0, 1.0)
+CHAIN = sampling_flags.define_sampler()
 LABEL = flags.DEFINE_list("label", [], "classes of the images, in turn, by name or number: cat or 3,5; by default all")
-GUIDANCE = flags.DEFINE_float("guidance", None, "scale of guidance, 0 for none; by default the config's", 0.0)
-GUIDANCE_FROM = flags.DEFINE_float(
-    "guidance_from", None, "no guidance below this share of T; by default the config's", 0.0, 1.0
-)
-GUIDANCE_TO = flags.DEFINE_float(
-    "guidance_to", None, "no guidance above this share of T; by default the config's", 0.0, 1.0
-)
-CLASSIFIER = flags.DEFINE_string("classifier", None, "run of scripts/train_classifier.py that guides; '' for none")
+GUIDANCE = sampling_flags.define_guidance()
 BATCH = flags.DEFINE_integer("batch_size", 64, "images drawn at a time; does not change them", lower_bound=1)
-TRUNCATE = flags.DEFINE_bool("truncate", False, "truncate pixel values instead of rounding, as the original code does")
 
 
 def main() -> None:
@@ -64,13 +53,10 @@ def main() -> None:
     from diffusion.commands.sample import sample
     from diffusion.evaluation.protocol import Chain
 
-    if STEPS.value and GRID.value is not None:
-        raise ValueError(f"--steps={STEPS.value} and --grid={GRID.value} contradict each other; give one of them")
-    grid = str(STEPS.value) if STEPS.value else GRID.value
     path = sample(
         folder,
         run,
-        Chain(SAMPLER.value, grid, ETA.value, SEED.value, TRUNCATE.value, labels(run.class_names)),
+        Chain(**CHAIN(), seed=SEED.value, labels=labels(run.class_names)),
         report,
         n=N.value,
         batch=BATCH.value,
@@ -78,12 +64,7 @@ def main() -> None:
         out=OUT.value,
         step=STEP.value,
         raw=RAW.value,
-        guidance={
-            "scale": GUIDANCE.value,
-            "classifier": CLASSIFIER.value,
-            "first": GUIDANCE_FROM.value,
-            "last": GUIDANCE_TO.value,
-        },
+        guidance=GUIDANCE(),
     )
     print(path)
 

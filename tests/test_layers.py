@@ -91,6 +91,7 @@ OWNERS = {
     "diffusers": ("benchmarks/torch_baseline",),
     "absl": (
         "runtime/command_line",
+        "runtime/sampling_flags",
         "runtime/workdir_and_data_flags",
     ),
 }

@@ -5,8 +5,9 @@ network, the checkpoint; then the likelihoods, the samples, their features, the 
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from diffusion.data.source import Source
@@ -22,6 +23,7 @@ from diffusion.evaluation.sample_quality import (
 )
 from diffusion.evaluation.variational_bound import BOUND
 from diffusion.experiment import build, load_run
+from diffusion.experiment.build import Experiment
 from diffusion.metrics import image_set, small_image_scores
 from diffusion.metrics.first_images_of_split import split
 from diffusion.metrics.image_set import ImageSet
@@ -53,6 +55,8 @@ class Request(NamedTuple):
     reference_n: int | None = None
     inception: Path | None = None
     chain: Chain = Chain()
+    guidance: Mapping[str, Any] = MappingProxyType({})
+    """Arguments of sample_sets.guided."""
     step: int | None = None
     raw: bool = False
     batch_size: int | None = None
@@ -84,6 +88,7 @@ class Plan(NamedTuple):
 def prepare(folder: Path, run: Run, request: Request) -> Plan:
     """Raises ValueError, before anything is computed, where the request cannot be carried out."""
     check_names(request.metrics, [*LIKELIHOODS])
+    run = sample_sets.guided(run, **request.guidance)
     sample_sets.check(run, request.chain)
     data = load_run.data(run, request.data)
     sources = {TRAIN: data.train, TEST: data.held_out}
@@ -96,6 +101,10 @@ def prepare(folder: Path, run: Run, request: Request) -> Plan:
     if request.samples and not scores:
         raise ValueError(
             f"--samples={request.samples}: {names[0]} is not measured on samples; ask for --metrics=fid, kid, ..."
+        )
+    if request.guidance and (request.samples or not scores):
+        raise ValueError(
+            "--guidance, --guidance_from, --guidance_to and --classifier act on samples that are drawn here"
         )
     samples = _read(request, run.shape) if request.samples else None
     inception = any(name in INCEPTION for name in scores)
@@ -133,7 +142,7 @@ def _scores(plan: Plan, progress: Counting) -> Iterator[Measured]:
         with progress("samples", plan.n) as count:
             batch = request.batch_size or subject.experiment.config.sample.batch_size
             samples = sample_sets.draw(subject, request.chain, plan.n, batch, count)
-        facts, origin = sample_sets.facts(subject, request.chain), []
+        facts, origin = sample_sets.facts(subject, request.chain), _guidance(request, subject.experiment)
 
     def written(result: Result, lines: list[str], *more: str) -> Measured:
         names = [*origin, *more, *protocol.departures(subject.experiment, result.protocol)]
@@ -180,6 +189,15 @@ def _tag(request: Request) -> str:
     assert request.samples is not None
     path = request.samples.resolve()
     return f"{path.name.removesuffix('.npz')}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+
+
+def _guidance(request: Request, experiment: Experiment) -> list[str]:
+    """The parts of a result's name for guidance that is not the config's: guidance2, guidance_steps100-900."""
+    facts = protocol.of_guidance(experiment) or {"guidance": 0.0}
+    words = [
+        f"{key}{value:g}" if key == "guidance" else f"{key}{value}".replace("..", "-") for key, value in facts.items()
+    ]
+    return words if request.guidance else []
 
 
 def _facts_of_files(plan: Plan) -> dict[str, Any]:

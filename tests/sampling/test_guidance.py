@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from diffusion.commands import train_classifier
+from diffusion.commands import evaluate, train_classifier
 from diffusion.config import default_config
 from diffusion.config.validation import remarks, validate
 from diffusion.core import respacing, schedules
@@ -501,6 +501,35 @@ def test_labels_are_refused_where_nothing_knows_them(subject):
     with pytest.raises(ValueError, match="--label=12: the labels of this run are 0 to 9"):
         sample_sets.check_labels(subject.experiment, Chain(labels=(3, 12)))
     sample_sets.check_labels(subject.experiment, Chain(labels=(0, 9)))
+
+
+def test_scores_are_of_the_guidance_asked_for_and_say_so(subject, tmp_path):
+    """Each guidance has samples, a protocol and a file of its own; where no samples are drawn, it is refused."""
+    folder, run = subject.folder, read_run(subject.folder)
+
+    def asked(**fields):
+        request = {"metrics": ("neighbours",), "n": 12, "chain": Chain(grid="3"), **fields}
+        return evaluate.prepare(folder, run, evaluate.Request(**request))
+
+    def measured(**guidance):
+        (one,) = evaluate.run(asked(guidance=guidance), lambda *_: nullcontext(lambda done: None))  # noqa: ARG005
+        return one.path.name, one.result.protocol.get("guidance"), one.result.values
+
+    plain, none, twice = measured(), measured(scale=0.0), measured(scale=2.0)
+    part = measured(scale=2.0, first=0.5)
+    names = [name for name, *_ in (plain, none, twice, part)]
+    assert names == [
+        f"neighbours_train_0_{guided}3_n12.json"
+        for guided in ("", "guidance0_", "guidance2_", "guidance2_guidance_steps10-20_")
+    ]
+    assert [guidance for _, guidance, _ in (plain, none, twice, part)] == [None, None, 2.0, 2.0]
+    assert plain[2] == none[2] and len({tuple(values.items()) for *_, values in (plain, twice, part)}) == 3
+    with pytest.raises(ValueError, match="act on samples that are drawn here"):
+        asked(metrics=("nll",), guidance={"scale": 1.0})
+    with pytest.raises(ValueError, match="act on samples that are drawn here"):
+        asked(samples=tmp_path / "a.npz", guidance={"scale": 1.0})
+    with pytest.raises(ValueError, match="must be below"):
+        asked(guidance={"scale": 1.0, "first": 1.0})
 
 
 # ------------------------------------------------------------------------------------------------------ its measurement
