@@ -2,7 +2,7 @@
 
 Paper row: Ho et al. 2020, figures 1, 7, 8 and 9. 113.7 M parameters, fixed-small variance, no dropout.
 Score: none published; the paper shows samples. An independent run reached FID 8.85 after 393k steps.
-Cost: 500,000 steps of 64 images at 95 TFLOP, 4.8e19 FLOP: 63 hours on a TPU v3-8 (2.2 steps/s) as published.
+Cost: 500,000 steps of 64 images at 95 TFLOP, 4.7e19 FLOP: 63 hours on a TPU v3-8 (2.2 steps/s) as published.
 TFDS cannot fetch these images by itself: prepare celeb_a_hq/256 manually as its page says, or use a folder of images.
 The set has no test split: every twentieth image is held out for the bound.
 

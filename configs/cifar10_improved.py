@@ -3,7 +3,7 @@
 Paper row: Nichol and Dhariwal 2021, CIFAR-10 ablation, "4K, cosine, L_hybrid". 52.5 M parameters, 500,000 steps.
 Score: 3.17 bits/dim on the test set, FID 3.19 from 50,000 samples against the training set, single run. The final
 bound uses 1,000 images, as the published script does, since each image takes 4,000 network evaluations.
-Cost: 500,000 steps of 128 images at 6.5 TFLOP, 3.2e18 FLOP.
+Cost: 500,000 steps of 128 images at 6.0 TFLOP, 3.0e18 FLOP.
 
     python scripts/train.py --config=configs/cifar10_improved.py
 """

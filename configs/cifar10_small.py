@@ -4,7 +4,7 @@ Paper row: Ho et al. 2020, table 1, "DDPM, L_simple", but with a network of half
 35.7 M), a learning rate and an average for a short run, and no dropout, since 20,000 steps are only 51 epochs.
 Score: not measured. It will be far from the paper's FID of 3.17: an independent run of the full network had 9.2
 after 47,000 steps. The start-up report lists every deviation.
-Cost: 20,000 steps of 128 images at 1.15 TFLOP, 2.3e16 FLOP in all: an hour at a sustained 6.4 TFLOP/s.
+Cost: 20,000 steps of 128 images at 1.16 TFLOP, 2.3e16 FLOP in all: an hour at a sustained 6.4 TFLOP/s.
 
     python scripts/train.py --config=configs/cifar10_small.py
 """

@@ -6,7 +6,7 @@ Score: 3.57 bits/dim on the validation set and FID 19.2 from 10,000 samples afte
 The paper's images were scaled down by its own loader (box, then bicubic, centre crop). The default here is the
 downsampled ImageNet of TFDS, prepared once with TensorFlow; folder:PATH reads the original images and scales them
 down itself.
-Cost: 1,500,000 steps of 128 images at 30.5 TFLOP, 4.6e19 FLOP.
+Cost: 1,500,000 steps of 128 images at 29.2 TFLOP, 4.4e19 FLOP.
 
     python scripts/train.py --config=configs/imagenet64.py
     python scripts/train.py --config=configs/imagenet64.py --config.data.name=folder:PATH

@@ -14,10 +14,10 @@
     published    the papers' tables, and which of our results fill which cell
     experiment   from a config to values: registry, build, guidance of samples, loading a run
     planning     a training step or sampler compiled for hardware that is not there, and what its program says
-    evaluation   a run measured: bound, flow, sample sets, scores, guidance, summary, protocol
+    evaluation   a run measured: bound, flow, sample sets, scores, guidance, all of them when training ends, protocol
     figures      of images, points, curves and training; arrays/ makes what they show, catalogue names them
-    commands     what each script runs, under the script's name
     benchmarks   speed beside PyTorch
+    commands     what each script runs, under the script's name
 
 Importing this module imports nothing else.
 """

@@ -6,8 +6,8 @@
 
 Repeat the command to resume: finished rows are skipped, and an interrupted row continues from its checkpoint. On
 SIGTERM or Ctrl-C the script finishes the step, saves and exits with status 75; a second signal ends it at once. A row
-that diverges is reported as diverged, and the others run. On a cluster, run the commands that --list prints, each of
-which trains one row with one seed, and at the end the same command with --table.
+that diverges is reported as diverged, and the others run. On a cluster, run the commands that --list prints, one for
+each row and seed, those that evaluate other rows' networks after the others, and at the end the command with --table.
 """
 
 import sys

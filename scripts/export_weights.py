@@ -24,7 +24,7 @@ TO = flags.DEFINE_enum(
     ["diffusers", "pretrained"],
     "diffusers: a folder for that library; pretrained: a folder for --pretrained of this project",
 )
-OUT = command_line.define_path("out", "folder to write, which must not exist or be empty (required)")
+OUT = command_line.define_path("out", "folder to write; it must not exist, or for diffusers be empty (required)")
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; by default the newest")
 SEEDS = flags.DEFINE_list(
     "seeds",

@@ -5,9 +5,9 @@
     python scripts/reproduce.py --table=ddim_table1 --commands              # the commands that fill its cells
     python scripts/reproduce.py --milestones=runs/cifar10 --out=milestones.png
 
-A cell is filled only by a run with the published config and step count; other results are listed below the tables with
-the reason. Every number has a note with its protocol. Tables: ddpm_table1 to ddpm_table4, ddpm_split, improved_cifar10,
-improved_imagenet64, ddim_table1, ddim_table1_celeba64.
+A cell is filled only by a run with the published config and step count; other results are listed below the tables (of
+CSV on stderr) with the reason. Every number has a note with its protocol. Tables: ddpm_table1 to ddpm_table4,
+ddpm_split, improved_cifar10, improved_imagenet64, ddim_table1, ddim_table1_celeba64.
 """
 
 import sys

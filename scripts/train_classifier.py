@@ -3,9 +3,9 @@
     python scripts/train_classifier.py                                     # handwritten digits, a minute on a CPU
     python scripts/sample.py --workdir=runs/digits --classifier=runs/digits_classifier --guidance=2 --label=3
 
-The config's keys of data, diffusion, net, optim and train are used; those of diffusion must equal those of the model to
-be guided. Prints the accuracy on held-out images for t in each quarter of 1..T. Repeat the command to resume; on
-SIGTERM or Ctrl-C the script saves and exits with status 75.
+The config's keys of data, diffusion, net, optim and train are used; those of diffusion, but for parameterization and
+variance, must equal those of the model to be guided. Prints the accuracy on held-out images for t in each quarter of
+1..T. Repeat the command to resume; on SIGTERM or Ctrl-C the script saves and exits with status 75.
 """
 
 import sys

@@ -222,12 +222,13 @@ def length_faults(package: Path) -> list[str]:
 
 
 def test_the_root_holds_the_map_alone():
-    """A line a folder, and no module beside it."""
+    """A line a folder, none above what it imports, and no module beside it."""
     package = ROOT / "diffusion"
     assert [path.name for path in package.glob("*.py")] == ["__init__.py"]
     folders = {path.name for path in package.iterdir() if (path / "__init__.py").exists()}
-    named = set(re.findall(r"^    (\w+)  ", (package / "__init__.py").read_text(), re.MULTILINE))
-    assert named == folders == {name for line in LAYERS for name in line}
+    named = re.findall(r"^    (\w+)  ", (package / "__init__.py").read_text(), re.MULTILINE)
+    assert set(named) == folders == {name for line in LAYERS for name in line}
+    assert named == sorted(named, key=rank)
 
 
 CHECKS = (layer_faults, library_faults, name_faults, length_faults)

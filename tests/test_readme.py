@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from diffusion.config import config_files
+from tests.test_layers import rank
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -57,3 +58,15 @@ def test_the_map_names_every_folder():
     named = re.findall(r"^\| `(\w+)/` \|", README, re.MULTILINE)
     folders = [path.parent.name for path in (ROOT / "diffusion").glob("*/__init__.py")]
     assert sorted(named) == sorted(folders)
+    assert named == sorted(named, key=rank)  # "a folder imports only from folders above it"
+
+
+def test_the_table_of_configs_has_their_numbers_of_steps():
+    rows = re.findall(r"^\| `configs/.*\|(.*) steps.*\|$", README, re.MULTILINE)
+    assert len(rows) >= 6
+    for line in README.splitlines():
+        if line.startswith("| `configs/") and (cost := re.search(r"\|([^|]*[\d.][kM]) steps[^|]*\|$", line)):
+            stated = [float(x) * {"k": 1e3, "M": 1e6}[unit] for x, unit in re.findall(r"([\d.]+)([kM])", cost[1])]
+            files = [f"configs/{name}.py" for name in re.findall(r"`(?:configs/)?(\w+)\.py`", line)]
+            steps = [config_files.load(file).train.steps for file in files]
+            assert (min(steps), max(steps)) == (min(stated), max(stated)), line

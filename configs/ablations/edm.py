@@ -10,8 +10,9 @@ The published batch of 512, warm-up and length of training are left out, so that
 average of "+ power EMA" has the decay (1 + n) / (10 + n) after n updates. In the limit this is the power-function
 profile with gamma = 8, of width 0.09. Other widths would need optim.power_ema and scripts/ema.py.
 
-digits: T = 100, 400 steps of 64 images; 8 runs and 9 evaluations a seed. mnist_small: T = 100, 800 steps of 64 images,
-the network of configs/mnist.py with half of its channels. mnist: 6,000 steps a run. cifar10: 800,000 steps a run.
+digits: T = 100, 400 steps of 64 images; 8 runs and 9 more evaluations a seed.
+mnist_small: T = 100, 800 steps of 64 images, the network of configs/mnist.py with half of its channels.
+mnist: 6,000 steps a run. cifar10: 800,000 steps a run.
 
     python scripts/ablate.py --grid=configs/ablations/edm.py --size=digits --seeds=0,1,2
 """

@@ -6,8 +6,9 @@
 3. L_vlb has less gradient noise if t is drawn by the second moment of its losses instead of uniformly. The gradient
    noise scale (McCandlish et al. 2018) is measured for both and for L_hybrid.
 
-digits: T = 250 (betas times 4), 600 steps of 128 images; 6 runs and 10 evaluations a seed. mnist_small: T = 100, 300
-steps of 64 images. mnist: 6,000 steps a run. cifar10: the paper's network, 800,000 steps a run.
+digits: T = 250 (betas times 4), 600 steps of 128 images; 6 runs and 5 more evaluations a seed.
+mnist_small: T = 100, 300 steps of 64 images. mnist: 6,000 steps a run. cifar10: the paper's network, 800,000 steps a
+run.
 
     python scripts/ablate.py --grid=configs/ablations/improved_claims.py --size=digits
     python scripts/ablate.py --grid=configs/ablations/improved_claims.py --size=mnist_small --config.data.dir=PATH

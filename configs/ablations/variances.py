@@ -4,8 +4,8 @@ Both fixed variances share one network, trained with L_simple; learned ones are 
 evaluates the network of the whole chain, its samples and its bound, on T / 10 evenly spaced steps; learned_range then
 interpolates between the variances of these steps.
 
-digits: T = 500 (betas times 2), 800 steps of 128 images; 3 runs and 8 evaluations a seed, 6 minutes a run on 2 idle
-CPU cores.
+digits: T = 500 (betas times 2), 800 steps of 128 images; 3 runs and 5 more evaluations a seed, 6 minutes a run on
+2 idle CPU cores.
 cifar10: 800,000 steps a run. mnist: 6,000 steps a run.
 
     python scripts/ablate.py --grid=configs/ablations/variances.py --size=digits

@@ -2,7 +2,7 @@
 for flows.
 
 NumPy in float64; entry 0 is clean data (alpha_bar[0] = 1, sigma[0] = 0, u[0] = 0). DDPM section 4 and appendix B;
-Improved DDPM eq. 16-17; the published DDPM code for const, jsd and warmup.
+Improved DDPM eq. 17; the published DDPM code for const, jsd and warmup.
 """
 
 import warnings

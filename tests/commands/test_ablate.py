@@ -107,6 +107,17 @@ def test_small_grids_keep_to_their_budget():
             assert (c.eval.n, c.sample.n) == (64, 256) and c.train.sample_every == c.train.eval_every == 0
 
 
+@pytest.mark.parametrize("name", GRIDS)
+def test_docstrings_have_the_number_of_runs_and_of_the_evaluations_beside_them(name):
+    rows = ablation_grid.load(f"configs/ablations/{name}.py", "digits").rows
+    text = (ROOT / "configs" / "ablations" / f"{name}.py").read_text()
+    stated = re.search(r"(\d+) runs?(?: and (\d+) (more evaluations|sample sets))?\s", text)
+    assert stated is not None
+    trained = sum(not row.run for row in rows)
+    others = len(rows) if stated[3] == "sample sets" else len(rows) - trained
+    assert (int(stated[1]), int(stated[2] or 0)) == (trained, others)
+
+
 def rows_of(name: str, size: str) -> dict[str, Row]:
     return {row.label: row for row in ablation_grid.load(f"configs/ablations/{name}.py", size).rows}
 

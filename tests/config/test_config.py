@@ -613,6 +613,16 @@ def test_published_configs_depart_from_nothing(name):
     assert published_values(name).keys() >= shown.keys()
 
 
+COSTS = [path for path in sorted((ROOT / "configs").glob("*.py")) if "Cost: " in path.read_text()]
+
+
+@pytest.mark.parametrize("path", COSTS, ids=lambda path: path.stem)
+def test_docstrings_state_the_steps_and_the_batch_of_the_config(path):
+    config = load(path)
+    for steps, images in re.findall(r"Cost: ([\d,]+) steps of (\d+) images", path.read_text()):
+        assert (int(steps.replace(",", "")), int(images)) == (config.train.steps, config.train.batch_size)
+
+
 def test_deviations_name_key_value_and_the_papers():
     config = load(ROOT / "configs" / "cifar10.py")
     config.optim.lr, config.data.flip = 1e-3, False

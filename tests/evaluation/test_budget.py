@@ -1,10 +1,14 @@
 """The compute budget of CPUs: previews, estimates and final evaluations within a stated number of operations."""
 
+import re
+from pathlib import Path
+
 import jax
 import numpy as np
+import pytest
 
-from diffusion.commands import previews_during_training, train
-from diffusion.config import default_config
+from diffusion.commands import plan, previews_during_training, train
+from diffusion.config import config_files, default_config
 from diffusion.data.digits import digits
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import final_evaluation
@@ -18,6 +22,30 @@ def test_images_are_what_the_operations_pay_for():
     budget = Budget(1e6, 1e3)
     assert budget.images(64, 10) == 64 and budget.images(64, 50) == 20 and budget.images(64, 1001) == 0
     assert UNLIMITED.images(10**9, 4000) == 10**9
+
+
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.py"))
+
+
+def rounds_to(value: float, text: str) -> bool:
+    """Whether a number is the one in a text, as far as that has digits."""
+    digits = len(text.partition("e")[0].replace(".", "").lstrip("0"))
+    return float(f"{value:.{digits - 1}e}") == float(text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_docstrings_of_configs_state_parameters_and_operations_as_they_are_counted(path):
+    """As the start-up report counts them; 113.7 M parameters, at 95 TFLOP a step, 4.7e19 FLOP in all."""
+    text, config = path.read_text().split('"""')[1], config_files.load(path)
+    data = plan.data(config, None)
+    experiment = build.experiment(config, data.shape, data.classes)
+    params = jax.eval_shape(experiment.init, jax.random.key(0))
+    step = 3 * train.forward_flops(experiment, params) * config.train.batch_size
+    if sizes := re.findall(r"([\d.]+) M\s+parameters", text):
+        assert any(rounds_to(sum(leaf.size for leaf in jax.tree.leaves(params)) / 1e6, size) for size in sizes)
+    assert all(rounds_to(step / 1e12, cost) for cost in re.findall(r" at ([\d.]+) TFLOP", text)), step
+    assert all(rounds_to(step * config.train.steps, cost) for cost in re.findall(r"([\d.]+e\d+) FLOP", text)), step
 
 
 def small(**changes):
