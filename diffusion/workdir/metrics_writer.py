@@ -59,8 +59,10 @@ class Writer:
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """One JSON line {"step": step, name: value, ...}, with null for what is not finite, and points of curves."""
         clean = {k: (float(v) if math.isfinite(v) else None) for k, v in values.items()}
-        self._lines.add(json.dumps({"step": step, **clean}))
-        self._board.scalars(step, {k: v for k, v in clean.items() if v is not None})
+        try:
+            self._lines.add(json.dumps({"step": step, **clean}))
+        finally:  # a line without room is written later, and the points would not be
+            self._board.scalars(step, {k: v for k, v in clean.items() if v is not None})
         if self._sender and self._sending.done() and time.monotonic() - self._sent > FLUSH_SECONDS:
             self._board.flush()
             self._sending, self._sent = self._sender.submit(self._send), time.monotonic()

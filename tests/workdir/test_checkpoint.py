@@ -53,6 +53,11 @@ def resumed(folder):
         return streams.resume(state_of(0), said.append), said
 
 
+def events(folder):
+    """What TensorBoard's files hold at this moment."""
+    return b"".join(path.read_bytes() for path in (folder / "tensorboard").iterdir())
+
+
 @contextmanager
 def no_room(size=2000):
     """Writes beyond `size` bytes a file fail, as on a full disk."""
@@ -293,14 +298,10 @@ def test_metrics_that_find_no_room_are_written_later(tmp_path):
         writer.scalars(3, {"train/loss": 0.25})
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3]
+    assert events(tmp_path).count(b"train/loss") == 3
 
 
 # ------------------------------------------------------------------------------------------------------------- metrics
-
-
-def events(folder):
-    """What TensorBoard's files hold at this moment."""
-    return b"".join(path.read_bytes() for path in (folder / "tensorboard").iterdir())
 
 
 def test_tensorboard_has_what_belongs_to_a_checkpoint(tmp_path):
