@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -121,3 +121,17 @@ def test_fewer_steps_than_a_run_has_made_are_refused(tmp_path):
             with pytest.raises(ValueError, match="has made 3 steps already, more than 2; raise it"):
                 run_in(config(), tmp_path / folder, print)
             assert (tmp_path / folder / "config.json").read_bytes() == before
+
+
+def test_the_final_evaluation_checks_after_each_batch_whether_all_processes_stop(tmp_path, monkeypatch):
+    checked = []
+
+    class Several(Stop):
+        @contextmanager
+        def together(self):
+            yield checked.append
+
+    monkeypatch.setattr(loop, "train", lambda training, state, *rest: state)  # noqa: ARG005
+    with using(TwoConvolutions):
+        train.run(config(), tmp_path, print, Several())
+    assert checked == [4]
