@@ -23,6 +23,7 @@ from diffusion.runtime import format_numbers
 from diffusion.runtime.atomic_files import write_json
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir import checkpoint_manifest as manifest
+from diffusion.workdir.check_same_data import absolute
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.run_config import Run, write_config
 
@@ -105,7 +106,7 @@ def import_run(
     `step` is the number of the checkpoint, by default that of the file. Raises ValueError where the file is damaged or
     does not fit the config, gives no step while `step` is None, or the folder holds a run; nothing is written then.
     """
-    weights = READERS[kind](path)
+    weights, config = READERS[kind](path), absolute(config)
     number = weights.step if step is None else step
     if number is None:
         raise ValueError(f"{path}: neither the file nor its name gives the number of training steps; add --step=...")

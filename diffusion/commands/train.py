@@ -96,7 +96,7 @@ def run(
             claim()
 
         streams = RunCheckpoints(folder, config.train.keep, owner.content, before_seal)
-        stack.callback(streams.close)
+        stack.callback(lambda: [report(line) for line in streams.close()])
 
         abstract, initialise = experiment.fresh()
         state = streams.resume(abstract, report)
@@ -105,6 +105,7 @@ def run(
         else:
             first = int(state.step)
             report(f"checkpoint  resumed from step {first}")
+            loop.require_steps_left(first, config.train.steps)
 
         feed, budget = experiment.feed(source), afford(experiment, state.params)
         if existing and leads:
@@ -126,7 +127,8 @@ def run(
         state = loop.train(training, state, log, periodic, (streams.rolling, streams.permanent), stop)
 
         subject = Subject(experiment, state.ema, folder, int(state.step), raw=False, data=data)
-        summary = measure(subject, source, held_out, budget)
+        check = stack.enter_context(stop.together())
+        summary = measure(subject, source, held_out, budget, check)
         try:
             if leads:
                 write(summary, subject, held_out)

@@ -74,6 +74,7 @@ def run(
         first = int(state.step)
         if stored is not None:
             report(f"checkpoint  resumed from step {first}")
+            loop.require_steps_left(first, c.steps)
         report(f"network     {format_numbers.count(state.params):,} parameters, {source.classes} classes")
         report(f"classes     {listed(data.classes)}")
 

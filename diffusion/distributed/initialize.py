@@ -70,8 +70,11 @@ def initialized(processes: Processes | None, config: ConfigDict, folder: Path) -
             raise ValueError(line)
     try:
         yield
-    except Stopped:
-        jax.distributed.shutdown()  # all processes stop at the same step
+    except Stopped as error:
+        if error.alone:
+            atexit.register(_exit, error.status)
+        else:
+            jax.distributed.shutdown()  # all processes stop at the same step
         raise
     except BaseException as error:
         what = " ".join(str(error).split())[:300]

@@ -1,5 +1,6 @@
 """The final evaluation of a run: samples from its chain, the exact bound on held-out images, scores of the samples."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -58,22 +59,30 @@ class Summary(NamedTuple):
         return lines + list(self.score_lines)
 
 
-def measure(subject: Subject, train: Source, held_out: Source, budget: Budget = UNLIMITED) -> Summary:
+def measure(
+    subject: Subject,
+    train: Source,
+    held_out: Source,
+    budget: Budget = UNLIMITED,
+    progress: Callable[[int], object] = lambda done: None,  # noqa: ARG005
+) -> Summary:
     """Samples from the config's chain, the exact bound and the scores of a set of parameters; nothing is written.
 
     Image i of the samples, and the noise of image i in the bound, follow from config.seed and i alone. Samples that are
-    not finite are counted and not scored. Samples and bound are each cut down to the budget.
+    not finite are counted and not scored. Samples and bound are each cut down to the budget. `progress` is called after
+    each batch, first with the number of samples and then with that of held-out images.
     """
     experiment, c = subject.experiment, subject.experiment.config
     steps = experiment.sampled().T
     n = budget.images(c.sample.n, steps)
     chain = Chain(seed=c.seed)
-    pixels, broken = draw(subject, chain, n) if n else (np.zeros((0, *experiment.shape), np.uint8), 0)
+    pixels, broken = draw(subject, chain, n, progress) if n else (np.zeros((0, *experiment.shape), np.uint8), 0)
     wanted = min(c.eval.n or held_out.size, held_out.size) if c.eval.final else 0
     images = budget.images(wanted, steps)
     bound = None
     if images:
-        bound = measure_likelihood.compute(BOUND, subject, split("test", held_out, images), seed=c.seed)
+        first = split("test", held_out, images)
+        bound = measure_likelihood.compute(BOUND, subject, first, seed=c.seed, progress=progress)
     scored = []
     if fits(train) and n > 1 and not broken:
         samples = ImageSet(n, experiment.shape, lambda: iter([pixels]))
@@ -92,11 +101,14 @@ def measure(subject: Subject, train: Source, held_out: Source, budget: Budget = 
     )
 
 
-def draw(subject: Subject, chain: Chain, n: int) -> tuple[np.ndarray, int]:
+def draw(subject: Subject, chain: Chain, n: int, progress: Callable[[int], object]) -> tuple[np.ndarray, int]:
     """n samples of a chain, uint8 [n, H, W, C], and how many of them are not finite."""
-    batch_size = subject.experiment.config.sample.batch_size
-    pixels, finite = zip(*sample_sets.batches(subject, chain, n, batch_size), strict=True)
-    return np.concatenate(pixels), int((~np.concatenate(finite)).sum())
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    for part in sample_sets.batches(subject, chain, n, subject.experiment.config.sample.batch_size):
+        parts.append(part)
+        progress(sum(len(pixels) for pixels, _ in parts))
+    pixels, finite = map(np.concatenate, zip(*parts, strict=True))
+    return pixels, int((~finite).sum())
 
 
 def write(summary: Summary, subject: Subject, held_out: Source) -> None:

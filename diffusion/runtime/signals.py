@@ -32,6 +32,9 @@ TWICE = 0.1
 class Stopped(KeyboardInterrupt):
     """A signal ends the run. `status` is the process's exit status."""
 
+    alone = False
+    """Whether it was raised where the signal came, and not where all processes of a run have agreed to stop."""
+
     def __init__(self, message: str, status: int):
         super().__init__(message)
         self.status = status
@@ -121,6 +124,22 @@ class Stop:
         finally:
             self._deferred = before
 
+    @contextmanager
+    def together(self) -> Iterator[Callable[..., None]]:
+        """Inside, several processes stop only where all of them call its value; a single one stops at once."""
+        import jax
+
+        if jax.process_count() == 1:
+            yield lambda *_: None
+            return
+
+        def check(*_: Any) -> None:
+            if self.agreed(wait=True):
+                raise self.stopped()
+
+        with self.deferred():
+            yield check
+
     def agreed(self, wait: bool = False) -> bool:
         """Whether any process has received a signal: the same answer in all of them, which must all call this.
 
@@ -159,7 +178,9 @@ class Stop:
         self._note(number)
         if not self._deferred and not self._raised:
             self._raised = True
-            raise self.stopped()
+            error = self.stopped()
+            error.alone = True
+            raise error
 
     def _watch(self, pipe: int) -> None:
         """Runs in the thread that sees signals at once."""

@@ -113,6 +113,15 @@ def train(
     return whole(state)
 
 
+def require_steps_left(done: int, steps: int) -> None:
+    """Raises ValueError where a run has made more than `steps` steps: its results would pass for those of fewer."""
+    if done > steps:
+        raise ValueError(
+            f"config.train.steps: the run has made {done} steps already, more than {steps}; raise it, or give another "
+            "--workdir"
+        )
+
+
 def compile_steps(task: Trainable, update: Update, feed: Feed, state: TrainState, batches: Any) -> Any:
     """train_steps compiled for the shapes of its arguments; the state is donated and stays where it is placed.
 

@@ -184,10 +184,11 @@ class Checkpoints:
 
     def require(self, step: int, state: Any, note: Note | None = None) -> None:
         """Returns once the state of a step is saved; tries once more after a failure, then raises ValueError."""
+        for _ in range(2):
+            if not self.saved(step):
+                self.save(step, state, note)
         if not self.saved(step):
-            self.save(step, state, note)
-        if not self.saved(step):
-            failure = "; ".join(self.news()) or f"the state of step {step} could not be saved"
+            failure = "; ".join(dict.fromkeys(self.news())) or f"the state of step {step} could not be saved"
             raise ValueError(
                 f"{failure.removeprefix('WARNING').strip()}; make room and start again to resume from there"
             )

@@ -66,6 +66,7 @@ class Staged(Disk):
     def __init__(self, folder: Bucket):
         super().__init__(folder)
         self._copy: tuple[int, tempfile.TemporaryDirectory[str]] | None = None
+        self._saves = False
         self._cache = cache_folder("checkpoints")
         self.written = self._cache / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
         self.writes, self.alone = jax.process_index() == 0, True
@@ -74,8 +75,9 @@ class Staged(Disk):
         """The state; with several processes on the host. Empties the folder: a killed process may have left files."""
         if jax.process_count() > 1:
             state, content[PLAIN_KEYS] = whole(state), True
+        self._saves = self.writes
         self.clear()
-        if self.writes:
+        if self._saves:
             self.written.mkdir(parents=True)
         return state
 
@@ -101,9 +103,9 @@ class Staged(Disk):
                 self._step(int(name)).remove(first=manifest.NAME)
 
     def clear(self) -> None:
-        """Deletes everything on this machine."""
+        """Deletes everything on this machine that is of this process: another one may be saving the same run."""
         self._drop()
-        if self.writes:
+        if self._saves:
             shutil.rmtree(self.written, ignore_errors=True)
 
     def set_aside(self, step: int) -> None:

@@ -59,8 +59,10 @@ class Writer:
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """One JSON line {"step": step, name: value, ...}, with null for what is not finite, and points of curves."""
         clean = {k: (float(v) if math.isfinite(v) else None) for k, v in values.items()}
-        self._lines.add(json.dumps({"step": step, **clean}))
-        self._board.scalars(step, {k: v for k, v in clean.items() if v is not None})
+        try:
+            self._lines.add(json.dumps({"step": step, **clean}))
+        finally:  # a line without room is written later, and the points would not be
+            self._board.scalars(step, {k: v for k, v in clean.items() if v is not None})
         if self._sender and self._sending.done() and time.monotonic() - self._sent > FLUSH_SECONDS:
             self._board.flush()
             self._sending, self._sent = self._sender.submit(self._send), time.monotonic()
@@ -68,10 +70,13 @@ class Writer:
     def sync(self) -> None:
         """Returns once all scalars are in the run's metrics: before a checkpoint, which they belong to.
 
-        Raises OSError, and what `owned` raises.
+        On a disk they are in TensorBoard's file too, if it has room. Raises OSError, and what `owned` raises.
         """
         self._owned()
         self._lines.sync()
+        if not self._sender:
+            with suppress(OSError, ValueError):  # ValueError: the file is closed
+                self._board.flush()
 
     def grid(self, step: int, name: str, pixels: np.ndarray) -> Path:
         """Writes pixels, uint8 [H, W, C], to samples/<name>.png and to TensorBoard; returns the path."""
@@ -80,7 +85,8 @@ class Writer:
         path = self._grid(name)
         with atomic_file(path) as file:
             Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(file, format="PNG")
-        self._board.image(step, "samples", pixels)
+        kind = name.removeprefix(f"step_{step:07d}")  # two grids of one step need two names in TensorBoard
+        self._board.image(step, f"samples{kind}", pixels)
         return path
 
     def close(self) -> None:
@@ -154,8 +160,7 @@ class _Board:
         """Adds a point to each curve."""
         from tensorboardX.summary import scalar
 
-        for name, value in values.items():
-            self._add(step, scalar(name, value))
+        self._add(step, *(scalar(name, value) for name, value in values.items()))
 
     def image(self, step: int, name: str, pixels: np.ndarray) -> None:
         """Adds a picture, uint8 [H, W, C]."""
@@ -191,8 +196,9 @@ class _Board:
             for path in paths[:-1]:
                 path.unlink()
 
-    def _add(self, step: int, summary: Any) -> None:
-        self._events.write_event(self._event(step=step, wall_time=time.time(), summary=summary))
+    def _add(self, step: int, *summaries: Any) -> None:
+        for summary in summaries:
+            self._events.write_event(self._event(step=step, wall_time=time.time(), summary=summary))
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 

@@ -112,10 +112,11 @@ class RunCheckpoints:
                 report(f"skipped     {error}")
         return holders[-1].restore(step, like), step
 
-    def close(self) -> None:
-        """Waits for the saves in progress."""
+    def close(self) -> list[str]:
+        """Waits for the saves in progress; returns the failures that `news` has not returned yet, a line each."""
         for checkpoints in self._both:
             checkpoints.close()
+        return [line for checkpoints in self._both for line in checkpoints.news()]
 
     def _newest(self, like: Any, report: Report) -> tuple[Checkpoints, int] | None:
         """The newest step that can be restored, as process 0 finds it; None where no step was ever completed."""

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -123,6 +124,20 @@ def test_a_run_goes_out_to_diffusers_and_comes_back_bit_by_bit(tmp_path):
     assert_same(
         name_mapping.nest(name_mapping.read(name_mapping.rules(weights.naming, shapes, 1), weights.ema, shapes)), raw
     )
+
+
+def test_the_place_of_the_data_holds_from_any_folder(tmp_path, monkeypatch):
+    """As in a run of scripts/train.py: else the run's data were looked for in another folder, or fetched again."""
+    path, *_ = checkpoint(tmp_path, tiny(**SMALL))
+    runs = []
+
+    def write_run(folder, experiment, run, *rest):  # noqa: ARG001
+        runs.append(run)
+        return SimpleNamespace(ema={})
+
+    monkeypatch.setattr(import_weights, "write_run", write_run)
+    import_weights.import_run(path, "ddpm_tf", tiny(**SMALL, data__dir="here"), tmp_path / "run", 5, lines()[1])
+    assert runs[0].config.data.dir == str(Path.cwd() / "here")
 
 
 def test_a_config_that_does_not_fit_is_refused_with_the_remedy(tmp_path):

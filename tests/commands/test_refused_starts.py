@@ -3,18 +3,22 @@
 import os
 import subprocess
 import sys
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import jax
 import pytest
 
-from diffusion.commands import train, train_classifier
+from diffusion.commands import import_weights, train, train_classifier
 from diffusion.config import default_config
 from diffusion.distributed import sharding
+from diffusion.experiment import build, build_guidance
 from diffusion.runtime.signals import Stop, Stopped
 from diffusion.training import loop
 from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir import run_config
+from diffusion.workdir.checkpoint import Checkpoints
 from tests.support.networks import TwoConvolutions, using
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
@@ -99,3 +103,35 @@ def test_a_signal_while_compiling_leaves_the_folder_to_any_config(tmp_path, monk
     with using(TwoConvolutions):
         outcome = train.run(config(optim__lr=0.5), tmp_path, lines.append)
     assert outcome.step == 2 and run_config.read_run(tmp_path).config.optim.lr == 0.5
+
+
+def test_fewer_steps_than_a_run_has_made_are_refused(tmp_path):
+    """Its results would pass for those of fewer steps, in an ablation's table too."""
+    run = run_config.Run(config(), (8, 8, 1), 10)
+    with using(TwoConvolutions):
+        ours = build.experiment(*run[:3])
+        state = ours.create_state()
+        import_weights.write_run(tmp_path / "r", ours, run, 3, state.ema, state.params, {})
+        state = build_guidance.create_state(*run[:3])
+        claim = partial(run_config.write_config, tmp_path / "c", run, "cpu")
+        with closing(Checkpoints(tmp_path / "c" / manifest.CLASSIFIER, about=run.content, claim=claim)) as checkpoints:
+            checkpoints.require(3, state._replace(step=state.step + 3))
+        for folder, run_in in (("r", train.run), ("c", train_classifier.run)):
+            before = (tmp_path / folder / "config.json").read_bytes()
+            with pytest.raises(ValueError, match="has made 3 steps already, more than 2; raise it"):
+                run_in(config(), tmp_path / folder, print)
+            assert (tmp_path / folder / "config.json").read_bytes() == before
+
+
+def test_the_final_evaluation_checks_after_each_batch_whether_all_processes_stop(tmp_path, monkeypatch):
+    checked = []
+
+    class Several(Stop):
+        @contextmanager
+        def together(self):
+            yield checked.append
+
+    monkeypatch.setattr(loop, "train", lambda training, state, *rest: state)  # noqa: ARG005
+    with using(TwoConvolutions):
+        train.run(config(), tmp_path, print, Several())
+    assert checked == [4]

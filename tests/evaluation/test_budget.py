@@ -69,10 +69,11 @@ def small(**changes):
 
 def test_the_final_evaluation_is_cut_and_reports_it(tmp_path):
     """A budget for 3 images by 4 steps."""
-    ours = small(eval__n=5)
+    ours = small(eval__n=5, sample__batch_size=2)
     subject = Subject(ours, ours.create_state().ema, tmp_path, 0, raw=False)
-    forward = train.forward_flops(ours)
-    cut = final_evaluation.measure(subject, digits(True), digits(False), Budget(12.5 * forward, forward))
+    forward, done = train.forward_flops(ours), []
+    cut = final_evaluation.measure(subject, digits(True), digits(False), Budget(12.5 * forward, forward), done.append)
+    assert done == [2, 3, 0, 3]
     assert cut.samples.shape == (3, 8, 8, 1) and cut.bound is not None and cut.bound.values["images"] == 3
     assert [line.split()[1:3] for line in cut.lines()[:2]] == [["3", "samples"], ["3", "held-out"]]
     nothing = final_evaluation.measure(subject, digits(True), digits(False), Budget(forward, forward))

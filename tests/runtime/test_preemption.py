@@ -317,6 +317,30 @@ def test_an_exception_that_got_lost_is_raised_at_the_end():
         send()
 
 
+def test_one_of_several_processes_stops_where_all_of_them_check(monkeypatch):
+    """As in the final evaluation: elsewhere the others would wait for it."""
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(Stop, "_total", lambda stop: int(stop.asked))
+    reached = []
+    with Stop.on_signals(resumable=True) as stop, pytest.raises(Stopped) as error, stop.together() as check:
+        check()
+        send()
+        reached.append(1)
+        check(16)
+        reached.append(2)
+    assert reached == [1] and error.value.status == STOPPED and not error.value.alone
+    with Stop.on_signals(resumable=True) as stop, pytest.raises(Stopped) as error:
+        send()
+    assert error.value.alone
+
+
+def test_a_single_process_stops_at_once():
+    with Stop.on_signals() as stop, pytest.raises(Stopped), stop.together() as check:
+        check()
+        send()
+        raise AssertionError("the signal had come before")
+
+
 def process(code, *args):
     """A Python process of the project, its output piped."""
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}", *map(str, args)]
@@ -393,6 +417,48 @@ def test_all_processes_stop_at_the_same_step():
     found = [next(line for line in out.splitlines() if line.startswith("stopped at")).split() for out, _ in ends]
     assert found[0][2] == found[1][2] and 5 < int(found[0][2]) < 12
     assert (found[0][3], found[1][3]) == ("False", "True")
+
+
+ALONE = """
+import os, signal
+from pathlib import Path
+os.environ["JAX_PLATFORMS"] = "cpu"
+from diffusion.config import default_config
+from diffusion.distributed import hosts
+from diffusion.distributed.initialize import Processes, initialized
+from diffusion.runtime import command_line
+from diffusion.runtime.signals import Stop
+port, index, folder, wait = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), len(sys.argv) > 4
+def batches(check):
+    for batch in range(9):
+        if index and batch == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        hosts.any_process(False)
+        check(batch)
+def main():
+    processes = Processes(f"localhost:{port}", 2, index)
+    with Stop.on_signals(resumable=True) as stop, initialized(processes, default_config(), folder):
+        if wait:
+            with stop.together() as check:
+                batches(check)
+        batches(lambda batch: None)
+command_line.run(main, ["script"])
+"""
+LOST, STOPPING = "another process or the network failed (", "stopped"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "first"), [((), LOST), (("together",), STOPPING)])
+def test_a_signal_to_one_process_outside_of_the_loop_ends_all(tmp_path, how, first):
+    """It does not wait for the others at jax's barrier, where they would never come; or all end after one batch."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    both = [process(ALONE, port, index, tmp_path, *how) for index in range(2)]
+    ends = [done.communicate(timeout=280)[1].strip().splitlines()[-1] for done in both]
+    assert [done.returncode for done in both] == [STOPPED, STOPPED], ends
+    assert ends[0].startswith(f"-c: {first}")
+    assert ends[1] == "-c: stopped by SIGTERM: start it again to resume"
 
 
 # ------------------------------------------------------------------------------------------------------- real processes

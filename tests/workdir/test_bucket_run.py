@@ -13,6 +13,7 @@ from diffusion.runtime.bucket import Bucket
 from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir import metrics_jsonl
 from diffusion.workdir.checkpoint import Checkpoints
+from diffusion.workdir.checkpoints_on_disk_or_bucket import Staged
 from diffusion.workdir.metrics_writer import Writer
 from diffusion.workdir.rolling_and_permanent_checkpoints import RunCheckpoints
 from tests.stress.corrupt import bits, state_of
@@ -53,6 +54,26 @@ def test_a_step_is_sealed_by_its_manifest_and_the_newest_are_kept(folder, tmp_pa
         assert again.note(3) == {"window": [3]}
         assert bits(again.restore(3, state_of(0))) == bits(state_of(3))
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_who_reads_a_run_leaves_the_save_of_another_process_alone(tmp_path, monkeypatch):
+    """Such as scripts/sample.py beside the training, on one machine: no request is needed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    training, reading = (Staged(Bucket("s3://runs/r/checkpoints")) for _ in range(2))
+    for step in (1, 2):
+        training.prepare(state_of(step), {})
+        (training.written / f"{step}").touch()
+        reading.clear()
+        assert [path.name for path in training.written.iterdir()] == [str(step)]
+    training.clear()
+    assert not training.written.exists()
+
+
+@pytest.mark.parametrize("last", [b"\r", b"\n", b"\r\n", b"\r\r", b""])
+def test_an_object_is_what_was_written_whatever_its_last_byte(folder, last):
+    """The emulator of gs:// once cut off a carriage return, which made one checkpoint in some 30 a damaged one."""
+    (folder / "a").write_bytes(b"content" + last)
+    assert (folder / "a").read_bytes() == b"content" + last
 
 
 def test_a_damaged_step_is_skipped_and_moved_aside(folder):

@@ -19,7 +19,7 @@ from diffusion.commands import checkpoints as checkpoints_command
 from diffusion.config import default_config
 from diffusion.runtime.error_text import reason
 from diffusion.workdir import checkpoint_manifest as manifest
-from diffusion.workdir import run_config
+from diffusion.workdir import metrics_writer, run_config
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.metrics_writer import Writer
 from diffusion.workdir.rolling_and_permanent_checkpoints import PermanentCheckpoints, RunCheckpoints
@@ -51,6 +51,11 @@ def resumed(folder):
     said = []
     with closing(RunCheckpoints(folder)) as streams:
         return streams.resume(state_of(0), said.append), said
+
+
+def events(folder):
+    """What TensorBoard's files hold at this moment."""
+    return b"".join(path.read_bytes() for path in (folder / "tensorboard").iterdir())
 
 
 @contextmanager
@@ -244,6 +249,33 @@ def test_a_full_disk_costs_no_earlier_checkpoint_and_is_tried_again(tmp_path, ca
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_a_last_state_is_saved_by_a_second_attempt(tmp_path, monkeypatch):
+    """Where the first one fails for a moment: what a stopped run would lose is all since its last checkpoint."""
+    real, attempts = manifest.write, []
+
+    def write(folder, content):
+        attempts.append(content["step"])
+        if len(attempts) == 1:
+            raise OSError(28, "No space left on device")
+        real(folder, content)
+
+    monkeypatch.setattr(manifest, "write", write)
+    with closing(Checkpoints(tmp_path / "c")) as checkpoints:
+        checkpoints.require(1, state_of(1))
+        assert checkpoints.steps() == [1] and attempts == [1, 1]
+
+
+def test_a_failure_at_the_end_is_returned_on_closing(tmp_path):
+    """Of a permanent checkpoint of the last step, which nobody waits for."""
+    streams = RunCheckpoints(tmp_path)
+    streams.rolling.save(1, state_of(1))
+    streams.rolling.wait()
+    with no_room():
+        streams.permanent.save(1, state_of(1), {"score": 3.0})
+        (line,) = streams.close()
+    assert line.startswith("WARNING     the state of step 1 could not be saved (") and streams.close() == []
+
+
 def test_other_errors_are_still_logged(tmp_path, caplog):
     """Only Orbax's tracebacks are dropped: not its messages, and nothing of anybody else."""
     logger, level = logging.getLogger("absl"), logging.getLogger("absl").level
@@ -266,9 +298,39 @@ def test_metrics_that_find_no_room_are_written_later(tmp_path):
         writer.scalars(3, {"train/loss": 0.25})
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3]
+    assert events(tmp_path).count(b"train/loss") == 3
 
 
 # ------------------------------------------------------------------------------------------------------------- metrics
+
+
+def test_tensorboard_has_what_belongs_to_a_checkpoint(tmp_path):
+    """A killed process loses what its file buffers; a resumed run does not write it again."""
+    with closing(Writer(tmp_path, 0)) as writer:
+        writer.scalars(1, {"train/loss": 1.0})
+        writer.sync()
+        assert b"train/loss" in events(tmp_path)
+        writer.scalars(2, {"train/mse": 1.0})
+    writer.sync()  # a save that ends after the run's last line
+
+
+def test_tensorboard_gets_all_values_of_a_line_at_once(tmp_path, monkeypatch):
+    clock = iter(range(0, 10**6, 40))
+    monkeypatch.setattr(metrics_writer.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(metrics_writer, "FLUSH_SECONDS", 100)
+    with closing(Writer(tmp_path, 0)) as writer:
+        for step in range(1, 9):
+            writer.scalars(step, {name: 1.0 for name in ("train/a", "train/b", "train/c", "train/d", "train/e")})
+            held = events(tmp_path)
+            assert held.count(b"train/a") == held.count(b"train/e")
+
+
+def test_the_grids_of_a_step_have_names_of_their_own_in_tensorboard(tmp_path):
+    with closing(Writer(tmp_path, 0)) as writer:
+        for kind in ("", "_raw", "_ancestral"):
+            writer.grid(3, f"step_0000003{kind}", np.zeros((8, 8, 1), np.uint8))
+    held = events(tmp_path)
+    assert [held.count(name) for name in (b"samples", b"samples_raw", b"samples_ancestral")] == [3, 1, 1]
 
 
 def test_a_metrics_file_with_damaged_lines_is_taken_up(tmp_path):
