@@ -40,7 +40,7 @@ class Parts(NamedTuple):
 def folder(
     path: str | os.PathLike, size: int = 0, crop: int = 0, channels: int = 0, background: str = "white"
 ) -> Splits:
-    """All images under `path`, in the order of their paths.
+    """All images under `path`, in the order of a hash of their paths, so that the first n are of all classes.
 
     Split: if `path` has folders of names in TRAIN and HELD_OUT, these are the splits; else a hash of its path holds out
     about one image in 20, whatever other images there are. Labels: if every image lies in exactly one level of
@@ -73,6 +73,7 @@ def folder(
         if parts.is_train.all():
             require_enough(name, len(parts.files), train)
         chosen = np.flatnonzero(parts.is_train == train)
+        chosen = chosen[np.argsort(path_hashes([parts.files[i] for i in chosen]))]
         paths, labels = [str(root / parts.files[i]) for i in chosen], parts.labels[chosen]
 
         def read(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -95,12 +96,17 @@ def is_held_out(files: Sequence[str]) -> np.ndarray:
 
     A file held out remains so whatever is added (only where it was chosen for being the smallest, it may change).
     """
-    hashes = [hashlib.sha256(os.fsencode(file)).digest()[:8] for file in files]
-    numbers = np.array([int.from_bytes(digest, "big") for digest in hashes], np.uint64)
+    numbers = path_hashes(files)
     chosen = numbers < np.uint64(2**64 // HOLD_OUT)
     if not chosen.any():
         chosen[numbers.argmin()] = True
     return chosen
+
+
+def path_hashes(files: Sequence[str]) -> np.ndarray:
+    """uint64 [n]: for each path a number that depends on it alone."""
+    hashes = [hashlib.sha256(os.fsencode(file)).digest()[:8] for file in files]
+    return np.array([int.from_bytes(digest, "big") for digest in hashes], np.uint64)
 
 
 def _parts(root: Path, files: list[str]) -> Parts:

@@ -1,5 +1,6 @@
 """Folders of images: what they hold, how it is split and resized, and what is said about a bad file."""
 
+import hashlib
 import os
 import socket
 import threading
@@ -17,6 +18,11 @@ from diffusion.data.source import require_labels
 def folder(path, train, size=0, **options):
     """One split of a folder."""
     return module.folder(path, size, **options)(train)
+
+
+def in_order(names):
+    """Paths in the order of a folder's images: that of their SHA-256."""
+    return sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
 
 
 @pytest.fixture
@@ -40,7 +46,7 @@ def error_of(path, train=True, size=0) -> str:
     return str(error.value)
 
 
-def test_images_come_in_the_order_of_their_paths(tmp_path, write):
+def test_images_come_in_the_order_of_a_hash_of_their_paths(tmp_path, write):
     names = ["b/2.png", "b/10.png", "a/z/x.PNG", "c.png", "a.png"]
     pixels = {name: write(name) for name in names}
     write(".hidden/1.png")
@@ -49,23 +55,24 @@ def test_images_come_in_the_order_of_their_paths(tmp_path, write):
     source = folder(str(tmp_path), train=True)
     assert (source.size, source.shape, source.classes) == (5, (8, 8, 3), 0)
     assert source.name == f"folder:{tmp_path}"
-    np.testing.assert_array_equal(source.arrays[0], [pixels[name] for name in sorted(names)])
+    np.testing.assert_array_equal(source.arrays[0], [pixels[name] for name in in_order(names)])
 
 
 def test_jpeg_is_read_as_pillow_reads_it(tmp_path, write):
     for name in ("a.jpg", "b.JPEG"):
         write(name)
-    expected = [np.asarray(Image.open(tmp_path / name)) for name in ("a.jpg", "b.JPEG")]
+    expected = [np.asarray(Image.open(tmp_path / name)) for name in in_order(("a.jpg", "b.JPEG"))]
     np.testing.assert_array_equal(folder(tmp_path, train=True).arrays[0], expected)
 
 
 def test_about_one_image_in_twenty_is_held_out(tmp_path, write):
     names = [f"{i:03d}.png" for i in range(100)]
-    pixels = np.stack([write(name, (2, 2, 3)) for name in names])
-    held_out = module.is_held_out(names)
-    assert np.flatnonzero(held_out).tolist() == [41, 48, 95]  # for ever: a resumed run must not train on them
-    for train in (True, False):
-        np.testing.assert_array_equal(folder(tmp_path, train).arrays[0], pixels[held_out != train])
+    pixels = {name: write(name, (2, 2, 3)) for name in names}
+    held_out = dict(zip(names, module.is_held_out(names), strict=True))
+    assert [name for name in names if held_out[name]] == ["041.png", "048.png", "095.png"]  # for ever: a resumed run
+    for train in (True, False):  # must not train on them
+        expected = [pixels[name] for name in in_order(names) if held_out[name] != train]
+        np.testing.assert_array_equal(folder(tmp_path, train).arrays[0], expected)
     shares = module.is_held_out([f"{i}.png" for i in range(20_000)])
     assert 900 < shares.sum() < 1100
 
@@ -96,16 +103,22 @@ def test_a_small_set_holds_out_one_image_at_least(tmp_path, write):
 
 
 def test_train_and_test_folders_are_the_splits(tmp_path, write):
-    train = [write(f"train/{name}.png") for name in ("cat/1", "cat/2", "dog/1")]
-    test = [write(f"test/{name}.png") for name in ("cat/1", "dog/1")]
+    train = {name: write(name) for name in ("train/cat/1.png", "train/cat/2.png", "train/dog/1.png")}
+    test = {name: write(name) for name in ("test/cat/1.png", "test/dog/1.png")}
     write("loose.png", (4, 4, 3))  # in neither
-    for source, pixels, labels in (
-        (folder(tmp_path, True), train, [0, 0, 1]),
-        (folder(tmp_path, False), test, [0, 1]),
-    ):
+    for source, pixels in ((folder(tmp_path, True), train), (folder(tmp_path, False), test)):
         assert source.classes == 2
-        np.testing.assert_array_equal(source.arrays[0], pixels)
-        np.testing.assert_array_equal(source.arrays[1], labels)
+        np.testing.assert_array_equal(source.arrays[0], [pixels[name] for name in in_order(pixels)])
+        np.testing.assert_array_equal(source.arrays[1], ["dog" in name for name in in_order(pixels)])
+
+
+def test_the_first_images_are_of_all_classes(tmp_path, write):
+    """Estimates and references of the first n images would otherwise be of the first classes alone."""
+    for split in ("train", "test"):
+        for i in range(40):
+            write(f"{split}/{'abcd'[i // 10]}/{i}.png", (2, 2, 3))
+    for train in (True, False):
+        assert set(folder(tmp_path, train).arrays[1][:16].tolist()) == {0, 1, 2, 3}
 
 
 def test_an_empty_split_is_named(tmp_path, write):
@@ -117,8 +130,8 @@ def test_an_empty_split_is_named(tmp_path, write):
 @pytest.mark.parametrize(
     "names, labels",
     [
-        (["b/1", "a/1", "c/1", "b/2"], [0, 1, 1, 2]),  # in the order of the paths
-        (["train/1", "trams/1"], [1, 0][::-1]),
+        (["a/1", "b/1", "b/2", "c/1"], [0, 1, 1, 2]),  # in the order of the names
+        (["train/1", "trams/1"], [0, 1]),
         (["a/1", "b/1", "loose"], None),
         (["a/1", "b/x/1"], None),
         (["a/x/1", "a/y/1"], None),
@@ -131,7 +144,8 @@ def test_labels_are_sub_folders_one_level_deep(tmp_path, write, names, labels):
         write(f"{name}.png")
     source = folder(tmp_path, True)
     assert source.classes == (max(labels) + 1 if labels else 0)
-    assert source.arrays[1].tolist() == (labels or [0] * len(names))
+    expected = dict(zip((f"{name}.png" for name in names), labels or [0] * len(names), strict=True))
+    assert source.arrays[1].tolist() == [expected[name] for name in in_order(expected)]
 
 
 def test_grey_images_stay_grey_if_all_are(tmp_path, write):
@@ -139,12 +153,14 @@ def test_grey_images_stay_grey_if_all_are(tmp_path, write):
     Image.fromarray(grey > 127).save(tmp_path / "b.png")  # one bit a pixel
     source = folder(tmp_path, True)
     assert source.shape == (8, 8, 1)
-    np.testing.assert_array_equal(source.arrays[0][..., 0], [grey, 255 * (grey > 127)])
+    pixels = {"a.png": grey, "b.png": 255 * (grey > 127)}
+    np.testing.assert_array_equal(source.arrays[0][..., 0], [pixels[name] for name in in_order(pixels)])
     colour = write("c.png")
     source = folder(tmp_path, True)
     assert source.shape == (8, 8, 3)
-    np.testing.assert_array_equal(source.arrays[0][0], np.stack([grey] * 3, axis=-1))
-    np.testing.assert_array_equal(source.arrays[0][2], colour)
+    order = in_order((*pixels, "c.png"))
+    np.testing.assert_array_equal(source.arrays[0][order.index("a.png")], np.stack([grey] * 3, axis=-1))
+    np.testing.assert_array_equal(source.arrays[0][order.index("c.png")], colour)
 
 
 def test_one_image_in_colour_makes_both_splits_colour(tmp_path, write):
@@ -154,10 +170,10 @@ def test_one_image_in_colour_makes_both_splits_colour(tmp_path, write):
 
 
 def test_non_square_images_of_one_size_are_kept(tmp_path, write):
-    pixels = [write(f"{i}.png", (4, 6, 3)) for i in range(2)]
+    pixels = {f"{i}.png": write(f"{i}.png", (4, 6, 3)) for i in range(2)}
     source = folder(tmp_path, True)
     assert source.shape == (4, 6, 3)
-    np.testing.assert_array_equal(source.arrays[0], pixels)
+    np.testing.assert_array_equal(source.arrays[0], [pixels[name] for name in in_order(pixels)])
 
 
 def test_an_image_of_another_size_is_named(tmp_path, write):
@@ -217,7 +233,9 @@ def test_one_image_is_enough_to_train_on(tmp_path, write):
 
 
 def test_large_sets_are_decoded_as_they_are_read(tmp_path, write, monkeypatch):
-    pixels = np.stack([write(f"{'ab'[i % 2]}/{i}.png") for i in range(6)])[[0, 2, 4, 1, 3, 5]]
+    written = {name: write(name) for name in (f"{'ab'[i % 2]}/{i}.png" for i in range(6))}
+    order = in_order(written)
+    pixels = np.stack([written[name] for name in order])
     whole = folder(tmp_path, True)
     monkeypatch.setattr(module, "load", lambda source: source)
     source = folder(tmp_path, True)
@@ -227,7 +245,7 @@ def test_large_sets_are_decoded_as_they_are_read(tmp_path, write, monkeypatch):
     np.testing.assert_array_equal(source.read(index)[1], whole.arrays[1][index])
     (tmp_path / "b" / "3.png").write_bytes((tmp_path / "b" / "3.png").read_bytes()[:100])
     with pytest.raises(ValueError, match=r"b/3\.png: not a readable image"):
-        source.read(np.array([4]))
+        source.read(np.array([order.index("b/3.png")]))
 
 
 # --- the resize ---
@@ -316,12 +334,14 @@ def test_a_plain_folder_has_nothing_to_report(tmp_path, write):
 
 def test_endings_are_read_in_any_case(tmp_path, write):
     names = ["a.PNG", "b.Bmp", "c.tif", "d.TIFF", "e.png"]
-    pixels = [write(name) for name in names]
+    pixels = {name: write(name) for name in names}
     write("f.WebP", lossless=True)
     write("g.JPG")
     source = folder(tmp_path, True)
     assert source.size == 7 and source.notes == ()
-    np.testing.assert_array_equal(source.arrays[0][:5], pixels)
+    order = in_order((*names, "f.WebP", "g.JPG"))
+    read = source.arrays[0][[order.index(name) for name in names]]
+    np.testing.assert_array_equal(read, [pixels[name] for name in names])
 
 
 def test_files_of_other_endings_are_counted(tmp_path, write):
