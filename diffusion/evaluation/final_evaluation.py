@@ -65,12 +65,11 @@ def measure(subject: Subject, train: Source, held_out: Source, budget: Budget = 
     not finite are counted and not scored. Samples and bound are each cut down to the budget.
     """
     experiment, c = subject.experiment, subject.experiment.config
-    steps = experiment.sampled().T
-    n = budget.images(c.sample.n, steps)
+    n = budget.samples(experiment, c.sample.n)
     chain = Chain(seed=c.seed)
     pixels, broken = draw(subject, chain, n) if n else (np.zeros((0, *experiment.shape), np.uint8), 0)
     wanted = min(c.eval.n or held_out.size, held_out.size) if c.eval.final else 0
-    images = budget.images(wanted, steps)
+    images = budget.images(wanted, experiment.sampled().T)
     bound = None
     if images:
         bound = measure_likelihood.compute(BOUND, subject, split("test", held_out, images), seed=c.seed)
