@@ -23,13 +23,14 @@ from diffusion.commands import ablate, ablation_table, train
 from diffusion.commands.ablation_table import COLUMNS, RowResults, Table
 from diffusion.config import ablation_grid
 from diffusion.config.ablation_grid import Cell, Row
-from diffusion.config.config_dict import differences, flatten
+from diffusion.config.config_dict import differences, flatten, nested
 from diffusion.config.config_files import load as load_config
 from diffusion.config.validation import validate
 from diffusion.core import respacing
 from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.published import render_tables
+from diffusion.runtime import atomic_files
 from diffusion.runtime.signals import STOPPED, Stop, Stopped
 from tests.support.networks import OneConvolution
 
@@ -407,6 +408,19 @@ def test_unfinished_and_damaged_runs_are_named(swept, tmp_path):
         (tmp_path / "z" / ablation_grid.RESULT).write_text(text)
         with pytest.raises(ValueError, match=r"result.json is damaged .*; delete it"):
             ablate.run_cells(grid, [cells[1]._replace(folder=tmp_path / "z", trained=tmp_path / "z")], print)
+
+
+def test_a_row_does_not_evaluate_a_run_of_another_config(toy, tmp_path):
+    """As where each cell is a job of its own: the row that trains is not looked at."""
+    grids = [
+        ablation_grid.load(str(toy), "small", {"objective.p2_k": k, "sample.n": n}) for k, n in ((1.0, 8), (2.0, 9))
+    ]
+    first, other = (ablation_grid.cells(grid, [0], tmp_path) for grid in grids)
+    content = {"config": nested(first[1].config), "diverged": True}
+    atomic_files.write_json(first[1].folder / ablation_grid.RESULT, content)
+    assert "has diverged" in ablate.evaluate_cell(first[0], print).fault
+    with pytest.raises(ValueError, match=r"row 0 .* evaluates .*plain.*trained with objective\.p2_k = 1\.0, not 2\.0"):
+        ablate.evaluate_cell(other[0], print)
 
 
 def test_an_interrupted_run_of_another_config_is_refused(swept, tmp_path, monkeypatch):
