@@ -146,10 +146,20 @@ def record(grid: Grid, cell: Cell, outcome: Outcome, seconds: float) -> dict[str
         "seconds": round(seconds, 1),
         "first_step": outcome.first,
         "protocol": protocol(config, summary),
+        "data_identity": data_identity(cell.trained),
         "config": nested(config),
         "config_hash": config_hash(config),
         **stamp(describe_devices(list(make_mesh().devices.flat))),
     }
+
+
+def data_identity(folder: Path) -> str | None:
+    """The identity of the data of the run in a folder; None where the folder states none."""
+    try:
+        identity = read_run(folder).identity
+    except ValueError:  # training diverged before its first checkpoint
+        return None
+    return identity and str(identity)
 
 
 def protocol(config: ConfigDict, summary: Summary | None) -> dict[str, Any]:

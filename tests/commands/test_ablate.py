@@ -27,11 +27,14 @@ from diffusion.config.config_dict import differences, flatten, nested
 from diffusion.config.config_files import load as load_config
 from diffusion.config.validation import validate
 from diffusion.core import respacing
+from diffusion.data.dataset_identity import Identity
 from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.published import render_tables
 from diffusion.runtime import atomic_files
 from diffusion.runtime.signals import STOPPED, Stop, Stopped
+from diffusion.workdir import checkpoint_manifest as manifest
+from diffusion.workdir.run_config import Run
 from tests.support.networks import OneConvolution
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -532,6 +535,22 @@ def test_the_caption_tells_what_differs_between_rows(toy):
     one, two = ({"protocol": {"data": "digits", "T": T}} for T in (125, 500))
     assert "data: digits; T: 125 or 500." in ablation_table.caption(grid, [one, two], [0, 1])
     assert "over seeds 0, 1 (n = 2)" in ablation_table.caption(grid, [one, two], [0, 1])
+    same, other = ({**one, "data_identity": name} for name in ("20 images, digest a", "21 images, digest b"))
+    assert "changed" not in ablation_table.caption(grid, [one, same, same], [0])
+    words = "the data changed between rows: 20 images, digest a or 21 images, digest b."
+    assert words in ablation_table.caption(grid, [same, other], [0])
+
+
+def test_a_result_states_the_data_of_its_run(toy, tmp_path):
+    grid = ablation_grid.load(str(toy), "small")
+    cells = ablation_grid.cells(grid, [0], tmp_path)
+    identity = Identity(19, 1, (8, 8, 1), ("a", "b"), "0123", "content")
+    content = Run(cells[1].config, (8, 8, 1), 2, identity).content
+    atomic_files.write_json(cells[1].folder / "config.json", manifest.with_hash(content))
+    stated = [ablate.record(grid, cell, ablate.Outcome(""), 1.0)["data_identity"] for cell in cells[:3]]
+    assert stated == [str(identity), str(identity), None], (
+        "the row that evaluates, that of the run, and one without a run"
+    )
 
 
 # --------------------------------------------------------------------------------------------------------- the script
