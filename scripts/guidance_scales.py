@@ -7,7 +7,9 @@
 The table has a row for each kind of guidance that the run allows and each scale. Accuracy: the share of samples that a
 classifier of clean images assigns to the requested class. Diversity: the mean distance between two samples of a class
 in that classifier's features, divided by that of real images. Distance: the Fréchet distance from the training images.
-Sample i starts from the same noise in all rows. The results are written to eval/guidance_<step>.json of the run.
+Sample i starts from the same noise in all rows. The results are written to eval/guidance_<step>_n<samples>.json of the
+run; the name also holds the sampler, grid, seed and weights where they are not the config's, and the classifier. Other
+--scales replace the file.
 """
 
 import sys

@@ -73,26 +73,28 @@ class Settings(NamedTuple):
 def compare(name: str, size: Size, settings: Settings, report: Callable[[str], None]) -> Iterator[Row]:
     """The rows of one network, in the order of measurement. Raises ValueError where a side cannot be measured.
 
-    The peak is measured first and the training step second, so that peak memory is that of training. On accelerators
-    networks compute in bfloat16 and chains run whole.
+    The peak of matrix products is measured in a process of its own and the training step first in the others, so that
+    peak memory is that of training. On accelerators networks compute in bfloat16 and chains run whole.
     """
 
     def process(side: str, env: Mapping[str, str]) -> WorkloadProcess:
         return stack.enter_context(closing(WorkloadProcess(MODULES[side], {**settings.env, **env})))
 
+    request: dict[str, Any] = {**size.request(), "batch": 1, "whole": False, **settings.request}
     with ExitStack() as stack:
-        sides = {JAX: process(JAX, {})}
-        request: dict[str, Any] = {**size.request(), "batch": 1, "whole": False, **settings.request}
-        peak = sides[JAX].make({**request, "measure": PEAK})
+        alone = process(JAX, {})
+        peak = alone.make({**request, "measure": PEAK})
         cpu = peak.facts["platform"].startswith("cpu")
         if not cpu:
             request["whole"], request["changes"]["net.dtype"] = True, "bfloat16"
-            peak = sides[JAX].make({**request, "measure": PEAK})
+            peak = alone.make({**request, "measure": PEAK})
         measured = timing.alternate({JAX: peak}, settings.windows, settings.seconds)
-        limit = peak.facts["flop"] / min(measured[JAX].windows)  # the best window: a limit
-        report(f"{name}: matrix products of {peak.facts['dtype']} reach {limit / 1e9:.4g} GFLOP/s")
-        yield Row(name, PEAK, peak.facts["side"], measured, {JAX: {**peak.facts, "flop": 0.0}}, limit)
+    limit = peak.facts["flop"] / min(measured[JAX].windows)  # the best window: a limit
+    report(f"{name}: matrix products of {peak.facts['dtype']} reach {limit / 1e9:.4g} GFLOP/s")
+    yield Row(name, PEAK, peak.facts["side"], measured, {JAX: {**peak.facts, "flop": 0.0}}, limit)
 
+    with ExitStack() as stack:
+        sides = {JAX: process(JAX, {})}
         if settings.baseline:
             sides[BASELINE] = process(BASELINE, CPU_TABLES)
         for measure in (measure for measure in MEASURES if measure in settings.measures):

@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 
 from diffusion.commands import previews_during_training, train
 from diffusion.commands.ablation_table import NOISE_SCALE
-from diffusion.config.ablation_grid import RESULT, Cell, Grid, read
-from diffusion.config.config_dict import config_hash, nested
+from diffusion.config.ablation_grid import RESULT, Cell, Grid, other_training, read
+from diffusion.config.config_dict import config_hash, nested, restore
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation.final_evaluation import Summary, measure
 from diffusion.evaluation.protocol import Subject
@@ -89,13 +89,18 @@ def train_cell(cell: Cell, report: Report, stop: Stop | None = None, accept: boo
 
 
 def evaluate_cell(cell: Cell, report: Report, accept: bool = False) -> Outcome:
-    """Evaluates the trained network of another row. Raises ValueError if its run is not finished."""
+    """Evaluates the trained network of another row. Raises ValueError if it is not trained, or with another config."""
     config = cell.config
     trained = read(cell.trained)
     if trained is None:
         raise ValueError(
             f"row {cell.index} ({cell.row.label!r}) evaluates the run in {cell.trained}, which is not finished; "
             f"run the row {cell.row.run!r} with the same seed first"
+        )
+    for key, value, wanted in other_training(restore(trained["config"]), config):
+        raise ValueError(
+            f"row {cell.index} ({cell.row.label!r}) evaluates the run in {cell.trained}, which was trained with "
+            f"{key} = {value!r}, not {wanted!r}; give another --out, or delete that folder"
         )
     if trained["diverged"]:
         return Outcome(f"the run that it evaluates, that of row {cell.row.run!r}, has diverged")
@@ -141,10 +146,20 @@ def record(grid: Grid, cell: Cell, outcome: Outcome, seconds: float) -> dict[str
         "seconds": round(seconds, 1),
         "first_step": outcome.first,
         "protocol": protocol(config, summary),
+        "data_identity": data_identity(cell.trained),
         "config": nested(config),
         "config_hash": config_hash(config),
         **stamp(describe_devices(list(make_mesh().devices.flat))),
     }
+
+
+def data_identity(folder: Path) -> str | None:
+    """The identity of the data of the run in a folder; None where the folder states none."""
+    try:
+        identity = read_run(folder).identity
+    except ValueError:  # training diverged before its first checkpoint
+        return None
+    return identity and str(identity)
 
 
 def protocol(config: ConfigDict, summary: Summary | None) -> dict[str, Any]:
@@ -163,9 +178,9 @@ def protocol(config: ConfigDict, summary: Summary | None) -> dict[str, Any]:
         facts["held-out images for the bound"] = summary.bound.protocol["images"]
     if summary and summary.distance:
         name, values = summary.distance.name, summary.distance.values
+        floor = f"{values[f'{name}_floor_images']} real held-out images have {values[f'{name}_floor']:.2f}"
         facts[name] = (
             f"Fréchet distance of the samples from {values[f'{name}_reference']} training images in the features of a "
-            f"classifier of this data, not an FID; {values[f'{name}_floor_images']} real held-out images have "
-            f"{values[f'{name}_floor']:.2f}"
+            f"classifier of this data, not an FID{f'; {floor}' if math.isfinite(values[f'{name}_floor']) else ''}"
         )
     return facts

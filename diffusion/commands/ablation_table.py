@@ -95,6 +95,9 @@ def caption(grid: Grid, results: Sequence[dict[str, Any]], seeds: Sequence[int])
     protocol: dict[str, dict[str, None]] = {}
     for name, value in (entry for result in results for entry in result["protocol"].items()):
         protocol.setdefault(name, {})[str(value)] = None
+    data = {identity for result in results if (identity := result.get("data_identity"))}
+    if len(data) > 1:
+        protocol["the data changed between rows"] = dict.fromkeys(sorted(data))
     parts = [f"{name}: {' or '.join(values)}" for name, values in protocol.items()]
     spread = f"Mean ± sample standard deviation over seeds {', '.join(map(str, seeds))} (n = {len(seeds)})."
     measured = f"Protocol: {'; '.join(parts)}." if parts else ""

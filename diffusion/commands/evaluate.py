@@ -106,8 +106,9 @@ def prepare(folder: Path, run: Run, request: Request) -> Plan:
         raise ValueError(
             "--guidance, --guidance_from, --guidance_to and --classifier act on samples that are drawn here"
         )
-    samples = _read(request, run.shape) if request.samples else None
     inception = any(name in INCEPTION for name in scores)
+    _check_reference(request, names, inception)
+    samples = _read(request, run.shape) if request.samples else None
     n = samples.n if samples else request.n or (FULL if inception else min(sources[TEST].size, FEW))
     _check_scores(scores, request, sources, n)
     extractor = network(scores, request.inception)
@@ -160,6 +161,19 @@ def _scores(plan: Plan, progress: Counting) -> Iterator[Measured]:
             yield written(result, lines, *[f"of{real.n}"] * (real.n < source.size))
     for result, lines in score_small_images(plan.names, samples, plan.sources[TRAIN], plan.sources[TEST], facts):
         yield written(result, lines)
+
+
+def _check_reference(request: Request, names: tuple[str, ...], inception: bool) -> None:
+    """Raises ValueError for flags about the real images of a comparison that none of the metrics reads."""
+    if request.reference_n and not inception:
+        raise ValueError(
+            f"--reference_n={request.reference_n} has no effect on {', '.join(names)}; it belongs to the metrics in "
+            f"Inception's features: {', '.join(INCEPTION)}"
+        )
+    if request.split and not inception and not set(names) & LIKELIHOODS.keys():
+        raise ValueError(
+            f"--split={request.split} has no effect on {', '.join(names)}, which compare samples with training images"
+        )
 
 
 def _check_scores(names: list[str], request: Request, sources: dict[str, Source], n: int) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from diffusion.evaluation import guidance_effect, sample_sets
+from diffusion.evaluation import guidance_effect, protocol, sample_sets
 from diffusion.evaluation.protocol import Subject
 from diffusion.experiment import build_guidance, load_run
 from diffusion.metrics import small_image_scores
@@ -34,6 +34,7 @@ def measure(
     are not small labelled grey images, or nothing can guide the run.
     """
     chain = {"sampler": sampler, "grid": grid, "eta": 0.0 if sampler else None}
+    usual = run.config.copy_and_resolve_references()
     run.config.sample.update({name: value for name, value in chain.items() if value is not None})
     run = sample_sets.guided(run, scale=0.0, classifier="", first=0.0, last=1.0)
     data = load_run.data(run, data_flags)
@@ -49,4 +50,5 @@ def measure(
     sources = (data.train, data.held_out)
     result = guidance_effect.measure(subject, ways, scales, sources, n=n, batch=batch, seed=seed, report=report)
     report(f"a classifier of clean images is right on {result.values['held_out_accuracy']:.1%} of held-out real images")
-    return result_files.write(folder, result, *(["raw"] if raw else []))
+    own = experiment._replace(config=usual)
+    return result_files.write(folder, result, *protocol.departures(own, result.protocol, usual_images=0))

@@ -59,8 +59,9 @@ def preview(
     """
     c = experiment.config
     steps = min(c.sample.preview_steps, c.diffusion.T)
-    sampler = experiment.sampler("ddim", respacing.parse(str(steps)), eta=0.0)
-    n = max(budget.images(c.sample.n, steps), min(4, c.sample.n))
+    grid = respacing.parse(str(steps))
+    sampler = experiment.sampler("ddim", grid, eta=0.0)
+    n = max(budget.samples(experiment, c.sample.n, "ddim", grid), min(4, c.sample.n))
     batch = experiment.batch(min(c.sample.batch_size, n))
     levels = colour_drift.of_source(held_out)
 

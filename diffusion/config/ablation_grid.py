@@ -152,14 +152,15 @@ def _check_run(grid: Grid, row: Row) -> None:
         best = closest_name(row.run, trained)
         hint = f"did you mean {best!r}?" if best else f"there are {', '.join(map(repr, trained))}"
         raise ValueError(f"run = {row.run!r} is no row that trains; {hint}")
-    run, own = config(grid, trained[row.run]), config(grid, row)
+    for key, value, wanted in other_training(config(grid, trained[row.run]), config(grid, row)):
+        raise ValueError(f"run = {row.run!r} was trained with {key} = {value!r}, not {wanted!r}; train it on its own")
+
+
+def other_training(run: ConfigDict, own: ConfigDict) -> list[tuple[str, Any, Any]]:
+    """(key, value in run, value in own) of each key for which a config needs another network than that of a run."""
     fixed = {own.diffusion.variance, run.diffusion.variance}.isdisjoint(LEARNED)
-    free = {VARIANCE} if fixed and own.objective.name in SQUARED_ERRORS else set()
-    for key, value, wanted in differences(run, own):
-        if key not in NO_RESULT | free and not key.startswith(("sample.", "eval.")):
-            raise ValueError(
-                f"run = {row.run!r} was trained with {key} = {value!r}, not {wanted!r}; train it on its own"
-            )
+    free = NO_RESULT | ({VARIANCE} if fixed and own.objective.name in SQUARED_ERRORS else set())
+    return [d for d in differences(run, own) if d[0] not in free and not d[0].startswith(("sample.", "eval."))]
 
 
 def cells(grid: Grid, seeds: Sequence[int], out: Path) -> list[Cell]:

@@ -73,12 +73,11 @@ def measure(
     each batch, first with the number of samples and then with that of held-out images.
     """
     experiment, c = subject.experiment, subject.experiment.config
-    steps = experiment.sampled().T
-    n = budget.images(c.sample.n, steps)
+    n = budget.samples(experiment, c.sample.n)
     chain = Chain(seed=c.seed)
     pixels, broken = draw(subject, chain, n, progress) if n else (np.zeros((0, *experiment.shape), np.uint8), 0)
     wanted = min(c.eval.n or held_out.size, held_out.size) if c.eval.final else 0
-    images = budget.images(wanted, steps)
+    images = budget.images(wanted, experiment.sampled().T)
     bound = None
     if images:
         first = split("test", held_out, images)

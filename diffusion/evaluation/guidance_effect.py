@@ -149,4 +149,6 @@ def measure(
     values = {"held_out_accuracy": model.accuracy(held_out)}
     unguided = subject.experiment._replace(guide=build_guidance.UNGUIDED)
     facts = protocol.of_run(subject) | protocol.of_samples(unguided, Chain(seed=seed)) | {"images": n}
+    guiding = next((params for make in ways.values() if (params := make(jnp.float32(0)).params) is not None), None)
+    facts |= {} if guiding is None else {"classifier": protocol.digest(guiding)[:12]}
     return Result(GUIDANCE, values, series, {**facts, "features": model.digest()[:12]})

@@ -37,6 +37,7 @@ SUFFIXES: dict[str, Callable[[Any], str]] = {
     "grid": lambda text: text.replace(",", "-"),
     "eta": "eta{:g}".format,
     "labels": lambda labels: "-".join(map(str, ("labels", *labels))),
+    "classifier": "classifier-{}".format,
     "seed": "seed{}".format,
     "subset_seed": "subsets_seed{}".format,
     "weights": str,

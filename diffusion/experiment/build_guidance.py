@@ -45,6 +45,10 @@ class Guide(NamedTuple):
     interval: Interval | None = None
     params: Params = None
     """Of the classifier; None without one."""
+    log_prob: Callable[[Labels, Image, Time], PerExample] | None = None
+    """Of the classifier; its gradient is taken once a network call."""
+    rows: int = 1
+    """Images that the network gets for each guided one: two where it is called with and without the label."""
 
 
 def _unguided(denoise: Labelled, labels: Labels) -> Denoiser:
@@ -77,7 +81,7 @@ def by_labels(classes: int, scale: Scale, interval: Interval | None = None) -> G
     def denoiser(denoise: Labelled, labels: Labels) -> Denoiser:
         return label_guided(denoise, labels, classes, scale, interval)
 
-    return Guide(classes, denoiser, scale, interval)
+    return Guide(classes, denoiser, scale, interval, rows=2)
 
 
 class Learnt(NamedTuple):
@@ -100,7 +104,7 @@ def by_classifier(learnt: Learnt, scale: Scale, interval: Interval | None = None
         log_prob = partial(learnt.log_prob, labels)
         return classifier_guided(learnt.problem.process, _unguided(denoise, shown), log_prob, scale, interval)
 
-    return Guide(learnt.classes, denoiser, scale, interval, learnt.params)
+    return Guide(learnt.classes, denoiser, scale, interval, learnt.params, learnt.log_prob)
 
 
 def network(config: ConfigDict, classes: int) -> Classifier:

@@ -12,7 +12,8 @@ from diffusion.data.source import Source
 
 MEASURES = ("brightness", "contrast")
 FEWEST = 8
-"""Fewer images raise no alarm: contrast is skewed, so a mean of few is far from normal."""
+"""Fewer images of either set raise no alarm: contrast is skewed, so a mean of few is far from normal, and the spread of
+few says little about the data's."""
 
 ERRORS, LEVELS = 4.0, 12.0
 """Limits of the alarm: standard errors, and levels of 255; both must be exceeded."""
@@ -75,7 +76,8 @@ def warning(drawn: Levels, data: Levels) -> str:
     The second ignores differences that nobody would see, however many images have them.
     """
     drift = compare(drawn, data)
-    off = (np.abs(drift.errors) > ERRORS) & (np.abs(drift.levels) > LEVELS) & (drawn.images >= FEWEST)
+    enough = min(drawn.images, data.images) >= FEWEST
+    off = (np.abs(drift.errors) > ERRORS) & (np.abs(drift.levels) > LEVELS) & enough
     if not off.any():
         return ""
     worst = np.unravel_index(np.argmax(np.where(off, np.abs(drift.levels), 0.0)), off.shape)

@@ -1,5 +1,6 @@
 """Scores that need no published network: by a classifier of the data itself, and by distances between pixels."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -65,13 +66,14 @@ def distance(samples: np.ndarray, train: Source, held_out: Source) -> Score:
     """The Fréchet distance of samples from all training images, in the features of their classifier.
 
     Comparable between sets of equal number, of one data set. The floor beside it is the distance of as many held-out
-    real images, or of all that exist. Raises ValueError for fewer than two samples and for data without labels.
+    real images, or of all that exist; NaN where there is but one. Raises ValueError for fewer than two samples and for
+    data without labels.
     """
     model = classifier(train)
     real = frechet.moments(features(model, train))
     others = features(model, held_out, len(samples))
     value = frechet.distance(frechet.moments(model.features(samples)), real)
-    floor = frechet.distance(frechet.moments(others), real)
+    floor = frechet.distance(frechet.moments(others), real) if len(others) > 1 else math.nan
     name, n = f"fd_{slug(train)}", len(samples)
     values = {
         name: value,
@@ -81,9 +83,10 @@ def distance(samples: np.ndarray, train: Source, held_out: Source) -> Score:
         f"{name}_reference": train.size,
         f"{name}_accuracy": model.accuracy(held_out),
     }
+    beside = f", {floor:.2f} for {len(others)} held-out images" * (len(others) > 1)
     line = (
-        f"{name:11} {value:.2f} for {n} samples, {floor:.2f} for {len(others)} held-out images: Fréchet distance to "
-        f"{train.size} training images in the features of a classifier of this data (no FID)"
+        f"{name:11} {value:.2f} for {n} samples{beside}: Fréchet distance to {train.size} training images in the "
+        "features of a classifier of this data (no FID)"
     )
     return Score(name, values, [line], _facts(train, model.digest()))
 

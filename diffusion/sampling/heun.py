@@ -41,4 +41,4 @@ def heun(process: Process) -> Sampler:
         z = x_t / expand(radius_t, x_t) + expand(tan_half, x_t) * (velocity(first, t) + velocity(second, s))
         return jnp.where(expand(t > 1, x_t), expand(radius_s, x_t) * z, ddim), state
 
-    return Sampler(lambda x_T: (), step)  # noqa: ARG005
+    return Sampler(lambda x_T: (), step, calls=2)  # noqa: ARG005

@@ -32,7 +32,7 @@ def inpainting(
         drawn, state = sampler.step(fold(keys, 0), state, x_t, t, denoise)
         return jnp.where(known, q_sample(process, x_0, t - 1, normal(fold(keys, 1), x_0)), drawn), state
 
-    once = Sampler(sampler.init, replaced)
+    once = sampler._replace(step=replaced)
 
     def step(keys: Keys, state: State, x_t: Image, t: Time, denoise: Denoiser) -> tuple[Image, State]:
         s = t[0] - 1
@@ -52,7 +52,7 @@ def inpainting(
         times = jnp.where(resampled, resamplings - 1, 0)
         return jax.lax.fori_loop(0, times, again, replaced(keys, state, x_t, t, denoise))
 
-    return Sampler(sampler.init, step)
+    return sampler._replace(step=step)
 
 
 def check(process: Process, resamplings: int | Array, jump: int) -> None:

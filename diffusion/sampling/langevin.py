@@ -49,4 +49,4 @@ def annealed_langevin(process: Process, n: int, snr: float, noise: Noise = from_
         x = jax.lax.fori_loop(0, n, inner, x_t)
         return expand(jnp.where(t > 1, growth, 1.0), x) * x, state
 
-    return Sampler(lambda x_T: (), step)  # noqa: ARG005
+    return Sampler(lambda x_T: (), step, calls=n)  # noqa: ARG005

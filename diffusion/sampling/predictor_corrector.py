@@ -55,4 +55,4 @@ def predictor_corrector(
 
         return predictor.step(keys, state, jax.lax.fori_loop(0, n, correct, x_t), t, denoise)
 
-    return Sampler(predictor.init, step)
+    return Sampler(predictor.init, step, predictor.calls + n)

@@ -22,6 +22,8 @@ class Sampler(NamedTuple):
     """init(x_T): the state that the sampler carries from step to step; () if none."""
     step: Callable[[Keys, State, Image, Time, Denoiser], tuple[Image, State]]
     """step(keys, state, x_t, t, denoise) -> (x_{t-1}, state); t is a step of the sampled process, one for the batch."""
+    calls: int = 1
+    """How often a step calls denoise."""
 
 
 class Sample(NamedTuple):

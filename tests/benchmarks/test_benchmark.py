@@ -6,6 +6,7 @@ import subprocess
 import sys
 import types
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -124,6 +125,33 @@ def test_table_and_json_hold_every_row(monkeypatch, tmp_path):
     assert saved["machine"]["cores"] >= 1 and saved["machine"]["libraries"]["jax"]
 
 
+def test_peak_memory_is_that_of_training(monkeypatch):
+    """Matrices of a product may be larger than a small network's training: the process that made them has ended."""
+    alive = []
+
+    class Process(WorkloadProcess):
+        def __init__(self, module, env):
+            assert not alive, "an accelerator's memory is held by one process"
+            self.made = alive
+            assert env == {} and module == compare_with_baseline.MODULES["jax"]
+            alive.append("a process")
+
+        def make(self, request):
+            self.made.append(request["measure"])
+            return timing.TimedWorkload(float, {"platform": "gpu", "flop": 1.0, "dtype": "bfloat16", "side": 2})
+
+        def memory(self):
+            return len(self.made)
+
+        def close(self):
+            alive.clear()
+
+    monkeypatch.setattr(compare_with_baseline, "WorkloadProcess", Process)
+    size, settings = network_sizes.SIZES["digits"], compare_with_baseline.Settings(["train"], 1, 1.0)
+    rows = list(compare_with_baseline.compare("digits", size, settings, lambda _: None))
+    assert [(r.measure, dict(r.memory)) for r in rows] == [("peak", {}), ("train", {"jax": 2}), ("train", {"jax": 3})]
+
+
 def test_networks_with_other_parameters_are_not_compared():
     compare_with_baseline.check_parameters({"jax": {"parameters": 7}, "baseline": {"parameters": 7}})
     compare_with_baseline.check_parameters({"jax": {"parameters": 7}})
@@ -221,13 +249,18 @@ def test_the_mode_of_the_baseline_is_chosen_by_ratios(monkeypatch):
         calls[0] += 1
         clock[0] += (1 + 0.2 * calls[0]) * costs[made if isinstance(made, str) else "eager"]
 
-    fake = types.SimpleNamespace(_dynamo=types.SimpleNamespace(reset=lambda: None), compile=compiled)
+    freed: list[str] = []
+    calls_of_cuda = {name: partial(freed.append, name) for name in ("empty_cache", "reset_peak_memory_stats")}
+    cuda = types.SimpleNamespace(is_available=lambda: True, **calls_of_cuda)
+    dynamo = types.SimpleNamespace(reset=partial(freed.append, "programs"))
+    fake = types.SimpleNamespace(_dynamo=dynamo, cuda=cuda, compile=compiled)
     monkeypatch.setattr(compile_modes, "torch", lambda: fake)
     monkeypatch.setattr(compile_modes.time, "perf_counter", lambda: clock[0])
     plain = lambda: None  # noqa: E731
     made, name, tried = compile_modes.fastest(plain, ("max-autotune", "frozen", "default", "eager"), call)
     assert (made, name) == ("max-autotune", "max-autotune") and "no such mode" in tried["frozen"]
     assert tried["max-autotune"] < tried["eager"] < tried["default"]
+    assert freed == ["programs", "empty_cache", "reset_peak_memory_stats"], "peak memory is of the chosen mode alone"
     assert compile_modes.fastest(plain, ("eager", "default"), call)[:2] == (plain, "eager")
     with pytest.raises(ValueError, match="ran in no mode"):
         compile_modes.fastest(plain, ("frozen",), call)

@@ -23,14 +23,18 @@ from diffusion.commands import ablate, ablation_table, train
 from diffusion.commands.ablation_table import COLUMNS, RowResults, Table
 from diffusion.config import ablation_grid
 from diffusion.config.ablation_grid import Cell, Row
-from diffusion.config.config_dict import differences, flatten
+from diffusion.config.config_dict import differences, flatten, nested
 from diffusion.config.config_files import load as load_config
 from diffusion.config.validation import validate
 from diffusion.core import respacing
+from diffusion.data.dataset_identity import Identity
 from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.published import render_tables
+from diffusion.runtime import atomic_files
 from diffusion.runtime.signals import STOPPED, Stop, Stopped
+from diffusion.workdir import checkpoint_manifest as manifest
+from diffusion.workdir.run_config import Run
 from tests.support.networks import OneConvolution
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -420,6 +424,19 @@ def test_unfinished_and_damaged_runs_are_named(swept, tmp_path):
             ablate.run_cells(grid, [cells[1]._replace(folder=tmp_path / "z", trained=tmp_path / "z")], print)
 
 
+def test_a_row_does_not_evaluate_a_run_of_another_config(toy, tmp_path):
+    """As where each cell is a job of its own: the row that trains is not looked at."""
+    grids = [
+        ablation_grid.load(str(toy), "small", {"objective.p2_k": k, "sample.n": n}) for k, n in ((1.0, 8), (2.0, 9))
+    ]
+    first, other = (ablation_grid.cells(grid, [0], tmp_path) for grid in grids)
+    content = {"config": nested(first[1].config), "diverged": True}
+    atomic_files.write_json(first[1].folder / ablation_grid.RESULT, content)
+    assert "has diverged" in ablate.evaluate_cell(first[0], print).fault
+    with pytest.raises(ValueError, match=r"row 0 .* evaluates .*plain.*trained with objective\.p2_k = 1\.0, not 2\.0"):
+        ablate.evaluate_cell(other[0], print)
+
+
 def test_an_interrupted_run_of_another_config_is_refused(swept, tmp_path, monkeypatch):
     grid, cells, _ = swept
     other = cells[1].config.copy_and_resolve_references()
@@ -529,6 +546,22 @@ def test_the_caption_tells_what_differs_between_rows(toy):
     one, two = ({"protocol": {"data": "digits", "T": T}} for T in (125, 500))
     assert "data: digits; T: 125 or 500." in ablation_table.caption(grid, [one, two], [0, 1])
     assert "over seeds 0, 1 (n = 2)" in ablation_table.caption(grid, [one, two], [0, 1])
+    same, other = ({**one, "data_identity": name} for name in ("20 images, digest a", "21 images, digest b"))
+    assert "changed" not in ablation_table.caption(grid, [one, same, same], [0])
+    words = "the data changed between rows: 20 images, digest a or 21 images, digest b."
+    assert words in ablation_table.caption(grid, [same, other], [0])
+
+
+def test_a_result_states_the_data_of_its_run(toy, tmp_path):
+    grid = ablation_grid.load(str(toy), "small")
+    cells = ablation_grid.cells(grid, [0], tmp_path)
+    identity = Identity(19, 1, (8, 8, 1), ("a", "b"), "0123", "content")
+    content = Run(cells[1].config, (8, 8, 1), 2, identity).content
+    atomic_files.write_json(cells[1].folder / "config.json", manifest.with_hash(content))
+    stated = [ablate.record(grid, cell, ablate.Outcome(""), 1.0)["data_identity"] for cell in cells[:3]]
+    assert stated == [str(identity), str(identity), None], (
+        "the row that evaluates, that of the run, and one without a run"
+    )
 
 
 # --------------------------------------------------------------------------------------------------------- the script

@@ -4,17 +4,22 @@ import re
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from diffusion.commands import plan, previews_during_training, train
 from diffusion.config import config_files, default_config
+from diffusion.core.parameterization import Prediction
 from diffusion.data.digits import digits
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import final_evaluation
-from diffusion.evaluation.fewer_images_on_cpu import UNLIMITED, Budget
+from diffusion.evaluation.fewer_images_on_cpu import UNLIMITED, Budget, chain_calls, gradient_flops
 from diffusion.evaluation.protocol import Subject
-from diffusion.experiment import build
+from diffusion.experiment import build, build_guidance
+from diffusion.experiment.registry import SAMPLERS
+from diffusion.sampling.sampling_loop import image_keys, prior_sample, sample
+from diffusion.training.classifier import Problem
 from tests.support.networks import TwoConvolutions, using
 
 
@@ -79,6 +84,63 @@ def test_the_final_evaluation_is_cut_and_reports_it(tmp_path):
     nothing = final_evaluation.measure(subject, digits(True), digits(False), Budget(forward, forward))
     assert nothing.samples.shape == (0, 8, 8, 1) and nothing.bound is None and nothing.distance is None
     assert [line.split()[:2] for line in nothing.cuts] == [["left", "out"]] * 2
+
+
+GUIDES = {
+    "unguided": build_guidance.UNGUIDED,
+    "guided": build_guidance.by_labels(10, 1.0),
+    "in an interval": build_guidance.by_labels(10, 1.0, (2, 3)),
+}
+
+
+@pytest.mark.parametrize("guide", ["unguided", "in an interval"])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_sample_costs_the_network_calls_that_its_chain_makes(name, guide):
+    ours = small(sample__sampler=name, sample__corrector_steps=3, diffusion__T=4)._replace(guide=GUIDES[guide])
+    process, rows = ours.sampled(), []
+    sampler = SAMPLERS[name](process, ours.process, ours.variance, ours.config.sample)
+
+    def network(x, t, labels):
+        assert len(t) == len(labels) == len(x)
+        jax.debug.callback(lambda _: rows.append(len(x)), x[0, 0])
+        return Prediction(0.1 * x, x, None)
+
+    @jax.jit
+    def drawn(keys):
+        denoise = ours.guide.denoiser(network, jnp.zeros(1, jnp.int32))
+        return sample(keys, process, sampler, denoise, prior_sample(keys, process, (2,))).x_0
+
+    drawn(image_keys(0, jnp.arange(1))).block_until_ready()
+    jax.effects_barrier()
+    assert chain_calls(ours, 1.0) == sum(rows)
+
+
+def test_the_gradient_of_a_classifier_counts_by_its_operations():
+    kernel = jnp.ones((64, 10))
+    classify = lambda params, x, time, key: x.reshape(len(x), -1) @ params  # noqa: ARG005, E731
+    ours = small()
+    learnt = build_guidance.Learnt(Problem(ours.process, classify), kernel, 10)
+    guided = ours._replace(guide=build_guidance.by_classifier(learnt, 1.0))
+    products = 2 * 2 * kernel.size
+    assert products <= gradient_flops(guided) < 2 * products
+    assert chain_calls(guided, 1000.0) == pytest.approx(4 * (1 + gradient_flops(guided) / 1000))
+
+
+def test_samples_are_fewer_where_a_step_takes_two_calls_and_the_bound_is_as_it_was(tmp_path):
+    ours = small(eval__n=5, sample__sampler="heun")
+    subject = Subject(ours, ours.create_state().ema, tmp_path, 0, raw=False)
+    forward = train.forward_flops(ours)
+    cut = final_evaluation.measure(subject, digits(True), digits(False), Budget(12.5 * forward, forward))
+    assert len(cut.samples) == 1 and cut.bound is not None and cut.bound.values["images"] == 3
+
+
+@pytest.mark.parametrize(("guide", "n"), [("unguided", 12), ("guided", 6)])
+def test_previews_are_cut_by_the_calls_that_they_make(guide, n, monkeypatch):
+    ours, drawn = small(sample__preview_steps=2)._replace(guide=GUIDES[guide]), []
+    draw = lambda run, n, *_: drawn.append(n) or np.zeros((n, 8, 8, 1), np.uint8)  # noqa: ARG005, E731
+    monkeypatch.setattr(previews_during_training.sample_batches, "draw", draw)
+    previews_during_training.preview(ours, digits(False), Budget(24.5, 1.0), print)(None)
+    assert drawn == [n]
 
 
 def test_the_estimate_of_one_image_has_no_standard_error(tmp_path):

@@ -588,6 +588,8 @@ def test_a_network_that_diverged_is_not_scored(prepare, subject):
         ({"metrics": ("nll",), "chain": Chain(grid="21")}, "cannot take 21 steps from a process of 20"),
         ({"metrics": ("inception_score",), "n": 9}, "inception_score needs at least 10 samples"),
         ({"metrics": ("fid",), "n": 50, "reference_n": 1501}, "digits has 1500 images in that split"),
+        ({"metrics": ("nll", "neighbours"), "reference_n": 9}, "--reference_n=9 has no effect on nll, neighbours"),
+        ({"metrics": ("fd_classifier",), "split": "test"}, "--split=test has no effect on fd_classifier, which"),
         ({"metrics": ("nll",), "samples": "a.npz"}, "nll is not measured on samples"),
         ({"metrics": ("fid",), "samples": "nowhere.npz"}, "no such file or folder"),
         ({"metrics": ("fid",), "samples": "text.npz"}, "no .npz file with an array arr_0"),

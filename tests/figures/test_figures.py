@@ -539,6 +539,28 @@ def test_scores_of_runs_by_sampler_and_steps(tmp_path):
         curve_data.scores(tmp_path / "nothing")
 
 
+def test_runs_whose_folders_have_one_name_are_networks_of_their_own(tmp_path):
+    """As the runs of an ablation, each in a folder seed_0: two networks at one number of steps each are no curve."""
+    for row, n in (("short", 10), ("long", 50)):
+        result_files.write(tmp_path / row / "seed_0", score("fd_digits", 9.0, n, config="seed_0"))
+    with pytest.raises(ValueError, match="two numbers of steps"):
+        curve_data.scores(tmp_path)
+    for row, n in (("short", 50), ("long", 10)):
+        result_files.write(tmp_path / row / "seed_0", score("fd_digits", 9.0, n, config="seed_0"), str(n))
+    assert sorted(curve_data.scores(tmp_path)[0]) == [f"{row}/seed_0 at 10: DDIM, η = 0" for row in ("long", "short")]
+
+
+def test_a_run_has_one_distance_at_a_step(tmp_path):
+    """That of its own chain; scores of raw weights are another quantity."""
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "train/mse": 0.1}\n')
+    for step in (1, 2):
+        result_files.write(tmp_path, score("fd_digits", 9.0, 10, step=step, images=64))
+        result_files.write(tmp_path, score("fd_digits", 5.0, 4, step=step, images=64), "4")
+        result_files.write(tmp_path, score("fd_digits", 7.0, 10, step=step, images=64, weights="raw"), "raw")
+    _, points, name = curve_data.runs(tmp_path)
+    assert list(points.values()) == [[(1, 9.0), (2, 9.0)]] and name == "fd_digits of 64 samples"
+
+
 def test_scores_under_another_protocol_are_no_draws_of_one_number(tmp_path):
     for n in (10, 50):
         for name, changes in {"a": {}, "raw": {"weights": "raw"}, "seed": {"seed": 1}, "few": {"images": 64}}.items():

@@ -75,6 +75,14 @@ def test_both_limits_must_be_passed():
     assert colour_drift.warning(slight, data._replace(images=10**6)) == "", "5 levels are not seen"
 
 
+def test_few_images_of_the_data_raise_no_alarm(rng):
+    """A small folder holds one image out, which differs from all samples."""
+    drawn, data = colour_drift.measure(images(rng, 64)), images(rng, 8)
+    assert all(colour_drift.warning(drawn, colour_drift.measure(data[:n])) == "" for n in (1, 2, 7))
+    black = colour_drift.measure(np.zeros_like(data))
+    assert "brightness" in colour_drift.warning(drawn, black)
+
+
 def test_images_that_are_all_alike():
     black = colour_drift.measure(np.zeros((8, 4, 4, 1), np.uint8))
     assert colour_drift.warning(black, black) == ""

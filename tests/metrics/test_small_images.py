@@ -117,6 +117,15 @@ def test_distance_orders_real_damaged_and_no_digits(digits, rng):
     assert values[0] < values[1] < 0.5 * values[2] < 0.25 * values[3]
 
 
+def test_one_held_out_image_has_no_distance(digits, tmp_path, monkeypatch):
+    """A folder of twenty images holds one out: the samples of a run on it are scored all the same."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    train, test = (first(source, n) for source, n in zip(digits, (19, 1), strict=True))
+    score = distance(digits[1].arrays[0][:5], train, test)
+    assert score.values["fd_digits"] > 0 and np.isnan(score.values["fd_digits_floor"])
+    assert score.values["fd_digits_floor_images"] == 1 and "held-out" not in score.lines[0]
+
+
 def test_distance_comes_with_its_protocol_and_its_floor(digits):
     train, test = digits
     score = distance(test.arrays[0][:100], train, test)

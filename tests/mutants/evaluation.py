@@ -256,7 +256,7 @@ EVALUATION = (
         "diffusion/evaluation/fewer_images_on_cpu.py",
         "tests/evaluation/test_budget.py",
         (
-            "self.flop / (self.forward * steps)",
+            "self.flop / (self.forward * calls)",
             "self.flop / self.forward",
             "test_images_are_what_the_operations_pay_for",
             "the budget of one step",

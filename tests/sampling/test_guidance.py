@@ -7,6 +7,7 @@ import sys
 from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from diffusion.commands import evaluate, train_classifier
+from diffusion.commands import evaluate, guidance_scales, train_classifier
 from diffusion.config import default_config
 from diffusion.config.validation import remarks, validate
 from diffusion.core import respacing, schedules
@@ -30,6 +31,7 @@ from diffusion.experiment import build, build_guidance
 from diffusion.figures.curve_figures import GuidanceCurve
 from diffusion.figures.curve_figures import guidance as figure
 from diffusion.figures.figure_data import curve_data
+from diffusion.runtime.workdir_and_data_flags import DataFlags
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.guidance import classifier_free, classifier_guided, label_guided
@@ -569,3 +571,66 @@ def test_measurements_are_found_and_drawn(tmp_path):
         curve_data.guidance(tmp_path / "nothing")
     assert json.loads(next((tmp_path / "eval").glob("*.json")).read_text())["name"] == "guidance"
     assert isinstance(curves["free"], GuidanceCurve)
+
+
+def test_measurements_that_differ_are_curves_of_their_own(tmp_path):
+    """A file of another sampler is no line of the first one's."""
+    series = {"scale": [0.0, 1.0], "free, accuracy": [0.8, 0.9], "free, diversity": [1.0, 0.8]}
+
+    def measured(share, **protocol):
+        found = {**series, "free, accuracy": [share, 1.0]}
+        told = {"step": 1, "sampler": "ancestral", "seed": 0, "images": 500, **protocol}
+        name = "_".join(map(str, protocol.values()))
+        result_files.write(
+            tmp_path, result_files.Result(curve_data.GUIDANCE, {"held_out_accuracy": 1.0}, found, told), name
+        )
+
+    measured(0.8)
+    assert list(curve_data.guidance(tmp_path)[0]) == ["free"]
+    measured(0.2, sampler="ddim", classifier="ab")
+    curves, _ = curve_data.guidance(tmp_path)
+    assert {name: curve.accuracy[0] for name, curve in curves.items()} == {
+        "free, sampler ancestral": 0.8,
+        "free, sampler ddim, classifier ab": 0.2,
+    }
+    for seed in range(1, 7):
+        measured(0.8, seed=seed)
+    with pytest.raises(ValueError, match=r"8 curves of guidance at step 1.* eval/guidance_1_\*\.json away"):
+        curve_data.guidance(tmp_path)
+
+
+def test_measurements_of_other_chains_do_not_replace_each_other(subject, tmp_path, monkeypatch):
+    """Nothing is drawn: what is tested is the name and the protocol of the result."""
+    judge = SimpleNamespace(accuracy=lambda source: 1.0, digest=lambda: "0" * 64)  # noqa: ARG005
+    learnt = build_guidance.Learnt(classifier.Problem(VP, lambda *args: args[1]), {"w": jnp.ones(2)}, 10)
+    for name, made in (
+        ("classifier", lambda train: judge),  # noqa: ARG005
+        ("drawer", lambda *_: lambda scale, n: None),  # noqa: ARG005
+        ("effect", lambda *_: guidance_effect.Effect(0.5, 1.0, 2.0)),
+    ):
+        monkeypatch.setattr(guidance_effect, name, made)
+    monkeypatch.setattr(build_guidance, "load", lambda *_: learnt)
+    usual = {"scales": [0.0], "classifier": None, "n": 500, "batch": 10, "seed": 0, "sampler": None, "grid": None}
+    usual |= {"step": None, "raw": False, "data_flags": DataFlags()}
+
+    def measured(**changes):
+        run = read_run(subject.folder)
+        return guidance_scales.measure(tmp_path, run, lambda line: None, **{**usual, **changes})  # noqa: ARG005
+
+    monkeypatch.setattr(guidance_scales.load_run, "load", lambda _, run, *rest: (*_loaded(subject, run), 0))  # noqa: ARG005
+    paths = [
+        measured(**changes)
+        for changes in (
+            *({}, {"sampler": "ddim"}, {"grid": "4"}, {"seed": 3}, {"n": 20}, {"raw": True}),
+            {"classifier": Path("c")},
+        )
+    ]
+    assert [path.stem for path in paths] == [
+        *("guidance_0_n500", "guidance_0_ddim_n500", "guidance_0_4_n500", "guidance_0_seed3_n500", "guidance_0_n20"),
+        *("guidance_0_raw_n500", f"guidance_0_classifier-{protocol.digest(learnt.params)[:12]}_n500"),
+    ]
+    assert result_files.read(paths[-1]).protocol["classifier"] == protocol.digest(learnt.params)[:12]
+
+
+def _loaded(subject, run):
+    return subject.experiment._replace(config=run.config), subject.params

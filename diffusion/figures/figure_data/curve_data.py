@@ -19,6 +19,7 @@ from diffusion.evaluation.guidance_effect import GUIDANCE
 from diffusion.evaluation.protocol import QUANTISATION, WEIGHTS
 from diffusion.experiment.build import levels
 from diffusion.figures.curve_figures import GuidanceCurve
+from diffusion.figures.style import LINES
 from diffusion.workdir import metrics_jsonl, result_files
 from diffusion.workdir.result_files import Result
 
@@ -28,6 +29,8 @@ SCORES = (FID, "fd_")
 """Prefixes of the names of Fréchet distances."""
 TEST = "test"
 ACCURACY = ", accuracy"
+TOLD = ("config", "sampler", "grid", "eta", "classifier", "seed", "weights", "images")
+"""Keys of the protocol of a measurement of guidance that tell its curves from those of others."""
 CHAIN = frozenset({"sampler", "steps"})
 """Keys that the protocol of a score of samples has."""
 USUAL = {"weights": "ema", "split": "train", "quantisation": QUANTISATION[0], "clip": True}
@@ -50,23 +53,31 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 def runs(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[tuple[int, float]]], str]:
     """The runs in a folder, or the one that it is: their metrics by name, (step, Fréchet distance) by name, its name.
 
-    Of several distances, or numbers of samples, the one with the most values is taken. Raises ValueError where
+    Of several distances, numbers of samples, or protocols apart from the chain, the one with the most values is taken;
+    of several chains at a step, that of the run's config, whose file has the shortest name. Raises ValueError where
     there is no run.
     """
     folders = metrics_jsonl.runs(folder)
     if not folders:
         raise ValueError(f"{folder} holds no run and no folders of runs (no metrics.jsonl); give another --workdir")
     named = {path.resolve().name: path for path in folders}
-    points: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    points: dict[str, dict[str, dict[int, float]]] = {}
     for name, path in named.items():
-        for r in (r for _, r in result_files.find(path) if r.name.startswith(SCORES)):
-            n = r.values.get(f"{r.name}_samples", r.protocol.get("images", 0))
-            value = r.values.get(r.name, r.values.get(f"{r.name}_{n}", np.nan))  # "fid_1000" of so few samples
-            points.setdefault(f"{r.name} of {n:.0f} samples", {}).setdefault(name, []).append(
-                (r.protocol.get("step", 0), value)
-            )
+        for _, r in sorted(result_files.find(path), key=lambda found: len(found[0].name)):
+            if r.name.startswith(SCORES):
+                n = r.values.get(f"{r.name}_samples", r.protocol.get("images", 0))
+                value = r.values.get(r.name, r.values.get(f"{r.name}_{n}", np.nan))  # "fid_1000" of so few samples
+                label = f"{r.name} of {n:.0f} samples{_unusual(r.protocol)}"
+                points.setdefault(label, {}).setdefault(name, {}).setdefault(r.protocol.get("step", 0), value)
     distance = max(points, key=lambda label: sum(map(len, points[label].values())), default="")
-    return {name: metrics(path) for name, path in named.items()}, points.get(distance, {}), distance
+    drawn = {name: sorted(values.items()) for name, values in points.get(distance, {}).items()}
+    return {name: metrics(path) for name, path in named.items()}, drawn, distance
+
+
+def _unusual(protocol: Mapping[str, Any]) -> str:
+    """Entries of a protocol that differ from USUAL, for a label."""
+    different = [key for key, usual in USUAL.items() if protocol.get(key, usual) != usual]
+    return "".join(f", {key} {protocol[key]}" for key in different)
 
 
 def _usual_first(bound: Result) -> tuple[bool, int, bool, int]:
@@ -161,12 +172,12 @@ def _of_ablation(folder: Path) -> Iterator[Scored]:
 
 def _of_runs(folder: Path) -> Iterator[Scored]:
     """Scores in the result files of runs; FID-N with another N is another score."""
-    for _, result in result_files.find(folder):
+    for path, result in result_files.find(folder):
         p = result.protocol
         if result.name.startswith(SCORES) and p.keys() >= CHAIN:
             n = f", {p['images']} samples" if p.get("images") and result.name != FID else ""  # fid_10000 has it
-            other = [f", {key} {p[key]}" for key, usual in USUAL.items() if p.get(key, usual) != usual]
-            network = f"{p.get('config', '')} at {p.get('step', '')}" + n + "".join(other)
+            run = str(path.parent.parent).removeprefix(str(folder)).strip("/") or p.get("config", "")
+            network = f"{run} at {p.get('step', '')}{n}{_unusual(p)}"
             for name, value in result.values.items():
                 if name.startswith(SCORES) and np.isfinite(value):
                     yield Scored(network, _label(p), int(p["steps"]), name, value)
@@ -188,7 +199,8 @@ def _label(chain: Mapping[str, Any], variance: str = "") -> str:
 def guidance(folder: Path, step: int | None = None) -> tuple[dict[str, GuidanceCurve], float]:
     """The measured curves of guidance below a folder, by kind, and the accuracy on held-out images.
 
-    `step` defaults to the newest. Raises ValueError where there is no measurement.
+    `step` defaults to the newest. Names of several measurements hold what these differ in. Raises ValueError where
+    there is no measurement, or more curves than a figure has lines.
     """
     measured = [
         r for _, r in result_files.find(folder) if r.name == GUIDANCE and step in (None, r.protocol.get("step"))
@@ -200,9 +212,16 @@ def guidance(folder: Path, step: int | None = None) -> tuple[dict[str, GuidanceC
         )
     newest = max(r.protocol.get("step", 0) for r in measured)
     measured = [r for r in measured if r.protocol.get("step", 0) == newest]
+    differing = [key for key in TOLD if len({str(r.protocol.get(key)) for r in measured}) > 1]
     curves: dict[str, GuidanceCurve] = {}
-    for series in (r.series for r in measured):
+    for series, p in ((r.series, r.protocol) for r in measured):
         for name in (name.removesuffix(ACCURACY) for name in series if name.endswith(ACCURACY)):
             fields = (series["scale"], series[name + ACCURACY], series[f"{name}, diversity"])
-            curves.setdefault(name, GuidanceCurve(*map(np.array, fields)))
+            known = [f", {key} {p[key]}" for key in differing if p.get(key) is not None]
+            curves.setdefault(name + "".join(known), GuidanceCurve(*map(np.array, fields)))
+    if len(curves) > len(LINES):
+        raise ValueError(
+            f"{folder} has {len(curves)} curves of guidance at step {newest}, and a figure at most {len(LINES)}; move "
+            f"those of {result_files.FOLDER}/{GUIDANCE}_{newest}_*.json away that are not to be drawn"
+        )
     return curves, measured[0].values["held_out_accuracy"]
