@@ -3,7 +3,7 @@
 Data: the 1,797 real digits that come with scikit-learn.
 Paper row: none; the method is the paper's (linear schedule, T = 1000, L_simple), the network has 0.8 M parameters.
 Score: 4.66 bits/dim on 64 held-out images; most of the 64 samples read as digits and all ten classes occur. The scores
-of all variants but edm are in docs/results.md and docs/guidance.md.
+of all variants are in docs/results.md and docs/guidance.md.
 Cost: 5 to 9 minutes on 2 CPU cores, installation, sampling and the exact bound included.
 
     python scripts/train.py --config=configs/digits.py
