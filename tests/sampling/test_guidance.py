@@ -16,7 +16,8 @@ from scipy.special import log_softmax
 
 from diffusion.commands import evaluate, train_classifier
 from diffusion.config import default_config
-from diffusion.config.validation import remarks, validate
+from diffusion.config.doubts import remarks
+from diffusion.config.validation import validate
 from diffusion.core import respacing, schedules
 from diffusion.core.parameterization import Prediction
 from diffusion.core.process import ve, vp
