@@ -382,6 +382,14 @@ def judge(tmp_path_factory):
     return folder, train_classifier.run(tiny(**{"train.steps": 4}), folder, lambda line: None)  # noqa: ARG005
 
 
+def test_a_classifier_of_points_is_refused_levels_that_they_do_not_have(tmp_path):
+    """Points are images of 1x2: halved, no pixel is left, and the mean over none would be NaN."""
+    config = tiny(**{"data.name": "toy:moons", "net.name": "mlp", "net.multipliers": (1, 2), "net.attention": ()})
+    with pytest.raises(ValueError, match="2 levels need a size that is a multiple of 2, and the images have 1 pixels"):
+        train_classifier.run(config, tmp_path, print)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_a_classifier_taken_up_again_is_the_one_trained_at_once(judge, tmp_path):
     said = []
