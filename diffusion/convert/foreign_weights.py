@@ -7,6 +7,9 @@ import numpy as np
 
 from diffusion.convert.name_mapping import Naming, Tensors
 
+AS_IT_IS = {"net.time": "steps", "diffusion.sigma_data": 1.0}
+"""Our keys with which a network receives the image and the number of the step as they are, as in all other projects."""
+
 
 class ForeignWeights(NamedTuple):
     """The tensors of a file, their names, and the settings of the network and the diffusion that it gives."""

@@ -156,6 +156,9 @@ def test_a_config_that_does_not_fit_is_refused_with_the_remedy(tmp_path):
         tiny(**SMALL, net__convention="improved")
     )
     assert "--config.net.convention=original" in refusal(tiny(**SMALL, net__convention="improved"))
+    for key, ours, theirs in (("net.time", "log_noise", "steps"), ("diffusion.sigma_data", 0.5, 1.0)):
+        line = refusal(tiny(**SMALL, **{key.replace(".", "__"): ours}))  # EDM's: its tensors are the same
+        assert f"{key} is {ours!r} in the config and {theirs!r} in the file" in line
     assert "those of 'cifar10' have 3" in refusal(tiny(**SMALL, data__name="cifar10"))
     assert "add --config.data.size" in refusal(tiny(**SMALL, data__name="folder:x"))
     assert "no such file" in refusal(tiny(**SMALL), file=tmp_path / "absent")
