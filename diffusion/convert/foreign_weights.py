@@ -31,7 +31,7 @@ class ForeignWeights(NamedTuple):
     size: tuple[int, int] | None = None
     """Height and width of the images; None if the file does not specify them."""
     classes: int = 0
-    """Classes of a conditional network; 0: unconditional."""
+    """Rows of the labels of a conditional network, the null label's included; 0: unconditional."""
     beta: np.ndarray | None = None
     """beta[1..T] where the file lists them instead of naming a schedule."""
 

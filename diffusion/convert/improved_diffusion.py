@@ -68,6 +68,7 @@ def read(path: Path) -> ForeignWeights:
     classes = axis(tensors, LABELS, 0, WHAT) if LABELS in tensors else 0
     settings = {**AS_IT_IS, "net.convention": "improved", "net.class_conditional": classes > 0}
     settings |= {"diffusion.variance": "learned_range"} if learned else {}
+    settings |= {"net.label_dropout": 0.0} if classes else {}  # that code has no null label
     return ForeignWeights(
         ema=tensors,
         raw=tensors,

@@ -220,6 +220,20 @@ def test_the_shipped_config_that_fits_is_suggested():
     )
 
 
+@pytest.mark.parametrize(("dropout", "classes"), [(0.1, 10), (0.0, 11)])
+def test_the_null_label_is_no_class(dropout, classes):
+    """Of 11 rows of labels in a file for data whose classes it alone gives."""
+    conditional = {"net__class_conditional": True, "net__label_dropout": dropout}
+    config = tiny(data__name="folder:x", data__size=8, **conditional)
+    shapes = import_weights.shapes(import_weights.Run(config, (8, 8, 1), classes))
+    params = {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
+    tensors = name_mapping.write(name_mapping.rules(diffusers.NAMING, shapes, 1), params)
+    assert tensors["class_embedding.weight"].shape[0] == 11
+    weights = ForeignWeights(tensors, tensors, diffusers.NAMING, {}, 1, 0, "", classes=11)
+    run = import_weights.data(config, weights)
+    assert run.classes == classes and import_weights.faults(run, weights) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "line"),
     [

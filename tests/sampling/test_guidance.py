@@ -20,7 +20,7 @@ from diffusion.config.doubts import remarks
 from diffusion.config.validation import validate
 from diffusion.core import respacing, schedules
 from diffusion.core.parameterization import Prediction
-from diffusion.core.process import ve, vp
+from diffusion.core.process import flow, ve, vp
 from diffusion.core.reverse_process import clip
 from diffusion.core.variance import fixed_small
 from diffusion.distributed import sharding
@@ -363,6 +363,17 @@ def test_what_guides_nothing_is_a_remark(key, value, reason):
     assert remarks(tiny()) == []
     (line,) = remarks(config)
     assert key in line and reason in line
+
+
+def test_a_classifier_guides_a_flow_at_the_steps_that_have_signal(key):
+    """At T x_0 would move infinitely with a gradient of 0."""
+    process, y = flow(schedules.rectified(4)), jnp.array([0, 1])
+    denoise, x_T = told(process), jax.random.normal(key, (2, 2))
+    conditional = lambda x, t: denoise(x, t, y)  # noqa: E731
+    keys = image_keys(0, jnp.arange(2))
+    for interval, finite in (((0, 3), True), (None, False)):
+        guided = classifier_guided(process, conditional, log_prob(process, y), 1.0, interval)
+        assert np.isfinite(sample(keys, process, ddim(process), guided, x_T).x_0).all() == finite
 
 
 def test_an_interval_is_a_share_of_the_steps():
