@@ -60,8 +60,9 @@ def data(config: ConfigDict, weights: ForeignWeights) -> Run:
             f"the file is for images of {weights.channels} channels, and those of {config.data.name!r} have {fixed[2]};"
             " give another --config"
         )
-    height, width = size
-    return Run(config, (height, width, weights.channels), fixed[3] if fixed else weights.classes)
+    (height, width), hidden = size, config.net.class_conditional and config.net.label_dropout > 0
+    classes = max(weights.classes - hidden, 0)  # the last row of their labels is the null label
+    return Run(config, (height, width, weights.channels), fixed[3] if fixed else classes)
 
 
 def shapes(run: Run) -> dict[str, tuple[int, ...]]:

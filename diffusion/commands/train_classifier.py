@@ -39,15 +39,16 @@ def run(
 ) -> list[float]:
     """Trains a classifier in a folder, or resumes the one in it; its accuracy on held-out images by quarter of 1..T.
 
-    Of the config data, diffusion, net, optim and train are read. Raises ValueError where the data have no labels, the
-    folder belongs to another config or is in use; Diverged where the loss does not stay finite; Stopped, the state
-    saved, when `stop` was requested. One process.
+    Of the config data, diffusion, net, optim and train are read; net describes a U-Net, whatever net.name is. Raises
+    ValueError where the data have no labels, the levels do not suit their images, the folder belongs to another config
+    or is in use; Diverged where the loss does not stay finite; Stopped, the state saved, when `stop` was requested. One
+    process.
     """
     since, stop, c = time.monotonic(), stop or Stop(), config.train
     config = absolute(config)
     source, held_out = build.sources(config)
     data = identity(source, held_out)
-    validate(config, size=source.shape[0])
+    validate(_unet(config), size=source.shape[0])
     require_labels(source, "config.data.name", "a classifier learns them: use data with labels (docs/data.md)")
     experiment = build.experiment(config, source.shape, source.classes)
     with ExitStack() as stack:
@@ -91,3 +92,10 @@ def run(
     pixels, labels = held_out.read(np.arange(min(HELD_OUT, held_out.size)))
     key, batch = jax.random.key(config.seed), config.eval.batch_size
     return classifier.accuracy_by_quartile(problem, state.ema, key, pixels, labels, DRAWS, batch)
+
+
+def _unet(config: ConfigDict) -> ConfigDict:
+    """The config with the network that a classifier is the half of, whose levels and heads must fit the images."""
+    unet = config.copy_and_resolve_references()
+    unet.net.name = "unet"
+    return unet

@@ -1,4 +1,4 @@
-"""Checks of a config: `validate` refuses what cannot work, `doubts` names mistakes, `remarks` keys without effect."""
+"""Checks of a config: `validate` refuses what cannot work."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion.config.config_dict import flatten, lookup, unread
+from diffusion.config.config_dict import flatten, lookup
 from diffusion.config.misspelt_names import closest_name
 from diffusion.config.schema import KEYS
 from diffusion.core import respacing
@@ -19,9 +19,6 @@ NO_WEIGHT_AT_0 = ("p2", "min_snr")
 SIGNAL_ENDS = ("jsd", "rectified")
 """Schedules with signal[T] = 0."""
 
-PERIODS = ("log_every", "sample_every", "eval_every", "checkpoint_every", "keep_every")
-"""The keys of config.train at whose multiples a dispatch ends."""
-
 OWN_SIZE = {"digits": 8, "cifar10": 32, "mnist": 28}
 """Height and width of the sets whose images come in one size."""
 
@@ -31,6 +28,11 @@ class Rule(NamedTuple):
 
     broken: Callable[[ConfigDict], bool]
     line: str
+
+
+def _guided_without_signal(c: ConfigDict) -> bool:
+    """Whether guidance acts at a step without signal, T; its last step is that of experiment/build_guidance.py."""
+    return c.diffusion.schedule in SIGNAL_ENDS and round(c.sample.guidance_to * c.diffusion.T) >= c.diffusion.T
 
 
 RULES = (
@@ -111,78 +113,16 @@ RULES = (
         "{c.sample.guidance_to!r}: the steps of guidance lie between these shares of T",
     ),
     Rule(
-        lambda c: c.sample.guidance > 0 and c.sample.classifier != "" and c.diffusion.schedule in SIGNAL_ENDS,
+        lambda c: c.sample.sampler == "edm" and c.sample.churn > 0 and c.sample.churn_from > c.sample.churn_to,
+        "config.sample.churn_from: {c.sample.churn_from!r} is above sample.churn_to = {c.sample.churn_to!r}: no level "
+        "lies between them, and none would be churned",
+    ),
+    Rule(
+        lambda c: c.sample.guidance > 0 and c.sample.classifier != "" and _guided_without_signal(c),
         "config.sample.classifier: schedule {c.diffusion.schedule!r} ends without signal, where x_0 moves infinitely "
-        "with a gradient; guide by label dropout instead, or use another schedule",
+        "with a gradient; set sample.guidance_to below 1, guide by label dropout, or use another schedule",
     ),
 )
-
-DOUBTS = (
-    Rule(
-        lambda c: c.diffusion.parameterization == "mu" and c.sample.clip,
-        "config.sample.clip: x_0_hat is not clipped with parameterization 'mu', whose output is the reverse mean "
-        "itself and stays as it is in the published sampler; set sample.clip to false",
-    ),
-    Rule(
-        lambda c: c.objective.timesteps == "loss_second_moment" and c.objective.name != "vlb",
-        "config.objective.timesteps: 'loss_second_moment' does not help objective {c.objective.name!r}, whose losses "
-        "differ little between steps (Improved DDPM section 3.3); it is meant for objective vlb, others use uniform",
-    ),
-    Rule(
-        lambda c: c.optim.warmup_steps > c.train.steps,
-        "config.optim.warmup_steps: after {c.train.steps} steps a warm-up of {c.optim.warmup_steps} has not reached "
-        "optim.lr; use fewer warm-up steps, or train longer",
-    ),
-    Rule(
-        lambda c: any(c.train[name] % c.train.steps_per_dispatch for name in PERIODS),
-        "config.train.steps_per_dispatch: {c.train.steps_per_dispatch} does not divide every one of train.log_every, "
-        "sample_every, eval_every, checkpoint_every and keep_every: steps before each of these are dispatched one by "
-        "one; use a common divisor",
-    ),
-    Rule(
-        lambda c: not c.optim.ema_warmup and c.optim.ema_decay**c.train.steps > 0.05,
-        "config.optim.ema_decay: after {c.train.steps} steps an average of decay {c.optim.ema_decay} still holds much "
-        "of the untrained weights, and its samples are noise; set optim.ema_warmup to true, or a smaller decay",
-    ),
-)
-"""Combinations that work but are probably mistakes."""
-
-NO_EFFECT = (
-    Rule(
-        lambda c: c.net.label_dropout > 0 and not c.net.class_conditional,
-        "net.label_dropout = {c.net.label_dropout!r} has no effect where net.class_conditional is False",
-    ),
-    Rule(
-        lambda c: c.data.background != "white" and not c.data.name.startswith(("folder:", "tfds:")),
-        "data.background = {c.data.background!r} has no effect on {c.data.name!r}, whose images have no transparency",
-    ),
-    Rule(
-        lambda c: c.sample.classifier != "" and not c.sample.guidance,
-        "sample.classifier = {c.sample.classifier!r} has no effect where sample.guidance is 0.0",
-    ),
-    Rule(
-        lambda c: (c.sample.guidance_from, c.sample.guidance_to) != (0.0, 1.0) and not c.sample.guidance,
-        "sample.guidance_from = {c.sample.guidance_from!r} and sample.guidance_to = {c.sample.guidance_to!r} have no "
-        "effect where sample.guidance is 0.0",
-    ),
-)
-"""Keys that another key, not a choice of names, leaves without effect."""
-
-
-def doubts(config: ConfigDict) -> list[str]:
-    """One line for each combination in a valid config that is probably a mistake."""
-    return [rule.line.format(c=config) for rule in DOUBTS if rule.broken(config)]
-
-
-def remarks(config: ConfigDict) -> list[str]:
-    """One line for each key of a valid config that is not at its default and has no effect beside the others."""
-    flat = flatten(config)
-    lines = [
-        f"{key} = {flat[key]!r} has no effect where {reader} is {flat[reader]!r}"
-        for key in sorted(unread(config))
-        if flat[key] != KEYS[key].default and (reader := (KEYS[key].read_by or ("",))[0])
-    ]
-    return lines + [rule.line.format(c=config) for rule in NO_EFFECT if rule.broken(config)]
 
 
 def validate(config: ConfigDict, size: int | None = None) -> None:

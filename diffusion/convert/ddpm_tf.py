@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from diffusion.convert import tensorflow_checkpoint
-from diffusion.convert.foreign_weights import ForeignWeights, axis
+from diffusion.convert.foreign_weights import AS_IT_IS, ForeignWeights, axis
 from diffusion.convert.name_mapping import Naming
 
 STEP = "global_step"
@@ -70,7 +70,7 @@ def read(path: Path) -> ForeignWeights:
     raw = {name: value for name, value in tensors.items() if not name.endswith(AVERAGE)}
     channels = axis(raw, "conv_in/W", 2, WHAT)
     learned = axis(raw, "conv_out/W", 3, WHAT) > channels
-    settings = {"net.convention": "original", "net.heads": 1, "net.scale_shift": False}
+    settings = {**AS_IT_IS, "net.convention": "original", "net.heads": 1, "net.scale_shift": False}
     settings |= {"diffusion.variance": "learned"} if learned else {}
     return ForeignWeights(
         ema=ema or raw,

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffusion.convert.foreign_weights import AS_IT_IS
+
 Settings = dict[str, Any]
 
 
@@ -67,8 +69,6 @@ FIXED = {
 """Values, all of them defaults, without which a UNet2DModel is not our network."""
 FIXED_NEW = {"attention_legacy_order": False, "time_embedding_dim": None}
 """The same of keys that only some versions of the library have; they are not written."""
-AS_IT_IS = {"net.time": "steps", "diffusion.sigma_data": 1.0}
-"""Our keys with which the network receives the image and the number of the step as they are, as in all pipelines."""
 FIXED_SCHEDULER = {"thresholding": False, "clip_sample_range": 1.0, "rescale_betas_zero_snr": False}
 
 

@@ -7,6 +7,9 @@ import numpy as np
 
 from diffusion.convert.name_mapping import Naming, Tensors
 
+AS_IT_IS = {"net.time": "steps", "diffusion.sigma_data": 1.0}
+"""Our keys with which a network receives the image and the number of the step as they are, as in all other projects."""
+
 
 class ForeignWeights(NamedTuple):
     """The tensors of a file, their names, and the settings of the network and the diffusion that it gives."""
@@ -28,7 +31,7 @@ class ForeignWeights(NamedTuple):
     size: tuple[int, int] | None = None
     """Height and width of the images; None if the file does not specify them."""
     classes: int = 0
-    """Classes of a conditional network; 0: unconditional."""
+    """Rows of the labels of a conditional network, the null label's included; 0: unconditional."""
     beta: np.ndarray | None = None
     """beta[1..T] where the file lists them instead of naming a schedule."""
 

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from diffusion.convert import torch_file
-from diffusion.convert.foreign_weights import ForeignWeights, axis
+from diffusion.convert.foreign_weights import AS_IT_IS, ForeignWeights, axis
 from diffusion.convert.name_mapping import CONVOLUTION, TRANSPOSED, Naming, pointwise
 
 WHAT = "a U-Net of improved-diffusion"
@@ -66,8 +66,9 @@ def read(path: Path) -> ForeignWeights:
     channels = axis(tensors, "input_blocks.0.0.weight", 1, WHAT)
     learned = axis(tensors, "out.2.weight", 0, WHAT) > channels
     classes = axis(tensors, LABELS, 0, WHAT) if LABELS in tensors else 0
-    settings = {"net.convention": "improved", "net.class_conditional": classes > 0}
+    settings = {**AS_IT_IS, "net.convention": "improved", "net.class_conditional": classes > 0}
     settings |= {"diffusion.variance": "learned_range"} if learned else {}
+    settings |= {"net.label_dropout": 0.0} if classes else {}  # that code has no null label
     return ForeignWeights(
         ema=tensors,
         raw=tensors,

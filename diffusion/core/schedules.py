@@ -9,6 +9,9 @@ import warnings
 
 import numpy as np
 
+LEAST_SIGNAL = 1e-30
+"""Least alpha_bar but 0: the square of noise / signal, by which networks that predict eps are read, fits float32."""
+
 SIGNAL_LEFT = 1e-3
 """Schedules that end with a larger alpha_bar_T raise a warning: sampling starts from pure noise, training did not."""
 
@@ -16,8 +19,8 @@ SIGNAL_LEFT = 1e-3
 def from_betas(beta: np.ndarray) -> np.ndarray:
     """alpha_bar[0..T] = prod (1 - beta), from beta[1..T] given as an array of length T.
 
-    Raises ValueError for the first beta outside (0, 1). Only the last may be 1, which removes all signal (jsd). Warns
-    if alpha_bar_T leaves signal.
+    Raises ValueError for the first beta outside (0, 1), and where alpha_bar falls below LEAST_SIGNAL. Only the last
+    beta may be 1, which removes all signal (jsd). Warns if alpha_bar_T leaves signal.
     """
     beta = np.asarray(beta, np.float64)
     if beta.ndim != 1 or len(beta) == 0:
@@ -27,7 +30,16 @@ def from_betas(beta: np.ndarray) -> np.ndarray:
     if not legal.all():
         t = int(np.argmin(legal)) + 1
         raise ValueError(f"beta[{t}] = {beta[t - 1]:g} is outside (0, 1): choose beta_1 and beta_T between 0 and 1")
-    return _checked(np.concatenate([[1.0], np.cumprod(1.0 - beta)]))
+    alpha_bar = np.concatenate([[1.0], np.cumprod(1.0 - beta)])
+    lost = alpha_bar < LEAST_SIGNAL
+    lost[-1] &= beta[-1] < 1
+    if lost.any():
+        t = int(np.argmax(lost))
+        raise ValueError(
+            f"alpha_bar[{t}] = {alpha_bar[t]:.2g} of {len(beta)} steps is too little signal for float32 (least "
+            f"{LEAST_SIGNAL:g}): use fewer steps or smaller betas (Improved DDPM scales the linear ends by 1000 / T)"
+        )
+    return _checked(alpha_bar)
 
 
 def from_function(alpha_bar, T: int, max_beta: float = 0.999) -> np.ndarray:

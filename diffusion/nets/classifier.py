@@ -7,7 +7,16 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from diffusion.core.array_types import PerExample, Time
-from diffusion.nets.blocks import AttentionBlock, Downsample, Features, ResBlock, conv, dense, group_norm
+from diffusion.nets.blocks import (
+    AttentionBlock,
+    Downsample,
+    Features,
+    ResBlock,
+    conv,
+    dense,
+    group_norm,
+    space_to_depth,
+)
 from diffusion.nets.unet_variants import ORIGINAL, Convention
 
 Logits = Float[Array, "B K"]
@@ -31,6 +40,7 @@ class Classifier(nn.Module):
     scale_shift: bool = False
     compute_dtype: Any = jnp.float32
     convention: Convention = ORIGINAL
+    block_size: int = 1
 
     @nn.compact
     def __call__(self, x: Features, t: Time | PerExample, *, train: bool = False) -> Logits:
@@ -42,7 +52,7 @@ class Classifier(nn.Module):
             return ResBlock(width, self.dropout, self.scale_shift, dtype, eps, name=name)(h, emb, train)
 
         widths = [self.channels * multiplier for multiplier in self.multipliers]
-        h = conv(self.channels, dtype, "conv_in")(x)
+        h = conv(self.channels, dtype, "conv_in")(space_to_depth(x, self.block_size))
         for level, width in enumerate(widths):
             if level > 0:
                 h = Downsample(dtype, padding, name=f"down_{level - 1}_downsample")(h)

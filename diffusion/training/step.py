@@ -172,7 +172,8 @@ def train_steps(
 def _errors(task: Task, terms: objectives.Terms, t: Time, weight: PerExample) -> dict[str, Array]:
     """Squared error overall and by quartile of t, and the bound where it is trained on, each as [sum, count].
 
-    Means over t are weighted as the loss is, so that they estimate means over uniform t however t was drawn.
+    Means over t are weighted as the loss is, so that they estimate means over uniform t however t was drawn, except of
+    lognormal, whose weights are 1: they are means over its density.
     """
     metrics = {"mse": one(jnp.mean(weight * terms.mse))}
     if task.objective.vlb:

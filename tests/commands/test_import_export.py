@@ -156,6 +156,9 @@ def test_a_config_that_does_not_fit_is_refused_with_the_remedy(tmp_path):
         tiny(**SMALL, net__convention="improved")
     )
     assert "--config.net.convention=original" in refusal(tiny(**SMALL, net__convention="improved"))
+    for key, ours, theirs in (("net.time", "log_noise", "steps"), ("diffusion.sigma_data", 0.5, 1.0)):
+        line = refusal(tiny(**SMALL, **{key.replace(".", "__"): ours}))  # EDM's: its tensors are the same
+        assert f"{key} is {ours!r} in the config and {theirs!r} in the file" in line
     assert "those of 'cifar10' have 3" in refusal(tiny(**SMALL, data__name="cifar10"))
     assert "add --config.data.size" in refusal(tiny(**SMALL, data__name="folder:x"))
     assert "no such file" in refusal(tiny(**SMALL), file=tmp_path / "absent")
@@ -215,6 +218,20 @@ def test_the_shipped_config_that_fits_is_suggested():
     assert import_weights.remedy(wrong, weights) == (
         "use --config=configs/cifar10_improved.py or --config=configs/cifar10_improved_vlb.py"
     )
+
+
+@pytest.mark.parametrize(("dropout", "classes"), [(0.1, 10), (0.0, 11)])
+def test_the_null_label_is_no_class(dropout, classes):
+    """Of 11 rows of labels in a file for data whose classes it alone gives."""
+    conditional = {"net__class_conditional": True, "net__label_dropout": dropout}
+    config = tiny(data__name="folder:x", data__size=8, **conditional)
+    shapes = import_weights.shapes(import_weights.Run(config, (8, 8, 1), classes))
+    params = {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
+    tensors = name_mapping.write(name_mapping.rules(diffusers.NAMING, shapes, 1), params)
+    assert tensors["class_embedding.weight"].shape[0] == 11
+    weights = ForeignWeights(tensors, tensors, diffusers.NAMING, {}, 1, 0, "", classes=11)
+    run = import_weights.data(config, weights)
+    assert run.classes == classes and import_weights.faults(run, weights) == []
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,11 @@ from ml_collections import ConfigDict
 
 from diffusion.config.config_dict import config_hash, default_config, differences, flatten, lookup, restore
 from diffusion.config.config_files import load, title
+from diffusion.config.doubts import NO_EFFECT, remarks
 from diffusion.config.legal_values import Role
 from diffusion.config.misspelt_names import closest_name
 from diffusion.config.schema import ADDED, CHOICES, KEYS, PAPERS, RESUMABLE, VE_SCHEDULES, VP_SCHEDULES
-from diffusion.config.validation import NO_EFFECT, RULES, SIGNAL_ENDS, remarks, validate
+from diffusion.config.validation import RULES, SIGNAL_ENDS, validate
 from diffusion.published.differences_from_paper import deviations
 from diffusion.published.differences_from_paper import values as published_values
 from diffusion.runtime import command_line
@@ -282,6 +283,10 @@ IMPOSSIBLE = (
         | {"sample.guidance": 1.0, "sample.classifier": "runs/classifier"},
         "schedule 'jsd' ends without signal, where x_0 moves infinitely with a gradient",
     ),
+    (
+        {"sample.sampler": "edm", "sample.churn": 30.0, "sample.churn_from": 5.0, "sample.churn_to": 0.05},
+        "5.0 is above sample.churn_to = 0.05: no level lies between them",
+    ),
 )
 
 
@@ -290,6 +295,17 @@ def test_impossible_combinations(values, reason):
     config = changed(**values)
     assert reason in refused(config)
     assert sum(rule.broken(config) for rule in RULES) == 1
+
+
+@pytest.mark.parametrize(("last", "legal"), [(0.9, True), (0.9996, False), (1.0, False)])
+def test_a_classifier_may_guide_the_steps_that_have_signal(last, legal):
+    """Of 1,000: to step 900; 0.9996 rounds to the last, which has none."""
+    values = {"diffusion.schedule": "rectified", "diffusion.parameterization": "velocity", "sample.guidance": 1.0}
+    config = changed(**values, **{"sample.classifier": "runs/classifier", "sample.guidance_to": last})
+    if legal:
+        validate(config)
+    else:
+        assert "set sample.guidance_to below 1" in refused(config)
 
 
 def test_every_rule_has_its_case():
@@ -337,6 +353,10 @@ WITHOUT_EFFECT = (
     ({"net.label_dropout": 0.1}, "net.label_dropout = 0.1 has no effect where net.class_conditional is False"),
     ({"sample.classifier": "runs/a"}, "sample.classifier = 'runs/a' has no effect where sample.guidance is 0.0"),
     ({"sample.guidance_to": 0.5}, "sample.guidance_from = 0.0 and sample.guidance_to = 0.5 have no effect"),
+    (
+        {"sample.sampler": "edm", "sample.churn_noise": 1.003},
+        "sample.churn_from = 0.0, sample.churn_to = 1000000000.0 and sample.churn_noise = 1.003 have no effect",
+    ),
 )
 
 

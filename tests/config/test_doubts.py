@@ -6,7 +6,7 @@ import pytest
 
 from diffusion.config import default_config
 from diffusion.config.config_files import load
-from diffusion.config.validation import doubts
+from diffusion.config.doubts import doubts
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.py"))
 
@@ -67,4 +67,37 @@ def test_clipping_with_mu_is_doubted():
     config.diffusion.parameterization = "mu"
     assert len(doubts(config)) == 1 and "sample.clip" in doubts(config)[0]
     config.sample.clip = False
+    assert doubts(config) == []
+
+
+@pytest.mark.parametrize("name", ["vlb", "hybrid"])
+def test_a_bound_over_a_density_of_its_own_is_doubted(name):
+    """The weights of lognormal are 1: what is logged as the bound would be a mean over that density."""
+    config = default_config()
+    config.diffusion.variance, config.objective.name = "learned_range", name
+    assert doubts(config) == []
+    config.objective.timesteps = "lognormal"
+    (line,) = doubts(config)
+    assert f"objective {name!r} weights the terms of the bound by it" in line
+
+
+def test_a_first_step_of_sampling_that_is_never_trained_is_doubted():
+    config = default_config()
+    config.diffusion.schedule, config.diffusion.parameterization = "rectified", "velocity"
+    assert doubts(config) == []
+    config.objective.timesteps = "lognormal"
+    (line,) = doubts(config)
+    assert "never draws the last step of schedule 'rectified'" in line
+    config.diffusion.schedule = "cosine"
+    assert doubts(config) == []
+
+
+def test_a_learned_variance_on_longer_steps_is_doubted():
+    config = default_config()
+    config.diffusion.variance, config.objective.name = "learned", "hybrid"
+    assert doubts(config) == []
+    config.sample.grid = "50"
+    (line,) = doubts(config)
+    assert "too small for the longer steps of sample.grid = '50'; use learned_range" in line
+    config.diffusion.variance = "learned_range"
     assert doubts(config) == []

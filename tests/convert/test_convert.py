@@ -452,7 +452,9 @@ def test_settings_of_a_state_dict(tmp_path, monkeypatch, name, learned, classes)
     monkeypatch.setattr(improved_diffusion.torch_file, "read", lambda path: theirs)  # noqa: ARG005
     weights = improved_diffusion.read(tmp_path / "ema_0.9999_500000.pt")
     assert weights.step == 500_000 and weights.channels == 3 and weights.classes == classes
-    assert weights.config(32)["net.convention"] == "improved"
+    given = {"net.convention": "improved", "net.time": "steps", "diffusion.sigma_data": 1.0}
+    assert given.items() <= weights.config(32).items()
+    assert weights.config(32).get("net.label_dropout") == (0.0 if classes else None)
     assert ("diffusion.variance" in weights.config(32)) == learned
     assert ("variance" in weights.unspecified) == (not learned) and "heads" in weights.unspecified
     assert_same(

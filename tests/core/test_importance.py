@@ -9,8 +9,9 @@ import pytest
 from scipy import stats
 
 from diffusion.config import default_config
+from diffusion.config.doubts import doubts
 from diffusion.config.schema import CHOICES
-from diffusion.config.validation import doubts, validate
+from diffusion.config.validation import validate
 from diffusion.core import timesteps
 from diffusion.core.timesteps import History, loss_second_moment, probabilities
 from diffusion.distributed import sharding

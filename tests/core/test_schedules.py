@@ -3,11 +3,13 @@
 import math
 import warnings
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffusion.core import schedules
+from diffusion.core import schedules, weighting
 from diffusion.core.process import vp
+from diffusion.experiment.registry import PARAMETERIZATIONS
 from tests.support import reference
 
 LINEAR_4000 = (1e-4 / 4, 0.02 / 4)
@@ -193,6 +195,33 @@ def test_left_signal_warns_with_its_value():
     product = math.prod(1 - b for b in reference.linear(100))
     with pytest.warns(UserWarning, match=f"alpha_bar_T = {product:.4g}"):
         schedules.linear(100)
+
+
+@pytest.mark.parametrize(
+    ("make", "t"),
+    [
+        (lambda: schedules.linear(10_000), 8260),
+        (lambda: schedules.linear(100_000), 25_829),
+        (lambda: schedules.linear(1000, 1e-4, 0.2), 808),
+        (lambda: schedules.const(5000), 3420),
+    ],
+)
+def test_signal_below_what_float32_divides_by_is_refused(make, t):
+    """Squares of noise / signal would overflow: the loss of networks that predict eps would be NaN from there on."""
+    line = rf"alpha_bar\[{t}\] = \S+ of \d+ steps is too little signal .*1000 / T"
+    with pytest.raises(ValueError, match=line) as error:
+        make()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore:the schedule ends")
+@pytest.mark.parametrize("parameterization", ["eps", "mu"])
+def test_the_loss_is_finite_down_to_the_least_signal(parameterization):
+    process = vp(schedules.from_betas(np.array([0.02, *[0.9] * 29, 0.5])))
+    chosen, t = PARAMETERIZATIONS[parameterization], jnp.arange(1, 32)
+    assert float(process.signal[-1]) ** 2 < 10 * schedules.LEAST_SIGNAL
+    factor = weighting.native(process, chosen, t) * chosen.gain(process, t) ** 2
+    np.testing.assert_allclose(factor, 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize("bad", [0.0, 1.0, -0.1, 1.5, math.nan, math.inf])

@@ -10,7 +10,8 @@ from diffusion.config import default_config
 from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.nets.bfloat16_with_float32_gradients import Compiler, float32_gradients
-from diffusion.nets.blocks import ResBlock
+from diffusion.nets.blocks import ResBlock, Upsample
+from diffusion.nets.cpu.layers import faster_layers
 from diffusion.nets.network_interface import narrowed
 
 SAME, RIGHT = ((1, 1), (1, 1)), ((0, 1), (0, 1))
@@ -66,6 +67,17 @@ def test_a_bias_adds_up_a_whole_batch():
     np.testing.assert_array_equal(found["bias"], [131072.0] * 2)
     np.testing.assert_array_equal(found["kernel"], np.full((3, 2), 131072.0))
     assert found["bias"].dtype == found["kernel"].dtype == jnp.float32
+
+
+def test_the_faster_layers_of_cpus_keep_them_when_upsampling(rng):
+    """Sums over 4 x 10 x 10 pixels, which bfloat16 would round to three digits."""
+    x, weight = (rounded(jnp.float32(rng.normal(size=shape))) for shape in ((4, 5, 5, 3), (4, 10, 10, 3)))
+    params = rounded(Upsample(jnp.bfloat16).init(jax.random.key(0), x)["params"])
+    _, exact, _ = gradients(Upsample(jnp.float32), params, x, weight)
+    with float32_gradients(), faster_layers(train=True):
+        _, found, _ = gradients(Upsample(jnp.bfloat16), params, x, weight)
+    for key in ("kernel", "bias"):
+        np.testing.assert_allclose(found["conv"][key], exact["conv"][key], rtol=1e-5, atol=1e-5)
 
 
 def test_float32_layers_stay_flax():

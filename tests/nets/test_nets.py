@@ -24,6 +24,7 @@ from diffusion.nets.blocks import (
     groups,
     space_to_depth,
 )
+from diffusion.nets.classifier import Classifier
 from diffusion.nets.cpu.layers import faster_layers
 from diffusion.nets.embedding import cosine_first, time_embedding
 from diffusion.nets.unet import UNet
@@ -132,6 +133,16 @@ def test_a_network_of_blocks_is_one_of_smaller_images_with_more_channels():
     np.testing.assert_allclose(out, expected.reshape(2, 8, 8, 3), atol=1e-6)
     with pytest.raises(ValueError, match="blocks of 2"):
         net.init(jax.random.key(0), x[:, :6], t)
+
+
+def test_a_classifier_of_blocks_is_one_of_smaller_images_with_more_channels():
+    """The levels, and with them the heights of attention, begin at H / b as in the U-Net that it guides."""
+    options = dict(channels=4, multipliers=(1, 2), blocks=1, attention=(2,), dropout=0.0)
+    net, inner = Classifier(3, block_size=2, **options), Classifier(3, **options)
+    x, t = jax.random.normal(jax.random.key(0), (2, 8, 8, 1)), jnp.array([3.0, 700.0])
+    params = made_up(net, x, t)
+    assert "down_1_attention_0" in params
+    np.testing.assert_allclose(apply(net, params, x, t), apply(inner, params, space_to_depth(x, 2), t), atol=1e-6)
 
 
 # ---------------------------------------------------------------------------------------------- parameter counts

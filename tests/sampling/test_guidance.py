@@ -17,10 +17,11 @@ from scipy.special import log_softmax
 
 from diffusion.commands import evaluate, guidance_scales, train_classifier
 from diffusion.config import default_config
-from diffusion.config.validation import remarks, validate
+from diffusion.config.doubts import remarks
+from diffusion.config.validation import validate
 from diffusion.core import respacing, schedules
 from diffusion.core.parameterization import Prediction
-from diffusion.core.process import ve, vp
+from diffusion.core.process import flow, ve, vp
 from diffusion.core.reverse_process import clip
 from diffusion.core.variance import fixed_small
 from diffusion.distributed import sharding
@@ -366,6 +367,17 @@ def test_what_guides_nothing_is_a_remark(key, value, reason):
     assert key in line and reason in line
 
 
+def test_a_classifier_guides_a_flow_at_the_steps_that_have_signal(key):
+    """At T x_0 would move infinitely with a gradient of 0."""
+    process, y = flow(schedules.rectified(4)), jnp.array([0, 1])
+    denoise, x_T = told(process), jax.random.normal(key, (2, 2))
+    conditional = lambda x, t: denoise(x, t, y)  # noqa: E731
+    keys = image_keys(0, jnp.arange(2))
+    for interval, finite in (((0, 3), True), (None, False)):
+        guided = classifier_guided(process, conditional, log_prob(process, y), 1.0, interval)
+        assert np.isfinite(sample(keys, process, ddim(process), guided, x_T).x_0).all() == finite
+
+
 def test_an_interval_is_a_share_of_the_steps():
     assert build_guidance.steps(labelled(**{"sample.guidance": 1.0})) is None
     config = labelled(**{"sample.guidance": 1.0, "sample.guidance_from": 0.29, "sample.guidance_to": 0.57})
@@ -381,6 +393,14 @@ def judge(tmp_path_factory):
     """The folder of a classifier of four steps, and the accuracy that it told."""
     folder = tmp_path_factory.mktemp("classifier")
     return folder, train_classifier.run(tiny(**{"train.steps": 4}), folder, lambda line: None)  # noqa: ARG005
+
+
+def test_a_classifier_of_points_is_refused_levels_that_they_do_not_have(tmp_path):
+    """Points are images of 1x2: halved, no pixel is left, and the mean over none would be NaN."""
+    config = tiny(**{"data.name": "toy:moons", "net.name": "mlp", "net.multipliers": (1, 2), "net.attention": ()})
+    with pytest.raises(ValueError, match="2 levels need a size that is a multiple of 2, and the images have 1 pixels"):
+        train_classifier.run(config, tmp_path, print)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

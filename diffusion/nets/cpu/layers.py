@@ -196,7 +196,7 @@ EVALUATED: Forms = {
 }
 
 FORMS: Forms = {
-    Upsample: (partial(_upsample, add_bias), {}),
+    Upsample: (partial(_upsample, add_bias), {"dtype": jnp.float32}),  # others: gradients of nn.Conv
     nn.Dense: (_dense, {"use_bias": True, "precision": None, "dot_general": None, "dot_general_cls": None}),
     nn.Conv: (
         _conv,
