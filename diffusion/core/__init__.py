@@ -16,16 +16,16 @@ from importlib import import_module
 from typing import Any
 
 MODULES = (
-    *("array_types", "decoder", "denoiser", "elbo", "flow_likelihood", "gaussian", "objective", "parameterization"),
-    *("process", "respacing", "schedules", "score", "timesteps", "variance", "weighting"),
+    *("array_types", "decoder", "elbo", "flow_likelihood", "gaussian", "objective", "parameterization"),
+    *("process", "respacing", "reverse_process", "schedules", "score", "timesteps", "variance", "weighting"),
 )
 EXPORTS = {
-    "denoiser": "Denoiser Diffusion Network clip from_network interpret reverse",
     "elbo": "Bound bits_per_dim",
     "gaussian": "Gaussian",
     "objective": "Objective Terms",
     "parameterization": "Parameterization Prediction to_eps",
     "process": "Noised Process at flow noised prior q_marginal q_posterior q_sample q_step snr ve vp",
+    "reverse_process": "Denoiser Diffusion Network clip from_network interpret reverse",
     "timesteps": "Timesteps",
 }
 """Module -> its names that are attributes of the package."""

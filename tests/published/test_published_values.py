@@ -1,6 +1,5 @@
 """Every published digit, typed once more from the papers; and every cell of this project's models can be measured."""
 
-import re
 import shlex
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from diffusion.config.config_dict import config_hash
 from diffusion.published import all_tables, commands_for_empty_cells, loss_and_fid_by_step
 from diffusion.runtime import command_line
+from tests.support.script_flags import flags_of
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = {table.name: table for table in all_tables.tables()}
@@ -146,10 +146,6 @@ def test_only_other_models_have_no_measure():
     unmeasured = {(name, row.label, column) for name, row, column, cell in CELLS if cell.measure is None}
     others = {(name, row.label, c) for name, row, c, _ in CELLS if row.label in OTHER_MODELS.get(name, ())}
     assert unmeasured == others | NO_CONFIG
-
-
-def flags_of(name: str) -> set[str]:
-    return set(re.findall(r'(?i:define)_\w+\(\s*"(\w+)"', (ROOT / "scripts" / name).read_text()))
 
 
 @pytest.mark.parametrize("name", TABLES)

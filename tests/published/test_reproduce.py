@@ -37,6 +37,7 @@ from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir import result_files
 from diffusion.workdir.result_files import Result
 from diffusion.workdir.run_config import Run
+from tests.support.script_flags import flags_of
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = {table.name: table for table in all_tables.tables()}
@@ -586,8 +587,7 @@ def test_commands_are_those_of_the_cells(tmp_path):
     wanted = {(config_hash(e.resolve()), e.resolve().train.steps) for e in EXPERIMENTS}
     assert sorted(pair for pairs in trained.values() for pair in pairs) == sorted(wanted)
     assert all(len({hash for hash, _ in pairs}) == 1 for pairs in trained.values())  # one config a folder
-    texts = (ROOT / "scripts" / "evaluate.py", ROOT / "diffusion" / "runtime" / "workdir_and_data_flags.py")
-    known = set(re.findall(r'(?i:define)_\w+\(\s*"(\w+)"', "".join(path.read_text() for path in texts)))
+    known = flags_of("evaluate.py")
     evaluations = [line for line in lines if line[1] == "scripts/evaluate.py"]
     assert len(evaluations) == len({(c.measure.experiment, c.measure.flags) for c in MEASURED.values()})
     for line in evaluations:
