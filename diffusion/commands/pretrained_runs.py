@@ -46,33 +46,31 @@ def of_flag(name: str, report: Callable[[str], None]) -> Path:
 def unpack(name: str, report: Callable[[str], None]) -> Path:
     """The folder of a run with these weights, runs/<name>_pretrained; made where it is not there yet.
 
-    Raises ValueError for an unknown name, with the known ones, where the files are damaged, and where the folder holds
-    other weights, such as those of another version of the repository.
+    Raises ValueError for an unknown name, with the known ones, where the files are damaged, and where the folder was
+    made of other files, such as those of another version of the repository.
     """
     if name not in (known := names()):
         hint = suggestion(name, known)
         raise ValueError(f"--pretrained={name}: no such weights come with the repository; {hint}")
-    folder, weights = Path("runs") / f"{name}_pretrained", expected_loss.HOME / name / WEIGHTS
-    digest = manifest.hash_file(weights)
+    folder, shipped = Path("runs") / f"{name}_pretrained", expected_loss.HOME / name
+    digests = {key: manifest.hash_file(shipped / key) for key in (WEIGHTS, "config.json")}
     if manifest.newest(folder):
-        if _digest_of_import(folder) != digest:
-            raise ValueError(f"{folder} holds other weights than {weights}: move it away, and it is made again")
+        if _digests_of_import(folder) != digests:
+            raise ValueError(f"{folder} was made of other weights than {shipped}: move it away, and it is made again")
         return folder
-    run = read_run(expected_loss.HOME / name)
-    tensors, step = safetensors_file.read(weights)
+    run = read_run(shipped)
+    tensors, step = safetensors_file.read(shipped / WEIGHTS)
     if {key: x.shape for key, x in tensors.items()} != shapes(run):
-        raise ValueError(
-            f"{expected_loss.HOME / name}: the weights are not those of its config; restore both from the repository"
-        )
+        raise ValueError(f"{shipped}: the weights are not those of its config; restore both from the repository")
     params = name_mapping.nest(tensors)
-    origin = {"from": "pretrained", "name": name, "sha256": digest, "step": step}
+    origin = {"from": "pretrained", "name": name, "sha256": digests, "step": step}
     write_run(folder, build.experiment(run.config, run.shape, run.classes), run, step, params, params, origin)
     report(f"weights     pretrained/{name}, step {step}: {folder}")
     return folder
 
 
-def _digest_of_import(folder: Path) -> object:
-    """The digest of the weights that a run was made of; None where it does not state one."""
+def _digests_of_import(folder: Path) -> object:
+    """The digests of the files that a run was made of; None where it does not state them."""
     try:
         return read_json(folder / "imported.json")["sha256"]
     except (OSError, ValueError, KeyError, TypeError):

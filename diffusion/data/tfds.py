@@ -43,9 +43,9 @@ def tfds(
 
     data_dir: where the prepared sets are ("": TFDS's own default). What is not prepared is prepared there if
     `download` and if TensorFlow is installed. size, crop, background: as in `image_folder.folder`. Split test is the
-    set's test split, or its validation split, or every 20th example of train. Labels are the ClassLabel feature named
-    label, or the only ClassLabel; without one the set has none. Raises ValueError, with the command to run where one
-    helps.
+    set's test split, unless its labels are hidden, or its validation split, or every 20th example of train. Labels are
+    the ClassLabel feature named label, or the only ClassLabel; without one the set has none. Raises ValueError, with
+    the command to run where one helps.
     """
     if not name.partition(":")[0]:
         raise ValueError(f"tfds:{name}: names no data set; write for example tfds:cifar100")
@@ -98,8 +98,8 @@ def read_prepared(
 
     title, folder = f"tfds:{name}", local_folder(folder)
     builder = _checked(folder, lambda: tensorflow_datasets.builder_from_directory(str(folder)))
-    own_test = next((split for split in TEST_SPLITS if split in builder.info.splits), None)
     image, label, decoders = _features(title, builder.info.features)
+    own_test = _checked(folder, lambda: _own_test(builder, label, decoders))
     split = own_test if own_test and not train else "train"
     if split not in builder.info.splits:
         raise ValueError(f"{title}: has no split {split}, only {', '.join(builder.info.splits)}")
@@ -142,6 +142,13 @@ def read_prepared(
     digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()
     source = load(Source(title, len(chosen), shape, len(names), read, None, names, digest, "file names and sizes"))
     return source._replace(digest="", digest_of="content") if source.arrays else source
+
+
+def _own_test(builder: Any, label: str | None, decoders: Any) -> str | None:
+    """The split that a set holds out itself; not test where its labels are hidden, as -1, and there is validation."""
+    own = [split for split in TEST_SPLITS if split in builder.info.splits]
+    hidden = len(own) > 1 and label and builder.as_data_source(own[0], decoders=decoders)[0][label] < 0
+    return own[bool(hidden)] if own else None
 
 
 def _features(title: str, features: Any) -> tuple[str, str | None, Any]:

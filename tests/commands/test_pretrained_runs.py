@@ -76,18 +76,26 @@ def test_shipped_weights_go_out_to_diffusers(unpacked, tmp_path):
         np.testing.assert_array_equal(np.asarray(leaf, np.float16), shipped[name])
 
 
-def test_a_folder_with_weights_of_another_version_is_not_taken_for_these(tmp_path, monkeypatch):
+def test_a_folder_of_another_version_is_not_taken_for_these(tmp_path, monkeypatch):
+    """Neither where the weights are other ones nor where the config is, such as its sampler."""
     monkeypatch.chdir(tmp_path)
-    folder = Path("runs") / "digits_pretrained"
+    folder, shipped = Path("runs") / "digits_pretrained", ROOT / "pretrained"
     (folder / "checkpoints" / "1000").mkdir(parents=True)
     (folder / "checkpoints" / "1000" / "manifest.json").touch()
-    for content in ({"sha256": manifest.hash_file(ROOT / "pretrained" / "mnist" / "weights.safetensors")}, {}):
-        (folder / "imported.json").write_text(json.dumps(content))
-        with pytest.raises(ValueError, match=r"digits_pretrained holds other weights than .*: move it away"):
-            pretrained_runs.unpack("digits", [].append)
-    own = {"sha256": manifest.hash_file(ROOT / "pretrained" / "digits" / "weights.safetensors")}
-    (folder / "imported.json").write_text(json.dumps(own))
-    assert pretrained_runs.unpack("digits", [].append) == folder
+
+    def unpack(weights, config):
+        sources = {"weights.safetensors": weights, "config.json": config}
+        digests = {file: manifest.hash_file(shipped / name / file) for file, name in sources.items()}
+        (folder / "imported.json").write_text(json.dumps({"sha256": digests}))
+        return pretrained_runs.unpack("digits", [].append)
+
+    for names in (("mnist", "digits"), ("digits", "mnist")):
+        with pytest.raises(ValueError, match=r"digits_pretrained was made of other weights than .*: move it away"):
+            unpack(*names)
+    assert unpack("digits", "digits") == folder
+    (folder / "imported.json").write_text("{}")
+    with pytest.raises(ValueError, match="move it away"):
+        pretrained_runs.unpack("digits", [].append)
 
 
 def test_weights_trained_with_augmentation_leave_its_condition_out(tmp_path, monkeypatch):

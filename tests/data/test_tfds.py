@@ -73,7 +73,18 @@ def home(tmp_path_factory, images):
         def example(self, i):
             return {"image": png(images[i, :, : 3 + i % 3]), "a": 0, "label": i % LABELS}
 
-    for builder in (RawSet, CodedSet):
+    class HiddenSet(RawSet):
+        """With a test split whose labels are not published, as ImageNet has one."""
+
+        def _split_generators(self, _):
+            hidden = ((i, {**self.example(i), "kind": -1}) for i in range(40, 43))
+            return {
+                "test": hidden,
+                "train": self._generate_examples(range(40)),
+                "validation": self._generate_examples([43]),
+            }
+
+    for builder in (RawSet, CodedSet, HiddenSet):
         builder(data_dir=str(root), file_format="array_record").download_and_prepare()
     declared = coded | {"image": features.Image(shape=(None, None, 3))}
     features.FeaturesDict(declared).save_config(str(root / "coded_set" / "1.0.0"))
@@ -170,6 +181,13 @@ def test_the_validation_split_stands_in_for_a_missing_test_split(copy):
     for file in folder.glob("*-test.*"):
         file.rename(folder / file.name.replace("-test.", "-validation."))
     assert (tfds("raw_set", True, root).size, tfds("raw_set", False, root).size) == (40, 6)
+
+
+def test_the_validation_split_is_taken_where_labels_of_the_test_split_are_hidden(home, images):
+    source = tfds("hidden_set", False, home)
+    assert source.size == 1 and source.arrays is not None
+    np.testing.assert_array_equal(source.arrays[0], images[43:44])
+    assert source.arrays[1].tolist() == [43 % LABELS]
 
 
 def test_the_newest_version_is_taken(copy):
