@@ -15,7 +15,7 @@
     experiment   from a config to values: registry, build, guidance of samples, loading a run
     planning     a training step or sampler compiled for hardware that is not there, and what its program says
     evaluation   a run measured: bound, flow, sample sets, scores, guidance, all of them when training ends, protocol
-    figures      of images, points, curves and training; arrays/ makes what they show, catalogue names them
+    figures      of images, points, curves and training; figure_data/ makes what they show, catalogue names them
     benchmarks   speed beside PyTorch
     commands     what each script runs, under the script's name
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from diffusion.config.validation import SIGNAL_ENDS
 from diffusion.evaluation import guidance_effect, protocol, sample_sets
 from diffusion.evaluation.protocol import Subject
 from diffusion.experiment import build_guidance, load_run
@@ -31,12 +32,17 @@ def measure(
     """Draws and scores samples for each way to guide the run and each scale; returns the path of the result.
 
     `report` prints one row of the table. None: as the config says, or no classifier. Raises ValueError where the data
-    are not small labelled grey images, or nothing can guide the run.
+    are not small labelled grey images, nothing can guide the run, or a classifier would guide a step without signal.
     """
     chain = {"sampler": sampler, "grid": grid, "eta": 0.0 if sampler else None}
     usual = run.config.copy_and_resolve_references()
     run.config.sample.update({name: value for name, value in chain.items() if value is not None})
     run = sample_sets.guided(run, scale=0.0, classifier="", first=0.0, last=1.0)
+    if classifier and run.config.diffusion.schedule in SIGNAL_ENDS:
+        raise ValueError(
+            f"--classifier={classifier}: schedule {run.config.diffusion.schedule!r} ends without signal, where x_0 "
+            "moves infinitely with a gradient; leave it out, and label dropout guides, or use a run of another schedule"
+        )
     data = load_run.data(run, data_flags)
     if not small_image_scores.fits(data.train):
         raise ValueError(f"{run.config.data.name}: this measurement is for small labelled grey images")

@@ -145,10 +145,13 @@ def read_prepared(
 
 
 def _own_test(builder: Any, label: str | None, decoders: Any) -> str | None:
-    """The split that a set holds out itself; not test where its labels are hidden, as -1, and there is validation."""
-    own = [split for split in TEST_SPLITS if split in builder.info.splits]
-    hidden = len(own) > 1 and label and builder.as_data_source(own[0], decoders=decoders)[0][label] < 0
-    return own[bool(hidden)] if own else None
+    """The split that a set holds out itself; not one whose labels are hidden, as -1."""
+    for split in (split for split in TEST_SPLITS if split in builder.info.splits):
+        records = builder.as_data_source(split, decoders=decoders) if label else ()
+        number = records[0][label] if len(records) else None
+        if number is None or number >= 0:
+            return split
+    return None
 
 
 def _features(title: str, features: Any) -> tuple[str, str | None, Any]:

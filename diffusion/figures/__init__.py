@@ -1,1 +1,1 @@
-"""Figures: functions from arrays to pictures; arrays/ makes the arrays, catalogue names the figures."""
+"""Figures: functions from arrays to pictures; figure_data/ makes the arrays, catalogue names the figures."""

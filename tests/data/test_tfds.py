@@ -190,6 +190,16 @@ def test_the_validation_split_is_taken_where_labels_of_the_test_split_are_hidden
     assert source.arrays[1].tolist() == [43 % LABELS]
 
 
+def test_training_images_are_held_out_where_the_only_test_split_has_no_labels(copy):
+    """-1 would be read as the last class, or as no class."""
+    root = copy("hidden_set/1.0.0", "hidden_set")
+    info = json.loads((root / "hidden_set/1.0.0/dataset_info.json").read_text())
+    kept = [split for split in info["splits"] if split["name"] != "validation"]
+    change_info(root / "hidden_set/1.0.0", splits=kept)
+    train, test = tfds("hidden_set", True, root), tfds("hidden_set", False, root)
+    assert (train.size, test.size) == (38, 2) and test.arrays is not None and min(test.arrays[1]) >= 0
+
+
 def test_the_newest_version_is_taken(copy):
     root = copy("raw_set/1.0.0")
     copy("raw_set/10.0.0")

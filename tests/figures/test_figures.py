@@ -557,8 +557,10 @@ def test_a_run_has_one_distance_at_a_step(tmp_path):
         result_files.write(tmp_path, score("fd_digits", 9.0, 10, step=step, images=64))
         result_files.write(tmp_path, score("fd_digits", 5.0, 4, step=step, images=64), "4")
         result_files.write(tmp_path, score("fd_digits", 7.0, 10, step=step, images=64, weights="raw"), "raw")
+    for name, value, n, seed in (("seed1_n64", 9.0, 10, 1), ("4_n64", 5.0, 4, 0)):  # a run with config.seed = 1
+        result_files.write(tmp_path, score("fd_digits", value, n, step=3, images=64, seed=seed), name)
     _, points, name = curve_data.runs(tmp_path)
-    assert list(points.values()) == [[(1, 9.0), (2, 9.0)]] and name == "fd_digits of 64 samples"
+    assert list(points.values()) == [[(1, 9.0), (2, 9.0), (3, 9.0)]] and name == "fd_digits of 64 samples"
 
 
 def test_scores_under_another_protocol_are_no_draws_of_one_number(tmp_path):

@@ -18,7 +18,7 @@ from scipy.special import log_softmax
 from diffusion.commands import evaluate, guidance_scales, train_classifier
 from diffusion.config import default_config
 from diffusion.config.doubts import remarks
-from diffusion.config.validation import validate
+from diffusion.config.validation import SIGNAL_ENDS, validate
 from diffusion.core import respacing, schedules
 from diffusion.core.parameterization import Prediction
 from diffusion.core.process import flow, ve, vp
@@ -650,6 +650,18 @@ def test_measurements_of_other_chains_do_not_replace_each_other(subject, tmp_pat
         *("guidance_0_raw_n500", f"guidance_0_classifier-{protocol.digest(learnt.params)[:12]}_n500"),
     ]
     assert result_files.read(paths[-1]).protocol["classifier"] == protocol.digest(learnt.params)[:12]
+
+
+@pytest.mark.parametrize("schedule", SIGNAL_ENDS)
+def test_scales_of_a_classifier_are_not_measured_without_signal(subject, schedule):
+    """There every sample would be NaN; a config with such guidance is refused too."""
+    run = read_run(subject.folder)
+    run.config.diffusion.update(schedule=schedule, parameterization="v")
+    asked = {"scales": [0.0], "n": 20, "batch": 10, "seed": 0, "sampler": None, "grid": None, "step": None}
+    with pytest.raises(ValueError, match=f"--classifier=c: schedule '{schedule}' ends without signal"):
+        guidance_scales.measure(
+            subject.folder, run, print, **asked, classifier=Path("c"), raw=False, data_flags=DataFlags()
+        )
 
 
 def _loaded(subject, run):

@@ -16,7 +16,7 @@ from diffusion.config.schema import NO_RESULT
 from diffusion.config.validation import LEARNED
 from diffusion.core import respacing
 from diffusion.evaluation.guidance_effect import GUIDANCE
-from diffusion.evaluation.protocol import QUANTISATION, WEIGHTS
+from diffusion.evaluation.protocol import QUANTISATION, SUFFIXES, WEIGHTS
 from diffusion.experiment.build import levels
 from diffusion.figures.curve_figures import GuidanceCurve
 from diffusion.figures.style import LINES
@@ -54,8 +54,8 @@ def runs(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[
     """The runs in a folder, or the one that it is: their metrics by name, (step, Fréchet distance) by name, its name.
 
     Of several distances, numbers of samples, or protocols apart from the chain, the one with the most values is taken;
-    of several chains at a step, that of the run's config, whose file has the shortest name. Raises ValueError where
-    there is no run.
+    of several chains at a step, that of the run's config, whose file has the shortest name but for the seed. Raises
+    ValueError where there is no run.
     """
     folders = metrics_jsonl.runs(folder)
     if not folders:
@@ -63,7 +63,7 @@ def runs(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[
     named = {path.resolve().name: path for path in folders}
     points: dict[str, dict[str, dict[int, float]]] = {}
     for name, path in named.items():
-        for _, r in sorted(result_files.find(path), key=lambda found: len(found[0].name)):
+        for _, r in sorted(result_files.find(path), key=_length):
             if r.name.startswith(SCORES):
                 n = r.values.get(f"{r.name}_samples", r.protocol.get("images", 0))
                 value = r.values.get(r.name, r.values.get(f"{r.name}_{n}", np.nan))  # "fid_1000" of so few samples
@@ -72,6 +72,12 @@ def runs(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[
     distance = max(points, key=lambda label: sum(map(len, points[label].values())), default="")
     drawn = {name: sorted(values.items()) for name, values in points.get(distance, {}).items()}
     return {name: metrics(path) for name, path in named.items()}, drawn, distance
+
+
+def _length(found: tuple[Path, Result]) -> int:
+    """The length of the name of a result's file without the seed, which a final evaluation has of its config."""
+    path, result = found
+    return len(path.name.replace(f"_{SUFFIXES['seed'](result.protocol.get('seed'))}", ""))
 
 
 def _unusual(protocol: Mapping[str, Any]) -> str:
