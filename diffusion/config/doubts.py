@@ -1,10 +1,12 @@
 """What a start-up report says of a valid config: `doubts` names probable mistakes, `remarks` keys without effect."""
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion.config.config_dict import flatten, unread
 from diffusion.config.schema import KEYS
 from diffusion.config.validation import SIGNAL_ENDS, Rule
+from diffusion.core import respacing
 
 CHURN = {name: KEYS[f"sample.{name}"].default for name in ("churn_from", "churn_to", "churn_noise")}
 """Keys of config.sample that qualify its churn, and their defaults."""
@@ -13,6 +15,13 @@ WITH_BOUND = ("vlb", "hybrid")
 
 PERIODS = ("log_every", "sample_every", "eval_every", "checkpoint_every", "keep_every")
 """The keys of config.train at whose multiples a dispatch ends."""
+
+
+def _skips_steps(c: ConfigDict) -> bool:
+    """Whether samples visit fewer than all T steps."""
+    T = c.diffusion.T
+    return c.sample.grid != "" and len(respacing.parse(c.sample.grid)(np.arange(T + 1.0))) < T
+
 
 DOUBTS = (
     Rule(
@@ -36,7 +45,7 @@ DOUBTS = (
         "has no signal and where sampling starts; use uniform, or many steps so that the one before it is close",
     ),
     Rule(
-        lambda c: c.diffusion.variance == "learned" and c.sample.grid != "",
+        lambda c: c.diffusion.variance == "learned" and _skips_steps(c),
         "config.diffusion.variance: 'learned' is the variance of a step of the whole chain, too small for the longer "
         "steps of sample.grid = {c.sample.grid!r}; use learned_range, or all steps",
     ),

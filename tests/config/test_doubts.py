@@ -99,5 +99,9 @@ def test_a_learned_variance_on_longer_steps_is_doubted():
     config.sample.grid = "50"
     (line,) = doubts(config)
     assert "too small for the longer steps of sample.grid = '50'; use learned_range" in line
+    for every_step in ("full", "1000"):
+        config.sample.grid = every_step
+        assert doubts(config) == []
+    config.sample.grid = "50"
     config.diffusion.variance = "learned_range"
     assert doubts(config) == []
