@@ -563,6 +563,17 @@ def test_a_run_has_one_distance_at_a_step(tmp_path):
     assert list(points.values()) == [[(1, 9.0), (2, 9.0), (3, 9.0)]] and name == "fd_digits of 64 samples"
 
 
+def test_runs_side_by_side_have_chains_of_their_own(tmp_path):
+    """As configs/digits.py and its variants ve and edm."""
+    chains = {"a": {"clip": True}, "b": {"clip": False, "churn": "40"}, "c": {"clip": True, "corrector": "1 steps"}}
+    for name, chain in chains.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl").write_text('{"step": 1, "train/mse": 0.1}\n')
+        result_files.write(tmp_path / name, score("fd_digits", 9.0, 10, step=1, images=64, **chain))
+    _, points, label = curve_data.runs(tmp_path)
+    assert points == {name: [(1, 9.0)] for name in chains} and label == "fd_digits of 64 samples"
+
+
 def test_scores_under_another_protocol_are_no_draws_of_one_number(tmp_path):
     for n in (10, 50):
         for name, changes in {"a": {}, "raw": {"weights": "raw"}, "seed": {"seed": 1}, "few": {"images": 64}}.items():

@@ -36,6 +36,8 @@ CHAIN = frozenset({"sampler", "steps"})
 USUAL = {"weights": "ema", "split": "train", "quantisation": QUANTISATION[0], "clip": True}
 USUAL |= dict.fromkeys(("guidance", "labels", "corrector", "churn"))
 """Keys of a protocol beside the chain and the seed; scores that differ in one are no draws of one number."""
+OF_CONFIG = frozenset({"clip", "corrector", "churn"})
+"""Those of them that only a run's config sets: runs side by side may differ in them, each with its own chain."""
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
@@ -67,7 +69,7 @@ def runs(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[
             if r.name.startswith(SCORES):
                 n = r.values.get(f"{r.name}_samples", r.protocol.get("images", 0))
                 value = r.values.get(r.name, r.values.get(f"{r.name}_{n}", np.nan))  # "fid_1000" of so few samples
-                label = f"{r.name} of {n:.0f} samples{_unusual(r.protocol)}"
+                label = f"{r.name} of {n:.0f} samples{_unusual(r.protocol, OF_CONFIG)}"
                 points.setdefault(label, {}).setdefault(name, {}).setdefault(r.protocol.get("step", 0), value)
     distance = max(points, key=lambda label: sum(map(len, points[label].values())), default="")
     drawn = {name: sorted(values.items()) for name, values in points.get(distance, {}).items()}
@@ -80,9 +82,9 @@ def _length(found: tuple[Path, Result]) -> int:
     return len(path.name.replace(f"_{SUFFIXES['seed'](result.protocol.get('seed'))}", ""))
 
 
-def _unusual(protocol: Mapping[str, Any]) -> str:
-    """Entries of a protocol that differ from USUAL, for a label."""
-    different = [key for key, usual in USUAL.items() if protocol.get(key, usual) != usual]
+def _unusual(protocol: Mapping[str, Any], but: frozenset[str] = frozenset()) -> str:
+    """Entries of a protocol, but for some keys, that differ from USUAL, for a label."""
+    different = [key for key, usual in USUAL.items() if key not in but and protocol.get(key, usual) != usual]
     return "".join(f", {key} {protocol[key]}" for key in different)
 
 
