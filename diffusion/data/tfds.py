@@ -147,9 +147,8 @@ def read_prepared(
 def _own_test(builder: Any, label: str | None, decoders: Any) -> str | None:
     """The split that a set holds out itself; not one whose labels are hidden, as -1."""
     for split in (split for split in TEST_SPLITS if split in builder.info.splits):
-        records = builder.as_data_source(split, decoders=decoders) if label else ()
-        number = records[0][label] if len(records) else None
-        if number is None or number >= 0:
+        records: Any = builder.as_data_source(split, decoders=decoders) if label else []
+        if not len(records) or records[0][label] >= 0:
             return split
     return None
 
