@@ -18,6 +18,12 @@ FIDS = (2, 3, 4, 6, 10, 20, 50, 100, 200, 400)
 Points = Sequence[tuple[int, float]]
 """(step, value)."""
 
+BOUNDS = (
+    ("eval/bits_per_dim", "o-", BLUE, "estimate while training"),
+    ("test/bits_per_dim", "s", ORANGE, "exact, at the end"),
+)
+"""Scalar, marker, colour and label of each bound that a metrics file may hold."""
+
 
 def curve(lines: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and values of one scalar in the lines of a metrics file; lines without a number for it are left out."""
@@ -42,10 +48,13 @@ def loss(lines: Sequence[Mapping[str, Any]], title: str) -> Any:
     left.plot(steps, values, lw=1.6, color=ORANGE, label="all t")
     left.set(xscale="log", yscale="log", xlabel="step", ylabel="squared error", title=title)
     left.legend(loc="center left", bbox_to_anchor=(1, 0.5), handlelength=1.6)
-    right.plot(*curve(lines, "eval/bits_per_dim"), "o-", ms=3, color=BLUE, label="estimate while training")
-    right.plot(*curve(lines, "test/bits_per_dim"), "s", color=ORANGE, label="exact, at the end")
+    for name, marker, color, label in BOUNDS:
+        steps, values = curve(lines, name)
+        if len(steps):
+            right.plot(steps, values, marker, ms=4, color=color, label=label)
     right.set(xlabel="step", ylabel="bits/dim", title="bound on held-out images")
-    right.legend()
+    if right.lines:
+        right.legend()
     return figure
 
 

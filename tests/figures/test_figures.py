@@ -150,6 +150,10 @@ def test_loss_draws_the_metrics():
     left, right = loss(lines_of_a_run(), "a run").axes
     np.testing.assert_array_equal(curves(left)["all t"], [[1, 2, 4], [1, 0.5, 0.25]])
     np.testing.assert_array_equal(curves(right)["estimate while training"], [[4], [5]])
+    assert [text.get_text() for text in right.get_legend().get_texts()] == [
+        "estimate while training"
+    ]  # none without points
+    assert loss(lines_of_a_run()[:3], "a run").axes[1].get_legend() is None
     assert left.get_xlabel() == "step" and left.get_ylabel() == "squared error" and right.get_ylabel() == "bits/dim"
     with pytest.raises(ValueError, match="nothing yet"):
         loss([{"step": 1}], "")
