@@ -2,14 +2,12 @@
 
 import importlib
 import re
-import subprocess
-import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 from diffusion.config import config_files
+from tests.support.script_flags import flags_of
 from tests.test_layers import rank
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,12 +33,6 @@ def test_every_import_is_possible(page):
         for name in names.split(", "):
             if not hasattr(importlib.import_module(module), name):
                 importlib.import_module(f"{module}.{name}")
-
-
-@cache
-def flags_of(script: str) -> set[str]:
-    done = subprocess.run([sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return set(re.findall(r"^  --(\w+)", done.stdout, re.MULTILINE))
 
 
 COMMANDS = [(page.name, *found) for page in PAGES for found in COMMAND.findall(page.read_text())]

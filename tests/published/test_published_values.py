@@ -151,7 +151,7 @@ def test_only_other_models_have_no_measure():
 @pytest.mark.parametrize("name", TABLES)
 def test_every_cell_names_a_config_and_a_command(name):
     """The config exists and is valid; the train command gives it, and the evaluate command has flags of the script."""
-    known = flags_of("evaluate.py")
+    known = flags_of("scripts/evaluate.py")
     for _, row, column, cell in (c for c in CELLS if c[0] == name and c[3].measure):
         measure, place = cell.measure, (name, row.label, column)
         experiment = measure.experiment
