@@ -1,4 +1,4 @@
-"""Tensors of a PyTorch checkpoint, read without PyTorch; nothing in the file is executed.
+"""Tensors of a PyTorch checkpoint, read without PyTorch; no code in the file is executed.
 
 zip     (PyTorch 1.6 and later)   NAME/data.pkl, a pickle; NAME/data/KEY, the numbers of storage KEY
 legacy  (before)                  five pickles: magic number, version, the machine that wrote it, the object, keys of
@@ -9,133 +9,142 @@ import io
 import pickle
 import struct
 import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion.convert.torch_pickle import BFLOAT16, MAX_BYTES, STORAGES, Tensor, load
+from diffusion.runtime.error_text import reason
 
-DATA, ZIP, LITTLE = "data.pkl", b"PK\x03\x04", b"little"
-MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
+TORCH, STORAGE, BFLOAT16 = "torch", "storage", "BFloat16Storage"
+STORAGES = {
+    **{"FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", BFLOAT16: "<u2"},
+    **{"LongStorage": "<i8", "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "|i1"},
+    **{"ByteStorage": "|u1", "BoolStorage": "|b1"},
+}
+"""PyTorch's types of storage -> NumPy's, and for bfloat16 the integers that have its bits."""
 
-MAX_DEPTH = 16
-"""Dictionaries in dictionaries."""
-MAX_ENTRIES = 100_000
-"""Entries of all dictionaries together."""
-MAX_NAME = 500
-"""Characters of a tensor's name."""
-
-ERRORS = (
-    *(ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, EOFError, MemoryError),
-    *(pickle.UnpicklingError, struct.error, zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError),
-)
-"""What reading a damaged file raises (the last three in zip files)."""
+ZIP, PICKLE = b"PK\x03\x04", "/data.pkl"
+MAGIC = 0x1950A86A20F9469CFC6C
 
 
-Contents = tuple[Any, dict[str, bytes]]
-"""The unpickled object, and the bytes of its storages."""
+class Storage(NamedTuple):
+    """Numbers in a row in the file; tensors are views of them."""
+
+    key: str
+    kind: str
+    count: int
+    """Items."""
+
+
+class Tensor(NamedTuple):
+    """A strided view: item (i, j, ...) is number offset + i stride[0] + j stride[1] + ... of the storage."""
+
+    storage: Storage
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+class Unpickler(pickle.Unpickler):
+    """The standard library's unpickler with the names that tensors need and no others, so that no code runs."""
+
+    def __init__(self, file: Any) -> None:
+        super().__init__(file, encoding="utf-8")
+        self.storages: dict[str, Storage] = {}
+        """The storages that the pickle names."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What a name in the pickle stands for. Raises ValueError for one that is no part of a tensor."""
+        known = {
+            ("collections", "OrderedDict"): OrderedDict,
+            # Their other arguments concern training alone. Functions of this call, since a pickle may change them.
+            ("torch._utils", "_rebuild_tensor_v2"): lambda *arguments: Tensor(*arguments[:4]),
+            ("torch._utils", "_rebuild_parameter"): lambda *arguments: arguments[0],
+            **{(TORCH, kind): kind for kind in STORAGES},
+        }
+        if (module, name) not in known:
+            raise ValueError(f"it asks for {f'{module}.{name}'[:80]!r}, which is no part of a tensor")
+        return known[module, name]
+
+    def persistent_load(self, pid: Any) -> Storage:
+        """The storage of ("storage", type, key, device, count, None); only PyTorch before 0.4 wrote views there."""
+        what, kind, key, _, count, *view = pid
+        if what != STORAGE or kind not in STORAGES or any(view):
+            raise ValueError(f"it has a storage of an unknown kind: {str(pid)[:80]}")
+        return self.storages.setdefault(key, Storage(key, kind, count))
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
     """All tensors of a checkpoint by name; those in nested dictionaries by all their keys, joined by ".".
 
     Arrays have the type in the file, bfloat16 ones become float32, which changes no value; they share memory where the
-    tensors did and are read-only. Numbers, strings and the like are left out. Raises ValueError, in one line, for what
-    is no checkpoint, is cut off or contradicts itself, for a pickle that asks for anything but tensors and containers
-    or exceeds the limits above, and where there are no tensors; OSError for what cannot be read.
+    tensors did and are read-only. Numbers, strings and the like are left out. Raises ValueError for what is no
+    checkpoint or damaged, holds no tensor, or asks for more than tensors and containers.
     """
-    size = path.stat().st_size
     with path.open("rb") as file:
         try:
-            result, numbers = (_read_zip if file.read(4) == ZIP else _read_legacy)(file, size)
-            return _arrays(_flat(result), numbers)
-        except ERRORS as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise ValueError(f"{path} is no PyTorch checkpoint that can be read: {reason[:300]}") from None
+            result, values = (_read_zip if file.peek(4).startswith(ZIP) else _read_legacy)(file)
+            tensors = dict(_tensors(result)) if isinstance(result, dict) else {}
+            if not tensors:
+                raise ValueError("it holds no dictionary of tensors")
+            return {name: _array(tensor, values[tensor.storage.key]) for name, tensor in tensors.items()}
+        except Exception as error:  # a damaged pickle raises errors of nearly every kind
+            raise ValueError(f"{path} is no PyTorch checkpoint that can be read: {reason(error)}") from None
 
 
-def _read_zip(file: io.BufferedIOBase, size: int) -> Contents:
+def _read_zip(file: io.BufferedReader) -> tuple[Any, dict[str, np.ndarray]]:
+    """The object, and the numbers of its storages by key."""
     with zipfile.ZipFile(file) as archive:
-        entries = {info.filename: info for info in archive.infolist()}
-        names = [name for name in entries if name.partition("/")[2] == DATA]
+        names = [name for name in archive.namelist() if name.endswith(PICKLE)]
         if len(names) != 1:
-            raise ValueError(f"the zip file has {len(names)} entries {DATA}, not one")
-        # Stored as they are, entries cannot be larger than the file, unless they overlap.
-        if any(info.compress_type != zipfile.ZIP_STORED for info in entries.values()):
-            raise ValueError("the zip file is compressed, as PyTorch's never are")
-        if sum(info.file_size for info in entries.values()) > size:
-            raise ValueError("the zip file holds more than its size")
-        root = names[0].removesuffix(DATA)
-        if f"{root}byteorder" in entries and archive.read(f"{root}byteorder") != LITTLE:
-            raise ValueError("it was written on a big-endian machine")
-        result, storages = load(io.BytesIO(archive.open(names[0]).read(MAX_BYTES)))
-        return result, {key: archive.read(f"{root}data/{key}") for key in storages}
+            raise ValueError(f"the zip file has {len(names)} entries data.pkl, not one")
+        unpickler = Unpickler(archive.open(names[0]))
+        result, root = unpickler.load(), names[0].removesuffix(PICKLE)
+        return result, {key: _values(s, archive.read(f"{root}/data/{key}")) for key, s in unpickler.storages.items()}
 
 
-def _read_legacy(file: io.BufferedIOBase, size: int) -> Contents:
-    file.seek(0)
-    magic, version, system = (load(file)[0] for _ in range(3))
-    if magic != MAGIC or version != VERSION or not isinstance(system, dict):
-        raise ValueError("it begins with another magic number or version")
-    if system.get("little_endian", True) is not True:
-        raise ValueError("it was written on a big-endian machine")
-    result, storages = load(file)
-    keys = load(file)[0]
-    if type(keys) is not list or not all(type(key) is str for key in keys) or sorted(keys) != sorted(storages):
-        raise ValueError("the storages in the file are not those of its tensors")
-    numbers = {}
-    for key in keys:
+def _read_legacy(file: io.BufferedReader) -> tuple[Any, dict[str, np.ndarray]]:
+    magic, _version, _system = (Unpickler(file).load() for _ in range(3))
+    if magic != MAGIC:
+        raise ValueError("it begins with another magic number")
+    unpickler = Unpickler(file)
+    result = unpickler.load()
+    values = {}
+    for key in Unpickler(file).load():
         (count,) = struct.unpack("<q", file.read(8))
-        length = count * np.dtype(STORAGES[storages[key].kind]).itemsize
-        if count != storages[key].count or length > size - file.tell():
-            raise ValueError(f"storage {key} has {count} items, not {storages[key].count}, or is cut off")
-        numbers[key] = file.read(length)
-    return result, numbers
+        storage = unpickler.storages[key]
+        values[key] = _values(storage, file.read(count * np.dtype(STORAGES[storage.kind]).itemsize))
+    return result, values
 
 
-def _flat(result: Any) -> dict[str, Tensor]:
-    """The tensors in nested dictionaries."""
-    tensors: dict[str, Tensor] = {}
-    entries = 0
-    pending = [("", result, 0)]
-    if not isinstance(result, dict):
-        raise ValueError(f"it holds no dictionary of tensors but {type(result).__name__}")
-    while pending:
-        prefix, branch, depth = pending.pop()
-        entries += len(branch)
-        if depth > MAX_DEPTH or entries > MAX_ENTRIES:
-            raise ValueError(f"dictionaries are nested more than {MAX_DEPTH} deep or have over {MAX_ENTRIES} entries")
-        for key, value in branch.items():
-            name = f"{prefix}{key}"
-            if len(name) > MAX_NAME:
-                raise ValueError(f"a name has more than {MAX_NAME} characters: {name[:80]}...")
-            if isinstance(value, dict):
-                pending.append((f"{name}.", value, depth + 1))
-            elif type(value) is Tensor:
-                if name in tensors:
-                    raise ValueError(f"two tensors have the name {name[:80]}")
-                tensors[name] = value
-    if not tensors:
-        raise ValueError("there are no tensors in its dictionary")
-    return tensors
+def _values(storage: Storage, data: bytes) -> np.ndarray:
+    """The numbers of a storage, read-only."""
+    values = np.frombuffer(data, STORAGES[storage.kind])
+    if len(values) != storage.count:
+        raise ValueError(f"storage {storage.key} has {len(values)} items, not {storage.count}")
+    if storage.kind == BFLOAT16:
+        values = (values.astype(np.uint32) << 16).view(np.float32)
+        values.flags.writeable = False
+    return values
 
 
-def _arrays(tensors: dict[str, Tensor], numbers: dict[str, bytes]) -> dict[str, np.ndarray]:
-    """The tensors' values, as views of one array for each storage."""
-    storages: dict[str, np.ndarray] = {}
-    arrays = {}
-    for name, (storage, offset, size, stride) in tensors.items():
-        if storage.key not in storages:
-            values = np.frombuffer(numbers[storage.key], STORAGES[storage.kind])
-            if len(values) != storage.count:
-                raise ValueError(f"storage {storage.key} has {len(values)} items, not {storage.count}")
-            if storage.kind == BFLOAT16:
-                values = (values.astype(np.uint32) << 16).view(np.float32)
-            storages[storage.key] = values
-        values = storages[storage.key][offset:]
-        strides = [step * values.itemsize for step in stride]
-        # Strides of dimensions with one item or none may be anything, even beyond the array.
-        strides = [step if n > 1 and 0 not in size else 0 for n, step in zip(size, strides, strict=True)]
-        arrays[name] = np.lib.stride_tricks.as_strided(values, size, strides, writeable=False)
-    return arrays
+def _tensors(branch: dict, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors in nested dictionaries, by their names."""
+    for key, value in branch.items():
+        if isinstance(value, dict):
+            yield from _tensors(value, f"{prefix}{key}.")
+        elif isinstance(value, Tensor):
+            yield f"{prefix}{key}", value
+
+
+def _array(tensor: Tensor, values: np.ndarray) -> np.ndarray:
+    """A view of the numbers of the storage."""
+    _, offset, size, stride = tensor
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if min((offset, *size, *stride)) < 0 or (0 not in size and last >= len(values)):
+        raise ValueError(f"a tensor of size {list(size)} reaches beyond its storage of {len(values)} items")
+    width = values.itemsize
+    return np.ndarray(size, values.dtype, values.data, offset * width, [step * width for step in stride])
