@@ -85,6 +85,7 @@ OWNERS = {
     "tqdm": ("data", "training", "runtime/progress_bar"),
     "safetensors": ("convert",),
     "google_crc32c": ("convert/tensorflow_checkpoint",),
+    "google": ("convert/tensorflow_checkpoint",),
     "pooch": ("data/download",),
     "ml_collections": CONFIGS,
     "torch": ("benchmarks/torch_baseline",),
