@@ -6,18 +6,16 @@ are w s and the bias beta - mean s, computed in float64 and rounded once.
 """
 
 import hashlib
-import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from diffusion.convert import torch_file
-from diffusion.convert.name_mapping import Tensors, first, mismatches
+from diffusion.convert.name_mapping import Tensors, mismatches
 from diffusion.data.download import DownloadError, Remote, fetch
 from diffusion.nets.inception import LAYERS, shapes
-from diffusion.runtime import npz_reader
+from diffusion.runtime.error_text import reason
 from diffusion.runtime.paths import cache_folder
 
 NETWORK = "inception-2015-12-05"
@@ -26,16 +24,12 @@ NETWORK = "inception-2015-12-05"
 FILE = "pt_inception-2015-12-05-6726825d.pth"
 PUBLISHED = Remote(
     f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}",
-    95_628_359,
     "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
 )
-"""The PyTorch port of the TensorFlow graph of 2015-12-05, with its size and SHA-256."""
+"""The PyTorch port of the TensorFlow graph of 2015-12-05, with its SHA-256."""
 
-ZIP, PICKLE = b"PK\x03\x04", b"\x80"
-"""First bytes of a file."""
-
+NPZ = ".npz"
 EPSILON = 0.001
-FLOAT = "f"
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 """PyTorch's names of gamma, beta, mean and var."""
 
@@ -81,40 +75,44 @@ TORCH = {
 """Our names of all 94 convolutions -> the PyTorch port's."""
 
 
-def load(path: Path | None = None, cache: Path | None = None) -> tuple[Tensors, str]:
+def load(path: Path | None = None) -> tuple[Tensors, str]:
     """The weights in a file, by default the published one, and the name that metrics quote for them.
 
-    The published file is read from the folder `cache`, into which it is downloaded if it is missing there. The name is
+    The published file is read from the user's cache, into which it is downloaded if it is missing there. The name is
     `NETWORK` for that file, recognised by its SHA-256; for others "inception-" and eight digits of the fingerprint,
-    since their distances are not comparable with published ones. Raises ValueError, in one line, for a file that
-    `read` refuses, and where the download fails: the message names what to fetch and where to put it.
+    since their distances are not comparable with published ones. Raises ValueError for a file that `read` refuses, and
+    where the download fails: the message names what to fetch and where to put it.
     """
     if path is None:
-        folder = cache or cache_folder("inception")
-        path = folder / FILE if (folder / FILE).is_file() else _download(folder)
+        folder = cache_folder("inception")
+        try:
+            path = fetch(PUBLISHED, folder / FILE)
+        except DownloadError as error:
+            raise ValueError(f"no Inception weights: {error}; put that file into {folder}") from error
     weights = read(path)
-    return weights, NETWORK if _sha256(path) == PUBLISHED.sha256 else f"inception-{fingerprint(weights)[:8]}"
+    with path.open("rb") as file:
+        published = hashlib.file_digest(file, "sha256").hexdigest() == PUBLISHED.sha256
+    return weights, NETWORK if published else f"inception-{fingerprint(weights)[:8]}"
 
 
 def read(path: Path) -> Tensors:
-    """Weights from the published file, or from an .npz of NAME/w and NAME/b; recognised by its content.
+    """Weights from an .npz of NAME/w and NAME/b, else from a PyTorch file such as the published one.
 
-    The latter may lack weights; every other name and shape must be that of the network. Raises ValueError, in one line,
-    for a file that is broken or holds another network (what does not match is listed, nothing is loaded), or that has
-    the published file's name and another SHA-256.
+    The former may lack weights after the first layer of features; every other name and shape must be that of the
+    network. Raises ValueError for a file that is broken or holds another network: what does not match is listed.
     """
     if not path.is_file():
         raise ValueError(f"no Inception weights at {path}: there is no such file")
-    if path.name == FILE and (digest := _sha256(path)) != PUBLISHED.sha256:
-        raise ValueError(f"{path} has SHA-256 {digest}, not {PUBLISHED.sha256}: it is not the official file")
-    with path.open("rb") as file:
-        start = file.read(len(ZIP))
-    if not start.startswith((ZIP, PICKLE)):
-        raise ValueError(f"{path} is no file of Inception weights: give {FILE}, or an .npz")
-    with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
-        if all(name.endswith(".npy") for name in archive.namelist()):
-            return _from_npz(path)
-    return from_torch(torch_file.read(path), path)
+    if path.suffix != NPZ:
+        return from_torch(torch_file.read(path), path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except Exception as error:  # NumPy raises errors of many kinds
+        raise ValueError(f"{path} is no .npz file of arrays ({reason(error)})") from error
+    least = shapes(LAYERS[:1])
+    _check(path, arrays, {name: shape for name, shape in shapes().items() if name in arrays or name in least})
+    return {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
 
 
 def offered(weights: Mapping[str, np.ndarray]) -> tuple[str, ...]:
@@ -144,50 +142,12 @@ def from_torch(arrays: Mapping[str, np.ndarray], path: Path) -> Tensors:
     weights = {"softmax/w": arrays["fc.weight"].T, "softmax/b": arrays["fc.bias"]}
     for name, torch in TORCH.items():
         gamma, beta, mean, var = (arrays[f"{torch}.bn.{vector}"].astype(np.float64) for vector in BATCH_NORM)
-        with np.errstate(all="ignore"):  # a variance below -0.001 gives weights that are not finite
-            scale = gamma / np.sqrt(var + EPSILON)
+        scale = gamma / np.sqrt(var + EPSILON)
         weights[f"{name}/w"] = arrays[f"{torch}.conv.weight"].transpose(2, 3, 1, 0) * scale
         weights[f"{name}/b"] = beta - mean * scale
-    return partial(path, weights)
-
-
-def partial(path: Path, arrays: Mapping[str, np.ndarray]) -> Tensors:
-    """Weights, float32, of which those after the first layer of features may be missing; ValueError for others."""
-    with np.errstate(over="ignore"):
-        weights = {n: np.ascontiguousarray(a, np.float32) if a.dtype.kind == FLOAT else a for n, a in arrays.items()}
-    least = shapes(LAYERS[:1])
-    _check(path, weights, {name: shape for name, shape in shapes().items() if name in arrays or name in least})
-    return weights
+    return {name: np.ascontiguousarray(array, np.float32) for name, array in weights.items()}
 
 
 def _check(path: Path, arrays: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]]) -> None:
     if found := mismatches(arrays, expected):
         raise ValueError(f"{path} does not hold the Inception network of 2015-12-05: {', '.join(found)}")
-
-
-def _from_npz(path: Path) -> Tensors:
-    """Pickled entries are refused by NumPy; entries larger than their weights are not even read."""
-    expected = {name: 8 * int(np.prod(shape)) + 4096 for name, shape in shapes().items()}
-    with npz_reader.one_line(f"{path} holds no Inception weights"), zipfile.ZipFile(path) as archive:
-        members = npz_reader.members(archive)
-        odd = [name for name, info in members.items() if npz_reader.size(archive, info) > expected.get(name, 0)]
-        if odd:
-            raise ValueError(f"{first(odd)} {'is' if len(odd) == 1 else 'are'} unknown or too large")
-        arrays = {name: npz_reader.load(archive, info) for name, info in members.items()}
-    return partial(path, arrays)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _download(folder: Path) -> Path:
-    """The published file, downloaded."""
-    try:
-        return fetch(PUBLISHED, folder / FILE)
-    except DownloadError as error:
-        reason = str(error).removeprefix(f"{PUBLISHED.url} ")
-        raise ValueError(
-            f"no Inception weights: fetch {PUBLISHED.url} and put the file into {folder} (it {reason})"
-        ) from error

@@ -11,7 +11,6 @@ from diffusion.runtime.paths import cache_folder, expanded
 
 OFFICIAL = Remote(
     "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
-    170_052_171,
     "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
 )
 

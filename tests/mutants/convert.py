@@ -153,7 +153,7 @@ CONVERT = (
             "two convolutions of a tower swapped",
         ),
         (
-            "NETWORK if _sha256(path) == PUBLISHED.sha256 else",
+            "NETWORK if published else",
             "NETWORK if True else",
             "test_only_the_published_weights_have_the_published_name",
             "any weights have the published name",

@@ -1,11 +1,11 @@
 """The FID's Inception network against numbers of the PyTorch port, and its weights from valid and damaged files."""
 
 import functools
+import hashlib
 import importlib.util
 import re
 import sys
 import types
-import zipfile
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,6 @@ from diffusion.data.download import DownloadError, Remote
 from diffusion.metrics.inception_features import extractor, inception
 from diffusion.nets import inception as net
 from diffusion.nets.inception import LAYERS, SMALLEST, WIDTHS, Inception, preprocess, resize, shapes, variables
-from tests.support.limits import refusal_within_limits
 from tests.support.torch_files import write_legacy, write_zip
 
 UP_TO_MIXED_7 = LAYERS[:1]
@@ -241,7 +240,7 @@ def test_names_and_shapes_that_do_not_match_are_listed(tmp_path):
     assert "45 missing (Mixed_7c." in message and "and 42 more" in message
     integer = torch | {"fc.bias": np.arange(1008)}
     assert "1 not of floating point (fc.bias)" in refusal(from_torch, integer, path)
-    for value, where in ((np.nan, "running_var"), (np.inf, "running_var"), (-1.0, "conv/")):
+    for value, where in ((np.nan, "running_var"), (np.inf, "running_var")):
         broken = torch["Conv2d_1a_3x3.bn.running_var"].copy()
         broken[3] = value
         message = refusal(from_torch, torch | {"Conv2d_1a_3x3.bn.running_var": broken}, path)
@@ -278,9 +277,8 @@ def test_broken_files_are_refused_in_one_line(tmp_path):
         ({}, "missing (conv_1"),
         ({"conv/w": np.ones((3, 3, 3, 31))}, "conv/w of shape (3, 3, 3, 31)"),
         ({"conv/w": np.full((3, 3, 3, 32), "x")}, "conv/w"),
-        ({"conv/w": np.ones((100, 100, 100))}, "conv/w is unknown or too large"),
-        ({"other/w": np.ones(3)}, "other/w is unknown or too large"),
-        ({"conv/b": np.array([print] * 32, object)}, "pickle"),
+        ({"other/w": np.ones(3)}, "1 unexpected (other/w)"),
+        ({"conv/b": np.array([print] * 32, object)}, "allow_pickle=False"),
     ):
         np.savez(path, **small | change)
         assert words in refusal(read, path)
@@ -290,47 +288,37 @@ def test_broken_files_are_refused_in_one_line(tmp_path):
         path.write_bytes(data)
         refusal(read, path)
     assert "no such file" in refusal(read, tmp_path / "nowhere")
-    (tmp_path / files.FILE).write_bytes(content)
-    message = refusal(read, tmp_path / files.FILE)
-    assert files.PUBLISHED.sha256 in message and "not the official file" in message
 
 
-@pytest.mark.parametrize("items", [10**14, 2 * 10**9])
-def test_a_header_that_promises_too_much_ends_in_a_line(tmp_path, items):
-    path = tmp_path / "w.npz"
-    with zipfile.ZipFile(path, "w") as archive, archive.open("conv/w.npy", "w") as member:
-        np.lib.format.write_array_header_1_0(member, {"descr": "<f4", "fortran_order": False, "shape": (items,)})
-    assert "conv/w is unknown or too large" in refusal_within_limits("diffusion.convert.inception_weights.read", path)
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_the_published_file_is_pinned():
     remote = files.PUBLISHED
     assert remote.sha256.startswith(re.search(r"-([0-9a-f]{8})\.pth$", files.FILE)[1])  # part of its name
     assert remote.url.startswith("https://") and remote.url.endswith(files.FILE)
-    assert re.fullmatch("[0-9a-f]{64}", remote.sha256) and 95e6 < remote.size < 96e6
+    assert re.fullmatch("[0-9a-f]{64}", remote.sha256)
 
 
-def test_weights_are_fetched_once(tmp_path, monkeypatch):
+def test_weights_are_fetched_into_the_cache(tmp_path, monkeypatch):
     """The published file, and no other, has the published name."""
     weights = random_weights(UP_TO_MIXED_7)
     np.savez(tmp_path / "w.npz", **weights)
-    remote = Remote("https://example.org/w.npz", 1, files._sha256(tmp_path / "w.npz"))
+    remote = Remote("https://example.org/w.npz", sha256(tmp_path / "w.npz"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(files, "FILE", "w.npz")
     monkeypatch.setattr(files, "PUBLISHED", remote)
     calls = []
 
-    def fetch(remote, path, **_):
-        calls.append(remote)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes((tmp_path / "w.npz").read_bytes())
-        return path
+    def fetch(remote, path):
+        calls.append((remote, path))
+        return tmp_path / "w.npz"
 
     monkeypatch.setattr(files, "fetch", fetch)
-    cache = tmp_path / "cache"
-    for _ in range(2):
-        found, name = load(None, cache)
-        assert fingerprint(found) == fingerprint(weights) and name == files.NETWORK == "inception-2015-12-05"
-        assert calls == [remote] and [p.name for p in cache.iterdir()] == ["w.npz"]
+    found, name = load()
+    assert fingerprint(found) == fingerprint(weights) and name == files.NETWORK == "inception-2015-12-05"
+    assert calls == [(remote, tmp_path / "cache" / "diffusion" / "inception" / "w.npz")]
 
 
 def test_only_the_published_weights_have_the_published_name(tmp_path, monkeypatch):
@@ -339,12 +327,12 @@ def test_only_the_published_weights_have_the_published_name(tmp_path, monkeypatc
     np.savez(path, **weights)
     other = f"inception-{fingerprint(weights)[:8]}"
     assert inception(path).name == load(path)[1] == other
-    monkeypatch.setattr(files, "PUBLISHED", files.PUBLISHED._replace(sha256=files._sha256(path)))
+    monkeypatch.setattr(files, "PUBLISHED", files.PUBLISHED._replace(sha256=sha256(path)))
     assert inception(path).name == load(path)[1] == files.NETWORK
 
 
 def test_one_line_says_what_to_fetch_and_where_to_put_it(tmp_path, monkeypatch):
-    def fetch(remote, *_, **__):
+    def fetch(remote, _):
         raise DownloadError(f"{remote.url} could not be downloaded: no network")
 
     monkeypatch.setattr(files, "fetch", fetch)
@@ -352,7 +340,6 @@ def test_one_line_says_what_to_fetch_and_where_to_put_it(tmp_path, monkeypatch):
     message = refusal(inception)
     assert files.PUBLISHED.url in message
     assert str(tmp_path / "diffusion" / "inception") in message and "no network" in message
-    assert str(tmp_path / "here") in refusal(load, None, tmp_path / "here")
 
 
 # Features
