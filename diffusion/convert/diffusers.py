@@ -12,6 +12,7 @@ from diffusion.convert.foreign_weights import ForeignWeights
 from diffusion.convert.name_mapping import CONVOLUTION, TRANSPOSED, Naming, Shapes, Tensors, pointwise
 from diffusion.nets.blocks import groups
 from diffusion.runtime.atomic_files import atomic_path, read_json, write_json
+from diffusion.runtime.error_text import reason
 
 STEM = "diffusion_pytorch_model"
 OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -61,8 +62,6 @@ def read(path: Path) -> ForeignWeights:
 
     Raises ValueError where files are missing or damaged, and for a network or a diffusion that is not ours.
     """
-    if not path.exists():
-        raise ValueError(f"{path}: no such folder; give that of a pipeline, with unet/config.json or config.json")
     folder = path if path.is_dir() else path.parent
     inner = folder / "unet" if (folder / "unet").is_dir() else folder
     unet = _json(inner / "config.json")
@@ -71,12 +70,7 @@ def read(path: Path) -> ForeignWeights:
     tensors = {_renamed(name): value for name, value in _tensors(inner).items()}
 
     c = diffusers_config.REST | unet
-    try:
-        settings, attended = diffusers_config.settings(unet, scheduler), diffusers_config.attended(unet)
-        size = c["sample_size"]
-        height, width = (size or 0, size or 0) if isinstance(size, int | None) else size
-    except (TypeError, ZeroDivisionError, IndexError) as error:
-        raise ValueError(f"{inner / 'config.json'}: a value is of the wrong kind ({error})") from error
+    size = c["sample_size"]
     norms = {value.shape[0] for name, value in tensors.items() if NORM.fullmatch(name) and value.ndim == 1}
     unlike = sorted(n for n in norms if groups(n) != c["norm_num_groups"])
     if unlike:
@@ -88,9 +82,9 @@ def read(path: Path) -> ForeignWeights:
         ema=tensors,
         raw=tensors,
         naming=NAMING,
-        settings=settings,
-        attended=attended,
-        size=(height, width) if size else None,
+        settings=diffusers_config.settings(unet, scheduler),
+        attended=diffusers_config.attended(unet),
+        size=(size, size) if isinstance(size, int) else size and tuple(size),
         channels=c["in_channels"],
         classes=c["num_class_embeds"] or 0,
         beta=diffusers_config.betas(scheduler),
@@ -165,26 +159,21 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file; give the folder of a pipeline, with unet/config.json or config.json")
     try:
-        content = read_json(path)
+        return read_json(path)
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: it holds no object")
-    return content
 
 
 def _tensors(folder: Path) -> Tensors:
-    whole = folder / f"{STEM}.safetensors"
+    whole, old = folder / f"{STEM}.safetensors", folder / f"{STEM}.bin"
     if not whole.is_file():
-        old = folder / f"{STEM}.bin"
         if not old.is_file():
             raise ValueError(f"{folder} has neither {whole.name} nor {old.name}")
         return torch_file.read(old)
-    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
         tensors = load_file(whole)
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{whole} is damaged: {' '.join(str(error).split())[:200]}") from error
+    except Exception as error:  # safetensors raises errors of many kinds
+        raise ValueError(f"{whole} is damaged: {reason(error)}") from error
     return {n: x.astype(np.float32) if x.dtype.name in EXTENSIONS else x for n, x in tensors.items()}

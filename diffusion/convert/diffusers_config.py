@@ -27,6 +27,7 @@ class Key(NamedTuple):
 SHIFT = Key("resnet_time_scale_shift", "net.scale_shift", "default", {False: "default", True: "scale_shift"})
 SCHEDULES = {"linear": "linear", "quad": "scaled_linear", "sigmoid": "sigmoid", "cosine": "squaredcos_cap_v2"}
 PREDICTIONS = {"eps": "epsilon", "x_0": "sample", "v": "v_prediction"}
+VARIANCES = ("fixed_small", "fixed_large", "learned_range")
 SCHEDULE, START, END, COSINE = "beta_schedule", "beta_start", "beta_end", "squaredcos_cap_v2"
 
 UNET = (Key("layers_per_block", "net.blocks", 2), SHIFT)
@@ -37,13 +38,11 @@ SCHEDULER = (
     Key(END, "diffusion.beta_T", 0.02),
     Key("prediction_type", "diffusion.parameterization", "epsilon", PREDICTIONS),
     # A "learned" output is the variance itself in diffusers, and its logarithm in our network.
-    Key("variance_type", "diffusion.variance", None, {v: v for v in ("fixed_small", "fixed_large", "learned_range")}),
-    Key("clip_sample", "sample.clip", None),
+    Key("variance_type", "diffusion.variance", None, {v: v for v in VARIANCES}),
+    Key("clip_sample", "sample.clip", True),
 )
 ALIASES = {"fixed_small_log": "fixed_small", "swish": "silu"}
 """Their values that mean the same as others."""
-DEFAULTS = {"DDPMScheduler": {"variance_type": "fixed_small", "clip_sample": True}}
-"""Defaults of the keys that other classes of schedulers leave open."""
 
 CONVENTIONS = {
     "original": {"norm_eps": 1e-6, "flip_sin_to_cos": False, "freq_shift": 1, "downsample_padding": 0},
@@ -58,6 +57,7 @@ REST = {
     **CONVENTIONS["improved"],
 }
 """Keys of a UNet2DModel that are not one key of ours, and their defaults."""
+EXPORTED = "the config, which cannot be exported to diffusers"
 DOWN = {False: "DownBlock2D", True: "AttnDownBlock2D"}
 UP = {False: "UpBlock2D", True: "AttnUpBlock2D"}
 
@@ -77,15 +77,14 @@ def settings(unet: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Settings:
 
     Raises ValueError, naming the key, for what our network or our processes cannot be.
     """
-    _require(unet, FIXED | FIXED_NEW, "UNet2DModel")
+    _require(unet, FIXED | FIXED_NEW, "the file's UNet2DModel")
     network = {**_read(UNET, unet), **_widths(REST | dict(unet))}
     if not scheduler:
         return network
-    _require(scheduler, FIXED_SCHEDULER, "scheduler")
-    given = DEFAULTS.get(scheduler.get("_class_name", ""), {}) | dict(scheduler)
-    unused = (START, END) if given.get(SCHEDULE) == COSINE else ()
-    unused = unused if betas(scheduler) is None else (SCHEDULE, START, END)
-    found = network | AS_IT_IS | _read(SCHEDULER, {**given, **dict.fromkeys(unused)})
+    _require(scheduler, FIXED_SCHEDULER, "the file's scheduler")
+    cosine = scheduler.get(SCHEDULE) == COSINE
+    unused = (START, END) if cosine else () if betas(scheduler) is None else (SCHEDULE, START, END)
+    found = network | AS_IT_IS | _read([key for key in SCHEDULER if key.theirs not in unused], scheduler)
     return found | ({} if found["diffusion.T"] == 1000 else {"net.rescale_time": False})
 
 
@@ -114,10 +113,7 @@ def unet(config: Mapping[str, Any], shape: tuple[int, int, int], outputs: int, c
     """
     height, width, channels = shape
     multipliers = config["net.multipliers"]
-    if config["net.block_size"] != 1:
-        raise ValueError(
-            f"config.net.block_size: {config['net.block_size']} cannot be exported; a UNet2DModel takes pixels"
-        )
+    _require(config, {"net.block_size": 1}, EXPORTED)
     if multipliers[0] != 1:
         raise ValueError(
             f"config.net.multipliers: {multipliers!r} does not begin with 1, and a UNet2DModel is as wide after its "
@@ -145,17 +141,7 @@ def scheduler(config: Mapping[str, Any], beta: np.ndarray) -> Settings:
 
     Raises ValueError where diffusers has no such diffusion.
     """
-    if config["net.rescale_time"] and config["diffusion.T"] != 1000:
-        raise ValueError(
-            f"config.net.rescale_time: true with T = {config['diffusion.T']} cannot be exported; the pipelines of "
-            "diffusers give the network the number of the step as it is"
-        )
-    for key, only in AS_IT_IS.items():
-        if config[key] != only:
-            raise ValueError(
-                f"config.{key}: {config[key]!r} cannot be exported; the pipelines of diffusers give the network the "
-                f"image and the number of the step as they are, as {only!r} does"
-            )
+    _require(config, AS_IT_IS | ({} if config["diffusion.T"] == 1000 else {"net.rescale_time": False}), EXPORTED)
     named = config["diffusion.schedule"] in SCHEDULES
     return {
         "_class_name": "DDPMScheduler",
@@ -170,10 +156,10 @@ def scheduler(config: Mapping[str, Any], beta: np.ndarray) -> Settings:
 
 def _read(keys: Iterable[Key], given: Mapping[str, Any]) -> Settings:
     """Our keys and values, of those keys that are given or have a default."""
-    values = [(key, given.get(key.theirs, key.default)) for key in keys]
+    pairs = [(key, given.get(key.theirs, key.default)) for key in keys]
     return {
         key.ours: _ours(key.theirs, value, key.values) if key.values else value
-        for key, value in values
+        for key, value in pairs
         if value is not None
     }
 
@@ -197,11 +183,12 @@ def _ours(theirs: str, value: Any, values: Mapping[Any, str]) -> Any:
     raise ValueError(f"{theirs} is {value!r} in the file; supported: {', '.join(values.values())}")
 
 
-def _require(given: Mapping[str, Any], fixed: Mapping[str, Any], what: str) -> None:
-    for key, only in fixed.items():
-        value = given.get(key, only)
-        if ALIASES.get(value, value) != only:
-            raise ValueError(f"{key} is {value!r} in the file's {what}; supported: {only!r}")
+def _require(given: Mapping[str, Any], only: Mapping[str, Any], where: str) -> None:
+    """Raises ValueError for a key whose value is another than the only one that both networks have."""
+    for key, value in only.items():
+        found = given.get(key, value)
+        if ALIASES.get(found, found) != value:
+            raise ValueError(f"{key} is {found!r} in {where}; supported: {value!r}")
 
 
 def _widths(c: Mapping[str, Any]) -> Settings:

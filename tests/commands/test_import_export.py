@@ -243,7 +243,7 @@ def test_the_null_label_is_no_class(dropout, classes):
             "'ve_geometric' is not variance preserving",
         ),
         ({"diffusion__parameterization": "mu"}, "'mu' cannot be exported"),
-        ({"net__rescale_time": True}, "rescale_time: true with T = 10 cannot be exported"),
+        ({"net__rescale_time": True}, "rescale_time is True in the config, which cannot be exported"),
         ({"net__channels": 8}, "norms of 8 to 16 channels have 4 to 8 groups"),
     ],
 )

@@ -203,15 +203,13 @@ def test_the_number_of_heads_is_that_of_their_width():
 
 def test_missing_keys_have_the_defaults_of_the_library():
     given = {"attention_head_dim": None}
-    assert settings(given, {"_class_name": "DDPMScheduler"}, 64) == {
+    assert settings(given, {"_class_name": "DDIMScheduler"}, 64) == {
         "net.channels": 224, "net.multipliers": (1, 2, 3, 4), "net.blocks": 2, "net.attention": (32, 16, 8),
         "net.heads": 1, "net.scale_shift": False, "net.class_conditional": False, "net.convention": "improved",
         "diffusion.T": 1000, "diffusion.parameterization": "eps", "diffusion.schedule": "linear",
-        "diffusion.beta_1": 1e-4, "diffusion.beta_T": 0.02, "diffusion.variance": "fixed_small", "sample.clip": True,
+        "diffusion.beta_1": 1e-4, "diffusion.beta_T": 0.02, "sample.clip": True,
         "net.time": "steps", "diffusion.sigma_data": 1.0,
     }  # fmt: skip
-    other = settings(given, {"_class_name": "DDIMScheduler"}, 64)
-    assert not {"diffusion.variance", "sample.clip"} & other.keys()
     assert not any(key.startswith("diffusion") for key in settings(given, {}, 64))
 
 
@@ -296,9 +294,12 @@ def test_a_config_written_and_read_is_that_config(changes):
     [
         ({"diffusion__parameterization": "mu"}, "'mu' cannot be exported; diffusers has only eps, x_0, v"),
         ({"diffusion__variance": "learned"}, "'learned' cannot be exported"),
-        ({"net__rescale_time": True, "diffusion__T": 4000}, "rescale_time: true with T = 4000 cannot be exported"),
-        ({"net__time": "log_noise"}, "net.time: 'log_noise' cannot be exported"),
-        ({"diffusion__sigma_data": 0.5}, "sigma_data: 0.5 cannot be exported"),
+        (
+            {"net__rescale_time": True, "diffusion__T": 4000},
+            "rescale_time is True in the config, which cannot be exported",
+        ),
+        ({"net__time": "log_noise"}, "net.time is 'log_noise' in the config"),
+        ({"diffusion__sigma_data": 0.5}, "sigma_data is 0.5 in the config"),
     ],
 )
 def test_what_diffusers_cannot_express_is_refused(changes, line):
@@ -310,7 +311,7 @@ def test_what_diffusers_cannot_express_is_refused(changes, line):
 def test_networks_that_diffusers_cannot_express_are_refused():
     with pytest.raises(ValueError, match="does not begin with 1"):
         diffusers_config.unet(base(net__multipliers=(2, 2)), (32, 32, 3), 3, 0)
-    with pytest.raises(ValueError, match="block_size: 2 cannot be exported"):
+    with pytest.raises(ValueError, match="block_size is 2 in the config"):
         diffusers_config.unet(base(net__block_size=2), (32, 32, 3), 3, 0)
 
 
@@ -395,15 +396,11 @@ def test_unequal_groups_and_heads_are_refused_before_anything_is_written(tmp_pat
     ("file", "content", "line"),
     [
         ("unet/config.json", b"{", "config.json is damaged"),
-        ("unet/config.json", b"[]", "holds no object"),
         ("unet/config.json", b"[" * 200_000, "nested too deeply"),
-        ("unet/config.json", b'{"block_out_channels": 3}', "of the wrong kind"),
-        ("unet/config.json", b'{"block_out_channels": [], "down_block_types": [], "up_block_types": []}', "wrong kind"),
         ("unet/config.json", b"\xff\xfe", "config.json is damaged"),
         ("unet/config.json", None, "no such file; give the folder of a pipeline"),
         ("scheduler/scheduler_config.json", b"no", "scheduler_config.json is damaged"),
         ("unet/diffusion_pytorch_model.safetensors", b"\x10\0\0\0\0\0\0\0{", "safetensors is damaged"),
-        ("unet/diffusion_pytorch_model.safetensors", b"\xff" * 64, "safetensors is damaged"),
         ("unet/diffusion_pytorch_model.safetensors", b"", "safetensors is damaged"),
         ("unet/diffusion_pytorch_model.safetensors", None, "has neither .*safetensors nor .*bin"),
     ],
