@@ -42,19 +42,14 @@ NAMING = Naming(
     kernels={"shortcut": pointwise(2), "proj": pointwise(1), 4: CONVOLUTION, 2: TRANSPOSED},
 )
 
-OWN_NAME = re.compile(r"(?:model|opt|ema_[\d.]+_)(\d+)([KM]?)")
-"""Names that the code itself gives to its files."""
-RELEASED_NAME = re.compile(r"(?<![A-Za-z\d.])(\d+)K(?![A-Za-z\d])")
-"""Thousands of steps in the name of a released file; its millions (50M, 100M) are parameters."""
-SCALE = {"": 1, "K": 1_000, "M": 1_000_000}
+STEP = re.compile(r"(?:model|ema_[\d.]+_)(\d+)|.*_(\d+)K(?:_\w+)?")
+"""Names that the code itself gives to its files, and those of released files, in thousands of steps."""
 
 
 def step_of(stem: str) -> int | None:
-    """Training steps by a file's name: 500,000 of ema_0.9999_500000, cifar10_uncond_50M_500K; None if ambiguous."""
-    if own := OWN_NAME.fullmatch(stem):
-        return int(own[1]) * SCALE[own[2]]
-    thousands = RELEASED_NAME.findall(stem)
-    return int(thousands[0]) * SCALE["K"] if len(thousands) == 1 else None
+    """Training steps by a file's name: 500,000 of ema_0.9999_500000 and of cifar10_uncond_50M_500K; else None."""
+    found = STEP.fullmatch(stem)
+    return found and (int(found[1]) if found[1] else 1000 * int(found[2]))
 
 
 def read(path: Path) -> ForeignWeights:

@@ -462,16 +462,10 @@ def test_settings_of_a_state_dict(tmp_path, monkeypatch, name, learned, classes)
 @pytest.mark.parametrize(
     ("stem", "step"),
     [
-        *(
-            ("ema_0.9999_500000", 500_000),
-            ("model000000", 0),
-            ("model1500000", 1_500_000),
-            ("ema_0.9999_2M", 2_000_000),
-        ),
+        *(("ema_0.9999_500000", 500_000), ("model000000", 0), ("model1500000", 1_500_000)),
         *(("cifar10_uncond_50M_500K", 500_000), ("lsun_uncond_100M_2400K_bs64", 2_400_000)),
-        *(("imagenet64_uncond_vlb_100M_1500K", 1_500_000), ("500K", 500_000)),
-        *(("cifar10_uncond", None), ("model_bs64", None), ("x_50M", None), ("a_500K_b_300K", None), ("x_1.5K", None)),
-        *(("500", None), ("cifar10", None), ("x_64K5", None)),
+        *(("imagenet64_uncond_vlb_100M_1500K", 1_500_000), ("cifar10_uncond", None), ("model_bs64", None)),
+        *(("x_50M", None), ("x_1.5K", None), ("500", None), ("cifar10", None), ("x_64K5", None)),
     ],
 )
 def test_the_step_is_read_of_plain_names_only(stem, step):

@@ -102,7 +102,7 @@ CONVERT = (
         "diffusion/convert/improved_diffusion.py",
         "tests/convert/test_convert.py",
         ('"conv_1": "in_layers.2"', '"conv_1": "in_layers.0"', BOTH, "the first convolution under the norm's name"),
-        ('"K": 1_000,', '"K": 1_024,', "test_the_step_is_read_of_plain_names_only", "K is 1024 steps"),
+        ("1000 * int", "1024 * int", "test_the_step_is_read_of_plain_names_only", "K is 1024 steps"),
         (
             'axis(tensors, "out.2.weight", 0, WHAT) > channels',
             'axis(tensors, "out.2.weight", 1, WHAT) > channels',
