@@ -11,7 +11,6 @@ import pytest
 
 from diffusion.config import default_config
 from diffusion.data import batch_order
-from diffusion.data import digits as digits_module
 from diffusion.data.digits import digits
 from diffusion.data.source import Source, hold_out, in_memory, load
 from diffusion.data.transforms import random_flip, to_image, to_pixels
@@ -180,18 +179,6 @@ def test_the_digits_are_those_of_scikit_learn():
     np.testing.assert_array_equal(np.concatenate([train.arrays[1], test.arrays[1]]), data.target)
     for source in (train, test):
         assert source.classes == 10 and set(source.arrays[1]) == set(range(10))
-
-
-def test_without_its_table_scikit_learn_is_asked(monkeypatch):
-    expected = digits(True).arrays
-    digits_module._published.cache_clear()
-    monkeypatch.setattr(digits_module, "find_spec", {}.get)
-    try:
-        found = digits(True).arrays
-    finally:
-        digits_module._published.cache_clear()
-    for a, b in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 # --- batches ---
