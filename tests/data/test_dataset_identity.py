@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from diffusion.data import image_files, toy_points
-from diffusion.data.cifar10_files import CLASSES
+from diffusion.data.cifar10 import CLASSES
 from diffusion.data.dataset_identity import changes, class_names, digest, from_json, identity, label_number, listed
 from diffusion.data.digits import digits
 from diffusion.data.image_folder import folder
