@@ -68,7 +68,7 @@ KEYS: dict[str, Key] = {
     "data.background": Key("white", text(*COLOUR), "Colour behind transparent pixels of folders and TFDS."),
     "data.flip": Key(False, flag(), "Mirror each training image with probability 1/2, resampled whenever it is used."),
     "data.augment": Key(0.0, share(), "Probability of each geometric transform of an image; an input of the network."),
-    "data.download": Key(True, flag(), "Fetch the data set if it is not on disk.", DATA),
+    "data.download": Key(True, flag(), "Fetch CIFAR-10 if it is not on disk.", DATA),
     "data.resident_mb": Key(2048, whole(0), "Size above which data are streamed, not held on the device.", CONDUCT),
     "data.threads": Key(8, whole(1, 1024), "Threads that read and decode a streamed data set.", MACHINE),
     # ------------------------------------------------------------------------------------------------------- diffusion

@@ -76,7 +76,7 @@ def cifar10(train: bool, data_dir: str | os.PathLike = "", download: bool = True
 
 def _at(place: Path, train: bool) -> Source | None:
     """The split at this place: a folder, the extracted folder itself or an archive; None if CIFAR-10 is not there."""
-    if records := tfds.prepared("cifar10", place, strict=False):
+    if records := tfds.prepared("cifar10", place):
         return load(tfds.read_prepared(records, "cifar10", train))._replace(name="cifar10")
     if not (found := _files(place)):
         return None

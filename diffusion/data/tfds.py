@@ -1,14 +1,11 @@
 """Any image data set of TFDS by name, by random access to array_record files: no TensorFlow once they are prepared."""
 
 import hashlib
-import importlib.util
 import io
 import json
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +14,11 @@ import numpy as np
 from diffusion.data.image_decoder import decode, resize
 from diffusion.data.source import Source, hold_out, load
 from diffusion.runtime.bucket_cache import local_folder
+from diffusion.runtime.error_text import reason
 from diffusion.runtime.paths import cache_folder, expanded, home
 
 READABLE = "array_record"
+VERSION = re.compile(r"\d+\.\d+\.\d+")
 TEST_SPLITS = ("test", "validation")
 IMAGE, LABEL = "image", "label"
 
@@ -31,63 +30,44 @@ def default_dir() -> Path:
 
 
 def tfds(
-    name: str,
-    train: bool,
-    data_dir: str | os.PathLike = "",
-    size: int = 0,
-    download: bool = True,
-    crop: int = 0,
-    background: str = "white",
+    name: str, train: bool, data_dir: str | os.PathLike = "", size: int = 0, crop: int = 0, background: str = "white"
 ) -> Source:
     """A split of the set `name`, as TFDS writes it: set, set/config, either with :version.
 
-    data_dir: where the prepared sets are ("": TFDS's own default). What is not prepared is prepared there if
-    `download` and if TensorFlow is installed. size, crop, background: as in `image_folder.folder`. Split test is the
-    set's test split, unless its labels are hidden, or its validation split, or every 20th example of train. Labels are
-    the ClassLabel feature named label, or the only ClassLabel; without one the set has none. Raises ValueError, with
-    the command to run where one helps.
+    data_dir: where the prepared sets are ("": TFDS's own default). size, crop, background: as in `image_folder.folder`.
+    Split test is the set's test split, unless its labels are hidden, or its validation split, or every 20th example of
+    train. Labels are the ClassLabel feature named label, or the only ClassLabel; without one the set has none. Raises
+    ValueError; for a set that is not prepared, with the command to run.
     """
-    if not name.partition(":")[0]:
-        raise ValueError(f"tfds:{name}: names no data set; write for example tfds:cifar100")
     root = expanded(data_dir) if data_dir else default_dir()
     folder = prepared(name, root)
     if folder is None:
-        _prepare(name, root, download)
-        folder = prepared(name, root)
-        if folder is None:
-            raise ValueError(f"tfds:{name}: TFDS prepared it but left no {READABLE} files under {root}")
+        arguments = f"{name!r}, data_dir={str(root)!r}, file_format={READABLE!r}"
+        raise ValueError(
+            f"tfds:{name}: not prepared as {READABLE} under {root}, which takes TensorFlow (reading it does not); run "
+            "once, here or on another machine: pip install tensorflow tensorflow-datasets importlib_resources && "
+            f'python -c "import tensorflow_datasets as t; t.builder({arguments}).download_and_prepare()"'
+        )
     return read_prepared(folder, name, train, size, crop, background)
 
 
-def prepared(name: str, root: Path, strict: bool = True) -> Path | None:
+def prepared(name: str, root: Path) -> Path | None:
     """The folder of the newest version of a set prepared as array_record below `root`; None if there is none.
 
-    TFDS itself answers slowly and misleadingly here, so this reads its dataset_info.json files. Raises ValueError if
-    one of them is broken, if several configs are there and `name` does not choose, or, unless not `strict`, if the
-    set is there in another format only.
+    TFDS itself answers slowly and misleadingly here. Raises ValueError if several configs are there and `name` does not
+    choose.
     """
     base, _, version = name.partition(":")
-    found, others = [], []
-    for info in sorted((root / base).glob("*/dataset_info.json")) or sorted(
-        (root / base).glob("*/*/dataset_info.json")
-    ):
-        numbers = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", info.parent.name)
-        if numbers and (not version or version == info.parent.name):
-            try:
-                content = json.loads(info.read_text())
-                formats = {content.get("fileFormat", "tfrecord"), *content.get("alternativeFileFormats", [])}
-            except (OSError, ValueError, TypeError, AttributeError) as error:
-                raise ValueError(f"{info}: not readable ({error}); prepare the set again") from error
-            (found if READABLE in formats else others).append((tuple(map(int, numbers.groups())), info.parent))
-    if len({folder.parent for _, folder in found}) > 1:
-        configs = ", ".join(sorted({f"{base}/{folder.parent.name}" for _, folder in found}))
+    infos = [*(root / base).glob("*/dataset_info.json")] or [*(root / base).glob("*/*/dataset_info.json")]
+    found = [
+        info.parent
+        for info in infos
+        if VERSION.fullmatch(info.parent.name) and version in ("", info.parent.name) and READABLE in info.read_text()
+    ]
+    if len({folder.parent for folder in found}) > 1:
+        configs = ", ".join(sorted(f"{base}/{folder.parent.name}" for folder in found))
         raise ValueError(f"tfds:{name}: several configs are prepared; name one of {configs}")
-    if strict and others and not found:
-        raise ValueError(
-            f"tfds:{name}: {others[-1][1]} is not in the array_record format, which random access needs; move it away "
-            f"and prepare it again: {_command(name, root)}"
-        )
-    return max(found)[1] if found else None
+    return max(found, key=lambda folder: [int(number) for number in folder.name.split(".")], default=None)
 
 
 def read_prepared(
@@ -176,43 +156,9 @@ def _features(title: str, features: Any) -> tuple[str, str | None, Any]:
     return image, label, {image: decoding.SkipDecoding()} if isinstance(features[image], kinds.Image) else None
 
 
-def _prepare(name: str, root: Path, download: bool) -> None:
-    """Download and prepare the set as array_record below `root`, or a ValueError that says what to run."""
-    import tensorflow_datasets
-
-    base = re.split("[/:]", name)[0]
-    known = tensorflow_datasets.list_builders(with_community_datasets=False)
-    if base not in known:
-        near = get_close_matches(base, known, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"tfds:{name}: neither prepared under {root} nor a set that this version of TFDS knows{hint}")
-    if not download:
-        raise ValueError(
-            f"tfds:{name}: not prepared under {root}, and downloads are switched off; run {_command(name, root)}"
-        )
-    if importlib.util.find_spec("tensorflow") is None:
-        raise ValueError(
-            f"tfds:{name}: not prepared under {root}, and preparing it takes TensorFlow (reading it does not); "
-            "run once, here or on another machine: pip install tensorflow tensorflow-datasets importlib_resources && "
-            f"{_command(name, root)}"
-        )
-    print(f"preparing tfds:{name} under {root}; without a network TFDS gives up after some minutes", file=sys.stderr)
-    builder = _checked(root, lambda: tensorflow_datasets.builder(name, data_dir=str(root), file_format=READABLE))
-    _checked(root, builder.download_and_prepare)
-
-
-def _command(name: str, root: Path) -> str:
-    """What to run; not `tfds build`, which needs Apache Beam as well."""
-    arguments = f"{name!r}, data_dir={str(root)!r}, file_format={READABLE!r}"
-    return f'python -c "import tensorflow_datasets as t; t.builder({arguments}).download_and_prepare()"'
-
-
 def _checked(folder: Path, call: Callable[[], Any]) -> Any:
     """call(), with whatever TFDS raises (of any kind, over many lines) as a ValueError of one line."""
     try:
         return call()
     except Exception as error:
-        reason = str(error).strip().splitlines()
-        raise ValueError(
-            f"{folder}: TFDS cannot read it ({type(error).__name__}: {(reason or ['no reason'])[0]})"
-        ) from error
+        raise ValueError(f"{folder}: TFDS cannot read it ({type(error).__name__}: {reason(error)})") from error

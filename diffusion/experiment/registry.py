@@ -201,6 +201,6 @@ SOURCES: dict[str, Callable[[ConfigDict, str], Splits]] = {
     "folder:": lambda c, rest: image_folder.folder(rest, c.size, c.crop, c.channels, c.background),
     "toy:": lambda c, rest: partial(toy_points.toy, rest),  # noqa: ARG005
     "tfds:": lambda c, rest: partial(
-        tfds.tfds, rest, data_dir=c.dir, size=c.size, download=c.download, crop=c.crop, background=c.background
+        tfds.tfds, rest, data_dir=c.dir, size=c.size, crop=c.crop, background=c.background
     ),
 }
