@@ -6,13 +6,13 @@ legacy  (before)                  five pickles: magic number, version, the machi
 """
 
 import io
+import itertools
 import pickle
 import struct
 import zipfile
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,11 @@ STORAGES = {
     **{"ByteStorage": "|u1", "BoolStorage": "|b1"},
 }
 """PyTorch's types of storage -> NumPy's, and for bfloat16 the integers that have its bits."""
+
+SETS = (pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET)
+"""Instructions that no state_dict needs, and that hash what they are given."""
+LONGEST_NAME, MOST_ITEMS = 1_000, 100_000
+"""Bounds that no network comes near: characters of a key, and items of all nested dictionaries."""
 
 ZIP, PICKLE = b"PK\x03\x04", "/data.pkl"
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -48,19 +53,23 @@ class Tensor(NamedTuple):
     stride: tuple[int, ...]
 
 
-class Unpickler(pickle.Unpickler):
-    """The standard library's unpickler with the names that tensors need and no others, so that no code runs."""
+class Unpickler(pickle._Unpickler):
+    """The standard library's unpickler, in Python, with the names that tensors need and no others: no code runs.
+
+    Keys of dictionaries are text or integers. The hash of a hostile tuple would end the process or take years.
+    """
 
     def __init__(self, file: Any) -> None:
         super().__init__(file, encoding="utf-8")
         self.storages: dict[str, Storage] = {}
         """The storages that the pickle names."""
+        self._items = 0
 
     def find_class(self, module: str, name: str) -> Any:
         """What a name in the pickle stands for. Raises ValueError for one that is no part of a tensor."""
         known = {
-            ("collections", "OrderedDict"): OrderedDict,
-            # Their other arguments concern training alone. Functions of this call, since a pickle may change them.
+            ("collections", "OrderedDict"): self._dictionary,
+            # Their other arguments concern training alone.
             ("torch._utils", "_rebuild_tensor_v2"): lambda *arguments: Tensor(*arguments[:4]),
             ("torch._utils", "_rebuild_parameter"): lambda *arguments: arguments[0],
             **{(TORCH, kind): kind for kind in STORAGES},
@@ -71,10 +80,46 @@ class Unpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Storage:
         """The storage of ("storage", type, key, device, count, None); only PyTorch before 0.4 wrote views there."""
+        if not (isinstance(pid, tuple) and len(pid) in (5, 6) and all(isinstance(part, str) for part in pid[:3])):
+            raise ValueError("it has a storage of an unknown form")
         what, kind, key, _, count, *view = pid
         if what != STORAGE or kind not in STORAGES or any(view):
-            raise ValueError(f"it has a storage of an unknown kind: {str(pid)[:80]}")
+            raise ValueError(f"it has a storage of an unknown kind: {kind[:80]}")
         return self.storages.setdefault(key, Storage(key, kind, count))
+
+    def load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._put(self.stack[-1], [(key, value)])
+
+    def load_setitems(self) -> None:
+        items = self.pop_mark()
+        self._put(self.stack[-1], zip(items[::2], items[1::2], strict=True))
+
+    def load_build(self) -> None:
+        """Leaves out the attributes of an object, such as the _metadata of a state_dict."""
+        self.stack.pop()
+
+    def _dictionary(self, pairs: Sequence[Any] = ()) -> dict:
+        """What OrderedDict stands for; Python 2 wrote its items as its argument."""
+        result = {}
+        self._put(result, pairs)
+        return result
+
+    def _put(self, target: Any, items: Iterable[Any]) -> None:
+        for key, value in items:
+            self._items += 1
+            if type(target) is not dict or not isinstance(key, str | int) or len(str(key)) > LONGEST_NAME:
+                raise ValueError("it has a dictionary whose keys are neither names nor numbers")
+            if self._items > MOST_ITEMS:
+                raise ValueError(f"its dictionaries have over {MOST_ITEMS:,} items")
+            target[key] = value
+
+    dispatch: ClassVar[dict] = {
+        **{code: load for code, load in pickle._Unpickler.dispatch.items() if code not in b"".join(SETS)},
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+        pickle.BUILD[0]: load_build,
+    }
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -101,19 +146,26 @@ def _read_zip(file: io.BufferedReader) -> tuple[Any, dict[str, np.ndarray]]:
         names = [name for name in archive.namelist() if name.endswith(PICKLE)]
         if len(names) != 1:
             raise ValueError(f"the zip file has {len(names)} entries data.pkl, not one")
+        root = names[0].removesuffix(PICKLE)
+        if any(entry.compress_type for entry in archive.infolist()):
+            raise ValueError("it is compressed, which torch.save does not do")
+        if f"{root}/byteorder" in archive.namelist() and archive.read(f"{root}/byteorder") != b"little":
+            raise ValueError("its numbers are big-endian")
         unpickler = Unpickler(archive.open(names[0]))
-        result, root = unpickler.load(), names[0].removesuffix(PICKLE)
+        result = unpickler.load()
         return result, {key: _values(s, archive.read(f"{root}/data/{key}")) for key, s in unpickler.storages.items()}
 
 
 def _read_legacy(file: io.BufferedReader) -> tuple[Any, dict[str, np.ndarray]]:
-    magic, _version, _system = (Unpickler(file).load() for _ in range(3))
-    if magic != MAGIC:
-        raise ValueError("it begins with another magic number")
+    magic, _version, system = (Unpickler(file).load() for _ in range(3))
+    if magic != MAGIC or not system["little_endian"]:
+        raise ValueError("it begins with another magic number, or its numbers are big-endian")
     unpickler = Unpickler(file)
     result = unpickler.load()
     values = {}
     for key in Unpickler(file).load():
+        if not isinstance(key, str):
+            raise ValueError("the key of a storage is no text")
         (count,) = struct.unpack("<q", file.read(8))
         storage = unpickler.storages[key]
         values[key] = _values(storage, file.read(count * np.dtype(STORAGES[storage.kind]).itemsize))
@@ -131,11 +183,14 @@ def _values(storage: Storage, data: bytes) -> np.ndarray:
     return values
 
 
-def _tensors(branch: dict, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+def _tensors(branch: dict, prefix: str = "", visited: Iterator[int] | None = None) -> Iterator[tuple[str, Tensor]]:
     """The tensors in nested dictionaries, by their names."""
+    visited = itertools.count() if visited is None else visited
     for key, value in branch.items():
+        if next(visited) > MOST_ITEMS:
+            raise ValueError(f"it has over {MOST_ITEMS:,} items")
         if isinstance(value, dict):
-            yield from _tensors(value, f"{prefix}{key}.")
+            yield from _tensors(value, f"{prefix}{key}.", visited)
         elif isinstance(value, Tensor):
             yield f"{prefix}{key}", value
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from diffusion.convert.torch_file import read
+from tests.support.limits import refusal_within_limits
 from tests.support.torch_files import (
     REBUILD,
     STORAGES,
+    SYSTEM,
     Built,
     Call,
     Name,
@@ -111,6 +113,9 @@ BAD_TENSORS = {
     "unknown kind": Call(
         REBUILD, (Persistent(("module", Name("torch", "FloatStorage"), "0", "cpu", 6)), 0, (1,), (1,), False, None)
     ),
+    "no key": Call(
+        REBUILD, (Persistent(("storage", Name("torch", "FloatStorage"), 0, "cpu", 6)), 0, (1,), (1,), False, None)
+    ),
     "no tuple": Persistent(3),
     "a view of a storage": Call(
         REBUILD,
@@ -181,17 +186,20 @@ def test_code_in_pickles_does_not_run(tmp_path, write, protocol):
 @WRITERS
 def test_nothing_of_ours_can_be_changed_by_a_pickle(tmp_path, write):
     hook = Call(Name("torch._utils", "_rebuild_parameter"), (3,))
-    for state in ((None, {"__code__": 3}), {"update": 3}):
-        refusal(write(tmp_path / "b.pt", {"x": NUMBERS, "y": Built(ORDERED, state)}))
-    changed = Built(REBUILD, (None, {"__defaults__": (1, 2)}))
-    assert read(write(tmp_path / "a.pt", {"x": NUMBERS, "y": changed, "z": hook})).keys() == {"x"}
+    for what in (ORDERED, REBUILD):
+        for state in ((None, {"__code__": 3, "__defaults__": (1, 2)}), {"update": 3}):
+            assert read(write(tmp_path / "a.pt", {"x": NUMBERS, "y": Built(what, state), "z": hook})).keys() == {"x"}
     np.testing.assert_array_equal(read(write(tmp_path / "c.pt", {"x": NUMBERS}))["x"], NUMBERS)
     refusal(write(tmp_path / "d.pt", {"x": NUMBERS, "y": Call(Name("torch", "FloatStorage"), ())}))
 
 
+TRIPLED = b"0".join([b"}q\x00", *(b"}(K\x01h%cK\x02h%cK\x03h%cuq%c" % (i, i, i, i + 1) for i in range(15))])
 LOOP = Raw(b"}q\x00(X\x01\x00\x00\x00ah\x00u")
 ODD = {
     "a dictionary in itself": LOOP,
+    "dictionaries that triple": Raw(TRIPLED),
+    "a key that is a tuple": {(1, 2): 3},
+    "a set": Raw(b"\x8f"),
     "a key that is a list": Raw(b"}(](K\x01eK\x02u"),
     "a key without a value": Raw(b"}(K\x01u"),
     "an empty stack": Raw(b"000000"),
@@ -223,6 +231,9 @@ def test_what_holds_no_dictionary_of_tensors_is_refused(tmp_path, write, value):
 
 def test_other_kinds_of_file_are_refused(tmp_path):
     value = {"x": NUMBERS}
+    assert "compressed" in refusal(write_zip(tmp_path / "a.pt", value, zipfile.ZIP_DEFLATED))
+    assert "big-endian" in refusal(write_zip(tmp_path / "b.pt", value, byteorder=b"big"))
+    assert "big-endian" in refusal(write_legacy(tmp_path / "c.pt", value, SYSTEM | {"little_endian": False}))
     assert "magic" in refusal(write_legacy(tmp_path / "d.pt", value, magic=5))
     with zipfile.ZipFile(tmp_path / "e.pt", "w") as archive:
         archive.writestr("a/data.pkl", b"")
@@ -265,6 +276,53 @@ def test_changed_bytes_give_arrays_or_a_line(tmp_path, rng, write):
             assert "\n" not in str(error)
             refused += 1
     assert refused > 100
+
+
+def stored(key):
+    """A tensor whose storage has this key."""
+    where = Persistent(("storage", Name("torch", "FloatStorage"), key, "cpu", 6))
+    return Call(REBUILD, (where, 0, (1,), (1,), False, None))
+
+
+DEEP = b")" + b"\x85" * 2_000_000
+SHALLOWER = b")" + b"\x85" * 400_000
+SHARED = b")q\x00" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(40))
+LONG = b"X" + (5_000_000).to_bytes(4, "little") + b"a" * 5_000_000 + b"q\x00"
+CALLED = b"](" + b"](K\x01K\x02e" * 100_000 + b"e\x85q\x02ccollections\nOrderedDict\nq\x03"
+LONG_ID = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x06" + b"N" * 500_000 + b"tq\x01"
+HOSTILE = {
+    "a persistent id of nested tuples": {"x": Raw(DEEP + b"Q")},
+    "a persistent id of fewer nested tuples": {"x": Raw(SHALLOWER + b"Q")},
+    "a storage key of nested tuples": {"x": stored(Raw(SHALLOWER))},
+    "a key of nested tuples": {"x": NUMBERS, "y": Raw(b"}" + SHALLOWER + b"K\x01s")},
+    "keys of nested tuples": {"x": NUMBERS, "y": Raw(b"}(K\x01K\x01" + SHALLOWER + b"K\x01u")},
+    "a memorised key of nested tuples": {"x": NUMBERS, "y": Raw(b"](" + SHALLOWER + b"q\x00}h\x00K\x01se")},
+    "a key in pairs": {"x": NUMBERS, "y": Call(ORDERED, ([[Raw(SHALLOWER), 1]],))},
+    "tuples shared 40 deep": {"x": NUMBERS, "y": Raw(b"](" + SHARED + b"}h(K\x01se")},
+    "a storage key of shared tuples": {"x": Raw(b"](" + SHARED + b"e"), "y": stored(Raw(b"h("))},
+    "a memo index of millions": {"y": Raw(b"K\x01r\x00\x00\x00\x04")},
+    "calls on one long list": {"x": NUMBERS, "y": Raw(b"](" + CALLED + b"h\x03h\x02R" * 1_000 + b"e")},
+    "persistent ids of one long tuple": {"x": NUMBERS, "y": Raw(b"](" + LONG_ID + b"h\x01Q" * 1_000 + b"e")},
+    "a name of megabytes in many dictionaries": {
+        "x": Raw(b"](" + LONG + b"e"), "y": {i: {Raw(b"h\x00"): NUMBERS} for i in range(200)}},
+    "lists in lists": [Raw(b"]" * 400_000 + b"a" * 399_999)],
+    "dictionaries in dictionaries": {"x": NUMBERS, "y": Raw(b"}K\x01" * 300_000 + b"N" + b"s" * 300_000)},
+    "calls in calls": Raw((b"ccollections\nOrderedDict\n" + b")RK\x01") * 100_000 + b"N" + b"s" * 100_000),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("write", "name"), [(write_legacy, name) for name in HOSTILE] + [(write_zip, name) for name in list(HOSTILE)[:4]]
+)
+def test_hostile_pickles_end_in_a_line_within_time_and_memory(tmp_path, write, name):
+    message = refusal_within_limits("diffusion.convert.torch_file.read", write(tmp_path / "a.pt", HOSTILE[name]))
+    assert message.startswith(str(tmp_path / "a.pt"))
+
+
+@pytest.mark.parametrize("keys", [["0", Raw(SHALLOWER)], Raw(b"](" + SHARED + b"e")], ids=["nested", "shared"])
+def test_hostile_keys_of_storages_end_in_a_line(tmp_path, keys):
+    path = write_legacy(tmp_path / "a.pt", {"x": NUMBERS}, keys=keys)
+    refusal_within_limits("diffusion.convert.torch_file.read", path)
 
 
 @pytest.mark.parametrize("zipped", [True, False])

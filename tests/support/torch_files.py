@@ -118,21 +118,21 @@ MAGIC = 0x1950A86A20F9469CFC6C
 SYSTEM = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
 
 
-def write_legacy(path, value, magic=MAGIC):
+def write_legacy(path, value, system=SYSTEM, magic=MAGIC, keys=None):
     pickler = Pickler()
-    parts = [pickler.pickle(magic), pickler.pickle(1001), pickler.pickle(SYSTEM), pickler.pickle(value)]
-    parts.append(pickler.pickle([str(i) for i in range(len(pickler.storages))]))
+    parts = [pickler.pickle(magic), pickler.pickle(1001), pickler.pickle(system), pickler.pickle(value)]
+    parts.append(pickler.pickle([str(i) for i in range(len(pickler.storages))] if keys is None else keys))
     for storage in pickler.storages:
         parts += [struct.pack("<q", len(storage)), storage.tobytes()]
     path.write_bytes(b"".join(parts))
     return path
 
 
-def write_zip(path, value):
+def write_zip(path, value, compression=zipfile.ZIP_STORED, byteorder=b"little"):
     pickler = Pickler()
-    with zipfile.ZipFile(path, "w") as archive:
+    with zipfile.ZipFile(path, "w", compression) as archive:
         archive.writestr("archive/data.pkl", pickler.pickle(value))
-        archive.writestr("archive/byteorder", b"little")
+        archive.writestr("archive/byteorder", byteorder)
         for i, storage in enumerate(pickler.storages):
             archive.writestr(f"archive/data/{i}", storage.tobytes())
         archive.writestr("archive/version", b"3\n")
