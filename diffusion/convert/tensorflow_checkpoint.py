@@ -5,6 +5,7 @@ byte for its compression (which TensorFlow does not use) and a checksum; an inde
 variable names; a value gives the place of the variable's bytes in PREFIX.data-SSSSS-of-NNNNN.
 """
 
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -24,6 +25,9 @@ FOOTER = 48
 TRAILER = 5
 
 SUFFIX = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})")
+
+LONGEST_NAME, MOST_NAMES = 1_000, 100_000
+"""Bounds that no network comes near: an index of kilobytes can stand for names of gigabytes."""
 
 DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 4: "u1", 5: "<i2", 6: "i1", 9: "<i8", 10: "?", 19: "<f2"}
 """TensorFlow's number of a type -> NumPy's name of it."""
@@ -56,6 +60,8 @@ class Bundle(NamedTuple):
         path = self.prefix.with_name(f"{self.prefix.name}.data-{entry.shard:05d}-of-{self.shards:05d}")
         if not path.is_file():
             raise ValueError(f"{path} is missing: a checkpoint is its .index and all of its .data files")
+        if entry.offset + entry.size > path.stat().st_size:
+            raise ValueError(f"{path} is cut short: {name} needs {entry.size} bytes at {entry.offset}")
         with path.open("rb") as file:
             file.seek(entry.offset)
             data = file.read(entry.size)
@@ -74,7 +80,10 @@ def open_bundle(path: Path) -> Bundle:
     if not index.is_file():
         raise ValueError(f"{index}: no such file; give the prefix of a TensorFlow checkpoint, such as model.ckpt-7")
     try:
-        table = dict(_table(index.read_bytes()))
+        pairs = list(itertools.islice(_table(index.read_bytes()), MOST_NAMES + 1))
+        if len(pairs) > MOST_NAMES:
+            raise ValueError(f"it has over {MOST_NAMES:,} variables")
+        table = dict(pairs)
         header = _fields(table.pop(b""))
         entries = {key.decode(): _entry(value) for key, value in table.items()}
     except Exception as error:  # damaged bytes raise errors of many kinds
@@ -112,6 +121,8 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
     while stream.tell() < len(block) - 4 * (restarts + 1):
         shared, own, length = _varints(stream, 3)
         key = key[:shared] + stream.read(own)
+        if len(key) > LONGEST_NAME:
+            raise ValueError(f"the name of a variable has over {LONGEST_NAME:,} bytes")
         yield key, stream.read(length)
 
 

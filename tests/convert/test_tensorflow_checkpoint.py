@@ -8,6 +8,7 @@ import pytest
 from diffusion.convert import ddpm_tf, name_mapping, tensorflow_checkpoint
 from diffusion.convert.tensorflow_checkpoint import open_bundle
 from diffusion.nets.unet import UNet
+from tests.support.limits import refusal_within_limits
 from tests.support.naming import foreign, made_up
 
 # ---------------------------------------------------------------------------------------------------- a writer
@@ -163,7 +164,7 @@ def one_line(error):
     [
         ({"crc": 1}, "the checksum of x is wrong"),
         ({"size": 16}, "the checksum of x is wrong"),
-        ({"offset": 10**9}, "is damaged or cut short: the checksum of x is wrong"),
+        ({"offset": 10**9}, "is cut short: x needs"),
         ({"dtype": 7}, "x is text, partitioned, or of a type"),
         ({"slices": 1}, "x is text, partitioned"),
     ],
@@ -229,6 +230,48 @@ def test_other_files_are_refused(tmp_path, content):
     (tmp_path / "c.index").write_bytes(content)
     with pytest.raises(ValueError, match="or no index of a TensorFlow checkpoint"):
         open_bundle(tmp_path / "c")
+
+
+def prefixed(count, length):
+    """A block of names of `length` bytes, each of which shares all but 8 with the one before."""
+    pairs = b"".join(
+        varint(length - 8 if i else 0)
+        + varint(8 if i else length)
+        + varint(0)
+        + f"{i:08d}".encode().rjust(8 if i else length)
+        for i in range(count)
+    )
+    return pairs + bytes(4) + struct.pack("<I", 1)
+
+
+def indexed(blocks, repeats=1):
+    """An index of blocks, each of them listed this many times."""
+    out, handles = bytearray(), []
+
+    def put(content):
+        where = varint(len(out)) + varint(len(content))
+        out.extend(content + b"\0" + struct.pack("<I", tensorflow_checkpoint._checksum(content + b"\0")))
+        return where
+
+    for content in blocks:
+        handles += [put(content)] * repeats
+    footer = put(block([])) + put(block([(b"%08d" % i, handle) for i, handle in enumerate(handles)], 1))
+    return bytes(out) + footer + bytes(40 - len(footer)) + struct.pack("<Q", 0xDB4775248B80FB57)
+
+
+HOSTILE = {
+    "names of gigabytes": lambda: indexed([prefixed(50_000, 120_000)]),
+    "many names": lambda: indexed([prefixed(600_000, 1_000)]),
+    "a block many times": lambda: indexed([prefixed(20_000, 900)], 20_000),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_indexes_end_in_a_line_within_time_and_memory(tmp_path, name):
+    path = tmp_path / "c.index"
+    path.write_bytes(HOSTILE[name]())
+    message = refusal_within_limits("diffusion.convert.tensorflow_checkpoint.open_bundle", path)
+    assert message.startswith(str(path))
 
 
 # ---------------------------------------------------------------------------------------------------- the U-Net in it
