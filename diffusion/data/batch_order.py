@@ -42,19 +42,6 @@ def indices(seed: int, step: int, batch_size: int, n: int) -> np.ndarray:
     return np.concatenate(parts)
 
 
-class _Batches:
-    """Element `index` is the part `rows` of batch start_step + index: what Grain reads, one whole batch at a time."""
-
-    def __init__(self, source: Source, batch: Any, start_step: int, rows: Rows):
-        self.source, self.batch, self.start_step, self.rows = source, batch, start_step, rows
-
-    def __len__(self) -> int:
-        return sys.maxsize - self.start_step
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.source.read(self.batch(step=self.start_step + int(index))[self.rows])
-
-
 def stream(
     source: Source, seed: int, batch_size: int, start_step: int = 0, rows: Rows = slice(None), threads: int = 8
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -72,7 +59,8 @@ def stream(
     import grain
 
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
-    batches = grain.MapDataset.source(_Batches(source, batch, start_step, rows)).to_iter_dataset(options)
+    steps = grain.MapDataset.range(start_step, sys.maxsize)
+    batches = steps.map(lambda step: source.read(batch(step=int(step))[rows])).to_iter_dataset(options)
     return _until_closed(iter(batches))
 
 

@@ -1,15 +1,14 @@
 """MNIST, and every set in its idx format (Fashion-MNIST, KMNIST, ...), from files on disk."""
 
 import gzip
-import math
 import os
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from diffusion.data.source import Source, check_labels, in_memory
+from diffusion.runtime.error_text import reason
 from diffusion.runtime.paths import expanded
 
 CLASSES = 10
@@ -33,8 +32,6 @@ def mnist(train: bool, data_dir: str | os.PathLike) -> Source:
     if len(images) != len(labels):
         raise ValueError(f"{labels_file}: {len(labels)} labels for the {len(images)} images of {images_file}")
     check_labels(str(labels_file), labels, CLASSES)
-    if not images.size:
-        raise ValueError(f"{images_file}: holds no image, its shape is {list(images.shape)}")
     return in_memory("mnist", images[..., None], labels, CLASSES)
 
 
@@ -51,17 +48,11 @@ def _idx(path: Path, rank: int) -> np.ndarray:
     try:
         content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix.endswith("gz") else content
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: cannot be read ({error}); fetch the file again") from error
-    start = 4 * (1 + rank)
-    if content[:4] != struct.pack(">I", 0x0800 + rank) or len(content) < start:
+        magic, *shape = struct.unpack_from(f">{1 + rank}I", content)
+        if magic != 0x0800 + rank:
+            raise ValueError(f"it starts with {content[:4].hex()}")
+        return np.frombuffer(content, np.uint8, offset=4 * (1 + rank)).reshape(shape)
+    except Exception as error:  # gzip, struct and NumPy raise errors of many kinds
         raise ValueError(
-            f"{path}: is no idx file of {rank} dimensions, it starts with {content[:4].hex() or 'nothing'}"
-        )
-    shape = struct.unpack(f">{rank}I", content[4:start])
-    expected = start + math.prod(shape)
-    if len(content) != expected:
-        raise ValueError(
-            f"{path}: {len(content)} bytes where its header {list(shape)} promises {expected}; fetch the file again"
-        )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+            f"{path}: damaged, or no idx file of {rank} dimensions ({reason(error)}); fetch the file again"
+        ) from error

@@ -53,14 +53,14 @@ DATA = (
             "epochs are not shuffled",
         ),
         (
-            "self.batch(step=self.start_step + int(index))[self.rows]",
-            "self.batch(step=self.start_step + int(index))",
+            "batch(step=int(step))[rows]",
+            "batch(step=int(step))",
             "test_hosts_read_disjoint_parts_of_one_batch",
             "every host reads the whole batch",
         ),
         (
-            "step=self.start_step + int(index)",
-            "step=int(index)",
+            "MapDataset.range(start_step, sys.maxsize)",
+            "MapDataset.range(0, sys.maxsize)",
             "test_a_resumed_stream_goes_on_where_it_would_have_been",
             "a resumed stream starts over",
         ),
