@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffusion.data.image_decoder import Header, decode, header
+from diffusion.data.image_decoder import decode
 from diffusion.data.source import Source
 
 Shape = tuple[int, int, int]
@@ -86,13 +86,6 @@ HIDDEN_PARTS = {
 """Masks by the name of the hidden part: its rows and columns in quarters of height and width."""
 
 
-def named_mask(name: str, shape: Shape) -> np.ndarray:
-    """bool [H, W], true where the image is known."""
-    quarters = np.ones((4, 4), bool)
-    quarters[HIDDEN_PARTS[name]] = False
-    return quarters[np.ix_(*(np.arange(side) * 4 // side for side in shape[:2]))]
-
-
 def read_mask(text: str, shape: Shape) -> np.ndarray:
     """bool [H, W], true where the image is known: a mask by the name of its hidden part, or a picture's dark pixels.
 
@@ -100,42 +93,34 @@ def read_mask(text: str, shape: Shape) -> np.ndarray:
     size, and for a mask that hides nothing or everything.
     """
     if text in HIDDEN_PARTS:
-        return named_mask(text, shape)
-    names = f"or name the part to inpaint: {', '.join(HIDDEN_PARTS)}"
+        quarters = np.ones((4, 4), bool)
+        quarters[HIDDEN_PARTS[text]] = False
+        return quarters[np.ix_(*(np.arange(side) * 4 // side for side in shape[:2]))]
     if not Path(text).is_file():
-        raise ValueError(f"--mask={text}: there is no such file; give a picture, {names}")
-    if (size := _size(header(text, text))) != _size(shape):
-        raise ValueError(f"{text}: {size} pixels, but the mask of {_size(shape)} images must have their size; {names}")
+        names = ", ".join(HIDDEN_PARTS)
+        raise ValueError(f"--mask={text}: there is no such file; give a picture, or name the part to inpaint: {names}")
     known = decode(text, text, grey=True)[..., 0] < 128
-    if known.all():
-        raise ValueError(f"{text}: no pixel is white, so there is nothing to inpaint; white (128..255) is inpainted")
-    if not known.any():
+    if known.shape != shape[:2] or known.all() or not known.any():
         raise ValueError(
-            f"{text}: all pixels are white, so nothing of the image is known: draw samples by scripts/sample.py"
+            f"{text}: the mask of {_size(shape)} images must have their size, and some but not only white pixels "
+            f"(128..255), which are inpainted; it has {_size(known.shape)} pixels, {np.sum(~known)} of them white"
         )
     return known
 
 
 def _image(path: str, shape: Shape, fit: bool, background: str) -> np.ndarray:
-    height, width, channels = shape
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: there is no such file; give an image of {_size(shape)} pixels")
-    size, wanted = _size(header(path, path)), _size(shape)
-    if fit:
-        if height != width:
-            raise ValueError(f"--fit makes squares, but this network draws {wanted} pixels; resize {path} yourself")
-        return decode(path, path, channels == 1, size=height, background=background)
-    if size != wanted:
+    height, _, channels = shape
+    pixels = decode(path, path, fit and channels == 1, height if fit else 0, background=background)
+    if pixels.shape[:2] != shape[:2]:
         raise ValueError(
-            f"{path}: {size} pixels, but this network draws {wanted}; resize it, or add --fit, which crops and resizes"
+            f"{path}: {_size(pixels.shape)} pixels, but this network draws {_size(shape)}; resize it, or add --fit, "
+            "which crops and resizes to squares"
         )
-    pixels = decode(path, path, grey=False, background=background)
     if channels == 1 and (pixels != pixels[..., :1]).any():
         raise ValueError(f"{path}: has colours, but this network draws grey images; add --fit, which makes it grey")
     return pixels[..., :channels]
 
 
-def _size(shape: Header | Shape) -> str:
+def _size(shape: Sequence[int]) -> str:
     """Width and height, such as 8x8."""
-    height, width = shape[:2]
-    return f"{width}x{height}"
+    return f"{shape[1]}x{shape[0]}"

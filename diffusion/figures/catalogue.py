@@ -71,7 +71,7 @@ def _coarse_to_fine(inputs: Inputs) -> Any:
 def _inpainting(inputs: Inputs) -> Any:
     run_sampler = inputs.image_sampler
     originals = user_images.random_images(inputs.source(train=False), inputs.count(6), inputs.seed)
-    known = user_images.named_mask("bottom", run_sampler.experiment.shape)
+    known = user_images.read_mask("bottom", run_sampler.experiment.shape)
     completed = edits.inpaint(run_sampler, originals, known, DRAWS, resamplings=4)
     return inpainting(originals.pixels, np.broadcast_to(known, (len(completed), *known.shape)), completed)
 
