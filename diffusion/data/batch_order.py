@@ -8,8 +8,7 @@ the same `indices`.
 
 import sys
 from collections.abc import Iterator
-from functools import lru_cache, partial
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
 
@@ -29,13 +28,8 @@ def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
 def indices(seed: int, step: int, batch_size: int, n: int) -> np.ndarray:
     """Indices into a set of n examples that make up batch `step`, int64 [batch_size].
 
-    Position p of the stream is permutation(seed, epoch = p // n)[p % n]. Raises ValueError for n < 1, a negative seed
-    or step, and an empty batch.
+    Position p of the stream is permutation(seed, epoch = p // n)[p % n].
     """
-    if n < 1 or seed < 0:
-        raise ValueError(f"a stream needs at least one example and a seed from 0, got {n} examples and seed {seed}")
-    if step < 0 or batch_size < 1:
-        raise ValueError(f"batch {step} of size {batch_size} does not exist: steps count from 0, batches from size 1")
     positions = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
     epochs, places = np.divmod(positions, n)
     parts = [_permutation(seed, int(epoch), n)[places[epochs == epoch]] for epoch in np.unique(epochs)]
@@ -49,24 +43,16 @@ def stream(
 
     rows: the part of the global batch that this host reads, so that hosts read disjoint parts of the same batch.
     threads: up to this many batches are read at once and as many wait in host memory; 0 reads when asked, in the
-    caller. An error of the reader is raised at the batch that it spoils. Raises ValueError as `indices` does, or if
-    `rows` is empty.
+    caller. An error of the reader is raised at the batch that it spoils.
     """
-    batch = partial(indices, seed, batch_size=batch_size, n=source.size)
-    if not len(batch(step=start_step)[rows]):
-        which = f"{rows.start}:{rows.stop}" if isinstance(rows, slice) else "of this host"
-        raise ValueError(f"rows {which} of a batch of {batch_size} are none; enlarge the batch")
     import grain
 
+    def read(step: int) -> tuple[np.ndarray, np.ndarray]:
+        return source.read(indices(seed, step, batch_size, source.size)[rows])
+
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
-    steps = grain.MapDataset.range(start_step, sys.maxsize)
-    batches = steps.map(lambda step: source.read(batch(step=int(step))[rows])).to_iter_dataset(options)
-    return _until_closed(iter(batches))
-
-
-def _until_closed(iterator: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The iterator's elements; stops its threads when the consumer lets go."""
+    batches = iter(grain.MapDataset.range(start_step, sys.maxsize).map(read).to_iter_dataset(options))
     try:
-        yield from iterator
+        yield from batches
     finally:
-        iterator.close()
+        batches.close()  # stops the threads when the consumer lets go

@@ -287,25 +287,6 @@ def test_reading_ahead_is_bounded_and_ends_with_the_stream():
     assert len(reads) == count
 
 
-@pytest.mark.parametrize(
-    "arguments, complaint",
-    [
-        ({"seed": -1}, "seed -1"),
-        ({"start_step": -1}, "batch -1"),
-        ({"batch_size": 0}, "size 0"),
-        ({"rows": slice(8, 16)}, "rows 8:16"),
-    ],
-)
-def test_impossible_streams_are_refused_at_once(arguments, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        batch_order.stream(numbered(5), **{"seed": 0, "batch_size": 8} | arguments)
-
-
-def test_an_empty_set_has_no_batches():
-    with pytest.raises(ValueError, match="0 examples"):
-        batch_order.indices(0, 0, 4, 0)
-
-
 def test_splits_of_different_sizes_are_no_data_set(monkeypatch):
     def read(c, rest):  # noqa: ARG001
         return lambda train: in_memory("digits", np.zeros((20, 8, 8 if train else 6, 1), np.uint8))

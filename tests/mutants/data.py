@@ -53,8 +53,8 @@ DATA = (
             "epochs are not shuffled",
         ),
         (
-            "batch(step=int(step))[rows]",
-            "batch(step=int(step))",
+            "batch_size, source.size)[rows]",
+            "batch_size, source.size)",
             "test_hosts_read_disjoint_parts_of_one_batch",
             "every host reads the whole batch",
         ),
