@@ -105,12 +105,7 @@ def in_threads(call: Callable[[np.ndarray], T], count: int, title: str) -> Itera
 
     chunks = np.array_split(np.arange(count), -(-count // 64))
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        try:
-            results = tqdm(pool.map(call, chunks), title, len(chunks), disable=None, delay=2)
-            yield from zip(chunks, results, strict=True)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        yield from zip(chunks, tqdm(pool.map(call, chunks), title, len(chunks), disable=None, delay=2), strict=True)
 
 
 def hold_out(name: str, count: int, train: bool) -> np.ndarray:
