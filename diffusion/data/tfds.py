@@ -18,7 +18,6 @@ from diffusion.runtime.error_text import reason
 from diffusion.runtime.paths import cache_folder, expanded, home
 
 READABLE = "array_record"
-VERSION = re.compile(r"\d+\.\d+\.\d+")
 TEST_SPLITS = ("test", "validation")
 IMAGE, LABEL = "image", "label"
 
@@ -59,11 +58,8 @@ def prepared(name: str, root: Path) -> Path | None:
     """
     base, _, version = name.partition(":")
     infos = [*(root / base).glob("*/dataset_info.json")] or [*(root / base).glob("*/*/dataset_info.json")]
-    found = [
-        info.parent
-        for info in infos
-        if VERSION.fullmatch(info.parent.name) and version in ("", info.parent.name) and READABLE in info.read_text()
-    ]
+    wanted = re.compile(re.escape(version) or r"\d+\.\d+\.\d+")
+    found = [info.parent for info in infos if wanted.fullmatch(info.parent.name) and READABLE in info.read_text()]
     if len({folder.parent for folder in found}) > 1:
         configs = ", ".join(sorted(f"{base}/{folder.parent.name}" for folder in found))
         raise ValueError(f"tfds:{name}: several configs are prepared; name one of {configs}")
