@@ -349,7 +349,7 @@ def test_files_of_other_endings_are_counted(tmp_path, write):
     for name in ("a.heic", "b.HEIC", "c.gif", "list.txt", "README", "d.png.part"):
         (tmp_path / name).write_bytes(b"")
     (note,) = notes_of(tmp_path)
-    assert note.startswith("left out 6 of other endings: 2 .heic, ")
+    assert note.startswith("left out 6 files by ending: 2 .heic, ")
     assert sorted(note.partition(": ")[2].split(", ")) == ["1 .gif", "1 .part", "1 .txt", "1 no ending", "2 .heic"]
 
 

@@ -182,7 +182,7 @@ def test_folders_of_samples_are_read_whatever_their_endings(tmp_path, rng):
     place = write_files(tmp_path / "p", pixels, ["a.PNG", "b.bmp", "c.Tif", "d.png", "e.TIFF"])
     (place / "notes.txt").write_text("x")
     (place / "f.gif").write_text("x")
-    with pytest.warns(UserWarning, match=r"^--samples=.*: left out 2 of other endings: 1 .*1 ") as said:
+    with pytest.warns(UserWarning, match=r"^--samples=.*: left out 2 files by ending: 1 .*1 ") as said:
         assert (image_set.read(place, (8, 8, 3)).pixels() == pixels).all()
     assert len(said) == 1
     Image.fromarray(pixels[0]).save(place / "g.jpg")
