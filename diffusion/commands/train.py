@@ -12,8 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from diffusion.commands import export_weights, previews_during_training, settings_that_save_memory
-from diffusion.config.doubts import doubts, remarks
-from diffusion.config.validation import validate
+from diffusion.config.validation import doubts, remarks, validate
 from diffusion.convert import name_mapping
 from diffusion.data.dataset_identity import Identity, identity, listed
 from diffusion.data.source import Source, require_labels

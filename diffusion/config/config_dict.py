@@ -82,11 +82,13 @@ def restore(saved: Config) -> ConfigDict:
 
 
 def unread(config: Config) -> frozenset[str]:
-    """The keys that nothing reads, given the other choices of the config, such as sigma_T with a linear schedule."""
+    """The keys that nothing reads, given the other values of the config, such as sigma_T with a linear schedule."""
     flat = flatten(config)
-    return frozenset(
-        key for key, row in KEYS.items() if row.read_by is not None and flat[row.read_by[0]] not in row.read_by[1]
-    )
+
+    def reads(reader: str, values: tuple[str, ...]) -> bool:
+        return flat[reader] in values if values else bool(flat[reader])
+
+    return frozenset(key for key, row in KEYS.items() if row.read_by and not reads(*row.read_by))
 
 
 def placeless(key: str, value: Any) -> Any:

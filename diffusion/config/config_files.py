@@ -70,7 +70,7 @@ def explain(config: ConfigDict) -> str:
         row = KEYS[key]
         changed = "" if value == row.default else f"   * default {row.default!r}"
         choices = f" ({row.legal.text})" if key in CHOICES else ""
-        readers = f" Read where {row.read_by[0]} is {' or '.join(row.read_by[1])}." if row.read_by else ""
+        readers = f" Read where {row.read_by[0]} is {' or '.join(row.read_by[1]) or 'set'}." if row.read_by else ""
         lines += [f"{key} = {value!r}{changed}", indented(row.doc + choices + readers)]
     return "\n".join(lines)
 

@@ -37,7 +37,7 @@ class Key(NamedTuple):
     doc: str
     role: Role = Role.TRAINING
     read_by: tuple[str, tuple[str, ...]] | None = None
-    """(another key, its values that read this one); None: it is always read."""
+    """(another key, its values that read this one; none: all but 0, false and ""); None: it is always read."""
 
 
 def whole(low: int, high: int = INT32, even: bool = False) -> Legal:
@@ -46,31 +46,23 @@ def whole(low: int, high: int = INT32, even: bool = False) -> Legal:
     return Legal(text, lambda value: _is_whole(value) and low <= value <= high and not (even and value % 2))
 
 
-def positive(below: float = math.inf) -> Legal:
-    """A number with 0 < number < below."""
-    text = "a number above 0" if below == math.inf else f"a number above 0 and below {below:g}"
-    return Legal(text, lambda value: _is_number(value) and 0 < value < below)
+def number(text: str, within: Callable[[float], bool] = lambda value: True) -> Legal:  # noqa: ARG005
+    """A finite number of a range."""
+
+    def accepts(value: Any) -> bool:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return is_number and within(value)
+
+    return Legal(text, accepts)
 
 
-def from_zero(below: float = math.inf) -> Legal:
-    """A number with 0 <= number < below."""
-    text = "a number of at least 0" if below == math.inf else f"a number of at least 0 and below {below:g}"
-    return Legal(text, lambda value: _is_number(value) and 0 <= value < below)
-
-
-def real() -> Legal:
-    """Any finite number."""
-    return Legal("a number of either sign", _is_number)
-
-
-def flag() -> Legal:
-    """True or False."""
-    return Legal("true or false", lambda value: isinstance(value, bool))
-
-
-def share() -> Legal:
-    """A number with 0 <= number <= 1."""
-    return Legal("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1)
+REAL = number("a number of either sign")
+POSITIVE = number("a number above 0", lambda value: value > 0)
+FROM_ZERO = number("a number of at least 0", lambda value: value >= 0)
+SHARE = number("a number from 0 to 1", lambda value: 0 <= value <= 1)
+BELOW_1 = number("a number of at least 0 and below 1", lambda value: 0 <= value < 1)
+BETWEEN_0_AND_1 = number("a number above 0 and below 1", lambda value: 0 < value < 1)
+FLAG = Legal("true or false", lambda value: isinstance(value, bool))
 
 
 def text(what: str, form: str = r"[^\0]*") -> Legal:
@@ -105,7 +97,3 @@ def one_of(*names: str, empty: bool = False) -> Legal:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

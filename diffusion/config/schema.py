@@ -4,7 +4,21 @@ Defaults suit a small experiment: the plain method with a network for small imag
 experiments state their values in configs/. `python scripts/train.py --explain` prints this table for any config.
 """
 
-from diffusion.config.legal_values import Key, Role, flag, from_zero, one_of, positive, real, share, text, whole, wholes
+from diffusion.config.legal_values import (
+    BELOW_1,
+    BETWEEN_0_AND_1,
+    FLAG,
+    FROM_ZERO,
+    POSITIVE,
+    REAL,
+    SHARE,
+    Key,
+    Role,
+    one_of,
+    text,
+    whole,
+    wholes,
+)
 
 PAPERS = (
     *("cifar10", "celebahq256", "lsun_bedroom", "lsun_church", "lsun_cat"),
@@ -23,7 +37,8 @@ SCALED = ("diffusion.schedule", (*RAMPED_SCHEDULES, "const"))
 FROM_SIGMA_1 = ("diffusion.schedule", ("ve_geometric", "ve_karras"))
 KARRAS = ("diffusion.schedule", ("ve_karras",))
 LOGNORMAL = ("objective.timesteps", ("lognormal",))
-CHURN = ("sample.sampler", ("edm",))
+EDM_SAMPLER, CHURNED = ("sample.sampler", ("edm",)), ("sample.churn", ())
+GUIDED, LABELLED = ("sample.guidance", ()), ("net.class_conditional", ())
 EXPLODING = ("diffusion.schedule", VE_SCHEDULES)
 HYBRID = ("objective.name", ("hybrid",))
 P2 = ("objective.name", ("p2",))
@@ -37,21 +52,14 @@ TRAINING, RESULT, CONDUCT, DATA, MACHINE = Role
 
 KEYS: dict[str, Key] = {
     "seed": Key(0, whole(0, 2**32 - 1), "Seed of initial weights, order of the data, noise and samples."),
-    "paper": Key(
-        "",
-        one_of(*PAPERS, empty=True),
-        "The published experiment that the start-up report compares this config with.",
-        CONDUCT,
-    ),
+    "paper": Key("", one_of(*PAPERS, empty=True), "Published experiment that the config is compared with.", CONDUCT),
     "compilation_cache": Key(
         "auto",
         text("a path"),
         "Folder of compiled programs; auto: the user's cache, off: none. JAX_COMPILATION_CACHE_DIR overrides it.",
         MACHINE,
     ),
-    "deterministic": Key(
-        False, flag(), "On NVIDIA GPUs, deterministic kernels and no autotuning; no effect on CPUs and TPUs.", MACHINE
-    ),
+    "deterministic": Key(False, FLAG, "Deterministic kernels and no autotuning on NVIDIA GPUs.", MACHINE),
     # ------------------------------------------------------------------------------------------------------------ data
     "data.name": Key(
         "digits",
@@ -60,15 +68,13 @@ KEYS: dict[str, Key] = {
         "of the plane: toy:spiral, toy:moons, toy:checkerboard, toy:mixture.",
     ),
     "data.dir": Key("", text("a path"), "Folder of the data set; empty: its usual place.", DATA),
-    "data.crop": Key(
-        0, whole(0, 8192), "Side of the central square cut out before images are resized; 0: the largest."
-    ),
+    "data.crop": Key(0, whole(0, 8192), "Side of the central square that images are resized from; 0: the largest."),
     "data.size": Key(0, whole(0, 8192), "Height and width that images are resized to; 0: unchanged."),
     "data.channels": Key(0, whole(0, 3), "Channels of a folder's images: 1 grey, 3 colour; 0: as the files."),
     "data.background": Key("white", text(*COLOUR), "Colour behind transparent pixels of folders and TFDS."),
-    "data.flip": Key(False, flag(), "Mirror each training image with probability 1/2, resampled whenever it is used."),
-    "data.augment": Key(0.0, share(), "Probability of each geometric transform of an image; an input of the network."),
-    "data.download": Key(True, flag(), "Fetch CIFAR-10 if it is not on disk.", DATA),
+    "data.flip": Key(False, FLAG, "Mirror each training image with probability 1/2, resampled whenever it is used."),
+    "data.augment": Key(0.0, SHARE, "Probability of each geometric transform of an image; an input of the network."),
+    "data.download": Key(True, FLAG, "Fetch CIFAR-10 if it is not on disk.", DATA),
     "data.resident_mb": Key(2048, whole(0), "Size above which data are streamed, not held on the device.", CONDUCT),
     "data.threads": Key(8, whole(1, 1024), "Threads that read and decode a streamed data set.", MACHINE),
     # ------------------------------------------------------------------------------------------------------- diffusion
@@ -79,14 +85,12 @@ KEYS: dict[str, Key] = {
         "straight flow from data to noise, the others are variance preserving.",
     ),
     "diffusion.T": Key(1000, whole(1, MILLION), "Number of noise steps; beta_1 and beta_T are not rescaled with it."),
-    "diffusion.beta_1": Key(1e-4, positive(1.0), "Variance that the first step adds.", read_by=RAMPED),
-    "diffusion.beta_T": Key(0.02, positive(1.0), "Variance that the last step adds.", read_by=SCALED),
-    "diffusion.sigma_1": Key(0.01, positive(), "Noise level after the first step.", read_by=FROM_SIGMA_1),
-    "diffusion.sigma_T": Key(50.0, positive(), "Noise level after the last step.", read_by=EXPLODING),
-    "diffusion.rho": Key(7.0, positive(), "Levels are evenly spaced in sigma^(1/rho).", read_by=KARRAS),
-    "diffusion.sigma_data": Key(
-        1.0, positive(), "Standard deviation of the data that the input's scale and parameterization edm assume."
-    ),
+    "diffusion.beta_1": Key(1e-4, BETWEEN_0_AND_1, "Variance that the first step adds.", read_by=RAMPED),
+    "diffusion.beta_T": Key(0.02, BETWEEN_0_AND_1, "Variance that the last step adds.", read_by=SCALED),
+    "diffusion.sigma_1": Key(0.01, POSITIVE, "Noise level after the first step.", read_by=FROM_SIGMA_1),
+    "diffusion.sigma_T": Key(50.0, POSITIVE, "Noise level after the last step.", read_by=EXPLODING),
+    "diffusion.rho": Key(7.0, POSITIVE, "Levels are evenly spaced in sigma^(1/rho).", read_by=KARRAS),
+    "diffusion.sigma_data": Key(1.0, POSITIVE, "Standard deviation of the data, for the input's scale and edm."),
     "diffusion.parameterization": Key(
         "eps",
         one_of("eps", "x_0", "mu", "v", "velocity", "edm"),
@@ -105,72 +109,60 @@ KEYS: dict[str, Key] = {
         "squared error with the weights of P2, min-SNR or EDM.",
     ),
     "objective.vlb_weight": Key(
-        0.001, positive(), "Weight of the bound, in bits/dim; it trains only the variance.", read_by=HYBRID
+        0.001, POSITIVE, "Weight of the bound, in bits/dim; it trains only the variance.", read_by=HYBRID
     ),
-    "objective.p2_gamma": Key(
-        1.0, from_zero(), "Power of P2's weight (k + SNR)^-gamma on the error of eps.", read_by=P2
-    ),
-    "objective.p2_k": Key(1.0, positive(), "The k in P2's weight: limits it where no signal is left.", read_by=P2),
-    "objective.min_snr_gamma": Key(5.0, positive(), "Largest weight of the error of x_0.", read_by=MIN_SNR),
+    "objective.p2_gamma": Key(1.0, FROM_ZERO, "Power of P2's weight (k + SNR)^-gamma on the error of eps.", read_by=P2),
+    "objective.p2_k": Key(1.0, POSITIVE, "The k in P2's weight: limits it where no signal is left.", read_by=P2),
+    "objective.min_snr_gamma": Key(5.0, POSITIVE, "Largest weight of the error of x_0.", read_by=MIN_SNR),
     "objective.timesteps": Key(
         "uniform",
         one_of("uniform", "antithetic", "loss_second_moment", "lognormal"),
         "How t is drawn: independently, in pairs t and T + 1 - t, in proportion to the root mean square of past "
         "losses, or by a log-normal density of noise / signal (of a flow: logit-normal).",
     ),
-    "objective.P_mean": Key(-1.2, real(), "Mean of log(noise / signal).", read_by=LOGNORMAL),
-    "objective.P_std": Key(1.2, positive(), "Standard deviation of log(noise / signal).", read_by=LOGNORMAL),
+    "objective.P_mean": Key(-1.2, REAL, "Mean of log(noise / signal).", read_by=LOGNORMAL),
+    "objective.P_std": Key(1.2, POSITIVE, "Standard deviation of log(noise / signal).", read_by=LOGNORMAL),
     # ------------------------------------------------------------------------------------------------------------- net
     "net.name": Key("unet", one_of("unet", "mlp"), "The U-Net, or for points a residual network without convolutions."),
-    "net.channels": Key(
-        32, whole(4, 65_536, even=True), "Width of the U-Net at full resolution, or of the network for points."
-    ),
-    "net.multipliers": Key(
-        (1, 2), wholes(256, False), "Width of each level over net.channels; each halves the size.", read_by=UNET
-    ),
+    "net.channels": Key(32, whole(4, 65_536, even=True), "Width at full resolution, or of the network for points."),
+    "net.multipliers": Key((1, 2), wholes(256, False), "Width of each level over net.channels.", read_by=UNET),
     "net.blocks": Key(1, whole(1, 32), "Residual blocks per level on the way down; the way up has one more."),
     "net.block_size": Key(1, whole(1, 64), "Squares of this side become one pixel's channels.", read_by=UNET),
     "net.attention": Key((), wholes(8192, True), "Heights with self-attention after every block.", read_by=UNET),
     "net.heads": Key(1, whole(1), "Heads of every attention block, which share its channels.", read_by=UNET),
-    "net.dropout": Key(0.0, from_zero(1.0), "Share of activations dropped in each residual block while training."),
-    "net.scale_shift": Key(False, flag(), "The time embedding scales and shifts second norms.", read_by=UNET),
+    "net.dropout": Key(0.0, BELOW_1, "Share of activations dropped in each residual block while training."),
+    "net.scale_shift": Key(False, FLAG, "The time embedding scales and shifts second norms.", read_by=UNET),
     "net.convention": Key(
         "original",
         one_of("original", "improved"),
-        "Details of norms, embedding and padding as in the code of DDPM or Improved DDPM.",
+        "Norms, embedding, padding: DDPM's or Improved DDPM's.",
         read_by=UNET,
     ),
-    "net.class_conditional": Key(False, flag(), "Give the network the class label of each image."),
-    "net.label_dropout": Key(0.0, from_zero(1.0), "Share of labels hidden in training, for guidance."),
-    "net.dtype": Key(
-        "float32", one_of(*FLOATS), "Type of convolutions and matrix products; norms are float32.", read_by=UNET
-    ),
+    "net.class_conditional": Key(False, FLAG, "Give the network the class label of each image."),
+    "net.label_dropout": Key(0.0, BELOW_1, "Share of labels hidden in training, for guidance.", read_by=LABELLED),
+    "net.dtype": Key("float32", one_of(*FLOATS), "Type of convolutions and matrix products.", read_by=UNET),
     "net.gradient_dtype": Key("float32", one_of(*FLOATS), "Type of gradient sums under bfloat16.", read_by=HALF),
-    "net.remat": Key(False, flag(), "Recompute activations: less memory, more time.", CONDUCT, UNET),
-    "net.cpu_layers": Key(True, flag(), "On CPUs, use faster layers that are equal up to rounding.", CONDUCT),
+    "net.remat": Key(False, FLAG, "Recompute activations: less memory, more time.", CONDUCT, UNET),
+    "net.cpu_layers": Key(True, FLAG, "On CPUs, use faster layers that are equal up to rounding.", CONDUCT),
     "net.time": Key("steps", one_of("steps", "log_noise"), "The network's time: t - 1, or log(noise / signal) / 4."),
-    "net.rescale_time": Key(False, flag(), "Scale the time to 0..1000 whatever diffusion.T is.", read_by=STEPS),
+    "net.rescale_time": Key(False, FLAG, "Scale the time to 0..1000 whatever diffusion.T is.", read_by=STEPS),
     # ----------------------------------------------------------------------------------------------------------- optim
-    "optim.lr": Key(1e-3, positive(), "Learning rate of Adam after the warm-up; it stays constant."),
+    "optim.lr": Key(1e-3, POSITIVE, "Learning rate of Adam after the warm-up; it stays constant."),
     "optim.warmup_steps": Key(100, whole(0), "Steps over which the learning rate rises linearly from 0."),
-    "optim.clip": Key(1.0, from_zero(), "Gradients with a larger global norm are scaled down to it; 0: never."),
-    "optim.beta_1": Key(0.9, from_zero(1.0), "Adam's decay of the gradient average."),
-    "optim.beta_2": Key(0.999, from_zero(1.0), "Adam's decay of the squared-gradient average."),
-    "optim.eps": Key(1e-8, positive(), "Adam's guard against division by zero."),
-    "optim.weight_decay": Key(0.0, from_zero(), "Decoupled weight decay (AdamW), times the learning rate."),
-    "optim.skip_spike": Key(0.0, from_zero(), "Skip updates whose gradient norm exceeds its mean times this; 0: none."),
-    "optim.ema_decay": Key(0.99, from_zero(1.0), "Decay of the average of the weights that samples are drawn from."),
-    "optim.ema_warmup": Key(False, flag(), "Start with a smaller decay that rises to ema_decay; for short runs."),
-    "optim.power_ema": Key(
-        False, flag(), "Also keep power-function averages, from which scripts/ema.py makes any width."
-    ),
+    "optim.clip": Key(1.0, FROM_ZERO, "Gradients with a larger global norm are scaled down to it; 0: never."),
+    "optim.beta_1": Key(0.9, BELOW_1, "Adam's decay of the gradient average."),
+    "optim.beta_2": Key(0.999, BELOW_1, "Adam's decay of the squared-gradient average."),
+    "optim.eps": Key(1e-8, POSITIVE, "Adam's guard against division by zero."),
+    "optim.weight_decay": Key(0.0, FROM_ZERO, "Decoupled weight decay (AdamW), times the learning rate."),
+    "optim.skip_spike": Key(0.0, FROM_ZERO, "Skip updates whose gradient norm exceeds its mean times this; 0: none."),
+    "optim.ema_decay": Key(0.99, BELOW_1, "Decay of the average of the weights that samples are drawn from."),
+    "optim.ema_warmup": Key(False, FLAG, "Start with a smaller decay that rises to ema_decay; for short runs."),
+    "optim.power_ema": Key(False, FLAG, "Also keep power-function averages, for scripts/ema.py."),
     # ----------------------------------------------------------------------------------------------------------- train
     "train.steps": Key(1000, whole(1), "Optimiser steps in all; raising it continues a finished run.", RESULT),
     "train.batch_size": Key(128, whole(1, MILLION), "Images per step, over all devices."),
     "train.accumulate": Key(1, whole(1), "Parts in which a batch is processed in turn, to save memory.", CONDUCT),
-    "train.bad_steps": Key(
-        10, whole(1), "Consecutive updates without finite gradient after which a run stops.", CONDUCT
-    ),
+    "train.bad_steps": Key(10, whole(1), "Updates in a row without finite gradient that end a run.", CONDUCT),
     "train.steps_per_dispatch": Key(1, whole(1, 10_000), "Training steps per compiled call.", CONDUCT),
     "train.log_every": Key(100, whole(1), "Steps between two lines of metrics.", CONDUCT),
     "train.sample_every": Key(1000, whole(0), "Steps between two sample grids; 0: only at the end.", CONDUCT),
@@ -178,7 +170,7 @@ KEYS: dict[str, Key] = {
     "train.checkpoint_every": Key(1000, whole(0), "Steps between two checkpoints; 0: first and last.", CONDUCT),
     "train.keep": Key(3, whole(1), "Number of newest checkpoints that are kept for resuming.", CONDUCT),
     "train.keep_every": Key(0, whole(0), "Steps between two permanent checkpoints; 0: none.", CONDUCT),
-    "train.keep_best": Key(False, flag(), "Keep the checkpoint with the best estimate of the bound.", CONDUCT),
+    "train.keep_best": Key(False, FLAG, "Keep the checkpoint with the best estimate of the bound.", CONDUCT),
     "train.sharding": Key(
         "replicated", one_of("replicated", "fsdp", "zero1"), "State that is divided over devices.", CONDUCT
     ),
@@ -189,34 +181,28 @@ KEYS: dict[str, Key] = {
             *("ancestral", "ddim", "dpm_solver", "heun", "edm"),
             *("reverse_diffusion", "probability_flow", "annealed_langevin", "predictor_corrector"),
         ),
-        "The reverse chain: Algorithm 2, DDIM, DPM-Solver++(2M), Heun's method with two network calls a step, EDM's "
-        "with churn, score SDE's reverse diffusion and probability flow, NCSN's Langevin dynamics, or Algorithm 2 with "
-        "it as corrector.",
+        "The reverse chain: Algorithm 2, DDIM, DPM-Solver++(2M), Heun's method, EDM's with churn, score SDE's reverse "
+        "diffusion and probability flow, NCSN's Langevin dynamics, or Algorithm 2 with it as corrector.",
         RESULT,
     ),
     "sample.grid": Key(
         "",
         text("a grid of steps, such as 50 or 10,15,20"),
-        "Steps that samples and the final bound visit: 50, or 10,15,20 by sections, or ddim50, quad50 or karras18; "
-        "empty: all.",
+        "Steps of samples and the final bound: 50, 10,15,20 by sections, ddim50, quad50 or karras18; empty: all.",
         RESULT,
     ),
-    "sample.eta": Key(0.0, share(), "Noise of DDIM: 0 deterministic, 1 as ancestral with fixed_small.", RESULT, DDIM),
-    "sample.churn": Key(0.0, from_zero(), "S_churn: noise added before a step; 0: none.", RESULT, CHURN),
-    "sample.churn_from": Key(0.0, from_zero(), "S_min: lowest noise / signal that is churned.", RESULT, CHURN),
-    "sample.churn_to": Key(1e9, from_zero(), "S_max: highest noise / signal that is churned.", RESULT, CHURN),
-    "sample.churn_noise": Key(1.0, positive(), "S_noise: standard deviation of that noise.", RESULT, CHURN),
+    "sample.eta": Key(0.0, SHARE, "Noise of DDIM: 0 deterministic, 1 as ancestral with fixed_small.", RESULT, DDIM),
+    "sample.churn": Key(0.0, FROM_ZERO, "S_churn: noise added before a step; 0: none.", RESULT, EDM_SAMPLER),
+    "sample.churn_from": Key(0.0, FROM_ZERO, "S_min: lowest noise / signal that is churned.", RESULT, CHURNED),
+    "sample.churn_to": Key(1e9, FROM_ZERO, "S_max: highest noise / signal that is churned.", RESULT, CHURNED),
+    "sample.churn_noise": Key(1.0, POSITIVE, "S_noise: standard deviation of that noise.", RESULT, CHURNED),
     "sample.corrector_steps": Key(1, whole(1), "Langevin steps at each noise level.", RESULT, LANGEVIN),
-    "sample.corrector_snr": Key(
-        0.16, positive(1.0), "Size of Langevin steps: ratio of score to noise, as in score SDE.", RESULT, LANGEVIN
-    ),
-    "sample.clip": Key(True, flag(), "Clip the predicted x_0 to [-1, 1] at every step.", RESULT),
-    "sample.guidance": Key(0.0, from_zero(), "Scale w of guidance: score + w grad log p(label | x_t).", RESULT),
-    "sample.guidance_from": Key(0.0, share(), "Share of T below which there is no guidance.", RESULT),
-    "sample.guidance_to": Key(1.0, share(), "Share of T above which there is no guidance.", RESULT),
-    "sample.classifier": Key(
-        "", text("a path"), "Folder of the classifier's run that guides samples; empty: none.", RESULT
-    ),
+    "sample.corrector_snr": Key(0.16, BETWEEN_0_AND_1, "Ratio of score to noise in Langevin steps.", RESULT, LANGEVIN),
+    "sample.clip": Key(True, FLAG, "Clip the predicted x_0 to [-1, 1] at every step.", RESULT),
+    "sample.guidance": Key(0.0, FROM_ZERO, "Scale w of guidance: score + w grad log p(label | x_t).", RESULT),
+    "sample.guidance_from": Key(0.0, SHARE, "Share of T below which there is no guidance.", RESULT, GUIDED),
+    "sample.guidance_to": Key(1.0, SHARE, "Share of T above which there is no guidance.", RESULT, GUIDED),
+    "sample.classifier": Key("", text("a path"), "Run of a classifier that guides; empty: none.", RESULT, GUIDED),
     "sample.preview_steps": Key(50, whole(2), "DDIM steps of previews during training; at most T.", CONDUCT),
     "sample.n": Key(64, whole(1, MILLION), "Images in a sample grid.", RESULT),
     "sample.batch_size": Key(64, whole(1, MILLION), "Images drawn at a time; it does not change them.", CONDUCT),
@@ -225,10 +211,10 @@ KEYS: dict[str, Key] = {
     "eval.batch_size": Key(128, whole(1, MILLION), "Images per evaluation batch.", CONDUCT),
     "eval.quick_n": Key(256, whole(1), "Held-out images for the estimate of the bound during training.", CONDUCT),
     "eval.quick_steps": Key(50, whole(2), "Time steps per image in that estimate; at most T.", CONDUCT),
-    "eval.noise_scale": Key(False, flag(), "Measure the gradient noise scale with each estimate.", CONDUCT),
+    "eval.noise_scale": Key(False, FLAG, "Measure the gradient noise scale with each estimate.", CONDUCT),
     "eval.noise_scale_batches": Key(8, whole(2, 10_000), "Training batches that give the noise scale.", CONDUCT),
-    "eval.cpu_flop": Key(4e12, from_zero(), "Limit of FLOP per measurement on a CPU; 0: none.", RESULT),
-    "eval.final": Key(True, flag(), "Compute the bound over held-out images when training ends.", RESULT),
+    "eval.cpu_flop": Key(4e12, FROM_ZERO, "Limit of FLOP per measurement on a CPU; 0: none.", RESULT),
+    "eval.final": Key(True, FLAG, "Compute the bound over held-out images when training ends.", RESULT),
 }
 
 CHOICES: dict[str, tuple[str, ...]] = {key: row.legal.names for key, row in KEYS.items() if row.legal.names}

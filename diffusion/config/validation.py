@@ -1,4 +1,4 @@
-"""Checks of a config: `validate` refuses what cannot work."""
+"""Checks of a config: `validate` refuses what cannot work, `doubts` and `remarks` are lines of the start-up report."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion.config.config_dict import flatten, lookup
+from diffusion.config.config_dict import flatten, lookup, unread
 from diffusion.config.misspelt_names import closest_name
 from diffusion.config.schema import KEYS
 from diffusion.core import respacing
@@ -16,6 +16,8 @@ SQUARED_ERRORS = ("simple", "mu_mse", "p2", "min_snr", "edm")
 """Objectives without a term for the variance."""
 NO_WEIGHT_AT_0 = ("p2", "min_snr")
 """Objectives whose weight falls to 0 with the signal-to-noise ratio."""
+WITH_BOUND = ("vlb", "hybrid")
+"""Objectives with a term of the bound."""
 SIGNAL_ENDS = ("jsd", "rectified")
 """Schedules with signal[T] = 0."""
 
@@ -24,15 +26,25 @@ OWN_SIZE = {"digits": 8, "cifar10": 32, "mnist": 28}
 
 
 class Rule(NamedTuple):
-    """A combination that cannot work: when it is broken, and one line with the remedy (`c` is the config)."""
+    """A combination to avoid: when it is broken, and one line with the remedy (`c` is the config)."""
 
     broken: Callable[[ConfigDict], bool]
     line: str
 
 
 def _guided_without_signal(c: ConfigDict) -> bool:
-    """Whether guidance acts at a step without signal, T; its last step is that of experiment/build_guidance.py."""
-    return c.diffusion.schedule in SIGNAL_ENDS and round(c.sample.guidance_to * c.diffusion.T) >= c.diffusion.T
+    """Whether a classifier guides the last step; that of an interval is the one of experiment/build_guidance.py."""
+    return (
+        c.sample.guidance > 0
+        and c.sample.classifier != ""
+        and round(c.sample.guidance_to * c.diffusion.T) >= c.diffusion.T
+    )
+
+
+def _skips_steps(c: ConfigDict) -> bool:
+    """Whether samples visit fewer than all T steps."""
+    T = c.diffusion.T
+    return c.sample.grid != "" and len(respacing.parse(c.sample.grid)(np.arange(T + 1.0))) < T
 
 
 RULES = (
@@ -47,15 +59,18 @@ RULES = (
         "{c.diffusion.variance!r} has nothing to train; use variance learned_range or learned, or objective simple",
     ),
     Rule(
-        lambda c: c.diffusion.schedule in SIGNAL_ENDS and c.diffusion.parameterization == "eps",
-        "config.diffusion.parameterization: 'eps' does not go with schedule {c.diffusion.schedule!r}, which ends "
-        "without signal, where x_0 cannot be read from eps; use velocity, x_0, mu or v, or another schedule",
-    ),
-    Rule(
-        lambda c: c.diffusion.schedule in SIGNAL_ENDS and c.objective.name in NO_WEIGHT_AT_0,
-        "config.objective.name: {c.objective.name!r} gives steps without signal no weight, and schedule "
-        "{c.diffusion.schedule!r} ends with one, at which the network would never be trained; use objective simple, "
-        "mu_mse or vlb, or another schedule",
+        lambda c: (
+            c.diffusion.schedule in SIGNAL_ENDS
+            and (
+                c.diffusion.parameterization == "eps"
+                or c.objective.name in NO_WEIGHT_AT_0
+                or c.net.time == "log_noise"
+                or _guided_without_signal(c)
+            )
+        ),
+        "config.diffusion.schedule: {c.diffusion.schedule!r} ends without signal, which does not go with "
+        "parameterization eps, objectives p2 and min_snr, net.time log_noise, or a classifier that guides the last "
+        "step (set sample.guidance_to below 1); use another schedule, or parameterization velocity, x_0, mu or v",
     ),
     Rule(
         lambda c: c.diffusion.schedule in ("ve_geometric", "ve_karras") and c.diffusion.sigma_1 >= c.diffusion.sigma_T,
@@ -63,19 +78,13 @@ RULES = (
         "since noise grows with t",
     ),
     Rule(
-        lambda c: c.diffusion.schedule in SIGNAL_ENDS and c.net.time == "log_noise",
-        "config.net.time: 'log_noise' is infinite at the end of schedule {c.diffusion.schedule!r}, which leaves no "
-        "signal; use steps, or another schedule",
+        lambda c: c.data.name in OWN_SIZE and (c.data.size not in (0, OWN_SIZE[c.data.name]) or c.data.crop > 0),
+        "config.data.size: {c.data.name!r} has images of a size of their own; set data.size and data.crop to 0, or use "
+        "folder:PATH or tfds:NAME",
     ),
     Rule(
-        lambda c: c.data.size not in (0, OWN_SIZE.get(c.data.name, c.data.size)),
-        "config.data.size: {c.data.size!r} does not apply to {c.data.name!r}, whose images have a size of their own; "
-        "set it to 0, or use folder:PATH or tfds:NAME",
-    ),
-    Rule(
-        lambda c: c.data.crop > 0 and (c.data.size == 0 or c.data.name in OWN_SIZE),
-        "config.data.crop: {c.data.crop!r} is the square that images are resized from; set config.data.size too, and "
-        "use folder:PATH or tfds:NAME",
+        lambda c: c.data.crop > 0 and c.data.size == 0,
+        "config.data.crop: {c.data.crop!r} is the square that images are resized from; set data.size too",
     ),
     Rule(
         lambda c: c.data.channels == 2 or (c.data.channels > 0 and not c.data.name.startswith("folder:")),
@@ -83,13 +92,9 @@ RULES = (
         "and 0 for sets that have channels of their own",
     ),
     Rule(
-        lambda c: c.data.name.startswith("toy:") and (c.data.flip or c.data.size > 0),
-        "config.data.flip: {c.data.name!r} has points, whose coordinates are not to be swapped or resized; "
-        "set data.flip to false and leave data.size at 0",
-    ),
-    Rule(
-        lambda c: c.data.name.startswith("toy:") and c.data.augment > 0,
-        "config.data.augment: {c.data.name!r} has points, and no image to be transformed; set data.augment to 0",
+        lambda c: c.data.name.startswith("toy:") and (c.data.flip or c.data.size > 0 or c.data.augment > 0),
+        "config.data.name: {c.data.name!r} has points, which are not to be mirrored, resized or transformed; set "
+        "data.flip to false, and data.size and data.augment to 0",
     ),
     Rule(
         lambda c: c.train.batch_size % c.train.accumulate > 0,
@@ -108,21 +113,45 @@ RULES = (
         "sample.classifier",
     ),
     Rule(
-        lambda c: c.sample.guidance_from >= c.sample.guidance_to,
+        lambda c: c.sample.guidance_from >= c.sample.guidance_to or round(c.sample.guidance_to * c.diffusion.T) < 1,
         "config.sample.guidance_from: {c.sample.guidance_from!r} must be below sample.guidance_to = "
-        "{c.sample.guidance_to!r}: the steps of guidance lie between these shares of T",
+        "{c.sample.guidance_to!r}, and a step of T = {c.diffusion.T} lie between these shares of T",
     ),
     Rule(
         lambda c: c.sample.sampler == "edm" and c.sample.churn > 0 and c.sample.churn_from > c.sample.churn_to,
         "config.sample.churn_from: {c.sample.churn_from!r} is above sample.churn_to = {c.sample.churn_to!r}: no level "
         "lies between them, and none would be churned",
     ),
+)
+"""Combinations that cannot work."""
+
+DOUBTS = (
     Rule(
-        lambda c: c.sample.guidance > 0 and c.sample.classifier != "" and _guided_without_signal(c),
-        "config.sample.classifier: schedule {c.diffusion.schedule!r} ends without signal, where x_0 moves infinitely "
-        "with a gradient; set sample.guidance_to below 1, guide by label dropout, or use another schedule",
+        lambda c: (
+            c.objective.timesteps == "lognormal"
+            and (c.objective.name in WITH_BOUND or c.diffusion.schedule in SIGNAL_ENDS)
+        ),
+        "config.objective.timesteps: 'lognormal' has a density of its own: it would weight the terms of a bound "
+        "(objective vlb or hybrid), and it never draws the last step of schedule jsd or rectified, where sampling "
+        "starts; use uniform",
+    ),
+    Rule(
+        lambda c: c.diffusion.variance == "learned" and _skips_steps(c),
+        "config.diffusion.variance: 'learned' is the variance of a step of the whole chain, too small for the longer "
+        "steps of sample.grid = {c.sample.grid!r}; use learned_range, or all steps",
+    ),
+    Rule(
+        lambda c: c.optim.warmup_steps > c.train.steps,
+        "config.optim.warmup_steps: after {c.train.steps} steps a warm-up of {c.optim.warmup_steps} has not reached "
+        "optim.lr; use fewer warm-up steps, or train longer",
+    ),
+    Rule(
+        lambda c: not c.optim.ema_warmup and c.optim.ema_decay**c.train.steps > 0.05,
+        "config.optim.ema_decay: after {c.train.steps} steps an average of decay {c.optim.ema_decay} still holds much "
+        "of the untrained weights, and its samples are noise; set optim.ema_warmup to true, or a smaller decay",
     ),
 )
+"""Combinations that work but are probably mistakes: the start-up report warns of them."""
 
 
 def validate(config: ConfigDict, size: int | None = None) -> None:
@@ -146,6 +175,21 @@ def validate(config: ConfigDict, size: int | None = None) -> None:
             raise ValueError(f"config.sample.grid: {error}") from error
     if config.net.name == "unet":
         _validate_net(config.net, size or config.data.size or OWN_SIZE.get(config.data.name, 0))
+
+
+def doubts(config: ConfigDict) -> list[str]:
+    """One line for each combination in a valid config that is probably a mistake."""
+    return [rule.line.format(c=config) for rule in DOUBTS if rule.broken(config)]
+
+
+def remarks(config: ConfigDict) -> list[str]:
+    """One line for each key of a valid config that is not at its default and has no effect beside the others."""
+    flat, idle = flatten(config), unread(config)
+    return [
+        f"{key} = {flat[key]!r} has no effect where {row.read_by[0]} is {flat[row.read_by[0]]!r}"
+        for key, row in KEYS.items()
+        if row.read_by and key in idle and flat[key] != row.default
+    ]
 
 
 def refusal(key: str, value: object) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from diffusion.config import default_config
 from diffusion.config.config_files import load
-from diffusion.config.doubts import doubts
+from diffusion.config.validation import doubts
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.py"))
 
@@ -40,36 +40,6 @@ def test_a_warm_up_longer_than_the_run_is_doubted():
     assert "after 100 steps a warm-up of 101" in line
 
 
-def test_dispatches_that_the_periods_cut_to_pieces_are_doubted():
-    """64 steps in a call with log_every = 100: one call of 64 and 36 of one step each."""
-    config = default_config()
-    config.train.steps_per_dispatch, config.train.log_every = 64, 100
-    assert len(doubts(config)) == 1 and "64 does not divide" in doubts(config)[0]
-    config.train.steps_per_dispatch = 50
-    assert doubts(config) == []
-    for key in ("sample_every", "eval_every", "checkpoint_every", "keep_every"):
-        config.train[key] = 75
-        assert len(doubts(config)) == 1
-        config.train[key] = 0
-    assert doubts(config) == []
-
-
-def test_importance_sampling_without_the_bound_is_doubted():
-    config = default_config()
-    config.objective.timesteps = "loss_second_moment"
-    assert len(doubts(config)) == 1
-    config.objective.name = "vlb"
-    assert doubts(config) == []
-
-
-def test_clipping_with_mu_is_doubted():
-    config = default_config()
-    config.diffusion.parameterization = "mu"
-    assert len(doubts(config)) == 1 and "sample.clip" in doubts(config)[0]
-    config.sample.clip = False
-    assert doubts(config) == []
-
-
 @pytest.mark.parametrize("name", ["vlb", "hybrid"])
 def test_a_bound_over_a_density_of_its_own_is_doubted(name):
     """The weights of lognormal are 1: what is logged as the bound would be a mean over that density."""
@@ -78,7 +48,7 @@ def test_a_bound_over_a_density_of_its_own_is_doubted(name):
     assert doubts(config) == []
     config.objective.timesteps = "lognormal"
     (line,) = doubts(config)
-    assert f"objective {name!r} weights the terms of the bound by it" in line
+    assert "would weight the terms of a bound" in line
 
 
 def test_a_first_step_of_sampling_that_is_never_trained_is_doubted():
@@ -87,7 +57,7 @@ def test_a_first_step_of_sampling_that_is_never_trained_is_doubted():
     assert doubts(config) == []
     config.objective.timesteps = "lognormal"
     (line,) = doubts(config)
-    assert "never draws the last step of schedule 'rectified'" in line
+    assert "never draws the last step of schedule jsd or rectified" in line
     config.diffusion.schedule = "cosine"
     assert doubts(config) == []
 

@@ -8,10 +8,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from diffusion.config import default_config
-from diffusion.config.doubts import doubts
-from diffusion.config.schema import CHOICES
-from diffusion.config.validation import validate
 from diffusion.core import timesteps
 from diffusion.core.timesteps import History, loss_second_moment, probabilities
 from diffusion.distributed import sharding
@@ -194,20 +190,3 @@ def test_the_state_survives_a_checkpoint(tmp_path, key):
     jax.tree.map(np.testing.assert_array_equal, restored, state)
     for a, b in zip(OURS.sample(key, restored, 9), OURS.sample(key, state, 9), strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-@pytest.mark.parametrize("objective", CHOICES["objective.name"])
-def test_where_it_does_not_help_is_told_in_one_line(objective):
-    config = default_config()
-    config.objective.update(name=objective, timesteps="loss_second_moment")
-    if objective in ("vlb", "hybrid"):
-        config.diffusion.variance = "learned_range"
-    validate(config)
-    lines = doubts(config)
-    if objective == "vlb":
-        assert lines == []
-    else:
-        (line,) = lines
-        assert f"does not help objective '{objective}'" in line and "use uniform" in line and "\n" not in line
-    config.objective.timesteps = "uniform"
-    assert doubts(config) == []

@@ -187,5 +187,5 @@ def test_flips_of_the_data_are_given_to_a_network_that_is_given_any(rng):
     config.data.augment = 0.0
     assert augment(config.data)(jax.random.key(0), images)[1] is None
     config.data.flip, config.data.name, config.data.augment = False, "toy:moons", 0.1
-    with pytest.raises(ValueError, match=r"config.data.augment: 'toy:moons' has points, .*; set data.augment to 0"):
+    with pytest.raises(ValueError, match=r"config.data.name: 'toy:moons' has points, .* data.augment to 0"):
         validate(config)

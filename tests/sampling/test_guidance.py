@@ -17,8 +17,7 @@ from scipy.special import log_softmax
 
 from diffusion.commands import evaluate, guidance_scales, train_classifier
 from diffusion.config import default_config
-from diffusion.config.doubts import remarks
-from diffusion.config.validation import SIGNAL_ENDS, validate
+from diffusion.config.validation import SIGNAL_ENDS, remarks, validate
 from diffusion.core import respacing, schedules
 from diffusion.core.parameterization import Prediction
 from diffusion.core.process import flow, ve, vp
@@ -341,7 +340,7 @@ def test_samples_are_guided_before_they_are_clipped_and_bounds_are_not(subject, 
         (
             {"diffusion.schedule": "jsd", "diffusion.beta_T": 0.02, "diffusion.parameterization": "v"}
             | {"sample.guidance": 1.0, "sample.classifier": "c"},
-            "guide by label dropout",
+            "set sample.guidance_to below 1",
         ),
     ],
 )

@@ -174,8 +174,7 @@ class Fuzz:
         import jax.numpy as jnp
         import numpy as np
 
-        from diffusion.config.doubts import doubts, remarks
-        from diffusion.config.validation import validate
+        from diffusion.config.validation import doubts, remarks, validate
         from diffusion.distributed.sharding import make_mesh
         from diffusion.experiment import build
         from diffusion.sampling.sampling_loop import image_keys
