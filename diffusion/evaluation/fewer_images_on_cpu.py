@@ -52,15 +52,15 @@ def chain_calls(experiment: Experiment, forward: float, sampler: str = "", grid:
     guided = np.asarray(process.base_t)[1:]
     if guide.interval:
         guided = guided[(guide.interval[0] <= guided) & (guided <= guide.interval[1])]
-    gradient = gradient_flops(experiment) / forward if guide.log_prob else 0.0
+    gradient = gradient_flops(experiment) / forward if guide.learnt else 0.0
     return step.calls * (process.T + len(guided) * (guide.rows - 1 + gradient))
 
 
 def gradient_flops(experiment: Experiment) -> float:
     """Floating-point operations of the gradient of the guiding classifier at one image."""
-    log_prob = experiment.guide.log_prob
-    assert log_prob is not None
-    gradient = jax.grad(lambda x, t, labels: log_prob(labels, x, t).sum())
+    learnt = experiment.guide.learnt
+    assert learnt is not None
+    gradient = jax.grad(lambda x, t, labels: learnt.log_prob(labels, x, t).sum())
     whole = jax.ShapeDtypeStruct((1,), jnp.int32)
     return _flops(gradient, jax.ShapeDtypeStruct((1, *experiment.shape), jnp.float32), whole, whole)
 

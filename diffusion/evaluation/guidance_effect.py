@@ -1,6 +1,7 @@
 """The effect of guidance: how often samples are of the class asked for, and how much those of a class differ."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -11,9 +12,8 @@ from diffusion.data.source import Source
 from diffusion.distributed import hosts, sharding
 from diffusion.evaluation import protocol, sample_batches
 from diffusion.evaluation.protocol import Chain, Subject
-from diffusion.experiment import build_guidance
 from diffusion.experiment.build import Experiment
-from diffusion.experiment.build_guidance import Guide, Learnt
+from diffusion.experiment.build_guidance import UNGUIDED, Guide, Learnt
 from diffusion.experiment.registry import SAMPLERS
 from diffusion.metrics import frechet
 from diffusion.metrics.small_image_classifier import MOST, Classifier, classifier, features
@@ -50,12 +50,12 @@ def guides(experiment: Experiment, learnt: Learnt | None) -> Guides:
     classes, null = experiment.net.classes, experiment.net.null_label
     ways: dict[str, Callable[[Array], Guide]] = {}
     if null:
-        ways["classifier-free"] = lambda w: build_guidance.by_labels(classes, w)
+        ways["classifier-free"] = partial(Guide, classes)
     if learnt and classes:
-        ways["classifier, with labels"] = lambda w: build_guidance.by_classifier(learnt, w)
+        ways["classifier, with labels"] = partial(Guide, learnt.classes, learnt=learnt)
     if learnt and (null or not classes):
         unlabelled = classes if null else None
-        ways["classifier, without labels"] = lambda w: build_guidance.by_classifier(learnt, w, null=unlabelled)
+        ways["classifier, without labels"] = partial(Guide, learnt.classes, learnt=learnt, null=unlabelled)
     if not ways:
         raise ValueError(
             "nothing can guide this run: it was trained without net.label_dropout; give --classifier, the folder of a "
@@ -147,8 +147,8 @@ def measure(
         for field, values in zip(Effect._fields, zip(*effects, strict=True), strict=True):
             series[f"{name}, {field}"] = list(values)
     values = {"held_out_accuracy": model.accuracy(held_out)}
-    unguided = subject.experiment._replace(guide=build_guidance.UNGUIDED)
+    unguided = subject.experiment._replace(guide=UNGUIDED)
     facts = protocol.of_run(subject) | protocol.of_samples(unguided, Chain(seed=seed)) | {"images": n}
-    guiding = next((params for make in ways.values() if (params := make(jnp.float32(0)).params) is not None), None)
-    facts |= {} if guiding is None else {"classifier": protocol.digest(guiding)[:12]}
+    guiding = next((learnt for make in ways.values() if (learnt := make(jnp.float32(0)).learnt)), None)
+    facts |= {"classifier": protocol.digest(guiding.params)[:12]} if guiding else {}
     return Result(GUIDANCE, values, series, {**facts, "features": model.digest()[:12]})

@@ -130,9 +130,9 @@ def of_samples(experiment: Experiment, chain: Chain = Chain()) -> dict[str, Any]
 
 def of_guidance(experiment: Experiment) -> dict[str, Any]:
     """How samples are guided, with the digest of the classifier where there is one; empty where they are not."""
-    scale, interval, params = experiment.guide.scale, experiment.guide.interval, experiment.guide.params
+    _, scale, interval, learnt, _ = experiment.guide
     steps = {"guidance_steps": "{}..{}".format(*interval)} if interval else {}
-    classifier = {"classifier": digest(params)[:12]} if params is not None else {}
+    classifier = {"classifier": digest(learnt.params)[:12]} if learnt else {}
     return {"guidance": scale, **steps, **classifier} if scale else {}
 
 

@@ -1,7 +1,6 @@
 """How samples of a run are guided, as config.sample says: not at all, by hidden labels, or by a run's classifier."""
 
 import warnings
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,56 +33,6 @@ OWN = frozenset({"diffusion.parameterization", "diffusion.variance"})
 """What a classifier and the model that it guides need not share of config.diffusion."""
 
 
-class Guide(NamedTuple):
-    """A way to guide."""
-
-    classes: int
-    """Labels that it needs are 0..classes-1; 0: none beyond those of the network."""
-    denoiser: Callable[[Labelled, Labels], Denoiser]
-    """(denoiser with labels as an argument, the labels) -> the denoiser that samples follow."""
-    scale: Scale = 0.0
-    interval: Interval | None = None
-    params: Params = None
-    """Of the classifier; None without one."""
-    log_prob: Callable[[Labels, Image, Time], PerExample] | None = None
-    """Of the classifier; its gradient is taken once a network call."""
-    rows: int = 1
-    """Images that the network gets for each guided one: two where it is called with and without the label."""
-
-
-def _unguided(denoise: Labelled, labels: Labels) -> Denoiser:
-    return lambda x_t, t: denoise(x_t, t, labels)
-
-
-UNGUIDED = Guide(0, _unguided)
-
-
-def of(config: ConfigDict, shape: tuple[int, int, int], classes: int, net: Net, process: Process) -> Guide:
-    """The guide of a validated config. Raises ValueError where config.sample.classifier cannot guide this run."""
-    c = config.sample
-    if not c.guidance:
-        return UNGUIDED
-    if c.classifier:
-        return by_classifier(load(expanded(c.classifier), config, shape, classes, process), c.guidance, steps(config))
-    return by_labels(net.classes, c.guidance, steps(config))
-
-
-def steps(config: ConfigDict) -> Interval | None:
-    """The steps t of the base process in which guidance acts; None for all of them."""
-    c, T = config.sample, config.diffusion.T
-    whole = (c.guidance_from, c.guidance_to) == (0.0, 1.0)
-    return None if whole else (round(c.guidance_from * T), round(c.guidance_to * T))
-
-
-def by_labels(classes: int, scale: Scale, interval: Interval | None = None) -> Guide:
-    """Classifier-free guidance of a network that was trained with label dropout: its null label is `classes`."""
-
-    def denoiser(denoise: Labelled, labels: Labels) -> Denoiser:
-        return label_guided(denoise, labels, classes, scale, interval)
-
-    return Guide(classes, denoiser, scale, interval, rows=2)
-
-
 class Learnt(NamedTuple):
     """A trained classifier of noised images."""
 
@@ -96,15 +45,54 @@ class Learnt(NamedTuple):
         return classifier.of_labels(classifier.log_probs(self.problem, self.params, x_t, t), labels)
 
 
-def by_classifier(learnt: Learnt, scale: Scale, interval: Interval | None = None, null: int | None = None) -> Guide:
-    """Guidance by a classifier. The denoiser gets the labels, or `null` in their place."""
+class Guide(NamedTuple):
+    """How samples are guided: by a classifier, by a network that was also trained without labels, or not at all."""
 
-    def denoiser(denoise: Labelled, labels: Labels) -> Denoiser:
-        shown = labels if null is None else jnp.full_like(labels, null)
-        log_prob = partial(learnt.log_prob, labels)
-        return classifier_guided(learnt.problem.process, _unguided(denoise, shown), log_prob, scale, interval)
+    classes: int = 0
+    """Labels that guidance needs are 0..classes-1; 0: none beyond those of the network."""
+    scale: Scale = 0.0
+    interval: Interval | None = None
+    learnt: Learnt | None = None
+    """The classifier; None: a network guides itself, its null label is `classes`."""
+    null: int | None = None
+    """With a classifier: the label that the network gets in place of the true ones."""
 
-    return Guide(learnt.classes, denoiser, scale, interval, learnt.params, learnt.log_prob)
+    @property
+    def rows(self) -> int:
+        """Images that the network gets for each guided one: two where it is called with and without the label."""
+        return 2 if self.classes and not self.learnt else 1
+
+    def denoiser(self, denoise: Labelled, labels: Labels) -> Denoiser:
+        """The denoiser that samples with these labels follow."""
+        if self.classes and not self.learnt:
+            return label_guided(denoise, labels, self.classes, self.scale, self.interval)
+        shown = labels if self.null is None else jnp.full_like(labels, self.null)
+        plain: Denoiser = lambda x_t, t: denoise(x_t, t, shown)  # noqa: E731
+        if not self.learnt:
+            return plain
+        log_prob = partial(self.learnt.log_prob, labels)
+        return classifier_guided(self.learnt.problem.process, plain, log_prob, self.scale, self.interval)
+
+
+UNGUIDED = Guide()
+
+
+def of(config: ConfigDict, shape: tuple[int, int, int], classes: int, net: Net, process: Process) -> Guide:
+    """The guide of a validated config. Raises ValueError where config.sample.classifier cannot guide this run."""
+    c = config.sample
+    if not c.guidance:
+        return UNGUIDED
+    if c.classifier:
+        learnt = load(expanded(c.classifier), config, shape, classes, process)
+        return Guide(learnt.classes, c.guidance, steps(config), learnt)
+    return Guide(net.classes, c.guidance, steps(config))
+
+
+def steps(config: ConfigDict) -> Interval | None:
+    """The steps t of the base process in which guidance acts; None for all of them."""
+    c, T = config.sample, config.diffusion.T
+    whole = (c.guidance_from, c.guidance_to) == (0.0, 1.0)
+    return None if whole else (round(c.guidance_from * T), round(c.guidance_to * T))
 
 
 def network(config: ConfigDict, classes: int) -> Classifier:

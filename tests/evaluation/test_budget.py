@@ -88,8 +88,8 @@ def test_the_final_evaluation_is_cut_and_reports_it(tmp_path):
 
 GUIDES = {
     "unguided": build_guidance.UNGUIDED,
-    "guided": build_guidance.by_labels(10, 1.0),
-    "in an interval": build_guidance.by_labels(10, 1.0, (2, 3)),
+    "guided": build_guidance.Guide(10, 1.0),
+    "in an interval": build_guidance.Guide(10, 1.0, (2, 3)),
 }
 
 
@@ -120,7 +120,7 @@ def test_the_gradient_of_a_classifier_counts_by_its_operations():
     classify = lambda params, x, time, key: x.reshape(len(x), -1) @ params  # noqa: ARG005, E731
     ours = small()
     learnt = build_guidance.Learnt(Problem(ours.process, classify), kernel, 10)
-    guided = ours._replace(guide=build_guidance.by_classifier(learnt, 1.0))
+    guided = ours._replace(guide=build_guidance.Guide(10, 1.0, learnt=learnt))
     products = 2 * 2 * kernel.size
     assert products <= gradient_flops(guided) < 2 * products
     assert chain_calls(guided, 1000.0) == pytest.approx(4 * (1 + gradient_flops(guided) / 1000))

@@ -318,10 +318,11 @@ def test_samples_are_guided_before_they_are_clipped_and_bounds_are_not(subject, 
     close(jax.jit(guided.denoise(params, y))(x, t), plain, 1e-5)
     assert np.abs(np.asarray(plain.x_0) - np.asarray(wanted.x_0)).max() > 0.1
 
-    def refuse(*_):
-        raise AssertionError("a bound was guided")
+    class Refusing(build_guidance.Guide):
+        def denoiser(self, denoise, labels):  # noqa: ARG002
+            raise AssertionError("a bound was guided")
 
-    refusing = ours._replace(guide=build_guidance.Guide(10, refuse, 1.0))
+    refusing = ours._replace(guide=Refusing(10, 1.0))
     batch = params, image_keys(0, jnp.arange(2)), x[:2], y[:2]
     assert np.isfinite(refusing.estimate(2)(*batch)).all()
     assert np.isfinite(refusing.bound(respacing.parse("2"))(*batch).total).all()
@@ -476,7 +477,7 @@ def test_labels_and_guidance_make_sets_of_their_own(subject):
         for one in (chain, chain._replace(labels=(3,)), chain._replace(labels=(3, 5)))
     }
     for arguments in ((10, 1.0), (10, 2.0), (10, 1.0, (2, 9))):
-        make = build_guidance.by_labels(*arguments)
+        make = build_guidance.Guide(*arguments)
         places.add(
             sample_sets.parts_folder(subject._replace(experiment=subject.experiment._replace(guide=make)), chain)
         )
