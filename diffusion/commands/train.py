@@ -30,9 +30,8 @@ from diffusion.runtime.signals import Stop
 from diffusion.training import loop, profiling
 from diffusion.training.batch_feed import Feed
 from diffusion.training.expected_loss import Watch, recorded
-from diffusion.training.metrics_log import Log
-from diffusion.training.periodic_actions import Action, Estimate, Report, draw, keep, keep_best, save
-from diffusion.training.progress_line import Progress
+from diffusion.training.metrics_log import Log, Progress
+from diffusion.training.periodic_actions import Action, Estimate, Report, draw, keep, save
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir.check_same_data import absolute, require_same_data
 from diffusion.workdir.metrics_writer import NullWriter, Writer
@@ -115,15 +114,15 @@ def run(
         traced = profiling.traced(feed, folder / "profile", report) if profile else feed
         writer = stack.enter_context(closing(Writer(folder, first, owned) if owned else NullWriter()))
         c = config.train
-        progress = stack.enter_context(closing(Progress(first, c.steps, c.batch_size, report, since)))
+        progress = Progress(first, c.steps, c.batch_size, report, since)
         advice = settings_that_save_memory.advice(config, mesh.size)
         training = loop.Training(experiment.task(), experiment.update(), traced, c.steps, c.steps_per_dispatch, advice)
-        estimate = previews_during_training.estimate(experiment, held_out, feed, budget, folder, data, progress.report)
-        preview = previews_during_training.preview(experiment, held_out, budget, progress.report)
+        estimate = previews_during_training.estimate(experiment, held_out, feed, budget, folder, data, report)
+        preview = previews_during_training.preview(experiment, held_out, budget, report)
         curve = recorded(config)
-        watch = Watch(curve, progress.report) if curve else None
+        watch = Watch(curve, report) if curve else None
         log = Log(c.log_every, training.update.guard, writer, progress, watch)
-        periodic = periodic_actions(c, streams, writer, progress.report, stop, estimate, preview)
+        periodic = periodic_actions(c, streams, writer, report, stop, estimate, preview)
         state = loop.train(training, state, log, periodic, (streams.rolling, streams.permanent), stop)
 
         subject = Subject(experiment, state.ema, folder, int(state.step), raw=False, data=data)
@@ -149,7 +148,7 @@ def periodic_actions(
 ) -> list[Action]:
     """What a run does beside its steps: each is a period of config.train and an action, performed in this order."""
     score = Estimate(estimate, writer, report, stop)
-    best = [Action(c.eval_every, keep_best(streams.permanent, score, c.keep_every))] if c.keep_best else []
+    best = [Action(c.eval_every, keep(streams.permanent, score, c.keep_every, only_best=True))] if c.keep_best else []
     return [
         Action(c.checkpoint_every, save((streams.rolling, streams.permanent), c.steps), first=True),
         Action(c.eval_every, score),

@@ -18,9 +18,8 @@ from diffusion.experiment import build, build_guidance
 from diffusion.runtime import format_numbers
 from diffusion.runtime.signals import Stop
 from diffusion.training import classifier, loop, periodic_actions
-from diffusion.training.metrics_log import Log
+from diffusion.training.metrics_log import Log, Progress
 from diffusion.training.periodic_actions import Action
-from diffusion.training.progress_line import Progress
 from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir.check_same_data import absolute, require_same_data
 from diffusion.workdir.checkpoint import Checkpoints
@@ -84,7 +83,7 @@ def run(
         if existing:
             claim()
         writer = stack.enter_context(closing(Writer(folder, first, owned)))
-        progress = stack.enter_context(closing(Progress(first, c.steps, c.batch_size, report, since)))
+        progress = Progress(first, c.steps, c.batch_size, report, since)
         log, save = Log(c.log_every, update.guard, writer, progress), periodic_actions.save((checkpoints,), c.steps)
         periodic = [Action(c.checkpoint_every, save, first=True)]
         state = loop.train(training, state, log, periodic, (checkpoints,), stop)

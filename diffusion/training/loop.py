@@ -1,4 +1,4 @@
-"""The training loop: step, log one interval late, evaluate, sample, save, stop."""
+"""The training loop: step, log, evaluate, sample, save, stop."""
 
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -52,8 +52,7 @@ def train(
 
     After each dispatch the actions that are due are performed, in their order. The first program is compiled before
     anything is saved. A resumed run then performs the actions that are due at state.step, which skip what a stopped
-    process had completed. Metrics are read from the device one interval late, so that the device does not wait for the
-    host. `streams` are the checkpoints, the rolling ones first.
+    process had completed. `streams` are the checkpoints, the rolling ones first.
     Raises Diverged after update.guard.patience skipped updates in a row and Stopped when `stop` was requested, both
     with the state saved if it has changed; ValueError where that state cannot be saved, or with one line where memory
     is exhausted.
@@ -63,8 +62,7 @@ def train(
     periods = [log.period, *(action.period for action in actions)]
     queue: deque[Metrics] = deque()
     log.start(state, streams)
-    exhausted = step_memory.advised(lambda error: f"{step_memory.needs(programs.values(), error)}; {training.advice}")
-    with exhausted, stop.deferred(), closing(feed.batches(step)) as batches:
+    with step_memory.advised(training.advice), stop.deferred(), closing(feed.batches(step)) as batches:
 
         def prepared(state: TrainState) -> tuple[int, Any]:
             """The number of steps of the next dispatch, whose program is compiled, and its batches."""
@@ -95,20 +93,15 @@ def train(
                 if due(step, log.period) or step == steps:
                     log.end_interval(step)
                 if now := [action for action in actions if action.due(step, steps)]:
-                    log.flush()
                     with log.progress.pause(metrics):
                         perform(now, Moment(step, whole(state), log.note()), log.progress.report)
                 for line in [line for stream in streams for line in stream.news()]:
                     log.progress.report(line)
-            log.flush()
             if stop.agreed(wait=True):
                 raise stop.stopped()
         except (Stopped, Diverged):
-            try:
-                log.flush()
-            finally:
-                if step:
-                    streams[0].require(step, whole(state), log.note())
+            if step:
+                streams[0].require(step, whole(state), log.note())
             raise
     return whole(state)
 

@@ -1,17 +1,18 @@
-"""The metrics of training between the device and the writer: read one interval late, saved where a run stops."""
+"""The metrics of training, from the device to the writer and to progress lines; saved where a run stops."""
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
 import numpy as np
 
-from diffusion.training import skipped_updates
+from diffusion.runtime import format_numbers
 from diffusion.training.expected_loss import LOSS, Watch
 from diffusion.training.periodic_actions import tolerant
-from diffusion.training.progress_line import Progress
-from diffusion.training.skipped_updates import Guard
+from diffusion.training.skipped_updates import Guard, Health
 from diffusion.training.state import TrainState
 from diffusion.training.step import HEALTH, Metrics
 from diffusion.workdir.checkpoint import Checkpoints
@@ -20,62 +21,101 @@ from diffusion.workdir.metrics_writer import Writer
 WINDOW = "window"
 """The name, in a checkpoint's note, of the metrics that were not written yet."""
 
+TIMED_DISPATCHES = 3
+"""Dispatches after the first (which compiles) that give the first estimate of the remaining time."""
+
 
 class Diverged(ValueError):
     """Too many updates in a row were not finite and were skipped: the state is the last good one."""
 
 
+class Progress:
+    """Speed and time left of a run from step `first` to step `last`; `since` is its start by time.monotonic()."""
+
+    def __init__(
+        self, first: int, last: int, batch_size: int, report: Callable[[str], None], since: float | None = None
+    ):
+        self.report = report
+        self._last, self._batch_size = last, batch_size
+        self._dispatches, self._step = 0, first
+        self._start = time.monotonic() if since is None else since
+        self._mark = (first, self._start)
+        self.images_per_second = 0.0
+
+    def after_dispatch(self, step: int, result: Any) -> None:
+        """Called after each dispatch; waits for `result` only in the first few, to time them."""
+        self._dispatches, self._step = self._dispatches + 1, step
+        if self._dispatches == 1:
+            jax.block_until_ready(result)
+            now = time.monotonic()
+            self.report(f"first step  after {format_numbers.duration(now - self._start)}, compilation included")
+            self._mark = (step, now)
+        elif self._dispatches == 1 + TIMED_DISPATCHES:
+            jax.block_until_ready(result)
+            left = self._measure()
+            self.report(
+                f"speed       {self.images_per_second:.3g} images/s, about {format_numbers.duration(left)} left"
+            )
+            for line in format_numbers.too_long(left, jax.default_backend()):
+                self.report(line)
+
+    def show(self, step: int, loss: float) -> None:
+        """The progress line of an interval that ended at `step`; speed and remaining time are the current ones."""
+        left = self._measure()
+        shown = [f"loss {loss:.4f}"]
+        if self.images_per_second:  # not before a second dispatch
+            shown += [f"{self.images_per_second:.3g} images/s", f"{format_numbers.duration(left)} left"]
+        self.report(f"step {step}/{self._last}  {'  '.join(shown)}")
+
+    @contextmanager
+    def pause(self, result: Any) -> Iterator[None]:
+        """Waits for `result`; time spent inside does not count in the speed."""
+        jax.block_until_ready(result)
+        start = time.monotonic()
+        yield
+        self._mark = (self._mark[0], self._mark[1] + time.monotonic() - start)
+
+    def _measure(self) -> float:
+        """The seconds left; updates the speed from the steps made since the last call."""
+        now = time.monotonic()
+        if self._step > self._mark[0]:
+            self.images_per_second = (self._step - self._mark[0]) * self._batch_size / max(now - self._mark[1], 1e-9)
+            self._mark = (self._step, now)
+        return (self._last - self._step) * self._batch_size / max(self.images_per_second, 1e-9)
+
+
 class Log:
     """Collects the metrics of each dispatch and writes their means every `period` steps (0: only at the last).
 
-    An interval is read from the device when the next one ends, or by `flush`. `guard` says when a run has diverged;
-    `watch` gets the step and the squared error of every interval.
+    `guard` says when a run has diverged; `watch` gets the step and the squared error of every interval.
     """
 
     def __init__(self, period: int, guard: Guard, writer: Writer, progress: Progress, watch: Watch | None = None):
         self.period, self.progress = period, progress
         self._watch = watch
         self._guard, self._writer = guard, writer
-        self._names: tuple[str, ...] = ()
         self._stored: list[dict[str, Any]] = []
         self._window: list[Metrics] = []
-        self._unread: tuple[int, list[Metrics]] | None = None
 
     def start(self, state: TrainState, streams: Sequence[Checkpoints]) -> None:
         """Restores the metrics that the checkpoint of state.step stores. Raises Diverged if the run had diverged."""
-        self._names = skipped_updates.names(state.params)
         self._stop_if_diverged(jax.device_get(state.health))
         step = int(state.step)
         self._stored = next((window for s in streams if step and (window := s.note(step).get(WINDOW))), [])
 
     def add(self, step: int, metrics: Metrics) -> None:
-        """Adds the metrics of the dispatch that ended at `step`."""
+        """Adds the metrics of the dispatch that ended at `step`; their copy from the device starts."""
+        jax.tree.map(lambda x: x.copy_to_host_async(), metrics)
         self._window += [*_from_json(self._stored, metrics), metrics]
         self._stored = []
         self.progress.after_dispatch(step, metrics)
 
     def end_interval(self, step: int) -> None:
-        """Ends an interval at `step` and writes the one before it."""
-        before, self._unread, self._window = self._unread, (step, self._window), []
-        self._write(before)
-
-    def flush(self) -> None:
-        """Writes the interval that ended last, if it is not written yet. Waits for the device."""
-        unread, self._unread = self._unread, None
-        self._write(unread)
-
-    def note(self) -> dict[str, Any]:
-        """What a checkpoint stores beside the state: the metrics since the last interval, exact, as JSON."""
-        return {WINDOW: [*self._stored, *map(_to_json, jax.device_get(self._window))]}
-
-    def _write(self, interval: tuple[int, list[Metrics]] | None) -> None:
-        """Writes the means of an interval and the number of skipped updates, and shows the progress line.
+        """Writes the means of the interval that ends at `step` and reports progress. Waits for the device.
 
         Warns where the last update was not finite. Raises Diverged where too many in a row were not.
         """
-        if interval is None:
-            return
-        step, window = interval[0], jax.device_get(interval[1])
+        window, self._window = jax.device_get(self._window), []
         counters = window[-1][HEALTH]
         totals = {name: np.sum([metrics[name] for metrics in window], axis=0) for name in window[0] if name != HEALTH}
         values = {f"train/{name}": float(total / n) for name, (total, n) in totals.items() if n > 0}
@@ -93,7 +133,11 @@ class Log:
                 "the run"
             )
 
-    def _stop_if_diverged(self, counters: skipped_updates.Health) -> None:
+    def note(self) -> dict[str, Any]:
+        """What a checkpoint stores beside the state: the metrics since the last interval, exact, as JSON."""
+        return {WINDOW: [*self._stored, *map(_to_json, jax.device_get(self._window))]}
+
+    def _stop_if_diverged(self, counters: Health) -> None:
         if counters.streak >= self._guard.patience:
             raise Diverged(
                 f"{self._culprit(counters)}, the first of {self._guard.patience} in a row: training has diverged and "
@@ -101,9 +145,9 @@ class Log:
                 "optim.lr, or with optim.clip above 0, in another folder"
             )
 
-    def _culprit(self, counters: skipped_updates.Health) -> str:
+    def _culprit(self, counters: Health) -> str:
         """What was not finite, and when."""
-        return f"{self._names[counters.culprit]} was not finite at step {counters.since + 1}"
+        return f"the {'gradient' if counters.culprit else 'loss'} was not finite at step {counters.since + 1}"
 
 
 def _to_json(metrics: Metrics) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def save(streams: Sequence[Checkpoints], steps: int) -> Callable[[Moment], None]
 
 
 class Estimate:
-    """Evaluates the state and writes the scalars; remembers the score for `keep_best`."""
+    """Evaluates the state and writes the scalars; remembers the score for `keep`."""
 
     def __init__(self, evaluate: Callable[[TrainState], dict[str, float]], writer: Writer, report: Report, stop: Stop):
         self._evaluate, self._writer, self._report, self._stop = evaluate, writer, report, stop
@@ -110,24 +110,20 @@ class Estimate:
         return self._latest[1] if self._latest[0] == step else math.inf
 
 
-def keep(permanent: PermanentCheckpoints, estimate: Estimate, period: int) -> Callable[[Moment], None]:
-    """Saves a permanent checkpoint, with its score if it has one; `period` marks those saved for their number."""
+def keep(
+    permanent: PermanentCheckpoints, estimate: Estimate, period: int, only_best: bool = False
+) -> Callable[[Moment], None]:
+    """Saves a permanent checkpoint, with its score if it has one; `period` marks those saved for their number.
+
+    With `only_best` just where the score is lower than that of every permanent checkpoint.
+    """
 
     def act(moment: Moment) -> None:
         score = estimate.score(moment.step)
+        if only_best and not shared(score < permanent.best()):
+            return
         scored = {"score": score} if math.isfinite(score) else {}
         permanent.save(moment.step, moment.state, {**moment.note, "every": due(moment.step, period), **scored})
-
-    return act
-
-
-def keep_best(permanent: PermanentCheckpoints, estimate: Estimate, period: int) -> Callable[[Moment], None]:
-    """The same, where the estimate of this step is lower than that of every permanent checkpoint."""
-    save = keep(permanent, estimate, period)
-
-    def act(moment: Moment) -> None:
-        if shared(estimate.score(moment.step) < permanent.best()):
-            save(moment)
 
     return act
 

@@ -8,8 +8,7 @@ from ml_collections import ConfigDict
 from diffusion.commands.train import periodic_actions
 from diffusion.runtime.signals import Stop
 from diffusion.training import loop
-from diffusion.training.metrics_log import Log
-from diffusion.training.progress_line import Progress
+from diffusion.training.metrics_log import Log, Progress
 from diffusion.workdir.metrics_writer import Writer
 from diffusion.workdir.rolling_and_permanent_checkpoints import RunCheckpoints
 
@@ -46,11 +45,8 @@ def train(folder, task, update, feed, initial, c, report, stop=None, preview=bla
     with closing(RunCheckpoints(folder, c.steps)) as streams:
         state = streams.resume(initial, report) or initial
         first = int(state.step)
-        with (
-            closing(Writer(folder, first)) as writer,
-            closing(Progress(first, c.steps, c.batch_size, report)) as progress,
-        ):
-            log = Log(c.log_every, update.guard, writer, progress)
-            actions = periodic_actions(c, streams, writer, progress.report, stop, estimate, preview)
+        with closing(Writer(folder, first)) as writer:
+            log = Log(c.log_every, update.guard, writer, Progress(first, c.steps, c.batch_size, report))
+            actions = periodic_actions(c, streams, writer, report, stop, estimate, preview)
             training = loop.Training(task, update, feed, c.steps, c.steps_per_dispatch)
             return loop.train(training, state, log, actions, (streams.rolling, streams.permanent), stop)

@@ -18,8 +18,8 @@ from diffusion.experiment import build
 from diffusion.nets.unet import UNet
 from diffusion.runtime import format_numbers
 from diffusion.training import batch_feed, ema, loop, optimizer
+from diffusion.training.metrics_log import Progress
 from diffusion.training.periodic_actions import Action, Moment, perform
-from diffusion.training.progress_line import Progress
 from diffusion.training.state import step_keys
 from diffusion.training.step import train_step, train_steps
 from diffusion.workdir.checkpoint import Checkpoints
