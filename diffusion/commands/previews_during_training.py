@@ -36,7 +36,7 @@ GRID_SIDE = 512
 
 MOST_COLUMNS = 20
 
-BATCH = "out of memory with {images} images at a time; set a lower config.{key}: it changes no result"
+BATCH = "these are {images} images at a time: set a lower config.{key}, which changes no result"
 
 
 def picture(pixels: np.ndarray, labels: int = 0) -> np.ndarray:
@@ -67,7 +67,7 @@ def preview(
 
     def draw(params: Params) -> np.ndarray:
         run = lambda keys, labels: sampler(params, keys, labels).x_0  # noqa: E731
-        with step_memory.advised(lambda _: BATCH.format(key="sample.batch_size", images=batch)):
+        with step_memory.advised(BATCH.format(key="sample.batch_size", images=batch)):
             pixels = sample_batches.draw(run, n, batch, c.seed, experiment.classes)
         if line := colour_drift.warning(colour_drift.measure(pixels), levels):
             report(f"WARNING     {line}")
@@ -99,7 +99,7 @@ def estimate(
     noise = gradient_noise(experiment, feed) if c.eval.noise_scale else None
 
     def evaluate(state: TrainState) -> dict[str, float]:
-        with step_memory.advised(lambda _: BATCH.format(key="eval.batch_size", images=batch)):
+        with step_memory.advised(BATCH.format(key="eval.batch_size", images=batch)):
             columns = lambda *batch: bound(state.ema, *batch)[:, None]  # noqa: E731
             nats = mean_and_standard_error.measure(columns, held_out, images, batch, c.seed)
         size = int(np.prod(experiment.shape))

@@ -1,7 +1,6 @@
 """The memory of a compiled training step on one device, and one line in place of an allocator's traceback."""
 
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,8 +11,6 @@ from diffusion.training.state import TrainState
 
 SIGNS = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")
 """Parts of a backend's message that mean that memory is exhausted."""
-REFUSED = re.compile(r"Used [\d.]+\w of [\d.]+\w")
-"""What the TPU compiler says of a program that does not fit: it refuses to compile it."""
 
 
 def describe(program: Any, state: TrainState) -> str:
@@ -28,33 +25,16 @@ def describe(program: Any, state: TrainState) -> str:
     )
 
 
-def needs(programs: Iterable[Any], error: BaseException) -> str:
-    """What the largest compiled step holds on each device, or what the compiler said that refused it."""
-    analysed = [stats for program in programs if (stats := program.memory_analysis()) is not None]
-    if analysed:
-        stats = max(analysed, key=lambda stats: stats.temp_size_in_bytes)
-        return (
-            f"out of memory: the compiled step holds {quantity(stats.argument_size_in_bytes, 'B')} of state and data "
-            f"and {quantity(stats.temp_size_in_bytes, 'B')} of activations on each device"
-        )
-    refused = REFUSED.search(str(error))
-    return f"out of memory: the compiler refuses the step ({refused[0]})" if refused else "out of memory"
-
-
-def exhausted(error: BaseException) -> bool:
-    """Whether an error means that a device or the host has no memory left."""
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in SIGNS)
-
-
 @contextmanager
-def advised(advice: Callable[[BaseException], str]) -> Iterator[None]:
-    """Turns an out-of-memory error of compiling or computing into a ValueError with the line that `advice` returns.
+def advised(advice: str) -> Iterator[None]:
+    """Turns an out-of-memory error of compiling or computing into a ValueError of one line that ends with `advice`.
 
     A dispatch returns before it is computed: the block must include the place where results are waited for.
     """
     try:
         yield
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
-        if not exhausted(error):
+        if not (isinstance(error, MemoryError) or any(sign in str(error) for sign in SIGNS)):
             raise
-        raise ValueError(advice(error)) from error
+        reason = str(error).strip().partition("\n")[0] or "out of memory"
+        raise ValueError(f"{reason}; {advice}") from error
