@@ -52,5 +52,5 @@ def placed(config: ConfigDict, mesh: Mesh) -> dict[str, Any]:
     split = SHARDINGS[config.train.sharding] is not sharding.REPLICATED
     places: dict[str, Any] = sharding.gathered(mesh) if split else {}
     if mesh.devices.flat[0].platform == "gpu" and not split:
-        passes, places = flat_state_on_gpu.PASSES, flat_state_on_gpu.PACKED
+        places = flat_state_on_gpu.PACKED
     return {"optimizer": adam(config.optim, passes), "passes": passes, **places}

@@ -1,6 +1,5 @@
 """Exponential moving average of the parameters, in float32."""
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -21,10 +20,4 @@ def decay(step: Array, final: float, warmup: bool) -> Array:
 
 def update(ema: Any, params: Any, rate: Array) -> Any:
     """ema + (1 - rate) (params - ema), leaf by leaf."""
-    return jax.tree.map(lambda e, p: _update(e, p, rate), ema, params)
-
-
-@partial(jax.jit, inline=True)
-def _update(e: Array, p: Array, rate: Array) -> Array:
-    """The update of one leaf; traced once for each shape."""
-    return e + (1.0 - rate) * (p.astype(jnp.float32) - e)
+    return jax.tree.map(lambda e, p: e + (1.0 - rate) * (p.astype(jnp.float32) - e), ema, params)

@@ -13,8 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion.core.array_types import Array
-from diffusion.training.optimizer import Passes
 from diffusion.training.state import TrainState
 
 LAST_FIRST = (3, 0, 1, 2)
@@ -85,17 +83,6 @@ def pack_state(state: TrainState) -> TrainState:
         array.delete()
     return packed
 
-
-def sum_and_culprit(grads: Packed) -> tuple[Array, Array]:
-    """The sum of squares, and the number of the first leaf with one that is not finite; of leaves if there is none."""
-    squares = jnp.square(grads.vector)
-    place = jnp.min(jnp.where(jnp.isfinite(squares), squares.size, jax.lax.iota(jnp.int32, squares.size)))
-    ends = np.cumsum([int(np.prod(shape)) for shape in grads.shapes]).astype(np.int32)
-    return jnp.sum(squares), jnp.sum(place >= ends).astype(jnp.int32)
-
-
-PASSES = Passes(lambda tree: tree, sum_and_culprit)
-"""How the update of a packed state is written."""
 
 PACKED: dict[str, Any] = {"gather": unpack, "scatter": pack, "store": pack_state, "whole": unpack_state}
 """The fields of an Update whose state is packed."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from diffusion.core.array_types import Array
-from diffusion.training.skipped_updates import BY_PRODUCTS, Measure, choose, leaf_by_leaf, sum_of_squares
+from diffusion.training.skipped_updates import choose, product_of_squares, sum_of_squares
 
 Optimizer = optax.GradientTransformationExtraArgs
 """update(grads, state, params, fit=..., norm=...) -> updates, state. The state is the old one, bit for bit, where fit
@@ -21,15 +21,15 @@ class Passes(NamedTuple):
 
     stage: Callable[[Any], Any]
     """Applied to moments and parameters once they are computed."""
-    measure: Measure
-    """How the gradient is measured."""
+    squares: Callable[[Array], Array]
+    """The sum of the squares of an array, for the gradient's norm."""
 
 
-IN_STAGES = Passes(jax.lax.optimization_barrier, BY_PRODUCTS)
+IN_STAGES = Passes(jax.lax.optimization_barrier, product_of_squares)
 """For CPUs. Without barriers XLA fuses moments, parameters and average into one expression: it computes the moments
 once for each and copies the old ones, which it can no longer overwrite. With them it makes fewer passes over memory."""
 
-FUSED = Passes(lambda tree: tree, leaf_by_leaf(sum_of_squares))
+FUSED = Passes(lambda tree: tree, sum_of_squares)
 """For accelerators, whose compilers fuse all of it; barriers there cost a fifth of a step's kernels."""
 
 

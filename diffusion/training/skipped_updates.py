@@ -6,7 +6,6 @@ the same batches and noise as without the skip. The counters are part of the tra
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -38,7 +37,7 @@ class Health(NamedTuple):
     since: Array
     """The step whose update began the latest streak; -1: there was none."""
     culprit: Array
-    """What was not finite first at that step, as an index into `names`."""
+    """What was not finite at that step: 0 the loss, else the gradient alone."""
     skipped: Array
     """Skipped updates in all, spikes included."""
     norm: Array
@@ -76,33 +75,15 @@ def sum_of_squares(x: Array) -> Array:
     return jnp.sum(jnp.square(x.astype(jnp.float32)))
 
 
-Measure = Callable[[Any], tuple[Array, Array]]
-"""Of a gradient: the sum of squares, in float32, and the number of the first leaf that is not finite, or of leaves."""
-
-
-def leaf_by_leaf(squares_of: Callable[[Array], Array]) -> Measure:
-    """The measure by the sum of squares of each leaf."""
-
-    def measure(grads: Any) -> tuple[Array, Array]:
-        squares = [squares_of(leaf) for leaf in jax.tree.leaves(grads)]
-        first = jnp.argmin(jnp.isfinite(jnp.stack([*squares, jnp.float32(jnp.nan)])))
-        return sum(squares, jnp.float32(0)), first.astype(jnp.int32)
-
-    return measure
-
-
-BY_PRODUCTS = leaf_by_leaf(product_of_squares)
-
-
 def check(
     guard: Guard,
     health: Health,
     step: Array,
     loss: Array,
     grads: Any,
-    measure: Measure = BY_PRODUCTS,
+    squares: Callable[[Array], Array] = product_of_squares,
 ) -> Verdict:
-    """Whether the update of a step is made, from its loss and its gradient.
+    """Whether the update of a step is made, from its loss and its gradient; `squares` sums the squares of one leaf.
 
     Costs no extra pass over memory: the sum of squares is also that of the norm that is logged and clipped. It
     overflows where an element is above 1e19, which counts as not finite: Adam's second moment would overflow too. Once
@@ -112,13 +93,10 @@ def check(
     A spike enters the running mean as the limit itself, so the limit follows a lasting rise until updates are made
     again. The mean is divided by 1 - DECAY^seen, as Adam's moments are.
     """
-    squares, first = measure(grads)
-    norm = jnp.sqrt(squares)
+    norm = jnp.sqrt(sum((squares(leaf) for leaf in jax.tree.leaves(grads)), jnp.float32(0)))
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     sound = finite & (health.streak < guard.patience)
     begins = ~finite & (health.streak == 0)
-    # the norm, which `names` has last, stands for a sum of finite squares that is infinite
-    culprit = jnp.where(jnp.isfinite(loss), 1 + first, 0)
     fit, mean, seen = sound, health.norm, health.seen
     if guard.spike:
         limit = guard.spike * mean / jnp.maximum(1.0 - DECAY ** seen.astype(jnp.float32), 1e-6)
@@ -129,7 +107,7 @@ def check(
     after = Health(
         streak=jnp.where(sound, 0, health.streak + 1),
         since=jnp.where(begins, step, health.since),
-        culprit=jnp.where(begins, culprit, health.culprit),
+        culprit=jnp.where(begins, jnp.isfinite(loss).astype(jnp.int32), health.culprit),
         skipped=health.skipped + ~fit,
         norm=mean,
         seen=seen,
@@ -143,16 +121,4 @@ def choose(fit: Array | bool, new: Any, old: Any) -> Any:
     A select and not a conditional: it fuses into the update, which reads both trees anyway, while a conditional would
     keep both alive and stop the fusion.
     """
-    return jax.tree.map(lambda n, o: _either(fit, n, o), new, old)
-
-
-@partial(jax.jit, inline=True)
-def _either(fit: Array | bool, new: Array, old: Array) -> Array:
-    return jax.lax.select(jnp.asarray(fit), new, jnp.asarray(old, new.dtype))
-
-
-def names(params: Any) -> tuple[str, ...]:
-    """The quantities that Health.culprit indexes: the loss, each parameter's gradient by path, the global norm."""
-    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    each = [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
-    return ("the loss", *(f"the gradient of {name}" for name in each), "the gradient's norm")
+    return jax.tree.map(lambda n, o: jax.lax.select(jnp.asarray(fit), n, jnp.asarray(o, n.dtype)), new, old)

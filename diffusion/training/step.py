@@ -140,7 +140,7 @@ def train_step(
     keys = step_keys(state.key, state.step)
     batch = task.gradient(update.gather(state.params), state.timesteps, keys, pixels, labels)
     grads, own = update.scatter(batch.grads), update.scatter(state.params)
-    verdict = skipped_updates.check(update.guard, state.health, state.step, batch.loss, grads, update.passes.measure)
+    verdict = skipped_updates.check(update.guard, state.health, state.step, batch.loss, grads, update.passes.squares)
     fit, optimizer = verdict.fit, update.optimizer
     updates, opt_state = optimizer.update(grads, state.opt_state, own, fit=fit, norm=verdict.norm)
     params = skipped_updates.choose(fit, optax.apply_updates(own, updates), own)

@@ -408,12 +408,6 @@ TRAINING = (
             "test_a_vector_holds_the_tree",
             "kernels lie in the vector as elsewhere",
         ),
-        (
-            "jnp.sum(place >= ends)",
-            "jnp.sum(place > ends)",
-            "test_the_first_leaf_that_is_not_finite_is_found",
-            "the first number of a leaf belongs to the one before",
-        ),
     ),
     *mutants(
         "diffusion/nets/bfloat16_with_float32_gradients.py",

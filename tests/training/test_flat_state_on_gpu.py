@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffusion.data.digits import digits
-from diffusion.training import flat_state_on_gpu, loop, skipped_updates
+from diffusion.training import flat_state_on_gpu, loop
 from diffusion.training.optimizer import FUSED
 from tests.support import runs
 from tests.training.test_training import experiment_on, leaves
@@ -30,21 +30,8 @@ def test_a_vector_holds_the_tree(rng):
     jax.tree.map(np.testing.assert_array_equal, back, whole)
 
 
-@pytest.mark.parametrize(
-    ("places", "first"), [([], 4), ([("kernel", 0)], 1), ([("s", 0)], 2), ([("kernel", 179), ("bias", 4)], 0)]
-)
-def test_the_first_leaf_that_is_not_finite_is_found(rng, places, first):
-    whole = {name: np.array(x) for name, x in tree(rng).items() if name != "last"} | {"s": np.ones(2), "t": np.ones(1)}
-    for name, place in places:
-        whole[name].reshape(-1)[place] = np.nan
-    total, found = flat_state_on_gpu.sum_and_culprit(flat_state_on_gpu.pack(jax.tree.map(jnp.float32, whole)))
-    plain = skipped_updates.leaf_by_leaf(skipped_updates.sum_of_squares)(jax.tree.map(jnp.float32, whole))
-    assert int(found) == int(plain[1]) == first
-    np.testing.assert_allclose(total, plain[0], rtol=1e-6)
-
-
 def packed(update):
-    return update._replace(passes=flat_state_on_gpu.PASSES, **flat_state_on_gpu.PACKED)
+    return update._replace(passes=FUSED, **flat_state_on_gpu.PACKED)
 
 
 def test_training_is_the_same():
