@@ -57,12 +57,15 @@ def check_labels(experiment: Experiment, chain: Chain) -> None:
 
 def check(run: Run, chain: Chain) -> None:
     """Raises ValueError where a run cannot draw by a chain."""
-    config = run.config
+    config = run.config.copy_and_resolve_references()
     name = chain.sampler or config.sample.sampler
     if name not in SAMPLERS:
         raise ValueError(f"--sampler={name} is not one of {', '.join(SAMPLERS)}")
     if chain.eta is not None and name not in STOCHASTIC:
         raise ValueError(f"--eta has no effect on the sampler {name}; it belongs to --sampler=ddim")
+    if chain.sampler:
+        config.sample.sampler = name
+        validate(config, size=run.shape[0])
     text = config.sample.grid if chain.grid is None else chain.grid
     levels(config, respacing.parse(text))
 

@@ -57,15 +57,15 @@ def of_labels(logits: Logits, labels: Labels) -> Array:
 
 
 def quarters(T: int) -> list[tuple[int, int]]:
-    """The first and the last step of each quarter of 1..T."""
+    """The first and the last step of each quarter of 1..T; without those that hold no step where T < 4."""
     ends = [-(-i * T // QUARTILES) for i in range(QUARTILES + 1)]
-    return [(start + 1, stop) for start, stop in pairwise(ends)]
+    return [(start + 1, stop) for start, stop in pairwise(ends) if start < stop]
 
 
 def accuracy_by_quartile(
     problem: Problem, params: Params, key: OneKey, pixels: np.ndarray, labels: np.ndarray, draws: int, batch: int
 ) -> list[float]:
-    """Share of right answers for t in each quarter of 1..T, from least noise to most, each image at `draws` steps.
+    """Share of right answers for t in each of `quarters`, from least noise to most, each image at `draws` steps.
 
     The t of an image are T / draws apart, and evenly spread over all images. `batch` noised images are classified at a
     time.
@@ -84,5 +84,4 @@ def accuracy_by_quartile(
         rows = np.arange(first, first + batch) % count  # the last batch is filled up
         part = right(first, params, pixels[image[rows]], labels[image[rows]], t[rows])
         found[first : first + batch] = np.asarray(part)[: count - first]
-    quartile = (t - 1) * QUARTILES // T  # as quarters states them
-    return [float(found[quartile == q].mean()) for q in range(QUARTILES)]
+    return [float(found[(first <= t) & (t <= last)].mean()) for first, last in quarters(T)]

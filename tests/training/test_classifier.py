@@ -79,11 +79,17 @@ def test_accuracy_by_quarter_of_t_in_batches(batch):
     assert np.unique(np.concatenate(times)).tolist() == list(range(T))
 
 
-@pytest.mark.parametrize("T", [4, 10, 15, 1000])
+def test_fewer_than_four_steps_have_an_accuracy_each():
+    problem = Problem(vp(schedules.linear(3, 0.01, 0.3)), lambda params, x, time, key: jnp.ones((len(x), 1)))  # noqa: ARG005
+    pixels, labels = np.zeros((6, *SHAPE), np.uint8), np.zeros(6, np.int32)
+    assert classifier.accuracy_by_quartile(problem, {}, jax.random.key(0), pixels, labels, 8, 16) == [1, 1, 1]
+
+
+@pytest.mark.parametrize("T", [1, 2, 3, 4, 10, 15, 1000])
 def test_the_quarters_are_those_by_which_steps_are_counted(T):
     t = np.arange(1, T + 1)
     quartile = (t - 1) * 4 // T
-    assert classifier.quarters(T) == [(t[quartile == q].min(), t[quartile == q].max()) for q in range(4)]
+    assert classifier.quarters(T) == [(t[quartile == q].min(), t[quartile == q].max()) for q in np.unique(quartile)]
 
 
 def test_probabilities_sum_to_one():
