@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from diffusion.config.config_dict import differences, lookup, restore
 from diffusion.config.config_files import call, find
-from diffusion.config.misspelt_names import closest_name
+from diffusion.config.misspelt_names import suggestion
 from diffusion.config.schema import NO_RESULT
 from diffusion.config.validation import LEARNED, SQUARED_ERRORS, validate
 
@@ -136,9 +136,6 @@ def check(grid: Grid, row: Row) -> None:
     """Raises ValueError, naming grid and row, where a config is not valid or the named run does not fit."""
     try:
         validate(config(grid, row))
-        same = [other.label for other in grid.rows if other.slug == row.slug]
-        if len(same) > 1:
-            raise ValueError(f"its folder would be that of {' and '.join(map(repr, same))}; give it another label")
         if row.run:
             _check_run(grid, row)
     except (ValueError, TypeError) as error:
@@ -149,9 +146,7 @@ def _check_run(grid: Grid, row: Row) -> None:
     """Raises ValueError unless the run that a row evaluates is in the grid and is trained with the row's config."""
     trained = {other.label: other for other in grid.rows if not other.run}
     if row.run not in trained:
-        best = closest_name(row.run, trained)
-        hint = f"did you mean {best!r}?" if best else f"there are {', '.join(map(repr, trained))}"
-        raise ValueError(f"run = {row.run!r} is no row that trains; {hint}")
+        raise ValueError(f"run = {row.run!r} is no row that trains; {suggestion(row.run, trained)}")
     for key, value, wanted in other_training(config(grid, trained[row.run]), config(grid, row)):
         raise ValueError(f"run = {row.run!r} was trained with {key} = {value!r}, not {wanted!r}; train it on its own")
 
@@ -177,12 +172,9 @@ def cells(grid: Grid, seeds: Sequence[int], out: Path) -> list[Cell]:
 
 def parse_seeds(text: str) -> list[int]:
     """The seeds of --seeds, such as 0,1. Raises ValueError for a text that is no list of different seeds."""
-    try:
-        seeds = [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ValueError(f"--seeds={text}: give whole numbers, such as --seeds=0,1,2") from error
+    seeds = [int(part) if part.strip().isdecimal() else -1 for part in text.split(",")]
     if len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**32 for seed in seeds):
-        raise ValueError(f"--seeds={text}: give different numbers from 0 to 4294967295")
+        raise ValueError(f"--seeds={text}: give different whole numbers from 0 to 4294967295, such as 0,1,2")
     return seeds
 
 

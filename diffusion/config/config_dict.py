@@ -38,13 +38,9 @@ def lookup(key: str) -> Key:
     """The row of a key. Raises ValueError, with the keys of its section and the closest name, if there is none."""
     if key in KEYS:
         return KEYS[key]
-    if names := [name for name in KEYS if name.startswith(key + ".")]:
-        raise ValueError(f"config.{key} is a section, not a key; set one of {', '.join(names)}")
-    section = key.rpartition(".")[0]
-    names = [name.rpartition(".")[2] for name in KEYS if name.rpartition(".")[0] == section]
-    sections = sorted({name.partition(".")[0] for name in KEYS if "." in name})
-    legal = f"config.{section} has {', '.join(names)}" if section and names else f"sections are {', '.join(sections)}"
-    best = closest_name(key, KEYS)
+    section, best = key.partition(".")[0], closest_name(key, KEYS)
+    names = [name.removeprefix(section + ".") for name in KEYS if name.startswith(section + ".")]
+    legal = f"config.{section} has {', '.join(names)}" if names else "--explain lists all keys"
     raise ValueError(f"config.{key}: no such key; {legal}" + (f"; did you mean config.{best}?" if best else ""))
 
 

@@ -258,7 +258,7 @@ FAULTS = (
     ('{"optim.lrr": 1.0}', "", r"row 'x': config.optim.lrr: no such key.*did you mean config.optim.lr"),
     ('{"optim.lr": "fast"}', "", r"row 'x': .*fast"),
     ('{"diffusion.variance": "learned"}', "", r"row 'x': config.diffusion.variance: 'learned' would never be trained"),
-    ("{}", "plan", r"row 'x': run = 'plan' is no row that trains; did you mean 'plain'"),
+    ("{}", "plan", r"row 'x': run = 'plan' is no row that trains; did you mean plain"),
     ("{}", "ddim, 4 steps", r"row 'x': run = 'ddim, 4 steps' is no row that trains"),
     ('{"optim.lr": 0.1}', "plain", r"run = 'plain' was trained with optim.lr = 0.001, not 0.1; train it on its own"),
     ('{"train.steps": 5}', "plain", r"run = 'plain' was trained with train.steps = 4, not 5"),
@@ -290,9 +290,6 @@ def test_grid_files_that_are_none(toy):
         ablation_grid.load(str(toy), "digits")
     toy.write_text("def get_grid(size):\n    return 1 / 0\n")
     with pytest.raises(ValueError, match=r"toy.py, line 2: ZeroDivisionError"):
-        ablation_grid.load(str(toy), "digits")
-    toy.write_text(TOY.replace('Row("wild", {', 'Row("Plain!", {'))
-    with pytest.raises(ValueError, match="its folder would be that of 'plain' and 'Plain!'"):
         ablation_grid.load(str(toy), "digits")
     with pytest.raises(ValueError, match="size 'huge' is not one of digits, mnist_small, mnist, cifar10"):
         ablation_grid.load("configs/ablations/loss_weights.py", "huge")
@@ -618,8 +615,8 @@ def test_a_signal_saves_the_row_under_way_and_the_sweep_goes_on(toy, tmp_path):
     [
         ([], "--grid is required"),
         (["--grid=configs/ablations/loss_weights.py", "--row=16"], "--row=16 is not one of 0..15"),
-        (["--grid=configs/ablations/loss_weights.py", "--seeds=0,x"], "--seeds=0,x: give whole numbers"),
-        (["--grid=configs/ablations/loss_weights.py", "--seeds=1,1"], "--seeds=1,1: give different numbers"),
+        (["--grid=configs/ablations/loss_weights.py", "--seeds=0,x"], "--seeds=0,x: give different whole numbers"),
+        (["--grid=configs/ablations/loss_weights.py", "--seeds=1,1"], "--seeds=1,1: give different whole numbers"),
         (["--grid=configs/ablations/loss_weights.py", "--config.optim.lrr=1"], "did you mean config.optim.lr"),
     ],
 )
