@@ -40,7 +40,7 @@ from diffusion.sampling import sampling_loop
 from diffusion.training import batch_feed
 from diffusion.training.label_dropout import hidden
 from diffusion.training.skipped_updates import Guard
-from diffusion.training.state import Fresh, Params, TrainState, create, fresh
+from diffusion.training.state import RUN_ONCE, Fresh, Params, TrainState, create
 from diffusion.training.step import Task, Update
 
 
@@ -153,7 +153,12 @@ class Experiment(NamedTuple):
             init_key, train_key = jax.random.split(jax.random.key(seed))
             return create(self.init(init_key), update.optimizer, task.timesteps, train_key)
 
-        return fresh(make, jnp.uint32(self.config.seed), lambda state: sharding.by_rules(state, self.mesh, rules))
+        traced, seed = jax.jit(make), jnp.uint32(self.config.seed)  # traced once, for its shapes and for its program
+        shapes = jax.eval_shape(traced, seed)
+        where = sharding.by_rules(shapes, self.mesh, rules)
+        like = jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, where)
+        program = jax.jit(lambda seed: traced(seed), out_shardings=where, compiler_options=RUN_ONCE)
+        return Fresh(like, lambda: program(seed))
 
     def create_state(self) -> TrainState:
         """The arrays of `fresh`."""

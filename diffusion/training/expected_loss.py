@@ -110,8 +110,8 @@ def curve(name: str, table: Sequence[Mapping[str, float]]) -> Curve:
 class Watch:
     """Compares the logged losses of a run with a curve and reports once when they leave its band, or come back.
 
-    A window of the curve is compared with the mean of the run's logged losses whose steps lie in it, when the run is
-    past its end. Steps after the last window are not compared.
+    At the end of a window of the curve, the mean of the run's losses that were logged in it is compared. Steps after
+    the last window are not compared.
     """
 
     def __init__(self, curve: Curve, report: Callable[[str], None]):
@@ -121,32 +121,25 @@ class Watch:
 
     def __call__(self, step: int, loss: float) -> None:
         """Takes the mean loss of the steps since the last call."""
-        ends = self._curve.steps
-        window = int(np.searchsorted(ends, step))
+        window = int(np.searchsorted(self._curve.steps, step))
         if window != self._window:
-            self._compare()
-        self._window = window
+            self._window, self._losses = window, []
         self._losses.append(loss)
-        if window < len(ends) and step == ends[window]:
-            self._compare()
-
-    def _compare(self) -> None:
-        losses, self._losses, k = self._losses, [], self._window
-        if not losses or k == len(self._curve.steps):
+        if window == len(self._curve.steps) or step != self._curve.steps[window]:
             return
-        mean, low, high = float(np.mean(losses)), self._curve.low[k], self._curve.high[k]
+        mean, low, high = float(np.mean(self._losses)), self._curve.low[window], self._curve.high[window]
         self._outside = 0 if low <= mean <= high else self._outside + 1
         where = f"of {low:.3g} to {high:.3g} that pretrained/{self._curve.name} had"
         if self._outside == PATIENCE and not self._left:
             self._left = True
             side = "above" if mean > high else "below"
             self._report(
-                f"WARNING     loss {mean:.3g} at step {self._curve.steps[k]:.0f} is {side} the band {where} with this "
-                "config; docs/training_curves.md shows what that may mean"
+                f"WARNING     loss {mean:.3g} at step {step} is {side} the band {where} with this config; "
+                "docs/training_curves.md shows what that may mean"
             )
         elif self._left and not self._outside:
             self._left = False
-            self._report(f"loss        {mean:.3g} at step {self._curve.steps[k]:.0f} is back in the band {where}")
+            self._report(f"loss        {mean:.3g} at step {step} is back in the band {where}")
 
 
 def _smooth(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from diffusion.core.array_types import Array, OneKey
 from diffusion.training.state import Params, TrainState, step_keys
@@ -36,12 +37,9 @@ def estimate(mean: Params, mean_square: Array, parts: int, size: int) -> NoiseSc
 
         |G|^2 = (B |G_B|^2 - b |G_b|^2) / (B - b),   tr(Sigma) = (|G_b|^2 - |G_B|^2) / (1 / b - 1 / B)
 
-    All parts enter both before the ratio is formed, since a ratio of noisy numbers is biased. Raises ValueError for
-    fewer than two parts.
+    All parts, two or more, enter both before the ratio is formed, since a ratio of noisy numbers is biased.
     """
-    if parts < 2:
-        raise ValueError(f"the noise scale compares gradients of at least 2 parts, not {parts}")
-    small, large = mean_square, _squared_norm(mean)
+    small, large = mean_square, optax.tree.norm(mean, squared=True)
     return NoiseScale(
         trace=size * parts / (parts - 1) * (small - large),
         square=(parts * large - small) / (parts - 1),
@@ -61,12 +59,8 @@ def measure(task: Trainable, gather: Gather, state: TrainState, key: OneKey, dat
     def part(sums: tuple[Params, Array], numbered: tuple[Array, Any]) -> tuple[tuple[Params, Array], None]:
         i, batch = numbered
         grads = task.gradient(state.params, state.timesteps, step_keys(key, i), *gather(data, batch)).grads
-        return (jax.tree.map(jnp.add, sums[0], grads), sums[1] + _squared_norm(grads)), None
+        return (jax.tree.map(jnp.add, sums[0], grads), sums[1] + optax.tree.norm(grads, squared=True)), None
 
     zero = jax.tree.map(jnp.zeros_like, state.params), jnp.float32(0)
     (total, squares), _ = jax.lax.scan(part, zero, (jnp.arange(parts), batches))
     return estimate(jax.tree.map(lambda g: g / parts, total), squares / parts, parts, pixels.shape[0])
-
-
-def _squared_norm(tree: Params) -> Array:
-    return sum((jnp.sum(leaf.astype(jnp.float32) ** 2) for leaf in jax.tree.leaves(tree)), jnp.float32(0))

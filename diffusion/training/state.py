@@ -57,16 +57,6 @@ class Fresh(NamedTuple):
     """Computes it on the devices."""
 
 
-def fresh(make: Callable[[Array], TrainState], seed: Array, places: Callable[[TrainState], Any]) -> Fresh:
-    """make(seed), traced now and computed on request; `places` returns the shardings of an abstract state."""
-    traced = jax.jit(make)  # traced once, for its shapes and for its program
-    shapes = jax.eval_shape(traced, seed)
-    where = places(shapes)
-    like = jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, where)
-    program = jax.jit(lambda seed: traced(seed), out_shardings=where, compiler_options=RUN_ONCE)
-    return Fresh(like, lambda: program(seed))
-
-
 def step_keys(key: OneKey, step: Array) -> StepKeys:
     """The keys of one step: a pure function of (key, step), so a resumed run draws the same numbers."""
     return StepKeys(*jax.random.split(jax.random.fold_in(key, step), len(StepKeys._fields)))

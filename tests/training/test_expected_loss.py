@@ -81,5 +81,6 @@ def test_a_loss_that_leaves_the_band_is_reported_once_and_when_it_is_back():
 def test_windows_of_the_run_are_averaged_to_those_of_the_curve():
     assert watched([0.5, 1.5] * 10, period=5) == []
     assert "loss 2 at step 20" in watched([1.5, 2.5] * 10, period=5)[0]
-    assert watched([1.0, 3.0, 1.0, 1.0], period=7) == []  # one window alone is out
-    assert "at step 30" in watched([1.0, 3.0, 3.0, 3.0, 3.0, 3.0], period=7)[0]
+    assert watched([1.0, 3.0, 1.0, 1.0], period=20) == []  # one window alone is out
+    assert "at step 60" in watched([1.0, 3.0, 3.0], period=20)[0]
+    assert watched([3.0] * 6, period=7) == []  # no window of the curve ends where a loss is logged
