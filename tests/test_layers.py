@@ -82,7 +82,7 @@ OWNERS = {
     "matplotlib": ("figures",),
     "tabulate": ("published/render_tables", "planning/report"),
     "fsspec": ("runtime/bucket", "runtime/bucket_requests"),
-    "tqdm": ("data", "training", "runtime/progress_bar"),
+    "tqdm": ("data", "runtime/progress_bar"),
     "safetensors": ("convert",),
     "google_crc32c": ("convert/tensorflow_checkpoint",),
     "google": ("convert/tensorflow_checkpoint",),

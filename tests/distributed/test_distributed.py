@@ -55,7 +55,7 @@ def test_other_data_than_those_of_process_0_are_refused(monkeypatch):
         return np.stack([own, own, own + np.array([1, 0, 0, 0, 0, 0], np.uint32)])
 
     monkeypatch.setattr(hosts, "all_gather", others)
-    with pytest.raises(ValueError, match="process 2 of 3 reads other data than process 0: 1501 images of 8x8x1"):
+    with pytest.raises(ValueError, match="process 2 of 3 reads other data than process 0"):
         batch_feed.streamed(digits(train=True), 0, 16, sharding.make_mesh(), 0)
 
 
