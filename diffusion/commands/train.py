@@ -154,8 +154,7 @@ def periodic_actions(
         Action(c.eval_every, score),
         *best,
         Action(c.keep_every, keep(streams.permanent, score, c.keep_every), last=False),
-        Action(c.sample_every, draw(preview, lambda state: state.ema, "", writer, report, stop)),
-        Action(c.sample_every, draw(preview, lambda state: state.params, "_raw", writer, _silent, stop)),
+        Action(c.sample_every, draw(preview, writer, report, stop)),
     ]
 
 

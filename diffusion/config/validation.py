@@ -203,25 +203,18 @@ def refusal(key: str, value: object) -> str:
 def _validate_net(net: ConfigDict, size: int) -> None:
     """Whether the levels of the U-Net suit images of this height (0: unknown) and attention has its heads."""
     levels = len(net.multipliers)
-    if size % net.block_size:
-        raise ValueError(
-            f"config.net.block_size: {net.block_size} does not divide the {size} pixels of the images; use a divisor"
-        )
-    size //= net.block_size
-    heights = [size >> level for level in range(levels)]
-    unit = 2 ** (levels - 1)
+    unit = net.block_size * 2 ** (levels - 1)
     if size % unit:
-        halvings = (size & -size).bit_length() - 1
-        unit_name = "blocks" if net.block_size > 1 else "pixels"
         raise ValueError(
             f"config.net.multipliers: {levels} levels need a size that is a multiple of {unit}, and the images have "
-            f"{size} {unit_name}; use at most {halvings + 1} levels, or set config.data.size where the data set allows "
-            "it"
+            f"{size} pixels; use fewer levels or another net.block_size, or set config.data.size where the data set "
+            "allows it"
         )
+    heights = [size // net.block_size >> level for level in range(levels)]
     unreached = [height for height in net.attention if height not in heights]
     if size and unreached:
         raise ValueError(
-            f"config.net.attention: {unreached[0]} is no height that images of {size} pixels take in {levels} levels; "
+            f"config.net.attention: {unreached[0]} is no height that the images take in {levels} levels; "
             f"use some of {', '.join(map(str, heights))}, or () for attention in the middle alone"
         )
     attended = {m for m, height in zip(net.multipliers, heights, strict=True) if size and height in net.attention}

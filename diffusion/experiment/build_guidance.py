@@ -95,14 +95,9 @@ def steps(config: ConfigDict) -> Interval | None:
     return None if whole else (round(c.guidance_from * T), round(c.guidance_to * T))
 
 
-def network(config: ConfigDict, classes: int) -> Classifier:
-    """The classifier that a config of scripts/train_classifier.py describes."""
-    return built(Classifier, config.net, classes=classes)
-
-
 def problem(config: ConfigDict, classes: int, process: Process) -> Problem:
     """What the classifier of a config learns, on the steps of `process`."""
-    net = network(config, classes)
+    net = built(Classifier, config.net, classes=classes)
 
     def apply(params: Params, x: Image, time: Array, key: OneKey | None) -> Logits:
         mode = {} if key is None else {"train": True, "rngs": {"dropout": key}}
@@ -118,7 +113,8 @@ def create_state(config: ConfigDict, shape: tuple[int, int, int], classes: int) 
     @jax.jit
     def make(seed: Array) -> TrainState:
         init_key, train_key = jax.random.split(jax.random.key(seed))
-        params = network(config, classes).init(init_key, jnp.zeros((1, *shape)), jnp.zeros(1))["params"]
+        net = built(Classifier, config.net, classes=classes)
+        params = net.init(init_key, jnp.zeros((1, *shape)), jnp.zeros(1))["params"]
         return state.create(params, adam(config.optim), uniform(config.diffusion.T), train_key)
 
     return make(jnp.uint32(config.seed))

@@ -18,8 +18,8 @@ from diffusion.training.step import HEALTH, Metrics
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.metrics_writer import Writer
 
-WINDOW = "window"
-"""The name, in a checkpoint's note, of the metrics that were not written yet."""
+TOTALS = "totals"
+"""The name, in a checkpoint's note, of the sums of the metrics that were not written yet."""
 
 TIMED_DISPATCHES = 3
 """Dispatches after the first (which compiles) that give the first estimate of the remaining time."""
@@ -94,20 +94,20 @@ class Log:
         self.period, self.progress = period, progress
         self._watch = watch
         self._guard, self._writer = guard, writer
-        self._stored: list[dict[str, Any]] = []
+        self._stored: dict[str, np.ndarray] = {}
         self._window: list[Metrics] = []
 
     def start(self, state: TrainState, streams: Sequence[Checkpoints]) -> None:
         """Restores the metrics that the checkpoint of state.step stores. Raises Diverged if the run had diverged."""
         self._stop_if_diverged(jax.device_get(state.health))
         step = int(state.step)
-        self._stored = next((window for s in streams if step and (window := s.note(step).get(WINDOW))), [])
+        stored = next((totals for s in streams if step and (totals := s.note(step).get(TOTALS))), {})
+        self._stored = {name: np.float32(total) for name, total in stored.items()}
 
     def add(self, step: int, metrics: Metrics) -> None:
         """Adds the metrics of the dispatch that ended at `step`; their copy from the device starts."""
         jax.tree.map(lambda x: x.copy_to_host_async(), metrics)
-        self._window += [*_from_json(self._stored, metrics), metrics]
-        self._stored = []
+        self._window.append(metrics)
         self.progress.after_dispatch(step, metrics)
 
     def end_interval(self, step: int) -> None:
@@ -115,9 +115,8 @@ class Log:
 
         Warns where the last update was not finite. Raises Diverged where too many in a row were not.
         """
-        window, self._window = jax.device_get(self._window), []
-        counters = window[-1][HEALTH]
-        totals = {name: np.sum([metrics[name] for metrics in window], axis=0) for name in window[0] if name != HEALTH}
+        counters, totals = jax.device_get(self._window[-1][HEALTH]), self._totals()
+        self._window, self._stored = [], {}
         values = {f"train/{name}": float(total / n) for name, (total, n) in totals.items() if n > 0}
         self.progress.show(step, values.get("train/loss", math.nan))
         speed = self.progress.images_per_second
@@ -134,8 +133,16 @@ class Log:
             )
 
     def note(self) -> dict[str, Any]:
-        """What a checkpoint stores beside the state: the metrics since the last interval, exact, as JSON."""
-        return {WINDOW: [*self._stored, *map(_to_json, jax.device_get(self._window))]}
+        """What a checkpoint stores beside the state: the sums since the last interval; exact, as they are float32."""
+        return {TOTALS: {name: total.tolist() for name, total in self._totals().items()}}
+
+    def _totals(self) -> dict[str, np.ndarray]:
+        """name -> [sum, count] since the last interval, added up step by step, whether or not the run was resumed."""
+        totals = dict(self._stored)
+        for metrics in jax.device_get(self._window):
+            for name in metrics.keys() - {HEALTH}:
+                totals[name] = totals.get(name, np.float32(0)) + metrics[name]
+        return dict(sorted(totals.items()))
 
     def _stop_if_diverged(self, counters: Health) -> None:
         if counters.streak >= self._guard.patience:
@@ -148,16 +155,3 @@ class Log:
     def _culprit(self, counters: Health) -> str:
         """What was not finite, and when."""
         return f"the {'gradient' if counters.culprit else 'loss'} was not finite at step {counters.since + 1}"
-
-
-def _to_json(metrics: Metrics) -> dict[str, Any]:
-    leaves = jax.tree_util.tree_leaves_with_path(metrics)
-    return {jax.tree_util.keystr(path): [str(leaf.dtype), leaf.tolist()] for path, leaf in leaves}
-
-
-def _from_json(stored: list[dict[str, Any]], like: Metrics) -> list[Metrics]:
-    """Metrics from JSON, in the structure of `like`; those with other names are left out."""
-    leaves, structure = jax.tree_util.tree_flatten_with_path(like)
-    names = [jax.tree_util.keystr(path) for path, _ in leaves]
-    fitting = [metrics for metrics in stored if metrics.keys() == set(names)]
-    return [structure.unflatten([np.array(one[name][1], one[name][0]) for name in names]) for one in fitting]

@@ -129,21 +129,17 @@ def keep(
 
 
 def draw(
-    preview: Callable[[Params], np.ndarray],
-    params: Callable[[TrainState], Params],
-    suffix: str,
-    writer: Writer,
-    report: Report,
-    stop: Stop,
+    preview: Callable[[Params], np.ndarray], writer: Writer, report: Report, stop: Stop
 ) -> Callable[[Moment], None]:
-    """Writes a grid of samples from params(state) to samples/step_<step><suffix>.png."""
+    """Writes grids of samples from averaged and from raw weights: samples/step_<step>.png and step_<step>_raw.png."""
 
     def act(moment: Moment) -> None:
-        name = f"step_{moment.step:07d}{suffix}"
-        if moment.resumed and shared(writer.has_grid(name)):
-            return
-        with stop.interruptible():
-            pixels = preview(params(moment.state))
-        report(f"step {moment.step}: samples in {writer.grid(moment.step, name, pixels)}")
+        for suffix, params in (("", moment.state.ema), ("_raw", moment.state.params)):
+            name = f"step_{moment.step:07d}{suffix}"
+            if moment.resumed and shared(writer.has_grid(name)):
+                continue
+            with stop.interruptible():
+                pixels = preview(params)
+            report(f"step {moment.step}: samples in {writer.grid(moment.step, name, pixels)}")
 
     return act

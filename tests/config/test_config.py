@@ -431,13 +431,15 @@ def test_another_schedule_over_a_variant_is_an_experiment():
 
 
 def test_levels_suit_the_size_of_the_images():
-    assert "use at most 3 levels" in refused(changed(data__name="mnist"))
+    assert "multiple of 8, and the images have 28 pixels; use fewer levels" in refused(changed(data__name="mnist"))
     assert "multiple of 8, and the images have 100 pixels" in refused(changed(data__name="folder:x"), size=100)
     validate(changed(data__name="folder:x"))
     validate(changed(data__name="folder:x"), size=64)
-    assert "3 does not divide the 64 pixels" in refused(changed(data__name="folder:x", net__block_size=3), size=64)
+    assert "multiple of 24, and the images have 64 pixels" in refused(
+        changed(data__name="folder:x", net__block_size=3), size=64
+    )
     blocks = changed(data__name="mnist", net__block_size=2, net__multipliers=(1, 2, 2), net__attention=())
-    assert "the images have 14 blocks; use at most 2 levels" in refused(blocks)
+    assert "3 levels need a size that is a multiple of 8" in refused(blocks)
 
 
 def test_attention_is_reached():

@@ -250,8 +250,8 @@ TRAINING = (
         "diffusion/training/periodic_actions.py",
         "tests/runtime/test_preemption.py",
         (
-            'name = f"step_{moment.step:07d}{suffix}"\n        if moment.resumed and shared(writer.has_grid(name)):',
-            'name = f"step_{moment.step:07d}{suffix}"\n        if moment.resumed:',
+            "if moment.resumed and shared(writer.has_grid(name)):",
+            "if moment.resumed:",
             "test_a_stopped_run_goes_on_as_if_nothing_had_been",
             "a resumed run does not draw the previews that it missed",
         ),
