@@ -24,8 +24,7 @@ class Role(Enum):
 
     TRAINING = "what is trained: a resumed run must keep it"
     RESULT = "how long training lasts, what is sampled and measured: a resumed run may change it"
-    CONDUCT = "how the work is done and reported: it changes no result"
-    DATA = "where the data set is on this machine: it changes no result"
+    CONDUCT = "how the work is done and reported, and where the data are: it changes no result"
     MACHINE = "the process alone: it changes no result, and it is ignored when the run is read by another process"
 
 

@@ -48,7 +48,7 @@ LANGEVIN = ("sample.sampler", ("annealed_langevin", "predictor_corrector"))
 UNET = ("net.name", ("unet",))
 STEPS, HALF = ("net.time", ("steps",)), ("net.dtype", ("bfloat16",))
 FLOATS = ("float32", "bfloat16")
-TRAINING, RESULT, CONDUCT, DATA, MACHINE = Role
+TRAINING, RESULT, CONDUCT, MACHINE = Role
 
 KEYS: dict[str, Key] = {
     "seed": Key(0, whole(0, 2**32 - 1), "Seed of initial weights, order of the data, noise and samples."),
@@ -67,14 +67,14 @@ KEYS: dict[str, Key] = {
         "The data set: a name, folder:PATH for a folder of images (docs/data.md), tfds:NAME for one of TFDS, or points "
         "of the plane: toy:spiral, toy:moons, toy:checkerboard, toy:mixture.",
     ),
-    "data.dir": Key("", text("a path"), "Folder of the data set; empty: its usual place.", DATA),
+    "data.dir": Key("", text("a path"), "Folder of the data set; empty: its usual place.", CONDUCT),
     "data.crop": Key(0, whole(0, 8192), "Side of the central square that images are resized from; 0: the largest."),
     "data.size": Key(0, whole(0, 8192), "Height and width that images are resized to; 0: unchanged."),
     "data.channels": Key(0, whole(0, 3), "Channels of a folder's images: 1 grey, 3 colour; 0: as the files."),
     "data.background": Key("white", text(*COLOUR), "Colour behind transparent pixels of folders and TFDS."),
     "data.flip": Key(False, FLAG, "Mirror each training image with probability 1/2, resampled whenever it is used."),
     "data.augment": Key(0.0, SHARE, "Probability of each geometric transform of an image; an input of the network."),
-    "data.download": Key(True, FLAG, "Fetch CIFAR-10 if it is not on disk.", DATA),
+    "data.download": Key(True, FLAG, "Fetch CIFAR-10 if it is not on disk.", CONDUCT),
     "data.resident_mb": Key(2048, whole(0), "Size above which data are streamed, not held on the device.", CONDUCT),
     "data.threads": Key(8, whole(1, 1024), "Threads that read and decode a streamed data set.", MACHINE),
     # ------------------------------------------------------------------------------------------------------- diffusion
@@ -230,7 +230,7 @@ EDM = ("diffusion.rho", "diffusion.sigma_data", "objective.P_mean", "objective.P
 IMAGES = ("data.crop", "data.channels", "data.background", "data.augment")
 ADDED = frozenset({"optim.power_ema", "net.gradient_dtype", "net.block_size", *EDM, *IMAGES})
 """Keys that older run folders lack; at their default they do not count in the hash of a config."""
-RESUMABLE = keys_of(RESULT, CONDUCT, DATA, MACHINE)
+RESUMABLE = keys_of(RESULT, CONDUCT, MACHINE)
 """Keys that a resumed run may change."""
-NO_RESULT = keys_of(CONDUCT, DATA, MACHINE)
+NO_RESULT = keys_of(CONDUCT, MACHINE)
 """Keys that change no result: a finished result stays valid when they change."""

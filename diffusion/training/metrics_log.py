@@ -102,7 +102,7 @@ class Log:
         self._stop_if_diverged(jax.device_get(state.health))
         step = int(state.step)
         stored = next((totals for s in streams if step and (totals := s.note(step).get(TOTALS))), {})
-        self._stored = {name: np.float32(total) for name, total in stored.items()}
+        self._stored = {name: np.array(total, np.float32) for name, total in stored.items()}
 
     def add(self, step: int, metrics: Metrics) -> None:
         """Adds the metrics of the dispatch that ended at `step`; their copy from the device starts."""

@@ -1,7 +1,6 @@
 """Adam with linear warm-up and global-norm clipping: DDPM appendix B. Optax's parts, on CPUs in stages."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -96,24 +95,17 @@ def scale_by_adam(beta_1: float, beta_2: float, eps: float, passes: Passes = IN_
         **_: Any,
     ) -> tuple[Any, optax.ScaleByAdamState]:
         count = optax.safe_increment(state.count)
-        pairs = jax.tree.map(lambda g, m, v: _moments(beta_1, beta_2, fit, g, m, v), updates, state.mu, state.nu)
+
+        def moments(g: Array, m: Array, v: Array) -> tuple[Array, Array]:
+            return choose(fit, (beta_1 * m + (1.0 - beta_1) * g, beta_2 * v + (1.0 - beta_2) * g**2), (m, v))
+
+        pairs = jax.tree.map(moments, updates, state.mu, state.nu)
         mu, nu = passes.stage(jax.tree.transpose(jax.tree.structure(updates), None, pairs))
-        left = 1.0 - beta_1**count, 1.0 - beta_2**count
-        direction = jax.tree.map(lambda m, v: _direction(eps, *left, m, v), mu, nu)
+        left_1, left_2 = 1.0 - beta_1**count, 1.0 - beta_2**count
+        direction = jax.tree.map(lambda m, v: m / left_1 / (jnp.sqrt(v / left_2) + eps), mu, nu)
         return direction, optax.ScaleByAdamState(choose(fit, count, state.count), mu, nu)
 
     return Optimizer(optax.scale_by_adam(beta_1, beta_2, eps).init, update)
-
-
-@partial(jax.jit, static_argnums=(0, 1), inline=True)
-def _moments(beta_1: float, beta_2: float, fit: Array | bool, g: Array, m: Array, v: Array) -> tuple[Array, Array]:
-    """Traced once for each shape, as _direction is: hundreds of parameters have a dozen shapes."""
-    return choose(fit, (beta_1 * m + (1.0 - beta_1) * g, beta_2 * v + (1.0 - beta_2) * g**2), (m, v))
-
-
-@partial(jax.jit, static_argnums=0, inline=True)
-def _direction(eps: float, left_1: Array, left_2: Array, m: Array, v: Array) -> Array:
-    return m / left_1 / (jnp.sqrt(v / left_2) + eps)
 
 
 def skipping(optimizer: optax.GradientTransformation) -> Optimizer:

@@ -758,7 +758,6 @@ FAULTY_FILES = (
     ("{start}    c.optim.lr = 'fast'\n    return c\n", "line 4: TypeError: Could not override field 'lr'"),
     ("{start}    c.optim.lr = -1.0\n    return c\n", "config.optim.lr: -1.0 is not a number above 0"),
     ("{start}    with c.unlocked():\n        c.optim.lrr = 1.0\n    return c\n", "did you mean config.optim.lr?"),
-    ("{start}    with c.unlocked():\n        del c.optim.lr\n    return c\n", "config.optim.lr is missing"),
 )
 
 
