@@ -10,7 +10,7 @@ import numpy as np
 
 from diffusion.commands.import_weights import write_run
 from diffusion.experiment import build
-from diffusion.training import post_hoc_ema
+from diffusion.training import weight_averages
 from diffusion.training.state import TrainState
 from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir.rolling_and_permanent_checkpoints import RunCheckpoints
@@ -26,21 +26,21 @@ def reconstruct(folder: Path, out: Path, width: float, step: int | None, report:
     """
     run = read_run(folder)
     experiment = build.experiment(run.config, run.shape, run.classes)
-    post_hoc_ema.gamma_of(width)
+    weight_averages.gamma_of(width)
     if manifest.newest(out):
         raise ValueError(f"{out} holds a run already: give another --out")
     with closing(RunCheckpoints(folder)) as streams:
 
-        def load(chosen: int | None) -> tuple[TrainState, post_hoc_ema.Averaged]:
+        def load(chosen: int | None) -> tuple[TrainState, weight_averages.Averaged]:
             state, _ = streams.load(lambda: experiment.fresh().like, chosen, report)
-            return state, post_hoc_ema.find(state.opt_state)
+            return state, weight_averages.find(state.opt_state)
 
         last, averaged = load(step)
         counts = {each: int(load(each)[1].count) for each in streams.steps() if each <= int(last.step)}
         steps = [each for each, count in counts.items() if count]  # without an update there is no average
         if not steps:
             raise ValueError(f"{folder}: no update was made up to step {int(last.step)}; give a later --step")
-        weights = post_hoc_ema.reconstruction([counts[each] for each in steps], int(averaged.count), width)
+        weights = weight_averages.reconstruction([counts[each] for each in steps], int(averaged.count), width)
         total: Any = jax.tree.map(lambda p: np.zeros(p.shape), last.ema)
         for row, each in zip(weights, steps, strict=True):
             for weight, average in zip(row, load(each)[1].averages, strict=True):

@@ -38,10 +38,9 @@ from diffusion.experiment.registry import (
 from diffusion.nets.network_interface import Net, narrowed
 from diffusion.sampling import sampling_loop
 from diffusion.training import batch_feed
-from diffusion.training.label_dropout import hidden
 from diffusion.training.skipped_updates import Guard
 from diffusion.training.state import RUN_ONCE, Fresh, Params, TrainState, create
-from diffusion.training.step import Task, Update
+from diffusion.training.step import Task, Update, hidden
 
 
 def levels(config: ConfigDict, grid: Grid = respacing.full) -> Process:

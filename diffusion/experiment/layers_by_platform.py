@@ -15,7 +15,7 @@ from diffusion.experiment.registry import SHARDINGS
 from diffusion.nets.bfloat16_with_float32_gradients import PLAIN, Compiler, float32_gradients
 from diffusion.nets.cpu.layers import faster_layers
 from diffusion.nets.gpu_norm import gpu_norms
-from diffusion.training import flat_state_on_gpu, optimizer, post_hoc_ema
+from diffusion.training import flat_state_on_gpu, optimizer, weight_averages
 from diffusion.training.optimizer import FUSED, IN_STAGES, Passes
 
 
@@ -43,7 +43,7 @@ def adam(c: ConfigDict, passes: Passes = IN_STAGES) -> optimizer.Optimizer:
     """The optimiser of a config.optim, written for a platform."""
     rest = dict(warmup_steps=c.warmup_steps, clip=c.clip, beta_1=c.beta_1, beta_2=c.beta_2, eps=c.eps)
     update = optimizer.adam(c.lr, **rest, weight_decay=c.weight_decay, passes=passes)
-    return post_hoc_ema.averaged(update) if c.power_ema else update
+    return weight_averages.averaged(update) if c.power_ema else update
 
 
 def placed(config: ConfigDict, mesh: Mesh) -> dict[str, Any]:

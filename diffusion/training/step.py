@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 
 from diffusion.core import objective as objectives
 from diffusion.core.array_types import Array, Condition, Image, Labels, OneKey, PerExample, Pixels, Time
@@ -15,7 +16,7 @@ from diffusion.core.reverse_process import Diffusion, network_input, network_tim
 from diffusion.core.timesteps import Timesteps
 from diffusion.data.augmentation import Augment, unchanged
 from diffusion.data.transforms import to_image
-from diffusion.training import ema, skipped_updates
+from diffusion.training import skipped_updates, weight_averages
 from diffusion.training.accumulation import accumulate
 from diffusion.training.optimizer import IN_STAGES, Optimizer, Passes
 from diffusion.training.skipped_updates import Guard
@@ -23,6 +24,8 @@ from diffusion.training.state import Params, StepKeys, TrainState, step_keys
 
 QUARTILES = 4
 HEALTH = "health"
+LABELS = 1
+"""Folded into the dropout key: labels are hidden independently of the network's dropout."""
 
 
 class Gradient(NamedTuple):
@@ -128,6 +131,17 @@ def loss(
     return objectives.evaluate(task.objective, task.diffusion, batch, *split(out, x_0.shape[-1]))
 
 
+def hidden(key: OneKey, labels: Labels, share: float, null: int) -> Labels:
+    """Each label replaced by `null` with probability `share`. Ho & Salimans 2022, Algorithm 1, p_uncond.
+
+    share = 0 changes nothing and draws nothing. The draw is that of an nn.Dropout layer: accumulation.dropout_rows
+    makes it that of the whole batch where a batch is taken in parts. `key` is the step's dropout key.
+    """
+    rngs = {"dropout": jax.random.fold_in(key, LABELS)}
+    visible = nn.Dropout(share, deterministic=False).apply({}, jnp.ones(labels.shape), rngs=rngs)
+    return jnp.where(jnp.asarray(visible) > 0, labels, null)
+
+
 def train_step(
     task: Trainable, update: Update, state: TrainState, pixels: Pixels, labels: Labels
 ) -> tuple[TrainState, Metrics]:
@@ -145,8 +159,8 @@ def train_step(
     updates, opt_state = optimizer.update(grads, state.opt_state, own, fit=fit, norm=verdict.norm)
     params = skipped_updates.choose(fit, optax.apply_updates(own, updates), own)
     params = update.passes.stage(params)  # else the average would be fused with it
-    rate = ema.decay(state.step - state.health.skipped, update.ema_decay, update.ema_warmup)
-    average = skipped_updates.choose(fit, ema.update(state.ema, params, rate), state.ema)
+    rate = weight_averages.decay(state.step - state.health.skipped, update.ema_decay, update.ema_warmup)
+    average = skipped_updates.choose(fit, weight_averages.update(state.ema, params, rate), state.ema)
     history = skipped_updates.choose(fit, batch.timesteps, state.timesteps)
     metrics = {**batch.metrics, "grad_norm": one(verdict.norm)}
     metrics = jax.tree.map(lambda m: jnp.where(verdict.finite, m, 0.0), metrics)

@@ -137,8 +137,8 @@ EDM = (
         ),
     ),
     *mutants(
-        "diffusion/training/post_hoc_ema.py",
-        "tests/training/test_post_hoc_ema.py",
+        "diffusion/training/weight_averages.py",
+        "tests/training/test_weight_averages.py",
         (
             "(1.0 - 1.0 / count) ** (gamma + 1.0)",
             "(1.0 - 1.0 / count) ** gamma",

@@ -94,7 +94,7 @@ GUIDANCE = (
         ),
     ),
     *mutants(
-        "diffusion/training/label_dropout.py",
+        "diffusion/training/step.py",
         "tests/sampling/test_guidance.py",
         (
             "> 0, labels, null)",

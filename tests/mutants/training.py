@@ -49,8 +49,8 @@ TRAINING = (
             "every step draws the same numbers",
         ),
         (
-            "ema.decay(state.step - state.health.skipped,",
-            "ema.decay(state.step,",
+            "weight_averages.decay(state.step - state.health.skipped,",
+            "weight_averages.decay(state.step,",
             "tests/training/test_step_safety.py::test_the_average_starts_from_the_first_parameters_that_were_updated",
             "skipped updates count in the average",
         ),
@@ -100,7 +100,7 @@ TRAINING = (
         ),
     ),
     *mutants(
-        "diffusion/training/ema.py",
+        "diffusion/training/weight_averages.py",
         "tests/training/test_training.py",
         ("e + (1.0 - rate) * (p", "e + rate * (p", "test_moving_average_closed_form", "the average moves by its decay"),
         (

@@ -36,7 +36,8 @@ from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.guidance import classifier_free, classifier_guided, label_guided
 from diffusion.sampling.sampling_loop import image_keys, prior_sample, sample
-from diffusion.training import accumulation, classifier, label_dropout
+from diffusion.training import accumulation, classifier
+from diffusion.training.step import hidden
 from diffusion.workdir import result_files
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.checkpoint_manifest import CLASSIFIER, ROLLING
@@ -240,22 +241,22 @@ def test_the_variance_is_that_of_the_labelled_network(key):
 
 def test_labels_are_hidden_at_the_rate_asked_for(key):
     given = jnp.arange(10_000) % 10
-    found = np.asarray(label_dropout.hidden(key, given, 0.2, 10))
+    found = np.asarray(hidden(key, given, 0.2, 10))
     gone = found == 10
     assert abs(gone.mean() - 0.2) < 4 * np.sqrt(0.2 * 0.8 / 10_000)
     np.testing.assert_array_equal(found[~gone], np.asarray(given)[~gone])
     by_class = np.array([gone[np.asarray(given) == k].mean() for k in range(10)])
     assert (np.abs(by_class - 0.2) < 5 * np.sqrt(0.2 * 0.8 / 1000)).all()
-    assert (np.asarray(label_dropout.hidden(jax.random.key(1), given, 0.2, 10)) != found).any()
-    np.testing.assert_array_equal(label_dropout.hidden(key, given, 0.0, 10), given)
+    assert (np.asarray(hidden(jax.random.key(1), given, 0.2, 10)) != found).any()
+    np.testing.assert_array_equal(hidden(key, given, 0.0, 10), given)
 
 
 def test_hidden_labels_do_not_depend_on_devices_or_parts(key):
     given = jnp.arange(64) % 10
-    whole = np.asarray(label_dropout.hidden(key, given, 0.4, 10))
+    whole = np.asarray(hidden(key, given, 0.4, 10))
     split = jax.device_put(given, sharding.split_axis(make_mesh()))
-    np.testing.assert_array_equal(jax.jit(lambda y: label_dropout.hidden(key, y, 0.4, 10))(split), whole)
-    one = lambda part: (jnp.zeros(()), label_dropout.hidden(key, part, 0.4, 10))  # noqa: E731
+    np.testing.assert_array_equal(jax.jit(lambda y: hidden(key, y, 0.4, 10))(split), whole)
+    one = lambda part: (jnp.zeros(()), hidden(key, part, 0.4, 10))  # noqa: E731
     _, rows = jax.jit(lambda y: accumulation.accumulate(one, y, 4))(given)
     np.testing.assert_array_equal(rows, whole)
     assert 0 < (whole == 10).sum() < 64
@@ -296,10 +297,10 @@ def test_training_hides_labels_from_the_network(subject, key):
     assert ours.net.null_label and params["label"]["embedding"].shape[0] == 11 and ours.classes == 10
     x, t, y = jax.random.normal(key, (16, *SHAPE)), jnp.arange(16.0), jnp.arange(16) % 10
     found = jax.jit(ours.task().apply)(params, x, t, y, None, key)
-    hidden = label_dropout.hidden(key, y, 0.5, 10)
-    assert 0 < (np.asarray(hidden) == 10).sum() < 16
+    shown = hidden(key, y, 0.5, 10)
+    assert 0 < (np.asarray(shown) == 10).sum() < 16
     plain = jax.jit(lambda y: ours.net.apply({"params": params}, x, t, y))
-    np.testing.assert_allclose(found, plain(hidden), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found, plain(shown), rtol=1e-5, atol=1e-5)
     assert np.abs(np.asarray(found) - np.asarray(plain(y))).max() > 1e-3
     without = build.network(tiny(**{"net.class_conditional": True}), 1, 10)
     assert not without.null_label and without.classes == 10

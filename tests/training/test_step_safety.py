@@ -18,7 +18,7 @@ from diffusion.experiment import build
 from diffusion.nets.unet import UNet
 from diffusion.runtime import format_numbers
 from diffusion.runtime.signals import Stop, Stopped
-from diffusion.training import ema, skipped_updates
+from diffusion.training import skipped_updates, weight_averages
 from diffusion.training.batch_feed import Feed
 from diffusion.training.metrics_log import Diverged
 from diffusion.training.optimizer import skipping
@@ -75,7 +75,9 @@ def unguarded(task, update, state, pixels, labels):
     norm = jnp.sqrt(sum(skipped_updates.product_of_squares(leaf) for leaf in jax.tree.leaves(found.grads)))
     updates, opt_state = update.optimizer.update(found.grads, state.opt_state, state.params, norm=norm)
     params = optax.apply_updates(state.params, updates)
-    average = ema.update(state.ema, params, ema.decay(state.step, update.ema_decay, update.ema_warmup))
+    average = weight_averages.update(
+        state.ema, params, weight_averages.decay(state.step, update.ema_decay, update.ema_warmup)
+    )
     return state._replace(
         step=state.step + 1, params=params, ema=average, opt_state=opt_state, timesteps=found.timesteps
     ), found.grads

@@ -17,7 +17,7 @@ from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.nets.unet import UNet
 from diffusion.runtime import format_numbers
-from diffusion.training import batch_feed, ema, loop, optimizer
+from diffusion.training import batch_feed, loop, optimizer, weight_averages
 from diffusion.training.metrics_log import Progress
 from diffusion.training.periodic_actions import Action, Moment, perform
 from diffusion.training.state import step_keys
@@ -130,7 +130,9 @@ def test_moving_average_closed_form(rng):
     params = rng.normal(size=(n, 5))
     average = jnp.zeros(5)
     for step, p in enumerate(params):
-        average = ema.update(average, jnp.float32(p), ema.decay(jnp.int32(step), d, warmup=False))
+        average = weight_averages.update(
+            average, jnp.float32(p), weight_averages.decay(jnp.int32(step), d, warmup=False)
+        )
     weights = np.array([(1 - d) * d ** (n - 1 - k) for k in range(n)])
     weights[0] = d ** (n - 1)
     np.testing.assert_allclose(weights.sum(), 1)
@@ -138,9 +140,9 @@ def test_moving_average_closed_form(rng):
 
 
 def test_moving_average_warm_up_and_precision():
-    decays = [float(ema.decay(jnp.int32(s), 0.9999, warmup=True)) for s in (0, 1, 90, 10**7)]
+    decays = [float(weight_averages.decay(jnp.int32(s), 0.9999, warmup=True)) for s in (0, 1, 90, 10**7)]
     np.testing.assert_allclose(decays, [0, 2 / 11, 91 / 100, 0.9999], rtol=1e-6)
-    assert ema.update(jnp.zeros(2), jnp.ones(2, jnp.bfloat16), jnp.float32(0.5)).dtype == jnp.float32
+    assert weight_averages.update(jnp.zeros(2), jnp.ones(2, jnp.bfloat16), jnp.float32(0.5)).dtype == jnp.float32
 
 
 # ---------------------------------------------------------------------------------------------------------- the step

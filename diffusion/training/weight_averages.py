@@ -1,9 +1,9 @@
-"""Power-function averages of the parameters, and averages of any other width made of them after training.
+"""Averages of the parameters in float32: an exponential one, and power-function ones, which give any other width later.
 
     average(T) = (gamma + 1) / T^(gamma + 1)  integral_0^T  t^gamma params(t) dt,     T updates, params(t) between two
 
-A larger gamma forgets sooner. The width is the standard deviation of the profile's t over T. Karras et al. 2024 (EDM2),
-section 3 and appendix C.
+The formula is that of a power-function average. A larger gamma forgets sooner. The width is the standard deviation of
+the profile's t over T. Karras et al. 2024 (EDM2), section 3 and appendix C.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,27 @@ import numpy as np
 import optax
 
 from diffusion.core.array_types import Array
-from diffusion.training import ema
 from diffusion.training.optimizer import Optimizer
 from diffusion.training.skipped_updates import choose
 from diffusion.training.state import Params
 
 WIDTHS = (0.05, 0.10)
 """Widths of the two averages that a run keeps, as published."""
+
+
+def decay(step: Array, final: float, warmup: bool) -> Array:
+    """The decay used by update number step + 1.
+
+    0 at step 0, so that the average starts from the first updated parameters (published DDPM code), then `final`; with
+    `warmup`, min(final, (1 + step) / (10 + step)), with which a short run forgets its initial weights.
+    """
+    later = jnp.minimum(final, (1.0 + step) / (10.0 + step)) if warmup else jnp.float32(final)
+    return jnp.where(step == 0, 0.0, later)
+
+
+def update(ema: Any, params: Any, rate: Array) -> Any:
+    """ema + (1 - rate) (params - ema), leaf by leaf."""
+    return jax.tree.map(lambda e, p: e + (1.0 - rate) * (p.astype(jnp.float32) - e), ema, params)
 
 
 class Averaged(NamedTuple):
@@ -45,7 +59,7 @@ def gamma_of(width: float) -> float:
     return float(np.roots([1, 7, 16 - width**-2, 12 - width**-2]).real.max())
 
 
-def decay(count: Array, gamma: float) -> Array:
+def power_decay(count: Array, gamma: float) -> Array:
     """(1 - 1 / count)^(gamma + 1): the decay of update number `count` >= 1, 0 at the first. EDM2 eq. 2."""
     return (1.0 - 1.0 / count) ** (gamma + 1.0)
 
@@ -58,16 +72,16 @@ def averaged(optimizer: Optimizer) -> Optimizer:
         copies = tuple(jax.tree.map(lambda p: jnp.array(p, jnp.float32), params) for _ in gammas)
         return Averaged(optimizer.init(params), jnp.int32(0), copies)
 
-    def update(
+    def averaging(
         updates: Any, state: Averaged, params: Params, *, fit: Array | bool = True, **rest: Any
     ) -> tuple[Any, Averaged]:
         direction, inner = optimizer.update(updates, state.inner, params, fit=fit, **rest)
         count, new = state.count + 1, optax.apply_updates(params, direction)
-        rates = [decay(count.astype(jnp.float32), gamma) for gamma in gammas]
-        averages = tuple(ema.update(old, new, rate) for old, rate in zip(state.averages, rates, strict=True))
+        rates = [power_decay(count.astype(jnp.float32), gamma) for gamma in gammas]
+        averages = tuple(update(old, new, rate) for old, rate in zip(state.averages, rates, strict=True))
         return direction, Averaged(inner, *choose(fit, (count, averages), (state.count, state.averages)))
 
-    return Optimizer(init, update)  # pyright: ignore[reportArgumentType]
+    return Optimizer(init, averaging)  # pyright: ignore[reportArgumentType]
 
 
 def find(opt_state: Any) -> Averaged:

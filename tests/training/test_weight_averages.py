@@ -7,7 +7,7 @@ import optax
 import pytest
 from scipy import integrate
 
-from diffusion.training import post_hoc_ema
+from diffusion.training import weight_averages
 from diffusion.training.optimizer import skipping
 
 
@@ -29,7 +29,7 @@ def exact(path: np.ndarray, gamma: float) -> float:
 
 @pytest.mark.parametrize("width", [0.01, 0.05, 0.1, 0.2, 0.28])
 def test_the_width_is_the_standard_deviation_of_the_profile(width):
-    gamma = post_hoc_ema.gamma_of(width)
+    gamma = weight_averages.gamma_of(width)
     mean = integrate.quad(lambda t: t * profile(t, gamma, 1.0), 0, 1)[0]
     square = integrate.quad(lambda t: (t - mean) ** 2 * profile(t, gamma, 1.0), 0, 1)[0]
     assert square**0.5 == pytest.approx(width, rel=1e-6)
@@ -38,10 +38,10 @@ def test_the_width_is_the_standard_deviation_of_the_profile(width):
 
 @pytest.mark.parametrize("width", [0.0, -0.1, 0.2887, 1.0])
 def test_a_width_that_no_profile_has(width):
-    assert post_hoc_ema.gamma_of(0.05) == pytest.approx(16.97, abs=0.005)  # the published pair
-    assert post_hoc_ema.gamma_of(0.10) == pytest.approx(6.94, abs=0.005)
+    assert weight_averages.gamma_of(0.05) == pytest.approx(16.97, abs=0.005)  # the published pair
+    assert weight_averages.gamma_of(0.10) == pytest.approx(6.94, abs=0.005)
     with pytest.raises(ValueError, match=rf"width {width:g} is not above 0 and below 0\.2887"):
-        post_hoc_ema.gamma_of(width)
+        weight_averages.gamma_of(width)
 
 
 def walk(steps: int) -> np.ndarray:
@@ -50,7 +50,7 @@ def walk(steps: int) -> np.ndarray:
 
 def trained(path: np.ndarray, fits: np.ndarray):
     """States after each update of a parameter that is set to path[i] where fits[i]."""
-    optimizer = post_hoc_ema.averaged(skipping(optax.identity()))
+    optimizer = weight_averages.averaged(skipping(optax.identity()))
     params = {"w": jnp.float32(3.0)}
     state, states = optimizer.init(params), []
     step = jax.jit(lambda u, s, p, fit: optimizer.update(u, s, p, fit=fit))
@@ -65,21 +65,21 @@ def test_the_averages_are_their_definition_and_skipped_updates_do_not_count():
     path, fits = walk(60), np.arange(60) % 7 != 3
     fits[0] = False
     state = trained(path, fits)[-1]
-    assert int(post_hoc_ema.find(state).count) == fits.sum()
-    for width, average in zip(post_hoc_ema.WIDTHS, state.averages, strict=True):
-        assert float(average["w"]) == pytest.approx(exact(path[fits], post_hoc_ema.gamma_of(width)), rel=1e-5)
+    assert int(weight_averages.find(state).count) == fits.sum()
+    for width, average in zip(weight_averages.WIDTHS, state.averages, strict=True):
+        assert float(average["w"]) == pytest.approx(exact(path[fits], weight_averages.gamma_of(width)), rel=1e-5)
 
 
 def test_an_optimiser_without_averages_has_none():
     with pytest.raises(ValueError, match=r"no power-function averages; train it with config.optim.power_ema = true"):
-        post_hoc_ema.find(optax.adam(0.1).init({"w": jnp.float32(1.0)}))
+        weight_averages.find(optax.adam(0.1).init({"w": jnp.float32(1.0)}))
 
 
 @pytest.mark.parametrize(("a", "b"), [((3.0, 2.0), (5.0, 7.0)), ((5.0, 7.0), (3.0, 2.0)), ((4.0, 6.9), (4.0, 16.9))])
 def test_inner_products_are_integrals(a, b):
     top = min(a[0], b[0])
     expected = integrate.quad(lambda t: profile(t, a[1], a[0]) * profile(t, b[1], b[0]), 0, top)[0]
-    assert post_hoc_ema.inner_product(*a, *b) == pytest.approx(expected, rel=1e-8)
+    assert weight_averages.inner_product(*a, *b) == pytest.approx(expected, rel=1e-8)
 
 
 def test_other_widths_are_reconstructed():
@@ -89,16 +89,16 @@ def test_other_widths_are_reconstructed():
 
     def made(width: float, every: int, count: int = 400) -> float:
         counts = list(range(every, count + 1, every))
-        weights = post_hoc_ema.reconstruction(counts, count, width)
+        weights = weight_averages.reconstruction(counts, count, width)
         assert weights.shape == (len(counts), 2)
         stored = [[float(a["w"]) for a in states[n - 1].averages] for n in counts]
         return float(np.sum(weights * np.array(stored)))
 
-    for width, average in zip(post_hoc_ema.WIDTHS, states[-1].averages, strict=True):
+    for width, average in zip(weight_averages.WIDTHS, states[-1].averages, strict=True):
         assert made(width, 50) == pytest.approx(float(average["w"]), abs=1e-5)
     spread = path.std()
     for width in (0.03, 0.08, 0.15, 0.25):
-        wanted = exact(path, post_hoc_ema.gamma_of(width))
+        wanted = exact(path, weight_averages.gamma_of(width))
         errors = [abs(made(width, every) - wanted) / spread for every in (200, 50, 20)]
         assert errors[2] < 0.01 and errors[2] <= errors[0]
-    assert made(0.1, 20, count=200) == pytest.approx(exact(path[:200], post_hoc_ema.gamma_of(0.1)), abs=1e-4)
+    assert made(0.1, 20, count=200) == pytest.approx(exact(path[:200], weight_averages.gamma_of(0.1)), abs=1e-4)
