@@ -18,8 +18,8 @@ from diffusion.training.step import Metrics, Trainable, Update, train_steps
 from diffusion.workdir.checkpoint import Checkpoints
 
 AHEAD = 2
-"""Dispatches that wait for the device behind the one that it computes: it never waits for the host, and a stop, which
-has to compute all of them, comes soon."""
+"""Dispatches that wait for the device behind the one that it computes: it waits for the host only where an interval of
+metrics ends, and a stop, which has to compute all of them, comes soon."""
 
 
 class Training(NamedTuple):
