@@ -4,8 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffusion.metrics.feature_vectors import checked, slices
-
 
 class Moments(NamedTuple):
     """The Gaussian that stands for a set of feature vectors; float64."""
@@ -30,32 +28,24 @@ class Stream:
     def __init__(self) -> None:
         self.n = 0
         """Vectors so far."""
-        self._mean = np.zeros(0)
-        self._scatter = np.zeros((0, 0))
+        self._mean = self._scatter = np.zeros(())
 
     def add(self, features: np.ndarray) -> None:
-        """Adds feature vectors [n, D] of any dtype; n may be 0.
-
-        Raises ValueError, with nothing added, where one is not finite or D is not what it was before.
-        """
-        x = checked(features)
-        if not self.n:
-            self._mean, self._scatter = np.zeros(x.shape[1]), np.zeros(2 * (x.shape[1],))
-        if len(self._mean) != x.shape[1]:
-            raise ValueError(f"features of {len(self._mean)} and of {x.shape[1]} dimensions cannot be in one stream")
-        for rows in slices(x):
-            part = x[rows].astype(np.float64)
-            mean, total = part.mean(axis=0), self.n + len(part)
-            shift = mean - self._mean
-            centred = np.vstack([part - mean, np.sqrt(self.n * len(part) / total) * shift])
-            self._scatter += centred.T @ centred
-            self._mean, self.n = self._mean + len(part) / total * shift, total
+        """Adds feature vectors [n, D] of any dtype, at least one. Raises ValueError where one is not finite."""
+        if not np.isfinite(features).all():
+            raise ValueError("feature vectors are not finite; leave such images out, and report it")
+        part = features.astype(np.float64)
+        mean, total = part.mean(axis=0), self.n + len(part)
+        shift = mean - self._mean
+        centred = np.vstack([part - mean, np.sqrt(self.n * len(part) / total) * shift])
+        self._scatter = self._scatter + centred.T @ centred
+        self._mean, self.n = self._mean + len(part) / total * shift, total
 
     def moments(self) -> Moments:
         """Mean and covariance of everything so far. Raises ValueError for fewer than two vectors."""
         if self.n < 2:
             raise ValueError(f"moments need at least two feature vectors, got {self.n}")
-        return Moments(self._mean.copy(), self._scatter / (self.n - 1), self.n)
+        return Moments(self._mean, self._scatter / (self.n - 1), self.n)
 
 
 def moments(features: np.ndarray) -> Moments:
@@ -63,8 +53,6 @@ def moments(features: np.ndarray) -> Moments:
 
     Raises ValueError for fewer than two vectors, and for one that is not finite.
     """
-    if features.ndim != 2 or len(features) < 2:
-        raise ValueError(f"moments need an array [n, D] of at least two feature vectors, got {list(features.shape)}")
     stream = Stream()
     stream.add(features)
     return stream.moments()
@@ -77,10 +65,7 @@ def distance(a: Moments, b: Moments) -> float:
     it is not. The last trace is computed as the sum of the singular values of F^T G with any factors A = F F^T and
     B = G G^T: nothing is divided, so covariances without full rank need no offset, and a set has distance 0 from itself
     but for rounding (scipy's sqrtm fails on the former and loses half of the digits on the latter). Never negative.
-    Raises ValueError where the two differ in their number of features.
     """
-    if a.mean.shape != b.mean.shape:
-        raise ValueError(f"features of {len(a.mean)} and of {len(b.mean)} dimensions cannot be compared")
     cross = np.linalg.svd(factor(a.covariance).T @ factor(b.covariance), compute_uv=False).sum()
     shift = ((a.mean - b.mean) ** 2).sum()
     return max(0.0, float(shift + np.trace(a.covariance) + np.trace(b.covariance) - 2 * cross))

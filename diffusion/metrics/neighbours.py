@@ -1,70 +1,25 @@
-"""Nearest neighbours of samples among training images, in pixels or in features: a test for memorised images."""
+"""Nearest neighbours of samples among training images, in pixels: a test for memorised images."""
 
-from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
-from diffusion.metrics.feature_vectors import pair, slices, squared
-
 QUANTILE = 0.05
 """Of the distances of held-out images: samples that are closer to a training image are counted."""
 
-SPARE = 8
-"""Candidates beyond k for the exact comparison."""
 
+def nearest(queries: np.ndarray, database: np.ndarray, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Indices, int64 [n, k], of the k images of `database` closest to each query, and distances, float64 [n, k].
 
-def nearest(
-    queries: np.ndarray, database: np.ndarray, k: int = 1, leave_out_self: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """Indices, int64 [n, k], of the k vectors of `database` closest to each query, and distances, float64 [n, k].
-
-    Both are [n, ...], images or features; distances are Euclidean in their units, nearest first. With `leave_out_self`
-    the two are one set, and no vector is its own neighbour.
-
-    Candidates are the k + 8 vectors with the smallest |y|^2 - 2 x.y, products of matrices in float64 about a common
-    origin; theirs are then computed from differences. So the distances are those of brute force, unless more than
-    8 vectors are as close as the k-th to within rounding, some 1e-15 of the largest |x|^2; which of several equals is
-    named is not promised. Memory: below 1 GiB beyond the inputs. Raises ValueError for fewer than k candidates, for
-    numbers that are not finite, and where the two differ in dimensions.
+    Distances are Euclidean, in levels of pixels, nearest first, and exact: squares of levels are whole numbers. Which
+    of several equals is named is not promised. Memory: eight bytes a pixel of either set. Raises ValueError for fewer
+    than k images, and where the two differ in dimensions.
     """
-    x, y = pair(_flat(queries), _flat(database))
-    choice = len(y) - leave_out_self
-    if not 0 < k <= choice:
-        raise ValueError(
-            f"{k} nearest of {choice} vectors: give 1 to {choice}" if choice > 0 else "no vectors to search"
-        )
-    origin = y.mean(axis=0, dtype=np.float64)
-    index, squares = np.zeros((len(x), k), np.int64), np.zeros((len(x), k))
-    for rows in slices(x):
-        query = x[rows] - origin
-        best, bounds = np.zeros((len(query), 0), np.int64), np.zeros((len(query), 0))
-        for columns in slices(y):
-            centred = y[columns] - origin
-            bound = (centred**2).sum(axis=1) - 2 * query @ centred.T
-            if leave_out_self and rows == columns:
-                np.fill_diagonal(bound, np.inf)
-            order = _smallest(bound, k + SPARE)
-            best = np.hstack([best, columns.start + order])
-            bounds = np.hstack([bounds, np.take_along_axis(bound, order, axis=1)])
-            order = _smallest(bounds, min(k + SPARE, choice))
-            best, bounds = (np.take_along_axis(array, order, axis=1) for array in (best, bounds))
-        best.sort(axis=1)
-        exact = np.stack([squared(x[rows], y[column]) for column in best.T], axis=1)
-        order = exact.argsort(axis=1, kind="stable")[:, :k]
-        index[rows], squares[rows] = (np.take_along_axis(array, order, axis=1) for array in (best, exact))
-    return index, np.sqrt(squares)
+    from sklearn.neighbors import NearestNeighbors
 
-
-def _flat(x: np.ndarray) -> np.ndarray:
-    return x.reshape(len(x), prod(x.shape[1:])) if x.ndim > 1 else x
-
-
-def _smallest(values: np.ndarray, k: int) -> np.ndarray:
-    """Columns of the k smallest values of each row, in any order; all of them where there are no more."""
-    if k >= values.shape[1]:
-        return np.broadcast_to(np.arange(values.shape[1]), values.shape)
-    return values.argpartition(k - 1, axis=1)[:, :k]
+    x, y = (images.reshape(len(images), -1).astype(np.float64) for images in (queries, database))
+    distance, index = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(y).kneighbors(x)
+    return index, distance
 
 
 class Memorisation(NamedTuple):
@@ -115,9 +70,7 @@ def memorisation(samples: np.ndarray, held_out: np.ndarray, train: np.ndarray) -
     """The nearest training image, in pixels, of every sample and of every held-out image; [n, H, W, C] each.
 
     Held-out images are the comparison, as data sets hold near-duplicates themselves. Raises ValueError where one of the
-    three is empty or not finite, or they differ in dimensions.
+    three is empty, or they differ in dimensions.
     """
-    if empty := [name for name, x in (("samples", samples), ("held-out images", held_out)) if not len(x)]:
-        raise ValueError(f"no {empty[0]} to compare with the training images; at least one is needed")
     index, distance = nearest(samples, train)
     return Memorisation(len(train), index[:, 0], distance[:, 0], nearest(held_out, train)[1][:, 0])
