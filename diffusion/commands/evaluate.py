@@ -10,6 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from diffusion.data.source import Source
 from diffusion.evaluation import measure_likelihood, protocol, sample_sets
 from diffusion.evaluation.flow_nll import FLOW
@@ -26,7 +28,6 @@ from diffusion.experiment import build, load_run
 from diffusion.experiment.build import Experiment
 from diffusion.metrics import image_set, small_image_scores
 from diffusion.metrics.first_images_of_split import split
-from diffusion.metrics.image_set import ImageSet
 from diffusion.metrics.inception_features import Extractor
 from diffusion.metrics.small_image_scores import SMALL
 from diffusion.runtime.progress_bar import Counting
@@ -79,7 +80,7 @@ class Plan(NamedTuple):
     subject: Subject
     sources: dict[str, Source]
     extractor: Extractor | None
-    samples: ImageSet | None
+    samples: np.ndarray | None
     """Those of --samples."""
     n: int
     """Samples."""
@@ -109,10 +110,10 @@ def prepare(folder: Path, run: Run, request: Request) -> Plan:
     inception = any(name in INCEPTION for name in scores)
     _check_reference(request, names, inception)
     samples = _read(request, run.shape) if request.samples else None
-    n = samples.n if samples else request.n or (FULL if inception else min(sources[TEST].size, FEW))
+    n = len(samples) if samples is not None else request.n or (FULL if inception else min(sources[TEST].size, FEW))
     _check_scores(scores, request, sources, n)
     extractor = network(scores, request.inception)
-    if samples and len(scores) == len(names):
+    if samples is not None and len(scores) == len(names):
         experiment, params, step = build.experiment(run.config, run.shape, run.classes), None, 0
     else:
         experiment, params, step = load_run.load(folder, run, request.step, request.raw)
@@ -137,12 +138,17 @@ def run(plan: Plan, progress: Counting) -> Iterator[Measured]:
 
 def _scores(plan: Plan, progress: Counting) -> Iterator[Measured]:
     request, subject = plan.request, plan.subject
-    if plan.samples:
+    if plan.samples is not None:
         samples, facts, origin = plan.samples, _facts_of_files(plan), [_tag(request)]
     else:
         with progress("samples", plan.n) as count:
             batch = request.batch_size or subject.experiment.config.sample.batch_size
-            samples = sample_sets.draw(subject, request.chain, plan.n, batch, count)
+            samples, broken = sample_sets.draw(subject, request.chain, plan.n, batch, count)
+        if broken:
+            raise ValueError(
+                f"{broken} of {plan.n} samples hold numbers that are not finite: the network has diverged, and no "
+                "score of its samples means anything"
+            )
         facts, origin = sample_sets.facts(subject, request.chain), _guidance(request, subject.experiment)
 
     def written(result: Result, lines: list[str], *more: str) -> Measured:
@@ -187,12 +193,12 @@ def _check_scores(names: list[str], request: Request, sources: dict[str, Source]
             raise ValueError(f"--metrics={name} needs at least {INCEPTION[name].least} samples, and there are {n}")
 
 
-def _read(request: Request, shape: tuple[int, int, int]) -> ImageSet:
+def _read(request: Request, shape: tuple[int, int, int]) -> np.ndarray:
     assert request.samples is not None
     images = image_set.read(request.samples, shape)
-    if request.n and request.n > images.n:
-        raise ValueError(f"--n={request.n}: {request.samples} has {images.n} images; give at most that many")
-    return images.first(request.n) if request.n else images
+    if request.n and request.n > len(images):
+        raise ValueError(f"--n={request.n}: {request.samples} has {len(images)} images; give at most that many")
+    return images[: request.n or None]
 
 
 def _tag(request: Request) -> str:

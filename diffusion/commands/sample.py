@@ -13,7 +13,7 @@ from diffusion.evaluation import sample_batches, sample_sets
 from diffusion.evaluation.protocol import Chain, Subject
 from diffusion.experiment import load_run
 from diffusion.metrics import image_set
-from diffusion.runtime.atomic_files import written
+from diffusion.runtime.atomic_files import write_npz, written
 from diffusion.runtime.paths import check_ending
 from diffusion.runtime.progress_bar import counting
 from diffusion.workdir.run_config import Run
@@ -49,20 +49,19 @@ def sample(
     sample_sets.check_labels(experiment, chain)
     subject = Subject(experiment, params, folder, step, raw)
     with counting("samples", n, "image", report) as progress:
-        images = sample_sets.draw(subject, chain, n, batch, progress)
-    if images.broken:
-        warnings.warn(f"{images.broken} of {images.n} samples hold numbers that are not finite", stacklevel=1)
+        pixels, broken = sample_sets.draw(subject, chain, n, batch, progress)
+    if broken:
+        warnings.warn(f"{broken} of {n} samples hold numbers that are not finite", stacklevel=1)
 
     name = f"{sample_sets.stem(subject, chain)}_n_{n}{SUFFIXES[form]}"
     path = out or folder / "samples" / name
     classes = chain.labels or tuple(range(experiment.classes))
     if form == "grid":
         with written(path) as place:
-            Image.fromarray(previews_during_training.picture(images.pixels(), len(classes)).squeeze()).save(
-                place, format="PNG"
-            )
+            Image.fromarray(previews_during_training.picture(pixels, len(classes)).squeeze()).save(place, format="PNG")
     elif form == "npz":
-        image_set.write_archive(path, images, sample_batches.labels(np.arange(images.n), classes) if classes else None)
+        labels = {"arr_1": sample_batches.labels(np.arange(n), classes).astype(np.int64)} if classes else {}
+        write_npz(path, {"arr_0": pixels, **labels})  # as the evaluator of guided-diffusion reads it
     else:
-        image_set.write_folder(path, images)
+        image_set.write_folder(path, pixels)
     return path

@@ -6,12 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from diffusion.data.source import Source
-from diffusion.evaluation import measure_likelihood, protocol, sample_quality, sample_sets
+from diffusion.evaluation import measure_likelihood, protocol, sample_batches, sample_quality, sample_sets
 from diffusion.evaluation.fewer_images_on_cpu import UNLIMITED, Budget
 from diffusion.evaluation.protocol import FULL, Chain, Subject
 from diffusion.evaluation.variational_bound import BOUND
 from diffusion.metrics.first_images_of_split import split
-from diffusion.metrics.image_set import ImageSet
 from diffusion.metrics.small_image_scores import fits
 from diffusion.workdir import result_files
 from diffusion.workdir.result_files import Result, plus_minus
@@ -84,9 +83,8 @@ def measure(
         bound = measure_likelihood.compute(BOUND, subject, first, seed=c.seed, progress=progress)
     scored = []
     if fits(train) and n > 1 and not broken:
-        samples = ImageSet(n, experiment.shape, lambda: iter([pixels]))
         facts = sample_sets.facts(subject, chain)
-        scored = list(sample_quality.score_small_images(SCORES, samples, train, held_out, facts))
+        scored = list(sample_quality.score_small_images(SCORES, pixels, train, held_out, facts))
     return Summary(
         samples=pixels,
         broken=broken,
@@ -102,11 +100,11 @@ def measure(
 
 def draw(subject: Subject, chain: Chain, n: int, progress: Callable[[int], object]) -> tuple[np.ndarray, int]:
     """n samples of a chain, uint8 [n, H, W, C], and how many of them are not finite."""
-    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    parts = []
     for part in sample_sets.batches(subject, chain, n, subject.experiment.config.sample.batch_size):
         parts.append(part)
         progress(sum(len(pixels) for pixels, _ in parts))
-    pixels, finite = map(np.concatenate, zip(*parts, strict=True))
+    pixels, finite = sample_batches.joined(parts)
     return pixels, int((~finite).sum())
 
 

@@ -1,6 +1,6 @@
 """Drawing samples: image i depends on (seed, i) alone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import jax
@@ -15,10 +15,19 @@ from diffusion.sampling.sampling_loop import image_keys
 Sample = Callable[[Keys, Labels], Image]
 """Draws a batch; jitted by the caller."""
 
+Batch = tuple[np.ndarray, np.ndarray]
+"""Images uint8 [n, H, W, C], and bool [n]: which of them were finite before they became pixels."""
+
 
 def draw(sample: Sample, n: int, batch_size: int, seed: int, classes: int | tuple[int, ...] = 0) -> np.ndarray:
     """Images 0..n-1 of a seed, uint8 [n, H, W, C]; see `batches`."""
-    return np.concatenate([pixels for pixels, _ in batches(sample, n, batch_size, seed, classes)])
+    return joined(list(batches(sample, n, batch_size, seed, classes)))[0]
+
+
+def joined(parts: Sequence[Batch]) -> Batch:
+    """Batches as one."""
+    pixels, finite = map(np.concatenate, zip(*parts, strict=True))
+    return pixels, finite
 
 
 def batches(
@@ -30,8 +39,8 @@ def batches(
     *,
     first: int = 0,
     truncate: bool = False,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Images first..n-1 of a seed in batches: (uint8 pixels, bool [b] which are finite), each yielded once it is done.
+) -> Iterator[Batch]:
+    """Images first..n-1 of a seed in batches, each yielded once it is done.
 
     `sample` gets `batch_size` keys; a last short batch is filled up and cut. Class-conditional models (classes > 0) get
     label i mod classes, or with a tuple the labels in it in turn. Levels are rounded, or with `truncate` cut as in the

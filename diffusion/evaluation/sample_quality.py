@@ -13,12 +13,11 @@ import numpy as np
 
 from diffusion.config.misspelt_names import closest_name
 from diffusion.convert.inception_weights import NETWORK
-from diffusion.data.source import Source
+from diffusion.data.source import Source, in_memory
 from diffusion.evaluation.protocol import FULL
 from diffusion.metrics import frechet, inception_features, inception_score, kernel_distance
 from diffusion.metrics.feature_statistics import Features, Layers, of_real, one_pass
-from diffusion.metrics.first_images_of_split import Split
-from diffusion.metrics.image_set import ImageSet
+from diffusion.metrics.first_images_of_split import Split, split
 from diffusion.metrics.inception_features import Extractor
 from diffusion.metrics.precision_recall import precision_recall
 from diffusion.metrics.small_image_scores import SMALL, Score
@@ -151,7 +150,7 @@ def network(names: Sequence[str], weights: Path | None) -> Extractor | None:
 def score_with_inception(
     names: Sequence[str],
     extractor: Extractor,
-    samples: ImageSet,
+    samples: np.ndarray,
     real: Split,
     *,
     seed: int,
@@ -164,17 +163,18 @@ def score_with_inception(
     Host memory: n D float32 of either set for KID and precision and recall, else one chunk and D^2. Features are stored
     in the folder `parts` until a pass is done.
     """
-    check_finite(samples)
+    n = len(samples)
     chosen = {name: metric for name, metric in INCEPTION.items() if name in names}
     reference = _layers([metric for metric in chosen.values() if metric.compares])
     of_reference = of_real(extractor, real, RESIZE, reference, parts, progress)
-    with progress("features", samples.n) as count:
-        of_samples = one_pass(extractor, samples, _layers(list(chosen.values())), parts, count)
+    with progress("features", n) as count:
+        images = split("samples", in_memory("samples", samples))
+        of_samples = one_pass(extractor, images, _layers(list(chosen.values())), parts, count)
     network = f"{extractor.name} {extractor.weights}"
-    own = {"split": real.name, "images": samples.n, "resize": RESIZE, "features": network}
+    own = {"split": real.name, "images": n, "resize": RESIZE, "features": network}
     for name, metric in chosen.items():
         named = result_name(name, extractor.name)
-        score = metric.measure(Compared(named, metric.layer, of_samples, of_reference, samples.n, real.n, seed))
+        score = metric.measure(Compared(named, metric.layer, of_samples, of_reference, n, real.n, seed))
         stamp = {**facts, **own, "reference": real.facts if metric.compares else None, **score.facts}
         yield Result(score.name, score.values, {}, stamp), score.lines
         if not metric.compares:
@@ -182,25 +182,13 @@ def score_with_inception(
 
 
 def score_small_images(
-    names: Sequence[str], samples: ImageSet, train: Source, held_out: Source, facts: Mapping[str, Any]
+    names: Sequence[str], samples: np.ndarray, train: Source, held_out: Source, facts: Mapping[str, Any]
 ) -> Iterator[tuple[Result, list[str]]]:
     """The results of the metrics for small data among `names`, with their lines."""
-    check_finite(samples)
-    chosen = [name for name in SMALL if name in names]
-    pixels = samples.pixels() if chosen else np.zeros(0)
-    for name in chosen:
-        score = SMALL[name].measure(pixels, train, held_out)
-        stamp = {**facts, "split": "train", "images": samples.n, **score.facts}
+    for name in (name for name in SMALL if name in names):
+        score = SMALL[name].measure(samples, train, held_out)
+        stamp = {**facts, "split": "train", "images": len(samples), **score.facts}
         yield Result(score.name, score.values, score.series, stamp), score.lines
-
-
-def check_finite(samples: ImageSet) -> None:
-    """Raises ValueError where samples are not finite."""
-    if samples.broken:
-        raise ValueError(
-            f"{samples.broken} of {samples.n} samples hold numbers that are not finite: the network has diverged, and "
-            "no score of its samples means anything"
-        )
 
 
 def _layers(metrics: Sequence[Metric]) -> Layers:

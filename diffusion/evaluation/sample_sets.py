@@ -1,6 +1,7 @@
 """Sample sets of a run, drawn in parts that stay on disk: an interrupted set resumes, and none is drawn twice."""
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,19 @@ from diffusion.config.config_dict import config_hash
 from diffusion.config.validation import validate
 from diffusion.core import respacing
 from diffusion.core.array_types import Image, Keys, Labels
-from diffusion.evaluation import protocol, resumable_samples, sample_batches
+from diffusion.evaluation import protocol, sample_batches
 from diffusion.evaluation.protocol import STOCHASTIC, Chain, Subject
+from diffusion.evaluation.sample_batches import Batch, joined
 from diffusion.experiment.build import Experiment, levels
 from diffusion.experiment.registry import SAMPLERS
 from diffusion.metrics.array_cache import digest
-from diffusion.metrics.image_set import ImageSet
+from diffusion.runtime import npz_reader
+from diffusion.runtime.atomic_files import write_npz
+from diffusion.runtime.file_lock import exclusive
 from diffusion.workdir.run_config import Run
+
+SECONDS = 30.0
+"""Time between two parts: what an interrupted process draws again, at most, beside its current batch."""
 
 
 def guided(
@@ -116,20 +123,66 @@ def draw(
     n: int,
     batch_size: int,
     progress: Callable[[int], object] = lambda done: None,  # noqa: ARG005
-) -> ImageSet:
-    """The first n images of a chain: those that are stored already, and the others, drawn over all devices.
+) -> tuple[np.ndarray, int]:
+    """The first n images of a chain, uint8 [n, H, W, C], and how many of them are not finite.
 
-    Image i depends on the seed and i alone. Parts are whole batches, so an interrupted set gets, with the same batch
-    size, the same bytes as one drawn in one go. `progress` is called with the number of images that exist. Raises
-    ValueError where another process draws the same set, and, when the images are read, where a part is not what it was.
+    Those that are stored already are read, the others are drawn over all devices. Image i depends on the seed and i
+    alone. Parts are whole batches, so an interrupted set gets, with the same batch size, the same bytes as one drawn in
+    one go. `progress` is called with the number of images that exist. Raises ValueError where another process draws the
+    same set.
     """
-    drawn = partial(batches, subject, chain, n, batch_size)
-    return resumable_samples.draw(parts_folder(subject, chain), subject.experiment.shape, n, drawn, progress)
+    pixels, finite = resumed(parts_folder(subject, chain), n, partial(batches, subject, chain, n, batch_size), progress)
+    return pixels, int((~finite).sum())
 
 
-def batches(
-    subject: Subject, chain: Chain, n: int, batch_size: int, first: int = 0
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def resumed(
+    folder: Path, n: int, batches: Callable[[int], Iterable[Batch]], progress: Callable[[int], object]
+) -> Batch:
+    """The first n images of the set in a folder: those that are stored, and after them batches(first), stored too.
+
+    Parts are files named by their first image; the last is written when the batches end or raise.
+    """
+    with exclusive(folder / "lock", str(folder), "wait until it ends, then run this again", remove=True):
+        parts = stored(folder, n)
+        done, drawn, since = sum(len(pixels) for pixels, _ in parts), [], time.monotonic()
+        progress(min(done, n))
+
+        def write() -> None:
+            if drawn:
+                part = joined(drawn)
+                path = folder / f"images_{done - len(part[0]):07d}.npz"
+                write_npz(path, {"pixels": part[0], "finite": part[1]})
+                parts.append(part)
+                drawn.clear()
+
+        try:
+            for batch in batches(done) if done < n else ():
+                drawn.append(batch)
+                done += len(batch[0])
+                progress(done)
+                if time.monotonic() - since > SECONDS:
+                    write()
+                    since = time.monotonic()
+        finally:
+            write()
+    pixels, finite = joined(parts)
+    return pixels[:n], finite[:n]
+
+
+def stored(folder: Path, n: int) -> list[Batch]:
+    """The parts of the first n images in a folder. A missing or damaged one ends the list, and is drawn again."""
+    parts, done = [], 0
+    while done < n:
+        try:
+            arrays = npz_reader.read(folder / f"images_{done:07d}.npz")
+            parts.append((arrays["pixels"], arrays["finite"]))
+        except (ValueError, OSError, KeyError):
+            break
+        done += len(parts[-1][0])
+    return parts
+
+
+def batches(subject: Subject, chain: Chain, n: int, batch_size: int, first: int = 0) -> Iterator[Batch]:
     """Images first..n-1 of a chain, as `sample_batches.batches` yields them; nothing is stored."""
     experiment = subject.experiment
     sampler = experiment.sampler(

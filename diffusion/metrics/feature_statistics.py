@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,6 @@ from diffusion.data.dataset_identity import digest
 from diffusion.metrics.array_cache import ArrayCache
 from diffusion.metrics.first_images_of_split import Split
 from diffusion.metrics.frechet import Moments, Stream
-from diffusion.metrics.image_set import ImageSet, at_once
 from diffusion.metrics.inception_features import Extractor
 from diffusion.runtime.paths import cache_folder
 from diffusion.runtime.progress_bar import Counting
@@ -40,7 +39,7 @@ class Features(NamedTuple):
 
 
 def one_pass(
-    extractor: Extractor, images: ImageSet, layers: Layers, folder: Path, count: Callable[[int], object]
+    extractor: Extractor, images: Split, layers: Layers, folder: Path, count: Callable[[int], object]
 ) -> Features:
     """The requested features of all images of a set.
 
@@ -52,9 +51,11 @@ def one_pass(
     names = sorted({*layers.moments, *layers.vectors})
     streams = {layer: Stream() for layer in layers.moments}
     arrays: dict[str, np.ndarray] = {}
-    chunks, done = [], 0
+    chunks = []
     count(0)
-    for pixels in images.chunks(CHUNK):
+    for first in range(0, images.n, CHUNK):
+        rows = slice(first, min(first + CHUNK, images.n))
+        pixels, _ = images.source.read(np.arange(rows.start, rows.stop))
         chunk = _chunk(extractor, names, pixels, folder)
         features = chunk.read(*names)
         if not features:
@@ -67,9 +68,8 @@ def one_pass(
         for layer in layers.vectors:
             if layer not in arrays:
                 arrays[layer] = np.empty((images.n, features[layer].shape[1]), np.float32)
-            arrays[layer][done : done + len(pixels)] = features[layer]
-        done += len(pixels)
-        count(done)
+            arrays[layer][rows] = features[layer]
+        count(rows.stop)
     for chunk in chunks:
         chunk.remove()
     return Features({layer: stream.moments() for layer, stream in streams.items()}, arrays)
@@ -95,7 +95,7 @@ def of_real(
     @functools.cache
     def features() -> Features:
         with progress("reference", real.n) as count:
-            return one_pass(extractor, _images(real), layers, folder, count)
+            return one_pass(extractor, real, layers, folder, count)
 
     def cached(kind: str, layer: str, *names: str) -> dict[str, np.ndarray]:
         """The stored arrays of one kind and layer."""
@@ -111,13 +111,3 @@ def of_real(
         {layer: Moments(a["mean"], a["covariance"], int(a["n"])) for layer, a in arrays.items()},
         {layer: cached("vectors", layer)["vectors"] for layer in layers.vectors},
     )
-
-
-def _images(real: Split) -> ImageSet:
-    size = at_once(real.source.shape)
-
-    def blocks() -> Iterator[np.ndarray]:
-        for i in range(0, real.n, size):
-            yield real.source.read(np.arange(i, min(i + size, real.n)))[0]
-
-    return ImageSet(real.n, real.source.shape, blocks)

@@ -1,101 +1,21 @@
-"""Sets of uint8 images, read a block at a time: .npz files and folders of image files."""
+"""Sample sets as files: uint8 images [n, H, W, C] from .npz files, from and to folders of image files."""
 
 import warnings
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from diffusion.data.image_decoder import decode, header
 from diffusion.data.image_files import ENDINGS, listing, remarks
 from diffusion.runtime import npz_reader
-from diffusion.runtime.atomic_files import atomic_file, written
+from diffusion.runtime.atomic_files import written
 from diffusion.runtime.bucket_cache import local
-
-BLOCK = 16 * 2**20
-"""Bytes of pixels held at a time."""
-
-EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The date of the members of .npz files, so that equal sets are equal files."""
-
-DEFLATED = 1032
-"""The highest ratio of zip's compression."""
 
 BACKGROUND = "white"
 """Behind transparent pixels of samples."""
 
-FEW = 16
-"""Images of a folder whose levels are looked at before they are read."""
 
-
-class ImageSet(NamedTuple):
-    """Images [n, H, W, C], uint8, that need not be in memory."""
-
-    n: int
-    shape: tuple[int, int, int]
-    read: Callable[[], Iterator[np.ndarray]]
-    """Starts again from image 0; blocks of bounded size, which hold n images or more in all."""
-    broken: int = 0
-    """Images that were drawn with numbers that are not finite, if counted."""
-
-    def blocks(self) -> Iterator[np.ndarray]:
-        """The n images, in blocks of bounded size. Raises ValueError where there are fewer."""
-        done = 0
-        for block in self.read():
-            yield block[: self.n - done]
-            done += len(block)
-            if done >= self.n:
-                return
-        if done < self.n:
-            raise ValueError(f"a set of {self.n} images holds only {done}; draw or copy it again")
-
-    def first(self, n: int) -> "ImageSet":
-        """The set of its first n images."""
-        return self._replace(n=min(n, self.n))
-
-    def pixels(self) -> np.ndarray:
-        """All images in memory."""
-        return np.concatenate([np.zeros((0, *self.shape), np.uint8), *self.blocks()])
-
-    def chunks(self, size: int) -> Iterator[np.ndarray]:
-        """The images in blocks of one size, the last one shorter."""
-        held: list[np.ndarray] = []
-        for block in self.blocks():
-            held.append(block)
-            if sum(map(len, held)) >= size:
-                joined = np.concatenate(held)
-                whole = len(joined) // size * size
-                yield from (joined[i : i + size] for i in range(0, whole, size))
-                held = [joined[whole:]]
-        if sum(map(len, held)):
-            yield np.concatenate(held)
-
-
-def at_once(shape: Sequence[int]) -> int:
-    """Images of this shape in a block."""
-    return max(1, BLOCK // int(np.prod(shape)))
-
-
-def write_archive(path: Path, images: ImageSet, labels: np.ndarray | None = None) -> None:
-    """An .npz file with uint8 arr_0 [n, H, W, C] and, where there are labels, arr_1 [n].
-
-    The layout that the evaluator of guided-diffusion reads. Images go into it block by block.
-    """
-    with atomic_file(path) as file, zipfile.ZipFile(file, "w") as archive:
-        with archive.open(zipfile.ZipInfo("arr_0.npy", EPOCH), "w", force_zip64=True) as member:
-            head = {"descr": "|u1", "fortran_order": False, "shape": (images.n, *images.shape)}
-            np.lib.format.write_array_header_1_0(member, head)
-            for block in images.blocks():
-                member.write(np.ascontiguousarray(block).tobytes())
-        if labels is not None:
-            with archive.open(zipfile.ZipInfo("arr_1.npy", EPOCH), "w") as member:
-                np.lib.format.write_array(member, np.asarray(labels, np.int64), allow_pickle=False)
-
-
-def write_folder(folder: Path, images: ImageSet) -> None:
+def write_folder(folder: Path, images: np.ndarray) -> None:
     """One PNG file an image: 000000.png, 000001.png, ...
 
     Raises ValueError where the folder holds other images, which readers of the folder would take for samples.
@@ -103,69 +23,42 @@ def write_folder(folder: Path, images: ImageSet) -> None:
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
-    names = (f"{i:06d}.png" for i in range(images.n))
+    names = [f"{i:06d}.png" for i in range(len(images))]
     if other := sorted(set(listing(folder).files) - set(names)):
         raise ValueError(f"{folder} holds images of another set, such as {other[0]}; give another --out, or empty it")
     with written(folder) as place:
         place.mkdir(exist_ok=True)
-        i = 0
-        for block in images.blocks():
-            for image in block:
-                Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(place / f"{i:06d}.png")
-                i += 1
+        for name, image in zip(names, images, strict=True):
+            Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(place / name)
 
 
-def read(path: Path, shape: tuple[int, int, int]) -> ImageSet:
+def read(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     """The images of an .npz file (arr_0) or of a folder of image files, which must have this shape.
 
     Files are read by data/image_decoder.py; what is left out or changed is a warning. Raises ValueError where they have
     another shape or type, where they are 0 and 1 instead of levels, or where there are none.
     """
-    if path.is_dir():
-        return _folder(path, shape)
     if not path.exists():
         raise ValueError(f"--samples={path}: no such file or folder")
-    return _archive(local(path), shape)
+    pixels = _folder(path, shape) if path.is_dir() else _archive(local(path), shape)
+    if pixels.max() == 1:
+        raise ValueError(f"--samples={path}: its pixels are 0 or 1, and levels are 0 to 255; multiply them by 255")
+    return pixels
 
 
-def _archive(path: Path, shape: tuple[int, int, int]) -> ImageSet:
-    with npz_reader.one_line(f"--samples={path}: no .npz file with an array arr_0, or a damaged one"):
-        with zipfile.ZipFile(path) as archive:
-            info = archive.getinfo("arr_0.npy")
-            head = npz_reader.header(archive, info)
-        if info.file_size != head.promised:
-            raise ValueError(f"{info.file_size - head.length} bytes for an array of {list(head.shape)}")
-        if info.file_size > DEFLATED * path.stat().st_size:
-            raise ValueError(f"{info.file_size} bytes in a file of {path.stat().st_size}")
-    stored = head.shape
-    if head.fortran_order:
-        raise ValueError(f"--samples={path}: arr_0 is in Fortran order; write numpy.ascontiguousarray(arr_0) instead")
-    if head.dtype != np.uint8 or stored[1:] != shape or not stored[0]:
-        wanted = ", ".join(map(str, ("n", *shape)))
+def _archive(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
+    fault = f"--samples={path}: no .npz file with an array arr_0, or a damaged one"
+    with npz_reader.one_line(fault), np.load(path, allow_pickle=False) as file:
+        pixels = np.asarray(file["arr_0"])
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != shape or not len(pixels):
+        wanted, stored = ", ".join(map(str, ("n", *shape))), list(pixels.shape)
         raise ValueError(
-            f"--samples={path}: arr_0 is {head.dtype} {list(stored)}, and samples of this run are uint8 [{wanted}]"
+            f"--samples={path}: arr_0 is {pixels.dtype} {stored}, and samples of this run are uint8 [{wanted}]"
         )
-
-    def blocks() -> Iterator[np.ndarray]:
-        most = at_once(shape)
-        with ExitStack() as stack:
-            with npz_reader.one_line(f"--samples={path}: is damaged"):
-                archive = stack.enter_context(zipfile.ZipFile(path))
-                member = stack.enter_context(archive.open(info))
-                member.read(head.length)
-            for done in range(0, stored[0], most):
-                count = min(stored[0] - done, most)
-                with npz_reader.one_line(f"--samples={path}: is damaged after {done} images"):
-                    data = member.read(count * int(np.prod(shape)))
-                    block = np.frombuffer(data, np.uint8).reshape(count, *shape)
-                yield block
-
-    images = ImageSet(stored[0], shape, blocks)
-    _require_levels(f"--samples={path}", next(images.blocks()))
-    return images
+    return pixels
 
 
-def _folder(folder: Path, shape: tuple[int, int, int]) -> ImageSet:
+def _folder(folder: Path, shape: tuple[int, int, int]) -> np.ndarray:
     title = f"--samples={folder}"
     files, notes = listing(folder)
     if not files:
@@ -187,16 +80,4 @@ def _folder(folder: Path, shape: tuple[int, int, int]) -> ImageSet:
             raise ValueError(f"--samples={name}: has colours, and samples of this run are grey")
         return pixels[..., :channels]
 
-    def blocks() -> Iterator[np.ndarray]:
-        size = at_once(shape)
-        for i in range(0, len(names), size):
-            yield np.stack([one(name) for name in names[i : i + size]])
-
-    _require_levels(title, np.stack([one(name) for name in names[:FEW]]))
-    return ImageSet(len(names), shape, blocks)
-
-
-def _require_levels(title: str, pixels: np.ndarray) -> None:
-    """Raises ValueError for images of the values 0 and 1, which would all be black."""
-    if pixels.max() == 1:
-        raise ValueError(f"{title}: its pixels are 0 or 1, and levels are 0 to 255; multiply them by 255")
+    return np.stack([one(name) for name in names])

@@ -1,8 +1,5 @@
 """Sample sets on disk: drawn in parts, resumed, never drawn twice, written as archives and as PNG files."""
 
-import tracemalloc
-import zipfile
-
 import jax
 import numpy as np
 import pytest
@@ -13,7 +10,7 @@ from diffusion.evaluation import sample_batches, sample_sets
 from diffusion.evaluation.protocol import Chain, Subject
 from diffusion.experiment import build
 from diffusion.metrics import image_set
-from diffusion.metrics.image_set import ImageSet
+from diffusion.runtime.atomic_files import write_npz
 from tests.evaluation.test_evaluate import Stop, config, stop_after
 from tests.support.networks import OneConvolution
 
@@ -38,46 +35,43 @@ def parts_of(subject):
     return sorted(path.name for path in sample_sets.parts_folder(subject, CHAIN).glob("*"))
 
 
-def in_memory(pixels, size=3):
-    """A set of an array, in blocks of three."""
-    return ImageSet(len(pixels), pixels.shape[1:], lambda: (pixels[i : i + size] for i in range(0, len(pixels), size)))
+def draw(*args):
+    """The pixels of a set."""
+    return sample_sets.draw(*args)[0]
 
 
 def test_an_interrupted_set_resumes_to_the_same_bytes(subject, tmp_path, monkeypatch):
-    """37 images in batches of 8, in parts of 8: stopped after 16, it draws 21 more and no image again."""
-    monkeypatch.setattr(image_set, "BLOCK", 64)
-    whole = sample_sets.draw(subject._replace(folder=tmp_path / "whole"), CHAIN, 37, 8)
+    """37 images in batches of 8, in parts of 8: stopped after 24, it draws 13 more and no image again."""
+    monkeypatch.setattr(sample_sets, "SECONDS", 0.0)
+    whole = draw(subject._replace(folder=tmp_path / "whole"), CHAIN, 37, 8)
     with pytest.raises(Stop):
         sample_sets.draw(subject, CHAIN, 37, 8, stop_after(20))
     assert parts_of(subject) == ["images_0000000.npz", "images_0000008.npz", "images_0000016.npz"]
     counts = []
-    again = sample_sets.draw(subject, CHAIN, 37, 8, counts.append)
+    again = draw(subject, CHAIN, 37, 8, counts.append)
     assert counts == [24, 32, 37]
-    for name, one in (("a.npz", whole), ("b.npz", again)):
-        image_set.write_archive(tmp_path / name, one)
-    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
-    assert len(np.unique(again.pixels().reshape(37, -1), axis=0)) == 37
+    assert (again == whole).all() and len(np.unique(again.reshape(37, -1), axis=0)) == 37
 
 
 def test_a_set_that_is_complete_is_not_drawn_again(subject, monkeypatch):
-    first = sample_sets.draw(subject, CHAIN, 20, 8).pixels()
+    first = draw(subject, CHAIN, 20, 8)
     monkeypatch.setattr(sample_batches, "batches", None)
-    assert (sample_sets.draw(subject, CHAIN, 20, 8).pixels() == first).all()
-    assert (sample_sets.draw(subject, CHAIN, 13, 4).pixels() == first[:13]).all()
+    assert (draw(subject, CHAIN, 20, 8) == first).all()
+    assert (draw(subject, CHAIN, 13, 4) == first[:13]).all()
 
 
 def test_a_larger_set_extends_a_smaller_one(subject):
-    first, counts = sample_sets.draw(subject, CHAIN, 20, 8).pixels(), []
-    more = sample_sets.draw(subject, CHAIN, 30, 8, counts.append)
-    assert counts[0] == 20 and more.n == 30 and (more.pixels()[:20] == first).all()
+    first, counts = draw(subject, CHAIN, 20, 8), []
+    more = draw(subject, CHAIN, 30, 8, counts.append)
+    assert counts[0] == 20 and len(more) == 30 and (more[:20] == first).all()
 
 
 def test_images_depend_on_seed_and_index_alone(subject, tmp_path):
-    a = sample_sets.draw(subject, CHAIN, 20, 8).pixels()
-    b = sample_sets.draw(subject._replace(folder=tmp_path / "b"), CHAIN, 20, 5).pixels()
+    a = draw(subject, CHAIN, 20, 8)
+    b = draw(subject._replace(folder=tmp_path / "b"), CHAIN, 20, 5)
     # the compiler may order sums otherwise for another batch size: at most a rounding of the last level
     assert np.abs(a.astype(int) - b.astype(int)).max() <= 1
-    c = sample_sets.draw(subject, CHAIN._replace(seed=1), 20, 8).pixels()
+    c = draw(subject, CHAIN._replace(seed=1), 20, 8)
     assert (a != c).any(axis=(1, 2, 3)).all()
 
 
@@ -108,24 +102,24 @@ def test_sets_of_another_precision_lie_apart(subject):
 
 
 def test_truncation_cuts_levels(subject):
-    rounded = sample_sets.draw(subject, CHAIN, 16, 8).pixels().astype(int)
-    cut = sample_sets.draw(subject, CHAIN._replace(truncate=True), 16, 8).pixels().astype(int)
+    rounded = draw(subject, CHAIN, 16, 8).astype(int)
+    cut = draw(subject, CHAIN._replace(truncate=True), 16, 8).astype(int)
     assert set(np.unique(rounded - cut)) == {0, 1}
 
 
 def test_a_damaged_part_is_drawn_again(subject, monkeypatch):
-    monkeypatch.setattr(image_set, "BLOCK", 64)
-    first = sample_sets.draw(subject, CHAIN, 24, 8).pixels()
+    monkeypatch.setattr(sample_sets, "SECONDS", 0.0)
+    first = draw(subject, CHAIN, 24, 8)
     damaged = sample_sets.parts_folder(subject, CHAIN) / "images_0000008.npz"
     damaged.write_bytes(damaged.read_bytes()[:-50])
     counts = []
-    assert (sample_sets.draw(subject, CHAIN, 24, 8, counts.append).pixels() == first).all() and counts[0] == 8
+    assert (draw(subject, CHAIN, 24, 8, counts.append) == first).all() and counts[0] == 8
 
 
 def test_images_that_are_not_finite_are_counted(subject):
     broken = subject._replace(params=jax.tree.map(lambda x: x * np.nan, subject.params))
-    assert sample_sets.draw(broken, CHAIN, 10, 8).broken == 10 and sample_sets.draw(broken, CHAIN, 3, 8).broken == 3
-    assert sample_sets.draw(subject, CHAIN, 10, 8).broken == 0
+    assert sample_sets.draw(broken, CHAIN, 10, 8)[1] == 10 and sample_sets.draw(broken, CHAIN, 3, 8)[1] == 3
+    assert sample_sets.draw(subject, CHAIN, 10, 8)[1] == 0
 
 
 def test_labels_go_round():
@@ -134,38 +128,21 @@ def test_labels_go_round():
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (4, 6, 3)])
-def test_archives_have_the_layout_of_the_evaluator(tmp_path, rng, shape):
-    pixels = rng.integers(0, 256, (10, *shape), dtype=np.uint8)
-    image_set.write_archive(tmp_path / "a.npz", in_memory(pixels), np.arange(10, dtype=np.int32))
-    with np.load(tmp_path / "a.npz") as file:
-        assert file.files == ["arr_0", "arr_1"] and file["arr_0"].dtype == np.uint8
-        assert (file["arr_0"] == pixels).all() and file["arr_1"].tolist() == list(range(10))
-    image_set.write_archive(tmp_path / "b.npz", in_memory(pixels))
-    with np.load(tmp_path / "b.npz") as file:
-        assert file.files == ["arr_0"]
-
-
-@pytest.mark.parametrize("shape", [(8, 8, 1), (4, 6, 3)])
-def test_sets_are_read_as_they_were_written(tmp_path, rng, shape, monkeypatch):
-    monkeypatch.setattr(image_set, "BLOCK", 3 * int(np.prod(shape)))
+def test_sets_are_read_as_they_were_written(tmp_path, rng, shape):
     pixels = rng.integers(0, 256, (10, *shape), dtype=np.uint8)
     np.savez_compressed(tmp_path / "c.npz", arr_0=pixels)
-    image_set.write_archive(tmp_path / "a.npz", in_memory(pixels))
-    image_set.write_folder(tmp_path / "p", in_memory(pixels))
+    write_npz(tmp_path / "a.npz", {"arr_0": np.asfortranarray(pixels)})
+    image_set.write_folder(tmp_path / "p", pixels)
     for path in (tmp_path / "a.npz", tmp_path / "c.npz", tmp_path / "p"):
-        found = image_set.read(path, shape)
-        assert found.n == 10 and [len(block) for block in found.blocks()] == [3, 3, 3, 1]
-        assert (found.pixels() == pixels).all() and (found.first(4).pixels() == pixels[:4]).all()
-        assert [len(chunk) for chunk in found.chunks(4)] == [4, 4, 2]
-        assert (np.concatenate(list(found.chunks(4))) == pixels).all()
+        assert (image_set.read(path, shape) == pixels).all()
 
 
 def test_folders_are_not_mixed(tmp_path, rng):
     pixels = rng.integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
-    image_set.write_folder(tmp_path / "p", in_memory(pixels))
-    image_set.write_folder(tmp_path / "p", in_memory(pixels))
+    image_set.write_folder(tmp_path / "p", pixels)
+    image_set.write_folder(tmp_path / "p", pixels)
     with pytest.raises(ValueError, match=r"holds images of another set, such as 000003\.png"):
-        image_set.write_folder(tmp_path / "p", in_memory(pixels[:3]))
+        image_set.write_folder(tmp_path / "p", pixels[:3])
     with pytest.raises(ValueError, match=r"000000\.png: is 8x8 grey, and samples are 8x8 in colour"):
         image_set.read(tmp_path / "p", (8, 8, 3))
 
@@ -183,11 +160,11 @@ def test_folders_of_samples_are_read_whatever_their_endings(tmp_path, rng):
     (place / "notes.txt").write_text("x")
     (place / "f.gif").write_text("x")
     with pytest.warns(UserWarning, match=r"^--samples=.*: left out 2 files by ending: 1 .*1 ") as said:
-        assert (image_set.read(place, (8, 8, 3)).pixels() == pixels).all()
+        assert (image_set.read(place, (8, 8, 3)) == pixels).all()
     assert len(said) == 1
     Image.fromarray(pixels[0]).save(place / "g.jpg")
     with pytest.warns(UserWarning, match="left out"):
-        assert image_set.read(place, (8, 8, 3)).n == 6
+        assert len(image_set.read(place, (8, 8, 3))) == 6
 
 
 def test_samples_are_upright_and_what_is_changed_is_said(tmp_path, rng):
@@ -196,7 +173,7 @@ def test_samples_are_upright_and_what_is_changed_is_said(tmp_path, rng):
     exif[0x0112] = 3
     place = write_files(tmp_path / "p", pixels, [f"{i}.png" for i in range(4)], exif=exif)
     with pytest.warns(UserWarning) as said:
-        found = image_set.read(place, (8, 8, 3)).pixels()
+        found = image_set.read(place, (8, 8, 3))
     assert ["4 images turned upright" in str(one.message) for one in said] == [True, False]
     assert "4 images with transparency, flattened on white" in str(said[1].message)
     opaque = pixels[..., 3:] == 255
@@ -206,7 +183,7 @@ def test_samples_are_upright_and_what_is_changed_is_said(tmp_path, rng):
 def test_grey_samples_may_be_stored_as_colour(tmp_path, rng):
     pixels = rng.integers(0, 256, (3, 8, 8, 1), dtype=np.uint8)
     place = write_files(tmp_path / "p", np.repeat(pixels, 3, -1), ["1.png", "2.png", "3.png"])
-    assert (image_set.read(place, SHAPE).pixels() == pixels).all()
+    assert (image_set.read(place, SHAPE) == pixels).all()
     Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(place / "2.png")
     with pytest.raises(ValueError, match=r"2\.png: has colours, and samples of this run are grey"):
         image_set.read(place, SHAPE)
@@ -214,43 +191,21 @@ def test_grey_samples_may_be_stored_as_colour(tmp_path, rng):
 
 def test_samples_of_zeros_and_ones_are_told_so(tmp_path, rng):
     pixels = rng.integers(0, 2, (6, 8, 8, 1), dtype=np.uint8)
-    image_set.write_archive(tmp_path / "a.npz", in_memory(pixels))
+    write_npz(tmp_path / "a.npz", {"arr_0": pixels})
     for path in (tmp_path / "a.npz", write_files(tmp_path / "p", pixels, [f"{i}.png" for i in range(6)])):
         with pytest.raises(ValueError, match=f"--samples={path}: its pixels are 0 or 1, and levels are 0 to 255"):
             image_set.read(path, SHAPE)
     for other in (pixels * 255, pixels * 0):
-        image_set.write_archive(tmp_path / "a.npz", in_memory(other))
-        assert (image_set.read(tmp_path / "a.npz", SHAPE).pixels() == other).all()
+        write_npz(tmp_path / "a.npz", {"arr_0": other})
+        assert (image_set.read(tmp_path / "a.npz", SHAPE) == other).all()
 
 
-def test_a_cut_archive_is_refused_in_a_line(tmp_path, rng):
-    pixels = rng.integers(0, 256, (50, 8, 8, 1), dtype=np.uint8)
-    image_set.write_archive(tmp_path / "a.npz", in_memory(pixels))
-    with zipfile.ZipFile(tmp_path / "short.npz", "w") as archive, zipfile.ZipFile(tmp_path / "a.npz") as whole:
-        archive.writestr("arr_0.npy", whole.read("arr_0.npy")[:-100])
-    with pytest.raises(ValueError, match=r"or a damaged one \(3100 bytes for an array of \[50, 8, 8, 1\]\)"):
-        image_set.read(tmp_path / "short.npz", SHAPE)
-    image_set.write_archive(tmp_path / "long.npz", in_memory(np.tile(pixels, (90, 1, 1, 1))))
-    flipped = bytearray((tmp_path / "long.npz").read_bytes())
-    flipped[200_000] ^= 1
-    (tmp_path / "flipped.npz").write_bytes(flipped)
-    with pytest.raises(ValueError, match="is damaged after 0 images"):
-        image_set.read(tmp_path / "flipped.npz", SHAPE).pixels()
-    (tmp_path / "cut.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:1000])
-    with pytest.raises(ValueError, match="or a damaged one"):
-        image_set.read(tmp_path / "cut.npz", SHAPE)
-
-
-def test_memory_is_that_of_a_block(tmp_path, monkeypatch):
-    """A set of 8 MiB goes from parts to an archive and is read from it in blocks of 64 KiB."""
-    monkeypatch.setattr(image_set, "BLOCK", 2**16)
-    n, block = 2**17, np.zeros((1024, *SHAPE), np.uint8)
-    images = ImageSet(n, SHAPE, lambda: (block for _ in range(n // len(block))))
-    tracemalloc.start()
-    try:
-        image_set.write_archive(tmp_path / "a.npz", images)
-        total = sum(len(chunk) for chunk in image_set.read(tmp_path / "a.npz", SHAPE).chunks(1000))
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert total == n and peak < 2**20
+def test_a_damaged_archive_is_refused_in_a_line(tmp_path, rng):
+    write_npz(tmp_path / "a.npz", {"arr_0": rng.integers(0, 256, (50, *SHAPE), dtype=np.uint8)})
+    whole = (tmp_path / "a.npz").read_bytes()
+    flipped = bytearray(whole)
+    flipped[2000] ^= 1
+    for content in (whole[:1000], bytes(flipped), b"no archive"):
+        (tmp_path / "a.npz").write_bytes(content)
+        with pytest.raises(ValueError, match=r"no \.npz file with an array arr_0, or a damaged one"):
+            image_set.read(tmp_path / "a.npz", SHAPE)

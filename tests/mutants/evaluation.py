@@ -323,11 +323,11 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/evaluation/sample_quality.py",
+        "diffusion/commands/evaluate.py",
         "tests/evaluation/test_evaluate.py",
         (
-            "    if samples.broken:",
-            "    if False:",
+            "        if broken:",
+            "        if False:",
             "test_a_network_that_diverged_is_not_scored",
             "samples that are not finite are scored",
         ),
