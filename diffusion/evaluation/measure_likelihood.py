@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-import diffusion
 from diffusion.core import respacing
 from diffusion.core.array_types import Array, Image, Keys, Labels
 from diffusion.core.respacing import Grid
@@ -15,8 +14,7 @@ from diffusion.data.dataset_identity import digest
 from diffusion.evaluation import protocol
 from diffusion.evaluation.protocol import Subject
 from diffusion.experiment.build import Experiment
-from diffusion.metrics import mean_and_standard_error
-from diffusion.metrics.array_cache import ArrayCache
+from diffusion.metrics import array_cache, mean_and_standard_error
 from diffusion.metrics.first_images_of_split import Split
 from diffusion.metrics.mean_and_standard_error import Means
 from diffusion.training.state import Params
@@ -62,12 +60,11 @@ def measure(
         "parameters": protocol.digest(subject.params),
         "steps": experiment.sampled(respacing.parse(protocol.grid_of(experiment, grid))).base_t.tolist(),
         "data": digest(source),
-        "version": diffusion.__version__,
     }
-    file = ArrayCache(subject.folder / result_files.FOLDER / "parts", kind.name, key)
+    file = array_cache.place(subject.folder / result_files.FOLDER / "parts", kind.name, key)
     result = compute(kind, subject, split, grid=grid, batch_size=batch_size, seed=seed, file=file, progress=progress)
     path = result_files.write(subject.folder, result, *protocol.departures(experiment, facts, source.size))
-    file.remove()
+    file.unlink(missing_ok=True)
     return result, path
 
 
@@ -79,7 +76,7 @@ def compute(
     grid: str | None = None,
     batch_size: int | None = None,
     seed: int = 0,
-    file: ArrayCache | None = None,
+    file: Path | None = None,
     progress: Callable[[int], object] = lambda done: None,  # noqa: ARG005
 ) -> Result:
     """As `measure`, but writes no result, and stores partial means only in `file`, if there is one."""

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-import diffusion
 from diffusion.config.config_dict import config_hash
 from diffusion.config.validation import validate
 from diffusion.core import respacing
@@ -112,7 +111,6 @@ def parts_folder(subject: Subject, chain: Chain) -> Path:
         "labels": chain.labels,
         "guidance": protocol.of_guidance(experiment),
         "precision": protocol.precision(experiment),
-        "version": diffusion.__version__,
     }
     return subject.folder / "samples" / "parts" / f"{stem(subject, chain)}_{digest(key)[:12]}"
 

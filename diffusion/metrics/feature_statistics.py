@@ -2,14 +2,14 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from diffusion.data.dataset_identity import digest
-from diffusion.metrics.array_cache import ArrayCache
+from diffusion.metrics.array_cache import cached, place
 from diffusion.metrics.first_images_of_split import Split
 from diffusion.metrics.frechet import Moments, Stream
 from diffusion.metrics.inception_features import Extractor
@@ -50,36 +50,37 @@ def one_pass(
     """
     names = sorted({*layers.moments, *layers.vectors})
     streams = {layer: Stream() for layer in layers.moments}
-    arrays: dict[str, np.ndarray] = {}
+    vectors: dict[str, list[np.ndarray]] = {layer: [] for layer in layers.vectors}
     chunks = []
     count(0)
     for first in range(0, images.n, CHUNK):
-        rows = slice(first, min(first + CHUNK, images.n))
-        pixels, _ = images.source.read(np.arange(rows.start, rows.stop))
-        chunk = _chunk(extractor, names, pixels, folder)
-        features = chunk.read(*names)
-        if not features:
-            extracted = extractor.extract(pixels)
-            features = {layer: np.asarray(extracted[layer], np.float32) for layer in names}
-            chunk.write(features)
-        chunks.append(chunk)
+        index = np.arange(first, min(first + CHUNK, images.n))
+        pixels, _ = images.source.read(index)
+        chunks.append(_chunk(extractor, names, pixels, folder))
+        features = cached(chunks[-1], functools.partial(_extracted, extractor, names, pixels))
         for layer, stream in streams.items():
             stream.add(features[layer])
-        for layer in layers.vectors:
-            if layer not in arrays:
-                arrays[layer] = np.empty((images.n, features[layer].shape[1]), np.float32)
-            arrays[layer][rows] = features[layer]
-        count(rows.stop)
+        for layer, parts in vectors.items():
+            parts.append(features[layer])
+        count(first + len(index))
     for chunk in chunks:
-        chunk.remove()
-    return Features({layer: stream.moments() for layer, stream in streams.items()}, arrays)
+        chunk.unlink(missing_ok=True)
+    return Features(
+        {layer: stream.moments() for layer, stream in streams.items()},
+        {layer: np.concatenate(parts) for layer, parts in vectors.items()},
+    )
 
 
-def _chunk(extractor: Extractor, layers: list[str], pixels: np.ndarray, folder: Path) -> ArrayCache:
+def _chunk(extractor: Extractor, layers: list[str], pixels: np.ndarray, folder: Path) -> Path:
     """The file of a chunk's features."""
     key = {"network": extractor.name, "weights": extractor.weights, "layers": layers}
     key |= {"pixels": hashlib.sha256(pixels.tobytes()).hexdigest()}
-    return ArrayCache(folder, "features", {**key, "shape": list(pixels.shape)})
+    return place(folder, "features", {**key, "shape": list(pixels.shape)})
+
+
+def _extracted(extractor: Extractor, layers: list[str], pixels: np.ndarray) -> Mapping[str, np.ndarray]:
+    features = extractor.extract(pixels)
+    return {layer: np.asarray(features[layer], np.float32) for layer in layers}
 
 
 def of_real(
@@ -97,17 +98,15 @@ def of_real(
         with progress("reference", real.n) as count:
             return one_pass(extractor, real, layers, folder, count)
 
-    def cached(kind: str, layer: str, *names: str) -> dict[str, np.ndarray]:
-        """The stored arrays of one kind and layer."""
+    def path(kind: str, layer: str) -> Path:
+        return place(cache_folder("reference"), kind, {**key, "layer": layer})
 
-        def compute() -> dict[str, Any]:
-            return features().moments[layer]._asdict() if names else {kind: features().vectors[layer]}
+    def moments(layer: str) -> Moments:
+        return Moments(**cached(path("moments", layer), lambda: features().moments[layer]._asdict()))
 
-        file = ArrayCache(cache_folder("reference"), kind, {**key, "layer": layer, "kind": kind})
-        return file.cached(compute, *(names or (kind,)))
+    def vectors(layer: str) -> np.ndarray:
+        return cached(path("vectors", layer), lambda: {"vectors": features().vectors[layer]})["vectors"]
 
-    arrays = {layer: cached("moments", layer, *Moments._fields) for layer in layers.moments}
     return Features(
-        {layer: Moments(a["mean"], a["covariance"], int(a["n"])) for layer, a in arrays.items()},
-        {layer: cached("vectors", layer)["vectors"] for layer in layers.vectors},
+        {layer: moments(layer) for layer in layers.moments}, {layer: vectors(layer) for layer in layers.vectors}
     )

@@ -12,8 +12,6 @@ class Moments(NamedTuple):
     """[D]."""
     covariance: np.ndarray
     """[D, D], divided by n - 1."""
-    n: int
-    """Vectors that it was computed from; fewer than D + 1 leave the covariance without full rank."""
 
 
 class Stream:
@@ -45,7 +43,7 @@ class Stream:
         """Mean and covariance of everything so far. Raises ValueError for fewer than two vectors."""
         if self.n < 2:
             raise ValueError(f"moments need at least two feature vectors, got {self.n}")
-        return Moments(self._mean, self._scatter / (self.n - 1), self.n)
+        return Moments(self._mean, self._scatter / (self.n - 1))
 
 
 def moments(features: np.ndarray) -> Moments:

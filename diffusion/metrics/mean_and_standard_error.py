@@ -1,6 +1,8 @@
 """Mean and standard error over a data set of numbers that each image has, such as the terms of its bound."""
 
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -10,8 +12,12 @@ import numpy as np
 from diffusion.core.array_types import Array, Image, Keys, Labels
 from diffusion.data.source import Source
 from diffusion.data.transforms import to_image
-from diffusion.metrics.array_cache import SECONDS, ArrayCache
+from diffusion.metrics import array_cache
+from diffusion.runtime.atomic_files import write_npz
 from diffusion.sampling.sampling_loop import image_keys
+
+SECONDS = 10.0
+"""Time between two writes of a partial result: what a killed evaluation repeats at most, beside its current batch."""
 
 Columns = Callable[[Keys, Image, Labels], Array]
 """(keys, x_0, labels) -> [n, K]: K numbers of each image; jitted by the caller."""
@@ -67,22 +73,22 @@ def measure(
     indices: Sequence[int] | np.ndarray,
     batch_size: int,
     seed: int,
-    partial: ArrayCache | None = None,
+    partial: Path | None = None,
     progress: Callable[[int], object] = lambda done: None,  # noqa: ARG005
 ) -> Means:
     """Means of `columns` over the images at `indices`, without augmentation.
 
     Image i uses fold_in(seed, i), so neither the batch size nor the number of devices changes the result, except for
-    the rounding of sums. Every batch has one shape. With `partial`, whose key must name columns, images, indices and
-    seed, an interrupted call resumes where it stopped; with the same batch size the result has the same bits.
-    `progress` is called with the number of images done. Raises ValueError if there are no images.
+    the rounding of sums. Every batch has one shape. With `partial`, a file whose name must stand for columns, images,
+    indices and seed, an interrupted call resumes where it stopped; with the same batch size the result has the same
+    bits. `progress` is called with the number of images done. Raises ValueError if there are no images.
     """
     index = np.asarray(indices, np.int64)
     if len(index) == 0:
         raise ValueError("a mean over images needs at least one image")
-    saved = partial.read(*Means._fields) if partial else {}
+    saved = array_cache.read(partial) if partial else {}
     means = Means(int(saved["images"]), saved["mean"], saved["square"]) if saved else None
-    first = means.images if means else 0
+    first, written = means.images if means else 0, time.monotonic()
     progress(first)
     try:
         for i, batch in enumerate(padded(index[first:], batch_size)):
@@ -93,14 +99,11 @@ def measure(
             new = Means(int(real.sum()), mean.astype(np.float64), square.astype(np.float64))
             means = means.merged(new) if means else new
             progress(means.images)
-            if partial:
-                partial.write(_arrays(means), every=SECONDS)
+            if partial and time.monotonic() - written > SECONDS:
+                write_npz(partial, means._asdict())
+                written = time.monotonic()
     finally:
         if partial and means:
-            partial.write(_arrays(means))
+            write_npz(partial, means._asdict())
     assert means is not None
     return means
-
-
-def _arrays(means: Means) -> dict[str, np.ndarray]:
-    return {name: np.asarray(value) for name, value in means._asdict().items()}

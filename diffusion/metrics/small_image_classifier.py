@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import softmax
 
 from diffusion.config.config_dict import placeless
 from diffusion.data.source import Source
-from diffusion.metrics.array_cache import ArrayCache
+from diffusion.metrics import array_cache
 from diffusion.runtime.paths import cache_folder
 
 HIDDEN = (128, 64)
@@ -46,8 +47,7 @@ class Classifier(NamedTuple):
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """p(label | image), float64 [n, K], columns in the order of `labels`."""
         logits = self.features(pixels) @ self.weights[-1] + self.biases[-1]
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return odds / odds.sum(axis=1, keepdims=True)
+        return softmax(logits, axis=1)
 
     def classes(self, pixels: np.ndarray) -> np.ndarray:
         """The most likely label of each image."""
@@ -84,12 +84,10 @@ def classifier(train: Source, cache: Path | None = None) -> Classifier:
     pixels, labels = train.read(index)
     images = hashlib.sha256(pixels.tobytes() + labels.astype(np.int32).tobytes()).hexdigest()
     key = {"images": images, "shape": list(pixels.shape), "recipe": [*HIDDEN, EPOCHS, SEED]}
-    stored = ArrayCache(cache or cache_folder("classifiers"), slug(train), key)
-    names = [f"{kind}_{i}" for kind in ("weights", "biases") for i in range(len(HIDDEN) + 1)]
-    arrays = stored.cached(lambda: _trained(pixels, labels), *names, "labels")
-    layers = [arrays[name] for name in names]
-    half = len(layers) // 2
-    return Classifier(tuple(layers[:half]), tuple(layers[half:]), arrays["labels"])
+    path = array_cache.place(cache or cache_folder("classifiers"), slug(train), key)
+    arrays = array_cache.cached(path, lambda: _trained(pixels, labels))
+    weights, biases = (tuple(arrays[f"{kind}_{i}"] for i in range(len(HIDDEN) + 1)) for kind in ("weights", "biases"))
+    return Classifier(weights, biases, arrays["labels"])
 
 
 def slug(source: Source) -> str:

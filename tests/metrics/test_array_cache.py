@@ -6,7 +6,8 @@ import warnings
 import numpy as np
 import pytest
 
-from diffusion.metrics.array_cache import ArrayCache
+import diffusion
+from diffusion.metrics import array_cache
 from diffusion.runtime import paths
 
 KEY = {"data": "cifar10", "split": "train", "protocol": {"resize": "tf1", "images": 50_000}, "weights": "ab12"}
@@ -29,7 +30,7 @@ def compute(rng):
 
 
 def cached(key, folder, compute):
-    return ArrayCache(folder, "moments", key).cached(compute, "mean")
+    return array_cache.cached(array_cache.place(folder, "moments", key), compute)
 
 
 def assert_same(found, arrays):
@@ -46,6 +47,13 @@ def test_arrays_are_computed_once_per_key(tmp_path, compute):
     for change in ({"weights": "ab13"}, {"split": "test"}, {"protocol": {"resize": "tf1", "images": 10_000}}):
         cached({**KEY, **change}, tmp_path / "new", compute)
     assert compute.calls == 4 and len(list((tmp_path / "new").iterdir())) == 4
+
+
+def test_arrays_of_another_version_are_computed_again(tmp_path, compute, monkeypatch):
+    cached(KEY, tmp_path, compute)
+    monkeypatch.setattr(diffusion, "__version__", "0.0.1")
+    cached(KEY, tmp_path, compute)
+    assert compute.calls == 2
 
 
 def test_damaged_files_are_computed_again_and_never_used(tmp_path, compute, rng):
@@ -74,19 +82,6 @@ def test_damaged_files_are_computed_again_and_never_used(tmp_path, compute, rng)
     assert again > len(cuts) + 100
 
 
-def test_a_file_of_another_key_or_without_a_name_is_not_used(tmp_path, compute):
-    other = ArrayCache(tmp_path, "moments", {**KEY, "split": "test"})
-    other.write({"mean": np.zeros(3)})
-    other.path.rename(ArrayCache(tmp_path, "moments", KEY).path)
-    assert_same(cached(KEY, tmp_path, compute), compute.arrays)
-    ArrayCache(tmp_path, "moments", KEY).write({"covariance": np.zeros(3)})
-    assert ArrayCache(tmp_path, "moments", KEY).read("covariance") and not ArrayCache(tmp_path, "moments", KEY).read(
-        "n"
-    )
-    assert_same(cached(KEY, tmp_path, compute), compute.arrays)
-    assert compute.calls == 2
-
-
 def test_a_folder_that_cannot_be_written_costs_no_result(tmp_path, compute):
     (tmp_path / "file").write_text("")
     with pytest.warns(UserWarning, match="could not be stored in"):
@@ -108,21 +103,6 @@ def test_nothing_half_done_is_left(tmp_path, compute, monkeypatch):
     with pytest.raises(ValueError, match="no such data"):
         cached(KEY, tmp_path, fails)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_keys_are_plain_json(tmp_path):
-    for value in (float("nan"), np.float32(1), {1, 2}, tmp_path):
-        with pytest.raises(ValueError, match="must be plain JSON"):
-            ArrayCache(tmp_path, "moments", {**KEY, "more": value})
-
-
-def test_partial_results_are_written_from_time_to_time(tmp_path):
-    eager, lazy = ArrayCache(tmp_path, "a", {}), ArrayCache(tmp_path, "b", {})
-    eager.write({"x": np.zeros(1)}, every=1e-9)
-    lazy.write({"x": np.zeros(1)}, every=1e9)
-    assert eager.path.exists() and not lazy.path.exists()
-    eager.remove()
-    assert not eager.path.exists() and eager.read() == {}
 
 
 def test_the_users_cache_has_folders_by_name(tmp_path, monkeypatch):

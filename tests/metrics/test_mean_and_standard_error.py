@@ -8,7 +8,6 @@ from diffusion.core.elbo import bits_per_dim
 from diffusion.data.source import in_memory
 from diffusion.evaluation.flow_nll import FLOW
 from diffusion.metrics import mean_and_standard_error
-from diffusion.metrics.array_cache import ArrayCache
 from diffusion.metrics.mean_and_standard_error import Means
 
 
@@ -44,17 +43,23 @@ def test_partial_means_are_continued_and_others_are_not(source, tmp_path):
         if done == 16:
             raise KeyboardInterrupt
 
-    file, seen = ArrayCache(tmp_path, "x", {}), []
+    file, seen = tmp_path / "x.npz", []
     with pytest.raises(KeyboardInterrupt):
         mean_and_standard_error.measure(columns, source, np.arange(23), 8, 0, file, stop)
-    resumed = mean_and_standard_error.measure(
-        columns, source, np.arange(23), 8, 0, ArrayCache(tmp_path, "x", {}), seen.append
-    )
+    resumed = mean_and_standard_error.measure(columns, source, np.arange(23), 8, 0, file, seen.append)
     assert seen == [16, 23]
     np.testing.assert_array_equal([resumed.mean, resumed.error], [whole.mean, whole.error])
-    file.write({"values": np.zeros(5)})  # the partial result of an earlier version
-    mean_and_standard_error.measure(columns, source, np.arange(23), 8, 0, ArrayCache(tmp_path, "x", {}), seen.append)
-    assert seen[2:] == [0, 8, 16, 23]
+
+
+def test_partial_means_are_written_from_time_to_time(source, tmp_path, monkeypatch):
+    def written(done):
+        seen.append((done, file.exists()))
+
+    for seconds, after_two in ((-1.0, True), (1e9, False)):
+        monkeypatch.setattr(mean_and_standard_error, "SECONDS", seconds)
+        file, seen = tmp_path / f"{seconds}.npz", []
+        mean_and_standard_error.measure(columns, source, np.arange(23), 8, 0, file, written)
+        assert seen == [(0, False), (8, False), (16, after_two), (23, after_two)] and file.exists()
 
 
 def test_one_image_has_no_error_and_none_are_refused(source):
