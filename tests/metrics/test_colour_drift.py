@@ -14,27 +14,16 @@ def images(rng, n, mean=(120.0, 110.0, 100.0), spread=40.0, contrast=50.0):
     return np.clip(np.round(pixels), 0, 255).astype(np.uint8)
 
 
+def levels(n, brightness, deviation=40.0):
+    """Levels of n grey images with this mean and deviation of their brightness, and no contrast."""
+    column = brightness + deviation * np.where(np.arange(n) % 2, 1.0, -1.0)
+    return np.stack([column, np.zeros(n)], axis=1)[..., None]
+
+
 def test_levels_against_numpy(rng):
     pixels = images(rng, 7)
-    found = colour_drift.measure(pixels)
     per_image = [[(p[..., c].mean(), p[..., c].astype(float).std()) for c in range(3)] for p in pixels]
-    np.testing.assert_allclose(found.mean, np.mean(per_image, axis=0).T)
-    np.testing.assert_allclose(found.deviation, np.std(per_image, axis=0).T)
-    assert found.images == 7
-
-
-def test_the_difference_is_a_two_sample_statistic(rng):
-    """Over many pairs of sets from one distribution the errors have mean 0 and variance 1."""
-    data = colour_drift.measure(images(rng, 400))
-    errors = np.stack([colour_drift.compare(colour_drift.measure(images(rng, 16)), data).errors for _ in range(300)])
-    assert np.abs(errors.mean(axis=0)).max() < 0.4
-    assert np.abs(errors.std(axis=0) - 1).max() < 0.25
-    exact = colour_drift.compare(
-        colour_drift.Levels(np.full((2, 1), 90.0), np.ones((2, 1)), 4),
-        colour_drift.Levels(np.full((2, 1), 60.0), np.full((2, 1), 20.0), 12),
-    )
-    np.testing.assert_allclose(exact.levels, 30.0)
-    np.testing.assert_allclose(exact.errors, 30 / (20 * np.sqrt(1 / 4 + 1 / 12)))
+    np.testing.assert_allclose(colour_drift.measure(pixels), np.swapaxes(per_image, 1, 2))
 
 
 def test_data_hardly_ever_raises_an_alarm(rng):
@@ -60,19 +49,17 @@ def test_data_hardly_ever_raises_an_alarm(rng):
 def test_tints_grey_and_saturation_raise_it(rng, change, words):
     data = colour_drift.measure(images(rng, 1000))
     line = colour_drift.warning(colour_drift.measure(images(rng, 64, **change)), data)
-    assert words in line and "standard errors off" in line and "\n" not in line
+    assert words in line and "\n" not in line
 
 
 def test_both_limits_must_be_passed():
-    data = colour_drift.Levels(np.full((2, 1), 100.0), np.full((2, 1), 40.0), 1000)
-    few = colour_drift.Levels(data.mean + np.array([[50.0], [0.0]]), data.deviation, 8)
-    assert colour_drift.warning(few, data) == "", "50 levels of 8 images are 3.5 standard errors"
-    assert colour_drift.warning(few._replace(images=64), data).startswith(
-        "samples drift from the data: brightness is 150 and"
-    )
-    assert colour_drift.warning(few._replace(mean=data.mean + 150, images=7), data) == "", "too few to tell"
-    slight = colour_drift.Levels(data.mean + np.array([[5.0], [0.0]]), data.deviation, 10**6)
-    assert colour_drift.warning(slight, data._replace(images=10**6)) == "", "5 levels are not seen"
+    data = levels(1000, 100.0)
+    assert colour_drift.warning(levels(8, 150.0), data) == "", "50 levels of 8 images are 3.5 standard errors"
+    assert colour_drift.warning(levels(12, 150.0), data).startswith(
+        "samples drift from the data: brightness is 150 and not 100 of 255"
+    ), "4.3 standard errors"
+    assert colour_drift.warning(levels(7, 250.0, 0.0), data) == "", "too few to tell"
+    assert colour_drift.warning(levels(10**6, 105.0), levels(10**6, 100.0)) == "", "5 levels are not seen"
 
 
 def test_few_images_of_the_data_raise_no_alarm(rng):
@@ -87,15 +74,11 @@ def test_images_that_are_all_alike():
     black = colour_drift.measure(np.zeros((8, 4, 4, 1), np.uint8))
     assert colour_drift.warning(black, black) == ""
     grey = colour_drift.measure(np.full((8, 4, 4, 1), 128, np.uint8))
-    assert "brightness is 128 and not 0 of 255, inf standard errors off" in colour_drift.warning(grey, black)
+    assert "brightness is 128 and not 0 of 255" in colour_drift.warning(grey, black)
 
 
-def test_levels_of_a_data_set_and_what_is_refused(rng):
+def test_levels_of_a_data_set(rng):
     pixels = images(rng, 50)
     source = in_memory("some", pixels)
-    np.testing.assert_allclose(colour_drift.of_source(source).mean, colour_drift.measure(pixels).mean)
-    assert colour_drift.of_source(source, 10).images == 10
-    assert colour_drift.of_source(in_memory("one", pixels[:1])).images == 1
-    for wrong in (pixels[:0], pixels.astype(np.float32), pixels[0]):
-        with pytest.raises(ValueError, match="images uint8"):
-            colour_drift.measure(wrong)
+    np.testing.assert_array_equal(colour_drift.of_source(source), colour_drift.measure(pixels))
+    assert len(colour_drift.of_source(source, 10)) == 10

@@ -121,12 +121,12 @@ METRICS = (
         "diffusion/metrics/colour_drift.py",
         "tests/metrics/test_colour_drift.py",
         (
-            "1 / drawn.images + 1 / data.images",
-            "1 / drawn.images - 1 / data.images",
-            "test_the_difference_is_a_two_sample_statistic",
-            "the error of the data taken off",
+            "1 / len(drawn) + 1 / len(data)",
+            "1 / len(data)",
+            "test_both_limits_must_be_passed",
+            "the error of the samples is left out",
         ),
-        ("> ERRORS) & (np", "> ERRORS) | (np", "test_both_limits_must_be_passed", "one limit is enough"),
+        ("error) & (off", "error) | (off", "test_both_limits_must_be_passed", "one limit is enough"),
     ),
     *mutants(
         "diffusion/metrics/mean_and_standard_error.py",
