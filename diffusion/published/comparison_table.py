@@ -22,18 +22,11 @@ NOTED = (
 """The protocol keys that a note lists, in this order, where the protocol has them."""
 
 
-def difference(cell: Cell, readings: Sequence[Reading]) -> float | None:
-    """Mean over the runs minus the published value; None without a published number or a comparable measurement."""
-    if not readings or cell.value is None or any(reading.departs for reading in readings):
+def difference(cell: Cell, reading: Reading | None) -> float | None:
+    """Measured minus published value; None without a published number or a comparable measurement."""
+    if reading is None or cell.value is None or reading.departs or not math.isfinite(reading.value):
         return None
-    change = _mean_and_std(readings)[0] - cell.value
-    return change if math.isfinite(change) else None
-
-
-def _mean_and_std(readings: Sequence[Reading]) -> tuple[float, float | None]:
-    """Mean over the runs and its spread: for one run that of its result, for several their standard deviation."""
-    mean, std = render_tables.mean_and_std([reading.value for reading in readings])
-    return mean, readings[0].error if std is None else std
+    return reading.value - cell.value
 
 
 def note(reading: Reading) -> str:
@@ -52,27 +45,24 @@ def note(reading: Reading) -> str:
     return text
 
 
-def measured(cell: Cell, readings: Sequence[Reading], notes: list[str]) -> str:
-    """The text of a measured value: value ± spread (difference, number of runs) [notes]; a dash without a measurement.
+def measured(cell: Cell, reading: Reading | None, notes: list[str]) -> str:
+    """The text of a measured value: value ± spread (difference) [note]; a dash without a measurement.
 
-    New notes are appended.
+    A new note is appended.
     """
-    if not readings:
+    if reading is None:
         return BLANK
-    texts = [note(reading) for reading in readings]
-    notes += [text for text in dict.fromkeys(texts) if text not in notes]
-    numbers = ", ".join(str(notes.index(text) + 1) for text in texts)
-    value, spread = _mean_and_std(readings)
-    if not math.isfinite(value):
-        return f"not finite [{numbers}]"
-    text = f"{value:.{cell.digits}f}"
-    if spread is not None and math.isfinite(spread):
-        text += f" ± {spread:.{max(cell.digits, 2)}f}"
-    text += "*" if readings[0].departs else ""
-    change = difference(cell, readings)
-    inside = [f"{change:+.{cell.digits}f}"] if change is not None else []
-    inside += [f"{len(readings)} runs"] if len(readings) > 1 else []
-    return text + (f" ({', '.join(inside)})" if inside else "") + f" [{numbers}]"
+    if (remark := note(reading)) not in notes:
+        notes.append(remark)
+    number = f"[{notes.index(remark) + 1}]"
+    if not math.isfinite(reading.value):
+        return f"not finite {number}"
+    text = f"{reading.value:.{cell.digits}f}"
+    if reading.error is not None and math.isfinite(reading.error):
+        text += f" ± {reading.error:.{max(cell.digits, 2)}f}"
+    text += "*" if reading.departs else ""
+    change = difference(cell, reading)
+    return f"{text} {number}" if change is None else f"{text} ({change:+.{cell.digits}f}) {number}"
 
 
 def text_table(table: Table, comparison: Comparison) -> TextTable:
@@ -86,8 +76,8 @@ def text_table(table: Table, comparison: Comparison) -> TextTable:
             cell = row.cells.get(column)
             texts.append(cell.printed if cell else "")
             if column in both:
-                readings = comparison.cells.get((table.name, row.label, column), ())
-                texts.append(measured(cell, readings, notes) if cell and cell.measure else "")
+                reading = comparison.cells.get((table.name, row.label, column))
+                texts.append(measured(cell, reading, notes) if cell and cell.measure else "")
         rows.append(texts)
     return TextTable(table.title, table.protocol, head, rows, notes)
 
@@ -102,8 +92,7 @@ def markdown(tables: Sequence[Table], comparison: Comparison) -> str:
 
 
 CSV_HEAD = (
-    *("table", "row", "column", "published", "value", "measured", "difference", "runs", "fills"),
-    *("departs", "notes", "results"),
+    *("table", "row", "column", "published", "value", "measured", "difference", "fills", "departs", "notes", "result"),
 )
 
 
@@ -113,13 +102,14 @@ def comma_separated(tables: Sequence[Table], comparison: Comparison) -> str:
     for table in tables:
         for row, column, cell in table.cells():
             place = (table.name, row.label, column)
-            readings = comparison.cells.get(place, ())
+            reading, number, texts = comparison.cells.get(place), "", ("", "", "")
             fills = "yes" if comparison.fills(place) else "no"
-            mean = _mean_and_std(readings)[0] if readings else ""
-            numbers = (mean, difference(cell, readings), len(readings), fills)
-            texts = zip(*((r.departs, r.notes, (str(r.stored.path),)) for r in readings), strict=True)
-            joined = ["; ".join(dict.fromkeys(text for part in parts for text in part)) for parts in texts] or [""] * 3
-            rows.append((*place, cell.printed, cell.value, *numbers, *joined))
+            if reading:
+                number, texts = (
+                    reading.value,
+                    ("; ".join(reading.departs), "; ".join(reading.notes), reading.stored.path),
+                )
+            rows.append((*place, cell.printed, cell.value, number, difference(cell, reading), fills, *texts))
     return render_tables.comma_separated(CSV_HEAD, rows)
 
 

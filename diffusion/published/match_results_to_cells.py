@@ -1,11 +1,12 @@
 """Which stored results fill which published cell, and why others fill none.
 
-A result belongs to a cell if its run is the published experiment (differences_from_paper.py) and its chain is the
-cell's. Where its protocol differs from the published one beyond that, the number does not reproduce the cell and is
-only shown.
+A result belongs to a cell if its run is the published experiment (differences_from_paper.py), and its chain and split
+are the cell's. Where its protocol differs from the published one beyond that, the number does not reproduce the cell
+and is only shown.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,12 +16,6 @@ from diffusion.published.table_types import Measure, Table
 from diffusion.runtime.atomic_files import read_json
 from diffusion.workdir.result_files import Result, find
 from diffusion.workdir.run_config import read_run
-
-NORMALISE: dict[str, Callable[[Any], Any]] = {
-    "grid": lambda grid: {"": "full"}.get(str(grid), grid),
-    "features": lambda network: str(network).partition(" ")[0],
-}
-"""Protocol keys that spell one value in two ways; after a network's name comes a fingerprint."""
 
 
 class StoredResult(NamedTuple):
@@ -46,13 +41,10 @@ class StoredResult(NamedTuple):
 
 def stored_results(root: Path) -> list[StoredResult]:
     """All results below a folder, with the configs of their runs."""
-    runs: dict[Path, tuple[dict[str, Any] | None, str, set[str]]] = {}
-    stored = []
+    stored, read_config = [], cache(_read_config)
     for path, result in find(root):
         folder = path.parent.parent
-        if folder not in runs:
-            runs[folder] = _read_config(folder)
-        config, fault, hashes = runs[folder]
+        config, fault, hashes = read_config(folder)
         measured_on = result.protocol.get("config_hash")
         if config is not None and measured_on is not None and measured_on not in hashes:
             config, fault = None, f"{path.name} was measured on another config than that of {folder}/config.json"
@@ -82,11 +74,6 @@ class Reading(NamedTuple):
     notes: tuple[str, ...]
     """Smaller differences."""
 
-    @property
-    def recency(self) -> tuple[int, int, str]:
-        """Sorts the last checkpoint first, of its results the one with the fewest notes, then by name."""
-        return -count(self.stored.step), len(self.notes), str(self.stored.path)
-
 
 Place = tuple[str, str, str]
 """Names of table, row and column."""
@@ -95,40 +82,29 @@ Place = tuple[str, str, str]
 class Comparison(NamedTuple):
     """Tables beside stored results."""
 
-    cells: dict[Place, tuple[Reading, ...]]
-    """All readings of one cell compare with the published value, or none does; cells without a reading are absent."""
+    cells: dict[Place, Reading]
+    """Cells without a reading are absent."""
     unused: list[str]
     """Runs and results that fill no cell, a line each with the reason."""
 
     def fills(self, place: Place) -> bool:
         """Whether a cell was measured as published."""
-        return place in self.cells and not any(reading.departs for reading in self.cells[place])
+        return place in self.cells and not self.cells[place].departs
 
 
 def compare(tables: Sequence[Table], results: Sequence[StoredResult]) -> Comparison:
-    """The readings of every cell, and the results that fill none.
+    """A reading of every cell, and the results that fill none.
 
-    Every run of an experiment gives a reading of its own: its most recent. A result that reproduces no cell is shown in
-    those cells from whose protocol it differs least.
+    Of several readings the one that departs least from the published protocol is taken, of these that of the last
+    checkpoint, then the one with the fewest notes.
     """
     measures = {
         (t.name, r.label, column): cell.measure for t in tables for r, column, cell in t.cells() if cell.measure
     }
-    candidates = {place: list(_readings(measure, results)) for place, measure in measures.items()}
-    fewest: dict[Path, int] = {}
-    for reading in (r for readings in candidates.values() for r in readings):
-        path, differences = reading.stored.path, len(reading.departs)
-        fewest[path] = min(differences, fewest.get(path, differences))
-    cells: dict[Place, tuple[Reading, ...]] = {}
-    for place, readings in candidates.items():
-        latest: dict[Path, Reading] = {}
-        for reading in sorted((r for r in readings if not r.departs), key=lambda r: r.recency):
-            latest.setdefault(reading.stored.folder, reading)
-        closest = [r for r in readings if len(r.departs) == fewest[r.stored.path]]
-        nearest = sorted(closest, key=lambda r: (len(r.departs), *r.recency))[:1]
-        if chosen := [latest[folder] for folder in sorted(latest)] or nearest:
-            cells[place] = tuple(chosen)
-    shown = {reading.stored.path for readings in cells.values() for reading in readings}
+    order = lambda r: (len(r.departs), -count(r.stored.step), len(r.notes), str(r.stored.path))  # noqa: E731
+    candidates = {place: sorted(_readings(measure, results), key=order) for place, measure in measures.items()}
+    cells = {place: readings[0] for place, readings in candidates.items() if readings}
+    shown = {reading.stored.path for reading in cells.values()}
     return Comparison(cells, _unused([r for r in results if r.path not in shown], list(measures.values())))
 
 
@@ -154,17 +130,14 @@ def value_differences(wanted: Mapping[str, Any], protocol: Mapping[str, Any]) ->
     """A line for each key of a flat protocol whose value is not the wanted one."""
     lines = []
     for key, value in wanted.items():
-        actual = NORMALISE.get(key, lambda x: x)(protocol[key]) if key in protocol else "not stated"
-        if actual != value:
+        actual = protocol.get(key, "not stated")
+        if actual != value and not str(actual).startswith(f"{value} "):  # after a network's name comes a fingerprint
             lines.append(f"{key.replace('.', ' ')}: {actual} (published: {value})")
     return lines
 
 
 def protocol_differences(measure: Measure, protocol: Mapping[str, Any]) -> list[str]:
-    """What keeps a number of this flat protocol from comparing with the published one.
-
-    Images, weights, splits, and the network whose features are compared.
-    """
+    """What keeps a number of this flat protocol from comparing with the published one."""
     images, lines = count(protocol.get("images")), []
     if images < measure.images or (images > measure.images and measure.exact):
         name = f"{measure.metric.upper()}-{images}, whose bias depends on that number: " if measure.exact else ""
@@ -191,7 +164,7 @@ def _unused(results: Sequence[StoredResult], measures: Sequence[Measure]) -> lis
 
 
 def _reason(stored: StoredResult, measures: Sequence[Measure]) -> str:
-    """Why a result fills no cell: its run is no published experiment, or no cell has its metric and chain."""
+    """Why a result fills no cell: its run is no published experiment, or no cell is left for its metric and chain."""
     config = stored.config
     if config is None:
         return stored.fault
@@ -202,6 +175,4 @@ def _reason(stored: StoredResult, measures: Sequence[Measure]) -> str:
     nearest = min(same, key=lambda experiment: len(run_differences(experiment, config, stored.step)))
     if lines := run_differences(nearest, config, stored.step):
         return f"not the published experiment; nearest is {nearest.name}, which differs in {'; '.join(lines)}"
-    if any((m.experiment, m.metric) == (nearest, stored.result.name) for m in measures):
-        return f"the published {nearest.name}, but no cell has this chain, or another result of the run fills the cell"
-    return f"the published {nearest.name}, but no table has this metric of it"
+    return f"the published {nearest.name}, but no cell has this metric, chain and split, or another result fills it"

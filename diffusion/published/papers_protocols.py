@@ -64,8 +64,8 @@ def fid(
         "fid",
         frechet,
         images,
-        chain=chain or ANCESTRAL,
-        binding={"weights": "ema", "reference.split": reference, "features": NETWORK},
+        chain={**(chain or ANCESTRAL), "reference.split": reference},
+        binding={"weights": "ema", "features": NETWORK},
         loose=_clip(experiment, clip) | ({"quantisation": TRUNCATED} if truncated else {}),
         flags=(*flags, "--truncate") if truncated else tuple(flags),
         exact=True,
@@ -82,8 +82,8 @@ def inception_score(experiment: Experiment, images: int = 50_000) -> Measure:
 
 def nll(experiment: Experiment, split: str = "test", images: int = 10_000, read: Read | None = None) -> Measure:
     """The bound in bits/dim, or another number of the same result, over at least `images` images of a split."""
-    binding, flags = {"weights": "ema", "split": split}, ("--metrics=nll", f"--split={split}")
-    protocol = ({"grid": "full"}, binding, _clip(experiment), flags)
+    flags = ("--metrics=nll", f"--split={split}")
+    protocol = ({"grid": "full", "split": split}, {"weights": "ema"}, _clip(experiment), flags)
     error = "" if read else "standard_error"
     return Measure(experiment, "nll", read or value("bits_per_dim"), images, *protocol, error=error)
 

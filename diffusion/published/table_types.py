@@ -51,7 +51,7 @@ class Measure(NamedTuple):
     images: int
     """Number of samples scored, or of images of the bound."""
     chain: Mapping[str, Any]
-    """Protocol keys of the sampled chain: a result with another value belongs to another cell."""
+    """Protocol keys of chain and split: a result with another value belongs to another cell."""
     binding: Mapping[str, Any]
     """Protocol keys that must agree for the number to compare with the published one."""
     loose: Mapping[str, Any] = MappingProxyType({})

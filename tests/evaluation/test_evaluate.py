@@ -243,7 +243,7 @@ def test_memory_of_a_bound_does_not_grow_with_the_images(subject):
         measure(BOUND, subject, split("test", digits(False), 200), grid="10", batch_size=8, progress=stop_after(160))
     (part,) = (subject.folder / "eval" / "parts").iterdir()
     with np.load(part) as file:
-        assert sum(file[name].size for name in file.files) == 2 * (2 * 10 + 3) + 2
+        assert sum(file[name].size for name in file.files) == 2 * (2 * 10 + 3) + 1
 
 
 # -------------------------------------------------------------------------------------------------- rate and distortion

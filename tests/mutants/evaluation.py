@@ -189,8 +189,8 @@ EVALUATION = (
             "the command of FID against the test set names the training set",
         ),
         (
-            '"reference.split": reference, "features": NETWORK}',
-            '"reference.split": reference}',
+            'binding={"weights": "ema", "features": NETWORK}',
+            'binding={"weights": "ema"}',
             "tests/published/test_reproduce.py::test_another_protocol_is_shown_but_fills_nothing",
             "a published FID is filled by other weights of Inception",
         ),
