@@ -75,7 +75,7 @@ def noise_images(request: Mapping[str, Any]) -> Source:
 
 def facts(experiment: Experiment, params: Params, passes: float = 1.0) -> dict[str, Any]:
     """Parameters and floating-point operations. `passes`: network evaluations per image in a unit of work."""
-    return {"parameters": format_numbers.count(params), "flop": passes * forward_flops(experiment, params)}
+    return {"parameters": format_numbers.count(params), "flop": passes * forward_flops(experiment)}
 
 
 def train(request: Mapping[str, Any]) -> Workload:

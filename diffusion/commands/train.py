@@ -106,7 +106,7 @@ def run(
             report(f"checkpoint  resumed from step {first}")
             loop.require_steps_left(first, config.train.steps)
 
-        feed, budget = experiment.feed(source), afford(experiment, state.params)
+        feed, budget = experiment.feed(source), afford(experiment)
         if existing and leads:
             claim()
         for line in describe(experiment, source, held_out, data, state, feed, budget.forward):
@@ -201,10 +201,10 @@ def not_exportable(experiment: Experiment, params: Params) -> list[str]:
     return []
 
 
-def afford(experiment: Experiment, params: Params | None = None) -> Budget:
-    """The compute budget of one preview or evaluation on this platform; `params` as in forward_flops."""
+def afford(experiment: Experiment) -> Budget:
+    """The compute budget of one preview or evaluation on this platform."""
     limit = experiment.config.eval.cpu_flop if jax.default_backend() == "cpu" else 0.0
-    return Budget(limit or float("inf"), forward_flops(experiment, params))
+    return Budget(limit or float("inf"), forward_flops(experiment))
 
 
 def finish(subject: Subject, summary: Summary, writer: Writer, report: Report) -> None:

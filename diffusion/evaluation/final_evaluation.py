@@ -27,16 +27,15 @@ class Summary(NamedTuple):
     """Samples with a number that is not finite; their pixels mean nothing."""
     bound: Result | None
     """On held-out images, where config.eval.final asks for it."""
-    scores: tuple[Result, ...]
-    """Of the samples, for small labelled grey images: the first is the distance from real images."""
-    score_lines: tuple[str, ...]
+    scores: tuple[tuple[Result, list[str]], ...]
+    """Of the samples, for small labelled grey images, with their lines: the first is the distance from real images."""
     cuts: tuple[str, ...] = ()
     """What the budget left out, a line each."""
 
     @property
     def distance(self) -> Result | None:
         """The Fréchet distance of the samples from the training images, where it is measured."""
-        return self.scores[0] if self.scores else None
+        return self.scores[0][0] if self.scores else None
 
     def report(self) -> dict[str, float]:
         """The scalars, for a JSON file."""
@@ -55,7 +54,7 @@ class Summary(NamedTuple):
             )
         if self.broken:
             lines.append(f"WARNING     {self.broken} of {len(self.samples)} samples hold numbers that are not finite")
-        return lines + list(self.score_lines)
+        return lines + [line for _, own in reversed(self.scores) for line in own]
 
 
 def measure(
@@ -81,16 +80,15 @@ def measure(
     if images:
         first = split("test", held_out, images)
         bound = measure_likelihood.compute(BOUND, subject, first, seed=c.seed, progress=progress)
-    scored = []
+    scores = ()
     if fits(train) and n > 1 and not broken:
         facts = sample_sets.facts(subject, chain)
-        scored = list(sample_quality.score_small_images(SCORES, pixels, train, held_out, facts))
+        scores = tuple(sample_quality.score_small_images(SCORES, pixels, train, held_out, facts))
     return Summary(
         samples=pixels,
         broken=broken,
         bound=bound,
-        scores=tuple(result for result, _ in scored),
-        score_lines=tuple(line for _, lines in reversed(scored) for line in lines),
+        scores=scores,
         cuts=(
             *_cut("samples of the chain", n, c.sample.n),
             *_cut("held-out images for the exact bound", images, wanted),
@@ -111,15 +109,12 @@ def draw(subject: Subject, chain: Chain, n: int, progress: Callable[[int], objec
 def write(summary: Summary, subject: Subject, held_out: Source) -> None:
     """Writes the results of a summary as files of the run, as scripts/evaluate.py would."""
     sizes = [(summary.bound, held_out.size)] if summary.bound else []
-    for result, usual_images in [*sizes, *((score, FULL) for score in summary.scores)]:
+    for result, usual_images in [*sizes, *((score, FULL) for score, _ in summary.scores)]:
         suffixes = protocol.departures(subject.experiment, result.protocol, usual_images)
         result_files.write(subject.folder, result, *suffixes)
 
 
 def _cut(what: str, n: int, wanted: int) -> list[str]:
     """The line to print where the budget allows fewer than wanted."""
-    if n == wanted:
-        return []
-    if n == 0:
-        return [f"left out    {what}: more than config.eval.cpu_flop lets a CPU do (0: no limit)"]
-    return [f"cut         {n} {what} instead of {wanted}: config.eval.cpu_flop limits what a CPU does (0: no limit)"]
+    line = f"cut         {n} {what} instead of {wanted}: config.eval.cpu_flop limits what a CPU does (0: no limit)"
+    return [line] if n < wanted else []

@@ -453,7 +453,7 @@ def test_numbers_that_are_not_finite_or_absurd_are_faults(swept):
 
     def summary(total: float, broken: int = 0) -> Summary:
         bound = Result("nll", {"bits_per_dim": total, "L_0": 1.0}, {}, {"images": 8})
-        return Summary(np.zeros((8, 4, 4, 1), np.uint8), broken, bound, (), ())
+        return Summary(np.zeros((8, 4, 4, 1), np.uint8), broken, bound, ())
 
     assert [ablate.fault(summary(x)) for x in (0.1, 3.5, 9999.0)] == ["", "", ""]
     for x in (math.nan, math.inf, -math.inf, 1e5):

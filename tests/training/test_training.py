@@ -498,7 +498,7 @@ def test_start_up_report_counts(one_device):
     assert format_numbers.count(state.params) == format_numbers.count(state.ema)
     assert format_numbers.size(state.params) == 4 * format_numbers.count(state.params)
     forward = train.forward_flops(ours)
-    assert forward == train.forward_flops(ours, state.params) == train.afford(ours, state.params).forward
+    assert forward == train.afford(ours).forward
     feed = ours.feed(digits(train=True))
     source, held_out = digits(train=True), digits(train=False)
     lines = train.describe(ours, source, held_out, identity(source, held_out), state, feed, forward)
