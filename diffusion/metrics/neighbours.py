@@ -1,7 +1,5 @@
 """Nearest neighbours of samples among training images, in pixels: a test for memorised images."""
 
-from typing import NamedTuple
-
 import numpy as np
 
 QUANTILE = 0.05
@@ -22,55 +20,30 @@ def nearest(queries: np.ndarray, database: np.ndarray, k: int = 1) -> tuple[np.n
     return index, distance
 
 
-class Memorisation(NamedTuple):
-    """Distances of samples from the training images, beside those of held-out images."""
-
-    train: int
-    """Training images searched."""
-    index: np.ndarray
-    """[n]: the training image closest to each sample."""
-    distance: np.ndarray
-    """[n]: its distance."""
-    held_out: np.ndarray
-    """[m]: the distance of each held-out image from its closest training image."""
-
-    @property
-    def closer(self) -> float:
-        """Share of samples closer to a training image than the closest 5% of held-out images.
-
-        About 0.05 for samples of the data's own distribution, 1 for copies.
-        """
-        return float((self.distance < np.quantile(self.held_out, QUANTILE)).mean())
-
-    @property
-    def copies(self) -> int:
-        """Samples that are a training image, bit by bit."""
-        return int((self.distance == 0).sum())
-
-    def report(self) -> dict[str, float]:
-        """The numbers, for a JSON file."""
-        quantiles = {"q05": 0.05, "median": 0.5, "q95": 0.95}
-        sides = {"samples": self.distance, "held_out": self.held_out}
-        spread = {f"{side}_{q}": float(np.quantile(d, p)) for side, d in sides.items() for q, p in quantiles.items()}
-        counts = {"samples": len(self.distance), "held_out": len(self.held_out), "train": self.train}
-        counts |= {"copies": self.copies}
-        return {**spread, "closer": self.closer, "quantile": QUANTILE, **{k: float(n) for k, n in counts.items()}}
-
-    def line(self) -> str:
-        """The summary for a console report."""
-        return (
-            f"nearest     pixels: {np.median(self.distance):.4g} from a sample to its closest of {self.train} "
-            f"training images, {np.median(self.held_out):.4g} from a held-out image (medians); {self.closer:.1%} of "
-            f"{len(self.distance)} samples are closer than the closest {QUANTILE:.0%} of held-out images, "
-            f"{self.copies} are copies"
-        )
-
-
-def memorisation(samples: np.ndarray, held_out: np.ndarray, train: np.ndarray) -> Memorisation:
-    """The nearest training image, in pixels, of every sample and of every held-out image; [n, H, W, C] each.
+def memorisation(samples: np.ndarray, held_out: np.ndarray, train: np.ndarray) -> tuple[dict[str, float], str]:
+    """Distances, in pixels, to the nearest training image, of samples and of held-out images; [n, H, W, C] each.
 
     Held-out images are the comparison, as data sets hold near-duplicates themselves. Raises ValueError where one of the
     three is empty, or they differ in dimensions.
     """
-    index, distance = nearest(samples, train)
-    return Memorisation(len(train), index[:, 0], distance[:, 0], nearest(held_out, train)[1][:, 0])
+    return summary(nearest(samples, train)[1][:, 0], nearest(held_out, train)[1][:, 0], len(train))
+
+
+def summary(samples: np.ndarray, held_out: np.ndarray, train: int) -> tuple[dict[str, float], str]:
+    """Numbers and a line for a console report, from the distance of each image to the nearest of `train` ones.
+
+    closer: the share of samples closer to a training image than the closest 5% of held-out images, about 0.05 for
+    samples of the data's own distribution and 1 for copies. copies: samples that are a training image, bit by bit.
+    """
+    quantiles = {"q05": 0.05, "median": 0.5, "q95": 0.95}
+    sides = {"samples": samples, "held_out": held_out}
+    values = {f"{side}_{q}": float(np.quantile(d, p)) for side, d in sides.items() for q, p in quantiles.items()}
+    closer, copies = float((samples < np.quantile(held_out, QUANTILE)).mean()), int((samples == 0).sum())
+    counts = {"samples": len(samples), "held_out": len(held_out), "train": train, "copies": copies}
+    values |= {"closer": closer, "quantile": QUANTILE, **{name: float(n) for name, n in counts.items()}}
+    line = (
+        f"nearest     pixels: {values['samples_median']:.4g} from a sample to its closest of {train} training images, "
+        f"{values['held_out_median']:.4g} from a held-out image (medians); {closer:.1%} of {len(samples)} samples are "
+        f"closer than the closest {QUANTILE:.0%} of held-out images, {copies} are copies"
+    )
+    return values, line

@@ -116,9 +116,9 @@ def classes(samples: np.ndarray, train: Source, held_out: Source) -> Score:
 def nearest(samples: np.ndarray, train: Source, held_out: Source) -> Score:
     """The nearest training image of each sample, in pixels: see neighbours.memorisation."""
     database = _first(train, SEARCHED)
-    found = neighbours.memorisation(samples, _first(held_out, SEARCHED // 8), database)
+    values, line = neighbours.memorisation(samples, _first(held_out, SEARCHED // 8), database)
     facts = {"features": "pixels", "reference": Split("train", train, len(database)).facts}
-    return Score("neighbours", found.report(), [found.line()], facts)
+    return Score("neighbours", values, [line], facts)
 
 
 def _facts(train: Source, digest: str) -> dict[str, Any]:

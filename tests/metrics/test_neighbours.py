@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from diffusion.data.digits import digits as load_digits
-from diffusion.metrics.neighbours import Memorisation, memorisation, nearest
+from diffusion.metrics.neighbours import memorisation, nearest, summary
 
 
 def by_force(queries, database, k):
@@ -56,31 +56,29 @@ def digits():
 def test_copies_are_caught_and_real_images_are_not(digits, rng):
     train, test = digits
     copied = train[rng.permutation(len(train))[:100]]
-    found = memorisation(copied, test, train)
-    assert found.copies == 100 and found.closer == 1.0
-    np.testing.assert_array_equal(train[found.index], copied)
+    found, _ = memorisation(copied, test, train)
+    assert found["copies"] == 100 and found["closer"] == 1.0
+    np.testing.assert_array_equal(train[nearest(copied, train)[0][:, 0]], copied)
 
-    real = memorisation(test[::2], test[1::2], train)
-    assert real.copies == 0 and abs(real.closer - 0.05) < 4 * np.sqrt(0.05 * 0.95 * 2 / len(test[::2]))
+    real, _ = memorisation(test[::2], test[1::2], train)
+    assert real["copies"] == 0 and abs(real["closer"] - 0.05) < 4 * np.sqrt(0.05 * 0.95 * 2 / len(test[::2]))
 
-    noise = memorisation(rng.integers(0, 256, (50, *test.shape[1:])).astype(np.uint8), test, train)
-    assert noise.closer == 0.0 and noise.report()["samples_median"] > 2 * noise.report()["held_out_median"]
+    noise, _ = memorisation(rng.integers(0, 256, (50, *test.shape[1:])).astype(np.uint8), test, train)
+    assert noise["closer"] == 0.0 and noise["samples_median"] > 2 * noise["held_out_median"]
 
 
 def test_slight_changes_to_copies_are_caught(digits, rng):
     train, test = digits
     changed = np.clip(train[:100].astype(int) + rng.integers(-3, 4, train[:100].shape), 0, 255).astype(np.uint8)
-    found = memorisation(changed, test, train)
-    assert found.copies < 5 and found.closer > 0.99
-    np.testing.assert_array_equal(found.index, np.arange(100))
+    found, _ = memorisation(changed, test, train)
+    assert found["copies"] < 5 and found["closer"] > 0.99
+    np.testing.assert_array_equal(nearest(changed, train)[0][:, 0], np.arange(100))
 
 
 def test_summary_counts_close_samples_and_copies():
-    found = Memorisation(9, np.arange(4), np.array([0.0, 1, 5, 6]), np.arange(2.0, 13))
-    assert (found.closer, found.copies) == (0.5, 1), "2 of 4 are below 2.5, the 5% quantile of 2..12"
-    report = found.report()
-    assert report["samples_median"] == 3 and report["held_out_median"] == 7 and report["held_out_q95"] == 11.5
-    assert (report["samples"], report["held_out"], report["train"], report["copies"]) == (4, 11, 9, 1)
-    assert all(type(value) is float for value in report.values())
-    line = found.line()
+    values, line = summary(np.array([0.0, 1, 5, 6]), np.arange(2.0, 13), 9)
+    assert (values["closer"], values["copies"]) == (0.5, 1), "2 of 4 are below 2.5, the 5% quantile of 2..12"
+    assert values["samples_median"] == 3 and values["held_out_median"] == 7 and values["held_out_q95"] == 11.5
+    assert (values["samples"], values["held_out"], values["train"]) == (4, 11, 9)
+    assert all(type(value) is float for value in values.values())
     assert "\n" not in line and "50.0% of 4 samples are closer than the closest 5% of held-out images, 1 are" in line
