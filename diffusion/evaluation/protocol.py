@@ -1,7 +1,7 @@
 """What is measured, and what its numbers must be quoted with: every result file and every table carries all of it."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -158,16 +158,8 @@ def lines(protocols: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The protocols of results, by name, for a console report: the entries that all share, then the others of each."""
     first = next(iter(protocols.values()))
     shared = [key for key in first if all(key in p and p[key] == first[key] for p in protocols.values())]
-    text = ["protocol", *(f"  {key:13} {_text(first[key])}" for key in shared)]
+    text = ["protocol", *(f"  {key:13} {first[key]}" for key in shared)]
     for name, protocol in protocols.items():
         if rest := [key for key in protocol if key not in shared]:
-            text += [f"protocol of {name}", *(f"  {key:13} {_text(protocol[key])}" for key in rest)]
+            text += [f"protocol of {name}", *(f"  {key:13} {protocol[key]}" for key in rest)]
     return text
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(map(_text, value))
-    return ("" if value is None else str(value)) or "-"

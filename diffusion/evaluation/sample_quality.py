@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from diffusion.config.misspelt_names import closest_name
+from diffusion.config.misspelt_names import suggestion
 from diffusion.convert.inception_weights import NETWORK
 from diffusion.data.source import Source, in_memory
 from diffusion.evaluation.protocol import FULL
@@ -134,9 +134,7 @@ def check_names(names: Sequence[str], others: Sequence[str]) -> None:
     legal = [*others, *INCEPTION, *SMALL]
     for name in names:
         if name not in legal:
-            best = closest_name(name, legal)
-            hint = f"; did you mean {best}?" if best else ""
-            raise ValueError(f"--metrics={name}: there is no such metric; choose from {', '.join(legal)}{hint}")
+            raise ValueError(f"--metrics={name}: no such metric; {suggestion(name, legal)}")
 
 
 def network(names: Sequence[str], weights: Path | None) -> Extractor | None:

@@ -96,20 +96,11 @@ def stem(subject: Subject, chain: Chain) -> str:
 def parts_folder(subject: Subject, chain: Chain) -> Path:
     """The folder of a set's parts, named by everything that its images depend on, which their number is not."""
     experiment = subject.experiment
-    drawn = protocol.of_samples(experiment, chain)
     key = {
+        **protocol.of_samples(experiment, chain),
         "config_hash": config_hash(experiment.config),
         "parameters": protocol.digest(subject.params),
-        "sampler": drawn["sampler"],
-        "visited": experiment.sampled(respacing.parse(protocol.grid_of(experiment, chain.grid))).base_t.tolist(),
-        "eta": drawn["eta"],
-        **{name: drawn[name] for name in ("corrector", "churn") if name in drawn},
-        "clip": drawn["clip"],
-        "seed": chain.seed,
-        "truncate": chain.truncate,
         "classes": experiment.classes,
-        "labels": chain.labels,
-        "guidance": protocol.of_guidance(experiment),
         "precision": protocol.precision(experiment),
     }
     return subject.folder / "samples" / "parts" / f"{stem(subject, chain)}_{digest(key)[:12]}"

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from diffusion.convert.inception_weights import fingerprint, load, offered
-from diffusion.nets.inception import LAYERS, SIZE, WIDTHS, Inception, preprocess, shapes, variables
+from diffusion.nets.inception import SIZE, Inception, preprocess, shapes, variables
 
 
 class Extractor(NamedTuple):
@@ -23,9 +23,8 @@ class Extractor(NamedTuple):
     layers: tuple[str, ...]
     """Of "768", "1280", "2048", "logits" (with bias) and "logits_unbiased"."""
     extract: Callable[[np.ndarray], dict[str, np.ndarray]]
-    """uint8 [n, H, W, 1 or 3] -> layer -> float32 [n, D], for any n. What an image gives does not depend on the others
-    nor, but for rounding, on batch size and devices; the same call gives the same bits. Raises ValueError for arrays of
-    another kind."""
+    """uint8 [n, H, W, 1 or 3], n > 0 -> layer -> float32 [n, D]. What an image gives does not depend on the others nor,
+    but for rounding, on batch size and devices; the same call gives the same bits."""
 
 
 def inception(weights: Path | None = None, batch_size: int = 64, layers: Sequence[str] | None = None) -> Extractor:
@@ -55,8 +54,6 @@ def extractor(
     available = offered(weights)
     chosen = available if layers is None else tuple(layers)
     for layer in chosen:
-        if layer not in LAYERS:
-            raise ValueError(f"there is no Inception layer {layer}: choose from {', '.join(LAYERS)}")
         if lacking := sorted(shapes((layer,)).keys() - weights.keys()):
             raise ValueError(
                 f"layer {layer} needs {len(lacking)} weights that the file lacks ({', '.join(lacking[:4])} ...): "
@@ -71,18 +68,13 @@ def extractor(
     compute = jax.jit(lambda params, pixels: network.apply(params, preprocess(pixels, size)), out_shardings=split)
 
     def extract(images: np.ndarray) -> dict[str, np.ndarray]:
-        if images.ndim != 4 or images.dtype != np.uint8 or images.shape[3] not in (1, 3) or 0 in images.shape[1:]:
-            raise ValueError(
-                f"features are computed of uint8 images [n, H, W, 1 or 3], not of {images.dtype} {list(images.shape)}"
-            )
         parts: list[dict[str, np.ndarray]] = []
         for i in range(0, len(images), rows):
             part = images[i : i + rows]
             filled = np.concatenate([part, np.zeros((rows - len(part), *part.shape[1:]), np.uint8)])
             out: Any = compute(params, jax.device_put(filled, split))
             parts.append({layer: values[: len(part)] for layer, values in jax.device_get(out).items()})
-        none = {layer: np.empty((0, WIDTHS[layer]), np.float32) for layer in chosen}
-        return {layer: np.concatenate([part[layer] for part in [none, *parts]]) for layer in chosen}
+        return {layer: np.concatenate([part[layer] for part in parts]) for layer in chosen}
 
     kind = jnp.dtype(dtype)
     suffix = "" if kind == jnp.float32 else f"-{kind.name}"

@@ -32,12 +32,9 @@ def curve(
     """(rate, distortion), each [T]; entry t - 1 is step t.
 
     rate[t] = L_T + sum_{s > t} L_{s-1}, so rate[1] + L_0 is the whole bound; distortion is x_0_rmse as it is. `prior`
-    is L_T and `terms` are those of the bound, entry t - 1 of step t, in bits/dim. Raises ValueError where the two lists
-    are not of one length, or empty.
+    is L_T and `terms` are those of the bound, entry t - 1 of step t, in bits/dim.
     """
     bits, error = np.asarray(terms, np.float64), np.asarray(x_0_rmse, np.float64)
-    if bits.ndim != 1 or bits.shape != error.shape or not len(bits):
-        raise ValueError(f"rate and distortion need one term and one error a step, got {bits.shape} and {error.shape}")
     return prior + np.append(np.cumsum(bits[:0:-1])[::-1], 0.0), error
 
 
@@ -46,7 +43,7 @@ def table(
 ) -> tuple[Point, ...]:
     """The rows of table 4. Reverse time r is the step t = T - r' + 1 with r' = r T / 1000, to the nearest whole one.
 
-    A chain of fewer than ten steps has fewer rows. Raises ValueError as `curve` does.
+    A chain of fewer than ten steps has fewer rows.
     """
     rate, distortion = curve(prior, terms, x_0_rmse)
     T = len(rate)

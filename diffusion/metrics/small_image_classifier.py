@@ -26,8 +26,6 @@ SEED = 0
 MOST = 10_000
 """Upper limit of the training images, and of the held-out images that the accuracy is measured on."""
 
-CHUNK = 10_000
-
 
 class Classifier(NamedTuple):
     """A perceptron on pixels in [-1, 1], as plain arrays; all layers but the last end in a ReLU."""
@@ -66,9 +64,7 @@ class Classifier(NamedTuple):
 
 def features(model: Classifier, source: Source, n: int | None = None) -> np.ndarray:
     """The features of the first n images of a data set, by default all."""
-    index = np.arange(source.size if n is None else min(n, source.size))
-    parts = [model.features(source.read(index[i : i + CHUNK])[0]) for i in range(0, len(index), CHUNK)]
-    return np.concatenate(parts)
+    return model.features(source.read(np.arange(source.size if n is None else min(n, source.size)))[0])
 
 
 def classifier(train: Source, cache: Path | None = None) -> Classifier:

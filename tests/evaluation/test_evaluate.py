@@ -273,9 +273,6 @@ def test_curves_of_other_chains():
     assert [p.t for p in rate_distortion.table(0.0, [1.0], [2.0])] == [1]
     rows = rate_distortion.table(0.0, np.ones(4), np.ones(4))
     assert [p.t for p in rows] == [1, 2, 3, 4] and [p.rate for p in rows] == [3, 2, 1, 0]
-    for terms, rmse in [([], []), ([1.0], [1.0, 2.0])]:
-        with pytest.raises(ValueError, match="one term and one error a step"):
-            rate_distortion.curve(0.0, terms, rmse)
 
 
 # ------------------------------------------------------------------------------------------------------- result files
@@ -579,8 +576,8 @@ def test_a_network_that_diverged_is_not_scored(prepare, subject):
 @pytest.mark.parametrize(
     ("asked", "line"),
     [
-        ({"metrics": ("fdi",)}, r"--metrics=fdi: there is no such metric; choose from nll, .*did you mean fid"),
-        ({"metrics": ("",)}, "there is no such metric; choose from nll, flow_nll, inception_score, fid"),
+        ({"metrics": ("fdi",)}, r"--metrics=fdi: no such metric; did you mean fid\?"),
+        ({"metrics": ("",)}, "no such metric; there are nll, flow_nll, inception_score, fid"),
         ({"metrics": ("nll",), "n": 298}, "--n=298: the test split of digits has 297 images"),
         ({"metrics": ("fid",), "chain": Chain("dim")}, "--sampler=dim is not one of ancestral"),
         ({"metrics": ("fid",), "chain": Chain(eta=0.5)}, "--eta has no effect on the sampler ancestral"),
