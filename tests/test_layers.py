@@ -77,7 +77,7 @@ OWNERS = {
     "tensorflow_datasets": ("data/tfds",),
     "grain": ("data/batch_order",),
     "sklearn": ("data/digits", "metrics"),
-    "scipy": ("metrics",),
+    "scipy": ("metrics", "evaluation"),
     "PIL": ("commands/sample", "data", "workdir/metrics_writer", "metrics", "figures"),
     "matplotlib": ("figures",),
     "tabulate": ("published/render_tables", "planning/report"),

@@ -51,10 +51,8 @@ def measure(
     if classifier:
         learnt = build_guidance.load(classifier, run.config, run.shape, run.classes, experiment.process)
     subject = Subject(experiment, params, folder, chosen, raw, data.identity)
-    ways = guidance_effect.guides(experiment, learnt)
-    report(f"{'guidance':26} {'scale':>5}  {'accuracy':>8}  {'diversity':>9}  {'distance':>9}")
-    sources = (data.train, data.held_out)
-    result = guidance_effect.measure(subject, ways, scales, sources, n=n, batch=batch, seed=seed, report=report)
-    report(f"a classifier of clean images is right on {result.values['held_out_accuracy']:.1%} of held-out real images")
+    result = guidance_effect.measure(
+        subject, learnt, scales, data.train, data.held_out, n=n, batch=batch, seed=seed, report=report
+    )
     own = experiment._replace(config=usual)
     return result_files.write(folder, result, *protocol.departures(own, result.protocol, usual_images=0))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from scipy.spatial.distance import pdist
 
 from diffusion.core.array_types import Array, Image, Keys, Labels
 from diffusion.data.source import Source
@@ -94,17 +95,9 @@ def drawer(
 
 
 def spread(features: np.ndarray, labels: np.ndarray) -> float:
-    """Mean Euclidean distance between two different vectors of one class, averaged over the classes with two or more.
-
-    features [n, D]; |x - y|^2 is summed from differences, a class at a time.
-    """
-    means = []
-    for label in np.unique(labels):
-        x = features[labels == label][:MOST_OF_A_CLASS]
-        if len(x) > 1:
-            distances = np.sqrt(((x[:, None] - x[None]) ** 2).sum(axis=-1))
-            means.append(distances.sum() / (len(x) * (len(x) - 1)))
-    return float(np.mean(means))
+    """Mean Euclidean distance of two different vectors [n, D] of a class, averaged over classes with two or more."""
+    classes = (features[labels == label][:MOST_OF_A_CLASS] for label in np.unique(labels))
+    return float(np.mean([pdist(x).mean() for x in classes if len(x) > 1]))
 
 
 def effect(model: Classifier, real: Source, pixels: np.ndarray, labels: np.ndarray) -> Effect:
@@ -120,35 +113,36 @@ def effect(model: Classifier, real: Source, pixels: np.ndarray, labels: np.ndarr
 
 def measure(
     subject: Subject,
-    ways: Guides,
+    learnt: Learnt | None,
     scales: Sequence[float],
-    sources: tuple[Source, Source],
+    train: Source,
+    held_out: Source,
     *,
     n: int,
     batch: int,
     seed: int = 0,
-    report: Callable[[str], None] = lambda line: None,  # noqa: ARG005
+    report: Callable[[str], None],
 ) -> Result:
-    """The effect of every guide at every scale on the config's chain; `sources` are training and held-out images.
+    """The effect of every guide at every scale on n samples of the config's chain; `report` prints a row of the table.
 
-    Series are named "classifier-free, accuracy" and so on. Raises ValueError where the data have no labels.
+    Series are named "classifier-free, accuracy" and so on. Raises ValueError where the data have no labels, and where
+    nothing can guide the run.
     """
-    train, held_out = sources
+    ways = guides(subject.experiment, learnt)
     model = classifier(train)
     labels = sample_batches.labels(np.arange(n), train.classes)
     series: dict[str, list[float]] = {"scale": [float(scale) for scale in scales]}
+    report(f"{'guidance':26} {'scale':>5}  {'accuracy':>8}  {'diversity':>9}  {'distance':>9}")
     for name, make in ways.items():
         draw = drawer(subject, make, batch, seed)
-        effects = []
         for scale in scales:
-            effects.append(effect(model, train, draw(scale, n), labels))
-            e = effects[-1]
-            report(f"{name:26} {scale:5g}  {e.accuracy:8.1%}  {e.diversity:9.3f}  {e.distance:9.2f}")
-        for field, values in zip(Effect._fields, zip(*effects, strict=True), strict=True):
-            series[f"{name}, {field}"] = list(values)
-    values = {"held_out_accuracy": model.accuracy(held_out)}
+            found = effect(model, train, draw(scale, n), labels)
+            report(f"{name:26} {scale:5g}  {found.accuracy:8.1%}  {found.diversity:9.3f}  {found.distance:9.2f}")
+            for field, value in found._asdict().items():
+                series.setdefault(f"{name}, {field}", []).append(value)
+    accuracy = model.accuracy(held_out)
+    report(f"a classifier of clean images is right on {accuracy:.1%} of held-out real images")
     unguided = subject.experiment._replace(guide=UNGUIDED)
     facts = protocol.of_run(subject) | protocol.of_samples(unguided, Chain(seed=seed)) | {"images": n}
-    guiding = next((learnt for make in ways.values() if (learnt := make(jnp.float32(0)).learnt)), None)
-    facts |= {"classifier": protocol.digest(guiding.params)[:12]} if guiding else {}
-    return Result(GUIDANCE, values, series, {**facts, "features": model.digest()[:12]})
+    facts |= {"classifier": protocol.digest(learnt.params)[:12]} if learnt else {}
+    return Result(GUIDANCE, {"held_out_accuracy": accuracy}, series, {**facts, "features": model.digest()[:12]})

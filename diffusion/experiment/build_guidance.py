@@ -57,11 +57,6 @@ class Guide(NamedTuple):
     null: int | None = None
     """With a classifier: the label that the network gets in place of the true ones."""
 
-    @property
-    def rows(self) -> int:
-        """Images that the network gets for each guided one: two where it is called with and without the label."""
-        return 2 if self.classes and not self.learnt else 1
-
     def denoiser(self, denoise: Labelled, labels: Labels) -> Denoiser:
         """The denoiser that samples with these labels follow."""
         if self.classes and not self.learnt:

@@ -87,7 +87,7 @@ def test_the_final_evaluation_is_cut_and_reports_it(tmp_path):
 
 GUIDES = {
     "unguided": build_guidance.UNGUIDED,
-    "guided": build_guidance.by_labels(10, 1.0),
+    "guided": build_guidance.Guide(10, 1.0),
 }
 
 
