@@ -60,21 +60,13 @@ def distance(a: Moments, b: Moments) -> float:
     """|m_a - m_b|^2 + tr(A) + tr(B) - 2 tr (A^1/2 B A^1/2)^1/2, the squared 2-Wasserstein distance of two Gaussians.
 
     Fréchet 1957, Dowson and Landau 1982; with Inception features it is the FID of Heusel et al. 2017, with any others
-    it is not. The last trace is computed as the sum of the singular values of F^T G with any factors A = F F^T and
-    B = G G^T: nothing is divided, so covariances without full rank need no offset, and a set has distance 0 from itself
-    but for rounding (scipy's sqrtm fails on the former and loses half of the digits on the latter). Never negative.
+    it is not. The last trace is computed as the sum of the singular values of A^1/2 B^1/2: nothing is divided, so
+    covariances without full rank need no offset, and a set has distance 0 from itself but for rounding (scipy's sqrtm
+    fails on the former and loses half of the digits on the latter). Never negative.
     """
-    cross = np.linalg.svd(factor(a.covariance).T @ factor(b.covariance), compute_uv=False).sum()
+    cross = np.linalg.svd(root(a.covariance) @ root(b.covariance), compute_uv=False).sum()
     shift = ((a.mean - b.mean) ** 2).sum()
     return max(0.0, float(shift + np.trace(a.covariance) + np.trace(b.covariance) - 2 * cross))
-
-
-def factor(covariance: np.ndarray) -> np.ndarray:
-    """F with F F^T the covariance: Cholesky's, a tenth of the work, or the symmetric root where rank is lacking."""
-    try:
-        return np.linalg.cholesky(covariance)
-    except np.linalg.LinAlgError:
-        return root(covariance)
 
 
 def root(covariance: np.ndarray) -> np.ndarray:

@@ -20,12 +20,6 @@ METRICS = (
             "test_stream_is_the_batch_however_it_is_cut_and_ordered",
             "parts are joined without their means' distance",
         ),
-        (
-            "factor(a.covariance).T @ factor(b.covariance)",
-            "factor(a.covariance) @ factor(b.covariance)",
-            "test_distance_agrees_with_the_matrix_root_of_scipy",
-            "a factor is not transposed",
-        ),
     ),
     *mutants(
         "diffusion/metrics/inception_score.py",
