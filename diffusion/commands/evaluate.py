@@ -188,7 +188,7 @@ def _check_scores(names: list[str], request: Request, sources: dict[str, Source]
         raise ValueError(f"--reference_n={request.reference_n}: {source.name} has {source.size} images in that split")
     for name in names:
         if name in SMALL:
-            small_image_scores.check(name, sources[TRAIN], n)
+            small_image_scores.check(name, sources[TRAIN])
         elif n < INCEPTION[name].least:
             raise ValueError(f"--metrics={name} needs at least {INCEPTION[name].least} samples, and there are {n}")
 

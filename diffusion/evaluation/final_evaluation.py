@@ -11,11 +11,9 @@ from diffusion.evaluation.fewer_images_on_cpu import UNLIMITED, Budget
 from diffusion.evaluation.protocol import FULL, Chain, Subject
 from diffusion.evaluation.variational_bound import BOUND
 from diffusion.metrics.first_images_of_split import split
-from diffusion.metrics.small_image_scores import fits
+from diffusion.metrics.small_image_scores import LABELLED, fits
 from diffusion.workdir import result_files
 from diffusion.workdir.result_files import Result, plus_minus
-
-SCORES = ("fd_classifier", "classes")
 
 
 class Summary(NamedTuple):
@@ -83,7 +81,7 @@ def measure(
     scores = ()
     if fits(train) and n > 1 and not broken:
         facts = sample_sets.facts(subject, chain)
-        scores = tuple(sample_quality.score_small_images(SCORES, pixels, train, held_out, facts))
+        scores = tuple(sample_quality.score_small_images(LABELLED, pixels, train, held_out, facts))
     return Summary(
         samples=pixels,
         broken=broken,

@@ -61,10 +61,6 @@ class Metric(NamedTuple):
     """Images that it needs on either side."""
 
 
-TITLES = {"inception_score": "inception score", "kid": "KID", "precision_recall": "precision"}
-"""Names as they are printed, where that is not the name of the result."""
-
-
 def _frechet(m: Compared) -> Score:
     value = frechet.distance(m.samples.moments[m.layer], m.real.moments[m.layer])
     few = m.n < FULL
@@ -79,7 +75,7 @@ def _inception_score(m: Compared) -> Score:
     logits = m.samples.vectors[m.layer]
     mean, std = inception_score.inception_score(logits, SPLITS)
     whole, _ = inception_score.inception_score(logits, 1)
-    line = f"{TITLES.get(m.name, m.name):16} {mean:.4f} +- {std:.4f} over {SPLITS} splits, {whole:.4f} in one"
+    line = f"{m.name:16} {mean:.4f} +- {std:.4f} over {SPLITS} splits, {whole:.4f} in one"
     return Score(m.name, {"mean": mean, "std": std, "mean_1": whole}, [line], {"layer": m.layer, "splits": SPLITS})
 
 
@@ -88,7 +84,7 @@ def _kid(m: Compared) -> Score:
     size = min(SUBSET, len(a), len(b))
     mean, std = kernel_distance.kid(a, b, SUBSETS, size, m.seed)
     facts = {"layer": m.layer, "subsets": SUBSETS, "subset_size": size, "subset_seed": m.seed}
-    line = f"{TITLES.get(m.name, m.name):16} {mean:.6f}, {std:.6f} from subset to subset ({SUBSETS} of {size})"
+    line = f"{m.name:16} {mean:.6f}, {std:.6f} from subset to subset ({SUBSETS} of {size})"
     return Score(m.name, {"mean": mean, "std": std}, [line], facts)
 
 
@@ -96,7 +92,7 @@ def _precision_recall(m: Compared) -> Score:
     precision, recall = precision_recall(m.real.vectors[m.layer], m.samples.vectors[m.layer], NEIGHBOURS)
     unequal = m.n != m.n_real
     note = f"; {m.n} samples and {m.n_real} real images: comparable only with sets of these sizes" if unequal else ""
-    line = f"{TITLES.get(m.name, m.name):16} {precision:.4f}, recall {recall:.4f} (k = {NEIGHBOURS}, in pool_3{note})"
+    line = f"{m.name:16} precision {precision:.4f}, recall {recall:.4f} (k = {NEIGHBOURS}, in pool_3{note})"
     return Score(m.name, {"precision": precision, "recall": recall}, [line], {"layer": m.layer, "k": NEIGHBOURS})
 
 
@@ -184,7 +180,7 @@ def score_small_images(
 ) -> Iterator[tuple[Result, list[str]]]:
     """The results of the metrics for small data among `names`, with their lines."""
     for name in (name for name in SMALL if name in names):
-        score = SMALL[name].measure(samples, train, held_out)
+        score = SMALL[name](samples, train, held_out)
         stamp = {**facts, "split": "train", "images": len(samples), **score.facts}
         yield Result(score.name, score.values, score.series, stamp), score.lines
 

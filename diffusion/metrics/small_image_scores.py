@@ -33,33 +33,19 @@ class Score(NamedTuple):
     series: dict[str, list[float]] = {}  # noqa: RUF012
 
 
-class SmallMetric(NamedTuple):
-    """A metric, and the data that it is for."""
-
-    measure: Callable[[np.ndarray, Source, Source], Score]
-    """(samples, uint8 [n, H, W, C], training images, held-out images) -> score."""
-    least: int
-    """Samples that it needs."""
-    labelled: bool
-    """Whether it trains a classifier of the data, which must be small, grey and labelled."""
-
-
 def fits(source: Source) -> bool:
     """Whether data are small, grey and labelled images; images one pixel high are points, not pictures."""
     return source.classes > 0 and source.shape[-1] == 1 and 1 < min(source.shape[:2]) <= max(source.shape[:2]) <= SIDE
 
 
-def check(name: str, source: Source, n: int) -> None:
-    """Raises ValueError where a metric does not apply to a data set, or to so few samples."""
-    metric = SMALL[name]
-    if metric.labelled and not fits(source):
+def check(name: str, source: Source) -> None:
+    """Raises ValueError where a metric does not apply to a data set."""
+    if name in LABELLED and not fits(source):
         height, width, channels = source.shape
         raise ValueError(
             f"--metrics={name} needs labelled grey images of at most {SIDE}x{SIDE}; {source.name} has "
             f"{height}x{width}x{channels} and {source.classes} classes: use fid, kid or neighbours"
         )
-    if n < metric.least:
-        raise ValueError(f"--metrics={name} needs at least {metric.least} samples, got --n={n}")
 
 
 def distance(samples: np.ndarray, train: Source, held_out: Source) -> Score:
@@ -130,8 +116,12 @@ def _first(source: Source, most: int) -> np.ndarray:
     return source.read(np.arange(min(source.size, max(1, most // int(np.prod(source.shape))))))[0]
 
 
-SMALL = {
-    "fd_classifier": SmallMetric(distance, 2, labelled=True),
-    "classes": SmallMetric(classes, 1, labelled=True),
-    "neighbours": SmallMetric(nearest, 1, labelled=False),
+SMALL: dict[str, Callable[[np.ndarray, Source, Source], Score]] = {
+    "fd_classifier": distance,
+    "classes": classes,
+    "neighbours": nearest,
 }
+"""(samples, uint8 [n, H, W, C], training images, held-out images) -> score."""
+
+LABELLED = ("fd_classifier", "classes")
+"""Those that train a classifier of the data, which must be small, grey and labelled."""

@@ -16,7 +16,7 @@ LEGEND = (
 UNUSED = "Runs and results that fill no cell"
 
 NOTED = (
-    *("weights", "images", "split", "sampler", "grid", "eta", "clip", "seed", "quantisation", "resize"),
+    *("step", "weights", "images", "split", "sampler", "grid", "eta", "clip", "seed", "quantisation", "resize"),
     *("reference.data", "reference.split", "reference.images", "features", "precision", "devices", "revision"),
 )
 """The protocol keys that a note lists, in this order, where the protocol has them."""
@@ -32,13 +32,7 @@ def difference(cell: Cell, reading: Reading | None) -> float | None:
 def note(reading: Reading) -> str:
     """The file of a number, its protocol, and how that differs from the published one."""
     protocol = flatten(reading.stored.result.protocol)
-    step = protocol.get("step")
-    parts = [f"step {step:,}"] if isinstance(step, int) else []
-    for key in NOTED:
-        value = protocol.get(key)
-        if value is not None and str(value):
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            parts.append(f"{key.replace('.', ' ')} {f'{value:,}' if whole else value}")
+    parts = [f"{key.replace('.', ' ')} {protocol[key]}" for key in NOTED if protocol.get(key) not in (None, "")]
     text = f"{reading.stored.path}: {', '.join(parts)}"
     for title, remarks in (("Departs in", reading.departs), ("Not as published", reading.notes)):
         text += f". {title}: {'; '.join(remarks)}" if remarks else ""

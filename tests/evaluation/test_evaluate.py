@@ -615,8 +615,8 @@ def test_scores_of_small_grey_images_are_not_for_others():
     colour = in_memory("colour", np.zeros((20, 8, 8, 3), np.uint8), np.zeros(20, np.int64), 2)
     for name in ("fd_classifier", "classes"):
         with pytest.raises(ValueError, match=f"--metrics={name} needs labelled grey images of at most 32x32"):
-            small_image_scores.check(name, colour, 20)
-    small_image_scores.check("neighbours", colour, 20)
+            small_image_scores.check(name, colour)
+    small_image_scores.check("neighbours", colour)
 
 
 def test_the_final_evaluation_is_written_as_results(subject, tmp_path, monkeypatch):
@@ -636,7 +636,7 @@ def test_the_final_evaluation_is_written_as_results(subject, tmp_path, monkeypat
     samples, _ = sample_sets.draw(subject, Chain(), 4, 8)
     facts = sample_sets.facts(subject, Chain())
     for result, lines in sample_quality.score_small_images(
-        final_evaluation.SCORES, samples, digits(True), digits(False), facts
+        small_image_scores.LABELLED, samples, digits(True), digits(False), facts
     ):
         closing = written[f"{result.name}_train_7_n4.json"]
         assert closing.values == result.values and closing.protocol == json.loads(json.dumps(result.protocol))

@@ -506,7 +506,7 @@ def test_markdown(some):
     assert cells[9:] == ["3.72", "–"]
     for i in (1, 2, 3):
         assert f"- [{i}] {some}" in blocks[0]
-    assert "step 800,000, weights ema, images 50,000" in blocks[0] and "reference split train" in blocks[0]
+    assert "step 800000, weights ema, images 50000" in blocks[0] and "reference split train" in blocks[0]
     assert "net.channels = 64 (published: 128)" in blocks[-1] and "fid fid = 40" in blocks[-1]
 
 
