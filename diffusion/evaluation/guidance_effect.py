@@ -15,10 +15,8 @@ from diffusion.evaluation import protocol, sample_batches
 from diffusion.evaluation.protocol import Chain, Subject
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.build_guidance import UNGUIDED, Guide, Learnt
-from diffusion.experiment.registry import SAMPLERS
 from diffusion.metrics import frechet
 from diffusion.metrics.small_image_classifier import MOST, Classifier, classifier, features
-from diffusion.sampling import sampling_loop
 from diffusion.training.state import Params
 from diffusion.workdir.result_files import Result
 
@@ -72,17 +70,12 @@ def drawer(
 
     Image i is of class i mod classes, and starts from the same noise at every scale.
     """
-    experiment, c = subject.experiment, subject.experiment.config.sample
-    process = experiment.sampled()
-    sampler = SAMPLERS[c.sampler](process, experiment.process, experiment.variance, c)
-    classes = max(experiment.net.classes, make(jnp.float32(0)).classes)
+    experiment = subject.experiment
+    classes = experiment._replace(guide=make(jnp.float32(0))).classes
 
     def run(weights: tuple[Params, Array], keys: Keys, labels: Labels) -> Image:
         params, scale = weights
-        denoise = experiment._replace(guide=make(scale)).denoise(params, labels, guided=True)
-        return sampling_loop.sample(
-            keys, process, sampler, denoise, sampling_loop.prior_sample(keys, process, experiment.shape)
-        ).x_0
+        return experiment._replace(guide=make(scale)).sampler().jitted(params, keys, labels).x_0
 
     jitted = hosts.by_rows(run, sharding.split_axis(experiment.mesh))
 

@@ -21,7 +21,7 @@ from diffusion.training.state import Params
 from diffusion.workdir import result_files
 from diffusion.workdir.result_files import Result
 
-KEYED = ("config_hash", "step", "weights", "precision", "clip", "split", "images", "seed")
+KEYED = ("config_hash", "step", "weights", "precision", "grid", "clip", "split", "images", "seed")
 """Entries of the protocol that the numbers depend on."""
 
 
@@ -55,15 +55,14 @@ def measure(
     written; their key holds everything that the numbers depend on, which batch size and devices are not.
     """
     facts = protocol_of(kind, subject, split, grid, seed)
-    source, experiment = split.source, subject.experiment
     key = {name: facts[name] for name in (*KEYED, *kind.facts)} | {
         "parameters": protocol.digest(subject.params),
-        "steps": experiment.sampled(respacing.parse(protocol.grid_of(experiment, grid))).base_t.tolist(),
-        "data": digest(source),
+        "data": digest(split.source),
     }
     file = array_cache.place(subject.folder / result_files.FOLDER / "parts", kind.name, key)
     result = compute(kind, subject, split, grid=grid, batch_size=batch_size, seed=seed, file=file, progress=progress)
-    path = result_files.write(subject.folder, result, *protocol.departures(experiment, facts, source.size))
+    suffixes = protocol.departures(subject.experiment, facts, split.source.size)
+    path = result_files.write(subject.folder, result, *suffixes)
     file.unlink(missing_ok=True)
     return result, path
 

@@ -64,20 +64,17 @@ def _folder(folder: Path, shape: tuple[int, int, int]) -> np.ndarray:
     if not files:
         raise ValueError(f"{title}: there is no image with the ending {', '.join(ENDINGS)} in this folder")
     names = [str(folder / file) for file in files]
-    height, width, channels = shape
     headers = [header(name, f"--samples={name}") for name in names]
     for name, seen in zip(names, headers, strict=True):
-        if (seen.height, seen.width) != (height, width) or (channels > 1 and seen.grey):
-            kind = "grey" if seen.grey else "in colour"
-            wanted = f"{width}x{height} {'grey' if channels == 1 else 'in colour'}"
-            raise ValueError(f"--samples={name}: is {seen.width}x{seen.height} {kind}, and samples are {wanted}")
+        if (seen.height, seen.width) != shape[:2]:
+            raise ValueError(f"--samples={name}: is {seen.width}x{seen.height}, and samples are {shape[1]}x{shape[0]}")
     for note in (*notes, *remarks(headers, BACKGROUND)):
         warnings.warn(f"{title}: {note}", UserWarning, stacklevel=3)
 
     def one(name: str) -> np.ndarray:
         pixels = decode(name, f"--samples={name}", grey=False, background=BACKGROUND)
-        if channels == 1 and (pixels != pixels[..., :1]).any():
+        if shape[2] == 1 and (pixels != pixels[..., :1]).any():
             raise ValueError(f"--samples={name}: has colours, and samples of this run are grey")
-        return pixels[..., :channels]
+        return pixels[..., : shape[2]]
 
     return np.stack([one(name) for name in names])

@@ -143,8 +143,8 @@ def test_folders_are_not_mixed(tmp_path, rng):
     image_set.write_folder(tmp_path / "p", pixels)
     with pytest.raises(ValueError, match=r"holds images of another set, such as 000003\.png"):
         image_set.write_folder(tmp_path / "p", pixels[:3])
-    with pytest.raises(ValueError, match=r"000000\.png: is 8x8 grey, and samples are 8x8 in colour"):
-        image_set.read(tmp_path / "p", (8, 8, 3))
+    with pytest.raises(ValueError, match=r"000000\.png: is 8x8, and samples are 9x8"):
+        image_set.read(tmp_path / "p", (8, 9, 1))
 
 
 def write_files(folder, pixels, names, **options):
