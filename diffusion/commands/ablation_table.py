@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from diffusion.config.ablation_grid import Cell, Grid
 from diffusion.published import render_tables
-from diffusion.published.render_tables import TextTable, mean_and_std
+from diffusion.published.render_tables import TextTable
 
 
 class Column(NamedTuple):
@@ -52,7 +53,7 @@ class RowResults(NamedTuple):
     def mean_and_std(self, column: Column) -> tuple[float | None, float | None]:
         """Mean and sample standard deviation over the seeds; None where undefined."""
         values = self.values.get(column.key, ())
-        return mean_and_std(values) if values else (None, None)
+        return fmean(values) if values else None, stdev(values) if len(values) > 1 else None
 
 
 class Table(NamedTuple):

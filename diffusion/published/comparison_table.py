@@ -32,7 +32,8 @@ def difference(cell: Cell, reading: Reading | None) -> float | None:
 def note(reading: Reading) -> str:
     """The file of a number, its protocol, and how that differs from the published one."""
     protocol = flatten(reading.stored.result.protocol)
-    parts = [f"{key.replace('.', ' ')} {protocol[key]}" for key in NOTED if protocol.get(key) not in (None, "")]
+    stated = {key: value for key in NOTED if (value := protocol.get(key)) is not None and str(value)}
+    parts = [f"{key.replace('.', ' ')} {value}" for key, value in stated.items()]
     text = f"{reading.stored.path}: {', '.join(parts)}"
     for title, remarks in (("Departs in", reading.departs), ("Not as published", reading.notes)):
         text += f". {title}: {'; '.join(remarks)}" if remarks else ""

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -67,14 +66,6 @@ def escaped(text: str) -> str:
 def _math(text: str) -> str:
     r"""Escaped text with the losses L\_T, L\_\{t-1\}, L\_simple and so on set as symbols."""
     return re.sub(r"\bL\\_(?:\\\{(.+?)\\\}|(\w+))", r"$L_{\1\2}$", text)
-
-
-def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and sample standard deviation over runs; None for a single one. Raises ValueError for none."""
-    if not values:
-        raise ValueError("there is no value to average")
-    mean = sum(values) / len(values)
-    return mean, math.sqrt(sum((x - mean) ** 2 for x in values) / (len(values) - 1)) if len(values) > 1 else None
 
 
 def pipe_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

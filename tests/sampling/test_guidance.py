@@ -16,6 +16,7 @@ import pytest
 from scipy.special import log_softmax
 
 from diffusion.commands import evaluate, guidance_scales, train_classifier
+from diffusion.commands.sample import sample as sample_run
 from diffusion.config import default_config
 from diffusion.config.validation import SIGNAL_ENDS, remarks, validate
 from diffusion.core import respacing, schedules
@@ -524,6 +525,17 @@ def test_labels_are_refused_where_nothing_knows_them(subject):
     with pytest.raises(ValueError, match="--label=12: the labels of this run are 0 to 9"):
         sample_sets.check_labels(subject.experiment, Chain(labels=(3, 12)))
     sample_sets.check_labels(subject.experiment, Chain(labels=(0, 9)))
+
+
+def test_archives_have_the_layout_of_the_evaluator(subject, tmp_path):
+    """As guided-diffusion reads them: images in arr_0, and in arr_1 the labels that they were drawn with."""
+    usual = dict(n=4, batch=4, form="npz", step=None, raw=False, guidance={})
+    chain = Chain(grid="2", labels=(3, 5))
+    sample_run(subject.folder, read_run(subject.folder), chain, print, out=tmp_path / "a.npz", **usual)
+    with np.load(tmp_path / "a.npz") as file:
+        assert file.files == ["arr_0", "arr_1"]
+        assert (file["arr_0"].shape, file["arr_0"].dtype) == ((4, *SHAPE), np.uint8)
+        assert file["arr_1"].tolist() == [3, 5, 3, 5]
 
 
 def test_scores_are_of_the_guidance_asked_for_and_say_so(subject, tmp_path):
