@@ -91,7 +91,7 @@ def test_a_signal_while_compiling_leaves_the_folder_to_any_config(tmp_path, monk
     asked, real, lines = Stop(), loop.compile_steps, []
 
     def signalled(*args):
-        asked._note(15)
+        asked._number = 15
         return real(*args)
 
     monkeypatch.setattr(loop, "compile_steps", signalled)
