@@ -228,7 +228,7 @@ def test_a_cut_archive_is_refused_in_a_line(tmp_path, rng):
     image_set.write_archive(tmp_path / "a.npz", in_memory(pixels))
     with zipfile.ZipFile(tmp_path / "short.npz", "w") as archive, zipfile.ZipFile(tmp_path / "a.npz") as whole:
         archive.writestr("arr_0.npy", whole.read("arr_0.npy")[:-100])
-    with pytest.raises(ValueError, match=r"or a damaged one \(3100 bytes for an array of \[50, 8, 8, 1\]\)"):
+    with pytest.raises(ValueError, match="is damaged after 0 images"):
         image_set.read(tmp_path / "short.npz", SHAPE)
     image_set.write_archive(tmp_path / "long.npz", in_memory(np.tile(pixels, (90, 1, 1, 1))))
     flipped = bytearray((tmp_path / "long.npz").read_bytes())
