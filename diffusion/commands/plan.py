@@ -1,15 +1,16 @@
 """What scripts/plan.py runs: an experiment compiled for each target, and the reports."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
 from diffusion.commands import settings_that_save_memory
 from diffusion.config.config_dict import flatten, restore
 from diffusion.config.validation import validate
+from diffusion.core import respacing
 from diffusion.experiment import build
 from diffusion.planning import compile_for_target, kernels_and_bytes, report, report_csv, targets
 from diffusion.planning.compile_for_target import Data, Job
@@ -29,10 +30,7 @@ class Question(NamedTuple):
     """A key of compile_for_target.PROGRAMS."""
     images: int | None
     """Training images, where the set is not known; decides whether it is resident."""
-    full: bool
     timeout: float
-    prices: Mapping[str, float]
-    """Per chip-hour, by model."""
     fit: bool
     """Whether changes that reduce memory are compiled too."""
     csv: Path | None = None
@@ -58,22 +56,8 @@ def data(config: ConfigDict, images: int | None) -> Data:
     return Data(shape, size, classes, fits)
 
 
-def parse_prices(text: str) -> dict[str, float]:
-    """{"tpu:v5e": 1.2} from "tpu:v5e=1.2,gpu:h100=3". Raises ValueError for anything else."""
-    prices = {}
-    for part in filter(None, text.split(",")):
-        model, _, value = part.partition("=")
-        try:
-            prices[model] = float(value)
-        except ValueError:
-            raise ValueError(f"--price={text}: {part!r} is not MODEL=NUMBER, such as tpu:v5e=1.2") from None
-        if model not in targets.HARDWARE:
-            raise ValueError(f"--price={text}: {model!r} is not one of {', '.join(targets.HARDWARE)}")
-    return prices
-
-
-def run(config: ConfigDict, names: Sequence[str], question: Question, say: Callable[[str], None]) -> list[Any]:
-    """Compiles for every target and reports: one alone on a screen, several in a table. Returns the facts for --json.
+def run(config: ConfigDict, names: Sequence[str], question: Question, say: Callable[[str], None]) -> None:
+    """Compiles for every target and reports: one alone on a screen, several in a table.
 
     `say` prints a line of the result, or progress that starts with a carriage return. Raises ValueError for a name
     that is no target, and where no target could be compiled, with the line of the error if there was but one.
@@ -99,7 +83,7 @@ def run(config: ConfigDict, names: Sequence[str], question: Question, say: Calla
             if question.csv:
                 change = "" if name in (target.name, where.name) else label
                 report_csv.put(question.csv, report_csv.record(changed, question.what, change, result))
-            rows.append(report.row(name, result, question.prices.get(where.model)))
+            rows.append(report.row(name, result))
             if label == target.name:
                 for line in report.lines(result, PER[question.what]):
                     say(line)
@@ -107,8 +91,7 @@ def run(config: ConfigDict, names: Sequence[str], question: Question, say: Calla
         raise ValueError("none of the targets could be compiled" if several else errors[0])
     if len(rows) > 1:
         say(report.table(rows))
-        say(best(done, question.prices))
-    return [{"name": name.strip(), **report.as_json(e, PER[question.what])} for name, e in done]
+        say(best(done))
 
 
 PER = {"train": "a training step", "sample": "a step of the sampler's chain"}
@@ -119,11 +102,11 @@ def one(config: ConfigDict, target: Target, question: Question, tick: Callable[[
     """The estimate of a config on a target. Raises ValueError where it is not legal or cannot be compiled."""
     inputs = data(config, question.images)
     validate(config, size=inputs.shape[0])
-    job = Job(flatten(config), inputs, target.name, question.what, question.full)
+    job = Job(flatten(config), inputs, target.name, question.what)
     compiled = compile_for_target.compile_in_child(job, question.timeout, tick)
     sampling = question.what == "sample"
-    steps = compiled.chain if sampling else config.train.steps
-    return estimate(target, kernels_and_bytes.of(compiled.program, sampling), compiled.memory, steps, compiled.seconds)
+    steps = build.levels(config, respacing.parse(config.sample.grid)).T if sampling else config.train.steps
+    return estimate(target, kernels_and_bytes.of(compiled.program, sampling), compiled.memory, steps)
 
 
 def alternatives(config: ConfigDict, target: Target) -> list[tuple[str, ConfigDict]]:
@@ -139,16 +122,13 @@ def alternatives(config: ConfigDict, target: Target) -> list[tuple[str, ConfigDi
     ]
 
 
-def best(done: Sequence[tuple[str, Estimate]], prices: Mapping[str, float]) -> str:
-    """The cheapest that fits, or without prices the fastest per chip."""
+def best(done: Sequence[tuple[str, Estimate]]) -> str:
+    """The one that fits and needs the fewest chip-hours."""
     fitting = [(name, e) for name, e in done if e.fits and known(e)]
-    priced = [(e.price(prices[e.target.model])[1], name) for name, e in fitting if e.target.model in prices]
-    if priced:
-        return "cheapest     {1}: {0:.3g} at most".format(*min(priced))
     if not fitting:
-        return "none of them fits" if done and not any(e.fits for _, e in done) else ""
+        return "none of them fits" if not any(e.fits for _, e in done) else ""
     hours, name = min((e.hours()[1] * e.target.chips, name) for name, e in fitting)
-    return f"least        {name}: {hours:.3g} chip-hours at most; --price=MODEL=NUMBER gives a price"
+    return f"least        {name}: {hours:.3g} chip-hours at most"
 
 
 def _progress(say: Callable[[str], None], label: str, seconds: float) -> None:
