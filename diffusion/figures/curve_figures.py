@@ -1,4 +1,4 @@
-"""Figures of curves: schedules, terms of the bound, rate and distortion, scores by steps, guidance, growth of cost."""
+"""Figures of curves: schedules, terms of the bound, rate and distortion, scores by steps, guidance."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -124,24 +124,4 @@ def guidance(curves: Mapping[str, GuidanceCurve], real: float) -> Any:
     left.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     right.set(xlabel="samples of the requested class", ylabel="diversity within a class (real: 1)")
     left.legend(loc="lower right")
-    return figure
-
-
-@styled
-def cost_growth(curves: Mapping[str, tuple[Sequence[int], Sequence[float], str]]) -> Any:
-    """A Figure with a panel for each quantity, on logarithmic axes; the second line is linear growth from the first.
-
-    curves: quantity -> (its values, seconds, what they are of).
-    """
-    rows = -(-len(curves) // 3)
-    figure, panels = axes(min(3, len(curves)), PAGE, 2.0 * rows, rows)
-    for ax, (name, (x, seconds, what)) in zip(panels, curves.items(), strict=False):
-        ax.plot(x, seconds, **line(0).marked(), label="measured")
-        ax.plot(x, [seconds[0] * value / x[0] for value in x], **line(1).plain(), label="linear")
-        ax.set(xscale="log", yscale="log", xlabel=name, ylabel=f"seconds of {what}")
-        plain_log_ticks(ax.xaxis, x)
-        plain_log_ticks(ax.yaxis)
-    for ax in panels[len(curves) :]:
-        ax.set_visible(False)
-    panels[0].legend()
     return figure
