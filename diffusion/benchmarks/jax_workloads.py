@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion.benchmarks.workload_process import Workload
+from diffusion.benchmarks.timing import Workload
 from diffusion.config import config_files
 from diffusion.core import respacing
 from diffusion.core.array_types import Array, Image, Keys

@@ -37,23 +37,31 @@ from tests.training.test_training import tiny
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def fake(name, seconds, log, quantum=1, drift=lambda k: 1.0):  # noqa: ARG005
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock of the windows, which stands still but for what workloads add to it."""
+    now = [0.0]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def fake(clock, name, seconds, log, quantum=1, drift=lambda k: 1.0):  # noqa: ARG005
     """A workload whose speed is known; `drift(k)` is the machine's slowness at its k-th call."""
 
     def run(units):
         assert units % quantum == 0
         log.append((name, units))
-        return units * seconds * drift(len(log))
+        clock[0] += units * seconds * drift(len(log))
 
-    return timing.TimedWorkload(run, quantum=quantum)
+    return timing.Workload(run, quantum=quantum)
 
 
 # ------------------------------------------------------------------------------------------------------------- timing
 
 
-def test_windows_alternate_and_fill_their_time():
+def test_windows_alternate_and_fill_their_time(clock):
     log = []
-    sides = {"a": fake("a", 0.01, log), "b": fake("b", 0.025, log)}
+    sides = {"a": fake(clock, "a", 0.01, log), "b": fake(clock, "b", 0.025, log)}
     found = timing.alternate(sides, 4, 0.5)
     assert {name: t.units for name, t in found.items()} == {"a": 50, "b": 20}
     assert [t.seconds for t in found.values()] == pytest.approx([0.01, 0.025])
@@ -61,11 +69,11 @@ def test_windows_alternate_and_fill_their_time():
     assert windows == ["a", "b", "b", "a", "a", "b", "b", "a"]
 
 
-def test_a_window_is_whole_quanta_and_never_none():
+def test_a_window_is_whole_quanta_and_never_none(clock):
     log = []
-    found = timing.alternate({"a": fake("a", 0.01, log, quantum=50)}, 1, 1.6)
+    found = timing.alternate({"a": fake(clock, "a", 0.01, log, quantum=50)}, 1, 1.6)
     assert found["a"].units == 150
-    assert timing.alternate({"a": fake("a", 9.0, log, quantum=50)}, 2, 1.0)["a"].units == 50
+    assert timing.alternate({"a": fake(clock, "a", 9.0, log, quantum=50)}, 2, 1.0)["a"].units == 50
     with pytest.raises(ValueError, match="at least 1"):
         timing.alternate({}, 0, 1.0)
 
@@ -76,11 +84,11 @@ def test_median_and_spread():
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.02, 0.1])
-def test_the_ratio_does_not_see_a_steady_drift(slope):
+def test_the_ratio_does_not_see_a_steady_drift(clock, slope):
     """Both sides of a round slow down alike; medians of each alone would differ by as much as the machine drifts."""
     log = []
     drift = lambda k: 1 + slope * ((k - 1) // 2)  # noqa: E731  the two windows of a round are equally slow
-    sides = {name: fake(name, seconds, log, drift=drift) for name, seconds in (("a", 0.3), ("b", 0.4))}
+    sides = {name: fake(clock, name, seconds, log, drift=drift) for name, seconds in (("a", 0.3), ("b", 0.4))}
     found = timing.alternate(sides, 9, 0.1)
     assert timing.ratio(found["a"], found["b"]) == pytest.approx(0.75)
 
@@ -136,7 +144,7 @@ def test_peak_memory_is_that_of_training(monkeypatch):
 
         def make(self, request):
             self.made.append(request["measure"])
-            return timing.TimedWorkload(float, {"platform": "gpu", "flop": 1.0, "dtype": "bfloat16", "side": 2})
+            return timing.Workload(float, {"platform": "gpu", "flop": 1.0, "dtype": "bfloat16", "side": 2})
 
         def memory(self):
             return len(self.made)
@@ -174,7 +182,7 @@ def test_every_measure_has_batches_everywhere():
 
 SIDE = """
 import os
-from diffusion.benchmarks.workload_process import Workload
+from diffusion.benchmarks.timing import Workload
 
 def make(request):
     if request["measure"] == "none":
@@ -194,7 +202,8 @@ def test_a_process_runs_workloads_and_hands_back_errors(tmp_path, monkeypatch, c
     with closing(WorkloadProcess("a_side", {"COLOUR": "red"})) as process:
         workload = process.make({"measure": "train"})
         assert (workload.facts, workload.quantum) == ({"colour": "red"}, 5)
-        assert 0 <= workload.run(10) < 60 and process.memory() == 17
+        workload.run(10)
+        assert process.memory() == 17
         with pytest.raises(ValueError, match="no such measure"):
             process.make({"measure": "none"})
         with pytest.raises(ValueError, match="the process of a_side has ended"):
@@ -232,16 +241,17 @@ def test_what_is_measured_is_a_legal_config(adapt):
             validation.validate(odd, size.shape[0])
 
 
-def test_the_mode_of_the_baseline_is_chosen_by_ratios(monkeypatch):
+def test_the_mode_of_the_baseline_is_chosen_by_ratios(clock, monkeypatch):
     """A machine that grows slower with every call, and one mode that fails."""
-    clock, calls = [0.0], [0]
+    calls = [0]
     costs = {"eager": 3.0, "default": 4.0, "max-autotune": 2.0}
 
     def compiled(function, *, dynamic, mode=None, options=None):
         assert not dynamic and function is plain
         return mode or next(iter(options))
 
-    def call(made):
+    def call(made, units):
+        assert units == 1
         if made not in (plain, *costs):
             raise RuntimeError("no such mode")
         calls[0] += 1
@@ -253,7 +263,6 @@ def test_the_mode_of_the_baseline_is_chosen_by_ratios(monkeypatch):
     dynamo = types.SimpleNamespace(reset=partial(freed.append, "programs"))
     fake = types.SimpleNamespace(_dynamo=dynamo, cuda=cuda, compile=compiled)
     monkeypatch.setattr(compile_modes, "torch", lambda: fake)
-    monkeypatch.setattr(compile_modes.time, "perf_counter", lambda: clock[0])
     plain = lambda: None  # noqa: E731
     made, name, tried = compile_modes.fastest(plain, ("max-autotune", "frozen", "default", "eager"), call)
     assert (made, name) == ("max-autotune", "max-autotune") and "no such mode" in tried["frozen"]

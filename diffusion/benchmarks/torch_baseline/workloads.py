@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from diffusion.benchmarks.timing import Workload
 from diffusion.benchmarks.torch_baseline.compile_modes import GPU, INFERENCE, TRAINING, fastest, torch
 from diffusion.benchmarks.torch_baseline.network import Subject, make_subject
-from diffusion.benchmarks.workload_process import Workload
 from diffusion.core import respacing
 
 
@@ -38,7 +38,7 @@ def workload(
 ) -> Workload:
     """`once(compiled)` as a unit, with `function` compiled in the fastest mode."""
 
-    def run(compiled: Any, units: int = 1) -> None:
+    def run(compiled: Any, units: int) -> None:
         for _ in range(units):
             once(compiled)
         if subject.device.startswith("cuda"):
