@@ -40,7 +40,7 @@ def test_targets_name_hardware_and_how_much_of_it(name, model, count, chips):
 
 def test_unknown_targets_are_named_with_what_is_legal():
     wrong = {
-        "tpu:v5q": "did you mean tpu:v5e",
+        "tpu:v5q": "no such hardware; --target=. lists tpu:v2",
         "h100": "--target=. lists tpu:v2",
         "tpu:v5e:4y4": "'4y4' is not 1 or a topo",
     }
