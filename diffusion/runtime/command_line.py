@@ -12,7 +12,6 @@ Any key can be set over the file: --config.optim.lr=1e-4, --config.net.attention
 heavy is imported here, so --help is immediate.
 """
 
-import ast
 import os
 import re
 import sys
@@ -183,10 +182,7 @@ def _help() -> str:
     elif _defined:
         lines += ["", "Config keys: --config.optim.lr=1e-4 --config.net.attention=16,8 --noconfig.data.flip"]
     if "explain" in flags.FLAGS:
-        lines += ["  --explain prints all of them with their values and meanings. Config files:"]
-        for path in sorted((ROOT / "configs").glob("*.py")):
-            doc = ast.get_docstring(ast.parse(path.read_bytes())) or ""
-            lines += [f"  configs/{path.name:20} {doc.partition(chr(10))[0]}"]
+        lines += ["  --explain prints all of them with their values and meanings. Config files are in configs/."]
     return "\n".join([*lines, "", f"With {TRACEBACK}=1 in the environment, errors show their traceback."])
 
 
