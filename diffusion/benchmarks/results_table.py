@@ -12,6 +12,7 @@ from diffusion.benchmarks.network_sizes import MEASURES, PEAK
 from diffusion.benchmarks.timing import Timing
 from diffusion.published.render_tables import pipe_table
 from diffusion.runtime import provenance
+from diffusion.runtime.format_numbers import quantity
 
 HEAD = ("net", "measure", "batch", "jax", "images/s", "of peak", "baseline", "images/s", "jax / baseline")
 
@@ -44,15 +45,7 @@ def line(row: Row, rows: Sequence[Row]) -> tuple[str, ...]:
 
 def timed(timing: Timing) -> str:
     """A median with its spread in percent."""
-    return f"{seconds(timing.seconds)} ±{100 * timing.spread:.0f}%"
-
-
-def seconds(value: float) -> str:
-    """Three digits and a unit."""
-    for factor, unit in ((1.0, "s"), (1e-3, "ms")):
-        if value >= factor:
-            return f"{value / factor:.3g} {unit}"
-    return f"{value * 1e6:.3g} us"
+    return f"{quantity(timing.seconds, 's')} ±{100 * timing.spread:.0f}%"
 
 
 def content(row: Row) -> dict[str, Any]:

@@ -25,8 +25,8 @@ def lines(e: Estimate, per: str) -> list[str]:
     ]
     if known(e):
         shown.append(
-            f"time         arithmetic {seconds(e.arithmetic)}, memory {seconds(e.traffic)}"
-            + (f", links {seconds(e.links)}" if cost.collectives else "")
+            f"time         arithmetic {quantity(e.arithmetic, 's')}, memory {quantity(e.traffic, 's')}"
+            + (f", links {quantity(e.links, 's')}" if cost.collectives else "")
             + f"; longest: {e.binds}"
         )
     for kind, c in cost.collectives.items():
@@ -51,11 +51,6 @@ def verdict(e: Estimate) -> str:
     return f"{'fits' if e.fits else 'does not fit'}, {held} of {quantity(e.usable, 'B')}, {end}"
 
 
-def seconds(value: float) -> str:
-    """A time in milliseconds."""
-    return f"{1e3 * value:.3g} ms"
-
-
 HEAD = ("", "memory", "fits", "traffic", "arithmetic", "memory time", "links", "kernels", "steps/s", "hours")
 
 
@@ -66,7 +61,7 @@ def row(name: str, e: Estimate | str) -> tuple[str, ...]:
     times = ("", "", "", f"{e.cost.kernels:,.0f}", "", "")
     if known(e):
         rates = between(1 / e.longest, 1 / e.shortest)
-        times = (seconds(e.arithmetic), seconds(e.traffic), seconds(e.links), times[3], rates, between(*e.hours()))
+        times = (*(quantity(t, "s") for t in (e.arithmetic, e.traffic, e.links)), times[3], rates, between(*e.hours()))
     fits = "yes" if e.fits else "no"
     return (name, quantity(e.memory.total, "B"), fits, quantity(e.cost.bytes, "B"), *times)
 

@@ -33,10 +33,10 @@ def duration(seconds: float) -> str:
 
 
 def quantity(value: float | int, unit: str) -> str:
-    """A number with a decimal prefix: 12.4 GFLOP."""
-    for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= factor:
-            return f"{value / factor:.3g} {prefix}{unit}"
+    """A number in three digits with a decimal prefix: 12.4 GFLOP, 870 us."""
+    for exponent, prefix in ((15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k"), (0, ""), (-3, "m"), (-6, "u")):
+        if value >= 10.0**exponent:
+            return f"{value / 10.0**exponent:.3g} {prefix}{unit}"
     return f"{value:.3g} {unit}"
 
 
