@@ -34,7 +34,6 @@ def workload(
     once: Callable[[Any], Any],
     modes: Mapping[str, tuple[str, ...]],
     facts: Mapping[str, Any] = {},
-    quantum: int = 1,
 ) -> Workload:
     """`once(compiled)` as a unit, with `function` compiled in the fastest mode."""
 
@@ -45,7 +44,7 @@ def workload(
             torch().cuda.synchronize()
 
     compiled, mode, tried = fastest(function, request.get("modes") or modes.get(subject.device, GPU), run)
-    return Workload(partial(run, compiled), {**subject.facts(mode, tried), **facts}, quantum)
+    return Workload(partial(run, compiled), {**subject.facts(mode, tried), **facts})
 
 
 def train(request: Mapping[str, Any]) -> Workload:
@@ -128,7 +127,7 @@ def chain(request: Mapping[str, Any], grid: str, eta: float) -> Workload:
         new, i = compiled(held["x"], held["t"])
         held["x"], held["t"] = new.clone(), i.clone()
 
-    return workload(request, subject, step, once, INFERENCE, {"steps": T}, T if request["whole"] else 1)
+    return workload(request, subject, step, once, INFERENCE, {"steps": T})
 
 
 MEASURES = {
