@@ -1,8 +1,8 @@
-"""The catalogue of figures: the name of each, how it is drawn from `Inputs`, and the files that it can be."""
+"""The catalogue of figures: the name of each, and how it is drawn from `Inputs`."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from diffusion.figures.loaded_run import Inputs
 from diffusion.figures.point_figures import animation, arrow_origins, marginals, samplers, score_field, trajectories
 from diffusion.figures.reverse_conditional_figure import EXAMPLE, TIME, VALUE, reverse_conditional
 from diffusion.figures.speed_by_chips import speed_by_chips
-from diffusion.figures.style import SUFFIXES
 from diffusion.figures.training_figures import curves, loss
 from diffusion.metrics import rate_distortion as compression
 from diffusion.planning import report_csv
@@ -50,7 +49,7 @@ def _interpolate(inputs: Inputs, n: int, fractions: Sequence[float]) -> tuple[An
     """Both images of n held-out pairs, their mixtures at fractions of T, and the steps."""
     run_sampler = inputs.image_sampler
     same_class = run_sampler.experiment.classes > 0
-    first, second = user_images.random_pairs(inputs.source(train=False), n, inputs.seed, same_class)
+    first, second = user_images.random_pairs(inputs.data.held_out, n, inputs.seed, same_class)
     return first.pixels, second.pixels, *edits.interpolate(run_sampler, first, second, LAM, fractions)
 
 
@@ -70,21 +69,21 @@ def _coarse_to_fine(inputs: Inputs) -> Any:
 
 def _inpainting(inputs: Inputs) -> Any:
     run_sampler = inputs.image_sampler
-    originals = user_images.random_images(inputs.source(train=False), inputs.count(6), inputs.seed)
+    originals = user_images.random_images(inputs.data.held_out, inputs.count(6), inputs.seed)
     known = user_images.named_mask("bottom", run_sampler.experiment.shape)
     completed = edits.inpaint(run_sampler, originals, known, DRAWS, resamplings=4)
-    return inpainting(originals.pixels, np.broadcast_to(known, (len(completed), *known.shape)), completed)
+    return inpainting(originals.pixels, known, completed)
 
 
 def _variations(inputs: Inputs) -> Any:
     run_sampler = inputs.image_sampler
-    originals = user_images.random_images(inputs.source(train=False), inputs.count(3), inputs.seed)
+    originals = user_images.random_images(inputs.data.held_out, inputs.count(3), inputs.seed)
     return variations(originals.pixels, *edits.vary(run_sampler, originals, DRAWS, (0.25, 0.5, 0.75)))
 
 
 def _neighbours(inputs: Inputs) -> Any:
     drawn = inputs.image_sampler.samples(inputs.count(8))
-    return neighbours(drawn, nearest_images(inputs.source(train=True), drawn, DRAWS))
+    return neighbours(drawn, nearest_images(inputs.data.train, drawn, DRAWS))
 
 
 def _rate_distortion(inputs: Inputs) -> Any:
@@ -110,7 +109,7 @@ def _speed_by_chips(_: Inputs) -> Any:
 def _point_data(inputs: Inputs) -> tuple[RunSampler, np.ndarray]:
     """The network of a run of points, and held-out points."""
     run_sampler = inputs.point_sampler
-    return run_sampler, point_samples.data_points(inputs.source(train=False), inputs.count(2000))
+    return run_sampler, point_samples.data_points(inputs.data.held_out, inputs.count(2000))
 
 
 def _marginals(inputs: Inputs) -> Any:
@@ -153,42 +152,32 @@ def _animation(inputs: Inputs, frames: int = 40) -> Any:
     return animation(point_samples.chain_points(run_sampler, len(data), ts))
 
 
-class FigureSpec(NamedTuple):
-    """How a figure is drawn, and the kinds of file that it can be."""
-
-    draw: Callable[[Inputs], Any]
-    """Inputs -> a matplotlib Figure. Raises ValueError, in one line with what to do, where an input is missing."""
-    of_run: bool = True
-    """Whether it is drawn from a run."""
-    kinds: tuple[str, ...] = SUFFIXES
-    """Suffixes of its files; the first two are written by default."""
-
-
-FIGURES: dict[str, FigureSpec] = {
-    "loss": FigureSpec(lambda inputs: loss(curve_data.metrics(inputs.folder), inputs.folder.resolve().name)),
-    "curves": FigureSpec(_curves),
-    "samples": FigureSpec(lambda inputs: image_figure(square(inputs.image_sampler.samples(inputs.count(64))))),
-    "progressive": FigureSpec(_progressive),
-    "forks": FigureSpec(_forks),
-    "interpolation": FigureSpec(_interpolation),
-    "coarse_to_fine": FigureSpec(_coarse_to_fine),
-    "inpainting": FigureSpec(_inpainting),
-    "variations": FigureSpec(_variations),
-    "neighbours": FigureSpec(_neighbours),
-    "rate_distortion": FigureSpec(_rate_distortion),
-    "terms": FigureSpec(lambda inputs: terms(curve_data.terms(curve_data.bounds(inputs.folder, inputs.step)))),
-    "steps": FigureSpec(lambda inputs: steps(*curve_data.scores(inputs.folder))),
-    "guidance": FigureSpec(lambda inputs: guidance(*curve_data.guidance(inputs.folder, inputs.step))),
-    "marginals": FigureSpec(_marginals),
-    "trajectories": FigureSpec(_trajectories),
-    "score_field": FigureSpec(_score_field),
-    "samplers": FigureSpec(_samplers),
-    "animation": FigureSpec(_animation, kinds=(".gif",)),
-    "posterior_variance": FigureSpec(_posterior_variance, of_run=False),
-    "schedules": FigureSpec(
-        lambda _: alpha_bar({"linear": schedules.linear(1000), "cosine": schedules.cosine(1000)}), of_run=False
-    ),
-    "reverse_conditional": FigureSpec(_reverse_conditional, of_run=False),
-    "speed_by_chips": FigureSpec(_speed_by_chips, of_run=False),
+FIGURES: dict[str, Callable[[Inputs], Any]] = {
+    "loss": lambda inputs: loss(curve_data.metrics(inputs.folder), inputs.folder.resolve().name),
+    "curves": _curves,
+    "samples": lambda inputs: image_figure(square(inputs.image_sampler.samples(inputs.count(64)))),
+    "progressive": _progressive,
+    "forks": _forks,
+    "interpolation": _interpolation,
+    "coarse_to_fine": _coarse_to_fine,
+    "inpainting": _inpainting,
+    "variations": _variations,
+    "neighbours": _neighbours,
+    "rate_distortion": _rate_distortion,
+    "terms": lambda inputs: terms(curve_data.terms(curve_data.bounds(inputs.folder, inputs.step))),
+    "steps": lambda inputs: steps(*curve_data.scores(inputs.folder)),
+    "guidance": lambda inputs: guidance(*curve_data.guidance(inputs.folder, inputs.step)),
+    "marginals": _marginals,
+    "trajectories": _trajectories,
+    "score_field": _score_field,
+    "samplers": _samplers,
+    "animation": _animation,
+    "posterior_variance": _posterior_variance,
+    "schedules": lambda _: alpha_bar({"linear": schedules.linear(1000), "cosine": schedules.cosine(1000)}),
+    "reverse_conditional": _reverse_conditional,
+    "speed_by_chips": _speed_by_chips,
 }
-"""In the order in which `all` draws them."""
+"""Name -> what draws it from the inputs, in the order in which `all` draws them.
+
+Each raises ValueError, in one line with what to do, where an input is missing.
+"""

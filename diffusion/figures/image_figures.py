@@ -48,16 +48,15 @@ def interpolation(
     return image_figure(cells, ["original", f"λ = {names[0]}", *names[1:], "original"], rows, gaps=[1, len(names) + 1])
 
 
-def inpainting(originals: np.ndarray, known: np.ndarray, completed: np.ndarray, rows: Sequence[str] = ()) -> Any:
+def inpainting(originals: np.ndarray, known: np.ndarray, completed: np.ndarray) -> Any:
     """A Figure with, in each row: an image, its known part, and completions.
 
-    originals: uint8 [R, H, W, C]; known: bool [R, H, W]; completed: uint8 [R, n, H, W, C]; rows: headings of the rows.
-    RePaint figures 1 and 4.
+    originals: uint8 [R, H, W, C]; known: bool [H, W]; completed: uint8 [R, n, H, W, C]. RePaint figures 1 and 4.
     """
     cells = np.concatenate([originals[:, None], originals[:, None], completed], axis=1)
     cells = np.broadcast_to(cells, (*cells.shape[:-1], 3)).copy()
     cells[:, 1] = np.where(known[..., None], cells[:, 1], np.array(HIDDEN, np.uint8))
-    return image_figure(cells, ["original", "known", *numbered("completed", completed.shape[1])], rows, gaps=[1, 2])
+    return image_figure(cells, ["original", "known", *numbered("completed", completed.shape[1])], gaps=[1, 2])
 
 
 def variations(originals: np.ndarray, varied: np.ndarray, steps: Sequence[int]) -> Any:
@@ -81,14 +80,16 @@ def neighbours(samples: np.ndarray, nearest: np.ndarray) -> Any:
     return image_figure(cells, ["sample", *numbered("nearest", nearest.shape[1])], gaps=[1])
 
 
-def roundtrip(originals: np.ndarray, latents: np.ndarray, decoded: np.ndarray) -> Any:
+def roundtrip(originals: np.ndarray, latents: np.ndarray, decoded: np.ndarray, rmse: np.ndarray) -> Any:
     """A Figure with a row for each image: the image, its x_T, and the image decoded from it; uint8 [R, H, W, C] each.
 
-    The last column is the error |decoded - original|, ten times as bright. DDIM section 5.4.
+    The last column is the error |decoded - original|, ten times as bright, with its root mean square [R] in levels of
+    0..255 beside the row. DDIM section 5.4.
     """
     error = 10 * np.abs(decoded.astype(int) - originals.astype(int))
     cells = np.stack([originals, latents, decoded, np.minimum(error, 255).astype(np.uint8)], axis=1)
-    return image_figure(cells, ["original", "x_T", "decoded", "error x 10"], gaps=[3], wide=480)
+    rows = [f"RMSE {value:.3g}" for value in rmse]
+    return image_figure(cells, ["original", "x_T", "decoded", "error x 10"], rows, gaps=[3], wide=480)
 
 
 def numbered(name: str, count: int) -> list[str]:

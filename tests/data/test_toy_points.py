@@ -416,7 +416,7 @@ def test_every_figure_of_points_is_drawn(tmp_path, run_sampler):
     asked.__dict__["_run_sampler"] = run_sampler
     asked.__dict__["run"] = Run(run_sampler.experiment.config, toy_points.SHAPE, 8)
     for name in ("marginals", "trajectories", "score_field", "animation"):
-        figure = catalogue.FIGURES[name].draw(asked)
-        save(figure, tmp_path / f"{name}{catalogue.FIGURES[name].kinds[0]}")
+        figure = catalogue.FIGURES[name](asked)
+        save(figure, tmp_path / f"{name}{'.gif' if name == 'animation' else '.png'}")
     with pytest.raises(ValueError, match="shows images, and the run's data are points"):
-        catalogue.FIGURES["samples"].draw(asked)
+        catalogue.FIGURES["samples"](asked)

@@ -62,16 +62,12 @@ def interpolate(
     second: LabelledImages,
     lam: Sequence[float],
     fractions: Sequence[float],
-    shared: bool = False,
 ) -> tuple[Pixels, list[int]]:
-    """[S, R, L, H, W, C]: mixtures of x_t of each pair of images, denoised, for each step; the steps.
-
-    shared: whether both images get the same noise.
-    """
+    """[S, R, L, H, W, C]: mixtures of x_t of each pair of images, denoised, for each step; the steps."""
     process, sampler = run_sampler.process, run_sampler.sampler
 
     def edit(denoise: Any, keys: Keys, x: Image, other: Image, lam: PerExample, t: jax.Array) -> jax.Array:
-        mixed = editing.interpolate(keys, process, sampler, denoise, x, other, lam=lam, t=t, shared=shared)
+        mixed = editing.interpolate(keys, process, sampler, denoise, x, other, lam=lam, t=t)
         return to_pixels(mixed)
 
     pairs, labels, *args = _mixtures(first, second, lam)
