@@ -49,9 +49,9 @@ def run(kind: str | None, inputs: Inputs, options: Options, out: Path | None, se
         raise ValueError(f"--out={out}: a picture is written as {', '.join(SUFFIXES)}; name such a file")
     figure, images = EDITS[kind](inputs, options, *_images(inputs, options, kind in PAIRS))
     save(figure, out)
-    for i, row in enumerate(images if separate else ()):
-        for j, image in enumerate(row):
-            save_image(image, separate / f"{i:03d}_{j:03d}.png")
+    if separate:
+        for i, j in np.ndindex(images.shape[:2]):
+            save_image(images[i, j], separate / f"{i:03d}_{j:03d}.png")
     return out
 
 

@@ -8,15 +8,23 @@ import numpy as np
 
 from diffusion.core import respacing, schedules
 from diffusion.data import user_images
-from diffusion.figures.curve_figures import alpha_bar, guidance, posterior_variance, rate_distortion, steps, terms
+from diffusion.figures.curve_figures import (
+    alpha_bar,
+    guidance,
+    posterior_variance,
+    rate_distortion,
+    speed_by_chips,
+    steps,
+    terms,
+)
 from diffusion.figures.figure_data import curve_data, edits, point_samples
+from diffusion.figures.figure_data.curve_data import SAMPLER_NAMES
 from diffusion.figures.figure_data.run_sampler import RunSampler, nearest_images
 from diffusion.figures.image_figures import forks, inpainting, interpolation, neighbours, progressive, variations
 from diffusion.figures.image_grid import image_figure, square
 from diffusion.figures.loaded_run import Inputs
 from diffusion.figures.point_figures import animation, arrow_origins, marginals, samplers, score_field, trajectories
 from diffusion.figures.reverse_conditional_figure import EXAMPLE, TIME, VALUE, reverse_conditional
-from diffusion.figures.speed_by_chips import speed_by_chips
 from diffusion.figures.training_figures import curves, loss
 from diffusion.metrics import rate_distortion as compression
 from diffusion.planning import report_csv
@@ -27,14 +35,13 @@ LAM = tuple(round(i / 10, 1) for i in range(11))
 """Shares of the second image in a mixture."""
 DRAWS = 8
 """Completions, variations or neighbours of each image."""
-SAMPLER_NAMES = {"ancestral": "ancestral", "ddim": "DDIM", "dpm_solver": "DPM-Solver++", "heun": "Heun"}
 
 
 def _curves(inputs: Inputs) -> Any:
-    runs, distances, distance = curve_data.runs(inputs.folder)
+    runs = curve_data.runs(inputs.folder)
     configs = (read_run(path.parent).config for path in sorted(inputs.folder.glob("**/config.json")))
     band = next(filter(None, map(expected_loss.recorded, configs)), None)
-    return curves(runs, distances, distance, band)
+    return curves(runs, band)
 
 
 def _progressive(inputs: Inputs) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion.figures.style import BLUE, LINES, PAGE, panels, styled
+from diffusion.figures.style import BLUE, PAGE, line, panels, styled
 
 REACH = 2.0
 """Figures of noised points show [-REACH, REACH]^2: the data and most of a standard normal cloud."""
@@ -75,10 +75,10 @@ def trajectories(paths: Mapping[str, np.ndarray], data: np.ndarray) -> Any:
     for ax, (name, path) in zip(axes, paths.items(), strict=True):
         show(ax, data, reach=2.5, color=GREY)
         for i in range(path.shape[1]):
-            line = LINES[i % len(LINES)]
-            ax.plot(*path[:, i].T, color=line.color, linewidth=0.7)
-            ax.plot(*path[0, i], "o", color=line.color, fillstyle="none", markersize=3, markeredgewidth=0.6)
-            ax.plot(*path[-1, i], "o", color=line.color, markersize=2.5)
+            color = line(i)["color"]
+            ax.plot(*path[:, i].T, color=color, linewidth=0.7)
+            ax.plot(*path[0, i], "o", color=color, fillstyle="none", markersize=3, markeredgewidth=0.6)
+            ax.plot(*path[-1, i], "o", color=color, markersize=2.5)
         ax.set_title(name)
     return figure
 

@@ -82,9 +82,9 @@ def reverse_conditional(mixture: Mixture, z: float, u: float, shown: Sequence[fl
     label = r"$(x - z - du\,\nabla\log p_u(z))\,/\,\sqrt{du}$"
     left.set(xlabel=label, ylabel="density of $x_{u-du}$ given $x_u = z$", ylim=(0, None))
     kl = np.array([cuts[du].kl() for du in steps])
-    right.plot(steps, kl, **line(0).marked(), label="from the Gaussian")
+    right.plot(steps, kl, **line(0), label="from the Gaussian")
     ends = np.array([min(steps), max(steps)])
-    right.plot(ends, kl[int(np.argmin(steps))] * (ends / ends[0]) ** 2, **line(1).plain(), label="slope 2")
+    right.plot(ends, kl[int(np.argmin(steps))] * (ends / ends[0]) ** 2, **line(1, marked=False), label="slope 2")
     right.set(xscale="log", yscale="log", xlabel="$du$", ylabel="KL, nats")
     right.legend()
     return figure

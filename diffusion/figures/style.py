@@ -7,7 +7,7 @@ differ in lightness too; every curve also has a dash pattern and a marker of its
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from diffusion.runtime.atomic_files import written
 
@@ -36,51 +36,33 @@ SETTINGS = {
     "svg.fonttype": "path",
 }
 
-
 SUFFIXES = (".png", ".pdf", ".svg")
 """Kinds of file that a figure can be written to."""
 
 
-class Line(NamedTuple):
-    """Colour, dashes and marker of a curve."""
-
-    color: str
-    linestyle: Any
-    marker: str
-
-    def plain(self) -> dict[str, Any]:
-        """For dense curves."""
-        return {"color": self.color, "linestyle": self.linestyle}
-
-    def marked(self) -> dict[str, Any]:
-        """For a few points joined by a line."""
-        return {**self.plain(), "marker": self.marker}
-
-
 BLUE, ORANGE = "#0072b2", "#d55e00"
 LINES = (
-    Line("#000000", "-", "o"),
-    Line(BLUE, (0, (5, 1.5)), "s"),
-    Line(ORANGE, (0, (1.2, 1.2)), "^"),
-    Line("#e69f00", (0, (6, 1.5, 1.2, 1.5)), "D"),
-    Line("#009e73", (0, (3, 1, 1, 1, 1, 1)), "v"),
-    Line("#cc79a7", (0, (9, 2)), "P"),
-    Line("#56b4e9", (0, (2, 2.5)), "X"),
+    ("#000000", "-", "o"),
+    (BLUE, (0, (5, 1.5)), "s"),
+    (ORANGE, (0, (1.2, 1.2)), "^"),
+    ("#e69f00", (0, (6, 1.5, 1.2, 1.5)), "D"),
+    ("#009e73", (0, (3, 1, 1, 1, 1, 1)), "v"),
+    ("#cc79a7", (0, (9, 2)), "P"),
+    ("#56b4e9", (0, (2, 2.5)), "X"),
 )
-"""Styles of the first, second, ... curve of a figure."""
+"""Colour, dashes and marker of the first, second, ... curve of a figure."""
 
 
-def line(i: int) -> Line:
-    """The style of the i-th curve. Raises ValueError past the last: more curves cannot be told apart."""
-    if i >= len(LINES):
-        raise ValueError(f"a figure has at most {len(LINES)} curves that can be told apart; this one has more")
-    return LINES[i]
+def line(i: int, marked: bool = True) -> dict[str, Any]:
+    """The style of the i-th curve, for a few points joined by a line, or for a dense curve; repeats after the last."""
+    color, dashes, marker = LINES[i % len(LINES)]
+    return {"color": color, "linestyle": dashes, "marker": marker if marked else ""}
 
 
 def plot_curves(ax: Any, curves: Mapping[str, tuple[Any, Any]]) -> None:
     """Draws (x, y) of each label as a line of its own style, with a legend where there are several."""
     for i, (label, (x, y)) in enumerate(curves.items()):
-        ax.plot(x, y, **line(i).plain(), label=label)
+        ax.plot(x, y, **line(i, marked=False), label=label)
     if len(curves) > 1:
         ax.legend()
 
