@@ -1,6 +1,5 @@
 """Targets, times from published peaks, the report, and the lines for what cannot be compiled."""
 
-import json
 import math
 
 import pytest
@@ -67,12 +66,8 @@ def test_times_are_work_over_published_peaks():
     assert e.arithmetic == pytest.approx(0.011) and e.traffic == pytest.approx(0.02) and e.links == pytest.approx(1e-3)
     assert e.binds == "memory" and e.shortest == pytest.approx(0.02) and e.longest == pytest.approx(0.011 / 0.35 + 1e-3)
     assert e.hours() == pytest.approx((2.0, 100 * (0.011 / 0.35 + 1e-3)))
-    assert e.price(2.0) == pytest.approx([2 * 16 * hours for hours in e.hours()])
     h100 = on("gpu:h100")
     assert h100.arithmetic == pytest.approx(1.97 / 989.5 + 0.197 / 494.7), "float32 has half the peak on a GPU"
-    assert on("tpu:v3:2x2").price(1.0)[0] == pytest.approx(4 * on("tpu:v3:2x2").hours()[0]), (
-        "chips are paid for, not cores"
-    )
     assert not e._replace(memory=Memory(0, 17 * 10**9)).fits and e.fits
 
 
@@ -92,17 +87,6 @@ def test_the_report_is_one_screen():
     large = report.lines(on("tpu:v5e", memory=Memory(10**10, 10**10)), "a step")[1]
     assert "does not fit, 20 GB of 16.9 GB, 3.09 GB too much" in large
     assert report.between(480.4, 1423.0) == "480-1,420" and report.between(0.5, 3.21) == "0.5-3.21"
-
-
-def test_json_has_every_number_of_the_report():
-    facts = json.loads(json.dumps(report.as_json(on("tpu:v5e:4x4"), "a step"), allow_nan=False))
-    assert facts["memory"] == {"total": 5e9, "arguments": 2e9, "temporaries": 3e9, "usable": 15.75 * 2**30}
-    assert (
-        facts["flop"] == WORK.flop and facts["bytes"] == 16.38e9 and facts["kernels"] == 1234 and facts["fits"] is True
-    )
-    assert facts["collectives"]["all-reduce f32"] == SUM["all-reduce f32"]._asdict() and facts["devices"] == 16
-    assert facts["steps_per_second"] == pytest.approx([30.84, 50.0], rel=1e-3) and facts["copies"][0]["bytes"] == 10**6
-    json.dumps(report.as_json(on("cpu"), "a step"), allow_nan=False)
 
 
 def test_a_program_has_one_line_of_the_table(tmp_path):
@@ -125,8 +109,8 @@ def test_the_table_of_hardware_states_figures_and_sources():
     assert all(facts.source and math.prod(facts[:4]) > 0 for name, facts in targets.HARDWARE.items() if name != "cpu")
 
 
-def test_several_targets_become_a_table_with_the_cheapest_that_fits(monkeypatch):
-    """v5p is faster and dearer, v2 too small; the compiler is replaced by a fixed program."""
+def test_several_targets_become_a_table(monkeypatch):
+    """v2 is too small; the compiler is replaced by a fixed program."""
     said, jobs = [], []
 
     def compiled(job, limit, tick):  # noqa: ARG001
@@ -138,23 +122,17 @@ def test_several_targets_become_a_table_with_the_cheapest_that_fits(monkeypatch)
 
     monkeypatch.setattr(compile_for_target, "compile_in_child", compiled)
     config = load("configs/cifar10.py")
-    prices = plan.parse_prices("tpu:v5e=1,tpu:v5p=100,tpu:v2=0.1")
-    question = plan.Question("train", None, False, 60.0, prices, False)
-    facts = plan.run(config, ["tpu:v5e", "tpu:v5p", "tpu:v2", "gpu:h100"], question, said.append)
-    assert said[-1].startswith("cheapest     tpu:v5e: ") and [f["fits"] for f in facts] == [True, True, False]
-    rows = [line for line in said[-2].splitlines() if line.startswith(("tpu", "gpu"))]
-    assert [row.split()[0] for row in rows] == ["tpu:v5e", "tpu:v5p", "tpu:v2", "gpu:h100"] and "not measured" in rows[
-        3
-    ]
+    question = plan.Question("train", None, False, 60.0, False)
+    plan.run(config, ["tpu:v5e", "tpu:v5p", "tpu:v2", "gpu:h100"], question, said.append)
+    rows = [line for line in said[-1].splitlines() if line.startswith(("tpu", "gpu"))]
+    assert [row.split()[0] for row in rows] == ["tpu:v5e", "tpu:v5p", "tpu:v2", "gpu:h100"]
+    assert [row.split()[3] for row in rows[:3]] == ["yes", "yes", "no"] and "not measured" in rows[3]
     assert "--target=gpu:h100: compiling for it needs the plugin" in said and "\rcompiling for tpu:v5e: 1 s" in said
     assert jobs[0] == Job(flatten(config), Data((32, 32, 3), 50_000, 10, True), "tpu:v5e", "train", False)
     said.clear()
     with pytest.raises(ValueError, match="needs the plugin"):
         plan.run(config, ["gpu:h100"], question, said.append)
     assert set(said) == {"\rcompiling for gpu:h100: 1 s"}, "the command itself prints the error"
-    with pytest.raises(ValueError, match=r"^none of the targets could be compiled$"):
-        plan.run(config, ["gpu:h100", "gpu:h100"], question, said.append)
-    assert said.count("--target=gpu:h100: compiling for it needs the plugin") == 2
 
 
 TEXT = """HloModule m
@@ -174,13 +152,13 @@ def test_fit_compiles_every_change_that_reduces_memory(monkeypatch):
 
     monkeypatch.setattr(compile_for_target, "compile_in_child", compiled)
     config = load("configs/cifar10.py")
-    plan.run(config, ["tpu:v5e:2x2"], plan.Question("train", None, False, 60.0, {}, True), said.append)
+    plan.run(config, ["tpu:v5e:2x2"], plan.Question("train", None, False, 60.0, True), said.append)
     here = "tpu:v5e:2x2"
     changes = [{}, {"train.accumulate": 2}, {"net.remat": True}, {"train.sharding": "fsdp"}]
     changes += [{"train.sharding": "zero1"}, {"net.dtype": "bfloat16"}]
     changes.append({"train.batch_size": 64})
     assert seen == [*((here, change) for change in changes), ("tpu:v5e:2x4", {}), ("tpu:v5e:4x4", {})]
-    assert "+ net.remat=True" in said[-2] and said[-1].startswith("least        ")
+    assert "+ net.remat=True" in said[-1]
 
 
 def test_data_are_known_without_reading_them():
@@ -206,15 +184,6 @@ def changed(config, **keys):
     config = config.copy_and_resolve_references()
     config.update_from_flattened_dict(keys)
     return config
-
-
-def test_prices_are_read_or_refused():
-    assert (
-        plan.parse_prices("tpu:v5e=1.2,gpu:h100=3") == {"tpu:v5e": 1.2, "gpu:h100": 3.0} and plan.parse_prices("") == {}
-    )
-    for text, said in {"tpu:v5e": "is not MODEL=NUMBER", "tpu:v9=1": "'tpu:v9' is not one of tpu:v2"}.items():
-        with pytest.raises(ValueError, match=said):
-            plan.parse_prices(text)
 
 
 def test_a_missing_compiler_is_one_line_that_says_what_to_install(monkeypatch):
