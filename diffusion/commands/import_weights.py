@@ -53,7 +53,7 @@ def data(config: ConfigDict, weights: ForeignWeights) -> Run:
         raise ValueError(
             f"neither the file nor {config.data.name!r} gives the size of the images: add --config.data.size=..."
         )
-    shape = (*size, weights.channels)
+    shape = (size[0], size[1], weights.channels)
     if weights.size not in (None, size) or (fixed and fixed[0] != shape):
         raise ValueError(
             f"the file is for images of {weights.size or 'any size'} and {weights.channels} channels, the config's "

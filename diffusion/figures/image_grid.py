@@ -31,16 +31,13 @@ def image_figure(
 
     A single heading stands for all rows. The images are together at least `wide` dots across; the columns in `gaps` and
     the rows in `row_gaps` stand apart from those before. In a PNG saved with the figure's own resolution, the images
-    are exactly these pixels. Raises ValueError for cells of another shape or type and for another number of headings.
+    are exactly these pixels.
     """
     from matplotlib.figure import Figure
 
     picture, xs, ys = layout(cells, gaps, row_gaps, wide)
     xs = [float(np.mean(xs[i : i + span])) for i in range(0, len(xs), span)]
     ys = [float(np.mean(ys))] if len(rows) == 1 else ys
-    for names, count, what in ((columns, len(xs), "columns"), (rows, len(ys), "rows")):
-        if len(names) not in (0, count):
-            raise ValueError(f"{len(names)} headings for {count} {what} of images")
     height, width = picture.shape[:2]
     dpi = max(float(DPI), width / PAGE)
     dots = HEADING / 72 * dpi
@@ -66,8 +63,6 @@ def layout(
 
     The enlargement is the smallest whole factor that makes the images together at least `wide` pixels across.
     """
-    if cells.ndim != 5 or cells.dtype != np.uint8 or cells.shape[-1] not in (1, 3) or not cells.size:
-        raise ValueError(f"images must be uint8 [rows, columns, H, W, 1 or 3], not {cells.dtype} {list(cells.shape)}")
     n_rows, n_columns, height, width, channels = cells.shape
     factor = max(1, -(-wide // (n_columns * width)))
     height, width = height * factor, width * factor

@@ -29,16 +29,11 @@ def scatter(points: np.ndarray, side: int = 512, reach: float = 1.0, dot: int = 
     The picture shows [-reach, reach]^2, the second coordinate upwards; what lies outside is left out.
     """
     x, y = np.asarray(points, np.float64).reshape(-1, 2).T
-    column, row = (np.floor((side - 1) * (1 + v / reach) / 2 + 0.5) for v in (x, -y))
-    seen = (np.abs(x) <= reach) & (np.abs(y) <= reach)
-    column, row = column[seen].astype(int), row[seen].astype(int)
-    counts = np.zeros((side + dot, side + dot))
-    for i in range(dot):
-        for j in range(dot):
-            np.add.at(counts, (row + i, column + j), 1)
-    start = dot // 2
-    light = FAINT ** counts[start : start + side, start : start + side]
-    return np.rint(255 * light).astype(np.uint8)[..., None]
+    edge = reach * side / (side - 1)  # the outermost pixels are centred at reach
+    counts, *_ = np.histogram2d(-y, x, side, [[-edge, edge]] * 2)
+    near = np.pad(counts, dot // 2)
+    covered = sum(near[i : i + side, j : j + side] for i, j in np.ndindex(dot, dot))
+    return np.rint(255 * FAINT**covered).astype(np.uint8)[..., None]
 
 
 def show(ax: Any, points: np.ndarray, reach: float = REACH, color: str = BLUE) -> None:
@@ -133,10 +128,7 @@ class Frames(NamedTuple):
         """Writes a GIF that loops for ever; the `settings` of a matplotlib Figure are ignored."""
         from PIL import Image
 
-        palette = np.rint(np.linspace(0, 255, GREYS)).astype(np.uint8).repeat(3).tobytes()
-        frames = [Image.fromarray(picture) for picture in np.rint(self.pictures / 255 * (GREYS - 1)).astype(np.uint8)]
-        for frame in frames:
-            frame.putpalette(palette)
+        frames = [Image.fromarray(picture).quantize(GREYS) for picture in self.pictures]
         durations = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
         frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
 

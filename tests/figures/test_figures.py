@@ -265,21 +265,6 @@ def test_a_pdf_panel_is_as_wide_as_the_page_at_most(tmp_path):
     assert b"/Subtype /Image" in (tmp_path / "panel.pdf").read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("cells", "columns", "line"),
-    [
-        (random_images(2, 2, 8, 8, 1).astype(np.float32), [], "uint8"),
-        (random_images(2, 8, 8, 1), [], "rows, columns, H, W"),
-        (random_images(2, 2, 8, 8, 2), [], "1 or 3"),
-        (random_images(0, 2, 8, 8, 1), [], "rows, columns"),
-        (random_images(2, 2, 8, 8, 1), ["a"], "1 headings for 2 columns"),
-    ],
-)
-def test_wrong_cells_and_headings_are_refused(cells, columns, line):
-    with pytest.raises(ValueError, match=line):
-        image_figure(cells, columns)
-
-
 def test_a_square_is_filled_up_with_white():
     cells = square(images := random_images(7, 4, 4, 1))
     assert cells.shape == (3, 3, 4, 4, 1)
@@ -311,8 +296,6 @@ def test_progressive_and_neighbours_keep_order():
     picture, texts = shown(neighbours(hats[:, 0], hats[:, 1:]))
     np.testing.assert_array_equal(picture, layout(hats, gaps=[1])[0])
     assert texts == ["sample", "nearest", "2", "3"]
-    with pytest.raises(ValueError, match="headings"):
-        progressive(hats, [1000, 200])
 
 
 def test_a_block_of_forks_has_x_t_bottom_right():

@@ -152,7 +152,7 @@ def test_a_run_is_evaluated(run, tmp_path):
         ([], "--workdir is required"),
         (["--workdir=/nowhere"], "holds no run"),
         (["--workdir={run}", "--metrics=fdi"], "there is no such metric; choose from nll"),
-        (["--workdir={run}", "--split=valid"], "--split=valid is not one of train, test"),
+        (["--workdir={run}", "--split=valid"], "value should be one of <train|test>"),
         (["--workdir={run}", "--metrics=nll", "--n=298"], "the test split of digits has 297 images"),
         (["--workdir={run}", "--metrics=nll", "--step=3"], "no checkpoint of step 3; it has"),
         (["--workdir={run}", "--metrics=fid", "--inception=/nowhere.pth"], "/nowhere.pth"),
