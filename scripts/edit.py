@@ -1,7 +1,7 @@
 """Edits images with the network of a run, without further training.
 
     python scripts/edit.py --workdir=runs/digits --edit=interpolate --held_out=0,1     # DDPM figure 8
-    python scripts/edit.py --workdir=runs/digits --edit=interpolate --image=a.png --other=b.png --t=1000,500,250
+    python scripts/edit.py --workdir=runs/digits --edit=interpolate --held_out=0,1 --t=1000,500,250   # figure 9
     python scripts/edit.py --workdir=runs/digits --edit=inpaint --image=a.png --mask=m.png --n=8 --resamplings=10
     python scripts/edit.py --workdir=runs/digits --edit=vary --held_out=0,1,2 --t=500 --out=varied.png
 
@@ -76,7 +76,7 @@ def main() -> None:
         resamplings=RESAMPLINGS.value,
         jump=JUMP.value,
     )
-    inputs = Inputs(folder, N.value, SEED.value, STEP.value, RAW.value, None, GRID.value, DATA())
+    inputs = Inputs(folder, N.value, SEED.value, STEP.value, RAW.value, GRID.value, DATA())
     print(edit.run(EDIT.value, inputs, options, OUT.value, SEPARATE.value))
 
 

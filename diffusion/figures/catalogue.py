@@ -1,13 +1,12 @@
 """The catalogue of figures: the name of each, and how it is drawn from `Inputs`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from diffusion.core import respacing, schedules
-from diffusion.data import user_images
 from diffusion.figures.curve_figures import (
     alpha_bar,
     guidance,
@@ -17,10 +16,10 @@ from diffusion.figures.curve_figures import (
     steps,
     terms,
 )
-from diffusion.figures.figure_data import curve_data, edits, point_samples
+from diffusion.figures.figure_data import curve_data, point_samples
 from diffusion.figures.figure_data.curve_data import SAMPLER_NAMES
 from diffusion.figures.figure_data.run_sampler import RunSampler, nearest_images
-from diffusion.figures.image_figures import forks, inpainting, interpolation, neighbours, progressive, variations
+from diffusion.figures.image_figures import forks, neighbours, progressive
 from diffusion.figures.image_grid import image_figure, square
 from diffusion.figures.loaded_run import Inputs
 from diffusion.figures.point_figures import animation, arrow_origins, marginals, samplers, score_field, trajectories
@@ -31,11 +30,6 @@ from diffusion.planning import report_csv
 from diffusion.training import expected_loss
 from diffusion.workdir.run_config import read_run
 
-LAM = tuple(round(i / 10, 1) for i in range(11))
-"""Shares of the second image in a mixture."""
-DRAWS = 8
-"""Completions, variations or neighbours of each image."""
-
 
 def _curves(inputs: Inputs) -> Any:
     runs = curve_data.runs(inputs.folder)
@@ -44,53 +38,9 @@ def _curves(inputs: Inputs) -> Any:
     return curves(runs, band)
 
 
-def _progressive(inputs: Inputs) -> Any:
-    return progressive(*inputs.image_sampler.progressive(inputs.count(8), columns=11))
-
-
-def _forks(inputs: Inputs) -> Any:
-    return forks(*inputs.image_sampler.forks(inputs.count(4), ends=3, fractions=(1.0, 0.75, 0.5, 0.25)))
-
-
-def _interpolate(inputs: Inputs, n: int, fractions: Sequence[float]) -> tuple[Any, Any, np.ndarray, list[int]]:
-    """Both images of n held-out pairs, their mixtures at fractions of T, and the steps."""
-    run_sampler = inputs.image_sampler
-    same_class = run_sampler.experiment.classes > 0
-    first, second = user_images.random_pairs(inputs.data.held_out, n, inputs.seed, same_class)
-    return first.pixels, second.pixels, *edits.interpolate(run_sampler, first, second, LAM, fractions)
-
-
-def _interpolation(inputs: Inputs) -> Any:
-    T, t = inputs.run.config.diffusion.T, inputs.t
-    if t is not None and not 0 <= t <= T:
-        raise ValueError(f"--t={t}: a step of this run lies in 0..{T}")
-    first, second, mixtures, (step,) = _interpolate(inputs, inputs.count(6), [0.5 if t is None else t / T])
-    return interpolation(first, second, mixtures[0], LAM, [f"t = {step}"])
-
-
-def _coarse_to_fine(inputs: Inputs) -> Any:
-    first, second, mixtures, ts = _interpolate(inputs, 1, [i / 8 for i in range(8, -1, -1)])
-    first, second = (np.broadcast_to(x, (len(ts), *x.shape[1:])) for x in (first, second))
-    return interpolation(first, second, mixtures[:, 0], LAM, [f"t = {t}" for t in ts])
-
-
-def _inpainting(inputs: Inputs) -> Any:
-    run_sampler = inputs.image_sampler
-    originals = user_images.random_images(inputs.data.held_out, inputs.count(6), inputs.seed)
-    known = user_images.named_mask("bottom", run_sampler.experiment.shape)
-    completed = edits.inpaint(run_sampler, originals, known, DRAWS, resamplings=4)
-    return inpainting(originals.pixels, known, completed)
-
-
-def _variations(inputs: Inputs) -> Any:
-    run_sampler = inputs.image_sampler
-    originals = user_images.random_images(inputs.data.held_out, inputs.count(3), inputs.seed)
-    return variations(originals.pixels, *edits.vary(run_sampler, originals, DRAWS, (0.25, 0.5, 0.75)))
-
-
 def _neighbours(inputs: Inputs) -> Any:
     drawn = inputs.image_sampler.samples(inputs.count(8))
-    return neighbours(drawn, nearest_images(inputs.data.train, drawn, DRAWS))
+    return neighbours(drawn, nearest_images(inputs.data.train, drawn, 8))
 
 
 def _rate_distortion(inputs: Inputs) -> Any:
@@ -163,12 +113,8 @@ FIGURES: dict[str, Callable[[Inputs], Any]] = {
     "loss": lambda inputs: loss(curve_data.metrics(inputs.folder), inputs.folder.resolve().name),
     "curves": _curves,
     "samples": lambda inputs: image_figure(square(inputs.image_sampler.samples(inputs.count(64)))),
-    "progressive": _progressive,
-    "forks": _forks,
-    "interpolation": _interpolation,
-    "coarse_to_fine": _coarse_to_fine,
-    "inpainting": _inpainting,
-    "variations": _variations,
+    "progressive": lambda inputs: progressive(*inputs.image_sampler.progressive(inputs.count(8), columns=11)),
+    "forks": lambda inputs: forks(*inputs.image_sampler.forks(inputs.count(4), ends=3, fractions=(1, 0.75, 0.5, 0.25))),
     "neighbours": _neighbours,
     "rate_distortion": _rate_distortion,
     "terms": lambda inputs: terms(curve_data.terms(curve_data.bounds(inputs.folder, inputs.step))),

@@ -27,8 +27,6 @@ class Inputs:
     """Checkpoint; by default the newest."""
     raw: bool = False
     """Whether the raw weights are used instead of their moving average."""
-    t: int | None = None
-    """Step at which images are mixed."""
     grid: str | None = None
     """Steps of the chain; by default the config's."""
     data_flags: DataFlags = field(default_factory=DataFlags)

@@ -16,7 +16,6 @@ from diffusion.config import default_config
 from diffusion.core.respacing import parse
 from diffusion.data import user_images
 from diffusion.data.digits import digits
-from diffusion.data.source import in_memory
 from diffusion.data.user_images import LabelledImages
 from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build
@@ -95,10 +94,6 @@ def test_held_out_images_come_by_their_number():
     np.testing.assert_array_equal(found.labels, source.read(np.array([5, 0]))[1])
     with pytest.raises(ValueError, match=r"the held-out set of digits has images 0\.\.296, not 297"):
         user_images.held_out(source, [297])
-    few = in_memory("few", random_images(3, 4, 4, 1))
-    assert len(user_images.random_images(few, 3, seed=0).pixels) == 3
-    with pytest.raises(ValueError, match="has 3 images, not 4; ask for fewer"):
-        user_images.random_images(few, 4, seed=0)
 
 
 def test_masks_by_name_and_by_picture(tmp_path):
@@ -150,7 +145,7 @@ def close(a, b):
 
 
 def test_completions_keep_what_is_known_and_differ_elsewhere(run_sampler, three):
-    known = user_images.named_mask("left", SHAPE)
+    known = user_images.read_mask("left", SHAPE)
     found = edits.inpaint(run_sampler, three, known, 4, resamplings=3, jump=2)
     assert found.shape == (3, 4, *SHAPE)
     kept = np.broadcast_to(three.pixels[:, None], found.shape)

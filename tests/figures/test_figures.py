@@ -19,8 +19,7 @@ from diffusion.core import schedules
 from diffusion.core.respacing import parse
 from diffusion.data import toy_points
 from diffusion.data.digits import digits
-from diffusion.data.source import in_memory
-from diffusion.data.user_images import random_pairs
+from diffusion.data.user_images import held_out
 from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build, registry
 from diffusion.figures import catalogue, style
@@ -374,7 +373,7 @@ def test_forked_chains_share_x_t_and_their_start(run_sampler):
 
 
 def test_interpolation_starts_from_the_given_images(run_sampler):
-    pair = random_pairs(digits(train=False), 2, seed=0, same_class=False)
+    pair = [held_out(digits(train=False), numbers) for numbers in ([0, 1], [2, 3])]
     first, second = (images.pixels for images in pair)
     drawn, stops = edits.interpolate(run_sampler, *pair, [0.0, 0.25, 1.0], [0.5, 0.0])
     assert drawn.shape == (2, 2, 3, 8, 8, 1) and stops == [6, 0]
@@ -410,25 +409,6 @@ def test_steps_are_those_of_the_full_chain_nearest_to_fractions(run_sampler):
 def test_an_impossible_grid_is_refused(run_sampler):
     with pytest.raises(ValueError, match="cannot take 13 steps from a process of 12"):
         run_sampler._replace(grid=parse("13")).samples(1)
-
-
-def test_pairs_follow_from_the_seed_and_have_one_class_where_asked():
-    source = digits(train=False)
-    pairs = random_pairs(source, 5, seed=1, same_class=True)
-    images, classes = source.read(np.arange(source.size))
-    lookup = {image.tobytes(): label for image, label in zip(images, classes, strict=True)}
-    for one, two, *labels in zip(
-        *(images.pixels for images in pairs), *(images.labels for images in pairs), strict=True
-    ):
-        assert [lookup[one.tobytes()], lookup[two.tobytes()]] == labels and labels[0] == labels[1]
-        assert one.tobytes() != two.tobytes()
-    again, other = random_pairs(source, 5, seed=1, same_class=True), random_pairs(source, 5, seed=2, same_class=True)
-    np.testing.assert_array_equal(pairs[0].pixels, again[0].pixels)
-    assert (pairs[0].pixels != other[0].pixels).any()
-    mixed = random_pairs(source, 20, seed=1, same_class=False)
-    assert len({image.tobytes() for side in mixed for image in side.pixels}) == 40
-    with pytest.raises(ValueError, match="give 1 pairs, not 2; ask for fewer"):
-        random_pairs(in_memory("few", random_images(3, 4, 4, 1)), 2, seed=0, same_class=False)
 
 
 def test_the_nearest_training_image_of_a_training_image_is_itself():
@@ -552,7 +532,7 @@ OF_NO_RUN = ("posterior_variance", "schedules", "reverse_conditional", "speed_by
 
 @pytest.mark.slow
 def test_every_figure_of_a_run_is_drawn(tmp_path, run_sampler):
-    inputs = Inputs(tmp_path, n=2, t=3)
+    inputs = Inputs(tmp_path, n=2)
     inputs.__dict__["_run_sampler"] = run_sampler._replace(grid=parse("4"))
     inputs.__dict__["run"] = run_config.Run(run_sampler.experiment.config, (8, 8, 1), 10)
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines_of_a_run())))
