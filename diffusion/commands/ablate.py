@@ -26,14 +26,12 @@ from diffusion.runtime.format_numbers import describe_devices, duration
 from diffusion.runtime.signals import Stop
 from diffusion.runtime.workdir_and_data_flags import DataFlags
 from diffusion.training.loop import Diverged
+from diffusion.training.periodic_actions import Report
 from diffusion.workdir.run_config import read_run, stamp
 
 DIVERGED_BITS = 10_000.0
 """Bits/dim from which a finite bound counts as diverged. Lower bounds may only mean little training: a learned variance
 starts at 1, which costs about 3 bits/dim a step."""
-
-Report = Callable[[str], None]
-"""Prints one line."""
 
 
 class Outcome(NamedTuple):
@@ -45,8 +43,6 @@ class Outcome(NamedTuple):
     """What was measured; None if training diverged."""
     numbers: Mapping[str, float] = {}
     """The measured scalars."""
-    first: int = 0
-    """The step from which its training last started or resumed."""
 
 
 def run_cells(
@@ -81,11 +77,10 @@ def run_cells(
 def train_cell(cell: Cell, report: Report, stop: Stop | None = None, accept: bool = False) -> Outcome:
     """Trains the cell's run, or resumes it, and evaluates it."""
     try:
-        ended = train.run(cell.config, cell.folder, report, stop, accept=accept)
+        summary = train.run(cell.config, cell.folder, report, stop, accept=accept)
     except Diverged as error:
         return Outcome(str(error))
-    summary = ended.summary
-    return Outcome(fault(summary), summary, summary.report() | noise_scale(cell.folder), ended.first)
+    return Outcome(fault(summary), summary, summary.report() | noise_scale(cell.folder))
 
 
 def evaluate_cell(cell: Cell, report: Report, accept: bool = False) -> Outcome:
@@ -114,7 +109,7 @@ def evaluate_cell(cell: Cell, report: Report, accept: bool = False) -> Outcome:
     save_image(previews_during_training.picture(summary.samples), path)
     for line in [*summary.lines(), f"samples     {path}"]:
         report(line)
-    return Outcome(fault(summary), summary, summary.report(), step)
+    return Outcome(fault(summary), summary, summary.report())
 
 
 def noise_scale(folder: Path) -> dict[str, float]:
@@ -144,7 +139,6 @@ def record(grid: Grid, cell: Cell, outcome: Outcome, seconds: float) -> dict[str
         "score": summary.distance.name if summary and summary.distance else None,
         "steps": config.train.steps,
         "seconds": round(seconds, 1),
-        "first_step": outcome.first,
         "protocol": protocol(config, summary),
         "data_identity": data_identity(cell.trained),
         "config": nested(config),

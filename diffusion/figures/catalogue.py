@@ -16,9 +16,16 @@ from diffusion.figures.curve_figures import (
     steps,
     terms,
 )
-from diffusion.figures.figure_data import curve_data, point_samples
+from diffusion.figures.figure_data import curve_data
 from diffusion.figures.figure_data.curve_data import SAMPLER_NAMES
-from diffusion.figures.figure_data.run_sampler import RunSampler, nearest_images
+from diffusion.figures.figure_data.run_sampler import (
+    RunSampler,
+    chain_points,
+    data_points,
+    nearest_images,
+    noised_points,
+    score_vectors,
+)
 from diffusion.figures.image_figures import forks, neighbours, progressive
 from diffusion.figures.image_grid import image_figure, square
 from diffusion.figures.loaded_run import Inputs
@@ -66,30 +73,28 @@ def _speed_by_chips(_: Inputs) -> Any:
 def _point_data(inputs: Inputs) -> tuple[RunSampler, np.ndarray]:
     """The network of a run of points, and held-out points."""
     run_sampler = inputs.point_sampler
-    return run_sampler, point_samples.data_points(inputs.data.held_out, inputs.count(2000))
+    return run_sampler, data_points(inputs.data.held_out, inputs.count(2000))
 
 
 def _marginals(inputs: Inputs) -> Any:
     run_sampler, data = _point_data(inputs)
     ts = run_sampler.steps((0.0, 0.05, 0.1, 0.25, 0.5, 1.0))
-    reverse = point_samples.chain_points(run_sampler, len(data), ts[::-1])[::-1]
-    return marginals(point_samples.noised_points(run_sampler, data, ts), reverse, run_sampler.full_chain_steps(ts))
+    reverse = chain_points(run_sampler, len(data), ts[::-1])[::-1]
+    return marginals(noised_points(run_sampler, data, ts), reverse, run_sampler.full_chain_steps(ts))
 
 
 def _trajectories(inputs: Inputs) -> Any:
     run_sampler, data = _point_data(inputs)
     ts, n = range(run_sampler.process.T, -1, -1), inputs.count(7)
-    paths = {
-        SAMPLER_NAMES[name]: point_samples.chain_points(run_sampler, n, ts, name) for name in ("ancestral", "ddim")
-    }
+    paths = {SAMPLER_NAMES[name]: chain_points(run_sampler, n, ts, name) for name in ("ancestral", "ddim")}
     return trajectories(paths, data)
 
 
 def _score_field(inputs: Inputs) -> Any:
     run_sampler, data = _point_data(inputs)
     ts = run_sampler.steps((0.05, 0.15, 0.3, 0.6), lowest=1)
-    vectors = point_samples.score_vectors(run_sampler, arrow_origins(), ts)
-    return score_field(vectors, point_samples.noised_points(run_sampler, data, ts), run_sampler.full_chain_steps(ts))
+    vectors = score_vectors(run_sampler, arrow_origins(), ts)
+    return score_field(vectors, noised_points(run_sampler, data, ts), run_sampler.full_chain_steps(ts))
 
 
 def _samplers(inputs: Inputs) -> Any:
@@ -97,7 +102,7 @@ def _samplers(inputs: Inputs) -> Any:
     lengths = (5, 20)
     grids = [respacing.parse(str(n)) for n in lengths]
     clouds = {
-        label: [point_samples.chain_points(run_sampler, len(data), [0], name, grid)[0] for grid in grids]
+        label: [chain_points(run_sampler, len(data), [0], name, grid)[0] for grid in grids]
         for name, label in SAMPLER_NAMES.items()
     }
     return samplers(clouds, lengths, data)
@@ -106,7 +111,7 @@ def _samplers(inputs: Inputs) -> Any:
 def _animation(inputs: Inputs, frames: int = 40) -> Any:
     run_sampler, data = _point_data(inputs)
     ts = run_sampler.steps([1 - i / (frames - 1) for i in range(frames)])
-    return animation(point_samples.chain_points(run_sampler, len(data), ts))
+    return animation(chain_points(run_sampler, len(data), ts))
 
 
 FIGURES: dict[str, Callable[[Inputs], Any]] = {

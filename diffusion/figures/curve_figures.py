@@ -1,7 +1,7 @@
 """Figures of curves: schedules, terms of the bound, rate and distortion, scores by steps, guidance, cost and speed."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -96,27 +96,19 @@ def steps(curves: Mapping[str, Mapping[int, Sequence[float]]], score: str) -> An
     return figure
 
 
-class GuidanceCurve(NamedTuple):
-    """One kind of guidance; entry i of each array belongs to scale[i]."""
-
-    scale: np.ndarray
-    accuracy: np.ndarray
-    diversity: np.ndarray
-
-
 @styled
-def guidance(curves: Mapping[str, GuidanceCurve], real: float) -> Any:
+def guidance(curves: Mapping[str, Sequence[np.ndarray]], real: float) -> Any:
     """A Figure of two panels: accuracy against scale, and diversity against accuracy with the scale at each point.
 
-    Accuracy is the share of samples that a classifier assigns to the requested class; `real`, dashed, is that of
-    held-out images. Diversity is relative to real images.
+    curves: label -> scales, accuracy and diversity at each. Accuracy is the share of samples that a classifier assigns
+    to the requested class; `real`, dashed, is that of held-out images. Diversity is relative to real images.
     """
     figure, (left, right) = axes(2, width=PAGE, height=2.7)
-    for i, (label, curve) in enumerate(curves.items()):
+    for i, (label, (scales, accuracy, diversity)) in enumerate(curves.items()):
         style = line(i)
-        left.plot(curve.scale, curve.accuracy, label=label, **style)
-        right.plot(curve.accuracy, curve.diversity, **style)
-        for scale, *place in zip(curve.scale, curve.accuracy, curve.diversity, strict=True):
+        left.plot(scales, accuracy, label=label, **style)
+        right.plot(accuracy, diversity, **style)
+        for scale, *place in zip(scales, accuracy, diversity, strict=True):
             right.annotate(f"{scale:g}", place, (2, 3), textcoords="offset points", fontsize=5, color=style["color"])
     dashed = {"color": "0.6", "linewidth": 0.8, "linestyle": (0, (4, 2)), "zorder": 0}
     left.axhline(real, **dashed)
@@ -124,7 +116,7 @@ def guidance(curves: Mapping[str, GuidanceCurve], real: float) -> Any:
     right.axhline(1.0, **dashed)
     left.set(xlabel="scale of guidance", ylabel="samples of the requested class")
     left.set_xscale("symlog", linthresh=1.0, linscale=0.7)
-    ticks = sorted({float(scale) for curve in curves.values() for scale in curve.scale})
+    ticks = sorted({float(scale) for scales, *_ in curves.values() for scale in scales})
     left.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     right.set(xlabel="samples of the requested class", ylabel="diversity within a class (real: 1)")
     left.legend(loc="lower right")

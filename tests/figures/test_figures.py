@@ -33,8 +33,8 @@ from diffusion.figures.curve_figures import (
     steps,
     terms,
 )
-from diffusion.figures.figure_data import curve_data, edits, point_samples
-from diffusion.figures.figure_data.run_sampler import RunSampler, nearest_images
+from diffusion.figures.figure_data import curve_data, edits
+from diffusion.figures.figure_data.run_sampler import RunSampler, chain_points, nearest_images
 from diffusion.figures.image_figures import forks, interpolation, neighbours, progressive
 from diffusion.figures.image_grid import image_figure, image_grid, layout, square
 from diffusion.figures.loaded_run import Inputs
@@ -391,7 +391,7 @@ def test_guided_chains_of_points_end_at_the_guided_samples():
     ours = build.experiment(config, toy_points.SHAPE, 2, make_mesh(jax.devices()[:1]))
     params = jax.tree.map(lambda x: x + 0.1, jax.jit(ours.init)(jax.random.key(0)))
     points = RunSampler(ours, params, seed=3)
-    ends = np.clip(point_samples.chain_points(points, 4, [0])[0], -1, 1)
+    ends = np.clip(chain_points(points, 4, [0])[0], -1, 1)
     np.testing.assert_allclose(toy_points.to_points(points.samples(4)), ends, atol=0.01)
 
 

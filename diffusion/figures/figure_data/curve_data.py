@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -18,7 +18,6 @@ from diffusion.core import respacing
 from diffusion.evaluation.guidance_effect import GUIDANCE
 from diffusion.evaluation.protocol import QUANTISATION, WEIGHTS
 from diffusion.experiment.build import levels
-from diffusion.figures.curve_figures import GuidanceCurve
 from diffusion.workdir import metrics_jsonl, result_files
 from diffusion.workdir.result_files import Result
 
@@ -85,17 +84,8 @@ def terms(measured: list[Result]) -> dict[str, np.ndarray]:
     return {f"{r.protocol.get('split', TEST)} images": np.array(r.series[TERMS]) for r in reversed(longest)}
 
 
-class Scored(NamedTuple):
-    """One score of one set of samples."""
-
-    network: str
-    """A key of the trained network."""
-    sampler: str
-    """Name of the sampler in the legend."""
-    steps: int
-    score: str
-    value: float
-
+Scored = tuple[str, str, int, str, float]
+"""Key of a trained network, sampler as in the legend, steps, name of the score, its value."""
 
 SAMPLER_NAMES = {"ancestral": "ancestral", "ddim": "DDIM", "dpm_solver": "DPM-Solver++", "heun": "Heun"}
 """Names of samplers in figures."""
@@ -109,11 +99,12 @@ def scores(folder: Path) -> tuple[dict[str, dict[int, list[float]]], str]:
     ValueError where no network is left.
     """
     scored = [*_of_ablation(folder), *_of_runs(folder)]
-    names = [one.score for one in scored]
+    names = [score for *_, score, _ in scored]
     name = max(dict.fromkeys(names), key=names.count, default="")
     curves: dict[tuple[str, str], dict[int, list[float]]] = {}
-    for one in (one for one in scored if one.score == name):
-        curves.setdefault((one.network, one.sampler), {}).setdefault(one.steps, []).append(one.value)
+    for network, sampler, steps, score, value in scored:
+        if score == name:
+            curves.setdefault((network, sampler), {}).setdefault(steps, []).append(value)
     networks = {network for (network, _), points in curves.items() if len(points) > 1}
     if not networks:
         raise ValueError(
@@ -136,7 +127,7 @@ def _of_ablation(folder: Path) -> Iterator[Scored]:
             config = restore(cell["config"])
             steps = levels(config, respacing.parse(config.sample.grid)).T
             sampler = _label(config.sample.to_dict(), f", {config.diffusion.variance} variance".replace("_", "-"))
-            yield Scored(f"{cell['grid']} {_network(config)}", sampler, steps, cell["score"], value)
+            yield f"{cell['grid']} {_network(config)}", sampler, steps, cell["score"], value
 
 
 def _of_runs(folder: Path) -> Iterator[Scored]:
@@ -150,7 +141,7 @@ def _of_runs(folder: Path) -> Iterator[Scored]:
             network = f"{run} at {p.get('step', '')}{n}{''.join(unusual)}"
             for name, value in result.values.items():
                 if name.startswith(SCORES) and np.isfinite(value):
-                    yield Scored(network, _label(p), int(p["steps"]), name, value)
+                    yield network, _label(p), int(p["steps"]), name, value
 
 
 def _network(config: ConfigDict) -> str:
@@ -167,8 +158,8 @@ def _label(chain: Mapping[str, Any], variance: str = "") -> str:
     return SAMPLER_NAMES.get(sampler, sampler) + settings.get(sampler, "")
 
 
-def guidance(folder: Path, step: int | None = None) -> tuple[dict[str, GuidanceCurve], float]:
-    """The measured curves of guidance of a run, by kind, and the accuracy on held-out images.
+def guidance(folder: Path, step: int | None = None) -> tuple[dict[str, list[np.ndarray]], float]:
+    """Scales, accuracy and diversity at each, of every kind of guidance; and the accuracy on held-out images.
 
     `step` defaults to the newest; of several measurements the one that was written last is taken. Raises ValueError
     where there is none.
@@ -186,6 +177,5 @@ def guidance(folder: Path, step: int | None = None) -> tuple[dict[str, GuidanceC
     *_, chosen = max(measured, key=lambda found: found[:2])
     series, curves = chosen.series, {}
     for name in (name.removesuffix(ACCURACY) for name in series if name.endswith(ACCURACY)):
-        columns = (series["scale"], series[name + ACCURACY], series[f"{name}, diversity"])
-        curves[name] = GuidanceCurve(*map(np.array, columns))
+        curves[name] = [np.array(series[key]) for key in ("scale", name + ACCURACY, f"{name}, diversity")]
     return curves, chosen.values["held_out_accuracy"]
