@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion.figures.style import COLUMN, ORANGE, PAGE, axes, line, plain_log_ticks, plot_curves, styled
+from diffusion.figures.style import COLUMN, ORANGE, PAGE, axes, line, plain_log_ticks, plot_curves
 from diffusion.planning.memory_and_time import SHARE
 from diffusion.planning.report_csv import Record
 
@@ -13,7 +13,6 @@ PUBLISHED = 21.0
 """Training steps per second of the paper's CIFAR-10 run on a TPU v3-8. Ho et al. 2020, appendix B."""
 
 
-@styled
 def alpha_bar(curves: Mapping[str, np.ndarray]) -> Any:
     """A Figure of alpha_bar against t / T, a curve for each label. Improved DDPM figure 5.
 
@@ -31,7 +30,6 @@ def ratio(alpha_bar: np.ndarray) -> np.ndarray:
     return (1 - alpha_bar[:-1]) / (1 - alpha_bar[1:])
 
 
-@styled
 def posterior_variance(curves: Mapping[str, np.ndarray]) -> Any:
     """A Figure of beta_tilde / beta against t / T, a curve for each label. Improved DDPM figure 1.
 
@@ -44,7 +42,6 @@ def posterior_variance(curves: Mapping[str, np.ndarray]) -> Any:
     return figure
 
 
-@styled
 def terms(curves: Mapping[str, np.ndarray]) -> Any:
     """A Figure of L_{t-1} against t on logarithmic axes, a curve for each label.
 
@@ -58,7 +55,6 @@ def terms(curves: Mapping[str, np.ndarray]) -> Any:
     return figure
 
 
-@styled
 def rate_distortion(rate: np.ndarray, rmse: np.ndarray) -> Any:
     """A Figure of three panels: distortion and rate against reverse steps done, and distortion against rate.
 
@@ -75,7 +71,6 @@ def rate_distortion(rate: np.ndarray, rmse: np.ndarray) -> Any:
     return figure
 
 
-@styled
 def steps(curves: Mapping[str, Mapping[int, Sequence[float]]], score: str) -> Any:
     """A Figure of a score against sampling steps on logarithmic axes, a curve for each sampler.
 
@@ -96,7 +91,6 @@ def steps(curves: Mapping[str, Mapping[int, Sequence[float]]], score: str) -> An
     return figure
 
 
-@styled
 def guidance(curves: Mapping[str, Sequence[np.ndarray]], real: float) -> Any:
     """A Figure of two panels: accuracy against scale, and diversity against accuracy with the scale at each point.
 
@@ -123,7 +117,6 @@ def guidance(curves: Mapping[str, Sequence[np.ndarray]], real: float) -> Any:
     return figure
 
 
-@styled
 def cost_growth(curves: Mapping[str, tuple[Sequence[int], Sequence[float], str]]) -> Any:
     """A Figure with a panel for each quantity, on logarithmic axes; the second line is linear growth from the first.
 
@@ -153,7 +146,6 @@ def rates(programs: Sequence[Record]) -> Mapping[str, list[float]]:
     }
 
 
-@styled
 def speed_by_chips(programs: Sequence[Record], check: Record, published: float = PUBLISHED) -> Any:
     """A Figure of one config's programs on more and more chips of a kind, on logarithmic axes.
 

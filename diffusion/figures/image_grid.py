@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
 
-from diffusion.figures.style import DPI, PAGE, styled
+from diffusion.figures.style import DPI, PAGE
 from diffusion.runtime.atomic_files import written
 
 WIDE = 1200
@@ -17,7 +19,6 @@ HEADING = 8.0
 """Size of the headings, in points."""
 
 
-@styled
 def image_figure(
     cells: np.ndarray,
     columns: Sequence[str] = (),
@@ -33,8 +34,6 @@ def image_figure(
     the rows in `row_gaps` stand apart from those before. In a PNG saved with the figure's own resolution, the images
     are exactly these pixels.
     """
-    from matplotlib.figure import Figure
-
     picture, xs, ys = layout(cells, gaps, row_gaps, wide)
     xs = [float(np.mean(xs[i : i + span])) for i in range(0, len(xs), span)]
     ys = [float(np.mean(ys))] if len(rows) == 1 else ys
@@ -96,7 +95,5 @@ def image_grid(pixels: np.ndarray, columns: int = 0, min_side: int = 0) -> np.nd
 
 def save_image(picture: np.ndarray, path: Path) -> None:
     """Writes a uint8 picture [H, W, 1 or 3] to a file of the kind that its ending names."""
-    from PIL import Image
-
     with written(path) as place:
         Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(place)

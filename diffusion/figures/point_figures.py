@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
-from diffusion.figures.style import BLUE, PAGE, line, panels, styled
+from diffusion.figures.style import BLUE, PAGE, line, panels
 
 REACH = 2.0
 """Figures of noised points show [-REACH, REACH]^2: the data and most of a standard normal cloud."""
@@ -47,7 +48,6 @@ def show(ax: Any, points: np.ndarray, reach: float = REACH, color: str = BLUE) -
     ax.spines[:].set_linewidth(0.4)
 
 
-@styled
 def marginals(forward: np.ndarray, reverse: np.ndarray, steps: Sequence[int]) -> Any:
     """A Figure with the clouds of q(x_t) above those of the chain, a column a step: points [S, n, 2] twice.
 
@@ -63,7 +63,6 @@ def marginals(forward: np.ndarray, reverse: np.ndarray, steps: Sequence[int]) ->
     return figure
 
 
-@styled
 def trajectories(paths: Mapping[str, np.ndarray], data: np.ndarray) -> Any:
     """A Figure with a panel a sampler: its paths [S, n, 2] from x_T (circle) to x_0 (dot) over the data [m, 2]."""
     figure, (axes,) = panels(1, len(paths), 0.9 * PAGE)
@@ -84,7 +83,6 @@ def arrow_origins() -> np.ndarray:
     return np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
 
 
-@styled
 def score_field(arrows: np.ndarray, clouds: np.ndarray, steps: Sequence[int]) -> Any:
     """A Figure of noise[t] score [S, ARROWS^2, 2] at `arrow_origins` over points of q(x_t) [S, n, 2], a panel a step.
 
@@ -102,7 +100,6 @@ def score_field(arrows: np.ndarray, clouds: np.ndarray, steps: Sequence[int]) ->
     return figure
 
 
-@styled
 def samplers(clouds: Mapping[str, Sequence[np.ndarray]], lengths: Sequence[int], data: np.ndarray) -> Any:
     """A Figure with a column for each sampler, a row for each number of steps, and the data [m, 2] in the last column.
 
@@ -126,8 +123,6 @@ class Frames(NamedTuple):
 
     def savefig(self, path: Path, **settings: Any) -> None:  # noqa: ARG002
         """Writes a GIF that loops for ever; the `settings` of a matplotlib Figure are ignored."""
-        from PIL import Image
-
         frames = [Image.fromarray(picture).quantize(GREYS) for picture in self.pictures]
         durations = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
         frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)

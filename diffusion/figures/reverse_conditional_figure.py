@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion.figures.style import PAGE, axes, line, plot_curves, styled
+from diffusion.figures.style import PAGE, axes, line, plot_curves
 
 WIDE, FINE = 12.0, 20_001
 """Standard deviations on either side, and points, of a quadrature."""
@@ -70,7 +70,6 @@ def conditional(mixture: Mixture, z: float, u: float, du: float) -> Conditional:
     return Conditional(s, log_density, -0.5 * (s**2 + np.log(2 * np.pi)))
 
 
-@styled
 def reverse_conditional(mixture: Mixture, z: float, u: float, shown: Sequence[float], steps: Sequence[float]) -> Any:
     """A Figure: the densities for the du of `shown` beside their limit, and KL against du for those of `steps`."""
     figure, (left, right) = axes(2, width=PAGE)

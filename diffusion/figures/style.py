@@ -1,13 +1,17 @@
 """The style of every figure: readable in print at column width and without colour, with text saved as text.
 
 Colours are those of Okabe and Ito, which colour-blind readers can tell apart, in an order of which the first four
-differ in lightness too; every curve also has a dash pattern and a marker of its own.
+differ in lightness too; every curve also has a dash pattern and a marker of its own. The import of this module sets
+matplotlib's defaults.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from diffusion.runtime.atomic_files import written
 
@@ -17,24 +21,26 @@ COLUMN, PAGE = 3.3, 6.75
 DPI = 200
 """Of a curve's PNG. Pictures of pixels carry their own, so that each pixel is a whole number of dots."""
 
-SETTINGS = {
-    "font.family": "DejaVu Sans",
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-    "legend.handlelength": 3.4,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "lines.linewidth": 1.3,
-    "lines.markersize": 3.5,
-    "pdf.fonttype": 42,  # TrueType, embedded: text stays text; many journals refuse type 3
-    "svg.fonttype": "path",
-}
+matplotlib.rcParams.update(
+    {
+        "font.family": "DejaVu Sans",
+        "font.size": 8,
+        "axes.titlesize": 8,
+        "axes.labelsize": 8,
+        "xtick.labelsize": 7,
+        "ytick.labelsize": 7,
+        "legend.fontsize": 7,
+        "legend.frameon": False,
+        "legend.handlelength": 3.4,
+        "axes.linewidth": 0.6,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "lines.linewidth": 1.3,
+        "lines.markersize": 3.5,
+        "pdf.fonttype": 42,  # TrueType, embedded: text stays text; many journals refuse type 3
+        "svg.fonttype": "path",
+    }
+)
 
 SUFFIXES = (".png", ".pdf", ".svg")
 """Kinds of file that a figure can be written to."""
@@ -67,37 +73,20 @@ def plot_curves(ax: Any, curves: Mapping[str, tuple[Any, Any]]) -> None:
         ax.legend()
 
 
-def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
-    """A decorator: the drawing function under SETTINGS."""
-
-    @wraps(draw)
-    def drawn(*args: Any, **kwargs: Any) -> Any:
-        import matplotlib
-
-        with matplotlib.rc_context(SETTINGS):  # pyright: ignore[reportArgumentType]
-            return draw(*args, **kwargs)
-
-    return drawn
-
-
 def axes(columns: int = 1, width: float = COLUMN, height: float = 2.3, rows: int = 1) -> tuple[Any, list[Any]]:
-    """A matplotlib Figure of so many inches, and its axes, row by row; to be used inside a styled function."""
-    from matplotlib.figure import Figure
-
+    """A matplotlib Figure of so many inches, and its axes, row by row."""
     figure = Figure(figsize=(width, height), layout="constrained", dpi=DPI)
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
 def panels(rows: int, columns: int, width: float = PAGE) -> tuple[Any, list[list[Any]]]:
-    """A Figure of so many inches across with square panels, and their axes in rows; inside a styled function."""
+    """A Figure of so many inches across with square panels, and their axes in rows."""
     figure, flat = axes(columns, width, rows * (width - 0.2) / columns + 0.25, rows)
     return figure, [flat[i : i + columns] for i in range(0, len(flat), columns)]
 
 
 def plain_log_ticks(axis: Any, ticks: Sequence[int] = ()) -> None:
     """Short numbers on a logarithmic axis: at `ticks`, by default at 1, 2 and 5 of each decade."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
-
     locator = FixedLocator([float(tick) for tick in ticks]) if len(ticks) else LogLocator(subs=(1, 2, 5))
     axis.set(major_locator=locator, major_formatter=FuncFormatter(short), minor_locator=NullLocator())
 
@@ -110,7 +99,6 @@ def short(value: float, position: int | None = None) -> str:  # noqa: ARG001
     return f"{value:g}"
 
 
-@styled
 def save(figure: Any, path: Path) -> None:
     """Writes a Figure to a file of the kind that its ending names; figures of the same data give the same file."""
     undated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion.figures.style import BLUE, ORANGE, PAGE, axes, line, plain_log_ticks, styled
+from diffusion.figures.style import BLUE, ORANGE, PAGE, axes, line, plain_log_ticks
 from diffusion.published import loss_and_fid_by_step as published
 from diffusion.training.expected_loss import LOSS, Curve, Lines
 
@@ -31,7 +31,6 @@ def curve(lines: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np
     return np.array([r[0] for r in rows], int), np.array([r[1] for r in rows], float)
 
 
-@styled
 def loss(lines: Sequence[Mapping[str, Any]], title: str) -> Any:
     """A matplotlib Figure of a metrics file: squared error against step, on logarithmic axes, and bits/dim beside it.
 
@@ -58,7 +57,6 @@ def loss(lines: Sequence[Mapping[str, Any]], title: str) -> Any:
     return figure
 
 
-@styled
 def curves(runs: Mapping[str, Lines], band: Curve | None = None) -> Any:
     """A matplotlib Figure with a line for each run, by name: loss, bound, and the Fréchet distance where it is logged.
 
@@ -95,7 +93,6 @@ def band(points: Points, tolerance: float, at: np.ndarray) -> tuple[np.ndarray, 
     return middle * (1 - tolerance), middle * (1 + tolerance)
 
 
-@styled
 def milestones(
     lines: Sequence[Mapping[str, Any]], scores: Sequence[tuple[int, float, str]], title: str, remark: str = ""
 ) -> Any:
