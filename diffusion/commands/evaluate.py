@@ -201,7 +201,5 @@ def _guidance(request: Request, experiment: Experiment) -> list[str]:
 def _facts_of_files(plan: Plan) -> dict[str, Any]:
     """The protocol of images from files: how they were drawn is not known."""
     unknown = ("step", "weights", "sampler", "grid", "steps", "eta", "clip", "seed", "paper")
-    run = protocol.of_run(plan.subject)
-    facts: dict[str, Any] = {key: value for key, value in run.items() if key not in unknown}
-    samples = str(plan.request.samples)
-    return {**facts, **dict.fromkeys(unknown), "quantisation": "uint8 as given", "samples": samples}
+    facts = protocol.of_run(plan.subject) | dict.fromkeys(unknown)
+    return {**facts, "quantisation": "uint8 as given", "samples": str(plan.request.samples)}

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -14,28 +13,13 @@ from diffusion.config.validation import validate
 from diffusion.experiment import build
 from diffusion.planning import compile_for_target, kernels_and_bytes, report, report_csv, targets
 from diffusion.planning.compile_for_target import Data, Job
-from diffusion.planning.memory_and_time import Estimate, estimate
+from diffusion.planning.memory_and_time import estimate
 from diffusion.planning.targets import Target
 
 CLASSES = 1000
 """Labels assumed of a set that is not at hand; they only give the embedding its rows."""
 PER = {"train": "a training step", "sample": "a step of the sampler's chain"}
 """What the numbers are of."""
-
-
-class Question(NamedTuple):
-    """What is asked of every target."""
-
-    what: str
-    """A key of compile_for_target.PROGRAMS."""
-    images: int | None
-    """Training images, where the set is not known; decides whether it is resident."""
-    full: bool
-    timeout: float
-    fit: bool
-    """Whether changes that reduce memory are compiled too."""
-    csv: Path | None = None
-    """File that receives a line for each program."""
 
 
 def data(config: ConfigDict, images: int | None) -> Data:
@@ -57,30 +41,50 @@ def data(config: ConfigDict, images: int | None) -> Data:
     return Data(shape, size, classes, fits)
 
 
-def run(config: ConfigDict, names: Sequence[str], question: Question, say: Callable[[str], None]) -> None:
+def run(
+    config: ConfigDict,
+    names: Sequence[str],
+    say: Callable[[str], None],
+    *,
+    what: str = "train",
+    images: int | None = None,
+    full: bool = False,
+    timeout: float = 900.0,
+    fit: bool = False,
+    csv: Path | None = None,
+) -> None:
     """Compiles for every target and reports: one alone on a screen, several in a table.
 
-    `say` prints a line of the result, or progress that starts with a carriage return. Raises ValueError for a name
+    `say` prints a line of the result, or progress that starts with a carriage return. what: a key of
+    compile_for_target.PROGRAMS; images: number of training images, where the set is not known; fit: whether changes
+    that reduce memory are compiled too; csv: a file that receives a line for each program. Raises ValueError for a name
     that is no target, and where no target could be compiled, with the line of the first error.
     """
     programs: list[tuple[Target, str, ConfigDict]] = []
     for target in map(targets.parse, names):
-        programs += [(target, "", config), *(alternatives(config, target) if question.fit else [])]
+        programs += [(target, "", config), *(alternatives(config, target) if fit else [])]
     rows: list[tuple[str, ...]] = []
     errors: list[str] = []
     for target, change, changed in programs:
         name = f"+ {change}" if change else target.name
         try:
-            result = one(changed, target, question, partial(_progress, say, name))
+            inputs = data(changed, images)
+            validate(changed, size=inputs.shape[0])
+            job = Job(flatten(changed), inputs, target.name, what, full)
+            compiled = compile_for_target.compile_in_child(job, timeout, partial(_progress, say, name))
         except ValueError as error:
             errors.append(str(error))
             rows.append(report.row(name, str(error)))
             continue
+        sampling = what == "sample"
+        steps = compiled.chain if sampling else changed.train.steps
+        cost = kernels_and_bytes.of(compiled.program, sampling)
+        result = estimate(target, cost, compiled.memory, steps, compiled.seconds)
         rows.append(report.row(name, result))
-        if question.csv:
-            report_csv.put(question.csv, report_csv.record(changed, question.what, change, result))
+        if csv:
+            report_csv.put(csv, report_csv.record(changed, what, change, result))
         if not change:
-            for line in report.lines(result, PER[question.what]):
+            for line in report.lines(result, PER[what]):
                 say(line)
     if len(errors) == len(programs):
         raise ValueError(errors[0])
@@ -88,17 +92,6 @@ def run(config: ConfigDict, names: Sequence[str], question: Question, say: Calla
         say(line)
     if len(rows) > 1:
         say(report.table(rows))
-
-
-def one(config: ConfigDict, target: Target, question: Question, tick: Callable[[float], None]) -> Estimate:
-    """The estimate of a config on a target. Raises ValueError where it is not legal or cannot be compiled."""
-    inputs = data(config, question.images)
-    validate(config, size=inputs.shape[0])
-    job = Job(flatten(config), inputs, target.name, question.what, question.full)
-    compiled = compile_for_target.compile_in_child(job, question.timeout, tick)
-    sampling = question.what == "sample"
-    steps = compiled.chain if sampling else config.train.steps
-    return estimate(target, kernels_and_bytes.of(compiled.program, sampling), compiled.memory, steps, compiled.seconds)
 
 
 def alternatives(config: ConfigDict, target: Target) -> list[tuple[Target, str, ConfigDict]]:

@@ -11,9 +11,6 @@ from diffusion.published import loss_and_fid_by_step as published
 from diffusion.training.expected_loss import LOSS, Curve, Lines
 
 QUARTILES = tuple(f"mse_t_quartile_{i}" for i in (1, 2, 3, 4))
-STEPS = (10_000, 20_000, 50_000, 100_000, 200_000, 400_000, 800_000)
-FIDS = (2, 3, 4, 6, 10, 20, 50, 100, 200, 400)
-"""Ticks of the axes of FID."""
 
 Points = Sequence[tuple[int, float]]
 """(step, value)."""
@@ -118,8 +115,8 @@ def milestones(
     hollow = "this run, FID by another protocol"
     right.plot(*np.reshape(others, (-1, 2)).T, ls="", mfc="none", **marked, label=hollow)
     right.set(xscale="log", yscale="log", xlabel="step", ylabel="FID", title="FID, 50,000 samples, training set")
-    plain_log_ticks(right.xaxis, STEPS)
-    plain_log_ticks(right.yaxis, FIDS)
+    plain_log_ticks(right.xaxis)
+    plain_log_ticks(right.yaxis)
     named = {name: handle for ax in (left, right) for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=3)
     note = f"departs from the published experiment: {remark}" if remark else ""

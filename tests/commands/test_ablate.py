@@ -431,7 +431,7 @@ def test_a_row_does_not_evaluate_a_run_of_another_config(toy, tmp_path):
     first, other = (ablation_grid.cells(grid, [0], tmp_path) for grid in grids)
     content = {"config": nested(first[1].config), "diverged": True}
     atomic_files.write_json(first[1].folder / ablation_grid.RESULT, content)
-    assert "has diverged" in ablate.evaluate_cell(first[0], print).fault
+    assert "has diverged" in ablate.evaluate_cell(first[0], print)[0]
     with pytest.raises(ValueError, match=r"row 0 .* evaluates .*plain.*trained with objective\.p2_k = 1\.0, not 2\.0"):
         ablate.evaluate_cell(other[0], print)
 
@@ -462,8 +462,8 @@ def test_numbers_that_are_not_finite_or_absurd_are_faults(swept):
         assert ablate.fault(summary(x)) == f"the bound is {x:.3g} bits/dim"
     assert ablate.fault(summary(3.5, broken=2)) == "2 of 8 samples are not finite"
     grid, cells, _ = swept
-    ended = ablate.Outcome("x", summary(math.nan), summary(math.nan).report())
-    assert json.loads(json.dumps(ablate.record(grid, cells[1], ended, 1.0), allow_nan=False))["results"]["L_0"] == 1.0
+    found = ablate.record(grid, cells[1], "x", summary(math.nan), 1.0)
+    assert json.loads(json.dumps(found, allow_nan=False))["results"]["L_0"] == 1.0
 
 
 def test_the_noise_scale_of_a_run_is_its_last(tmp_path):
@@ -557,7 +557,7 @@ def test_a_result_states_the_data_of_its_run(toy, tmp_path):
     identity = Identity(19, 1, (8, 8, 1), ("a", "b"), "0123", "content")
     content = Run(cells[1].config, (8, 8, 1), 2, identity).content
     atomic_files.write_json(cells[1].folder / "config.json", manifest.with_hash(content))
-    stated = [ablate.record(grid, cell, ablate.Outcome(""), 1.0)["data_identity"] for cell in cells[:3]]
+    stated = [ablate.record(grid, cell, "", None, 1.0)["data_identity"] for cell in cells[:3]]
     assert stated == [str(identity), str(identity), None], (
         "the row that evaluates, that of the run, and one without a run"
     )

@@ -122,8 +122,7 @@ def test_several_targets_become_a_table(monkeypatch):
 
     monkeypatch.setattr(compile_for_target, "compile_in_child", compiled)
     config = load("configs/cifar10.py")
-    question = plan.Question("train", None, False, 60.0, False)
-    plan.run(config, ["tpu:v5e", "tpu:v5p", "tpu:v2", "gpu:h100"], question, said.append)
+    plan.run(config, ["tpu:v5e", "tpu:v5p", "tpu:v2", "gpu:h100"], said.append)
     rows = [line for line in said[-1].splitlines() if line.startswith(("tpu", "gpu"))]
     assert [row.split()[0] for row in rows] == ["tpu:v5e", "tpu:v5p", "tpu:v2", "gpu:h100"]
     assert [row.split()[3] for row in rows[:3]] == ["yes", "yes", "no"] and "not measured" in rows[3]
@@ -131,7 +130,7 @@ def test_several_targets_become_a_table(monkeypatch):
     assert jobs[0] == Job(flatten(config), Data((32, 32, 3), 50_000, 10, True), "tpu:v5e", "train", False)
     said.clear()
     with pytest.raises(ValueError, match="needs the plugin"):
-        plan.run(config, ["gpu:h100"], question, said.append)
+        plan.run(config, ["gpu:h100"], said.append)
     assert set(said) == {"\rcompiling for gpu:h100: 1 s"}, "the command itself prints the error"
 
 
@@ -152,7 +151,7 @@ def test_fit_compiles_every_change_that_reduces_memory(monkeypatch):
 
     monkeypatch.setattr(compile_for_target, "compile_in_child", compiled)
     config = load("configs/cifar10.py")
-    plan.run(config, ["tpu:v5e:2x2"], plan.Question("train", None, False, 60.0, True), said.append)
+    plan.run(config, ["tpu:v5e:2x2"], said.append, fit=True)
     here = "tpu:v5e:2x2"
     changes = [{}, {"train.accumulate": 2}, {"net.remat": True}, {"train.sharding": "fsdp"}]
     changes += [{"train.sharding": "zero1"}, {"net.dtype": "bfloat16"}]
