@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from diffusion.core import respacing, schedules
+from diffusion.data.toy_points import to_points
 from diffusion.figures.curve_figures import (
     alpha_bar,
     guidance,
@@ -21,7 +22,6 @@ from diffusion.figures.figure_data.curve_data import SAMPLER_NAMES
 from diffusion.figures.figure_data.run_sampler import (
     RunSampler,
     chain_points,
-    data_points,
     nearest_images,
     noised_points,
     score_vectors,
@@ -72,8 +72,8 @@ def _speed_by_chips(_: Inputs) -> Any:
 
 def _point_data(inputs: Inputs) -> tuple[RunSampler, np.ndarray]:
     """The network of a run of points, and held-out points."""
-    run_sampler = inputs.point_sampler
-    return run_sampler, data_points(inputs.data.held_out, inputs.count(2000))
+    run_sampler, source = inputs.point_sampler, inputs.data.held_out
+    return run_sampler, to_points(source.read(np.arange(min(inputs.count(2000), source.size)))[0])
 
 
 def _marginals(inputs: Inputs) -> Any:

@@ -80,15 +80,15 @@ def neighbours(samples: np.ndarray, nearest: np.ndarray) -> Any:
     return image_figure(cells, ["sample", *numbered("nearest", nearest.shape[1])], gaps=[1])
 
 
-def roundtrip(originals: np.ndarray, latents: np.ndarray, decoded: np.ndarray, rmse: np.ndarray) -> Any:
+def roundtrip(originals: np.ndarray, latents: np.ndarray, decoded: np.ndarray) -> Any:
     """A Figure with a row for each image: the image, its x_T, and the image decoded from it; uint8 [R, H, W, C] each.
 
-    The last column is the error |decoded - original|, ten times as bright, with its root mean square [R] in levels of
-    0..255 beside the row. DDIM section 5.4.
+    The last column is the error |decoded - original|, ten times as bright; its root mean square in levels of 0..255
+    stands beside the row. DDIM section 5.4.
     """
-    error = 10 * np.abs(decoded.astype(int) - originals.astype(int))
-    cells = np.stack([originals, latents, decoded, np.minimum(error, 255).astype(np.uint8)], axis=1)
-    rows = [f"RMSE {value:.3g}" for value in rmse]
+    error = np.abs(decoded.astype(int) - originals.astype(int))
+    cells = np.stack([originals, latents, decoded, np.minimum(10 * error, 255).astype(np.uint8)], axis=1)
+    rows = [f"RMSE {np.sqrt(np.mean(image**2)):.3g}" for image in error]
     return image_figure(cells, ["original", "x_T", "decoded", "error x 10"], rows, gaps=[3], wide=480)
 
 

@@ -19,7 +19,6 @@ from diffusion.core import schedules
 from diffusion.core.respacing import parse
 from diffusion.data import toy_points
 from diffusion.data.digits import digits
-from diffusion.data.user_images import held_out
 from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build, registry
 from diffusion.figures import catalogue, style
@@ -33,7 +32,7 @@ from diffusion.figures.curve_figures import (
     steps,
     terms,
 )
-from diffusion.figures.figure_data import curve_data, edits
+from diffusion.figures.figure_data import curve_data
 from diffusion.figures.figure_data.run_sampler import RunSampler, chain_points, nearest_images
 from diffusion.figures.image_figures import forks, interpolation, neighbours, progressive
 from diffusion.figures.image_grid import image_figure, image_grid, layout, square
@@ -370,19 +369,6 @@ def test_forked_chains_share_x_t_and_their_start(run_sampler):
     assert close(ends[:, 2, 0], ends[:, 2, 1])  # the last step draws no noise
     small = run_sampler._replace(batch_size=2).forks(2, 3, [1.0, 0.5])
     assert close(small[0], ends[:, :2]) and close(small[1], x_t[:, :2])
-
-
-def test_interpolation_starts_from_the_given_images(run_sampler):
-    pair = [held_out(digits(train=False), numbers) for numbers in ([0, 1], [2, 3])]
-    first, second = (images.pixels for images in pair)
-    drawn, stops = edits.interpolate(run_sampler, *pair, [0.0, 0.25, 1.0], [0.5, 0.0])
-    assert drawn.shape == (2, 2, 3, 8, 8, 1) and stops == [6, 0]
-    np.testing.assert_array_equal(drawn[1, :, 0], first)
-    np.testing.assert_array_equal(drawn[1, :, 2], second)
-    mixed = np.float64(first) * 0.75 + np.float64(second) * 0.25
-    assert np.abs(drawn[1, :, 1] - mixed).max() <= 0.51
-    other, _ = edits.interpolate(run_sampler, pair[0], pair[0], [0.0, 0.25, 1.0], [0.5])
-    assert close(other[0, :, 0], drawn[0, :, 0]) and not close(other[0, :, 2], drawn[0, :, 2])
 
 
 def test_guided_chains_of_points_end_at_the_guided_samples():

@@ -16,7 +16,6 @@ from diffusion.core.process import Process, q_sample
 from diffusion.core.respacing import Grid
 from diffusion.core.score import score
 from diffusion.data.source import SMALL, Source
-from diffusion.data.toy_points import to_points
 from diffusion.data.transforms import to_pixels
 from diffusion.distributed import sharding
 from diffusion.evaluation import sample_batches
@@ -144,11 +143,6 @@ def nearest_images(source: Source, drawn: Pixels, k: int) -> Pixels:
         raise ValueError(f"{source.name}: {source.size} images of {source.shape} do not fit in memory for a search")
     images = source.read(np.arange(source.size))[0] if source.arrays is None else source.arrays[0]
     return images[nearest(drawn, images, k)[0]]
-
-
-def data_points(source: Source, n: int) -> Points:
-    """[n, 2]: the first n points of a set, or all of them if it has fewer."""
-    return to_points(source.read(np.arange(min(n, source.size)))[0])
 
 
 def noised_points(run_sampler: RunSampler, points: Points, steps: Sequence[int]) -> Points:
