@@ -19,7 +19,7 @@ from diffusion.data.transforms import to_image, to_pixels
 from diffusion.data.user_images import LabelledImages
 from diffusion.figures import image_figures
 from diffusion.figures.figure_data.run_sampler import Pixels, RunSampler
-from diffusion.figures.image_grid import save_image
+from diffusion.figures.image_figures import save_image
 from diffusion.figures.loaded_run import Inputs
 from diffusion.figures.style import SUFFIXES, save
 from diffusion.sampling import ddim_latents, editing
@@ -101,7 +101,7 @@ def _fractions(inputs: Inputs, options: Options) -> list[float]:
 
 def _shares(inputs: Inputs) -> list[float]:
     """Shares of the other image in mixtures, from 0 to 1."""
-    return np.linspace(0, 1, inputs.count(MIXTURES)).round(3).tolist()
+    return np.linspace(0, 1, inputs.n or MIXTURES).round(3).tolist()
 
 
 def _mask(inputs: Inputs, options: Options) -> np.ndarray:
@@ -118,10 +118,8 @@ EDITS: dict[str, Callable[..., Edited]] = {
         i.image_sampler, first, second, _shares(i), _fractions(i, o)
     ),
     "latent": lambda i, _, first, second: interpolate_latents(i.image_sampler, first, second, _shares(i)),
-    "inpaint": lambda i, o, images: inpaint(
-        i.image_sampler, images, _mask(i, o), i.count(DRAWS), o.resamplings, o.jump
-    ),
-    "vary": lambda i, o, images: vary(i.image_sampler, images, i.count(DRAWS), _fractions(i, o)),
+    "inpaint": lambda i, o, images: inpaint(i.image_sampler, images, _mask(i, o), i.n or DRAWS, o.resamplings, o.jump),
+    "vary": lambda i, o, images: vary(i.image_sampler, images, i.n or DRAWS, _fractions(i, o)),
     "roundtrip": lambda i, _, images: roundtrip(i.image_sampler, images),
 }
 """Kind -> the edit of (inputs, options, images), and for those in PAIRS of the other image of each."""

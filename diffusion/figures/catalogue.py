@@ -26,8 +26,7 @@ from diffusion.figures.figure_data.run_sampler import (
     noised_points,
     score_vectors,
 )
-from diffusion.figures.image_figures import forks, neighbours, progressive
-from diffusion.figures.image_grid import image_figure, square
+from diffusion.figures.image_figures import forks, image_figure, neighbours, progressive, square
 from diffusion.figures.loaded_run import Inputs
 from diffusion.figures.point_figures import animation, arrow_origins, marginals, samplers, score_field, trajectories
 from diffusion.figures.reverse_conditional_figure import EXAMPLE, TIME, VALUE, reverse_conditional
@@ -46,7 +45,7 @@ def _curves(inputs: Inputs) -> Any:
 
 
 def _neighbours(inputs: Inputs) -> Any:
-    drawn = inputs.image_sampler.samples(inputs.count(8))
+    drawn = inputs.image_sampler.samples(inputs.n or 8)
     return neighbours(drawn, nearest_images(inputs.data.train, drawn, 8))
 
 
@@ -73,7 +72,7 @@ def _speed_by_chips(_: Inputs) -> Any:
 def _point_data(inputs: Inputs) -> tuple[RunSampler, np.ndarray]:
     """The network of a run of points, and held-out points."""
     run_sampler, source = inputs.point_sampler, inputs.data.held_out
-    return run_sampler, to_points(source.read(np.arange(min(inputs.count(2000), source.size)))[0])
+    return run_sampler, to_points(source.read(np.arange(min(inputs.n or 2000, source.size)))[0])
 
 
 def _marginals(inputs: Inputs) -> Any:
@@ -85,7 +84,7 @@ def _marginals(inputs: Inputs) -> Any:
 
 def _trajectories(inputs: Inputs) -> Any:
     run_sampler, data = _point_data(inputs)
-    ts, n = range(run_sampler.process.T, -1, -1), inputs.count(7)
+    ts, n = range(run_sampler.process.T, -1, -1), inputs.n or 7
     paths = {SAMPLER_NAMES[name]: chain_points(run_sampler, n, ts, name) for name in ("ancestral", "ddim")}
     return trajectories(paths, data)
 
@@ -117,9 +116,9 @@ def _animation(inputs: Inputs, frames: int = 40) -> Any:
 FIGURES: dict[str, Callable[[Inputs], Any]] = {
     "loss": lambda inputs: loss(curve_data.metrics(inputs.folder), inputs.folder.resolve().name),
     "curves": _curves,
-    "samples": lambda inputs: image_figure(square(inputs.image_sampler.samples(inputs.count(64)))),
-    "progressive": lambda inputs: progressive(*inputs.image_sampler.progressive(inputs.count(8), columns=11)),
-    "forks": lambda inputs: forks(*inputs.image_sampler.forks(inputs.count(4), ends=3, fractions=(1, 0.75, 0.5, 0.25))),
+    "samples": lambda inputs: image_figure(square(inputs.image_sampler.samples(inputs.n or 64))),
+    "progressive": lambda inputs: progressive(*inputs.image_sampler.progressive(inputs.n or 8, columns=11)),
+    "forks": lambda inputs: forks(*inputs.image_sampler.forks(inputs.n or 4, ends=3, fractions=(1, 0.75, 0.5, 0.25))),
     "neighbours": _neighbours,
     "rate_distortion": _rate_distortion,
     "terms": lambda inputs: terms(curve_data.terms(curve_data.bounds(inputs.folder, inputs.step))),

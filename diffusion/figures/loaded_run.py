@@ -36,10 +36,6 @@ class Inputs:
         """The run's folder. Raises ValueError without --workdir."""
         return required(self.workdir)
 
-    def count(self, default: int) -> int:
-        """Number of rows or images."""
-        return default if self.n is None else self.n
-
     @cached_property
     def run(self) -> Run:
         """The run's config."""

@@ -21,8 +21,7 @@ from diffusion.data.user_images import LabelledImages
 from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build
 from diffusion.figures.figure_data.run_sampler import RunSampler
-from diffusion.figures.image_figures import HIDDEN, inpainting, roundtrip, variations
-from diffusion.figures.image_grid import layout
+from diffusion.figures.image_figures import HIDDEN, inpainting, layout, roundtrip, variations
 from diffusion.nets.unet import UNet
 from diffusion.workdir.rolling_and_permanent_checkpoints import RunCheckpoints
 from diffusion.workdir.run_config import Run, write_config
