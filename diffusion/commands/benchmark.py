@@ -1,6 +1,5 @@
 """Measures speed beside a PyTorch baseline, or how cost grows, and writes table, figure and JSON."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from diffusion.benchmarks.network_sizes import MEASURES, QUICK_ENV, QUICK_REQUES
 from diffusion.config.misspelt_names import suggestion
 from diffusion.figures.curve_figures import cost_growth
 from diffusion.figures.style import save
+from diffusion.runtime.atomic_files import write_json
 
 Report = Callable[[str], None]
 """Prints a line of progress."""
@@ -62,6 +62,5 @@ def measure_growth(size: Size, settings: Settings, dry: bool, out: Path, file: P
 
 def _write(path: Path | None, content: Mapping[str, Any], report: Report) -> None:
     if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(path, content)
         report(f"written     {path}")
