@@ -8,29 +8,12 @@ import numpy as np
 
 from diffusion.core import respacing, schedules
 from diffusion.data.toy_points import to_points
-from diffusion.figures.curve_figures import (
-    alpha_bar,
-    guidance,
-    posterior_variance,
-    rate_distortion,
-    speed_by_chips,
-    steps,
-    terms,
-)
+from diffusion.figures import curve_figures, image_figures, point_figures, reverse_conditional_figure, training_figures
 from diffusion.figures.figure_data import curve_data
+from diffusion.figures.figure_data import run_sampler as arrays
 from diffusion.figures.figure_data.curve_data import SAMPLER_NAMES
-from diffusion.figures.figure_data.run_sampler import (
-    RunSampler,
-    chain_points,
-    nearest_images,
-    noised_points,
-    score_vectors,
-)
-from diffusion.figures.image_figures import forks, image_figure, neighbours, progressive, square
 from diffusion.figures.loaded_run import Inputs
-from diffusion.figures.point_figures import animation, arrow_origins, marginals, samplers, score_field, trajectories
-from diffusion.figures.reverse_conditional_figure import EXAMPLE, TIME, VALUE, reverse_conditional
-from diffusion.figures.training_figures import curves, loss
+from diffusion.figures.reverse_conditional_figure import EXAMPLE, TIME, VALUE
 from diffusion.metrics import rate_distortion as compression
 from diffusion.planning import report_csv
 from diffusion.training import expected_loss
@@ -41,35 +24,37 @@ def _curves(inputs: Inputs) -> Any:
     runs = curve_data.runs(inputs.folder)
     configs = (read_run(path.parent).config for path in sorted(inputs.folder.glob("**/config.json")))
     band = next(filter(None, map(expected_loss.recorded, configs)), None)
-    return curves(runs, band)
+    return training_figures.curves(runs, band)
 
 
 def _neighbours(inputs: Inputs) -> Any:
     drawn = inputs.image_sampler.samples(inputs.n or 8)
-    return neighbours(drawn, nearest_images(inputs.data.train, drawn, 8))
+    return image_figures.neighbours(drawn, arrays.nearest_images(inputs.data.train, drawn, 8))
 
 
 def _rate_distortion(inputs: Inputs) -> Any:
     bound = curve_data.bounds(inputs.folder, inputs.step)[0]
-    return rate_distortion(*compression.curve(bound.values["L_T"], bound.series["terms"], bound.series["x_0_rmse"]))
+    return curve_figures.rate_distortion(
+        *compression.curve(bound.values["L_T"], bound.series["terms"], bound.series["x_0_rmse"])
+    )
 
 
 def _posterior_variance(_: Inputs) -> Any:
     lengths = (100, 1000, 4000)
-    return posterior_variance({f"T = {T}": schedules.linear(T, 0.1 / T, 20 / T) for T in lengths})
+    return curve_figures.posterior_variance({f"T = {T}": schedules.linear(T, 0.1 / T, 20 / T) for T in lengths})
 
 
 def _reverse_conditional(_: Inputs) -> Any:
     step_sizes = [0.25 * 0.5**i for i in range(9)]
-    return reverse_conditional(EXAMPLE, VALUE, TIME, step_sizes[:6:2], step_sizes)
+    return reverse_conditional_figure.reverse_conditional(EXAMPLE, VALUE, TIME, step_sizes[:6:2], step_sizes)
 
 
 def _speed_by_chips(_: Inputs) -> Any:
     programs = partial(report_csv.where, paper="cifar10", what="train", sharding="replicated", change="")
-    return speed_by_chips(programs(model="tpu:v5e", dtype="bfloat16"), programs(model="tpu:v3")[0])
+    return curve_figures.speed_by_chips(programs(model="tpu:v5e", dtype="bfloat16"), programs(model="tpu:v3")[0])
 
 
-def _point_data(inputs: Inputs) -> tuple[RunSampler, np.ndarray]:
+def _point_data(inputs: Inputs) -> tuple[arrays.RunSampler, np.ndarray]:
     """The network of a run of points, and held-out points."""
     run_sampler, source = inputs.point_sampler, inputs.data.held_out
     return run_sampler, to_points(source.read(np.arange(min(inputs.n or 2000, source.size)))[0])
@@ -78,22 +63,26 @@ def _point_data(inputs: Inputs) -> tuple[RunSampler, np.ndarray]:
 def _marginals(inputs: Inputs) -> Any:
     run_sampler, data = _point_data(inputs)
     ts = run_sampler.steps((0.0, 0.05, 0.1, 0.25, 0.5, 1.0))
-    reverse = chain_points(run_sampler, len(data), ts[::-1])[::-1]
-    return marginals(noised_points(run_sampler, data, ts), reverse, run_sampler.full_chain_steps(ts))
+    reverse = arrays.chain_points(run_sampler, len(data), ts[::-1])[::-1]
+    return point_figures.marginals(
+        arrays.noised_points(run_sampler, data, ts), reverse, run_sampler.full_chain_steps(ts)
+    )
 
 
 def _trajectories(inputs: Inputs) -> Any:
     run_sampler, data = _point_data(inputs)
     ts, n = range(run_sampler.process.T, -1, -1), inputs.n or 7
-    paths = {SAMPLER_NAMES[name]: chain_points(run_sampler, n, ts, name) for name in ("ancestral", "ddim")}
-    return trajectories(paths, data)
+    paths = {SAMPLER_NAMES[name]: arrays.chain_points(run_sampler, n, ts, name) for name in ("ancestral", "ddim")}
+    return point_figures.trajectories(paths, data)
 
 
 def _score_field(inputs: Inputs) -> Any:
     run_sampler, data = _point_data(inputs)
     ts = run_sampler.steps((0.05, 0.15, 0.3, 0.6), lowest=1)
-    vectors = score_vectors(run_sampler, arrow_origins(), ts)
-    return score_field(vectors, noised_points(run_sampler, data, ts), run_sampler.full_chain_steps(ts))
+    vectors = arrays.score_vectors(run_sampler, point_figures.arrow_origins(), ts)
+    return point_figures.score_field(
+        vectors, arrays.noised_points(run_sampler, data, ts), run_sampler.full_chain_steps(ts)
+    )
 
 
 def _samplers(inputs: Inputs) -> Any:
@@ -101,36 +90,44 @@ def _samplers(inputs: Inputs) -> Any:
     lengths = (5, 20)
     grids = [respacing.parse(str(n)) for n in lengths]
     clouds = {
-        label: [chain_points(run_sampler, len(data), [0], name, grid)[0] for grid in grids]
+        label: [arrays.chain_points(run_sampler, len(data), [0], name, grid)[0] for grid in grids]
         for name, label in SAMPLER_NAMES.items()
     }
-    return samplers(clouds, lengths, data)
+    return point_figures.samplers(clouds, lengths, data)
 
 
 def _animation(inputs: Inputs, frames: int = 40) -> Any:
     run_sampler, data = _point_data(inputs)
     ts = run_sampler.steps([1 - i / (frames - 1) for i in range(frames)])
-    return animation(chain_points(run_sampler, len(data), ts))
+    return point_figures.animation(arrays.chain_points(run_sampler, len(data), ts))
 
 
 FIGURES: dict[str, Callable[[Inputs], Any]] = {
-    "loss": lambda inputs: loss(curve_data.metrics(inputs.folder), inputs.folder.resolve().name),
+    "loss": lambda inputs: training_figures.loss(curve_data.metrics(inputs.folder), inputs.folder.resolve().name),
     "curves": _curves,
-    "samples": lambda inputs: image_figure(square(inputs.image_sampler.samples(inputs.n or 64))),
-    "progressive": lambda inputs: progressive(*inputs.image_sampler.progressive(inputs.n or 8, columns=11)),
-    "forks": lambda inputs: forks(*inputs.image_sampler.forks(inputs.n or 4, ends=3, fractions=(1, 0.75, 0.5, 0.25))),
+    "samples": lambda inputs: image_figures.image_figure(
+        image_figures.square(inputs.image_sampler.samples(inputs.n or 64))
+    ),
+    "progressive": lambda inputs: image_figures.progressive(
+        *inputs.image_sampler.progressive(inputs.n or 8, columns=11)
+    ),
+    "forks": lambda inputs: image_figures.forks(
+        *inputs.image_sampler.forks(inputs.n or 4, ends=3, fractions=(1, 0.75, 0.5, 0.25))
+    ),
     "neighbours": _neighbours,
     "rate_distortion": _rate_distortion,
-    "terms": lambda inputs: terms(curve_data.terms(curve_data.bounds(inputs.folder, inputs.step))),
-    "steps": lambda inputs: steps(*curve_data.scores(inputs.folder)),
-    "guidance": lambda inputs: guidance(*curve_data.guidance(inputs.folder, inputs.step)),
+    "terms": lambda inputs: curve_figures.terms(curve_data.terms(curve_data.bounds(inputs.folder, inputs.step))),
+    "steps": lambda inputs: curve_figures.steps(*curve_data.scores(inputs.folder)),
+    "guidance": lambda inputs: curve_figures.guidance(*curve_data.guidance(inputs.folder, inputs.step)),
     "marginals": _marginals,
     "trajectories": _trajectories,
     "score_field": _score_field,
     "samplers": _samplers,
     "animation": _animation,
     "posterior_variance": _posterior_variance,
-    "schedules": lambda _: alpha_bar({"linear": schedules.linear(1000), "cosine": schedules.cosine(1000)}),
+    "schedules": lambda _: curve_figures.alpha_bar(
+        {"linear": schedules.linear(1000), "cosine": schedules.cosine(1000)}
+    ),
     "reverse_conditional": _reverse_conditional,
     "speed_by_chips": _speed_by_chips,
 }
