@@ -26,7 +26,6 @@ WHAT = flags.DEFINE_enum("what", "train", ["train", "sample"], "the training ste
 FIT = flags.DEFINE_bool("fit", False, "also compile each change that reduces memory, and more devices")
 CSV = command_line.define_path("csv", "file that receives a line for each program, such as docs/accelerators.csv")
 TIMEOUT = flags.DEFINE_float("timeout", 900.0, "seconds that one compilation may take", lower_bound=1.0)
-FULL = flags.DEFINE_bool("full", False, "generate code too: many minutes for TPUs, to see whether it is refused")
 IMAGES = flags.DEFINE_integer("images", None, "number of training images of a set that is not built in", lower_bound=1)
 
 
@@ -46,7 +45,6 @@ def main() -> None:
         say,
         what=WHAT.value,
         images=IMAGES.value,
-        full=FULL.value,
         timeout=TIMEOUT.value,
         fit=FIT.value,
         csv=CSV.value,

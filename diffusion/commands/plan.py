@@ -48,7 +48,6 @@ def run(
     *,
     what: str = "train",
     images: int | None = None,
-    full: bool = False,
     timeout: float = 900.0,
     fit: bool = False,
     csv: Path | None = None,
@@ -70,7 +69,7 @@ def run(
         try:
             inputs = data(changed, images)
             validate(changed, size=inputs.shape[0])
-            job = Job(flatten(changed), inputs, target.name, what, full)
+            job = Job(flatten(changed), inputs, target.name, what)
             compiled = compile_for_target.compile_in_child(job, timeout, partial(_progress, say, name))
         except ValueError as error:
             errors.append(str(error))

@@ -50,8 +50,6 @@ class Job(NamedTuple):
     target: str
     what: str
     """A key of PROGRAMS."""
-    full: bool = False
-    """Whether code is generated too."""
 
 
 class Compiled(NamedTuple):
@@ -134,7 +132,7 @@ def _wait(
         status, seconds = child.poll(), time.monotonic() - start
         files = [next(iter(sorted(dump.glob(f"*{MODULE}*{name}"))), None) for name in (TEXT, BUFFERS)]
         now = tuple(file.stat().st_size if file else 0 for file in files)
-        if status is not None or (not job.full and all(now) and now == sizes):
+        if status is not None or (all(now) and now == sizes):
             break
         if seconds > limit:
             raise ValueError(f"--target={job.target}: not compiled within {limit:.0f} s; raise --timeout")
