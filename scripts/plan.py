@@ -39,8 +39,16 @@ def main() -> None:
         return
     if not TARGET.value:
         raise ValueError("--target is required: hardware such as tpu:v5e:4x4 or gpu:h100; --target=? lists it")
-    question = plan.Question(WHAT.value, IMAGES.value, TIMEOUT.value, FIT.value, CSV.value)
-    plan.run(CONFIG.value, TARGET.value, question, say)
+    plan.run(
+        CONFIG.value,
+        TARGET.value,
+        say,
+        what=WHAT.value,
+        images=IMAGES.value,
+        timeout=TIMEOUT.value,
+        fit=FIT.value,
+        csv=CSV.value,
+    )
 
 
 def say(line: str) -> None:

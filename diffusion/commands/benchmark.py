@@ -1,6 +1,5 @@
 """Measures speed beside a PyTorch baseline, and writes table and JSON."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from diffusion.benchmarks import results_table
 from diffusion.benchmarks.compare_with_baseline import Settings, compare
 from diffusion.benchmarks.network_sizes import MEASURES, QUICK_ENV, QUICK_REQUEST, SIZES, Size, quick
 from diffusion.config.misspelt_names import suggestion
+from diffusion.runtime.atomic_files import write_json
 
 Report = Callable[[str], None]
 """Prints a line of progress."""
@@ -42,8 +42,6 @@ def measure_speed(sizes: Mapping[str, Size], settings: Settings, file: Path | No
     context = {"machine": results_table.machine(), "settings": settings._asdict()}
     rows = [row for name, size in sizes.items() for row in compare(name, size, settings, report)]
     if file:
-        content = {**context, "rows": [results_table.content(row) for row in rows]}
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(file, {**context, "rows": [results_table.content(row) for row in rows]})
         report(f"written     {file}")
     return results_table.markdown(rows)

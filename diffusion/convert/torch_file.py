@@ -53,8 +53,11 @@ class Tensor(NamedTuple):
     stride: tuple[int, ...]
 
 
-class Unpickler(pickle._Unpickler):
-    """The standard library's unpickler, in Python, with the names that tensors need and no others: no code runs.
+PythonUnpickler: Any = pickle._Unpickler  # pickle.Unpickler is written in C and has no methods to replace
+
+
+class Unpickler(PythonUnpickler):
+    """The standard library's unpickler with the names that tensors need and no others: no code runs.
 
     Keys of dictionaries are text or integers. The hash of a hostile tuple would end the process or take years.
     """
@@ -115,7 +118,7 @@ class Unpickler(pickle._Unpickler):
             target[key] = value
 
     dispatch: ClassVar[dict] = {
-        **{code: load for code, load in pickle._Unpickler.dispatch.items() if code not in b"".join(SETS)},
+        **{code: load for code, load in PythonUnpickler.dispatch.items() if code not in b"".join(SETS)},
         pickle.SETITEM[0]: load_setitem,
         pickle.SETITEMS[0]: load_setitems,
         pickle.BUILD[0]: load_build,

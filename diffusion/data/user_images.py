@@ -13,10 +13,6 @@ Shape = tuple[int, int, int]
 """H, W, C of the network's images."""
 
 
-READ_PER_PAIR = 64
-"""Images read for each pair, where both must have one class."""
-
-
 class LabelledImages(NamedTuple):
     """Images and their classes."""
 
@@ -47,35 +43,6 @@ def held_out(source: Source, indices: Sequence[int]) -> LabelledImages:
     return LabelledImages(pixels, labels)
 
 
-def random_images(source: Source, n: int, seed: int) -> LabelledImages:
-    """n different images of a split, chosen by the seed. Raises ValueError where it has fewer."""
-    if n > source.size:
-        raise ValueError(f"{source.name} has {source.size} images, not {n}; ask for fewer")
-    return held_out(source, np.random.default_rng(seed).permutation(source.size)[:n].tolist())
-
-
-def random_pairs(source: Source, n: int, seed: int, same_class: bool) -> tuple[LabelledImages, LabelledImages]:
-    """The first and the second images of n pairs of different images, chosen by the seed.
-
-    same_class: both images of a pair have one class. Raises ValueError where the set has too few images.
-    """
-    order = np.random.default_rng(seed).permutation(source.size)[: n * (READ_PER_PAIR if same_class else 2)]
-    images, labels = source.read(order)
-    first: list[int] = []
-    second: list[int] = []
-    waiting: dict[int, int] = {}
-    for i, label in enumerate(np.asarray(labels) * same_class):
-        if (other := waiting.pop(int(label), None)) is None:
-            waiting[int(label)] = i
-        else:
-            first.append(other)
-            second.append(i)
-    if len(first) < n:
-        raise ValueError(f"{source.name}: its {source.size} images give {len(first)} pairs, not {n}; ask for fewer")
-    one, other = (LabelledImages(images[rows[:n]], np.asarray(labels)[rows[:n]]) for rows in (first, second))
-    return one, other
-
-
 HIDDEN_PARTS = {
     "left": (slice(None), slice(0, 2)),
     "right": (slice(None), slice(2, 4)),
@@ -86,13 +53,6 @@ HIDDEN_PARTS = {
 """Masks by the name of the hidden part: its rows and columns in quarters of height and width."""
 
 
-def named_mask(name: str, shape: Shape) -> np.ndarray:
-    """bool [H, W], true where the image is known."""
-    quarters = np.ones((4, 4), bool)
-    quarters[HIDDEN_PARTS[name]] = False
-    return quarters[np.ix_(*(np.arange(side) * 4 // side for side in shape[:2]))]
-
-
 def read_mask(text: str, shape: Shape) -> np.ndarray:
     """bool [H, W], true where the image is known: a mask by the name of its hidden part, or a picture's dark pixels.
 
@@ -100,7 +60,9 @@ def read_mask(text: str, shape: Shape) -> np.ndarray:
     size, and for a mask that hides nothing or everything.
     """
     if text in HIDDEN_PARTS:
-        return named_mask(text, shape)
+        quarters = np.ones((4, 4), bool)
+        quarters[HIDDEN_PARTS[text]] = False
+        return quarters[np.ix_(*(np.arange(side) * 4 // side for side in shape[:2]))]
     names = f"or name the part to inpaint: {', '.join(HIDDEN_PARTS)}"
     if not Path(text).is_file():
         raise ValueError(f"--mask={text}: there is no such file; give a picture, {names}")

@@ -107,8 +107,8 @@ def test_the_table_of_hardware_states_figures_and_sources():
     assert all(facts.source and math.prod(facts[:4]) > 0 for name, facts in targets.HARDWARE.items() if name != "cpu")
 
 
-def test_several_targets_become_a_table_with_the_one_of_fewest_chip_hours(monkeypatch):
-    """v5p is faster than v5e, v2 too small; the compiler is replaced by a fixed program."""
+def test_several_targets_become_a_table(monkeypatch):
+    """v2 is too small; the compiler is replaced by a fixed program."""
     said, jobs = [], []
 
     def compiled(job, limit, tick):  # noqa: ARG001
@@ -120,23 +120,16 @@ def test_several_targets_become_a_table_with_the_one_of_fewest_chip_hours(monkey
 
     monkeypatch.setattr(compile_for_target, "compile_in_child", compiled)
     config = load("configs/cifar10.py")
-    question = plan.Question("train", None, 60.0, False)
-    plan.run(config, ["tpu:v5e", "tpu:v5p", "tpu:v2", "gpu:h100"], question, said.append)
-    assert said[-1].startswith("least        tpu:v5p: ") and said[-1].endswith(" chip-hours at most")
-    rows = [line for line in said[-2].splitlines() if line.startswith(("tpu", "gpu"))]
-    assert [row.split()[0] for row in rows] == ["tpu:v5e", "tpu:v5p", "tpu:v2", "gpu:h100"] and "not measured" in rows[
-        3
-    ]
-    assert [row.split()[3] for row in rows[:3]] == ["yes", "yes", "no"]
+    plan.run(config, ["tpu:v5e", "tpu:v5p", "tpu:v2", "gpu:h100"], said.append)
+    rows = [line for line in said[-1].splitlines() if line.startswith(("tpu", "gpu"))]
+    assert [row.split()[0] for row in rows] == ["tpu:v5e", "tpu:v5p", "tpu:v2", "gpu:h100"]
+    assert [row.split()[3] for row in rows[:3]] == ["yes", "yes", "no"] and "not measured" in rows[3]
     assert "--target=gpu:h100: compiling for it needs the plugin" in said and "\rcompiling for tpu:v5e: 1 s" in said
     assert jobs[0] == Job(flatten(config), Data((32, 32, 3), 50_000, 10, True), "tpu:v5e", "train")
     said.clear()
     with pytest.raises(ValueError, match="needs the plugin"):
-        plan.run(config, ["gpu:h100"], question, said.append)
+        plan.run(config, ["gpu:h100"], said.append)
     assert set(said) == {"\rcompiling for gpu:h100: 1 s"}, "the command itself prints the error"
-    with pytest.raises(ValueError, match=r"^none of the targets could be compiled$"):
-        plan.run(config, ["gpu:h100", "gpu:h100"], question, said.append)
-    assert said.count("--target=gpu:h100: compiling for it needs the plugin") == 2
 
 
 TEXT = """HloModule m
@@ -156,13 +149,13 @@ def test_fit_compiles_every_change_that_reduces_memory(monkeypatch):
 
     monkeypatch.setattr(compile_for_target, "compile_in_child", compiled)
     config = load("configs/cifar10.py")
-    plan.run(config, ["tpu:v5e:2x2"], plan.Question("train", None, 60.0, True), said.append)
+    plan.run(config, ["tpu:v5e:2x2"], said.append, fit=True)
     here = "tpu:v5e:2x2"
     changes = [{}, {"train.accumulate": 2}, {"net.remat": True}, {"train.sharding": "fsdp"}]
     changes += [{"train.sharding": "zero1"}, {"net.dtype": "bfloat16"}]
     changes.append({"train.batch_size": 64})
     assert seen == [*((here, change) for change in changes), ("tpu:v5e:2x4", {}), ("tpu:v5e:4x4", {})]
-    assert "+ net.remat=True" in said[-2] and said[-1].startswith("least        ")
+    assert "+ net.remat=True" in said[-1]
 
 
 def test_data_are_known_without_reading_them():
