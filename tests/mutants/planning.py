@@ -80,11 +80,5 @@ PLANNING = (
             "test_times_are_work_over_published_peaks",
             "the slow end overlaps collectives",
         ),
-        (
-            "self.target.chips * per_chip_hour",
-            "self.target.count * per_chip_hour",
-            "test_times_are_work_over_published_peaks",
-            "cores are paid for",
-        ),
     ),
 )
