@@ -112,7 +112,7 @@ FIGURES: dict[str, Callable[[Inputs], Any]] = {
         *inputs.image_sampler.progressive(inputs.n or 8, columns=11)
     ),
     "forks": lambda inputs: image_figures.forks(
-        *inputs.image_sampler.forks(inputs.n or 4, ends=3, fractions=(1, 0.75, 0.5, 0.25))
+        *inputs.image_sampler.forks(inputs.n or 4, ends=3, fractions=(1.0, 0.75, 0.5, 0.25))
     ),
     "neighbours": _neighbours,
     "rate_distortion": _rate_distortion,

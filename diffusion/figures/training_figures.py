@@ -61,7 +61,8 @@ def curves(runs: Mapping[str, Lines], band: Curve | None = None) -> Any:
     """
     if not any(len(curve(lines, f"train/{LOSS}")[0]) for lines in runs.values()):
         raise ValueError("there is no train/mse in these metrics files: the runs have logged nothing yet")
-    distance = next((name for lines in runs.values() for line in lines for name in line if "/fd_" in name), "")
+    logged = (name for lines in runs.values() for line in lines for name in line)
+    distance = next((name for name in logged if name.startswith("test/fd_")), "")
     figure, panels = axes(3 if distance else 2, PAGE, 2.7)
     if band:
         panels[0].fill_between(band.steps, band.low, band.high, color=BLUE, alpha=0.25, lw=0, label="expected")
