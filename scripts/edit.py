@@ -1,7 +1,7 @@
 """Edits images with the network of a run, without further training.
 
     python scripts/edit.py --workdir=runs/digits --edit=interpolate --held_out=0,1     # DDPM figure 8
-    python scripts/edit.py --workdir=runs/digits --edit=interpolate --image=a.png --other=b.png --t=1000,500,250
+    python scripts/edit.py --workdir=runs/digits --edit=interpolate --held_out=0,1 --t=1000,500,250   # figure 9
     python scripts/edit.py --workdir=runs/digits --edit=inpaint --image=a.png --mask=m.png --n=8 --resamplings=10
     python scripts/edit.py --workdir=runs/digits --edit=vary --held_out=0,1,2 --t=500 --out=varied.png
 
@@ -43,13 +43,12 @@ LABEL = flags.DEFINE_string(
 MASK = flags.DEFINE_string(
     "mask", None, "inpaint: a picture that is white where to inpaint; or left, right, top, bottom or middle"
 )
-TS = flags.DEFINE_list("t", [], "interpolate, vary: steps to which noise is added, 1..T; by default T / 2")
+T = flags.DEFINE_list("t", [], "interpolate, vary: steps to which noise is added, 1..T; by default T / 2")
 N = flags.DEFINE_integer(
     "n", None, "draws of each image, by default 8; or mixtures of two, by default 11", lower_bound=1
 )
 RESAMPLINGS = flags.DEFINE_integer("resamplings", 10, "inpaint: number of times that each step is taken", lower_bound=1)
 JUMP = flags.DEFINE_integer("jump", 1, "inpaint: steps that each resampling goes back; 10 in the paper", lower_bound=1)
-SHARED = flags.DEFINE_bool("shared", False, "interpolate: the same noise for both images")
 SEED = command_line.define_seed("seed of the noise")
 STEP = flags.DEFINE_integer("step", None, "checkpoint to use; by default the newest")
 RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their moving average")
@@ -64,32 +63,21 @@ def main() -> None:
     before_jax.configure()
 
     from diffusion.commands import edit
+    from diffusion.figures.loaded_run import Inputs
 
     options = edit.Options(
-        workdir=folder,
-        edit=EDIT.value,
         image=[str(expanded(path)) for path in IMAGE.value],
         other=[str(expanded(path)) for path in OTHER.value],
         held_out=HELD_OUT.value,
         fit=FIT.value,
         label=LABEL.value,
         mask=str(expanded(MASK.value)) if MASK.value else None,
-        t=TS.value,
-        n=N.value,
+        t=T.value,
         resamplings=RESAMPLINGS.value,
         jump=JUMP.value,
-        shared=SHARED.value,
-        seed=SEED.value,
-        step=STEP.value,
-        raw=RAW.value,
-        grid=GRID.value,
-        out=OUT.value,
-        separate=SEPARATE.value,
-        data=DATA(),
     )
-    present = frozenset(name for name in edit.Options._fields if name in flags.FLAGS and flags.FLAGS[name].present)
-    for line in edit.run(options, present):
-        print(line)
+    inputs = Inputs(folder, N.value, SEED.value, STEP.value, RAW.value, GRID.value, DATA())
+    print(edit.run(EDIT.value, inputs, options, OUT.value, SEPARATE.value))
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ METRICS = flags.DEFINE_string(
     None,
     "metrics separated by commas; by default nll and, for small labelled grey images, scores of samples",
 )
-SPLIT = flags.DEFINE_string(
-    "split", None, "train or test: images that nll is measured on (by default test), or samples are compared with"
+SPLIT = flags.DEFINE_enum(
+    "split", None, ["train", "test"], "images that nll is measured on (by default test), or samples are compared with"
 )
 N = flags.DEFINE_integer(
     "n",
@@ -59,8 +59,6 @@ def main() -> None:
     from diffusion.workdir.run_config import read_run
 
     run = read_run(folder)
-    if SPLIT.value not in (None, "train", "test"):
-        raise ValueError(f"--split={SPLIT.value} is not one of train, test")
     before_jax.configure()
 
     from functools import partial

@@ -2,7 +2,7 @@
 
     python scripts/plan.py --config=configs/cifar10.py --target=tpu:v5e:4x4 --config.net.dtype=bfloat16
     python scripts/plan.py --config=configs/lsun_bedroom.py --target=gpu:h100 --config.net.dtype=bfloat16 --fit
-    python scripts/plan.py --config=configs/cifar10.py --target=tpu:v5e,tpu:v6e,gpu:h100 --price=tpu:v5e=1.2,gpu:h100=3
+    python scripts/plan.py --config=configs/cifar10.py --target=tpu:v5e,tpu:v6e,gpu:h100
     python scripts/plan.py --config=configs/cifar10.py --target=gpu:h100 --what=sample
     python scripts/plan.py --target=?                                # the hardware, with the figures that are used
 
@@ -11,7 +11,6 @@ the CUDA plugin (requirements-plan.txt). A compilation takes one to four minutes
 not read; for sets that are not built in, config.data.size must give the size of an image.
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -25,11 +24,8 @@ CONFIG = command_line.define_config("configs/cifar10.py")
 TARGET = flags.DEFINE_list("target", [], "hardware, separated by commas: tpu:v5e:4x4, gpu:h100:8, cpu; ? lists it")
 WHAT = flags.DEFINE_enum("what", "train", ["train", "sample"], "the training step, or the sampler's chain")
 FIT = flags.DEFINE_bool("fit", False, "also compile each change that reduces memory, and more devices")
-PRICE = flags.DEFINE_string("price", "", "prices of a chip-hour: tpu:v5e=1.2,gpu:h100=3")
 CSV = command_line.define_path("csv", "file that receives a line for each program, such as docs/accelerators.csv")
-JSON = flags.DEFINE_bool("json", False, "print the results as JSON, and the report on stderr")
 TIMEOUT = flags.DEFINE_float("timeout", 900.0, "seconds that one compilation may take", lower_bound=1.0)
-FULL = flags.DEFINE_bool("full", False, "generate code too: many minutes for TPUs, to see whether it is refused")
 IMAGES = flags.DEFINE_integer("images", None, "number of training images of a set that is not built in", lower_bound=1)
 
 
@@ -43,21 +39,25 @@ def main() -> None:
         return
     if not TARGET.value:
         raise ValueError("--target is required: hardware such as tpu:v5e:4x4 or gpu:h100; --target=? lists it")
-    prices = plan.parse_prices(PRICE.value)
-    question = plan.Question(WHAT.value, IMAGES.value, FULL.value, TIMEOUT.value, prices, FIT.value, CSV.value)
-    facts = plan.run(CONFIG.value, TARGET.value, question, say)
-    if JSON.value:
-        print(json.dumps(facts, indent=1))
+    plan.run(
+        CONFIG.value,
+        TARGET.value,
+        say,
+        what=WHAT.value,
+        images=IMAGES.value,
+        timeout=TIMEOUT.value,
+        fit=FIT.value,
+        csv=CSV.value,
+    )
 
 
 def say(line: str) -> None:
-    """Prints a line of the report; progress to stderr, and only where a person sees it."""
+    """Prints a line of the report; progress, which starts with a carriage return, to stderr if that is a terminal."""
     progress = line.startswith("\r")
-    if progress and not sys.stderr.isatty():
-        return
-    stream = sys.stderr if progress or JSON.value else sys.stdout
-    clear = "\r\x1b[K" if sys.stderr.isatty() else ""
-    print(line if progress else f"{clear}{line}", end="" if progress else "\n", file=stream, flush=True)
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end=line if progress else "", file=sys.stderr, flush=True)
+    if not progress:
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -35,11 +35,6 @@ class Row(NamedTuple):
         """Units of work per batch of results: the length of a chain."""
         return self.facts[JAX].get("steps", 1)
 
-    @property
-    def estimated(self) -> bool:
-        """Whether the time of a chain is extrapolated from a segment."""
-        return bool(self.facts[JAX].get("estimated", False))
-
     def images(self, side: str) -> float:
         """Images per second."""
         return self.batch / (self.timings[side].seconds * self.steps)
@@ -74,19 +69,19 @@ def compare(name: str, size: Size, settings: Settings, report: Callable[[str], N
     """The rows of one network, in the order of measurement. Raises ValueError where a side cannot be measured.
 
     The peak of matrix products is measured in a process of its own and the training step first in the others, so that
-    peak memory is that of training. On accelerators networks compute in bfloat16 and chains run whole.
+    peak memory is that of training. On accelerators networks compute in bfloat16.
     """
 
     def process(side: str, env: Mapping[str, str]) -> WorkloadProcess:
         return stack.enter_context(closing(WorkloadProcess(MODULES[side], {**settings.env, **env})))
 
-    request: dict[str, Any] = {**size.request(), "batch": 1, "whole": False, **settings.request}
+    request: dict[str, Any] = {**size.request(), "batch": 1, **settings.request}
     with ExitStack() as stack:
         alone = process(JAX, {})
         peak = alone.make({**request, "measure": PEAK})
         cpu = peak.facts["platform"].startswith("cpu")
         if not cpu:
-            request["whole"], request["changes"]["net.dtype"] = True, "bfloat16"
+            request["changes"]["net.dtype"] = "bfloat16"
             peak = alone.make({**request, "measure": PEAK})
         measured = timing.alternate({JAX: peak}, settings.windows, settings.seconds)
     limit = peak.facts["flop"] / min(measured[JAX].windows)  # the best window: a limit

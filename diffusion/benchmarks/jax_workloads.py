@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion.benchmarks.workload_process import Workload
+from diffusion.benchmarks.timing import Workload
 from diffusion.config import config_files
 from diffusion.core import respacing
 from diffusion.core.array_types import Array, Image, Keys
@@ -28,7 +28,7 @@ from diffusion.training import loop as training
 from diffusion.training.state import Params
 
 SEGMENT = 10
-"""Steps of a chain that are timed where the whole chain takes too long."""
+"""A chain is timed in multiples of so many steps, and the bound over so many of its terms: each costs the same."""
 
 INCEPTION_FLOP = 11.4e9
 """Operations of a forward pass of one 299x299 image: 5.7 G multiply-adds."""
@@ -40,10 +40,7 @@ LARGE_PRODUCT = 8192
 
 
 def make(request: Mapping[str, Any]) -> Workload:
-    """The workload of a request: {measure, config, changes, shape, images, batch, whole}.
-
-    `whole`: whole chains are timed instead of segments.
-    """
+    """The workload of a request: {measure, config, changes, shape, images, batch}."""
     workload = MEASURES[request["measure"]](request)
     return workload._replace(facts={**workload.facts, "device": format_numbers.describe_devices(jax.devices())})
 
@@ -109,7 +106,7 @@ def forward(request: Mapping[str, Any]) -> Workload:
 
 
 def chain(request: Mapping[str, Any], sampler: str, grid: str) -> Workload:
-    """A reverse chain. A unit is a step. Without `whole` only the first SEGMENT steps run, repeatedly."""
+    """A reverse chain. A unit is a step."""
     experiment, n = make_experiment(request), request["batch"]
     process = experiment.sampled(respacing.parse(grid) if grid else respacing.full)
     step = SAMPLERS[sampler](process, experiment.process, experiment.variance, experiment.config.sample)
@@ -126,15 +123,13 @@ def chain(request: Mapping[str, Any], sampler: str, grid: str) -> Workload:
         lasts = [max(process.T - left, 0) for left in range(units, 0, -process.T)]
         jax.block_until_ready([descend(params, keys, x_T, jnp.int32(last)) for last in lasts][-1])
 
-    whole = bool(request["whole"])
-    described = facts(experiment, params) | {"steps": process.T, "estimated": not whole}
-    return Workload(run, described, process.T if whole else min(SEGMENT, process.T))
+    return Workload(run, facts(experiment, params) | {"steps": process.T}, min(SEGMENT, process.T))
 
 
 def elbo(request: Mapping[str, Any]) -> Workload:
-    """The variational bound. A unit is a term of it. Without `whole` only SEGMENT terms, spread over the chain, run."""
+    """SEGMENT terms of the variational bound, spread over the chain. A unit is a term."""
     experiment, n = make_experiment(request), request["batch"]
-    grid = respacing.full if request["whole"] else respacing.parse(str(min(SEGMENT, experiment.process.T)))
+    grid = respacing.parse(str(min(SEGMENT, experiment.process.T)))
     terms = experiment.sampled(grid).T
     bound = experiment.bound(grid)
     params = jax.jit(experiment.init)(jax.random.key(0))
@@ -144,8 +139,7 @@ def elbo(request: Mapping[str, Any]) -> Workload:
         labels = jnp.zeros(n, jnp.int32)
         jax.block_until_ready([bound(params, keys, x_0, labels) for _ in range(units // terms)][-1])
 
-    described = facts(experiment, params) | {"steps": experiment.process.T, "estimated": not request["whole"]}
-    return Workload(run, described, terms)
+    return Workload(run, facts(experiment, params) | {"steps": experiment.process.T}, terms)
 
 
 def features(request: Mapping[str, Any]) -> Workload:

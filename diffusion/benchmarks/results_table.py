@@ -12,6 +12,7 @@ from diffusion.benchmarks.network_sizes import MEASURES, PEAK
 from diffusion.benchmarks.timing import Timing
 from diffusion.published.render_tables import pipe_table
 from diffusion.runtime import provenance
+from diffusion.runtime.format_numbers import quantity
 
 HEAD = ("net", "measure", "batch", "jax", "images/s", "of peak", "baseline", "images/s", "jax / baseline")
 
@@ -26,7 +27,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def line(row: Row, rows: Sequence[Row]) -> tuple[str, ...]:
-    """The cells of a row. * marks the batch with the most images a second of several, ~ an extrapolated chain."""
+    """The cells of a row. * marks the batch with the most images a second of several."""
     if row.measure == PEAK:
         rate = f"{row.peak / 1e9:.4g} GFLOP/s"
         return row.net, "matrix product", str(row.batch), timed(row.timings[JAX]), "-", rate, "-", "-", "-"
@@ -35,8 +36,7 @@ def line(row: Row, rows: Sequence[Row]) -> tuple[str, ...]:
     cells = []
     for side in (JAX, BASELINE):
         known = side in row.timings
-        images = f"{'~' if row.estimated else ''}{row.images(side):.4g}" if known else "-"
-        cells.append((timed(row.timings[side]) if known else "-", images))
+        cells.append((timed(row.timings[side]), f"{row.images(side):.4g}") if known else ("-", "-"))
     share = "-" if row.share is None else f"{100 * row.share:.0f}%"
     ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
     return row.net, MEASURES[row.measure], f"{row.batch}{mark}", *cells[0], share, *cells[1], ratio
@@ -44,20 +44,12 @@ def line(row: Row, rows: Sequence[Row]) -> tuple[str, ...]:
 
 def timed(timing: Timing) -> str:
     """A median with its spread in percent."""
-    return f"{seconds(timing.seconds)} ±{100 * timing.spread:.0f}%"
-
-
-def seconds(value: float) -> str:
-    """Three digits and a unit."""
-    for factor, unit in ((1.0, "s"), (1e-3, "ms")):
-        if value >= factor:
-            return f"{value / factor:.3g} {unit}"
-    return f"{value * 1e6:.3g} us"
+    return f"{quantity(timing.seconds, 's')} ±{100 * timing.spread:.0f}%"
 
 
 def content(row: Row) -> dict[str, Any]:
     """A row as JSON."""
-    names = ("net", "measure", "batch", "steps", "estimated", "ratio", "share", "peak")
+    names = ("net", "measure", "batch", "steps", "ratio", "share", "peak")
     sides = {
         side: {
             **timing._asdict(),

@@ -1,22 +1,26 @@
-"""Windows of several workloads in turn, so that a drifting or shared machine slows all alike; medians with spread.
+"""Windows of several workloads in turn, so that a drifting or shared machine slows all alike; medians with spread."""
 
-Nothing here reads a clock: workloads time themselves.
-"""
-
+import time
 from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any, NamedTuple
 
 
-class TimedWorkload(NamedTuple):
-    """A workload that measures its own time."""
+class Workload(NamedTuple):
+    """A repeatable piece of work."""
 
-    run: Callable[[int], float]
-    """Does this many units of work; returns the seconds that they took."""
+    run: Callable[[int], object]
+    """Does this many units of work; returns when the device is done."""
     facts: Mapping[str, Any] = {}
     """Facts for the table, as JSON."""
     quantum: int = 1
     """`run` takes multiples of this number."""
+
+    def seconds(self, units: int) -> float:
+        """Seconds that this many units take."""
+        start = time.perf_counter()
+        self.run(units)
+        return time.perf_counter() - start
 
 
 class Timing(NamedTuple):
@@ -38,14 +42,14 @@ class Timing(NamedTuple):
         return (max(self.windows) - min(self.windows)) / 2 / self.seconds
 
 
-def fitting(workload: TimedWorkload, seconds: float) -> int:
+def fitting(workload: Workload, seconds: float) -> int:
     """Units that fill a window of about `seconds`, at least one quantum; from a warm-up call and a timed one."""
     workload.run(workload.quantum)
-    once = workload.run(workload.quantum)
+    once = workload.seconds(workload.quantum)
     return workload.quantum * max(1, round(seconds / max(once, 1e-9)))
 
 
-def alternate(workloads: Mapping[str, TimedWorkload], windows: int, seconds: float) -> dict[str, Timing]:
+def alternate(workloads: Mapping[str, Workload], windows: int, seconds: float) -> dict[str, Timing]:
     """The timing of each workload over `windows` windows of about `seconds`, taken in turn.
 
     Every second round runs in reverse order. Raises ValueError for less than one window.
@@ -56,7 +60,7 @@ def alternate(workloads: Mapping[str, TimedWorkload], windows: int, seconds: flo
     seconds_per_unit: dict[str, list[float]] = {name: [] for name in workloads}
     for i in range(windows):
         for name in list(workloads)[:: -1 if i % 2 else 1]:
-            seconds_per_unit[name].append(workloads[name].run(units[name]) / units[name])
+            seconds_per_unit[name].append(workloads[name].seconds(units[name]) / units[name])
     return {name: Timing(tuple(seconds_per_unit[name]), units[name]) for name in workloads}
 
 

@@ -7,26 +7,14 @@ import gc
 import importlib
 import multiprocessing
 import os
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-from diffusion.benchmarks.timing import TimedWorkload
+from diffusion.benchmarks.timing import Workload
 from diffusion.runtime import before_jax
-
-
-class Workload(NamedTuple):
-    """A repeatable piece of work."""
-
-    run: Callable[[int], None]
-    """Does this many units of work; returns when the device is done."""
-    facts: dict[str, Any]
-    """Facts for the table, as JSON."""
-    quantum: int = 1
-    """`run` takes multiples of this number."""
 
 
 class WorkloadProcess:
@@ -41,9 +29,9 @@ class WorkloadProcess:
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(1, context, initializer=_start, initargs=(dict(env),))
 
-    def make(self, request: Mapping[str, Any]) -> TimedWorkload:
+    def make(self, request: Mapping[str, Any]) -> Workload:
         """Makes a workload after freeing the previous one. Raises ValueError where the module cannot make it."""
-        return TimedWorkload(partial(self.ask, _run), *self.ask(_make, self.module, dict(request)))
+        return Workload(partial(self.ask, _run), *self.ask(_make, self.module, dict(request)))
 
     def memory(self) -> int:
         """Peak memory in bytes."""
@@ -71,17 +59,15 @@ def _start(env: dict[str, str]) -> None:
     before_jax.configure()
 
 
-def _make(module: str, request: dict[str, Any]) -> tuple[dict[str, Any], int]:
+def _make(module: str, request: dict[str, Any]) -> tuple[Mapping[str, Any], int]:
     _current.clear()
     gc.collect()
     _current.append(importlib.import_module(module).make(request))
     return _current[0].facts, _current[0].quantum
 
 
-def _run(units: int) -> float:
-    start = time.perf_counter()
+def _run(units: int) -> None:
     _current[0].run(units)
-    return time.perf_counter() - start
 
 
 def _memory(module: str) -> int:

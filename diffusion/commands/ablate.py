@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -19,34 +19,24 @@ from diffusion.evaluation.protocol import Subject
 from diffusion.experiment import load_run
 from diffusion.experiment.registry import clips
 from diffusion.figures.figure_data.curve_data import metrics
-from diffusion.figures.image_grid import save_image
+from diffusion.figures.image_figures import save_image
 from diffusion.figures.training_figures import curve
 from diffusion.runtime.atomic_files import write_json
 from diffusion.runtime.format_numbers import describe_devices, duration
 from diffusion.runtime.signals import Stop
 from diffusion.runtime.workdir_and_data_flags import DataFlags
 from diffusion.training.loop import Diverged
+from diffusion.training.periodic_actions import Report
+from diffusion.workdir import metrics_jsonl
 from diffusion.workdir.run_config import read_run, stamp
 
 DIVERGED_BITS = 10_000.0
 """Bits/dim from which a finite bound counts as diverged. Lower bounds may only mean little training: a learned variance
 starts at 1, which costs about 3 bits/dim a step."""
 
-Report = Callable[[str], None]
-"""Prints one line."""
 
-
-class Outcome(NamedTuple):
-    """How a cell ended."""
-
-    fault: str
-    """Why it counts as diverged; empty if it does not."""
-    summary: Summary | None = None
-    """What was measured; None if training diverged."""
-    numbers: Mapping[str, float] = {}
-    """The measured scalars."""
-    first: int = 0
-    """The step from which its training last started or resumed."""
+Outcome = tuple[str, Summary | None]
+"""Why a cell counts as diverged, empty if it does not; and what was measured, None if training diverged."""
 
 
 def run_cells(
@@ -70,10 +60,10 @@ def run_cells(
         if cell in done:
             continue
         start = time.monotonic()
-        outcome = train_cell(cell, report, stop, accept) if cell.trains else evaluate_cell(cell, report, accept)
-        result = record(grid, cell, outcome, time.monotonic() - start)
+        wrong, summary = train_cell(cell, report, stop, accept) if cell.trains else evaluate_cell(cell, report, accept)
+        result = record(grid, cell, wrong, summary, time.monotonic() - start)
         write_json(cell.folder / RESULT, result)
-        report(f"DIVERGED    {outcome.fault}" if outcome.fault else f"done        in {duration(result['seconds'])}")
+        report(f"DIVERGED    {wrong}" if wrong else f"done        in {duration(result['seconds'])}")
         finished()
         jax.clear_caches()  # each cell compiles its own programs, which would add up in memory
 
@@ -81,11 +71,10 @@ def run_cells(
 def train_cell(cell: Cell, report: Report, stop: Stop | None = None, accept: bool = False) -> Outcome:
     """Trains the cell's run, or resumes it, and evaluates it."""
     try:
-        ended = train.run(cell.config, cell.folder, report, stop, accept=accept)
+        summary = train.run(cell.config, cell.folder, report, stop, accept=accept)
     except Diverged as error:
-        return Outcome(str(error))
-    summary = ended.summary
-    return Outcome(fault(summary), summary, summary.report() | noise_scale(cell.folder), ended.first)
+        return str(error), None
+    return fault(summary), summary
 
 
 def evaluate_cell(cell: Cell, report: Report, accept: bool = False) -> Outcome:
@@ -103,7 +92,7 @@ def evaluate_cell(cell: Cell, report: Report, accept: bool = False) -> Outcome:
             f"{key} = {value!r}, not {wanted!r}; give another --out, or delete that folder"
         )
     if trained["diverged"]:
-        return Outcome(f"the run that it evaluates, that of row {cell.row.run!r}, has diverged")
+        return f"the run that it evaluates, that of row {cell.row.run!r}, has diverged", None
     run = read_run(cell.trained)
     experiment, params, step = load_run.load(cell.trained, run._replace(config=config), config.train.steps)
     data = load_run.data(run._replace(config=config), DataFlags(accept))
@@ -114,12 +103,12 @@ def evaluate_cell(cell: Cell, report: Report, accept: bool = False) -> Outcome:
     save_image(previews_during_training.picture(summary.samples), path)
     for line in [*summary.lines(), f"samples     {path}"]:
         report(line)
-    return Outcome(fault(summary), summary, summary.report(), step)
+    return fault(summary), summary
 
 
 def noise_scale(folder: Path) -> dict[str, float]:
     """The gradient noise scale at the end of a run, in examples; empty where it was not measured."""
-    _, values = curve(metrics(folder), f"eval/{NOISE_SCALE}")
+    _, values = curve(metrics(folder) if metrics_jsonl.exist(folder) else [], f"eval/{NOISE_SCALE}")
     return {NOISE_SCALE: float(values[-1])} if len(values) else {}
 
 
@@ -131,20 +120,19 @@ def fault(summary: Summary) -> str:
     return "" if math.isfinite(total) and total < DIVERGED_BITS else f"the bound is {total:.3g} bits/dim"
 
 
-def record(grid: Grid, cell: Cell, outcome: Outcome, seconds: float) -> dict[str, Any]:
+def record(grid: Grid, cell: Cell, wrong: str, summary: Summary | None, seconds: float) -> dict[str, Any]:
     """The content of a cell's result file; numbers that are not finite are null."""
-    config, summary = cell.config, outcome.summary
+    config, numbers = cell.config, summary.report() | noise_scale(cell.folder) if summary else {}
     return {
         "grid": grid.name,
         "row": cell.row.label,
         "seed": cell.seed,
-        "diverged": bool(outcome.fault),
-        "fault": outcome.fault,
-        "results": {name: value if math.isfinite(value) else None for name, value in outcome.numbers.items()},
+        "diverged": bool(wrong),
+        "fault": wrong,
+        "results": {name: value if math.isfinite(value) else None for name, value in numbers.items()},
         "score": summary.distance.name if summary and summary.distance else None,
         "steps": config.train.steps,
         "seconds": round(seconds, 1),
-        "first_step": outcome.first,
         "protocol": protocol(config, summary),
         "data_identity": data_identity(cell.trained),
         "config": nested(config),

@@ -9,33 +9,23 @@ from diffusion.config.ablation_grid import Cell, Grid
 from diffusion.published import render_tables
 from diffusion.published.render_tables import TextTable
 
-
-class Column(NamedTuple):
-    """A measured quantity."""
-
-    key: str
-    """Its name in results and in the CSV file."""
-    title: str
-    digits: int
-    """Decimal places in Markdown and LaTeX; the CSV file has all."""
-
-
 NOISE_SCALE = "noise_scale"
-COLUMNS = (
-    Column("bits_per_dim", "bits/dim", 3),
-    Column("L_T", "L_T", 5),
-    Column("L_steps", "sum of L_{t-1}", 3),
-    Column("L_0", "L_0", 3),
-    Column(NOISE_SCALE, "gradient noise scale", 0),
-)
+COLUMNS = {
+    "bits_per_dim": ("bits/dim", 3),
+    "L_T": ("L_T", 5),
+    "L_steps": ("sum of L_{t-1}", 3),
+    "L_0": ("L_0", 3),
+    NOISE_SCALE: ("gradient noise scale", 0),
+}
+"""Measured quantity -> its title, and its decimal places in Markdown and LaTeX; the CSV file has all."""
 
 
 class RowResults(NamedTuple):
-    """A row of the table: one value of each quantity for each finished seed."""
+    """A row of the table."""
 
     label: str
     values: Mapping[str, Sequence[float]]
-    """Column key -> values; quantities that were not measured are absent."""
+    """Quantity -> a value for each finished seed; those that were not measured are absent."""
     done: int
     """Number of seeds that finished."""
     diverged: int
@@ -43,16 +33,9 @@ class RowResults(NamedTuple):
     paper: Mapping[str, str]
     """Column of the paper -> value as printed."""
 
-    @property
-    def seeds(self) -> str:
-        """The number of seeds behind the row: "2", "1 (1 diverged)", "diverged" or "not run"."""
-        if self.done:
-            return str(self.done) + (f" ({self.diverged} diverged)" if self.diverged else "")
-        return "diverged" if self.diverged else "not run"
-
-    def mean_and_std(self, column: Column) -> tuple[float | None, float | None]:
+    def mean_and_std(self, key: str) -> tuple[float | None, float | None]:
         """Mean and sample standard deviation over the seeds; None where undefined."""
-        values = self.values.get(column.key, ())
+        values = self.values.get(key, ())
         return fmean(values) if values else None, stdev(values) if len(values) > 1 else None
 
 
@@ -62,12 +45,14 @@ class Table(NamedTuple):
     title: str
     caption: str
     rows: Sequence[RowResults]
-    columns: Sequence[Column]
+    scores: Sequence[str] = ()
+    """Names of the Fréchet distances."""
 
     @property
-    def measured(self) -> list[Column]:
-        """The columns for which some row has a value."""
-        return [column for column in self.columns if any(row.values.get(column.key) for row in self.rows)]
+    def columns(self) -> dict[str, tuple[str, int]]:
+        """As COLUMNS: the quantities for which some row has a value."""
+        every = COLUMNS | {name: (name, 2) for name in self.scores}
+        return {key: every[key] for key in every if any(row.values.get(key) for row in self.rows)}
 
     @property
     def papers(self) -> list[str]:
@@ -86,9 +71,8 @@ def table(grid: Grid, cells: Sequence[Cell]) -> Table:
         values = {name: [one[name] for one in done if one.get(name) is not None] for name in names}
         rows.append(RowResults(row.label, values, len(done), len(own) - len(done), row.paper))
     scores = dict.fromkeys(result["score"] for result in results.values() if result["score"])
-    columns = [*COLUMNS, *(Column(name, name, 2) for name in scores)]
     seeds = list(dict.fromkeys(cell.seed for cell in cells))
-    return Table(grid.title, caption(grid, list(results.values()), seeds), rows, columns)
+    return Table(grid.title, caption(grid, list(results.values()), seeds), rows, list(scores))
 
 
 def caption(grid: Grid, results: Sequence[dict[str, Any]], seeds: Sequence[int]) -> str:
@@ -107,27 +91,27 @@ def caption(grid: Grid, results: Sequence[dict[str, Any]], seeds: Sequence[int])
 
 def text_table(results: Table) -> TextTable:
     """The table as text: mean ± sample standard deviation over seeds; the mean alone for one seed."""
-    titles = [*(column.title for column in results.measured), *(f"{name} (paper)" for name in results.papers)]
+    columns, papers = results.columns, results.papers
     rows = []
     for row in results.rows:
+        seeds = f"{row.done} ({row.diverged} diverged)" if row.diverged else str(row.done)
         values = []
-        for column in results.measured:
-            numbers = [f"{x:.{column.digits}f}" for x in row.mean_and_std(column) if x is not None]
-            values.append(" ± ".join(numbers))
-        rows.append([row.label, row.seeds, *values, *(row.paper.get(name, "") for name in results.papers)])
+        for key, (_, digits) in columns.items():
+            values.append(" ± ".join(f"{x:.{digits}f}" for x in row.mean_and_std(key) if x is not None))
+        rows.append([row.label, seeds, *values, *(row.paper.get(name, "") for name in papers)])
+    titles = [*(title for title, _ in columns.values()), *(f"{name} (paper)" for name in papers)]
     return TextTable(results.title, results.caption, ["", "seeds", *titles], rows)
 
 
 def comma_separated(results: Table) -> str:
     """A CSV file with every digit: mean and sample standard deviation of each quantity, empty where undefined."""
+    columns, papers = results.columns, results.papers
+    head = ["row", "done", "diverged", *(f"{key}_{kind}" for key in columns for kind in ("mean", "std"))]
     rows = []
     for row in results.rows:
-        numbers = [number for column in results.measured for number in row.mean_and_std(column)]
-        papers = (row.paper.get(name, "") for name in results.papers)
-        rows.append([row.label, row.done, row.diverged, *numbers, *papers])
-    statistics = [f"{column.key}_{kind}" for column in results.measured for kind in ("mean", "std")]
-    head = ["row", "done", "diverged", *statistics, *(f"paper_{name}" for name in results.papers)]
-    return render_tables.comma_separated(head, rows)
+        numbers = [number for key in columns for number in row.mean_and_std(key)]
+        rows.append([row.label, row.done, row.diverged, *numbers, *(row.paper.get(name, "") for name in papers)])
+    return render_tables.comma_separated([*head, *(f"paper_{name}" for name in papers)], rows)
 
 
 def write(results: Table, folder: Path) -> list[Path]:

@@ -1,16 +1,13 @@
-"""Measures speed beside a PyTorch baseline, or how cost grows, and writes table, figure and JSON."""
+"""Measures speed beside a PyTorch baseline, and writes table and JSON."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from diffusion.benchmarks import results_table, scaling_measurements
+from diffusion.benchmarks import results_table
 from diffusion.benchmarks.compare_with_baseline import Settings, compare
 from diffusion.benchmarks.network_sizes import MEASURES, QUICK_ENV, QUICK_REQUEST, SIZES, Size, quick
 from diffusion.config.misspelt_names import suggestion
-from diffusion.figures.curve_figures import cost_growth
-from diffusion.figures.style import save
+from diffusion.runtime.atomic_files import write_json
 
 Report = Callable[[str], None]
 """Prints a line of progress."""
@@ -44,24 +41,7 @@ def measure_speed(sizes: Mapping[str, Size], settings: Settings, file: Path | No
     """The table of all rows; they are also written to a JSON file."""
     context = {"machine": results_table.machine(), "settings": settings._asdict()}
     rows = [row for name, size in sizes.items() for row in compare(name, size, settings, report)]
-    _write(file, {**context, "rows": [results_table.content(row) for row in rows]}, report)
+    if file:
+        write_json(file, {**context, "rows": [results_table.content(row) for row in rows]})
+        report(f"written     {file}")
     return results_table.markdown(rows)
-
-
-def measure_growth(size: Size, settings: Settings, dry: bool, out: Path, file: Path | None, report: Report) -> None:
-    """Reports how the cost of a network grows, and draws it to a file."""
-    context, curves = {"machine": results_table.machine(), "settings": settings._asdict()}, []
-    for quantity in scaling_measurements.QUANTITIES:
-        curve = scaling_measurements.measure(quantity, quantity.values[: 2 if dry else None], size, settings)
-        points = ", ".join(f"{x} {seconds:.3g}" for x, seconds in zip(curve.x, curve.seconds, strict=True))
-        report(f"{curve.name}: seconds of {curve.cost}: {points}; power {curve.exponent:.2f}")
-        curves.append(curve)
-    save(cost_growth({curve.name: (curve.x, curve.seconds, curve.cost) for curve in curves}), out)
-    _write(file, {**context, "curves": [curve._asdict() for curve in curves]}, report)
-
-
-def _write(path: Path | None, content: Mapping[str, Any], report: Report) -> None:
-    if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        report(f"written     {path}")

@@ -27,7 +27,7 @@ from diffusion.evaluation.variational_bound import BOUND
 from diffusion.experiment import build, load_run
 from diffusion.experiment.build import Experiment
 from diffusion.metrics import image_set, small_image_scores
-from diffusion.metrics.first_images_of_split import split
+from diffusion.metrics.first_images_of_split import Split, split
 from diffusion.metrics.inception_features import Extractor
 from diffusion.metrics.small_image_scores import SMALL
 from diffusion.runtime.progress_bar import Counting
@@ -97,18 +97,12 @@ def prepare(folder: Path, run: Run, request: Request) -> Plan:
     names = tuple(dict.fromkeys(request.metrics or default))
     scores = [name for name in names if name not in LIKELIHOODS]
     if len(scores) < len(names):
-        name = request.split or TEST
-        split(name, sources[name], request.n)
-    if request.samples and not scores:
-        raise ValueError(
-            f"--samples={request.samples}: {names[0]} is not measured on samples; ask for --metrics=fid, kid, ..."
-        )
+        split(request.split or TEST, sources[request.split or TEST], request.n)
     if request.guidance and (request.samples or not scores):
         raise ValueError(
             "--guidance, --guidance_from, --guidance_to and --classifier act on samples that are drawn here"
         )
     inception = any(name in INCEPTION for name in scores)
-    _check_reference(request, names, inception)
     samples = _read(request, run.shape) if request.samples else None
     n = len(samples) if samples is not None else request.n or (FULL if inception else min(sources[TEST].size, FEW))
     _check_scores(scores, request, sources, n)
@@ -156,41 +150,31 @@ def _scores(plan: Plan, progress: Counting) -> Iterator[Measured]:
         return Measured(result, result_files.write(subject.folder, result, *names), lines)
 
     if plan.extractor:
-        name = request.split or TRAIN
-        source = plan.sources[name]
-        real = split(name, source, request.reference_n or None)
+        real = _reference(request, plan.sources)
         parts, seed = subject.folder / result_files.FOLDER / "parts", request.chain.seed
         scored = score_with_inception(
             plan.names, plan.extractor, samples, real, seed=seed, facts=facts, parts=parts, progress=progress
         )
         for result, lines in scored:
-            yield written(result, lines, *[f"of{real.n}"] * (real.n < source.size))
+            yield written(result, lines, *[f"of{real.n}"] * (real.n < real.source.size))
     for result, lines in score_small_images(plan.names, samples, plan.sources[TRAIN], plan.sources[TEST], facts):
         yield written(result, lines)
 
 
-def _check_reference(request: Request, names: tuple[str, ...], inception: bool) -> None:
-    """Raises ValueError for flags about the real images of a comparison that none of the metrics reads."""
-    if request.reference_n and not inception:
-        raise ValueError(
-            f"--reference_n={request.reference_n} has no effect on {', '.join(names)}; it belongs to the metrics in "
-            f"Inception's features: {', '.join(INCEPTION)}"
-        )
-    if request.split and not inception and not set(names) & LIKELIHOODS.keys():
-        raise ValueError(
-            f"--split={request.split} has no effect on {', '.join(names)}, which compare samples with training images"
-        )
-
-
 def _check_scores(names: list[str], request: Request, sources: dict[str, Source], n: int) -> None:
-    source = sources[request.split or TRAIN]
-    if names and (request.reference_n or 0) > source.size:
-        raise ValueError(f"--reference_n={request.reference_n}: {source.name} has {source.size} images in that split")
     for name in names:
         if name in SMALL:
             small_image_scores.check(name, sources[TRAIN])
         elif n < INCEPTION[name].least:
             raise ValueError(f"--metrics={name} needs at least {INCEPTION[name].least} samples, and there are {n}")
+        else:
+            _reference(request, sources)
+
+
+def _reference(request: Request, sources: Mapping[str, Source]) -> Split:
+    """The real images that samples are compared with in Inception's features."""
+    name = request.split or TRAIN
+    return split(name, sources[name], request.reference_n)
 
 
 def _read(request: Request, shape: tuple[int, int, int]) -> np.ndarray:
@@ -223,7 +207,5 @@ def _guidance(request: Request, experiment: Experiment) -> list[str]:
 def _facts_of_files(plan: Plan) -> dict[str, Any]:
     """The protocol of images from files: how they were drawn is not known."""
     unknown = ("step", "weights", "sampler", "grid", "steps", "eta", "clip", "seed", "paper")
-    run = protocol.of_run(plan.subject)
-    facts: dict[str, Any] = {key: value for key, value in run.items() if key not in unknown}
-    samples = str(plan.request.samples)
-    return {**facts, **dict.fromkeys(unknown), "quantisation": "uint8 as given", "samples": samples}
+    facts = protocol.of_run(plan.subject) | dict.fromkeys(unknown)
+    return {**facts, "quantisation": "uint8 as given", "samples": str(plan.request.samples)}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion.config.config_dict import flatten
-from diffusion.config.config_files import ROOT, load
 from diffusion.convert import ddpm_tf, diffusers, improved_diffusion, name_mapping
 from diffusion.convert.foreign_weights import ForeignWeights
+from diffusion.convert.name_mapping import Shapes
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry import VP_SCHEDULES
-from diffusion.nets.network_interface import Net
 from diffusion.runtime import format_numbers
 from diffusion.runtime.atomic_files import write_json
 from diffusion.training.state import Params, TrainState
@@ -33,8 +32,12 @@ READERS: dict[str, Callable[[Path], ForeignWeights]] = {
     "ddpm_tf": ddpm_tf.read,
 }
 
-SHAPES = {"digits": (8, 8, 1, 10), "mnist": (28, 28, 1, 10), "cifar10": (32, 32, 3, 10)}
-"""Height, width, channels and classes of the data sets that have but one shape."""
+SETS = {
+    "digits": ((8, 8, 1), 1500, 10),
+    "mnist": ((28, 28, 1), 60_000, 10),
+    "cifar10": ((32, 32, 3), 50_000, 10),
+}
+"""data.name -> height, width and channels, training images, classes, of the sets that have but one shape."""
 
 UNORDERED = frozenset({"net.attention"})
 
@@ -44,38 +47,40 @@ def data(config: ConfigDict, weights: ForeignWeights) -> Run:
 
     Raises ValueError where neither gives it, or they contradict each other.
     """
-    fixed = SHAPES.get(config.data.name)
-    size = fixed[:2] if fixed else (config.data.size,) * 2 if config.data.size else weights.size
+    fixed = SETS.get(config.data.name)
+    size = fixed[0][:2] if fixed else (config.data.size,) * 2 if config.data.size else weights.size
     if not size:
         raise ValueError(
             f"neither the file nor {config.data.name!r} gives the size of the images: add --config.data.size=..."
         )
-    if weights.size not in (None, size):
+    shape = (size[0], size[1], weights.channels)
+    if weights.size not in (None, size) or (fixed and fixed[0] != shape):
         raise ValueError(
-            f"the file is for images of {_by(weights.size)}, the config's {config.data.name!r} for {_by(size)}; "
-            "give another --config, or --config.data.size where the data set has no size of its own"
+            f"the file is for images of {weights.size or 'any size'} and {weights.channels} channels, the config's "
+            f"{config.data.name!r} for {fixed[0] if fixed else size}; give another --config, or --config.data.size"
         )
-    if fixed and fixed[2] != weights.channels:
-        raise ValueError(
-            f"the file is for images of {weights.channels} channels, and those of {config.data.name!r} have {fixed[2]};"
-            " give another --config"
-        )
-    (height, width), hidden = size, config.net.class_conditional and config.net.label_dropout > 0
+    hidden = config.net.class_conditional and config.net.label_dropout > 0
     classes = max(weights.classes - hidden, 0)  # the last row of their labels is the null label
-    return Run(config, (height, width, weights.channels), fixed[3] if fixed else classes)
+    return Run(config, shape, fixed[2] if fixed else classes)
 
 
-def shapes(run: Run) -> dict[str, tuple[int, ...]]:
+def shapes(run: Run) -> Shapes:
     """Our parameters and their shapes, without computing any."""
     net = build.network(run.config, run.shape[-1], run.classes)
-    return _shapes(net, run.shape)  # pyright: ignore[reportArgumentType]  # Flax modules are hashable
+    x, t = jax.ShapeDtypeStruct((1, *run.shape), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
+    label = (t,) if net.classes else ()
+    params = jax.eval_shape(net.init, jax.random.key(0), x, t, *label)["params"]
+    return {name: leaf.shape for name, leaf in name_mapping.flatten(params).items()}
 
 
-def faults(run: Run, weights: ForeignWeights) -> list[str]:
+def faults(run: Run, weights: ForeignWeights, params: Shapes) -> list[str]:
     """Why weights do not belong to a run, a phrase each: first the settings in the file, then names and shapes."""
-    flat = flatten(run.config)
-    if different := _different(run, weights):
-        return [f"{key} is {flat[key]!r} in the config and {value!r} in the file" for key, value in different.items()]
+    flat, wrong = flatten(run.config), []
+    for key, value in weights.config(run.shape[0]).items():
+        if not (set(flat[key]) == set(value) if key in UNORDERED else flat[key] == value):
+            wrong.append(f"{key} is {flat[key]!r} in the config and {value!r} in the file")
+    if wrong:
+        return wrong
     betas = beta(run.config)
     if weights.beta is not None and not (
         len(betas) == len(weights.beta) and np.allclose(betas, weights.beta, rtol=1e-3)
@@ -84,19 +89,8 @@ def faults(run: Run, weights: ForeignWeights) -> list[str]:
             f"the file lists its own betas, from {weights.beta[0]:.4g} to {weights.beta[-1]:.4g} in {len(weights.beta)}"
             f" steps, and the config's run from {betas[0]:.4g} to {betas[-1]:.4g} in {len(betas)}"
         ]
-    params = shapes(run)
     rules = name_mapping.rules(weights.naming, params, run.config.net.heads)
     return name_mapping.faults(rules, weights.ema, params) or name_mapping.faults(rules, weights.raw, params)
-
-
-def remedy(run: Run, weights: ForeignWeights) -> str:
-    """What to do about faults: the config files that fit, or the flags that would."""
-    fitting = [name for name, config in _configs() if _fits(config, weights)]
-    if fitting:
-        return f"use --config={' or --config='.join(fitting)}"
-    if different := _different(run, weights):
-        return f"add {' '.join(f'--config.{key}={_text(value)}' for key, value in different.items())}"
-    return "no config file in configs/ fits; set the net.* keys to what the file was made with"
 
 
 def import_run(
@@ -112,13 +106,13 @@ def import_run(
     if number is None:
         raise ValueError(f"{path}: neither the file nor its name gives the number of training steps; add --step=...")
     run = data(config, weights)
-    if wrong := faults(run, weights):
-        raise ValueError(f"{path} does not fit the config: {'; '.join(wrong)}; {remedy(run, weights)}")
+    params = shapes(run)
+    if wrong := faults(run, weights, params):
+        raise ValueError(f"{path} does not fit the config: {'; '.join(wrong)}; give another --config, or its keys")
     if manifest.newest(folder):
         raise ValueError(f"{folder} holds a run already: give another --workdir")
 
     experiment = build.experiment(config, run.shape, run.classes)
-    params = shapes(run)
     rules = name_mapping.rules(weights.naming, params, config.net.heads)
     ema, raw = (name_mapping.read(rules, tensors, params) for tensors in (weights.ema, weights.raw))
     origin = {"from": kind, "file": path.name, "sha256": _digests(path), "tensors": len(weights.ema), "step": number}
@@ -160,26 +154,6 @@ def beta(config: ConfigDict) -> np.ndarray:
     return 1 - alpha_bar[1:] / alpha_bar[:-1]
 
 
-@cache
-def _shapes(net: Net, shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
-    x, t = jax.ShapeDtypeStruct((1, *shape), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
-    label = (t,) if net.classes else ()
-    params = jax.eval_shape(net.init, jax.random.key(0), x, t, *label)["params"]
-    return {name: leaf.shape for name, leaf in name_mapping.flatten(params).items()}
-
-
-def _fits(config: ConfigDict, weights: ForeignWeights) -> bool:
-    try:
-        return not faults(data(config, weights), weights)
-    except ValueError:
-        return False
-
-
-def _configs() -> list[tuple[str, ConfigDict]]:
-    paths = sorted((ROOT / "configs").glob("[!_]*.py"))
-    return [(f"configs/{path.name}", load(path)) for path in paths]
-
-
 def _placed(params: Params, fresh: Params) -> Params:
     """The parameters; those of the condition of data.augment, which files do not hold, as in a fresh network."""
     given = name_mapping.flatten(params)
@@ -191,20 +165,3 @@ def _digests(path: Path) -> dict[str, str]:
     """SHA-256 of the file, or of all files of a folder or of a checkpoint of several files."""
     near = path.rglob("*") if path.is_dir() else [path] if path.is_file() else path.parent.glob(f"{path.name}.*")
     return {file.name: manifest.hash_file(file) for file in sorted(near) if file.is_file()}
-
-
-def _different(run: Run, weights: ForeignWeights) -> dict[str, Any]:
-    """The settings in the file that are not those of the config."""
-    flat, given = flatten(run.config), weights.config(run.shape[0])
-    same = {
-        key: set(flat[key]) == set(value) if key in UNORDERED else flat[key] == value for key, value in given.items()
-    }
-    return {key: value for key, value in given.items() if not same[key]}
-
-
-def _text(value: Any) -> str:
-    return ",".join(map(str, value)) or "()" if isinstance(value, tuple) else str(value).lower()
-
-
-def _by(size: tuple[int, int] | None) -> str:
-    return "x".join(map(str, size or ()))

@@ -30,15 +30,10 @@ def names() -> dict[str, str]:
     return {card.parent.name: card.read_text().splitlines()[0].lstrip("# ") for card in cards}
 
 
-def listing() -> list[str]:
-    """A line for each of the shipped weights."""
-    return [f"{name}: {line}" for name, line in names().items()]
-
-
 def of_flag(name: str, report: Callable[[str], None]) -> Path:
     """What --pretrained=name stands for; with ? the names are printed and the process ends."""
     if name == "?":
-        print("\n".join(listing()))
+        print("\n".join(f"{known}: {line}" for known, line in names().items()))
         raise SystemExit(0)
     return unpack(name, report)
 
@@ -55,7 +50,7 @@ def unpack(name: str, report: Callable[[str], None]) -> Path:
     folder, shipped = Path("runs") / f"{name}_pretrained", expected_loss.HOME / name
     digests = {key: manifest.hash_file(shipped / key) for key in (WEIGHTS, "config.json")}
     if manifest.newest(folder):
-        if _digests_of_import(folder) != digests:
+        if read_json(folder / "imported.json").get("sha256") != digests:
             raise ValueError(f"{folder} was made of other weights than {shipped}: move it away, and it is made again")
         return folder
     run = read_run(shipped)
@@ -67,14 +62,6 @@ def unpack(name: str, report: Callable[[str], None]) -> Path:
     write_run(folder, build.experiment(run.config, run.shape, run.classes), run, step, params, params, origin)
     report(f"weights     pretrained/{name}, step {step}: {folder}")
     return folder
-
-
-def _digests_of_import(folder: Path) -> object:
-    """The digests of the files that a run was made of; None where it does not state them."""
-    try:
-        return read_json(folder / "imported.json")["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def pack(
@@ -89,14 +76,11 @@ def pack(
     and a card to be completed.
 
     `seeds` are folders of runs of the same config with other seeds, whose losses widen the curve's band. Raises
-    ValueError where `out` exists or a run is of another config; nothing is written then.
+    ValueError where `out` exists; nothing is written then.
     """
     if out.exists():
         raise ValueError(f"{out} exists already: give an --out that does not")
     run = read_run(folder)
-    for other in seeds:
-        if not expected_loss.same_but_seed(run.config, read_run(other).config):
-            raise ValueError(f"{other} is not a run of the config of {folder} with another seed; leave it out")
     trained = metrics_jsonl.exist(folder)  # not where weights were imported
     table = expected_loss.rows([curve_data.metrics(path) for path in (folder, *seeds)]) if trained else []
     _, params, chosen = load_run.load(folder, run, step, raw)

@@ -3,30 +3,23 @@
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
-from pathlib import Path
 
 import jax
 import numpy as np
 
 from diffusion.core import respacing
 from diffusion.core.elbo import bits_per_dim
-from diffusion.data.dataset_identity import Identity
 from diffusion.data.source import Source
 from diffusion.data.toy_points import SHAPE, to_points
-from diffusion.evaluation import protocol, sample_batches
+from diffusion.evaluation import sample_batches
 from diffusion.evaluation.fewer_images_on_cpu import Budget
-from diffusion.evaluation.protocol import Subject
 from diffusion.experiment.build import Experiment
-from diffusion.experiment.registry import clips
-from diffusion.figures.image_grid import image_grid
+from diffusion.figures.image_figures import image_grid
 from diffusion.figures.point_figures import scatter
 from diffusion.metrics import colour_drift, mean_and_standard_error
 from diffusion.training import gradient_noise_scale, step_memory
 from diffusion.training.batch_feed import Feed
-from diffusion.training.periodic_actions import tolerant
 from diffusion.training.state import Params, TrainState
-from diffusion.workdir import result_files
-from diffusion.workdir.result_files import Result
 
 NOISE_SCALE = 2**32 - 1
 """Folded into the training key for the noise scale: no step of training has this number."""
@@ -77,18 +70,11 @@ def preview(
 
 
 def estimate(
-    experiment: Experiment,
-    held_out: Source,
-    feed: Feed,
-    budget: Budget,
-    folder: Path,
-    data: Identity | None = None,
-    report: Callable[[str], None] = print,
+    experiment: Experiment, held_out: Source, feed: Feed, budget: Budget
 ) -> Callable[[TrainState], dict[str, float]]:
     """A function of the state that estimates the bound on held-out images, and the gradient noise scale if configured.
 
-    On config.eval.quick_n images, or fewer, but at least 4, where the budget does not allow them. Writes the result
-    with its protocol to eval/ in the folder; where that fails, a line is reported and the values are returned.
+    On config.eval.quick_n images, or fewer, but at least 4, where the budget does not allow them.
     """
     c = experiment.config
     steps = min(c.eval.quick_steps, experiment.process.T)
@@ -105,14 +91,7 @@ def estimate(
         size = int(np.prod(experiment.shape))
         mean, error = (float(bits_per_dim(x[0], size)) for x in (nats.mean, nats.error))
         spread = {"standard_error": error} if len(images) > 1 else {}
-        values = {"bits_per_dim": mean, **spread, **(noise(state) if noise else {})}
-        if jax.process_index() == 0:
-            subject = Subject(experiment, state.ema, folder, int(state.step), raw=False, data=data)
-            facts = protocol.of_run(subject) | {"split": "test", "images": len(images)}
-            facts |= {"steps_per_image": steps, "clip": clips(c), "seed": c.seed}
-            with tolerant(report):
-                result_files.write(folder, Result("estimate", values, {}, facts))
-        return values
+        return {"bits_per_dim": mean, **spread, **(noise(state) if noise else {})}
 
     return evaluate
 

@@ -6,14 +6,13 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-from diffusion.commands import export_weights, previews_during_training, settings_that_save_memory
+from diffusion.commands import previews_during_training, settings_that_save_memory
 from diffusion.config.validation import doubts, remarks, validate
-from diffusion.convert import name_mapping
 from diffusion.data.dataset_identity import Identity, identity, listed
 from diffusion.data.source import Source, require_labels
 from diffusion.distributed.hosts import shared
@@ -23,7 +22,6 @@ from diffusion.evaluation.final_evaluation import Summary, measure, write
 from diffusion.evaluation.protocol import Subject
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
-from diffusion.nets.unet import UNet
 from diffusion.published.differences_from_paper import deviations
 from diffusion.runtime import format_numbers
 from diffusion.runtime.signals import Stop
@@ -39,15 +37,6 @@ from diffusion.workdir.rolling_and_permanent_checkpoints import RunCheckpoints
 from diffusion.workdir.run_config import Run, exists, lock, read_run, write_config
 
 
-class Outcome(NamedTuple):
-    """How a run ended."""
-
-    summary: Summary
-    first: int
-    """The step that it resumed from; 0 where it was not interrupted."""
-    step: int
-
-
 def run(
     config: ConfigDict,
     folder: Path,
@@ -55,15 +44,15 @@ def run(
     stop: Stop | None = None,
     profile: bool = False,
     accept: bool = False,
-) -> Outcome:
-    """Trains in a folder, or resumes the run in it, and ends with the final measurements.
+) -> Summary:
+    """Trains in a folder, or resumes the run in it; the final measurements.
 
-    `report` prints one line. With `accept` a run is resumed with other data than it was made with. With `profile` a few
-    steps are traced into the folder (training/profiling.py). The
-    compiler's settings must be in place (runtime/before_jax.py). Raises ValueError where the folder belongs to another
-    config or is in use, where config, data and devices do not fit together, and where the last state cannot be saved;
-    Diverged where the loss does not stay finite; Stopped, the state saved, when `stop` was requested. With several
-    processes all call it alike; process 0 reports and writes, and all of them write the checkpoints together.
+    `report` prints one line. With `accept` a run is resumed with other data than it was made with; with `profile` a few
+    steps are traced into the folder. The compiler's settings must be in place (runtime/before_jax.py). Raises
+    ValueError where the folder belongs to another config or is in use, where config, data and devices do not fit
+    together, and where the last state cannot be saved; Diverged where the loss does not stay finite; Stopped, the state
+    saved, when `stop` was requested. With several processes all call it alike; process 0 reports and writes, and all of
+    them write the checkpoints together.
     """
     since, stop, leads = time.monotonic(), stop or Stop(), jax.process_index() == 0
     report = report if leads else _silent
@@ -117,7 +106,7 @@ def run(
         progress = Progress(first, c.steps, c.batch_size, report, since)
         advice = settings_that_save_memory.advice(config, mesh.size)
         training = loop.Training(experiment.task(), experiment.update(), traced, c.steps, c.steps_per_dispatch, advice)
-        estimate = previews_during_training.estimate(experiment, held_out, feed, budget, folder, data, report)
+        estimate = previews_during_training.estimate(experiment, held_out, feed, budget)
         preview = previews_during_training.preview(experiment, held_out, budget, report)
         curve = recorded(config)
         watch = Watch(curve, report) if curve else None
@@ -134,7 +123,7 @@ def run(
             finish(subject, summary, writer, report)
         finally:  # where a full disk prevents the report too, the error is that of the state
             streams.rolling.require(int(state.step), state)
-        return Outcome(summary, first, int(state.step))
+        return summary
 
 
 def periodic_actions(
@@ -185,20 +174,7 @@ def describe(
         *(f"deviation   {line}" for line in deviations(c)),
         *(f"WARNING     {line}" for line in doubts(c)),
         *(f"remark      {line}" for line in remarks(c)),
-        *(f"remark      {line}" for line in not_exportable(experiment, state.params)),
     ]
-
-
-def not_exportable(experiment: Experiment, params: Params) -> list[str]:
-    """The line that says why scripts/export_weights.py will refuse a U-Net's run; none if it will not."""
-    if type(experiment.net) is not UNet:
-        return []
-    shapes = {name: leaf.shape for name, leaf in name_mapping.flatten(params).items()}
-    try:
-        export_weights.contents(experiment.config, shapes, experiment.shape)
-    except ValueError as error:
-        return [f"this run cannot be exported to diffusers: {error}"]
-    return []
 
 
 def afford(experiment: Experiment) -> Budget:

@@ -15,7 +15,7 @@ from diffusion.data.image_decoder import decode, resize
 from diffusion.data.source import Source, hold_out, load
 from diffusion.runtime.bucket_cache import local_folder
 from diffusion.runtime.error_text import reason
-from diffusion.runtime.paths import cache_folder, expanded, home
+from diffusion.runtime.paths import expanded
 
 READABLE = "array_record"
 TEST_SPLITS = ("test", "validation")
@@ -23,9 +23,8 @@ IMAGE, LABEL = "image", "label"
 
 
 def default_dir() -> Path:
-    """Where TFDS keeps prepared sets: $TFDS_DATA_DIR or ~/tensorflow_datasets; without a home folder, in the cache."""
-    given = os.environ.get("TFDS_DATA_DIR")
-    return expanded(given) if given else (home() or cache_folder("")) / "tensorflow_datasets"
+    """Where TFDS keeps prepared sets: $TFDS_DATA_DIR or ~/tensorflow_datasets."""
+    return expanded(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
 
 
 def tfds(

@@ -13,10 +13,6 @@ Shape = tuple[int, int, int]
 """H, W, C of the network's images."""
 
 
-READ_PER_PAIR = 64
-"""Images read for each pair, where both must have one class."""
-
-
 class LabelledImages(NamedTuple):
     """Images and their classes."""
 
@@ -45,35 +41,6 @@ def held_out(source: Source, indices: Sequence[int]) -> LabelledImages:
             raise ValueError(f"the held-out set of {source.name} has images 0..{source.size - 1}, not {i}")
     pixels, labels = source.read(np.asarray(indices, np.int64))
     return LabelledImages(pixels, labels)
-
-
-def random_images(source: Source, n: int, seed: int) -> LabelledImages:
-    """n different images of a split, chosen by the seed. Raises ValueError where it has fewer."""
-    if n > source.size:
-        raise ValueError(f"{source.name} has {source.size} images, not {n}; ask for fewer")
-    return held_out(source, np.random.default_rng(seed).permutation(source.size)[:n].tolist())
-
-
-def random_pairs(source: Source, n: int, seed: int, same_class: bool) -> tuple[LabelledImages, LabelledImages]:
-    """The first and the second images of n pairs of different images, chosen by the seed.
-
-    same_class: both images of a pair have one class. Raises ValueError where the set has too few images.
-    """
-    order = np.random.default_rng(seed).permutation(source.size)[: n * (READ_PER_PAIR if same_class else 2)]
-    images, labels = source.read(order)
-    first: list[int] = []
-    second: list[int] = []
-    waiting: dict[int, int] = {}
-    for i, label in enumerate(np.asarray(labels) * same_class):
-        if (other := waiting.pop(int(label), None)) is None:
-            waiting[int(label)] = i
-        else:
-            first.append(other)
-            second.append(i)
-    if len(first) < n:
-        raise ValueError(f"{source.name}: its {source.size} images give {len(first)} pairs, not {n}; ask for fewer")
-    one, other = (LabelledImages(images[rows[:n]], np.asarray(labels)[rows[:n]]) for rows in (first, second))
-    return one, other
 
 
 HIDDEN_PARTS = {

@@ -1,139 +1,88 @@
-"""The catalogue of figures: the name of each, how it is drawn from `Inputs`, and the files that it can be."""
+"""The catalogue of figures: the name of each, and how it is drawn from `Inputs`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from diffusion.core import respacing, schedules
-from diffusion.data import user_images
-from diffusion.figures.curve_figures import alpha_bar, guidance, posterior_variance, rate_distortion, steps, terms
-from diffusion.figures.figure_data import curve_data, edits, point_samples
-from diffusion.figures.figure_data.run_sampler import RunSampler, nearest_images
-from diffusion.figures.image_figures import forks, inpainting, interpolation, neighbours, progressive, variations
-from diffusion.figures.image_grid import image_figure, square
+from diffusion.data.toy_points import to_points
+from diffusion.figures import curve_figures, image_figures, point_figures, reverse_conditional_figure, training_figures
+from diffusion.figures.figure_data import curve_data
+from diffusion.figures.figure_data import run_sampler as arrays
+from diffusion.figures.figure_data.curve_data import SAMPLER_NAMES
 from diffusion.figures.loaded_run import Inputs
-from diffusion.figures.point_figures import animation, arrow_origins, marginals, samplers, score_field, trajectories
-from diffusion.figures.reverse_conditional_figure import EXAMPLE, TIME, VALUE, reverse_conditional
-from diffusion.figures.speed_by_chips import speed_by_chips
-from diffusion.figures.style import SUFFIXES
-from diffusion.figures.training_figures import curves, loss
+from diffusion.figures.reverse_conditional_figure import EXAMPLE, TIME, VALUE
 from diffusion.metrics import rate_distortion as compression
 from diffusion.planning import report_csv
 from diffusion.training import expected_loss
 from diffusion.workdir.run_config import read_run
 
-LAM = tuple(round(i / 10, 1) for i in range(11))
-"""Shares of the second image in a mixture."""
-DRAWS = 8
-"""Completions, variations or neighbours of each image."""
-SAMPLER_NAMES = {"ancestral": "ancestral", "ddim": "DDIM", "dpm_solver": "DPM-Solver++", "heun": "Heun"}
-
 
 def _curves(inputs: Inputs) -> Any:
-    runs, distances, distance = curve_data.runs(inputs.folder)
+    runs = curve_data.runs(inputs.folder)
     configs = (read_run(path.parent).config for path in sorted(inputs.folder.glob("**/config.json")))
     band = next(filter(None, map(expected_loss.recorded, configs)), None)
-    return curves(runs, distances, distance, band)
-
-
-def _progressive(inputs: Inputs) -> Any:
-    return progressive(*inputs.image_sampler.progressive(inputs.count(8), columns=11))
-
-
-def _forks(inputs: Inputs) -> Any:
-    return forks(*inputs.image_sampler.forks(inputs.count(4), ends=3, fractions=(1.0, 0.75, 0.5, 0.25)))
-
-
-def _interpolate(inputs: Inputs, n: int, fractions: Sequence[float]) -> tuple[Any, Any, np.ndarray, list[int]]:
-    """Both images of n held-out pairs, their mixtures at fractions of T, and the steps."""
-    run_sampler = inputs.image_sampler
-    same_class = run_sampler.experiment.classes > 0
-    first, second = user_images.random_pairs(inputs.source(train=False), n, inputs.seed, same_class)
-    return first.pixels, second.pixels, *edits.interpolate(run_sampler, first, second, LAM, fractions)
-
-
-def _interpolation(inputs: Inputs) -> Any:
-    T, t = inputs.run.config.diffusion.T, inputs.t
-    if t is not None and not 0 <= t <= T:
-        raise ValueError(f"--t={t}: a step of this run lies in 0..{T}")
-    first, second, mixtures, (step,) = _interpolate(inputs, inputs.count(6), [0.5 if t is None else t / T])
-    return interpolation(first, second, mixtures[0], LAM, [f"t = {step}"])
-
-
-def _coarse_to_fine(inputs: Inputs) -> Any:
-    first, second, mixtures, ts = _interpolate(inputs, 1, [i / 8 for i in range(8, -1, -1)])
-    first, second = (np.broadcast_to(x, (len(ts), *x.shape[1:])) for x in (first, second))
-    return interpolation(first, second, mixtures[:, 0], LAM, [f"t = {t}" for t in ts])
-
-
-def _inpainting(inputs: Inputs) -> Any:
-    run_sampler = inputs.image_sampler
-    originals = user_images.random_images(inputs.source(train=False), inputs.count(6), inputs.seed)
-    known = user_images.read_mask("bottom", run_sampler.experiment.shape)
-    completed = edits.inpaint(run_sampler, originals, known, DRAWS, resamplings=4)
-    return inpainting(originals.pixels, np.broadcast_to(known, (len(completed), *known.shape)), completed)
-
-
-def _variations(inputs: Inputs) -> Any:
-    run_sampler = inputs.image_sampler
-    originals = user_images.random_images(inputs.source(train=False), inputs.count(3), inputs.seed)
-    return variations(originals.pixels, *edits.vary(run_sampler, originals, DRAWS, (0.25, 0.5, 0.75)))
+    return training_figures.curves(runs, band)
 
 
 def _neighbours(inputs: Inputs) -> Any:
-    drawn = inputs.image_sampler.samples(inputs.count(8))
-    return neighbours(drawn, nearest_images(inputs.source(train=True), drawn, DRAWS))
+    drawn = inputs.image_sampler.samples(inputs.n or 8)
+    return image_figures.neighbours(drawn, arrays.nearest_images(inputs.data.train, drawn, 8))
 
 
 def _rate_distortion(inputs: Inputs) -> Any:
     bound = curve_data.bounds(inputs.folder, inputs.step)[0]
-    return rate_distortion(*compression.curve(bound.values["L_T"], bound.series["terms"], bound.series["x_0_rmse"]))
+    return curve_figures.rate_distortion(
+        *compression.curve(bound.values["L_T"], bound.series["terms"], bound.series["x_0_rmse"])
+    )
 
 
 def _posterior_variance(_: Inputs) -> Any:
     lengths = (100, 1000, 4000)
-    return posterior_variance({f"T = {T}": schedules.linear(T, 0.1 / T, 20 / T) for T in lengths})
+    return curve_figures.posterior_variance({f"T = {T}": schedules.linear(T, 0.1 / T, 20 / T) for T in lengths})
 
 
 def _reverse_conditional(_: Inputs) -> Any:
     step_sizes = [0.25 * 0.5**i for i in range(9)]
-    return reverse_conditional(EXAMPLE, VALUE, TIME, step_sizes[:6:2], step_sizes)
+    return reverse_conditional_figure.reverse_conditional(EXAMPLE, VALUE, TIME, step_sizes[:6:2], step_sizes)
 
 
 def _speed_by_chips(_: Inputs) -> Any:
     programs = partial(report_csv.where, paper="cifar10", what="train", sharding="replicated", change="")
-    return speed_by_chips(programs(model="tpu:v5e", dtype="bfloat16"), programs(model="tpu:v3")[0])
+    return curve_figures.speed_by_chips(programs(model="tpu:v5e", dtype="bfloat16"), programs(model="tpu:v3")[0])
 
 
-def _point_data(inputs: Inputs) -> tuple[RunSampler, np.ndarray]:
+def _point_data(inputs: Inputs) -> tuple[arrays.RunSampler, np.ndarray]:
     """The network of a run of points, and held-out points."""
-    run_sampler = inputs.point_sampler
-    return run_sampler, point_samples.data_points(inputs.source(train=False), inputs.count(2000))
+    run_sampler, source = inputs.point_sampler, inputs.data.held_out
+    return run_sampler, to_points(source.read(np.arange(min(inputs.n or 2000, source.size)))[0])
 
 
 def _marginals(inputs: Inputs) -> Any:
     run_sampler, data = _point_data(inputs)
     ts = run_sampler.steps((0.0, 0.05, 0.1, 0.25, 0.5, 1.0))
-    reverse = point_samples.chain_points(run_sampler, len(data), ts[::-1])[::-1]
-    return marginals(point_samples.noised_points(run_sampler, data, ts), reverse, run_sampler.full_chain_steps(ts))
+    reverse = arrays.chain_points(run_sampler, len(data), ts[::-1])[::-1]
+    return point_figures.marginals(
+        arrays.noised_points(run_sampler, data, ts), reverse, run_sampler.full_chain_steps(ts)
+    )
 
 
 def _trajectories(inputs: Inputs) -> Any:
     run_sampler, data = _point_data(inputs)
-    ts, n = range(run_sampler.process.T, -1, -1), inputs.count(7)
-    paths = {
-        SAMPLER_NAMES[name]: point_samples.chain_points(run_sampler, n, ts, name) for name in ("ancestral", "ddim")
-    }
-    return trajectories(paths, data)
+    ts, n = range(run_sampler.process.T, -1, -1), inputs.n or 7
+    paths = {SAMPLER_NAMES[name]: arrays.chain_points(run_sampler, n, ts, name) for name in ("ancestral", "ddim")}
+    return point_figures.trajectories(paths, data)
 
 
 def _score_field(inputs: Inputs) -> Any:
     run_sampler, data = _point_data(inputs)
     ts = run_sampler.steps((0.05, 0.15, 0.3, 0.6), lowest=1)
-    vectors = point_samples.score_vectors(run_sampler, arrow_origins(), ts)
-    return score_field(vectors, point_samples.noised_points(run_sampler, data, ts), run_sampler.full_chain_steps(ts))
+    vectors = arrays.score_vectors(run_sampler, point_figures.arrow_origins(), ts)
+    return point_figures.score_field(
+        vectors, arrays.noised_points(run_sampler, data, ts), run_sampler.full_chain_steps(ts)
+    )
 
 
 def _samplers(inputs: Inputs) -> Any:
@@ -141,54 +90,48 @@ def _samplers(inputs: Inputs) -> Any:
     lengths = (5, 20)
     grids = [respacing.parse(str(n)) for n in lengths]
     clouds = {
-        label: [point_samples.chain_points(run_sampler, len(data), [0], name, grid)[0] for grid in grids]
+        label: [arrays.chain_points(run_sampler, len(data), [0], name, grid)[0] for grid in grids]
         for name, label in SAMPLER_NAMES.items()
     }
-    return samplers(clouds, lengths, data)
+    return point_figures.samplers(clouds, lengths, data)
 
 
 def _animation(inputs: Inputs, frames: int = 40) -> Any:
     run_sampler, data = _point_data(inputs)
     ts = run_sampler.steps([1 - i / (frames - 1) for i in range(frames)])
-    return animation(point_samples.chain_points(run_sampler, len(data), ts))
+    return point_figures.animation(arrays.chain_points(run_sampler, len(data), ts))
 
 
-class FigureSpec(NamedTuple):
-    """How a figure is drawn, and the kinds of file that it can be."""
-
-    draw: Callable[[Inputs], Any]
-    """Inputs -> a matplotlib Figure. Raises ValueError, in one line with what to do, where an input is missing."""
-    of_run: bool = True
-    """Whether it is drawn from a run."""
-    kinds: tuple[str, ...] = SUFFIXES
-    """Suffixes of its files; the first two are written by default."""
-
-
-FIGURES: dict[str, FigureSpec] = {
-    "loss": FigureSpec(lambda inputs: loss(curve_data.metrics(inputs.folder), inputs.folder.resolve().name)),
-    "curves": FigureSpec(_curves),
-    "samples": FigureSpec(lambda inputs: image_figure(square(inputs.image_sampler.samples(inputs.count(64))))),
-    "progressive": FigureSpec(_progressive),
-    "forks": FigureSpec(_forks),
-    "interpolation": FigureSpec(_interpolation),
-    "coarse_to_fine": FigureSpec(_coarse_to_fine),
-    "inpainting": FigureSpec(_inpainting),
-    "variations": FigureSpec(_variations),
-    "neighbours": FigureSpec(_neighbours),
-    "rate_distortion": FigureSpec(_rate_distortion),
-    "terms": FigureSpec(lambda inputs: terms(curve_data.terms(curve_data.bounds(inputs.folder, inputs.step)))),
-    "steps": FigureSpec(lambda inputs: steps(*curve_data.scores(inputs.folder))),
-    "guidance": FigureSpec(lambda inputs: guidance(*curve_data.guidance(inputs.folder, inputs.step))),
-    "marginals": FigureSpec(_marginals),
-    "trajectories": FigureSpec(_trajectories),
-    "score_field": FigureSpec(_score_field),
-    "samplers": FigureSpec(_samplers),
-    "animation": FigureSpec(_animation, kinds=(".gif",)),
-    "posterior_variance": FigureSpec(_posterior_variance, of_run=False),
-    "schedules": FigureSpec(
-        lambda _: alpha_bar({"linear": schedules.linear(1000), "cosine": schedules.cosine(1000)}), of_run=False
+FIGURES: dict[str, Callable[[Inputs], Any]] = {
+    "loss": lambda inputs: training_figures.loss(curve_data.metrics(inputs.folder), inputs.folder.resolve().name),
+    "curves": _curves,
+    "samples": lambda inputs: image_figures.image_figure(
+        image_figures.square(inputs.image_sampler.samples(inputs.n or 64))
     ),
-    "reverse_conditional": FigureSpec(_reverse_conditional, of_run=False),
-    "speed_by_chips": FigureSpec(_speed_by_chips, of_run=False),
+    "progressive": lambda inputs: image_figures.progressive(
+        *inputs.image_sampler.progressive(inputs.n or 8, columns=11)
+    ),
+    "forks": lambda inputs: image_figures.forks(
+        *inputs.image_sampler.forks(inputs.n or 4, ends=3, fractions=(1.0, 0.75, 0.5, 0.25))
+    ),
+    "neighbours": _neighbours,
+    "rate_distortion": _rate_distortion,
+    "terms": lambda inputs: curve_figures.terms(curve_data.terms(curve_data.bounds(inputs.folder, inputs.step))),
+    "steps": lambda inputs: curve_figures.steps(*curve_data.scores(inputs.folder)),
+    "guidance": lambda inputs: curve_figures.guidance(*curve_data.guidance(inputs.folder, inputs.step)),
+    "marginals": _marginals,
+    "trajectories": _trajectories,
+    "score_field": _score_field,
+    "samplers": _samplers,
+    "animation": _animation,
+    "posterior_variance": _posterior_variance,
+    "schedules": lambda _: curve_figures.alpha_bar(
+        {"linear": schedules.linear(1000), "cosine": schedules.cosine(1000)}
+    ),
+    "reverse_conditional": _reverse_conditional,
+    "speed_by_chips": _speed_by_chips,
 }
-"""In the order in which `all` draws them."""
+"""Name -> what draws it from the inputs, in the order in which `all` draws them.
+
+Each raises ValueError, in one line with what to do, where an input is missing.
+"""

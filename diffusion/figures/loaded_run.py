@@ -6,8 +6,7 @@ from pathlib import Path
 
 from diffusion.core import respacing
 from diffusion.data import toy_points
-from diffusion.data.source import Source
-from diffusion.experiment import build, load_run
+from diffusion.experiment import load_run
 from diffusion.experiment.load_run import Data
 from diffusion.figures.figure_data.run_sampler import RunSampler
 from diffusion.runtime.command_line import required
@@ -17,7 +16,7 @@ from diffusion.workdir.run_config import Run, read_run
 
 @dataclass
 class Inputs:
-    """The flags of scripts/figures.py and scripts/edit.py that say what is drawn, and what they name."""
+    """The flags that scripts/figures.py and scripts/edit.py share, and what they name."""
 
     workdir: Path | None = None
     """Folder of the run, or of the ablation."""
@@ -28,20 +27,14 @@ class Inputs:
     """Checkpoint; by default the newest."""
     raw: bool = False
     """Whether the raw weights are used instead of their moving average."""
-    t: int | None = None
-    """Step at which images are mixed."""
     grid: str | None = None
     """Steps of the chain; by default the config's."""
-    data: DataFlags = field(default_factory=DataFlags)
+    data_flags: DataFlags = field(default_factory=DataFlags)
 
     @property
     def folder(self) -> Path:
         """The run's folder. Raises ValueError without --workdir."""
         return required(self.workdir)
-
-    def count(self, default: int) -> int:
-        """Number of rows or images."""
-        return default if self.n is None else self.n
 
     @cached_property
     def run(self) -> Run:
@@ -51,35 +44,26 @@ class Inputs:
     @property
     def image_sampler(self) -> RunSampler:
         """The network of a run of images with its chain. Raises ValueError where there is none, or of points."""
-        if self._run_sampler.experiment.shape == toy_points.SHAPE:
-            raise ValueError(
-                "this figure shows images, and the run's data are points; for points use --figure=marginals, "
-                "trajectories, score_field, samplers or animation"
-            )
-        return self._run_sampler
+        return self._sampler_of("images", "points of the plane")
 
     @property
     def point_sampler(self) -> RunSampler:
         """The network of a run of points with its chain. Raises ValueError where there is none, or of images."""
-        if self._run_sampler.experiment.shape != toy_points.SHAPE:
-            raise ValueError(
-                "this figure shows points of the plane, and the run's data are images; make a run of points by "
-                "scripts/train.py --config=configs/toy2d.py"
-            )
+        return self._sampler_of("points of the plane", "images")
+
+    def _sampler_of(self, shown: str, others: str) -> RunSampler:
+        kind = "points of the plane" if self._run_sampler.experiment.shape == toy_points.SHAPE else "images"
+        if kind != shown:
+            raise ValueError(f"this figure shows {shown}, and the run's data are {others}; --help lists the figures")
         return self._run_sampler
 
     @cached_property
     def _run_sampler(self) -> RunSampler:
         grid = None if self.grid is None else respacing.parse(self.grid)
-        if grid:
-            build.levels(self.run.config, grid)  # raises for an impossible grid before anything is loaded
         experiment, params, _ = load_run.load(self.folder, self.run, self.step, self.raw)
         return RunSampler(experiment, params, self.seed, grid, self.run.config.sample.batch_size)
 
-    def source(self, train: bool) -> Source:
-        """A split of the run's data. Raises ValueError where they are not those that the run was made with."""
-        return self._data.train if train else self._data.held_out
-
     @cached_property
-    def _data(self) -> Data:
-        return load_run.data(self.run, self.data)
+    def data(self) -> Data:
+        """The run's data. Raises ValueError where they are not those that the run was made with."""
+        return load_run.data(self.run, self.data_flags)

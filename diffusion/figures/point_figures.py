@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
-from diffusion.figures.style import BLUE, LINES, PAGE, panels, styled
+from diffusion.figures.style import BLUE, PAGE, line, panels
 
 REACH = 2.0
 """Figures of noised points show [-REACH, REACH]^2: the data and most of a standard normal cloud."""
@@ -29,16 +30,11 @@ def scatter(points: np.ndarray, side: int = 512, reach: float = 1.0, dot: int = 
     The picture shows [-reach, reach]^2, the second coordinate upwards; what lies outside is left out.
     """
     x, y = np.asarray(points, np.float64).reshape(-1, 2).T
-    column, row = (np.floor((side - 1) * (1 + v / reach) / 2 + 0.5) for v in (x, -y))
-    seen = (np.abs(x) <= reach) & (np.abs(y) <= reach)
-    column, row = column[seen].astype(int), row[seen].astype(int)
-    counts = np.zeros((side + dot, side + dot))
-    for i in range(dot):
-        for j in range(dot):
-            np.add.at(counts, (row + i, column + j), 1)
-    start = dot // 2
-    light = FAINT ** counts[start : start + side, start : start + side]
-    return np.rint(255 * light).astype(np.uint8)[..., None]
+    edge = reach * side / (side - 1)  # the outermost pixels are centred at reach
+    counts, *_ = np.histogram2d(-y, x, side, [[-edge, edge]] * 2)
+    near = np.pad(counts, dot // 2)
+    covered = sum(near[i : i + side, j : j + side] for i, j in np.ndindex(dot, dot))
+    return np.rint(255 * FAINT**covered).astype(np.uint8)[..., None]
 
 
 def show(ax: Any, points: np.ndarray, reach: float = REACH, color: str = BLUE) -> None:
@@ -52,7 +48,6 @@ def show(ax: Any, points: np.ndarray, reach: float = REACH, color: str = BLUE) -
     ax.spines[:].set_linewidth(0.4)
 
 
-@styled
 def marginals(forward: np.ndarray, reverse: np.ndarray, steps: Sequence[int]) -> Any:
     """A Figure with the clouds of q(x_t) above those of the chain, a column a step: points [S, n, 2] twice.
 
@@ -68,17 +63,16 @@ def marginals(forward: np.ndarray, reverse: np.ndarray, steps: Sequence[int]) ->
     return figure
 
 
-@styled
 def trajectories(paths: Mapping[str, np.ndarray], data: np.ndarray) -> Any:
     """A Figure with a panel a sampler: its paths [S, n, 2] from x_T (circle) to x_0 (dot) over the data [m, 2]."""
     figure, (axes,) = panels(1, len(paths), 0.9 * PAGE)
     for ax, (name, path) in zip(axes, paths.items(), strict=True):
         show(ax, data, reach=2.5, color=GREY)
         for i in range(path.shape[1]):
-            line = LINES[i % len(LINES)]
-            ax.plot(*path[:, i].T, color=line.color, linewidth=0.7)
-            ax.plot(*path[0, i], "o", color=line.color, fillstyle="none", markersize=3, markeredgewidth=0.6)
-            ax.plot(*path[-1, i], "o", color=line.color, markersize=2.5)
+            color = line(i)["color"]
+            ax.plot(*path[:, i].T, color=color, linewidth=0.7)
+            ax.plot(*path[0, i], "o", color=color, fillstyle="none", markersize=3, markeredgewidth=0.6)
+            ax.plot(*path[-1, i], "o", color=color, markersize=2.5)
         ax.set_title(name)
     return figure
 
@@ -89,7 +83,6 @@ def arrow_origins() -> np.ndarray:
     return np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
 
 
-@styled
 def score_field(arrows: np.ndarray, clouds: np.ndarray, steps: Sequence[int]) -> Any:
     """A Figure of noise[t] score [S, ARROWS^2, 2] at `arrow_origins` over points of q(x_t) [S, n, 2], a panel a step.
 
@@ -107,7 +100,6 @@ def score_field(arrows: np.ndarray, clouds: np.ndarray, steps: Sequence[int]) ->
     return figure
 
 
-@styled
 def samplers(clouds: Mapping[str, Sequence[np.ndarray]], lengths: Sequence[int], data: np.ndarray) -> Any:
     """A Figure with a column for each sampler, a row for each number of steps, and the data [m, 2] in the last column.
 
@@ -131,12 +123,7 @@ class Frames(NamedTuple):
 
     def savefig(self, path: Path, **settings: Any) -> None:  # noqa: ARG002
         """Writes a GIF that loops for ever; the `settings` of a matplotlib Figure are ignored."""
-        from PIL import Image
-
-        palette = np.rint(np.linspace(0, 255, GREYS)).astype(np.uint8).repeat(3).tobytes()
-        frames = [Image.fromarray(picture) for picture in np.rint(self.pictures / 255 * (GREYS - 1)).astype(np.uint8)]
-        for frame in frames:
-            frame.putpalette(palette)
+        frames = [Image.fromarray(picture).quantize(GREYS) for picture in self.pictures]
         durations = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
         frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
 

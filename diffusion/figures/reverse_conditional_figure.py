@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion.figures.style import PAGE, axes, line, plot_curves, styled
+from diffusion.figures.style import PAGE, axes, line, plot_curves
 
 WIDE, FINE = 12.0, 20_001
 """Standard deviations on either side, and points, of a quadrature."""
@@ -26,18 +26,20 @@ class Mixture(NamedTuple):
     mean: np.ndarray
     std: np.ndarray
 
-    def log_density(self, x: np.ndarray, u: float) -> np.ndarray:
-        """log p_u(x), of x_0 + N(0, u)."""
+    def log_parts(self, x: np.ndarray | float, u: float) -> np.ndarray:
+        """log weight[k] N(x; mean[k], std[k]^2 + u), of every part."""
         var = self.std**2 + u
-        parts = np.log(self.weight) - 0.5 * ((x[..., None] - self.mean) ** 2 / var + np.log(2 * np.pi * var))
-        return np.logaddexp.reduce(parts, axis=-1)
+        distance = np.asarray(x)[..., None] - self.mean
+        return np.log(self.weight) - 0.5 * (distance**2 / var + np.log(2 * np.pi * var))
+
+    def log_density(self, x: np.ndarray | float, u: float) -> np.ndarray | float:
+        """log p_u(x), of x_0 + N(0, u)."""
+        return np.logaddexp.reduce(self.log_parts(x, u), axis=-1)
 
     def score(self, x: float, u: float) -> float:
         """d/dx log p_u(x)."""
-        var = self.std**2 + u
-        log_parts = np.log(self.weight) - 0.5 * ((x - self.mean) ** 2 / var + np.log(var))
-        share = np.exp(log_parts - np.logaddexp.reduce(log_parts))
-        return float(np.sum(share * (self.mean - x) / var))
+        share = np.exp(self.log_parts(x, u) - self.log_density(x, u))
+        return float(np.sum(share * (self.mean - x) / (self.std**2 + u)))
 
 
 EXAMPLE = Mixture(np.array([0.6, 0.4]), np.array([-0.6, 0.7]), np.array([0.15, 0.25]))
@@ -45,46 +47,41 @@ TIME, VALUE = 0.25, 0.1
 """u and z of the figure: the reverse step starts at x_u = z."""
 
 
-class Conditional(NamedTuple):
-    """p(x_{u-du} | x_u = z) and its limit, on a grid of s = (x - z - du score) / sqrt(du)."""
+def conditional(mixture: Mixture, z: float, u: float, du: float) -> tuple[np.ndarray, np.ndarray]:
+    """p(x_{u-du} | x_u = z) by Bayes' rule, 0 < du <= u: s = (x - z - du score) / sqrt(du), and the log density of s.
 
-    s: np.ndarray
-    log_density: np.ndarray
-    """Of s."""
-    log_limit: np.ndarray
-    """Of a standard normal."""
-
-    def kl(self) -> float:
-        """KL(p || limit) in nats."""
-        return float((self.s[1] - self.s[0]) * np.sum(np.exp(self.log_density) * (self.log_density - self.log_limit)))
-
-
-def conditional(mixture: Mixture, z: float, u: float, du: float) -> Conditional:
-    """The law of x_{u-du} given x_u = z, by Bayes' rule. Raises ValueError unless 0 < du <= u."""
-    if not 0 < du <= u:
-        raise ValueError(f"du = {du:g}: a step back from u = {u:g} must lie above 0 and reach 0 at most")
+    s tends to a standard normal.
+    """
     s = np.linspace(-WIDE, WIDE, FINE)
     x = z + du * mixture.score(z, u) + np.sqrt(du) * s
     joint = mixture.log_density(x, u - du) - 0.5 * ((z - x) ** 2 / du + np.log(2 * np.pi * du))
-    log_density = joint - mixture.log_density(np.array([z]), u) + 0.5 * np.log(du)
-    return Conditional(s, log_density, -0.5 * (s**2 + np.log(2 * np.pi)))
+    return s, joint - mixture.log_density(z, u) + 0.5 * np.log(du)
 
 
-@styled
+def log_normal(s: np.ndarray) -> np.ndarray:
+    """The log density of a standard normal."""
+    return -0.5 * (s**2 + np.log(2 * np.pi))
+
+
+def kl(s: np.ndarray, log_density: np.ndarray) -> float:
+    """KL from a standard normal in nats, of a density on an even grid."""
+    return float((s[1] - s[0]) * np.sum(np.exp(log_density) * (log_density - log_normal(s))))
+
+
 def reverse_conditional(mixture: Mixture, z: float, u: float, shown: Sequence[float], steps: Sequence[float]) -> Any:
     """A Figure: the densities for the du of `shown` beside their limit, and KL against du for those of `steps`."""
     figure, (left, right) = axes(2, width=PAGE)
-    cuts = {du: conditional(mixture, z, u, du) for du in (*shown, *steps)}
-    first = cuts[shown[0]]
-    near = np.abs(first.s) <= 4
-    densities = {"Gaussian": first.log_limit} | {f"$du = {du:g}$": cuts[du].log_density for du in shown}
-    plot_curves(left, {label: (first.s[near], np.exp(values[near])) for label, values in densities.items()})
+    curves = {f"$du = {du:g}$": conditional(mixture, z, u, du) for du in shown}
+    s, _ = curves[f"$du = {shown[0]:g}$"]
+    near = np.abs(s) <= 4
+    curves = {"Gaussian": (s, log_normal(s))} | curves
+    plot_curves(left, {label: (s[near], np.exp(values[near])) for label, (s, values) in curves.items()})
     label = r"$(x - z - du\,\nabla\log p_u(z))\,/\,\sqrt{du}$"
     left.set(xlabel=label, ylabel="density of $x_{u-du}$ given $x_u = z$", ylim=(0, None))
-    kl = np.array([cuts[du].kl() for du in steps])
-    right.plot(steps, kl, **line(0).marked(), label="from the Gaussian")
+    far = np.array([kl(*conditional(mixture, z, u, du)) for du in steps])
+    right.plot(steps, far, **line(0), label="from the Gaussian")
     ends = np.array([min(steps), max(steps)])
-    right.plot(ends, kl[int(np.argmin(steps))] * (ends / ends[0]) ** 2, **line(1).plain(), label="slope 2")
+    right.plot(ends, far[int(np.argmin(steps))] * (ends / ends[0]) ** 2, **line(1, marked=False), label="slope 2")
     right.set(xscale="log", yscale="log", xlabel="$du$", ylabel="KL, nats")
     right.legend()
     return figure

@@ -6,14 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from diffusion.figures.style import BLUE, ORANGE, PAGE, axes, line, plain_log_ticks, styled
+from diffusion.figures.style import BLUE, ORANGE, PAGE, axes, line, plain_log_ticks
 from diffusion.published import loss_and_fid_by_step as published
 from diffusion.training.expected_loss import LOSS, Curve, Lines
 
 QUARTILES = tuple(f"mse_t_quartile_{i}" for i in (1, 2, 3, 4))
-STEPS = (10_000, 20_000, 50_000, 100_000, 200_000, 400_000, 800_000)
-FIDS = (2, 3, 4, 6, 10, 20, 50, 100, 200, 400)
-"""Ticks of the axes of FID."""
 
 Points = Sequence[tuple[int, float]]
 """(step, value)."""
@@ -31,7 +28,6 @@ def curve(lines: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np
     return np.array([r[0] for r in rows], int), np.array([r[1] for r in rows], float)
 
 
-@styled
 def loss(lines: Sequence[Mapping[str, Any]], title: str) -> Any:
     """A matplotlib Figure of a metrics file: squared error against step, on logarithmic axes, and bits/dim beside it.
 
@@ -58,34 +54,26 @@ def loss(lines: Sequence[Mapping[str, Any]], title: str) -> Any:
     return figure
 
 
-@styled
-def curves(
-    runs: Mapping[str, Lines],
-    distances: Mapping[str, Sequence[tuple[int, float]]] | None = None,
-    distance: str = "",
-    band: Curve | None = None,
-) -> Any:
-    """A matplotlib Figure with a line for each run, by name, in up to three panels.
+def curves(runs: Mapping[str, Lines], band: Curve | None = None) -> Any:
+    """A matplotlib Figure with a line for each run, by name: loss, bound, and the Fréchet distance where it is logged.
 
-    distances: (step, `distance` of samples drawn there) of the runs that were measured, its panel left out where none
-    was. band: the expected loss. Raises ValueError where no run has a loss.
+    runs: the lines of their metrics files. band: the expected loss. Raises ValueError where no run has a loss.
     """
     if not any(len(curve(lines, f"train/{LOSS}")[0]) for lines in runs.values()):
         raise ValueError("there is no train/mse in these metrics files: the runs have logged nothing yet")
-    distances = distances or {}
-    figure, panels = axes(3 if distances else 2, PAGE, 2.7)
+    logged = (name for lines in runs.values() for line in lines for name in line)
+    distance = next((name for name in logged if name.startswith("test/fd_")), "")
+    figure, panels = axes(3 if distance else 2, PAGE, 2.7)
     if band:
         panels[0].fill_between(band.steps, band.low, band.high, color=BLUE, alpha=0.25, lw=0, label="expected")
     for i, (name, lines) in enumerate(runs.items()):
-        panels[0].plot(*curve(lines, f"train/{LOSS}"), label=name, **line(i).plain())
-        panels[1].plot(*curve(lines, "eval/bits_per_dim"), **line(i).marked())
-        if distances:
-            measured = sorted(distances.get(name, ()))
-            panels[2].plot([step for step, _ in measured], [value for _, value in measured], **line(i).marked())
+        panels[0].plot(*curve(lines, f"train/{LOSS}"), label=name, **line(i, marked=False))
+        for ax, scalar in zip(panels[1:], ("eval/bits_per_dim", distance), strict=False):
+            ax.plot(*curve(lines, scalar), **line(i))
     panels[0].set(xscale="log", yscale="log", xlabel="step", ylabel="squared error", title="training")
     panels[1].set(xlabel="step", ylabel="bits/dim", title="bound on held-out images")
-    if distances:
-        panels[2].set(xlabel="step", yscale="log", ylabel=distance, title="samples")
+    if distance:
+        panels[2].set(xlabel="step", yscale="log", ylabel=distance.partition("/")[2], title="samples")
     plain_log_ticks(panels[0].xaxis)
     for ax in panels[::2]:
         plain_log_ticks(ax.yaxis)
@@ -103,26 +91,22 @@ def band(points: Points, tolerance: float, at: np.ndarray) -> tuple[np.ndarray, 
     return middle * (1 - tolerance), middle * (1 + tolerance)
 
 
-@styled
 def milestones(
     lines: Sequence[Mapping[str, Any]], scores: Sequence[tuple[int, float, str]], title: str, remark: str = ""
 ) -> Any:
     """A matplotlib Figure: L_simple (left) and FID (right) of a run, in the bands of published/loss_and_fid_by_step.py.
 
     lines: those of a metrics file. scores: (step, FID, how its protocol departs from the milestones'; "" if it does
-    not); those that depart are hollow. Before the first milestone the expected range is a paler area, up to the loss
-    before training. Raises ValueError where the run has no logged loss and no score.
+    not); those that depart are hollow. Raises ValueError where the run has no logged loss and no score.
     """
     steps, values = curve(lines, "train/mse")
     if not len(steps) and not scores:
         raise ValueError("there is no train/mse in this metrics file and no FID among the results: nothing to draw")
     figure, (left, right) = axes(2, PAGE, 3.0)
-    (first, loss), expected, tolerance = published.LOSS[0], {"color": BLUE, "lw": 0}, published.TOLERANCE
-    low, high = loss * (1 - tolerance), published.AT_START * (1 + tolerance)
-    left.fill_between([1, first], low, high, **expected, alpha=0.1, label="before the first milestone")
+    tolerance = published.TOLERANCE
     for ax, points in ((left, published.LOSS), (right, published.FID)):
         at = np.geomspace(points[0][0], points[-1][0], 200)
-        ax.fill_between(at, *band(points, tolerance, at), **expected, alpha=0.35, label=f"± {tolerance:.0%}")
+        ax.fill_between(at, *band(points, tolerance, at), color=BLUE, lw=0, alpha=0.35, label=f"± {tolerance:.0%}")
         ax.plot(*np.array(points).T, "s", ms=3, color=BLUE, label="milestones")
     left.plot(steps, values, lw=1.2, color=ORANGE)
     left.set(xscale="log", yscale="log", xlabel="step", ylabel="squared error of eps", title="L_simple while training")
@@ -132,11 +116,8 @@ def milestones(
     hollow = "this run, FID by another protocol"
     right.plot(*np.reshape(others, (-1, 2)).T, ls="", mfc="none", **marked, label=hollow)
     right.set(xscale="log", yscale="log", xlabel="step", ylabel="FID", title="FID, 50,000 samples, training set")
-    plain_log_ticks(right.xaxis, STEPS)
-    plain_log_ticks(right.yaxis, FIDS)
-    drawn = np.array([*published.FID, *alike, *others])
-    (x_low, y_low), (x_high, y_high) = drawn.min(axis=0), drawn.max(axis=0)
-    right.set(xlim=(x_low / 1.3, x_high * 1.3), ylim=(y_low * 0.8, y_high * 1.25))
+    plain_log_ticks(right.xaxis)
+    plain_log_ticks(right.yaxis)
     named = {name: handle for ax in (left, right) for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=3)
     note = f"departs from the published experiment: {remark}" if remark else ""

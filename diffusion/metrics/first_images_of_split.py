@@ -22,5 +22,5 @@ class Split(NamedTuple):
 def split(name: str, source: Source, n: int | None = None) -> Split:
     """The first n images of a split, by default all. Raises ValueError where it has fewer."""
     if n is not None and n > source.size:
-        raise ValueError(f"--n={n}: the {name} split of {source.name} has {source.size} images; give at most that many")
+        raise ValueError(f"the {name} split of {source.name} has {source.size} images, not {n}; ask for fewer")
     return Split(name, source, source.size if n is None else n)

@@ -50,8 +50,6 @@ class Job(NamedTuple):
     target: str
     what: str
     """A key of PROGRAMS."""
-    full: bool = False
-    """Whether code is generated too."""
 
 
 class Compiled(NamedTuple):
@@ -59,30 +57,19 @@ class Compiled(NamedTuple):
 
     program: hlo.Program
     memory: hlo.Memory
-    seconds: float
-    """That it took to compile."""
-    chain: int
-    """Steps of the config's sampler."""
 
 
-def missing(target: Target) -> str:
-    """One line that says what to install for a target; "" where nothing is missing."""
-    import jax
-
-    package, modules = PACKAGES.get(target.platform, ("", ()))
-    if not modules or any(find_spec(module) for module in modules):
-        return ""
-    return f"--target={target.name}: compiling for it needs {package.format(jax.__version__)}"
+COMPILERS = {targets.TPU: ("libtpu",), targets.GPU: ("jax_cuda12_plugin", "jax_cuda13_plugin"), targets.CPU: ("jax",)}
+"""platform -> modules, one of which brings its compiler."""
 
 
-PACKAGES: dict[str, tuple[str, tuple[str, ...]]] = {
-    targets.TPU: ("libtpu: pip install 'jax[tpu]=={}' (0.7 GB; no TPU is needed)", ("libtpu",)),
-    targets.GPU: (
-        "the CUDA plugin: pip install 'jax-cuda12-plugin[with-cuda]=={}' (5 GB; no GPU is needed)",
-        ("jax_cuda12_plugin", "jax_cuda13_plugin"),
-    ),
-}
-"""platform -> (what to install, one of the modules that it brings)."""
+def require_compiler(target: Target) -> None:
+    """Raises ValueError where the compiler for a target is not installed."""
+    if not any(find_spec(module) for module in COMPILERS[target.platform]):
+        raise ValueError(
+            f"--target={target.name}: its compiler is missing; pip install -r requirements-plan.txt (no TPU or GPU is "
+            "needed)"
+        )
 
 
 def compile_in_child(job: Job, limit: float, tick: Callable[[float], None]) -> Compiled:
@@ -91,8 +78,7 @@ def compile_in_child(job: Job, limit: float, tick: Callable[[float], None]) -> C
     Raises ValueError with one line where a library is missing, the compiler refuses the job, or `limit` seconds pass.
     """
     target = targets.parse(job.target)
-    if line := missing(target):
-        raise ValueError(line)
+    require_compiler(target)
     with TemporaryDirectory() as folder:
         dump, request = Path(folder) / "dump", Path(folder) / "job.json"
         request.write_text(json.dumps(job))
@@ -103,8 +89,7 @@ def compile_in_child(job: Job, limit: float, tick: Callable[[float], None]) -> C
                 [sys.executable, "-c", code], cwd=ROOT, env=environment(target, dump), stdout=stream, stderr=stream
             )
         try:
-            found = _wait(job, child, dump, output, limit, tick)
-            return found._replace(chain=int(request.with_name(CHAIN).read_text()))
+            return _wait(job, child, dump, output, limit, tick)
         finally:
             child.kill()
             child.wait()
@@ -121,8 +106,6 @@ def environment(target: Target, dump: Path) -> dict[str, str]:
 
 MODULE = "jit_run"
 """XLA's name of the program: both the training step and the sampler are a jitted `run`."""
-CHAIN = "chain"
-"""File in which the child writes the length of the sampler's chain."""
 TEXT, BUFFERS = "after_optimizations.txt", "after_optimizations-buffer-assignment.txt"
 
 
@@ -134,7 +117,7 @@ def _wait(
         status, seconds = child.poll(), time.monotonic() - start
         files = [next(iter(sorted(dump.glob(f"*{MODULE}*{name}"))), None) for name in (TEXT, BUFFERS)]
         now = tuple(file.stat().st_size if file else 0 for file in files)
-        if status is not None or (not job.full and all(now) and now == sizes):
+        if status is not None or (all(now) and now == sizes):
             break
         if seconds > limit:
             raise ValueError(f"--target={job.target}: not compiled within {limit:.0f} s; raise --timeout")
@@ -143,19 +126,19 @@ def _wait(
         time.sleep(POLL)
     text = output.read_text(errors="replace")
     if status and not all(now):
-        return _refused(job, dump, text, seconds)
+        return _refused(job, dump, text)
     program, buffers = (file.read_text() for file in files if file)
-    return Compiled(hlo.parse(program), hlo.memory(buffers), seconds, 0)
+    return Compiled(hlo.parse(program), hlo.memory(buffers))
 
 
-def _refused(job: Job, dump: Path, output: str, seconds: float) -> Compiled:
+def _refused(job: Job, dump: Path, output: str) -> Compiled:
     """The program that a TPU's memory cannot hold, as it was before its buffers; else a ValueError."""
     before = sorted(dump.glob(f"*{MODULE}*after_optimizations_before_buffer_assignment.txt"))
     if before and (used := OUT_OF_MEMORY.search(output)):
         program, total = hlo.parse(before[0].read_text()), int(float(used[1]) * SCALE[used[2]])
         entry = program.computations[program.entry].values()
         arguments = sum(s.bytes for i in entry if i.opcode == "parameter" for s in i.shapes)
-        return Compiled(program, hlo.Memory(arguments, total - arguments), seconds, 0)
+        return Compiled(program, hlo.Memory(arguments, total - arguments))
     said = ["".join(groups) for groups in REFUSED.findall(output)] or output.strip().splitlines() or ["no word"]
     raise ValueError(f"--target={job.target}: refused: {said[-1][:300]}")
 
@@ -173,7 +156,6 @@ def main(path: str) -> None:
 
     mesh = sharding.make_mesh(targets.devices(target))
     experiment = build.experiment(config, data.shape, data.classes, mesh)
-    Path(path).with_name(CHAIN).write_text(str(experiment.sampled().T))
     PROGRAMS[job.what](experiment, data)
 
 

@@ -1,7 +1,6 @@
-"""What one call of an optimised program does on one device: kernels, operations, bytes, collectives, copies."""
+"""What one call of an optimised program does on one device: kernels, operations, bytes, collectives."""
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -19,16 +18,16 @@ SLICES = frozenset({"dynamic-slice", "gather", "slice"})
 """Readers of no more than what they return."""
 UPDATE = "dynamic-update-slice"
 """A writer of no more than its second operand."""
-RELAYOUT = frozenset({"copy", "transpose"})
-PLAIN = frozenset({"parameter", "bitcast", "reshape", "convert"})
-ELEMENTWISE = PLAIN | {"add", "subtract", "multiply", "divide", "select", "negate", "exponential", "logistic", "tanh"}
+ELEMENTWISE = frozenset(
+    {"parameter", "bitcast", "reshape", "convert", "add", "subtract", "multiply", "divide", "select", "negate"}
+    | {"exponential", "logistic", "tanh"}
+)
 
 
 class Kernel(NamedTuple):
     """A kernel, or a copy beside the kernels, and how often a call runs it."""
 
     name: str
-    """The operation of the source program that it is named after, else its own name."""
     times: float
     bytes: int
     """Read and written in the device's memory."""
@@ -36,9 +35,6 @@ class Kernel(NamedTuple):
     """Operations of its convolutions and matrix products, by type of their inputs."""
     launched: bool
     """False for copies that run beside the kernels."""
-    relayout: bool
-    """Whether it only copies or transposes."""
-    shape: str
 
 
 class Cost(NamedTuple):
@@ -50,8 +46,6 @@ class Cost(NamedTuple):
     bytes: float
     collectives: dict[str, Collective]
     """By kind and type, such as "all-reduce f32"."""
-    copies: list[Kernel]
-    """What only copies or transposes, the largest first."""
 
 
 def of(program: Program, per_step: bool = False) -> Cost:
@@ -69,7 +63,6 @@ def of(program: Program, per_step: bool = False) -> Cost:
         flop,
         sum(k.times * k.bytes for k in every),
         collectives.of(program, start),
-        sorted((k for k in every if k.relayout), key=lambda k: -k.times * k.bytes),
     )
 
 
@@ -90,17 +83,12 @@ def _kernel(program: Program, step: Step) -> Kernel:
     inner = program.computations.get(op.called[0], {}) if op.opcode == "fusion" and op.called else {}
     flop: Counter[str] = Counter()
     _count(program, step.scope, op, flop)
-    named = re.search(r'op_name="([^"]*)"', op.rest)
-    opcodes = {i.opcode for i in inner.values()} or {op.opcode}
-    moved = op.shapes[0] if op.shapes else Shape("", ())
     return Kernel(
-        named[1] if named else op.name,
+        op.name,
         step.times,
         _read(step.scope, inner, op) + _written(inner, op),
         flop,
         not step.beside and op.opcode != STARTED,
-        bool(opcodes & RELAYOUT) and opcodes <= RELAYOUT | PLAIN,
-        f"{moved.dtype}[{','.join(map(str, moved.dims))}]",
     )
 
 

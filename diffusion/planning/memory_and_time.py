@@ -24,7 +24,6 @@ class Estimate(NamedTuple):
     links: float
     steps: int
     """Steps of the run, or of a sampler's chain."""
-    compiled_in: float
 
     @property
     def fits(self) -> bool:
@@ -51,21 +50,14 @@ class Estimate(NamedTuple):
         """Hours of all steps, from the shortest to the longest."""
         return self.steps * self.shortest / 3600, self.steps * self.longest / 3600
 
-    def price(self, per_chip_hour: float) -> tuple[float, float]:
-        """The price of these hours."""
-        low, high = (hours * self.target.chips * per_chip_hour for hours in self.hours())
-        return low, high
 
-
-def estimate(target: Target, cost: Cost, memory: Memory, steps: int, compiled_in: float) -> Estimate:
+def estimate(target: Target, cost: Cost, memory: Memory, steps: int) -> Estimate:
     """arithmetic = operations / peak of their type, traffic = bytes / bandwidth, links = bytes sent / link."""
     hardware = target.hardware
     arithmetic = sum(n / (hardware.peak_float32 if kind == FULL else hardware.peak) for kind, n in cost.flop.items())
     sent = sum(c.sent for c in cost.collectives.values())
     links = sent / hardware.link if sent and hardware.link else 0.0
-    return Estimate(
-        target, memory, target.usable, cost, arithmetic, cost.bytes / hardware.bandwidth, links, steps, compiled_in
-    )
+    return Estimate(target, memory, target.usable, cost, arithmetic, cost.bytes / hardware.bandwidth, links, steps)
 
 
 def known(estimate: Estimate) -> bool:

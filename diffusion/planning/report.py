@@ -1,8 +1,7 @@
-"""An estimate as text for one screen, as a row of a table, and as JSON."""
+"""An estimate as text for one screen, and as a row of a table."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from tabulate import tabulate
 
@@ -10,8 +9,6 @@ from diffusion.planning.memory_and_time import Estimate, known
 from diffusion.planning.targets import HARDWARE
 from diffusion.runtime.format_numbers import duration, quantity
 
-LARGEST = 3
-"""Copies that are listed."""
 NOTE = "compiled, not run: times are what published peaks allow"
 
 
@@ -28,16 +25,13 @@ def lines(e: Estimate, per: str) -> list[str]:
     ]
     if known(e):
         shown.append(
-            f"time         arithmetic {seconds(e.arithmetic)}, memory {seconds(e.traffic)}"
-            + (f", links {seconds(e.links)}" if cost.collectives else "")
+            f"time         arithmetic {quantity(e.arithmetic, 's')}, memory {quantity(e.traffic, 's')}"
+            + (f", links {quantity(e.links, 's')}" if cost.collectives else "")
             + f"; longest: {e.binds}"
         )
     for kind, c in cost.collectives.items():
         where = ", some in a loop" if c.looped else ""
         shown.append(f"collective   {c.count:,.0f} {kind}, {quantity(c.bytes, 'B')} in all{where}")
-    for copy in cost.copies[:LARGEST]:
-        often = f"{copy.times:,.0f} x " if copy.times > 1 else ""
-        shown.append(f"copy         {often}{quantity(copy.bytes, 'B')} {copy.shape} {copy.name}")
     if known(e):
         low, high = (duration(3600 * hours) for hours in e.hours())
         shown.append(
@@ -57,25 +51,19 @@ def verdict(e: Estimate) -> str:
     return f"{'fits' if e.fits else 'does not fit'}, {held} of {quantity(e.usable, 'B')}, {end}"
 
 
-def seconds(value: float) -> str:
-    """A time in milliseconds."""
-    return f"{1e3 * value:.3g} ms"
+HEAD = ("", "memory", "fits", "traffic", "arithmetic", "memory time", "links", "kernels", "steps/s", "hours")
 
 
-HEAD = ("", "memory", "fits", "traffic", "arithmetic", "memory time", "links", "kernels", "steps/s", "hours", "price")
-
-
-def row(name: str, e: Estimate | str, price: float | None = None) -> tuple[str, ...]:
+def row(name: str, e: Estimate | str) -> tuple[str, ...]:
     """A row of the table; `e` is the line of an error where there is no program."""
     if isinstance(e, str):
         return (name, "", "not measured", *[""] * (len(HEAD) - 3))
     times = ("", "", "", f"{e.cost.kernels:,.0f}", "", "")
     if known(e):
         rates = between(1 / e.longest, 1 / e.shortest)
-        times = (seconds(e.arithmetic), seconds(e.traffic), seconds(e.links), times[3], rates, between(*e.hours()))
-    paid = "" if price is None else between(*e.price(price))
+        times = (*(quantity(t, "s") for t in (e.arithmetic, e.traffic, e.links)), times[3], rates, between(*e.hours()))
     fits = "yes" if e.fits else "no"
-    return (name, quantity(e.memory.total, "B"), fits, quantity(e.cost.bytes, "B"), *times, paid)
+    return (name, quantity(e.memory.total, "B"), fits, quantity(e.cost.bytes, "B"), *times)
 
 
 def between(low: float, high: float) -> str:
@@ -107,30 +95,3 @@ def hardware() -> str:
     rows = [(name, *map(shown, facts[:5], units), facts.source) for name, facts in HARDWARE.items()]
     table = _tabulated(("one device", "memory", "bfloat16", "float32", "bandwidth", "ring", "source"), rows)
     return f"{table}\n\n{SEVERAL}"
-
-
-def as_json(e: Estimate, per: str) -> Mapping[str, Any]:
-    """Everything in the report, in bytes, operations and seconds."""
-    facts: dict[str, Any] = {
-        "target": e.target.name,
-        "devices": e.target.count,
-        "per": per,
-        "fits": e.fits,
-        "memory": {"total": e.memory.total, **e.memory._asdict(), "usable": _number(e.usable)},
-        "flop": e.cost.flop,
-        "bytes": e.cost.bytes,
-        "kernels": e.cost.kernels,
-        "collectives": {kind: c._asdict() for kind, c in e.cost.collectives.items()},
-        "copies": [
-            {"name": k.name, "times": k.times, "bytes": k.bytes, "shape": k.shape} for k in e.cost.copies[:LARGEST]
-        ],
-        "seconds": {"arithmetic": _number(e.arithmetic), "memory": _number(e.traffic), "links": e.links},
-        "compiled_in": e.compiled_in,
-    }
-    if known(e):
-        facts |= {"binds": e.binds, "steps_per_second": [1 / e.longest, 1 / e.shortest], "hours": list(e.hours())}
-    return facts
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -6,10 +6,7 @@ GPUs and CPUs; without it one device.
 
 import math
 import re
-from collections.abc import Callable
 from typing import Any, NamedTuple
-
-from diffusion.config.misspelt_names import closest_name
 
 
 class Hardware(NamedTuple):
@@ -108,9 +105,7 @@ def parse(name: str) -> Target:
     words = 1 if platform == CPU else 2
     model, sizes = ":".join([platform, *rest][:words]), [platform, *rest][words:]
     if model not in HARDWARE or len(sizes) > 1:
-        best = closest_name(model, HARDWARE)
-        hint = f"; did you mean {best}?" if best else ""
-        raise ValueError(f"--target={name}: no such hardware{hint} --target=? lists {', '.join(HARDWARE)}")
+        raise ValueError(f"--target={name}: no such hardware; --target=? lists {', '.join(HARDWARE)}")
     extent = sizes[0] if sizes else "1"
     tpu = platform == TPU
     if not re.fullmatch(r"1|\d+x\d+(x\d+)?" if tpu else r"\d+", extent) or "0" in extent.split("x"):
@@ -125,21 +120,15 @@ def devices(target: Target) -> list[Any]:
 
     Raises what jax raises where libtpu or the plugin is missing or refuses the topology.
     """
-    return MAKERS[target.platform](target)[: target.count]
-
-
-def _tpu(target: Target) -> list[Any]:
+    import jax
     from jax.experimental import topologies
 
-    model = target.model.partition(":")[2]
-    smallest = "2x2x1" if target.model in SOLID else "2x2"
-    name = f"{model}:{smallest if target.topology == '1' else target.topology}"
-    return list(topologies.get_topology_desc(name, platform=TPU).devices)
-
-
-def _gpu(target: Target) -> list[Any]:
-    from jax.experimental import topologies
-
+    if target.platform == CPU:
+        return jax.devices(CPU)[: target.count]
+    if target.platform == TPU:
+        extent = "x".join(map(str, _smallest(target))) if target.topology == "1" else target.topology
+        name = f"{target.model.partition(':')[2]}:{extent}"
+        return list(topologies.get_topology_desc(name, platform=TPU).devices)[: target.count]
     config = (
         f"gpu_device_info {{threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048 "
         f"shared_memory_per_block: 49152 registers_per_core_limit: 65536 registers_per_block_limit: 65536 "
@@ -149,25 +138,20 @@ def _gpu(target: Target) -> list[Any]:
         'platform_name: "CUDA" dnn_version_info {major: 9 minor: 10 patch: 0}'
     )
     topology = topologies.get_topology_desc(platform="cuda", target_config=config, topology=f"1x1x{target.count}")
-    return list(topology.devices)
+    return list(topology.devices)[: target.count]
 
 
-def _cpu(target: Target) -> list[Any]:
-    import jax
-
-    return jax.devices(CPU)[: target.count]
-
-
-MAKERS: dict[str, Callable[[Target], list[Any]]] = {TPU: _tpu, GPU: _gpu, CPU: _cpu}
+def _smallest(target: Target) -> list[int]:
+    """The extent of a TPU's smallest topology."""
+    return [2, 2, 1] if target.model in SOLID else [2, 2]
 
 
 def wider(target: Target) -> list[str]:
     """The same hardware with more devices: the next two topologies, twice and four times the devices elsewhere."""
     if target.platform != TPU:
         return [f"{target.model}:{n * target.count}" for n in (2, 4)]
-    smallest = [2, 2, 1] if target.model in SOLID else [2, 2]
     extent = [int(n) for n in target.topology.split("x")]
-    names, next_one = [], smallest if target.chips == 1 else _doubled(extent)
+    names, next_one = [], _smallest(target) if target.chips == 1 else _doubled(extent)
     for _ in range(2):
         names.append(f"{target.model}:{'x'.join(map(str, next_one))}")
         next_one = _doubled(next_one)

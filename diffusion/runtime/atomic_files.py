@@ -91,11 +91,6 @@ def read_json(path: Path) -> Any:
         raise ValueError("its JSON is nested too deeply") from None
 
 
-def remove_tree(path: Path, first: str = "") -> None:
-    """Deletes a folder with all that it holds; in a bucket the file of the relative name `first` goes first."""
-    path.remove(first) if isinstance(path, Bucket) else shutil.rmtree(path)
-
-
 def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
     """Writes NumPy arrays by name to an uncompressed .npz file atomically. Raises OSError."""
     import numpy as np

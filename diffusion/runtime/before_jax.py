@@ -1,46 +1,46 @@
 """Settings of the process that must be in place before jax is imported. Imports nothing heavy."""
 
+import ctypes
 import gc
 import os
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from diffusion.runtime import malloc_settings, provenance
-from diffusion.runtime.paths import cache_folder, expanded, home
+from diffusion.runtime import provenance
+from diffusion.runtime.paths import cache_folder, expanded
 
-CPU_FLAGS = {"0.10": "--xla_cpu_experimental_ynn_fusion_type="}
-"""XLA flags meant to speed up small convolutions on CPUs, by the jaxlib series that has them.
-
-XLA aborts on a flag that it does not know, so a flag is passed only to series that it was tried with.
-"""
+SMALL_CONVOLUTIONS = "--xla_cpu_experimental_ynn_fusion_type="
+"""XLA flag meant to speed up small convolutions on CPUs. XLA aborts on a flag that it does not know: 0.10 has it."""
 
 DETERMINISTIC = (
     "--xla_gpu_deterministic_ops=true",
     "--xla_gpu_exclude_nondeterministic_ops=true",
     "--xla_gpu_autotune_level=0",
 )
-"""XLA flags for deterministic kernels on GPUs, which are not chosen by timing. Their effect was not measured."""
-DETERMINISTIC_SERIES = ("0.10", "0.11", "0.12")
-"""Series of jaxlib and its CUDA plugin that have these flags."""
-CUDA = frozenset({"cuda", "gpu"})
-"""Names of NVIDIA's GPUs in JAX_PLATFORMS."""
+"""XLA flags for deterministic kernels on GPUs, which are not chosen by timing; jaxlib 0.10 to 0.12 have them. Their
+effect was not measured."""
 
 RARELY = (100_000, 20, 20)
 """Thresholds of Python's garbage collector: tracing makes millions of objects, nearly all of them to stay."""
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
+"""Parameters of mallopt, from <malloc.h>."""
+ONE_HEAP = {M_ARENA_MAX: 1, M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1, M_TOP_PAD: 2**26}
+"""A single heap that holds blocks of any size, grows by 64 MB or more, and never shrinks."""
+ALLOCATORS = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
+"""Starts of environment variables by which a user chooses an allocator or its settings."""
 
 
 def configure(compilation_cache: str = "auto", deterministic: bool = False) -> Path | None:
     """Sets XLA's flags, allocator, garbage collector and the folder of compiled programs; returns that, None for none.
 
-    "auto" is a folder in the user's cache, if there is one; "off" keeps nothing; anything else is a path.
+    "auto" is a folder in the user's cache; "off" keeps nothing; anything else is a path.
     JAX_COMPILATION_CACHE_DIR and flags already in XLA_FLAGS take precedence. Compiled programs are executable code, so
-    a command that reads a run leaves the argument out. With `deterministic` NVIDIA GPUs use DETERMINISTIC; other
-    devices are not affected. Raises ValueError where the installed jaxlib is of no series that is known to have its
-    flags.
+    a command that reads a run leaves the argument out. `deterministic` has an effect on GPUs alone.
     """
     provenance.revision()  # read before the checkout can change
-    malloc_settings.keep()
+    keep_freed_memory()
     gc.set_threshold(*RARELY)
     flags = os.environ.get("XLA_FLAGS", "").split()
     chosen_by_user = {flag.partition("=")[0] for flag in flags}
@@ -49,8 +49,6 @@ def configure(compilation_cache: str = "auto", deterministic: bool = False) -> P
     # TensorFlow Datasets and others may load TensorFlow, which would claim the whole GPU; jax must be first and alone.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR") or compilation_cache
-    if chosen == "auto" and not os.environ.get("XDG_CACHE_HOME") and home() is None:
-        chosen = "off"
     if chosen == "off":
         return None
     folder = cache_folder("xla") if chosen == "auto" else expanded(chosen)
@@ -59,27 +57,23 @@ def configure(compilation_cache: str = "auto", deterministic: bool = False) -> P
     return folder
 
 
-def uses_gpu() -> bool:
-    """Whether jax will try an NVIDIA GPU: JAX_PLATFORMS names it, or is empty and jax's CUDA plugin is installed."""
-    if platforms := os.environ.get("JAX_PLATFORMS", ""):
-        return not CUDA.isdisjoint(platforms.split(","))
-    plugins = find_spec("jax_plugins")
-    folders = (plugins.submodule_search_locations if plugins else None) or ()
-    return any(any(Path(folder).glob("xla_cuda*")) for folder in folders)
+def keep_freed_memory() -> None:
+    """Makes the GNU C library keep freed memory in the process; call it before jax starts threads.
+
+    A compiled step allocates its activations in one block and frees it at its end. The library maps every block of
+    more than 32 MB anew and returns it at once, so the system clears the same pages in every step: one of
+    configs/digits.py took 250 ms of processor time instead of 200, of which 50 instead of 3 were the system's. Does
+    nothing where an accelerator computes the steps, and where the user has chosen an allocator.
+    """
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    accelerated = platforms != "cpu" if platforms else find_spec("jax_plugins") or find_spec("libtpu")
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+    if mallopt and not accelerated and not any(name.startswith(ALLOCATORS) for name in os.environ):
+        for parameter, value in ONE_HEAP.items():
+            mallopt(parameter, value)
 
 
 def _flags(deterministic: bool) -> list[str]:
-    """The flags for the installed jaxlib."""
-    try:
-        installed = version("jaxlib")
-    except PackageNotFoundError:
-        return []
-    flags = [flag for series, flag in CPU_FLAGS.items() if installed.startswith(f"{series}.")]
-    if not (deterministic and uses_gpu()):
-        return flags
-    if not installed.startswith(tuple(f"{series}." for series in DETERMINISTIC_SERIES)):
-        raise ValueError(
-            f"config.deterministic: its XLA flags were checked with jaxlib {', '.join(DETERMINISTIC_SERIES)}, and "
-            f"{installed} is installed; set it to false, or install one of those"
-        )
-    return [*flags, *DETERMINISTIC]
+    """The flags for the installed jaxlib. libtpu parses the same variable, so it is not given those of GPUs."""
+    flags = [SMALL_CONVOLUTIONS] if version("jaxlib").startswith("0.10.") else []
+    return [*flags, *DETERMINISTIC] if deterministic and not find_spec("libtpu") else flags

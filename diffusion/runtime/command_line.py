@@ -12,8 +12,6 @@ Any key can be set over the file: --config.optim.lr=1e-4, --config.net.attention
 heavy is imported here, so --help is immediate.
 """
 
-import ast
-import io
 import os
 import re
 import sys
@@ -29,21 +27,16 @@ from ml_collections.config_flags import config_flags
 
 from diffusion.config.config_dict import default_config, lookup
 from diffusion.config.config_files import ROOT, explain, indented, load, title
-from diffusion.config.misspelt_names import closest_name
-from diffusion.config.schema import KEYS
-from diffusion.config.validation import refusal, validate
+from diffusion.config.validation import validate
 from diffusion.runtime.paths import expanded
 from diffusion.runtime.signals import Stop, Stopped
 
 TRACEBACK = "DIFFUSION_TRACEBACK"
 USER_ERROR = 2
-INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 FILE = re.compile(r"--?config(?:=(.*))?", re.DOTALL)
 OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)", re.DOTALL)
-ILLEGAL = re.compile(r"flag --config\.([\w.]+)=(.*?): ", re.DOTALL)
-"""The start of absl's error about a value of the wrong type; the words of its parser follow."""
 HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 
 
@@ -84,12 +77,7 @@ class ConfigFlag:
         config = default_config() if file is None else load(file)
         fields = flags.FlagValues()
         holder = config_flags.DEFINE_config_dict("config", config, flag_values=fields, sys_argv=[program, *rest])
-        try:
-            rest = fields([program, *rest], known_only=True)[1:]
-        except flags.IllegalFlagValueError as error:
-            if not (match := ILLEGAL.match(str(error))):
-                raise
-            raise ValueError(refusal(*match.groups())) from error
+        rest = fields([program, *rest], known_only=True)[1:]
         self.value, self.overrides = holder.value, dict(fields["config"].override_values)  # pyright: ignore[reportAttributeAccessIssue]
         if file is not None:
             self.name = title(file)
@@ -146,12 +134,8 @@ def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
     130 is Ctrl-C, 143 SIGTERM; 75 a run that was stopped by either and resumes when started again. A second signal ends
     the process at once. Each warning is printed once, in one line.
     """
-    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a character must not end a run
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    printed: set[str] = set()
-    warnings.simplefilter("always", UserWarning)
-    warnings.showwarning = lambda message, *_, **__: _warn(str(message), printed)
+    warnings.simplefilter("once", UserWarning)
+    warnings.formatwarning = lambda message, *_, **__: f"WARNING     {message}\n"
     try:
         with Stop.on_signals():
             status = 0 if _parse(list(sys.argv if argv is None else argv)) else main()
@@ -161,8 +145,6 @@ def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
         status = BROKEN_PIPE
     except Stopped as error:
         status = _fail(str(error), error.status)
-    except KeyboardInterrupt:
-        status = _fail("interrupted", INTERRUPTED)
     except (ValueError, OSError, MemoryError, flags.Error) as error:
         if os.environ.get(TRACEBACK, "0") != "0" or (isinstance(error, ValueError) and not _own(error)):
             raise
@@ -178,14 +160,7 @@ def _parse(argv: list[str]) -> bool:
         return True
     for flag in _defined:
         args = flag.parse(argv[0], args)
-    try:
-        extra = flags.FLAGS([argv[0], *args])[1:]
-    except flags.UnrecognizedFlagError as error:
-        keys = [f"config.{key}" for key in KEYS] if _defined else []
-        best = closest_name(error.flagname, [*flags.FLAGS, *keys])
-        hint = f"; did you mean --{best}?" if best else "; --help lists the flags"
-        raise ValueError(f"--{error.flagname}: no such flag{hint}") from error
-    if extra:
+    if extra := flags.FLAGS([argv[0], *args])[1:]:
         raise ValueError(f"{extra[0]!r} is not a flag: options are written --name=value, and --help lists them")
     if "explain" in flags.FLAGS and flags.FLAGS.explain:
         print(explain(_defined[0].value))
@@ -207,10 +182,7 @@ def _help() -> str:
     elif _defined:
         lines += ["", "Config keys: --config.optim.lr=1e-4 --config.net.attention=16,8 --noconfig.data.flip"]
     if "explain" in flags.FLAGS:
-        lines += ["  --explain prints all of them with their values and meanings. Config files:"]
-        for path in sorted((ROOT / "configs").glob("*.py")):
-            doc = ast.get_docstring(ast.parse(path.read_bytes())) or ""
-            lines += [f"  configs/{path.name:20} {doc.partition(chr(10))[0]}"]
+        lines += ["  --explain prints all of them with their values and meanings. Config files are in configs/."]
     return "\n".join([*lines, "", f"With {TRACEBACK}=1 in the environment, errors show their traceback."])
 
 
@@ -226,13 +198,6 @@ def _one_line(error: Exception) -> str:
     if _own(error) or isinstance(error, flags.Error):
         return message
     return f"{type(error).__name__}: {message} ({TRACEBACK}=1 shows where)"
-
-
-def _warn(message: str, printed: set[str]) -> None:
-    """Prints a warning as one line of the console report, once."""
-    if message not in printed:
-        printed.add(message)
-        print(f"WARNING     {message}", file=sys.stderr, flush=True)
 
 
 def _fail(message: str, status: int) -> int:

@@ -13,12 +13,10 @@ thread that reads the signals' wake-up pipe reports the first one at once and en
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 STOPPED = 75
@@ -27,6 +25,7 @@ STOPPED = 75
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 TWICE = 0.1
 """Seconds within which several signals count as one: launchers and shells may forward the same one twice."""
+NOTICE = b"stopping    after the current step; a second signal ends the process at once\n"
 
 
 class Stopped(KeyboardInterrupt):
@@ -45,39 +44,36 @@ class Stop:
 
     def __init__(self, resumable: bool = False):
         self._resumable = resumable
-        self._number, self._since = 0, 0.0
-        self._deferred = self._armed = self._raised = False
+        self._number = 0
+        self._deferred = False
         self._sum: Callable[[Any], Any] | None = None
         self._pending: Any = None
 
     @classmethod
     @contextmanager
     def on_signals(cls, resumable: bool = False) -> Iterator["Stop"]:
-        """A Stop that receives SIGTERM and SIGINT; outside the main thread, which alone gets signals, it receives none.
+        """A Stop that receives SIGTERM and SIGINT. Call it in the main thread, which alone gets signals.
 
         resumable: the exit status is 75 whatever the signal, otherwise 128 + its number. A signal that the process
         ignored from its start stays ignored.
         """
         stop = cls(resumable)
-        if threading.current_thread() is not threading.main_thread():
-            yield stop
-            return
         before = {number: signal.getsignal(number) for number in SIGNALS}
-        ends = os.pipe()
-        os.set_blocking(ends[1], False)
-        stop._arm()
-        wakeup = signal.set_wakeup_fd(ends[1], warn_on_full_buffer=False)
-        watcher = threading.Thread(target=stop._watch, args=(ends[0],), name="signals", daemon=True)
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, stop._received)
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        watcher = threading.Thread(target=stop._watch, args=(reader,), name="signals", daemon=True)
         watcher.start()
-        hook, sys.unraisablehook = sys.unraisablehook, partial(_unraisable, sys.unraisablehook)
         try:
             yield stop
         finally:
-            sys.unraisablehook = hook
             signal.set_wakeup_fd(wakeup)
             for number, handler in before.items():
                 signal.signal(number, handler)
-            os.close(ends[1])
+            os.close(writer)
             watcher.join(1.0)
 
     @property
@@ -96,8 +92,6 @@ class Stop:
     def deferred(self) -> Iterator[None]:
         """Inside, a signal raises nothing; check `agreed`."""
         before, self._deferred = self._deferred, True
-        if self._armed:
-            self._arm()  # jax.distributed replaces the handlers by its own
         try:
             yield
         finally:
@@ -119,8 +113,6 @@ class Stop:
             if self.asked:
                 raise self.stopped()
             yield
-            if self.asked:
-                raise self.stopped()  # the exception was lost, for example in a destructor
         finally:
             self._deferred = before
 
@@ -167,45 +159,26 @@ class Stop:
         mine = np.full(jax.local_device_count(), self.asked, np.int32)
         return self._sum(jax.make_array_from_process_local_data(NamedSharding(mesh, PartitionSpec("all")), mine))
 
-    def _arm(self) -> None:
-        self._armed = True
-        for number in SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self._received)
-
     def _received(self, number: int, frame: Any) -> None:  # noqa: ARG002
         """Python's handler, in the main thread."""
-        self._note(number)
-        if not self._deferred and not self._raised:
-            self._raised = True
+        if self.asked:
+            return
+        self._number = number
+        if not self._deferred:
             error = self.stopped()
             error.alone = True
             raise error
 
     def _watch(self, pipe: int) -> None:
-        """Runs in the thread that sees signals at once."""
-        with os.fdopen(pipe, "rb", buffering=0) as ends:
-            while byte := ends.read(1):
-                number = byte[0]
-                if number not in SIGNALS:
+        """Runs in the thread that receives signals at once."""
+        since = 0.0
+        with os.fdopen(pipe, "rb", buffering=0) as signals:
+            while byte := signals.read(1):
+                if byte[0] not in SIGNALS:
                     continue
-                if self._since and time.monotonic() - self._since > TWICE:
-                    os._exit(128 + number)
-                if not self._since:
-                    self._since = time.monotonic()
-                    self._note(number)
+                if not since:
+                    since = time.monotonic()
                     if self._deferred:
-                        os.write(2, _NOTICE)
-
-    def _note(self, number: int) -> None:
-        if not self._number:
-            self._number = number
-
-
-def _unraisable(usual: Callable[[Any], object], lost: Any) -> None:
-    """Hides Python's report of a Stopped lost in a destructor or a callback: the next check of `asked` raises."""
-    if not isinstance(lost.exc_value, Stopped):
-        usual(lost)
-
-
-_NOTICE = b"stopping    after the current step; a second signal ends the process at once\n"
+                        os.write(2, NOTICE)
+                elif time.monotonic() - since > TWICE:
+                    os._exit(128 + byte[0])

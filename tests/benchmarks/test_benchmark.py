@@ -18,7 +18,6 @@ from diffusion.benchmarks import (
     jax_workloads,
     network_sizes,
     results_table,
-    scaling_measurements,
     timing,
 )
 from diffusion.benchmarks.timing import Timing
@@ -29,7 +28,6 @@ from diffusion.config import validation
 from diffusion.data.digits import digits
 from diffusion.distributed import sharding
 from diffusion.experiment import build
-from diffusion.figures.curve_figures import cost_growth
 from diffusion.training import batch_feed as feeds
 from diffusion.training import loop, profiling
 from tests.support import runs
@@ -39,23 +37,31 @@ from tests.training.test_training import tiny
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def fake(name, seconds, log, quantum=1, drift=lambda k: 1.0):  # noqa: ARG005
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock of the windows, which stands still but for what workloads add to it."""
+    now = [0.0]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def fake(clock, name, seconds, log, quantum=1, drift=lambda k: 1.0):  # noqa: ARG005
     """A workload whose speed is known; `drift(k)` is the machine's slowness at its k-th call."""
 
     def run(units):
         assert units % quantum == 0
         log.append((name, units))
-        return units * seconds * drift(len(log))
+        clock[0] += units * seconds * drift(len(log))
 
-    return timing.TimedWorkload(run, quantum=quantum)
+    return timing.Workload(run, quantum=quantum)
 
 
 # ------------------------------------------------------------------------------------------------------------- timing
 
 
-def test_windows_alternate_and_fill_their_time():
+def test_windows_alternate_and_fill_their_time(clock):
     log = []
-    sides = {"a": fake("a", 0.01, log), "b": fake("b", 0.025, log)}
+    sides = {"a": fake(clock, "a", 0.01, log), "b": fake(clock, "b", 0.025, log)}
     found = timing.alternate(sides, 4, 0.5)
     assert {name: t.units for name, t in found.items()} == {"a": 50, "b": 20}
     assert [t.seconds for t in found.values()] == pytest.approx([0.01, 0.025])
@@ -63,11 +69,11 @@ def test_windows_alternate_and_fill_their_time():
     assert windows == ["a", "b", "b", "a", "a", "b", "b", "a"]
 
 
-def test_a_window_is_whole_quanta_and_never_none():
+def test_a_window_is_whole_quanta_and_never_none(clock):
     log = []
-    found = timing.alternate({"a": fake("a", 0.01, log, quantum=50)}, 1, 1.6)
+    found = timing.alternate({"a": fake(clock, "a", 0.01, log, quantum=50)}, 1, 1.6)
     assert found["a"].units == 150
-    assert timing.alternate({"a": fake("a", 9.0, log, quantum=50)}, 2, 1.0)["a"].units == 50
+    assert timing.alternate({"a": fake(clock, "a", 9.0, log, quantum=50)}, 2, 1.0)["a"].units == 50
     with pytest.raises(ValueError, match="at least 1"):
         timing.alternate({}, 0, 1.0)
 
@@ -78,11 +84,11 @@ def test_median_and_spread():
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.02, 0.1])
-def test_the_ratio_does_not_see_a_steady_drift(slope):
+def test_the_ratio_does_not_see_a_steady_drift(clock, slope):
     """Both sides of a round slow down alike; medians of each alone would differ by as much as the machine drifts."""
     log = []
     drift = lambda k: 1 + slope * ((k - 1) // 2)  # noqa: E731  the two windows of a round are equally slow
-    sides = {name: fake(name, seconds, log, drift=drift) for name, seconds in (("a", 0.3), ("b", 0.4))}
+    sides = {name: fake(clock, name, seconds, log, drift=drift) for name, seconds in (("a", 0.3), ("b", 0.4))}
     found = timing.alternate(sides, 9, 0.1)
     assert timing.ratio(found["a"], found["b"]) == pytest.approx(0.75)
 
@@ -101,13 +107,13 @@ def test_a_row_counts_images_steps_and_share_of_peak():
     one = row()
     assert one.images("jax") == 16 and one.images("baseline") == 8 and one.ratio == 0.5
     assert one.share == pytest.approx(3e9 * 8 / 0.5 / 96e9)
-    chain = row("chain", steps=1000, estimated=True)
-    assert chain.images("jax") == pytest.approx(0.016) and chain.estimated
+    chain = row("chain", steps=1000)
+    assert chain.images("jax") == pytest.approx(0.016)
     assert row(baseline=None).ratio is None
 
 
 def test_table_and_json_hold_every_row(monkeypatch, tmp_path):
-    rows = [row("peak", 2048, flop=0.0, baseline=None), row(), row("chain", 1, 0.01, 0.02, steps=1000, estimated=True)]
+    rows = [row("peak", 2048, flop=0.0, baseline=None), row(), row("chain", 1, 0.01, 0.02, steps=1000)]
     rows += [row("chain", 16, 0.02, 0.02, steps=1000), row("elbo", 8, 0.25, None, steps=1000)]
     monkeypatch.setattr(benchmark, "compare", lambda *_: iter(rows))
     path = tmp_path / "new" / "bench.json"
@@ -116,7 +122,7 @@ def test_table_and_json_hold_every_row(monkeypatch, tmp_path):
     )
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
     assert "96 GFLOP/s" in lines[2] and lines[3][-1] == "0.50" and "16" in lines[3] and "500 ms ±0%" in lines[3]
-    assert "~0.1" in lines[4] and "1" in lines[4] and "16*" in lines[5] and lines[6][-1] == "-"
+    assert "0.1" in lines[4] and "1" in lines[4] and "16*" in lines[5] and lines[6][-1] == "-"
     assert "2.00 GB" in text and "3.00 GB" in text
     saved = json.loads(path.read_text())
     assert [r["batch"] for r in saved["rows"]] == [2048, 8, 1, 16, 8] and saved["rows"][1]["ratio"] == 0.5
@@ -138,7 +144,7 @@ def test_peak_memory_is_that_of_training(monkeypatch):
 
         def make(self, request):
             self.made.append(request["measure"])
-            return timing.TimedWorkload(float, {"platform": "gpu", "flop": 1.0, "dtype": "bfloat16", "side": 2})
+            return timing.Workload(float, {"platform": "gpu", "flop": 1.0, "dtype": "bfloat16", "side": 2})
 
         def memory(self):
             return len(self.made)
@@ -176,7 +182,7 @@ def test_every_measure_has_batches_everywhere():
 
 SIDE = """
 import os
-from diffusion.benchmarks.workload_process import Workload
+from diffusion.benchmarks.timing import Workload
 
 def make(request):
     if request["measure"] == "none":
@@ -196,7 +202,8 @@ def test_a_process_runs_workloads_and_hands_back_errors(tmp_path, monkeypatch, c
     with closing(WorkloadProcess("a_side", {"COLOUR": "red"})) as process:
         workload = process.make({"measure": "train"})
         assert (workload.facts, workload.quantum) == ({"colour": "red"}, 5)
-        assert 0 <= workload.run(10) < 60 and process.memory() == 17
+        workload.run(10)
+        assert process.memory() == 17
         with pytest.raises(ValueError, match="no such measure"):
             process.make({"measure": "none"})
         with pytest.raises(ValueError, match="the process of a_side has ended"):
@@ -220,8 +227,8 @@ def test_dry_run(tmp_path):
     rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
     assert [r["measure"] for r in rows] == ["peak", "forward", "ddim", "ddim"]
     assert all(r["sides"]["jax"]["seconds"] > 0 for r in rows) and rows[0]["peak"] > 0
-    assert rows[2]["steps"] == 50 and rows[2]["estimated"] and rows[1]["share"] > 0
-    assert "| DDIM, 50 steps" in done.stdout and "~" in done.stdout
+    assert rows[2]["steps"] == 50 and rows[1]["share"] > 0
+    assert "| DDIM, 50 steps" in done.stdout
 
 
 @pytest.mark.parametrize("adapt", [lambda size: size, network_sizes.quick], ids=["whole", "dry run"])
@@ -234,16 +241,17 @@ def test_what_is_measured_is_a_legal_config(adapt):
             validation.validate(odd, size.shape[0])
 
 
-def test_the_mode_of_the_baseline_is_chosen_by_ratios(monkeypatch):
+def test_the_mode_of_the_baseline_is_chosen_by_ratios(clock, monkeypatch):
     """A machine that grows slower with every call, and one mode that fails."""
-    clock, calls = [0.0], [0]
+    calls = [0]
     costs = {"eager": 3.0, "default": 4.0, "max-autotune": 2.0}
 
     def compiled(function, *, dynamic, mode=None, options=None):
         assert not dynamic and function is plain
         return mode or next(iter(options))
 
-    def call(made):
+    def call(made, units):
+        assert units == 1
         if made not in (plain, *costs):
             raise RuntimeError("no such mode")
         calls[0] += 1
@@ -255,7 +263,6 @@ def test_the_mode_of_the_baseline_is_chosen_by_ratios(monkeypatch):
     dynamo = types.SimpleNamespace(reset=partial(freed.append, "programs"))
     fake = types.SimpleNamespace(_dynamo=dynamo, cuda=cuda, compile=compiled)
     monkeypatch.setattr(compile_modes, "torch", lambda: fake)
-    monkeypatch.setattr(compile_modes.time, "perf_counter", lambda: clock[0])
     plain = lambda: None  # noqa: E731
     made, name, tried = compile_modes.fastest(plain, ("max-autotune", "frozen", "default", "eager"), call)
     assert (made, name) == ("max-autotune", "max-autotune") and "no such mode" in tried["frozen"]
@@ -302,33 +309,7 @@ def test_help_imports_nothing_heavy():
     assert {"jax", "torch", "flax", "sklearn", "matplotlib"} & set(done.stderr.split()) == set()
 
 
-# ------------------------------------------------------------------------------------------------------------- scaling
-
-
-def test_the_power_of_a_curve():
-    square = scaling_measurements.Curve("n", "s", (1, 2, 4, 8), (1.0, 4.0, 16.0, 64.0))
-    assert square.exponent == pytest.approx(2)
-    late = scaling_measurements.Curve("n", "s", (1, 2, 4, 8), (5.0, 5.0, 10.0, 20.0))  # a constant cost at the start
-    assert late.exponent == pytest.approx(1)
-    assert cost_growth({"n": (square.x, square.seconds, square.cost), "m": (late.x, late.seconds, late.cost)}).axes
-    panel = cost_growth({"n": ((1_000, 20_000), (0.5, 1_000_000.0), "s")}).axes[0]
-    assert [panel.xaxis.get_major_formatter()(float(x)) for x in panel.get_xticks()] == ["1k", "20k"]
-    assert [panel.yaxis.get_major_formatter()(y) for y in (0.05, 1024.0, 3e6)] == ["0.05", "1024", "3M"]
-
-
-def test_growth_is_measured_of_every_quantity_and_drawn(monkeypatch, tmp_path):
-    requests, lines = [], []
-    monkeypatch.setattr(scaling_measurements, "cost", lambda request, _: requests.append(request) or 1.0)
-    size, out = network_sizes.SIZES["digits"], tmp_path / "scaling.png"
-    benchmark.measure_growth(size, compare_with_baseline.Settings([]), False, out, tmp_path / "a.json", lines.append)
-    assert out.exists() and len(json.loads((tmp_path / "a.json").read_text())["curves"]) == 5
-    assert [r["shape"] for r in requests if r["measure"] == "forward"] == [(n, n, 1) for n in (8, 16, 32, 64)]
-    assert [r["devices"] for r in requests if "devices" in r] == [1, 2, 4, 8]
-    assert {r["changes"].get("diffusion.T") for r in requests} == {None, 100, 200, 500, 1000}
-    assert lines[0] == "T: seconds of a chain: 100 1, 200 1, 500 1, 1000 1; power 0.00"
-
-
-# -------------------------------------------------------------------------------------------- reads of metrics; a trace
+# --------------------------------------------------------------------------------------------- no step waits; a trace
 
 
 def a_run(steps, log_every, feed, ours, folder, monkeypatch, events):

@@ -7,16 +7,15 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import jax
 import numpy as np
 import pytest
 
-from diffusion.commands import export_weights, import_weights, train
+from diffusion.commands import export_weights, import_weights
 from diffusion.config.config_dict import default_config, flatten
 from diffusion.config.config_files import load
 from diffusion.convert import diffusers, improved_diffusion, name_mapping
 from diffusion.convert.foreign_weights import ForeignWeights
-from diffusion.experiment import build, load_run
+from diffusion.experiment import load_run
 from diffusion.workdir.run_config import read_run, write_config
 from tests.convert.test_tensorflow_checkpoint import write_bundle
 from tests.support.naming import foreign, made_up
@@ -72,7 +71,11 @@ def script(name, *args):
     return subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=300)
 
 
-FLAGS = [f"--config.{key}={import_weights._text(value)}" for key, value in flatten(tiny(**SMALL)).items()
+def text(value):
+    return ",".join(map(str, value)) or "()" if isinstance(value, tuple) else str(value).lower()
+
+
+FLAGS = [f"--config.{key}={text(value)}" for key, value in flatten(tiny(**SMALL)).items()
          if value != flatten(load(ROOT / "configs" / "cifar10.py"))[key] and key != "compilation_cache"]  # fmt: skip
 
 
@@ -155,11 +158,10 @@ def test_a_config_that_does_not_fit_is_refused_with_the_remedy(tmp_path):
     assert "net.convention is 'improved' in the config and 'original' in the file" in refusal(
         tiny(**SMALL, net__convention="improved")
     )
-    assert "--config.net.convention=original" in refusal(tiny(**SMALL, net__convention="improved"))
     for key, ours, theirs in (("net.time", "log_noise", "steps"), ("diffusion.sigma_data", 0.5, 1.0)):
         line = refusal(tiny(**SMALL, **{key.replace(".", "__"): ours}))  # EDM's: its tensors are the same
         assert f"{key} is {ours!r} in the config and {theirs!r} in the file" in line
-    assert "those of 'cifar10' have 3" in refusal(tiny(**SMALL, data__name="cifar10"))
+    assert "1 channels, the config's 'cifar10' for (32, 32, 3)" in refusal(tiny(**SMALL, data__name="cifar10"))
     assert "add --config.data.size" in refusal(tiny(**SMALL, data__name="folder:x"))
     assert "no such file" in refusal(tiny(**SMALL), file=tmp_path / "absent")
     for kind in ("diffusers", "improved_diffusion"):
@@ -191,34 +193,9 @@ def test_a_pipeline_is_compared_with_the_config(tmp_path):
     line = refusal(diffusion__variance="fixed_small", diffusion__T=20, sample__clip=False)
     for key, ours, theirs in (("T", 20, 10), ("variance", "'fixed_small'", "'fixed_large'")):
         assert f"diffusion.{key} is {ours} in the config and {theirs} in the file" in line
-    assert "add --config.diffusion.T=10 --config.diffusion.variance=fixed_large --config.sample.clip=true" in line
     assert "lists its own betas, from 0.0001 to 0.9 in 10 steps" in refusal(diffusion__schedule="linear")
-    wanted = f"for images of 8x8, the config's 'folder:{Path('x').absolute()}' for 16x16"
+    wanted = f"for images of (8, 8) and 1 channels, the config's 'folder:{Path('x').absolute()}' for (16, 16)"
     assert wanted in refusal(data__name="folder:x", data__size=16)
-
-
-def published(config):
-    """ForeignWeights with the shapes and the settings of a config, without any numbers behind them."""
-    run = import_weights.data(
-        config, ForeignWeights({}, {}, improved_diffusion.NAMING, {}, channels=3, step=0, unspecified="")
-    )
-    shapes = import_weights.shapes(run)
-    params = {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
-    flat = flatten(config)
-    given = {key: flat[key] for key in ("net.convention", "diffusion.variance", "net.attention")}
-    tensors = name_mapping.write(name_mapping.rules(improved_diffusion.NAMING, shapes, config.net.heads), params)
-    return run, ForeignWeights(tensors, tensors, improved_diffusion.NAMING, given, 3, 0, "")
-
-
-def test_the_shipped_config_that_fits_is_suggested():
-    right = load(ROOT / "configs" / "cifar10_improved.py")
-    _, weights = published(right)
-    wrong = import_weights.data(load(ROOT / "configs" / "cifar10.py"), weights)
-    found = import_weights.faults(wrong, weights)
-    assert any("net.attention is (16,) in the config and (16, 8) in the file" in line for line in found)
-    assert import_weights.remedy(wrong, weights) == (
-        "use --config=configs/cifar10_improved.py or --config=configs/cifar10_improved_vlb.py"
-    )
 
 
 @pytest.mark.parametrize(("dropout", "classes"), [(0.1, 10), (0.0, 11)])
@@ -232,7 +209,7 @@ def test_the_null_label_is_no_class(dropout, classes):
     assert tensors["class_embedding.weight"].shape[0] == 11
     weights = ForeignWeights(tensors, tensors, diffusers.NAMING, {}, 1, 0, "", classes=11)
     run = import_weights.data(config, weights)
-    assert run.classes == classes and import_weights.faults(run, weights) == []
+    assert run.classes == classes and import_weights.faults(run, weights, import_weights.shapes(run)) == []
 
 
 @pytest.mark.parametrize(
@@ -264,27 +241,3 @@ def test_scripts_explain_mistakes_in_one_line(tmp_path):
         done = script(name, *flags)
         assert done.returncode == 2 and line in done.stderr and done.stderr.count("\n") == 1, done.stderr
     assert not (tmp_path / "executed").exists()
-
-
-@pytest.mark.parametrize(
-    ("channels", "schedule", "line"),
-    [(8, "linear", "multiple of 64"), (64, "linear", ""), (64, "rectified", "variance preserving")],
-)
-def test_a_run_that_cannot_be_exported_is_told_at_its_start(channels, schedule, line):
-    """Norms of 8 and 16 channels have 4 and 8 groups."""
-    kinds = {
-        "diffusion__schedule": schedule,
-        "diffusion__parameterization": "velocity" if line.startswith("v") else "eps",
-    }
-    ours = build.experiment(tiny(net__channels=channels, **kinds), (8, 8, 1), 0)
-    params = jax.eval_shape(ours.init, jax.random.key(0))
-    told = train.not_exportable(ours, params)
-    assert [line in one and "cannot be exported to diffusers" in one for one in told] == [True] * bool(line)
-
-
-@pytest.mark.parametrize("variant", ["", ":edm", ":conditional"])
-def test_the_demo_can_be_exported_unless_its_noise_is_not_that_of_diffusers(variant):
-    """34 channels: 17 groups in every norm, of 34, 68, 102 and 136 channels."""
-    ours = build.experiment(load(f"{ROOT / 'configs' / 'digits.py'}{variant}"), (8, 8, 1), 10)
-    told = train.not_exportable(ours, jax.eval_shape(ours.init, jax.random.key(0)))
-    assert told == [] or (variant == ":edm" and len(told) == 1 and "variance preserving" in told[0])

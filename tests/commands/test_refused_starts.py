@@ -91,7 +91,7 @@ def test_a_signal_while_compiling_leaves_the_folder_to_any_config(tmp_path, monk
     asked, real, lines = Stop(), loop.compile_steps, []
 
     def signalled(*args):
-        asked._note(15)
+        asked._number = 15
         return real(*args)
 
     monkeypatch.setattr(loop, "compile_steps", signalled)
@@ -101,8 +101,8 @@ def test_a_signal_while_compiling_leaves_the_folder_to_any_config(tmp_path, monk
     monkeypatch.setattr(loop, "compile_steps", real)
     monkeypatch.setattr(sharding, "make_mesh", lambda: jax.make_mesh((1,), ("data",), devices=jax.devices()[:1]))
     with using(TwoConvolutions):
-        outcome = train.run(config(optim__lr=0.5), tmp_path, lines.append)
-    assert outcome.step == 2 and run_config.read_run(tmp_path).config.optim.lr == 0.5
+        train.run(config(optim__lr=0.5), tmp_path, lines.append)
+    assert manifest.newest(tmp_path)[0].name == "2" and run_config.read_run(tmp_path).config.optim.lr == 0.5
 
 
 def test_fewer_steps_than_a_run_has_made_are_refused(tmp_path):

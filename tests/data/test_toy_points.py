@@ -23,8 +23,7 @@ from diffusion.data import toy_points
 from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build, registry
 from diffusion.figures import catalogue
-from diffusion.figures.figure_data import point_samples
-from diffusion.figures.figure_data.run_sampler import RunSampler
+from diffusion.figures.figure_data.run_sampler import RunSampler, chain_points, noised_points, score_vectors
 from diffusion.figures.loaded_run import Inputs
 from diffusion.figures.point_figures import (
     animation,
@@ -226,8 +225,8 @@ def run(tmp_path_factory):
 @pytest.mark.slow
 def test_a_run_ends_in_the_law_of_its_data(run):
     """Sliced Wasserstein distance below 0.05, where a standard normal cloud has 0.5 and the ring's radius is 0.7."""
-    _, outcome, _ = run
-    drawn = toy_points.to_points(outcome.summary.samples)
+    _, summary, _ = run
+    drawn = toy_points.to_points(summary.samples)
     data = toy_points.to_points(toy_points.toy("mixture", train=False).arrays[0][:1000])
     noise = np.random.default_rng(0).normal(size=(1000, 2))
     assert sliced_wasserstein(noise, data) > 0.3
@@ -273,15 +272,13 @@ def test_a_run_learns_what_there_is_to_learn(run):
 
 @pytest.mark.slow
 def test_a_run_reports_and_shows_points(run):
-    folder, outcome, said = run
+    folder, summary, said = run
     assert any("toy:mixture: 20000 train and 2000 held-out images of 1x2x1" in line for line in said)
-    assert outcome.summary.scores == ()
-    assert math.isfinite(outcome.summary.bound.values["bits_per_dim"])
+    assert summary.scores == ()
+    assert math.isfinite(summary.bound.values["bits_per_dim"])
     (picture,) = (folder / "samples").glob("*_ancestral.png")
     found = np.asarray(Image.open(picture))
-    np.testing.assert_array_equal(
-        found, scatter(toy_points.to_points(outcome.summary.samples), during.GRID_SIDE)[..., 0]
-    )
+    np.testing.assert_array_equal(found, scatter(toy_points.to_points(summary.samples), during.GRID_SIDE)[..., 0])
     previews = [path for path in (folder / "samples").glob("*.png") if path != picture]
     assert previews and all(Image.open(path).size == (during.GRID_SIDE, during.GRID_SIDE) for path in previews)
 
@@ -326,7 +323,7 @@ def either(request):
 
 def test_clouds_are_noised_by_the_process(either):
     points = toy_points.TOYS["mixture"].draw(np.random.default_rng(0), 4000)[0]
-    clouds = point_samples.noised_points(either, points, [0, 3, 12])
+    clouds = noised_points(either, points, [0, 3, 12])
     np.testing.assert_allclose(clouds[0], points, rtol=1e-6, atol=1e-7)
     p = either.process
     for found, t in zip(clouds, (0, 3, 12), strict=True):
@@ -342,16 +339,14 @@ def test_clouds_are_noised_by_the_process(either):
 @pytest.mark.slow
 def test_ways_end_at_the_samples(run_sampler):
     """Of the run's own chain; chains of any sampler start at one noise, and fewer rows are the first rows."""
-    every = point_samples.chain_points(run_sampler, 6, [12, 7, 1, 0])
+    every = chain_points(run_sampler, 6, [12, 7, 1, 0])
     drawn = toy_points.to_points(run_sampler.samples(6))
     np.testing.assert_allclose(np.clip(every[-1], -1, 1), drawn, atol=1 / 255 + 1e-5)
-    ddim = point_samples.chain_points(run_sampler, 3, [12, 0], "ddim")
+    ddim = chain_points(run_sampler, 3, [12, 0], "ddim")
     np.testing.assert_allclose(ddim[0], every[0, :3], rtol=1e-6)
     assert np.abs(ddim[1] - every[-1, :3]).max() > 1e-3
-    np.testing.assert_allclose(
-        point_samples.chain_points(run_sampler, 3, [12, 7, 1, 0]), every[:, :3], rtol=1e-4, atol=1e-4
-    )
-    few = point_samples.chain_points(run_sampler, 3, [0], "ddim", parse("4"))
+    np.testing.assert_allclose(chain_points(run_sampler, 3, [12, 7, 1, 0]), every[:, :3], rtol=1e-4, atol=1e-4)
+    few = chain_points(run_sampler, 3, [0], "ddim", parse("4"))
     assert few.shape == (1, 3, 2) and np.abs(few[0] - ddim[1]).max() > 1e-6
 
 
@@ -364,7 +359,7 @@ def test_the_field_is_the_score_of_the_network(either):
         x_0 = np.float64(denoise(x, ts).x_0).reshape(-1, 2)
         signal, noise = float(p.signal[t]), float(p.noise[t])
         expected = -(points / float(p.scale[t]) - signal * x_0) / noise
-        np.testing.assert_allclose(point_samples.score_vectors(either, points, [t])[0], expected, rtol=2e-3, atol=2e-3)
+        np.testing.assert_allclose(score_vectors(either, points, [t])[0], expected, rtol=2e-3, atol=2e-3)
 
 
 def offsets(ax):
@@ -416,7 +411,7 @@ def test_every_figure_of_points_is_drawn(tmp_path, run_sampler):
     asked.__dict__["_run_sampler"] = run_sampler
     asked.__dict__["run"] = Run(run_sampler.experiment.config, toy_points.SHAPE, 8)
     for name in ("marginals", "trajectories", "score_field", "animation"):
-        figure = catalogue.FIGURES[name].draw(asked)
-        save(figure, tmp_path / f"{name}{catalogue.FIGURES[name].kinds[0]}")
+        figure = catalogue.FIGURES[name](asked)
+        save(figure, tmp_path / f"{name}{'.gif' if name == 'animation' else '.png'}")
     with pytest.raises(ValueError, match="shows images, and the run's data are points"):
-        catalogue.FIGURES["samples"].draw(asked)
+        catalogue.FIGURES["samples"](asked)

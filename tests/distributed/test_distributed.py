@@ -269,7 +269,7 @@ def test_a_run_on_other_numbers_of_processes(tmp_path, rules, run):
     assert sorted(together) == list(range(1, max(before) + 9))
     shared = sorted(alone.keys() & together.keys())
     np.testing.assert_allclose([together[s] for s in shared], [alone[s] for s in shared], rtol=1e-5)
-    assert (run / "samples" / "step_0000004.png").exists() and list((run / "eval").glob("estimate_test_4*.json"))
+    assert (run / "samples" / "step_0000004.png").exists()
 
 
 @pytest.mark.slow

@@ -130,23 +130,12 @@ def test_previews_are_cut_by_the_calls_that_they_make(guide, n, monkeypatch):
     assert drawn == [n]
 
 
-def test_the_estimate_of_one_image_has_no_standard_error(tmp_path):
+def test_the_estimate_of_one_image_has_no_standard_error():
     for n, names in ((1, {"bits_per_dim"}), (2, {"bits_per_dim", "standard_error"})):
         ours = small(eval__quick_n=n, eval__quick_steps=2)
-        estimate = previews_during_training.estimate(ours, digits(False), ours.feed(digits(True)), UNLIMITED, tmp_path)
+        estimate = previews_during_training.estimate(ours, digits(False), ours.feed(digits(True)), UNLIMITED)
         found = estimate(ours.create_state())
         assert set(found) == names and np.isfinite(list(found.values())).all()
-
-
-def test_an_estimate_whose_file_cannot_be_written_is_returned(tmp_path):
-    """Its line in metrics.jsonl is then written with the next ones, as that of any report."""
-    (tmp_path / "eval").touch()
-    ours, lines = small(eval__quick_n=2, eval__quick_steps=2), []
-    feed = ours.feed(digits(True))
-    estimate = previews_during_training.estimate(ours, digits(False), feed, UNLIMITED, tmp_path, report=lines.append)
-    assert np.isfinite(estimate(ours.create_state())["bits_per_dim"])
-    (line,) = lines
-    assert line.startswith("WARNING     a report could not be written (") and line.endswith("training continues")
 
 
 def test_a_cpu_has_a_limit_and_zero_lifts_it():

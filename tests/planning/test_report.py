@@ -1,6 +1,5 @@
 """Targets, times from published peaks, the report, and the lines for what cannot be compiled."""
 
-import json
 import math
 
 import pytest
@@ -13,19 +12,18 @@ from diffusion.planning import compile_for_target, hlo, report, report_csv, targ
 from diffusion.planning.collectives import Collective
 from diffusion.planning.compile_for_target import Compiled, Data, Job
 from diffusion.planning.hlo import Memory
-from diffusion.planning.kernels_and_bytes import Cost, Kernel
+from diffusion.planning.kernels_and_bytes import Cost
 from diffusion.planning.memory_and_time import estimate
 
-COPY = Kernel("jit(run)/swap", 2.0, 10**6, {}, True, True, "f32[8,8]")
 SUM = {"all-reduce f32": Collective(2.0, 8e7, 1e8, True)}
-WORK = Cost(1234.0, {"bf16": 1.97e12, "f32": 1.97e11}, 16.38e9, SUM, [COPY])
+WORK = Cost(1234.0, {"bf16": 1.97e12, "f32": 1.97e11}, 16.38e9, SUM)
 
 
 HELD = Memory(2 * 10**9, 3 * 10**9)
 
 
 def on(name, memory=HELD):
-    return estimate(targets.parse(name), WORK, memory, 360_000, 60.0)
+    return estimate(targets.parse(name), WORK, memory, 360_000)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +40,7 @@ def test_targets_name_hardware_and_how_much_of_it(name, model, count, chips):
 
 def test_unknown_targets_are_named_with_what_is_legal():
     wrong = {
-        "tpu:v5q": "did you mean tpu:v5e",
+        "tpu:v5q": "no such hardware; --target=. lists tpu:v2",
         "h100": "--target=. lists tpu:v2",
         "tpu:v5e:4y4": "'4y4' is not 1 or a topo",
     }
@@ -67,12 +65,8 @@ def test_times_are_work_over_published_peaks():
     assert e.arithmetic == pytest.approx(0.011) and e.traffic == pytest.approx(0.02) and e.links == pytest.approx(1e-3)
     assert e.binds == "memory" and e.shortest == pytest.approx(0.02) and e.longest == pytest.approx(0.011 / 0.35 + 1e-3)
     assert e.hours() == pytest.approx((2.0, 100 * (0.011 / 0.35 + 1e-3)))
-    assert e.price(2.0) == pytest.approx([2 * 16 * hours for hours in e.hours()])
     h100 = on("gpu:h100")
     assert h100.arithmetic == pytest.approx(1.97 / 989.5 + 0.197 / 494.7), "float32 has half the peak on a GPU"
-    assert on("tpu:v3:2x2").price(1.0)[0] == pytest.approx(4 * on("tpu:v3:2x2").hours()[0]), (
-        "chips are paid for, not cores"
-    )
     assert not e._replace(memory=Memory(0, 17 * 10**9)).fits and e.fits
 
 
@@ -84,7 +78,6 @@ def test_the_report_is_one_screen():
         "work         2.17 TFLOP of convolutions and products, 16.4 GB of memory traffic on each device, 1,234 kernels",
         "time         arithmetic 11 ms, memory 20 ms, links 1 ms; longest: memory",
         "collective   2 all-reduce f32, 80 MB in all, some in a loop",
-        "copy         2 x 1 MB f32[8,8] jit(run)/swap",
         "speed        30.8 to 50 steps/s (35% of peak to roofline): 360,000 steps take 2 h to 3 h 14 min",
     ]
     cpu = report.lines(on("cpu", memory=Memory(10**9, 0)), "a step")
@@ -92,17 +85,6 @@ def test_the_report_is_one_screen():
     large = report.lines(on("tpu:v5e", memory=Memory(10**10, 10**10)), "a step")[1]
     assert "does not fit, 20 GB of 16.9 GB, 3.09 GB too much" in large
     assert report.between(480.4, 1423.0) == "480-1,420" and report.between(0.5, 3.21) == "0.5-3.21"
-
-
-def test_json_has_every_number_of_the_report():
-    facts = json.loads(json.dumps(report.as_json(on("tpu:v5e:4x4"), "a step"), allow_nan=False))
-    assert facts["memory"] == {"total": 5e9, "arguments": 2e9, "temporaries": 3e9, "usable": 15.75 * 2**30}
-    assert (
-        facts["flop"] == WORK.flop and facts["bytes"] == 16.38e9 and facts["kernels"] == 1234 and facts["fits"] is True
-    )
-    assert facts["collectives"]["all-reduce f32"] == SUM["all-reduce f32"]._asdict() and facts["devices"] == 16
-    assert facts["steps_per_second"] == pytest.approx([30.84, 50.0], rel=1e-3) and facts["copies"][0]["bytes"] == 10**6
-    json.dumps(report.as_json(on("cpu"), "a step"), allow_nan=False)
 
 
 def test_a_program_has_one_line_of_the_table(tmp_path):
@@ -125,8 +107,8 @@ def test_the_table_of_hardware_states_figures_and_sources():
     assert all(facts.source and math.prod(facts[:4]) > 0 for name, facts in targets.HARDWARE.items() if name != "cpu")
 
 
-def test_several_targets_become_a_table_with_the_cheapest_that_fits(monkeypatch):
-    """v5p is faster and dearer, v2 too small; the compiler is replaced by a fixed program."""
+def test_several_targets_become_a_table(monkeypatch):
+    """v2 is too small; the compiler is replaced by a fixed program."""
     said, jobs = [], []
 
     def compiled(job, limit, tick):  # noqa: ARG001
@@ -134,27 +116,20 @@ def test_several_targets_become_a_table_with_the_cheapest_that_fits(monkeypatch)
         tick(1.0)
         if job.target == "gpu:h100":
             raise ValueError("--target=gpu:h100: compiling for it needs the plugin")
-        return Compiled(hlo.parse(TEXT), Memory(10**9, 11 * 10**9), 5.0, 1000)
+        return Compiled(hlo.parse(TEXT), Memory(10**9, 11 * 10**9))
 
     monkeypatch.setattr(compile_for_target, "compile_in_child", compiled)
     config = load("configs/cifar10.py")
-    prices = plan.parse_prices("tpu:v5e=1,tpu:v5p=100,tpu:v2=0.1")
-    question = plan.Question("train", None, False, 60.0, prices, False)
-    facts = plan.run(config, ["tpu:v5e", "tpu:v5p", "tpu:v2", "gpu:h100"], question, said.append)
-    assert said[-1].startswith("cheapest     tpu:v5e: ") and [f["fits"] for f in facts] == [True, True, False]
-    rows = [line for line in said[-2].splitlines() if line.startswith(("tpu", "gpu"))]
-    assert [row.split()[0] for row in rows] == ["tpu:v5e", "tpu:v5p", "tpu:v2", "gpu:h100"] and "not measured" in rows[
-        3
-    ]
+    plan.run(config, ["tpu:v5e", "tpu:v5p", "tpu:v2", "gpu:h100"], said.append)
+    rows = [line for line in said[-1].splitlines() if line.startswith(("tpu", "gpu"))]
+    assert [row.split()[0] for row in rows] == ["tpu:v5e", "tpu:v5p", "tpu:v2", "gpu:h100"]
+    assert [row.split()[3] for row in rows[:3]] == ["yes", "yes", "no"] and "not measured" in rows[3]
     assert "--target=gpu:h100: compiling for it needs the plugin" in said and "\rcompiling for tpu:v5e: 1 s" in said
-    assert jobs[0] == Job(flatten(config), Data((32, 32, 3), 50_000, 10, True), "tpu:v5e", "train", False)
+    assert jobs[0] == Job(flatten(config), Data((32, 32, 3), 50_000, 10, True), "tpu:v5e", "train")
     said.clear()
     with pytest.raises(ValueError, match="needs the plugin"):
-        plan.run(config, ["gpu:h100"], question, said.append)
+        plan.run(config, ["gpu:h100"], said.append)
     assert set(said) == {"\rcompiling for gpu:h100: 1 s"}, "the command itself prints the error"
-    with pytest.raises(ValueError, match=r"^none of the targets could be compiled$"):
-        plan.run(config, ["gpu:h100", "gpu:h100"], question, said.append)
-    assert said.count("--target=gpu:h100: compiling for it needs the plugin") == 2
 
 
 TEXT = """HloModule m
@@ -170,17 +145,17 @@ def test_fit_compiles_every_change_that_reduces_memory(monkeypatch):
 
     def compiled(job, limit, tick):  # noqa: ARG001
         seen.append((job.target, {k: v for k, v in job.config.items() if flatten(config)[k] != v}))
-        return Compiled(hlo.parse(TEXT), Memory(10**9, 10**9), 5.0, 1000)
+        return Compiled(hlo.parse(TEXT), Memory(10**9, 10**9))
 
     monkeypatch.setattr(compile_for_target, "compile_in_child", compiled)
     config = load("configs/cifar10.py")
-    plan.run(config, ["tpu:v5e:2x2"], plan.Question("train", None, False, 60.0, {}, True), said.append)
+    plan.run(config, ["tpu:v5e:2x2"], said.append, fit=True)
     here = "tpu:v5e:2x2"
     changes = [{}, {"train.accumulate": 2}, {"net.remat": True}, {"train.sharding": "fsdp"}]
     changes += [{"train.sharding": "zero1"}, {"net.dtype": "bfloat16"}]
     changes.append({"train.batch_size": 64})
     assert seen == [*((here, change) for change in changes), ("tpu:v5e:2x4", {}), ("tpu:v5e:4x4", {})]
-    assert "+ net.remat=True" in said[-2] and said[-1].startswith("least        ")
+    assert "+ net.remat=True" in said[-1]
 
 
 def test_data_are_known_without_reading_them():
@@ -208,25 +183,13 @@ def changed(config, **keys):
     return config
 
 
-def test_prices_are_read_or_refused():
-    assert (
-        plan.parse_prices("tpu:v5e=1.2,gpu:h100=3") == {"tpu:v5e": 1.2, "gpu:h100": 3.0} and plan.parse_prices("") == {}
-    )
-    for text, said in {"tpu:v5e": "is not MODEL=NUMBER", "tpu:v9=1": "'tpu:v9' is not one of tpu:v2"}.items():
-        with pytest.raises(ValueError, match=said):
-            plan.parse_prices(text)
-
-
 def test_a_missing_compiler_is_one_line_that_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(compile_for_target, "find_spec", lambda name: None)  # noqa: ARG005
+    monkeypatch.setattr(compile_for_target, "find_spec", lambda name: name == "jax" or None)
     job = Job({}, Data((8, 8, 1), 10, 0, True), "tpu:v5e", "train")
-    with pytest.raises(
-        ValueError, match=r"^--target=tpu:v5e: compiling for it needs libtpu: pip install 'jax\[tpu\]==\d"
-    ):
-        compile_for_target.compile_in_child(job, 1.0, print)
-    with pytest.raises(ValueError, match=r"needs the CUDA plugin: pip install 'jax-cuda12-plugin\[with-cuda\]==\d"):
-        compile_for_target.compile_in_child(job._replace(target="gpu:a100"), 1.0, print)
-    assert compile_for_target.missing(targets.parse("cpu")) == ""
+    for name in ("tpu:v5e", "gpu:a100"):
+        with pytest.raises(ValueError, match=f"^--target={name}: .*pip install -r requirements-plan.txt"):
+            compile_for_target.compile_in_child(job._replace(target=name), 1.0, print)
+    compile_for_target.require_compiler(targets.parse("cpu"))
 
 
 def test_what_the_compiler_refuses_is_one_line(tmp_path):
@@ -236,16 +199,16 @@ def test_what_the_compiler_refuses_is_one_line(tmp_path):
     with pytest.raises(
         ValueError, match=r"^--target=tpu:v5e:3x3: refused: Unknown flag in XLA_FLAGS: --xla_nonsense=1$"
     ):
-        compile_for_target._refused(job, tmp_path, flag, 1.0)
+        compile_for_target._refused(job, tmp_path, flag)
     layout = (
         "E0000 INVALID_ARGUMENT: unexpected worker hostname\nTraceback ...\n"
         'jax.errors.JaxRuntimeError: INVALID_ARGUMENT: Topology layout "v5e:3x3" is not divisible\nlearning/x.cc:327\n'
     )
     with pytest.raises(ValueError, match=r"refused: INVALID_ARGUMENT: Topology layout"):
-        compile_for_target._refused(job, tmp_path, layout, 1.0)
+        compile_for_target._refused(job, tmp_path, layout)
     used = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.00G of 15.75G hbm. Exceeded by 4.25G."
     (tmp_path / "module_1.jit_run.x.after_optimizations_before_buffer_assignment.txt").write_text(TEXT)
-    found = compile_for_target._refused(job, tmp_path, used, 1.0)
+    found = compile_for_target._refused(job, tmp_path, used)
     assert found.memory == Memory(4 * 2**20, 20 * 2**30 - 4 * 2**20) and found.program.entry == "main"
 
 
@@ -265,6 +228,5 @@ def test_the_step_that_trains_is_compiled_in_a_child():
     experiment = build.experiment(config, (1, 2, 1), 2, sharding.make_mesh(jax.devices()[:4]))
     like, inputs = experiment.fresh().like, batch_feed.shapes((1, 2, 1), 100, 16, experiment.mesh, True)
     here = loop.compile_steps(experiment.task(), experiment.update(), inputs.feed, like, inputs.batch)
-    assert found.chain == config.diffusion.T
     assert found.memory.arguments == here.memory_analysis().argument_size_in_bytes
     assert found.program.aliased == len(jax.tree.leaves(like)), "the whole state is donated"

@@ -612,7 +612,6 @@ def test_milestones_are_a_course_of_training():
     for points in (published.LOSS, published.FID):
         steps, curve = np.array(points).T
         assert np.all(np.diff(steps) > 0) and np.all(np.diff(curve) < 0) and steps[-1] <= 800_000
-    assert published.LOSS[0][1] < published.AT_START
     assert abs(published.FID[-1][1] / CELLS[BEST].value - 1) < published.TOLERANCE
 
 

@@ -1,6 +1,9 @@
-"""What is set before jax starts: XLA's flags, and the folder of compiled programs, which a run never chooses."""
+"""What is set before jax starts: XLA's flags, memory, the folder of compiled programs, which a run never chooses."""
 
+import ctypes
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -83,29 +86,23 @@ def gpu_flags(folder, deterministic="true", **variables):
     return {flag for flag in done.stdout.split() if flag.startswith("--xla_gpu")}
 
 
-@pytest.fixture
-def plugin(tmp_path):
-    """A folder with what tells jax of a CUDA plugin."""
-    (tmp_path / "jax_plugins" / "xla_cuda12").mkdir(parents=True)
-    return tmp_path
+def test_gpus_are_deterministic_where_the_key_says_so(tmp_path):
+    """On machines without libtpu, which reads the same variable."""
+    assert gpu_flags(tmp_path) == FLAGS and gpu_flags(tmp_path, "false") == set()
+    (tmp_path / "libtpu").mkdir()
+    (tmp_path / "libtpu" / "__init__.py").touch()
+    assert gpu_flags(tmp_path) == set()
 
 
-@pytest.mark.parametrize("platforms", ["cuda", "gpu", "cuda,cpu"])
-def test_a_gpu_that_is_asked_for_is_deterministic_where_the_key_says_so(tmp_path, platforms):
-    assert gpu_flags(tmp_path, JAX_PLATFORMS=platforms) == FLAGS
-    assert gpu_flags(tmp_path, "false", JAX_PLATFORMS=platforms) == set()
-
-
-def test_a_gpu_that_jax_would_find_is_deterministic(plugin, tmp_path_factory):
-    assert gpu_flags(plugin) == FLAGS and gpu_flags(plugin, "false") == set()
-    for platforms in ("cpu", "tpu", "tpu,cpu"):
-        assert gpu_flags(plugin, JAX_PLATFORMS=platforms) == set()
-    assert gpu_flags(tmp_path_factory.mktemp("none")) == set()
+@pytest.mark.parametrize("name", ["train", "train_classifier", "ablate"])
+def test_scripts_that_train_pass_the_key_on(name):
+    text = (ROOT / "scripts" / f"{name}.py").read_text()
+    assert re.search(r"before_jax\.configure\(([\w.]+)\.compilation_cache, \1\.deterministic\)", text)
 
 
 def test_flags_of_the_user_are_kept_and_extended(tmp_path):
     own = {"--xla_gpu_autotune_level=4", "--xla_gpu_deterministic_ops_of_ours=1"}
-    found = gpu_flags(tmp_path, JAX_PLATFORMS="cuda", XLA_FLAGS=" ".join(own))
+    found = gpu_flags(tmp_path, XLA_FLAGS=" ".join(own))
     assert found == own | (FLAGS - {"--xla_gpu_autotune_level=0"})
 
 
@@ -117,19 +114,39 @@ def test_the_installed_series_has_the_flags(tmp_path):
         assert (done.returncode == 0 and done.stdout.strip() == "0.0") == known, done.stderr[-500:]
 
 
-@pytest.mark.parametrize(
-    ("script", "folder"),
-    [
-        ("train.py", "workdir"),
-        ("train_classifier.py", "workdir"),
-        ("ablate.py --grid=configs/ablations/samplers.py", "out"),
-    ],
-)
-def test_an_unknown_series_is_refused_in_a_line_by_every_script_that_trains(script, folder, tmp_path):
-    metadata = tmp_path / "jaxlib-0.99.0.dist-info" / "METADATA"
-    metadata.parent.mkdir()
-    metadata.write_text("Metadata-Version: 2.1\nName: jaxlib\nVersion: 0.99.0\n")
-    command = [*f"scripts/{script}".split(), "--config.deterministic=true", f"--{folder}={tmp_path / 'run'}"]
-    done = process(command, tmp_path, JAX_PLATFORMS="cuda")
-    assert done.returncode == 2 and "0.99.0 is installed; set it to false" in done.stderr, done.stderr
-    assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "run").exists()
+COUNT = """
+import ctypes, json, resource
+from diffusion.runtime import before_jax
+size, times = 100 * 2**20, 5
+before_jax.keep_freed_memory()
+library = ctypes.CDLL(None)
+library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
+library.free.argtypes = (ctypes.c_void_p,)
+def step():
+    block = library.malloc(size)
+    ctypes.memset(block, 1, size)
+    library.free(block)
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(times):
+    step()
+print(json.dumps((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / times))
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs the GNU C library")
+def test_a_freed_block_is_had_again_without_page_faults(tmp_path):
+    """Where CPUs compute and the user chose no allocator; otherwise every page of the block is cleared again."""
+
+    def faults(**variables):
+        done = process(["-c", COUNT], tmp_path, **variables)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    cleared = 0.9 * 100 * 2**20 / os.sysconf("SC_PAGE_SIZE")
+    assert faults() < 10 and faults(JAX_PLATFORMS="cpu") < 10
+    assert faults(JAX_PLATFORMS="cuda,cpu") > cleared
+    for variable in ({"MALLOC_ARENA_MAX": "4"}, {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=7"}, {"LD_PRELOAD": ""}):
+        assert faults(**variable) > cleared
+    (tmp_path / "jax_plugins").mkdir()
+    assert faults() > cleared and faults(JAX_PLATFORMS="cpu") < 10

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 
@@ -285,36 +285,6 @@ def test_a_signal_raises_unless_deferred():
     assert error.value.status == STOPPED
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert not Stop().agreed()
-
-
-@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
-def test_an_exception_lost_in_a_callback_is_not_reported(monkeypatch):
-    """Python prints a traceback of what a garbage collector's callback raises; ours is raised again later."""
-    reported = []
-    monkeypatch.setattr(sys, "unraisablehook", reported.append)
-
-    class Dying:
-        def __init__(self, number: int):
-            self.number = number
-
-        def __del__(self):
-            if self.number:
-                signal.raise_signal(self.number)
-            else:
-                raise OSError("of another kind")
-
-    with Stop.on_signals() as stop:
-        Dying(signal.SIGTERM)
-        assert stop.asked and reported == []
-        Dying(0)
-    assert [type(lost.exc_value) for lost in reported] == [OSError]
-    assert sys.unraisablehook.__self__ is reported
-
-
-def test_an_exception_that_got_lost_is_raised_at_the_end():
-    lost = suppress(Stopped)
-    with Stop.on_signals() as stop, stop.deferred(), pytest.raises(Stopped), stop.interruptible(), lost:
-        send()
 
 
 def test_one_of_several_processes_stops_where_all_of_them_check(monkeypatch):

@@ -366,7 +366,7 @@ def test_a_diverged_run_that_was_stopped_ends_at_the_next_start(world, tmp_path)
 
     def batches(first):
         for step in range(first, 20):
-            stop._note(15 if step == 4 else 0)
+            stop._number = 15 if step == 4 else 0
             yield np.asarray(world.labels(NAN if step else 0))
 
     mesh = sharding.make_mesh(jax.devices()[:1])

@@ -482,27 +482,17 @@ def test_a_save_into_a_folder_that_is_gone_is_told_in_one_line_alone(tmp_path, c
 # ---------------------------------------------------------------------------------------------------------- the script
 
 
-def test_pruning_never_takes_the_last_intact_step(folder, capsys):
-    prune = checkpoints_command.prune
+def test_the_table_of_checkpoints_tells_damaged_steps(folder, capsys):
     (folder / "checkpoints" / "30" / "default" / "manifest.ocdbt").write_text("damaged")
-    prune(folder, 1)
-    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["20", "30"]
-    said = capsys.readouterr().out
-    assert "removed" in said and "checkpoints/10" in said and "left" in said and "30: default/manifest.ocdbt" in said
-    prune(folder, 1)
-    assert bits(resumed(folder)[0]) == bits(state_of(20)) and (folder / "kept" / "15").exists()
-
-
-def test_scores_beside_the_steps(folder):
-    read_scores = checkpoints_command.read_scores
-    with (folder / "metrics.jsonl").open("ab") as file:
-        file.write(b'{"step": 20, "eval/bits_per_dim": 4.5}\n[2]\n\xff\n')
-    (folder / "eval").mkdir()
-    (folder / "eval" / "bad.json").write_text("{")
-    result = {"name": "fid", "values": {"fid": 3.2}, "series": {}, "protocol": {"step": 30, "images": 50000}}
-    (folder / "eval" / "fid_30.json").write_text(json.dumps(result))
-    assert read_scores(folder) == {20: {"bits_per_dim": 4.5}, 30: {"fid on 50000 images": 3.2}}
-    assert checkpoints_command.state(folder / "kept" / "15", True) == "intact"
+    (folder / "checkpoints" / "40.tmp" / "default").mkdir(parents=True)
+    (folder / "checkpoints" / "40.tmp" / "default" / "part").write_text("unfinished")
+    assert checkpoints_command.run(folder, verify=False) == 0
+    assert capsys.readouterr().out.count("not checked") == 4
+    assert checkpoints_command.run(folder, verify=True) == 1
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert [lines[step].split()[-1] for step in ("10", "15", "20")] == ["intact"] * 3
+    assert "default/manifest.ocdbt has" in lines["30"] and "unfinished" in lines["40.tmp"]
+    assert list(lines) == ["step", "10", "20", "30", "40.tmp", "15"]
 
 
 def test_states_compare_to_the_bit():

@@ -2,13 +2,12 @@
 
 import gc
 import os
-import time
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
 from diffusion.benchmarks import timing
-from diffusion.benchmarks.timing import TimedWorkload
+from diffusion.benchmarks.timing import Workload
 
 MODES: dict[str, dict[str, Any] | None] = {
     "eager": None,
@@ -43,28 +42,21 @@ def torch() -> Any:
     return torch
 
 
-def _seconds(call: Callable[[], Any], units: int) -> float:
-    start = time.perf_counter()
-    for _ in range(units):
-        call()
-    return time.perf_counter() - start
-
-
 def fastest(
-    function: Callable[..., Any], modes: Sequence[str], call: Callable[[Any], Any]
+    function: Callable[..., Any], modes: Sequence[str], call: Callable[[Any, int], object]
 ) -> tuple[Any, str, dict[str, Any]]:
     """The function in the fastest of the modes, its name, and seconds a call of each, or why it failed.
 
-    `call(compiled)` makes one call and waits for it. Calls of all modes alternate, so that a machine that slows down
-    does not decide. Raises ValueError where no mode works.
+    `call(compiled, n)` makes n calls and waits for them. Calls of all modes alternate, so that a machine that slows
+    down does not decide. Raises ValueError where no mode works.
     """
-    compiled: dict[str, TimedWorkload] = {}
+    compiled: dict[str, Workload] = {}
     tried: dict[str, Any] = {}
     for name in modes:
-        once = partial(call, _compile(function, name))
+        run = partial(call, _compile(function, name))
         try:
-            once()
-            compiled[name] = TimedWorkload(partial(_seconds, once))
+            run(1)
+            compiled[name] = Workload(run)
         except Exception as error:
             tried[name] = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:160]}"
     if not compiled:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from diffusion.benchmarks.timing import Workload
 from diffusion.benchmarks.torch_baseline.compile_modes import GPU, INFERENCE, TRAINING, fastest, torch
 from diffusion.benchmarks.torch_baseline.network import Subject, make_subject
-from diffusion.benchmarks.workload_process import Workload
 from diffusion.core import respacing
 
 
@@ -34,18 +34,17 @@ def workload(
     once: Callable[[Any], Any],
     modes: Mapping[str, tuple[str, ...]],
     facts: Mapping[str, Any] = {},
-    quantum: int = 1,
 ) -> Workload:
     """`once(compiled)` as a unit, with `function` compiled in the fastest mode."""
 
-    def run(compiled: Any, units: int = 1) -> None:
+    def run(compiled: Any, units: int) -> None:
         for _ in range(units):
             once(compiled)
         if subject.device.startswith("cuda"):
             torch().cuda.synchronize()
 
     compiled, mode, tried = fastest(function, request.get("modes") or modes.get(subject.device, GPU), run)
-    return Workload(partial(run, compiled), {**subject.facts(mode, tried), **facts}, quantum)
+    return Workload(partial(run, compiled), {**subject.facts(mode, tried), **facts})
 
 
 def train(request: Mapping[str, Any]) -> Workload:
@@ -128,7 +127,7 @@ def chain(request: Mapping[str, Any], grid: str, eta: float) -> Workload:
         new, i = compiled(held["x"], held["t"])
         held["x"], held["t"] = new.clone(), i.clone()
 
-    return workload(request, subject, step, once, INFERENCE, {"steps": T}, T if request["whole"] else 1)
+    return workload(request, subject, step, once, INFERENCE, {"steps": T})
 
 
 MEASURES = {

@@ -1,6 +1,7 @@
-"""Arrays that figures of images show, drawn by the trained network of a run.
+"""Arrays that figures show, drawn by the trained network of a run.
 
-Row i of every array depends on the seed and on i alone.
+Row i of every array depends on the seed and on i alone. Points of the plane of step t are returned as scale[t] x_t: x_t
+itself for variance-preserving processes, and a value of the same range for variance-exploding ones.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion.core.array_types import Array, Keys, Labels
-from diffusion.core.process import Process
+from diffusion.core.array_types import Array, Image, Keys, Labels, normal
+from diffusion.core.process import Process, q_sample
 from diffusion.core.respacing import Grid
+from diffusion.core.score import score
 from diffusion.data.source import SMALL, Source
 from diffusion.data.transforms import to_pixels
 from diffusion.distributed import sharding
@@ -26,6 +28,8 @@ from diffusion.training.state import Params
 
 Pixels = np.ndarray
 """uint8 [..., H, W, C]."""
+Points = np.ndarray
+"""[..., 2]."""
 
 
 class RunSampler(NamedTuple):
@@ -139,3 +143,62 @@ def nearest_images(source: Source, drawn: Pixels, k: int) -> Pixels:
         raise ValueError(f"{source.name}: {source.size} images of {source.shape} do not fit in memory for a search")
     images = source.read(np.arange(source.size))[0] if source.arrays is None else source.arrays[0]
     return images[nearest(drawn, images, k)[0]]
+
+
+def noised_points(run_sampler: RunSampler, points: Points, steps: Sequence[int]) -> Points:
+    """[S, n, 2]: draws of q(x_t | x_0) at steps 0..T of the chain; a point has the same noise at all steps."""
+    process = run_sampler.process
+    x_0 = jnp.asarray(points, jnp.float32)
+    eps = normal(sampling_loop.image_keys(run_sampler.seed, jnp.arange(len(x_0))), x_0)
+    return np.stack([_scaled(process, q_sample(process, x_0, jnp.full(len(x_0), t), eps), t) for t in steps])
+
+
+def chain_points(
+    run_sampler: RunSampler, n: int, steps: Sequence[int], sampler: str = "", grid: Grid | None = None
+) -> Points:
+    """[S, n, 2]: the points of n chains at falling steps, each 0..T. Sampler and grid default to the config's.
+
+    Chains start as in `RunSampler.samples`; with the config's sampler and grid they end at its first n samples.
+    """
+    experiment, process = run_sampler.experiment, run_sampler._replace(grid=grid or run_sampler.grid).process
+    options = experiment.config.sample
+    chosen = SAMPLERS[sampler or options.sampler](process, experiment.process, experiment.variance, options)
+    keys = sampling_loop.image_keys(run_sampler.seed, jnp.arange(n))
+    labels = jnp.asarray(sample_batches.labels(np.arange(n), experiment.classes))
+
+    @jax.jit
+    def advance(params: Params, x_t: Image, state: Any, first: jax.Array, last: jax.Array) -> Any:
+        denoise = experiment.denoise(params, labels, guided=True)
+        return sampling_loop.descend(keys, chosen, denoise, x_t, state, first, last)
+
+    x_t = sampling_loop.prior_sample(keys, process, experiment.shape)
+    state, current, points = chosen.init(x_t), process.T, []
+    for t in steps:
+        x_t, state = advance(run_sampler.params, x_t, state, jnp.int32(current), jnp.int32(t))
+        current = t
+        points.append(_scaled(process, x_t.reshape(n, 2), t))
+    return np.stack(points)
+
+
+def score_vectors(run_sampler: RunSampler, points: Points, steps: Sequence[int]) -> Points:
+    """[S, n, 2]: noise[t] grad log q(x_t) of the network at scale[t] x_t = `points`, in units of a standard normal's.
+
+    x_0_hat is not clipped, since the score of a clipped prediction is no gradient. A class-conditional network gets
+    class 0.
+    """
+    experiment, process = run_sampler.experiment, run_sampler.process
+    labels = jnp.zeros(len(points), jnp.int32)
+
+    @jax.jit
+    def scores(params: Params, x: Image, t: jax.Array) -> jax.Array:
+        ts = jnp.full(len(x), t, jnp.int32)
+        prediction = experiment.denoise(params, labels, clip=False)(x, process.base_t[ts])
+        return process.noise[t] * score(process, prediction, ts)
+
+    shaped = jnp.asarray(points, jnp.float32).reshape(-1, *experiment.shape)
+    vectors = [scores(run_sampler.params, shaped / process.scale[t], jnp.int32(t)) for t in steps]
+    return np.stack([np.asarray(vector).reshape(-1, 2) for vector in vectors])
+
+
+def _scaled(process: Process, x_t: jax.Array, t: int) -> Points:
+    return np.asarray(process.scale[t] * x_t, np.float64)
