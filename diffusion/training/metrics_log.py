@@ -56,8 +56,6 @@ class Progress:
             self.report(
                 f"speed       {self.images_per_second:.3g} images/s, about {format_numbers.duration(left)} left"
             )
-            for line in format_numbers.too_long(left, jax.default_backend()):
-                self.report(line)
 
     def show(self, step: int, loss: float) -> None:
         """The progress line of an interval that ended at `step`; speed and remaining time are the current ones."""
