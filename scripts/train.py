@@ -43,7 +43,7 @@ def main() -> None:
     several = DISTRIBUTED.value or any(value is not None for value in flag_values)
     processes = Processes(*flag_values, START_TIMEOUT.value) if several else None
 
-    with Stop.on_signals(resumable=True) as stop, initialized(processes, config, folder):
+    with Stop.on_signals(resumable=True) as stop, initialized(processes, config):
         from diffusion.commands import train
 
         train.run(config, folder, report, stop, PROFILE.value, bool(CHANGED.value))

@@ -15,7 +15,7 @@ from diffusion.commands import previews_during_training, settings_that_save_memo
 from diffusion.config.validation import doubts, remarks, validate
 from diffusion.data.dataset_identity import Identity, identity, listed
 from diffusion.data.source import Source, require_labels
-from diffusion.distributed.hosts import shared
+from diffusion.distributed import hosts
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation.fewer_images_on_cpu import Budget, forward_flops
 from diffusion.evaluation.final_evaluation import Summary, measure, write
@@ -59,21 +59,25 @@ def run(
     mesh = make_mesh()
     devices = format_numbers.describe_devices(list(mesh.devices.flat))
     config = absolute(config)
-    source, held_out = build.sources(config)
-    if config.net.class_conditional:
-        require_labels(
-            source, "config.net.class_conditional", "set it to false, or use data with labels (docs/data.md)"
-        )
-    data = identity(source, held_out)
-    validate(config, size=source.shape[0])
-    experiment = build.experiment(config, source.shape, source.classes, mesh)
     with ExitStack() as stack:
-        owner = Run(config, source.shape, source.classes, data)
-        owned = stack.enter_context(lock(folder)) if leads else None
-        existing, claim = shared(leads and exists(folder, owner)), partial(write_config, folder, owner, devices)
-        if existing and leads:
-            for line in require_same_data(read_run(folder), data, accept):
-                report(f"data        {line}")
+        with hosts.mistakes_shared():
+            source, held_out = build.sources(config)
+            if config.net.class_conditional:
+                require_labels(
+                    source, "config.net.class_conditional", "set it to false, or use data with labels (docs/data.md)"
+                )
+            data = identity(source, held_out)
+            validate(config, size=source.shape[0])
+            experiment = build.experiment(config, source.shape, source.classes, mesh)
+            owner = Run(config, source.shape, source.classes, data)
+            owned = stack.enter_context(lock(folder)) if leads else None
+            existing = leads and exists(folder, owner)
+            notes = require_same_data(read_run(folder), data, accept) if existing else []
+        existing, claim = hosts.shared(existing), partial(write_config, folder, owner, devices)
+        content = data._replace(digest="") if "times" in data.of else data  # the times of copies differ
+        hosts.require_same({"the data": content, "--workdir being on a shared disk": (folder / "lock").exists()})
+        for line in notes:
+            report(f"data        {line}")
         report(f"folder      {folder}" + (" (existing run)" if existing else ""))
         cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", "memory only")
         report(f"device      {devices}, compiled programs cached in {cache}")

@@ -4,13 +4,15 @@ Every process must run the same programs for global arrays in the same order. So
 as the contents of a folder or a full disk, must not decide what is run: process 0 decides, or all together.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
 from diffusion.core.array_types import Array
@@ -34,8 +36,6 @@ def whole(tree: Any) -> Any:
         x = jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
         if not isinstance(x, jax.Array) or x.is_fully_replicated or x.is_fully_addressable:
             return np.array(x)  # a copy: on CPUs the buffer, which a later step may take, would be shared
-        from jax.experimental import multihost_utils
-
         return np.asarray(multihost_utils.process_allgather(x, tiled=True))
 
     return jax.tree.map(gathered, tree)
@@ -46,53 +46,72 @@ def local_rows(indices: Iterable[tuple[slice, ...]], batch_size: int) -> np.ndar
     return np.unique(np.concatenate([np.arange(batch_size)[index] for index in indices]))
 
 
+def all_gather(value: np.ndarray | np.generic) -> np.ndarray:
+    """[processes, ...]: the value of each process. All processes must call it."""
+    return np.asarray(multihost_utils.process_allgather(value))
+
+
 def any_process(flag: bool) -> bool:
     """Whether the flag is set in any process. All processes must call it."""
     return bool(np.any(all_gather(np.int32(flag))))
 
 
-def all_gather(value: np.ndarray | np.generic) -> np.ndarray:
-    """[processes, ...]: the value of each process. All processes must call it."""
-    if jax.process_count() == 1:
-        return np.asarray(value)[None]
-    from jax.experimental import multihost_utils
-
-    return np.asarray(multihost_utils.process_allgather(value))
-
-
 def shared(value: int) -> int:
-    """The value of process 0, in every process."""
-    if jax.process_count() == 1:
-        return value
-    from jax.experimental import multihost_utils
-
-    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+    """The value of process 0, in every process. All processes must call it."""
+    return int(all_gather(np.int32(value))[0])
 
 
-@dataclass(frozen=True, eq=False)
+def require_same(facts: Mapping[str, Any]) -> None:
+    """Raises ValueError in every process, naming the first fact whose text differs from process 0's and where.
+
+    All processes must call it, with facts of the same names.
+    """
+    digests = [np.frombuffer(hashlib.sha256(str(value).encode()).digest(), np.uint8) for value in facts.values()]
+    everywhere = all_gather(np.stack(digests))
+    for process, i in np.argwhere(np.any(everywhere != everywhere[0], axis=-1)):
+        name = list(facts)[i]
+        raise ValueError(
+            f"process {process} differs from process 0 in {name}, which is {facts[name]} in process "
+            f"{jax.process_index()}; start all with one command, installation and copy of the data"
+        )
+
+
+@contextmanager
+def mistakes_shared() -> Iterator[None]:
+    """A block in which a process may find a mistake of the user (ValueError, OSError): then all processes raise.
+
+    All processes must enter it, and none may compute with others inside.
+    """
+    mistake = None
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        mistake = error
+    failed = all_gather(np.int32(mistake is not None))
+    if mistake:
+        raise mistake
+    if failed.any():
+        raise ValueError(f"process {failed.argmax()} found an error, which it prints; all processes end")
+
+
 class ByRows:
-    """A jitted function whose arguments after the first are split over the devices by rows."""
+    """A function, jitted, whose arguments after the first are split over the devices by rows.
 
-    jitted: Any
-    sharding: NamedSharding
+    With several processes the arguments must be equal in all, and computing with the result involves no other process.
+    """
+
+    def __init__(self, function: Callable[..., Any], sharding: NamedSharding):
+        out = None if sharding.is_fully_addressable else NamedSharding(sharding.mesh, PartitionSpec())
+        self.jitted, self._sharding = jax.jit(function, out_shardings=out), sharding
 
     def __call__(self, first: Any, *batch: Any) -> Any:
         """The result; with several processes the whole of it as this process's own array."""
-        result = self.jitted(first, *(put(b, self.sharding) for b in batch))
-        if self.sharding.is_fully_addressable:
+        result = self.jitted(first, *(put(b, self._sharding) for b in batch))
+        if self._sharding.is_fully_addressable:
             return result
         return jax.tree.map(lambda x: x.addressable_data(0), result)
 
     def compile(self, first: Any, *batch: Any) -> Any:
         """The program for arguments of these shapes, which may be ShapeDtypeStructs."""
-        like = [jax.ShapeDtypeStruct(b.shape, b.dtype, sharding=self.sharding) for b in batch]
+        like = [jax.ShapeDtypeStruct(b.shape, b.dtype, sharding=self._sharding) for b in batch]
         return self.jitted.lower(first, *like).compile()
-
-
-def by_rows(function: Callable[..., Any], sharding: NamedSharding) -> ByRows:
-    """`function` jitted, with its arguments after the first split over the devices by rows.
-
-    With several processes the arguments must be equal in all, and computing with the result involves no other process.
-    """
-    out = None if sharding.is_fully_addressable else NamedSharding(sharding.mesh, PartitionSpec())
-    return ByRows(jax.jit(function, out_shardings=out), sharding)

@@ -27,7 +27,7 @@ def columns(experiment: Experiment, grid: Grid) -> Callable[[Params, Keys, Image
         nats = flow_likelihood.nll(keys, process, denoise, x_0, flow_likelihood.hutchinson(keys, PROBES))
         return nats[:, None]
 
-    return hosts.by_rows(run, sharding.split_axis(experiment.mesh))
+    return hosts.ByRows(run, sharding.split_axis(experiment.mesh))
 
 
 def _summary(means: Means, dims: int) -> tuple[dict[str, float], dict[str, list[float]]]:

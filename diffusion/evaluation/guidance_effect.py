@@ -77,7 +77,7 @@ def drawer(
         params, scale = weights
         return experiment._replace(guide=make(scale)).sampler().jitted(params, keys, labels).x_0
 
-    jitted = hosts.by_rows(run, sharding.split_axis(experiment.mesh))
+    jitted = hosts.ByRows(run, sharding.split_axis(experiment.mesh))
 
     def draw(scale: float, n: int) -> np.ndarray:
         weights = (subject.params, jnp.float32(scale))

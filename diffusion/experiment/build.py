@@ -229,7 +229,7 @@ class Experiment(NamedTuple):
 
     def _split(self, run: Callable[..., Any]) -> hosts.ByRows:
         """`run` jitted, its arguments after the parameters split over the devices by rows."""
-        return hosts.by_rows(run, sharding.split_axis(self.mesh))
+        return hosts.ByRows(run, sharding.split_axis(self.mesh))
 
 
 def experiment(config: ConfigDict, shape: tuple[int, int, int], classes: int, mesh: Mesh | None = None) -> Experiment:

@@ -172,12 +172,12 @@ DATA = (
         ),
     ),
     *mutants(
-        "diffusion/training/batch_feed.py",
+        "diffusion/distributed/hosts.py",
         "tests/distributed/test_distributed.py",
         (
-            "    if others:\n",
-            "    if False:\n",
-            "test_other_data_than_those_of_process_0_are_refused",
+            "everywhere != everywhere[0]",
+            "everywhere != everywhere",
+            "test_the_process_and_the_fact_that_differ_are_named",
             "processes with other data",
         ),
     ),

@@ -391,14 +391,13 @@ def test_all_processes_stop_at_the_same_step():
 
 ALONE = """
 import os, signal
-from pathlib import Path
 os.environ["JAX_PLATFORMS"] = "cpu"
 from diffusion.config import default_config
 from diffusion.distributed import hosts
 from diffusion.distributed.initialize import Processes, initialized
 from diffusion.runtime import command_line
 from diffusion.runtime.signals import Stop
-port, index, folder, wait = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), len(sys.argv) > 4
+port, index, wait = sys.argv[1], int(sys.argv[2]), len(sys.argv) > 3
 def batches(check):
     for batch in range(9):
         if index and batch == 3:
@@ -407,27 +406,25 @@ def batches(check):
         check(batch)
 def main():
     processes = Processes(f"localhost:{port}", 2, index)
-    with Stop.on_signals(resumable=True) as stop, initialized(processes, default_config(), folder):
+    with Stop.on_signals(resumable=True) as stop, initialized(processes, default_config()):
         if wait:
             with stop.together() as check:
                 batches(check)
         batches(lambda batch: None)
 command_line.run(main, ["script"])
 """
-LOST, STOPPING = "another process or the network failed (", "stopped"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("how", "first"), [((), LOST), (("together",), STOPPING)])
-def test_a_signal_to_one_process_outside_of_the_loop_ends_all(tmp_path, how, first):
+@pytest.mark.parametrize("how", [(), ("together",)])
+def test_a_signal_to_one_process_outside_of_the_loop_ends_all(how):
     """It does not wait for the others at jax's barrier, where they would never come; or all end after one batch."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    both = [process(ALONE, port, index, tmp_path, *how) for index in range(2)]
+    both = [process(ALONE, port, index, *how) for index in range(2)]
     ends = [done.communicate(timeout=280)[1].strip().splitlines()[-1] for done in both]
-    assert [done.returncode for done in both] == [STOPPED, STOPPED], ends
-    assert ends[0].startswith(f"-c: {first}")
+    assert both[1].returncode == STOPPED and both[0].returncode in ((STOPPED,) if how else (1, -signal.SIGABRT)), ends
     assert ends[1] == "-c: stopped by SIGTERM: start it again to resume"
 
 

@@ -80,7 +80,7 @@ def main(spec):
     folder, process = Path(spec["folder"]), spec["process"]
     rules, first = spec.get("rules", "replicated"), spec.get("first", 0)
     processes = Processes(f"localhost:{spec['port']}", spec["processes"], process, LIMIT)
-    with initialized(processes, config(rules), folder):
+    with initialized(processes, config(rules)):
         assert jax.process_index() == process
         if spec.get("fail") == process:
             raise ValueError("the data of this host are gone")
