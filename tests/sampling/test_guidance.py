@@ -575,6 +575,14 @@ def test_spread_is_the_mean_distance_within_a_class():
     assert found == pytest.approx((5 + (1 + 2 + 1) / 3) / 2)
 
 
+def test_a_sampler_of_the_command_line_obeys_the_rules_of_configs(subject):
+    run = read_run(subject.folder)
+    run.config.sample.update(churn=30.0, churn_from=5.0, churn_to=0.05)
+    sample_sets.check(run, Chain())
+    with pytest.raises(ValueError, match="no level lies between them"):
+        sample_sets.check(run, Chain(sampler="edm"))
+
+
 def test_a_run_is_guided_in_every_way_that_it_allows(subject):
     fit = build_guidance.Learnt(classifier.Problem(VP, lambda *args: args[1]), {}, 10)
     assert list(guidance_effect.guides(subject.experiment, fit)) == [
