@@ -9,6 +9,7 @@ functions, so that `--help` is fast.
 
 import atexit
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -72,11 +73,15 @@ def _initialize(processes: Processes) -> None:
     import jax
 
     jax.config.update("jax_enable_preemption_service", False)  # runtime.signals handles SIGTERM
-    *place, timeout = processes
-    method = None if None in place else "deactivate"
+    address, count, process, timeout = processes
+    if address is not None and not re.fullmatch(r".+:\d{1,5}", address):  # jax may crash
+        raise ValueError(f"--coordinator={address} is not HOST:PORT, such as 10.0.0.1:8476")
+    method = None if None in processes else "deactivate"
     try:
-        jax.distributed.initialize(*place, cluster_detection_method=method, initialization_timeout=timeout)
-    except (ValueError, RuntimeError, IndexError) as error:
+        jax.distributed.initialize(
+            address, count, process, cluster_detection_method=method, initialization_timeout=timeout
+        )
+    except (ValueError, RuntimeError) as error:
         what = " ".join(str(error).split())[:300]
         raise ValueError(
             f"jax.distributed cannot start ({what}); outside a cluster give --coordinator=HOST:PORT --processes=N "
