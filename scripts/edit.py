@@ -72,11 +72,10 @@ def main() -> None:
         fit=FIT.value,
         label=LABEL.value,
         mask=str(expanded(MASK.value)) if MASK.value else None,
-        t=T.value,
         resamplings=RESAMPLINGS.value,
         jump=JUMP.value,
     )
-    inputs = Inputs(folder, N.value, SEED.value, STEP.value, RAW.value, GRID.value, DATA())
+    inputs = Inputs(folder, N.value, SEED.value, STEP.value, RAW.value, T.value, GRID.value, DATA())
     print(edit.run(EDIT.value, inputs, options, OUT.value, SEPARATE.value))
 
 

@@ -12,6 +12,10 @@ curves              losses of all runs in a folder, in the band of a recorded cu
 samples             samples by the config's sampler                            DDPM figures 1, 11, 13
 progressive         x_0_hat along the chain                                    DDPM figures 6, 14
 forks               samples that share x_t                                     DDPM figure 7
+interpolation       between two held-out images, by x_t                        DDPM figure 8
+coarse_to_fine      interpolations of one pair at decreasing t                 DDPM figure 9
+inpainting          lower halves of held-out images completed                   RePaint figure 4
+variations          held-out images noised up to x_t, denoised from x_t        SDEdit figure 3
 neighbours          samples and the nearest training images                    DDPM figures 12, 15
 rate_distortion     rate and distortion along the chain; needs evaluated nll   DDPM figure 5
 terms               terms of the bound against t; needs evaluated nll          Improved DDPM figure 2
@@ -26,8 +30,6 @@ posterior_variance  beta_tilde / beta against t                                I
 schedules           alpha_bar, linear and cosine                               Improved DDPM figure 5
 reverse_conditional p(x_{u-du} | x_u) and its Gaussian limit                   Nakkiran et al. 2024, Fact 1
 speed_by_chips      steps/s of compiled programs against chips (docs/accelerators.md)
-
-scripts/edit.py draws interpolations (DDPM figures 8, 9), inpainting and variations.
 """
 
 import sys
@@ -45,11 +47,12 @@ OUT = command_line.define_path(
     "out",
     "folder, or for one figure a file (.png, .pdf, .svg, or .gif); by default the run's figures/, or runs/figures",
 )
-N = flags.DEFINE_integer("n", None, "samples or chains shown; by default the figure's own number", 1)
-SEED = command_line.define_seed("seed of samples and noise")
+N = flags.DEFINE_integer("n", None, "samples, chains or pairs shown; by default the figure's own number", 1)
+SEED = command_line.define_seed("seed of samples, noise and held-out images")
 STEP = flags.DEFINE_integer("step", None, "checkpoint, or step of the measured bound; by default the newest")
 RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their moving average")
 DATA = workdir_and_data_flags.define_data_flags()
+T = flags.DEFINE_list("t", [], "interpolation: steps at which images are mixed, 1..T; by default T / 2, as published")
 GRID = flags.DEFINE_string("grid", None, "steps of the chain: 50, ddim50, quad50 or full; by default the config's")
 
 
@@ -60,7 +63,7 @@ def main() -> None:
     from diffusion.figures.loaded_run import Inputs
 
     folder = WORKDIR.value
-    inputs = Inputs(folder, N.value, SEED.value, STEP.value, RAW.value, GRID.value, DATA())
+    inputs = Inputs(folder, N.value, SEED.value, STEP.value, RAW.value, T.value, GRID.value, DATA())
     out = OUT.value or (folder or Path("runs")) / "figures"
     for path in figures.draw(FIGURE.value, inputs, out):
         print(path, flush=True)

@@ -43,6 +43,26 @@ def held_out(source: Source, indices: Sequence[int]) -> LabelledImages:
     return LabelledImages(pixels, labels)
 
 
+def random_images(source: Source, n: int, seed: int) -> LabelledImages:
+    """n different images of a split, chosen by the seed; all where it has fewer."""
+    return held_out(source, np.random.default_rng(seed).permutation(source.size)[:n].tolist())
+
+
+def random_pairs(source: Source, n: int, seed: int, same_class: bool) -> tuple[LabelledImages, LabelledImages]:
+    """The first and the second images of n pairs of different images, chosen by the seed.
+
+    same_class: both images of a pair have one class. Raises ValueError where 64 n images of the set hold too few pairs.
+    """
+    pixels, labels = random_images(source, min(64 * n, source.size // 2 * 2), seed)
+    pairs = np.argsort(labels * same_class, kind="stable").reshape(-1, 2)
+    pairs = pairs[(labels[pairs[:, 0]] == labels[pairs[:, 1]]) | (not same_class)]
+    pairs = pairs[np.argsort(pairs[:, 0])][:n]
+    if len(pairs) < n:
+        raise ValueError(f"{source.name}: its {source.size} images give {len(pairs)} pairs, not {n}; ask for fewer")
+    first, second = (LabelledImages(pixels[rows], labels[rows]) for rows in pairs.T)
+    return first, second
+
+
 HIDDEN_PARTS = {
     "left": (slice(None), slice(0, 2)),
     "right": (slice(None), slice(2, 4)),

@@ -8,7 +8,15 @@ import numpy as np
 
 from diffusion.core import respacing, schedules
 from diffusion.data.toy_points import to_points
-from diffusion.figures import curve_figures, image_figures, point_figures, reverse_conditional_figure, training_figures
+from diffusion.data.user_images import LabelledImages, random_images, random_pairs, read_mask
+from diffusion.figures import (
+    curve_figures,
+    edits,
+    image_figures,
+    point_figures,
+    reverse_conditional_figure,
+    training_figures,
+)
 from diffusion.figures.figure_data import curve_data
 from diffusion.figures.figure_data import run_sampler as arrays
 from diffusion.figures.figure_data.curve_data import SAMPLER_NAMES
@@ -25,6 +33,27 @@ def _curves(inputs: Inputs) -> Any:
     configs = (read_run(path.parent).config for path in sorted(inputs.folder.glob("**/config.json")))
     band = next(filter(None, map(expected_loss.recorded, configs)), None)
     return training_figures.curves(runs, band)
+
+
+def _interpolate(inputs: Inputs, n: int, fractions: list[float]) -> Any:
+    """Mixtures of n held-out pairs at fractions of T. Both of a pair have one class where the network has classes."""
+    run_sampler = inputs.image_sampler
+    pairs = random_pairs(inputs.data.held_out, n, inputs.seed, same_class=run_sampler.experiment.classes > 0)
+    return edits.interpolate(run_sampler, *pairs, edits.shares(), fractions)[0]
+
+
+def _held_out(inputs: Inputs, n: int) -> LabelledImages:
+    return random_images(inputs.data.held_out, inputs.n or n, inputs.seed)
+
+
+def _inpainting(inputs: Inputs) -> Any:
+    run_sampler = inputs.image_sampler
+    known = read_mask("bottom", run_sampler.experiment.shape)
+    return edits.inpaint(run_sampler, _held_out(inputs, 6), known, edits.DRAWS, resamplings=4, jump=1)[0]
+
+
+def _variations(inputs: Inputs) -> Any:
+    return edits.vary(inputs.image_sampler, _held_out(inputs, 3), edits.DRAWS, (0.25, 0.5, 0.75))[0]
 
 
 def _neighbours(inputs: Inputs) -> Any:
@@ -114,6 +143,10 @@ FIGURES: dict[str, Callable[[Inputs], Any]] = {
     "forks": lambda inputs: image_figures.forks(
         *inputs.image_sampler.forks(inputs.n or 4, ends=3, fractions=(1.0, 0.75, 0.5, 0.25))
     ),
+    "interpolation": lambda inputs: _interpolate(inputs, inputs.n or 6, inputs.fractions),
+    "coarse_to_fine": lambda inputs: _interpolate(inputs, 1, [i / 8 for i in range(8, -1, -1)]),
+    "inpainting": _inpainting,
+    "variations": _variations,
     "neighbours": _neighbours,
     "rate_distortion": _rate_distortion,
     "terms": lambda inputs: curve_figures.terms(curve_data.terms(curve_data.bounds(inputs.folder, inputs.step))),

@@ -1,5 +1,6 @@
 """What figures are drawn from: flags, and a run's config, network and data, each read when a figure first needs it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,8 @@ class Inputs:
     """Checkpoint; by default the newest."""
     raw: bool = False
     """Whether the raw weights are used instead of their moving average."""
+    t: Sequence[str] = ()
+    """Steps to which noise is added, 1..T."""
     grid: str | None = None
     """Steps of the chain; by default the config's."""
     data_flags: DataFlags = field(default_factory=DataFlags)
@@ -40,6 +43,15 @@ class Inputs:
     def run(self) -> Run:
         """The run's config."""
         return read_run(self.folder)
+
+    @property
+    def fractions(self) -> list[float]:
+        """The steps `t` as fractions of T, by default a half. Raises ValueError for one outside 1..T."""
+        T, ts = self.run.config.diffusion.T, [int(text) for text in self.t]
+        for t in ts:
+            if not 1 <= t <= T:
+                raise ValueError(f"--t={t}: a step of this run lies in 1..{T}")
+        return [t / T for t in ts] or [0.5]
 
     @property
     def image_sampler(self) -> RunSampler:

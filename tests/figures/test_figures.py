@@ -19,6 +19,8 @@ from diffusion.core import schedules
 from diffusion.core.respacing import parse
 from diffusion.data import toy_points
 from diffusion.data.digits import digits
+from diffusion.data.user_images import random_images as images_of
+from diffusion.data.user_images import random_pairs
 from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build, registry
 from diffusion.figures import catalogue, style
@@ -405,6 +407,18 @@ def test_an_impossible_grid_is_refused(run_sampler):
         run_sampler._replace(grid=parse("13")).samples(1)
 
 
+@pytest.mark.parametrize("same_class", [False, True])
+def test_pairs_follow_from_the_seed_and_have_one_class_where_asked(same_class):
+    first, second = random_pairs(digits(train=False), 20, 1, same_class)
+    assert len({image.tobytes() for image in (*first.pixels, *second.pixels)}) == 40
+    assert (first.labels == second.labels).all() == same_class and len(set(first.labels)) > 5
+    again, other = (random_pairs(digits(train=False), 20, seed, same_class)[0].pixels for seed in (1, 2))
+    assert (again == first.pixels).all() and (other != first.pixels).any()
+    assert (images_of(digits(train=False), 2, 1).pixels == images_of(digits(train=False), 5, 1).pixels[:2]).all()
+    with pytest.raises(ValueError, match=r"give 14\d pairs, not 200; ask for fewer"):
+        random_pairs(digits(train=False), 200, 1, same_class)
+
+
 def test_the_nearest_training_image_of_a_training_image_is_itself():
     source = digits(train=True)
     images, _ = source.read(np.array([7, 100]))
@@ -526,7 +540,7 @@ OF_NO_RUN = ("posterior_variance", "schedules", "reverse_conditional", "speed_by
 
 @pytest.mark.slow
 def test_every_figure_of_a_run_is_drawn(tmp_path, run_sampler):
-    inputs = Inputs(tmp_path, n=2)
+    inputs = Inputs(tmp_path, n=2, t=["3"])
     inputs.__dict__["_run_sampler"] = run_sampler._replace(grid=parse("4"))
     inputs.__dict__["run"] = run_config.Run(run_sampler.experiment.config, (8, 8, 1), 10)
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines_of_a_run())))
