@@ -19,9 +19,10 @@ from diffusion.commands import checkpoints as checkpoints_command
 from diffusion.config import default_config
 from diffusion.runtime.error_text import reason
 from diffusion.workdir import checkpoint_manifest as manifest
-from diffusion.workdir import metrics_writer, run_config
+from diffusion.workdir import metrics_writer, result_files, run_config
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.metrics_writer import Writer
+from diffusion.workdir.result_files import Result
 from diffusion.workdir.rolling_and_permanent_checkpoints import PermanentCheckpoints, RunCheckpoints
 from tests.stress import corrupt
 from tests.stress.corrupt import State, bits, state_of
@@ -493,6 +494,27 @@ def test_the_table_of_checkpoints_tells_damaged_steps(folder, capsys):
     assert [lines[step].split()[-1] for step in ("10", "15", "20")] == ["intact"] * 3
     assert "default/manifest.ocdbt has" in lines["30"] and "unfinished" in lines["40.tmp"]
     assert list(lines) == ["step", "10", "20", "30", "40.tmp", "15"]
+
+
+def test_pruning_never_takes_the_last_intact_step(folder, capsys):
+    (folder / "checkpoints" / "30" / "default" / "manifest.ocdbt").write_text("damaged")
+    for removed in (1, 0):
+        assert checkpoints_command.run(folder, verify=True, keep=1) == 1
+        assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["20", "30"]
+        assert capsys.readouterr().out.count("removed") == removed
+    assert bits(resumed(folder)[0]) == bits(state_of(20)) and (folder / "kept" / "15").exists()
+
+
+def test_scores_stand_beside_their_steps(folder, capsys):
+    (folder / "metrics.jsonl").write_text(
+        "".join(json.dumps({"step": step, "eval/bits_per_dim": 1 / step}) + "\n" for step in (10, 20))
+    )
+    fid = Result("fid", {"fid": 3.2}, {}, {"step": 30, "images": 50000})
+    result_files.write(folder, fid)
+    checkpoints_command.run(folder, verify=False)
+    lines = {line.split()[0]: line.partition("not checked")[2] for line in capsys.readouterr().out.splitlines()}
+    assert [lines[step] for step in ("10", "15")] == ["; bits_per_dim 0.1", ""]
+    assert [lines[step] for step in ("20", "30")] == ["; bits_per_dim 0.05 (the best)", "; fid 3.2 on 50000 images"]
 
 
 def test_states_compare_to_the_bit():
