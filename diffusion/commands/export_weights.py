@@ -4,14 +4,31 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from diffusion.commands.import_weights import beta, shapes
 from diffusion.config.config_dict import flatten
 from diffusion.convert import diffusers, name_mapping
+from diffusion.convert.diffusers import Configs
+from diffusion.convert.name_mapping import Shapes
 from diffusion.experiment import load_run
 from diffusion.experiment.registry import VP_SCHEDULES
 from diffusion.runtime import format_numbers
 from diffusion.workdir.run_config import read_run
+
+
+def contents(config: ConfigDict, shapes: Shapes, shape: tuple[int, int, int]) -> Configs:
+    """The JSON files of the pipeline of a run; `shapes` are those of its parameters, `shape` that of its images.
+
+    Raises ValueError where diffusers cannot express the run.
+    """
+    schedule = config.diffusion.schedule
+    if schedule not in VP_SCHEDULES:
+        raise ValueError(
+            f"config.diffusion.schedule: {schedule!r} is not variance preserving, as a DDPMScheduler is: it cannot be "
+            "exported"
+        )
+    return diffusers.configs(flatten(config), shapes, shape, beta(config))
 
 
 def export_run(folder: Path, out: Path, step: int | None, raw: bool, report: Callable[[str], None]):
@@ -20,13 +37,7 @@ def export_run(folder: Path, out: Path, step: int | None, raw: bool, report: Cal
     Raises ValueError where diffusers cannot express the run, and where `out` is not empty; nothing is written then.
     """
     run = read_run(folder)
-    schedule = run.config.diffusion.schedule
-    if schedule not in VP_SCHEDULES:
-        raise ValueError(
-            f"config.diffusion.schedule: {schedule!r} is not variance preserving, as a DDPMScheduler is: it cannot be "
-            "exported"
-        )
-    described = diffusers.configs(flatten(run.config), shapes(run), run.shape, beta(run.config))
+    described = contents(run.config, shapes(run), run.shape)
     loaded, params, chosen = load_run.load(folder, run, step, raw)
     diffusers.write(out, {name: np.asarray(leaf) for name, leaf in name_mapping.flatten(params).items()}, described)
     report(

@@ -11,8 +11,9 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from diffusion.commands import previews_during_training, settings_that_save_memory
+from diffusion.commands import export_weights, previews_during_training, settings_that_save_memory
 from diffusion.config.validation import doubts, remarks, validate
+from diffusion.convert import name_mapping
 from diffusion.data.dataset_identity import Identity, identity, listed
 from diffusion.data.source import Source, require_labels
 from diffusion.distributed import hosts
@@ -22,6 +23,7 @@ from diffusion.evaluation.final_evaluation import Summary, measure, write
 from diffusion.evaluation.protocol import Subject
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
+from diffusion.nets.unet import UNet
 from diffusion.published.differences_from_paper import deviations
 from diffusion.runtime import format_numbers
 from diffusion.runtime.signals import Stop
@@ -177,8 +179,20 @@ def describe(
         f"plan        {c.train.steps:,} steps, {c.train.steps * c.train.batch_size / source.size:.3g} epochs",
         *(f"deviation   {line}" for line in deviations(c)),
         *(f"WARNING     {line}" for line in doubts(c)),
-        *(f"remark      {line}" for line in remarks(c)),
+        *(f"remark      {line}" for line in [*remarks(c), *not_exportable(experiment, state.params)]),
     ]
+
+
+def not_exportable(experiment: Experiment, params: Params) -> list[str]:
+    """The line that says why scripts/export_weights.py will refuse a U-Net's run; none if it will not."""
+    if type(experiment.net) is not UNet:
+        return []
+    shapes = {name: leaf.shape for name, leaf in name_mapping.flatten(params).items()}
+    try:
+        export_weights.contents(experiment.config, shapes, experiment.shape)
+    except ValueError as error:
+        return [f"this run cannot be exported to diffusers: {error}"]
+    return []
 
 
 def afford(experiment: Experiment) -> Budget:

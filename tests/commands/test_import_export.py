@@ -7,15 +7,16 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
-from diffusion.commands import export_weights, import_weights
+from diffusion.commands import export_weights, import_weights, train
 from diffusion.config.config_dict import default_config, flatten
 from diffusion.config.config_files import load
 from diffusion.convert import diffusers, improved_diffusion, name_mapping
 from diffusion.convert.foreign_weights import ForeignWeights
-from diffusion.experiment import load_run
+from diffusion.experiment import build, load_run
 from diffusion.workdir.run_config import read_run, write_config
 from tests.convert.test_tensorflow_checkpoint import write_bundle
 from tests.support.naming import foreign, made_up
@@ -229,6 +230,29 @@ def test_what_cannot_be_exported_is_refused_and_nothing_written(tmp_path, change
     with pytest.raises(ValueError, match=line) as error:
         export_weights.export_run(tmp_path / "run", tmp_path / "out", None, False, print)
     assert "\n" not in str(error.value) and [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"net__channels": 8}, "a multiple of 64 can"),
+        ({}, ""),
+        ({"diffusion__schedule": "rectified", "diffusion__parameterization": "velocity"}, "variance preserving"),
+    ],
+)
+def test_a_run_that_cannot_be_exported_is_told_at_its_start(changes, line):
+    """Norms of 8 and 16 channels have 4 and 8 groups."""
+    ours = build.experiment(tiny(**changes), (8, 8, 1), 0)
+    told = train.not_exportable(ours, jax.eval_shape(ours.init, jax.random.key(0)))
+    assert [line in one and "cannot be exported to diffusers" in one for one in told] == [True] * bool(line)
+
+
+@pytest.mark.parametrize("variant", ["", ":edm", ":conditional"])
+def test_the_demo_can_be_exported_unless_its_noise_is_not_that_of_diffusers(variant):
+    """34 channels: 17 groups in every norm, of 34, 68, 102 and 136 channels."""
+    ours = build.experiment(load(f"{ROOT / 'configs' / 'digits.py'}{variant}"), (8, 8, 1), 10)
+    told = train.not_exportable(ours, jax.eval_shape(ours.init, jax.random.key(0)))
+    assert told == [] or (variant == ":edm" and len(told) == 1 and "variance preserving" in told[0])
 
 
 def test_scripts_explain_mistakes_in_one_line(tmp_path):
