@@ -11,7 +11,8 @@ from diffusion.published.table_types import Cell, Table
 
 LEGEND = (
     f'{BLANK} under "measured": no result. In parentheses: measured minus published. *: the protocol differs from the '
-    "published one as the note says, so the number does not reproduce the cell and has no difference."
+    "published one as the note says, so the number does not reproduce the cell and has no difference. Of several runs "
+    "of one experiment a cell shows one, which the note names; the others are listed below the tables."
 )
 UNUSED = "Runs and results that fill no cell"
 
