@@ -50,7 +50,7 @@ def one_pass(
     """
     names = sorted({*layers.moments, *layers.vectors})
     streams = {layer: Stream() for layer in layers.moments}
-    vectors: dict[str, list[np.ndarray]] = {layer: [] for layer in layers.vectors}
+    vectors: dict[str, np.ndarray] = {}
     chunks = []
     count(0)
     for first in range(0, images.n, CHUNK):
@@ -60,15 +60,14 @@ def one_pass(
         features = cached(chunks[-1], functools.partial(_extracted, extractor, names, pixels))
         for layer, stream in streams.items():
             stream.add(features[layer])
-        for layer, parts in vectors.items():
-            parts.append(features[layer])
+        for layer in layers.vectors:
+            if layer not in vectors:
+                vectors[layer] = np.empty((images.n, features[layer].shape[1]), np.float32)
+            vectors[layer][index] = features[layer]
         count(first + len(index))
     for chunk in chunks:
         chunk.unlink(missing_ok=True)
-    return Features(
-        {layer: stream.moments() for layer, stream in streams.items()},
-        {layer: np.concatenate(parts) for layer, parts in vectors.items()},
-    )
+    return Features({layer: stream.moments() for layer, stream in streams.items()}, vectors)
 
 
 def _chunk(extractor: Extractor, layers: list[str], pixels: np.ndarray, folder: Path) -> Path:

@@ -3,6 +3,9 @@
 import numpy as np
 from scipy.special import entr, log_softmax
 
+CHUNK = 1000
+"""Images of which probabilities are in memory at a time."""
+
 
 def inception_score(logits: np.ndarray, splits: int = 10) -> tuple[float, float]:
     """exp E_x KL(p(y|x) || p(y)), mean and standard deviation over splits (Salimans et al. 2016).
@@ -20,6 +23,9 @@ def inception_score(logits: np.ndarray, splits: int = 10) -> tuple[float, float]
 
 def _score(logits: np.ndarray) -> float:
     """exp(H[p(y)] - E_x H[p(y|x)]), which is the mean KL; clamped at 1, below which only rounding leads."""
-    log_p = log_softmax(logits.astype(np.float64), axis=1)
-    p = np.exp(log_p)
-    return float(np.exp(max(0.0, entr(p.mean(axis=0)).sum() + (p * log_p).sum(axis=1).mean())))
+    n, marginal, log_likelihood = len(logits), np.zeros(logits.shape[1]), 0.0
+    for i in range(0, n, CHUNK):
+        log_p = log_softmax(logits[i : i + CHUNK].astype(np.float64), axis=1)
+        marginal += np.exp(log_p).sum(axis=0) / n
+        log_likelihood += float((np.exp(log_p) * log_p).sum()) / n
+    return float(np.exp(max(0.0, entr(marginal).sum() + log_likelihood)))

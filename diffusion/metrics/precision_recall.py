@@ -2,15 +2,18 @@
 
 import numpy as np
 
+BLOCK = 256
+"""MiB of distances at a time."""
+
 
 def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = 3) -> tuple[float, float]:
     """Shares of `fake` on the manifold of `real` (precision), and the reverse (recall): Kynkaanniemi et al. 2019.
 
     A set's manifold is the union of balls about its feature vectors [n, D], each reaching to the k-th nearest other
     vector of the set; surfaces belong to it. Both sets should be equal in number, as published: recall rises and
-    precision falls with more samples. Distances come from products of matrices, in blocks of at most 1 GiB; which side
-    of a surface a vector lies on is right but for their rounding. Raises ValueError for k or fewer vectors, for vectors
-    that are not finite, and where the two differ in dimensions.
+    precision falls with more samples. Distances come from products of matrices, a block at a time; which side of a
+    surface a vector lies on is right but for their rounding. Raises ValueError for k or fewer vectors, for vectors that
+    are not finite, and where the two differ in dimensions.
     """
     return float(covered(fake, real, radii(real, k)).mean()), float(covered(real, fake, radii(fake, k)).mean())
 
@@ -28,4 +31,4 @@ def covered(queries: np.ndarray, centres: np.ndarray, radii: np.ndarray) -> np.n
     from sklearn.metrics import pairwise_distances_chunked
 
     inside = lambda distances, start: (distances <= radii).any(axis=1)  # noqa: ARG005, E731
-    return np.concatenate(list(pairwise_distances_chunked(queries, centres, reduce_func=inside)))
+    return np.concatenate(list(pairwise_distances_chunked(queries, centres, reduce_func=inside, working_memory=BLOCK)))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from diffusion.data.digits import digits as load_digits
+from diffusion.metrics import neighbours
 from diffusion.metrics.neighbours import memorisation, nearest, summary
 
 
@@ -18,8 +19,9 @@ def by_force(queries, database, k):
 
 
 @pytest.mark.parametrize("k", [1, 3, 20])
-def test_neighbours_are_those_of_brute_force(rng, k):
-    x, y = rng.normal(size=(31, 6)), rng.normal(size=(20, 6))
+def test_neighbours_are_those_of_brute_force(rng, k, monkeypatch):
+    monkeypatch.setattr(neighbours, "CHUNK", 7)
+    x, y = rng.integers(0, 256, (31, 6)), rng.integers(0, 256, (20, 6))
     index, distance = nearest(x, y, k)
     expected = by_force(x, y, k)
     np.testing.assert_array_equal(index, expected[0])
