@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -49,47 +49,25 @@ def run(
 ) -> Summary:
     """Trains in a folder, or resumes the run in it; the final measurements.
 
-    `report` prints one line. With `accept` a run is resumed with other data than it was made with; with `profile` a few
-    steps are traced into the folder. The compiler's settings must be in place (runtime/before_jax.py). Raises
-    ValueError where the folder belongs to another config or is in use, where config, data and devices do not fit
-    together, and where the last state cannot be saved; Diverged where the loss does not stay finite; Stopped, the state
-    saved, when `stop` was requested. With several processes all call it alike; process 0 reports and writes, and all of
-    them write the checkpoints together.
+    `report` prints one line. `accept`: resume with other data than the run was made with; `profile`: trace a few steps.
+    The compiler's settings must be in place (runtime/before_jax.py). Raises ValueError where folder, config, data and
+    devices do not fit together, and where the last state cannot be saved; Diverged where the loss does not stay finite;
+    Stopped, the state saved, when `stop` was requested. With several processes all call it alike; process 0 reports,
+    and all write the checkpoints together.
     """
     since, stop, leads = time.monotonic(), stop or Stop(), jax.process_index() == 0
     report = report if leads else _silent
-    mesh = make_mesh()
-    devices = format_numbers.describe_devices(list(mesh.devices.flat))
-    config = absolute(config)
     with ExitStack() as stack:
-        with hosts.mistakes_shared():
-            source, held_out = build.sources(config)
-            if config.net.class_conditional:
-                require_labels(
-                    source, "config.net.class_conditional", "set it to false, or use data with labels (docs/data.md)"
-                )
-            data = identity(source, held_out)
-            validate(config, size=source.shape[0])
-            experiment = build.experiment(config, source.shape, source.classes, mesh)
-            owner = Run(config, source.shape, source.classes, data)
-            owned = stack.enter_context(lock(folder)) if leads else None
-            existing = leads and exists(folder, owner)
-            notes = require_same_data(read_run(folder), data, accept) if existing else []
-        existing, claim = hosts.shared(existing), partial(write_config, folder, owner, devices)
-        content = data._replace(digest="") if "times" in data.of else data  # the times of copies differ
-        hosts.require_same({"the data": content, "--workdir being on a shared disk": (folder / "lock").exists()})
-        for line in notes:
-            report(f"data        {line}")
-        report(f"folder      {folder}" + (" (existing run)" if existing else ""))
-        cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", "memory only")
-        report(f"device      {devices}, compiled programs cached in {cache}")
+        opened = open_folder(absolute(config), folder, accept, stack, report)
+        experiment, source, held_out, data = opened.experiment, opened.source, opened.held_out, opened.data
+        c = experiment.config.train
 
         def before_seal() -> None:
             """No checkpoint is complete before the metrics up to it and the run's config are on disk."""
             writer.sync()
-            claim()
+            opened.claim()
 
-        streams = RunCheckpoints(folder, config.train.keep, owner.content, before_seal)
+        streams = RunCheckpoints(folder, c.keep, opened.owner.content, before_seal)
         stack.callback(lambda: [report(line) for line in streams.close()])
 
         abstract, initialise = experiment.fresh()
@@ -99,37 +77,77 @@ def run(
         else:
             first = int(state.step)
             report(f"checkpoint  resumed from step {first}")
-            loop.require_steps_left(first, config.train.steps)
+            loop.require_steps_left(first, c.steps)
+            if leads:
+                opened.claim()
 
         feed, budget = experiment.feed(source), afford(experiment)
-        if existing and leads:
-            claim()
         for line in describe(experiment, source, held_out, data, state, feed, budget.forward):
             report(line)
         traced = profiling.traced(feed, folder / "profile", report) if profile else feed
-        writer = stack.enter_context(closing(Writer(folder, first, owned) if owned else NullWriter()))
-        c = config.train
+        writer = stack.enter_context(closing(Writer(folder, first, opened.held) if opened.held else NullWriter()))
         progress = Progress(first, c.steps, c.batch_size, report, since)
-        advice = settings_that_save_memory.advice(config, mesh.size)
+        advice = settings_that_save_memory.advice(experiment.config, experiment.mesh.size)
         training = loop.Training(experiment.task(), experiment.update(), traced, c.steps, c.steps_per_dispatch, advice)
         estimate = previews_during_training.estimate(experiment, held_out, feed, budget)
         preview = previews_during_training.preview(experiment, held_out, budget, report)
-        curve = recorded(config)
-        watch = Watch(curve, report) if curve else None
+        watch = Watch(curve, report) if (curve := recorded(experiment.config)) else None
         log = Log(c.log_every, training.update.guard, writer, progress, watch)
         periodic = periodic_actions(c, streams, writer, report, stop, estimate, preview)
         state = loop.train(training, state, log, periodic, (streams.rolling, streams.permanent), stop)
 
         subject = Subject(experiment, state.ema, folder, int(state.step), raw=False, data=data)
-        check = stack.enter_context(stop.together())
-        summary = measure(subject, source, held_out, budget, check)
+        summary = measure(subject, source, held_out, budget, stack.enter_context(stop.together()))
         try:
-            if leads:
-                write(summary, subject, held_out)
-            finish(subject, summary, writer, report)
+            finish(subject, held_out, summary, writer, report)
         finally:  # where a full disk prevents the report too, the error is that of the state
             streams.rolling.require(int(state.step), state)
         return summary
+
+
+class Opened(NamedTuple):
+    """A run's folder, held by process 0, and what is trained in it."""
+
+    experiment: Experiment
+    source: Source
+    held_out: Source
+    data: Identity
+    owner: Run
+    held: Callable[[], None] | None
+    """Raises ValueError where the lock on the folder is lost; None in other processes than 0."""
+    claim: Callable[[], None]
+    """Writes config.json."""
+
+
+def open_folder(config: ConfigDict, folder: Path, accept: bool, stack: ExitStack, report: Report) -> Opened:
+    """Checks config, data and devices, and takes the folder for as long as `stack` is open; see `run` for the errors.
+
+    A mistake that process 0 alone can find ends all processes.
+    """
+    mesh, leads = make_mesh(), jax.process_index() == 0
+    with hosts.mistakes_shared():
+        source, held_out = build.sources(config)
+        if config.net.class_conditional:
+            require_labels(
+                source, "config.net.class_conditional", "set it to false, or use data with labels (docs/data.md)"
+            )
+        data = identity(source, held_out)
+        validate(config, size=source.shape[0])
+        experiment = build.experiment(config, source.shape, source.classes, mesh)
+        owner = Run(config, source.shape, source.classes, data)
+        held = stack.enter_context(lock(folder)) if leads else None
+        existing = leads and exists(folder, owner)
+        notes = require_same_data(read_run(folder), data, accept) if existing else []
+    existing = hosts.shared(existing)
+    content = data._replace(digest="") if "times" in data.of else data  # the times of copies differ
+    hosts.require_same({"the data": content, "--workdir being on a shared disk": (folder / "lock").exists()})
+    for line in notes:
+        report(f"data        {line}")
+    devices = format_numbers.describe_devices(list(mesh.devices.flat))
+    report(f"folder      {folder}" + (" (existing run)" if existing else ""))
+    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", "memory only")
+    report(f"device      {devices}, compiled programs cached in {cache}")
+    return Opened(experiment, source, held_out, data, owner, held, partial(write_config, folder, owner, devices))
 
 
 def periodic_actions(
@@ -201,8 +219,10 @@ def afford(experiment: Experiment) -> Budget:
     return Budget(limit or float("inf"), forward_flops(experiment))
 
 
-def finish(subject: Subject, summary: Summary, writer: Writer, report: Report) -> None:
-    """The final measurements, to the writer and the report: samples of the full chain, the exact bound, scores."""
+def finish(subject: Subject, held_out: Source, summary: Summary, writer: Writer, report: Report) -> None:
+    """The final measurements (samples of the full chain, bound, scores) to eval/, the writer and the report."""
+    if jax.process_index() == 0:
+        write(summary, subject, held_out)
     experiment, step = subject.experiment, subject.step
     path = subject.folder / "samples" / f"step_{step:07d}.png"
     if len(summary.samples):
