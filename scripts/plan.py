@@ -2,7 +2,7 @@
 
     python scripts/plan.py --config=configs/cifar10.py --target=tpu:v5e:4x4 --config.net.dtype=bfloat16
     python scripts/plan.py --config=configs/lsun_bedroom.py --target=gpu:h100 --config.net.dtype=bfloat16 --fit
-    python scripts/plan.py --config=configs/cifar10.py --target=tpu:v5e,tpu:v6e,gpu:h100
+    python scripts/plan.py --config=configs/cifar10.py --target=tpu:v5e,tpu:v6e,gpu:h100 --price=tpu:v5e=1.2,gpu:h100=3
     python scripts/plan.py --config=configs/cifar10.py --target=gpu:h100 --what=sample
     python scripts/plan.py --target=?                                # the hardware, with the figures that are used
 
@@ -25,6 +25,8 @@ TARGET = flags.DEFINE_list("target", [], "hardware, separated by commas: tpu:v5e
 WHAT = flags.DEFINE_enum("what", "train", ["train", "sample"], "the training step, or the sampler's chain")
 FIT = flags.DEFINE_bool("fit", False, "also compile each change that reduces memory, and more devices")
 CSV = command_line.define_path("csv", "file that receives a line for each program, such as docs/accelerators.csv")
+JSON = command_line.define_path("json", "file for all numbers of the report")
+PRICE = flags.DEFINE_list("price", [], "prices of a chip-hour, which give the cheapest: tpu:v5e=1.2,gpu:h100=3")
 TIMEOUT = flags.DEFINE_float("timeout", 900.0, "seconds that one compilation may take", lower_bound=1.0)
 IMAGES = flags.DEFINE_integer("images", None, "number of training images of a set that is not built in", lower_bound=1)
 
@@ -48,6 +50,8 @@ def main() -> None:
         timeout=TIMEOUT.value,
         fit=FIT.value,
         csv=CSV.value,
+        json=JSON.value,
+        prices=plan.parse_prices(PRICE.value),
     )
 
 

@@ -1,6 +1,7 @@
 """What scripts/plan.py runs: an experiment compiled for each target, and the reports."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from diffusion.core import respacing
 from diffusion.experiment import build
 from diffusion.planning import compile_for_target, kernels_and_bytes, report, report_csv, targets
 from diffusion.planning.compile_for_target import Data, Job
-from diffusion.planning.memory_and_time import estimate
+from diffusion.planning.memory_and_time import Estimate, estimate, known
 from diffusion.planning.targets import Target
+from diffusion.runtime.atomic_files import write_json
 
 CLASSES = 1000
 """Labels assumed of a set that is not at hand; they only give the embedding its rows."""
@@ -52,18 +54,22 @@ def run(
     timeout: float = 900.0,
     fit: bool = False,
     csv: Path | None = None,
+    json: Path | None = None,
+    prices: Mapping[str, float] = {},
 ) -> None:
     """Compiles for every target and reports: one alone on a screen, several in a table.
 
     `say` prints a line of the result, or progress that starts with a carriage return. what: a key of
     compile_for_target.PROGRAMS; images: number of training images, where the set is not known; fit: whether changes
-    that reduce memory are compiled too; csv: a file that receives a line for each program. Raises ValueError for a name
-    that is no target, and where no target could be compiled, with the line of the first error.
+    that reduce memory are compiled too; csv: a file that receives a line for each program; json: one of all numbers;
+    prices: of a chip-hour, by model. Raises ValueError for a name that is no target, and where no target could be
+    compiled, with the line of the first error.
     """
     programs: list[tuple[Target, str, ConfigDict]] = []
     for target in map(targets.parse, names):
         programs += [(target, "", config), *(alternatives(config, target) if fit else [])]
     rows: list[tuple[str, ...]] = []
+    done: list[tuple[str, Estimate]] = []
     errors: list[str] = []
     for target, change, changed in programs:
         name = f"+ {change}" if change else target.name
@@ -80,7 +86,8 @@ def run(
         steps = build.levels(changed, respacing.parse(changed.sample.grid)).T if sampling else changed.train.steps
         cost = kernels_and_bytes.of(compiled.program, sampling)
         result = estimate(target, cost, compiled.memory, steps)
-        rows.append(report.row(name, result))
+        done.append((name, result))
+        rows.append(report.row(name, result, prices.get(target.model)))
         if csv:
             report_csv.put(csv, report_csv.record(changed, what, change, result))
         if not change:
@@ -92,6 +99,30 @@ def run(
         say(line)
     if len(rows) > 1:
         say(report.table(rows))
+    if prices:
+        say(cheapest(done, prices))
+    if json:
+        write_json(json, [report.as_json(name, e, PER[what]) for name, e in done])
+
+
+def parse_prices(parts: Sequence[str]) -> dict[str, float]:
+    """{"tpu:v5e": 1.2} from ["tpu:v5e=1.2"]. Raises ValueError for another form or model."""
+    prices = {}
+    for part in parts:
+        model, _, price = part.partition("=")
+        if model not in targets.HARDWARE or not re.fullmatch(r"\d*\.?\d+", price):
+            raise ValueError(f"--price={part}: give MODEL=NUMBER, such as tpu:v5e=1.2; --target=? lists the models")
+        prices[model] = float(price)
+    return prices
+
+
+def cheapest(done: Sequence[tuple[str, Estimate]], prices: Mapping[str, float]) -> str:
+    """The line of the program that fits and costs least, at its slow end."""
+    priced = [(name, e, prices[e.target.model]) for name, e in done if e.fits and known(e) and e.target.model in prices]
+    if not priced:
+        return "cheapest     none: nothing that has a price fits"
+    price, name = min((e.price(price)[1], name) for name, e, price in priced)
+    return f"cheapest     {name}: {price:.3g} at most"
 
 
 def alternatives(config: ConfigDict, target: Target) -> list[tuple[Target, str, ConfigDict]]:

@@ -5,7 +5,7 @@ hlo.py                 an optimised program's text, as instructions with shapes,
 kernels_and_bytes.py   kernels, bytes and copies of a program; flop_count.py and collectives.py count those
 compile_for_target.py  the experiment compiled for a target, in a process of its own
 memory_and_time.py     memory, times and steps per second on a target
-report.py              an estimate as text
+report.py              an estimate as text and as JSON
 report_csv.py          estimates as lines of a CSV file
 
 Nothing is executed: times are what published peaks allow, no measurements.

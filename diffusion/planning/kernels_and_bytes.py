@@ -1,6 +1,7 @@
-"""What one call of an optimised program does on one device: kernels, operations, bytes, collectives."""
+"""What one call of an optimised program does on one device: kernels, operations, bytes, collectives, copies."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -18,16 +19,18 @@ SLICES = frozenset({"dynamic-slice", "gather", "slice"})
 """Readers of no more than what they return."""
 UPDATE = "dynamic-update-slice"
 """A writer of no more than its second operand."""
-ELEMENTWISE = frozenset(
-    {"parameter", "bitcast", "reshape", "convert", "add", "subtract", "multiply", "divide", "select", "negate"}
-    | {"exponential", "logistic", "tanh"}
-)
+LARGEST = 3
+"""Copies and transposes that are reported."""
+RELAYOUT = frozenset({"copy", "transpose"})
+PLAIN = frozenset({"parameter", "bitcast", "reshape", "convert"})
+ELEMENTWISE = PLAIN | {"add", "subtract", "multiply", "divide", "select", "negate", "exponential", "logistic", "tanh"}
 
 
 class Kernel(NamedTuple):
     """A kernel, or a copy beside the kernels, and how often a call runs it."""
 
     name: str
+    """The operation of the source program that it is named after, else its own name."""
     times: float
     bytes: int
     """Read and written in the device's memory."""
@@ -35,6 +38,9 @@ class Kernel(NamedTuple):
     """Operations of its convolutions and matrix products, by type of their inputs."""
     launched: bool
     """False for copies that run beside the kernels."""
+    relayout: bool
+    """Whether it only copies or transposes."""
+    shape: str
 
 
 class Cost(NamedTuple):
@@ -46,6 +52,8 @@ class Cost(NamedTuple):
     bytes: float
     collectives: dict[str, Collective]
     """By kind and type, such as "all-reduce f32"."""
+    copies: list[Kernel]
+    """The largest kernels that only copy or transpose."""
 
 
 def of(program: Program, per_step: bool = False) -> Cost:
@@ -63,6 +71,7 @@ def of(program: Program, per_step: bool = False) -> Cost:
         flop,
         sum(k.times * k.bytes for k in every),
         collectives.of(program, start),
+        sorted((k for k in every if k.relayout), key=lambda k: -k.times * k.bytes)[:LARGEST],
     )
 
 
@@ -83,12 +92,16 @@ def _kernel(program: Program, step: Step) -> Kernel:
     inner = program.computations.get(op.called[0], {}) if op.opcode == "fusion" and op.called else {}
     flop: Counter[str] = Counter()
     _count(program, step.scope, op, flop)
+    named = re.search(r'op_name="([^"]*)"', op.rest)
+    opcodes = {i.opcode for i in inner.values()} or {op.opcode}
     return Kernel(
-        op.name,
+        named[1] if named else op.name,
         step.times,
         _read(step.scope, inner, op) + _written(inner, op),
         flop,
         not step.beside and op.opcode != STARTED,
+        bool(opcodes & RELAYOUT) and opcodes <= RELAYOUT | PLAIN,
+        next((f"{s.dtype}{list(s.dims)}" for s in op.shapes), ""),
     )
 
 

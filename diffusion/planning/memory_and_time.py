@@ -50,6 +50,11 @@ class Estimate(NamedTuple):
         """Hours of all steps, from the shortest to the longest."""
         return self.steps * self.shortest / 3600, self.steps * self.longest / 3600
 
+    def price(self, per_chip_hour: float) -> tuple[float, float]:
+        """The price of these hours."""
+        low, high = (hours * self.target.chips * per_chip_hour for hours in self.hours())
+        return low, high
+
 
 def estimate(target: Target, cost: Cost, memory: Memory, steps: int) -> Estimate:
     """arithmetic = operations / peak of their type, traffic = bytes / bandwidth, links = bytes sent / link."""

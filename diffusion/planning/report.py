@@ -1,7 +1,8 @@
-"""An estimate as text for one screen, and as a row of a table."""
+"""An estimate as text for one screen, as a row of a table, and as JSON."""
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from tabulate import tabulate
 
@@ -32,6 +33,8 @@ def lines(e: Estimate, per: str) -> list[str]:
     for kind, c in cost.collectives.items():
         where = ", some in a loop" if c.looped else ""
         shown.append(f"collective   {c.count:,.0f} {kind}, {quantity(c.bytes, 'B')} in all{where}")
+    for copy in cost.copies:
+        shown.append(f"copy         {copy.times:,.0f} x {quantity(copy.bytes, 'B')} {copy.shape} {copy.name}")
     if known(e):
         low, high = (duration(3600 * hours) for hours in e.hours())
         shown.append(
@@ -51,17 +54,19 @@ def verdict(e: Estimate) -> str:
     return f"{'fits' if e.fits else 'does not fit'}, {held} of {quantity(e.usable, 'B')}, {end}"
 
 
-HEAD = ("", "memory", "fits", "traffic", "arithmetic", "memory time", "links", "kernels", "steps/s", "hours")
+HEAD = ("", "memory", "fits", "traffic", "arithmetic", "memory time", "links", "kernels", "steps/s", "hours", "price")
 
 
-def row(name: str, e: Estimate | str) -> tuple[str, ...]:
-    """A row of the table; `e` is the line of an error where there is no program."""
+def row(name: str, e: Estimate | str, price: float | None = None) -> tuple[str, ...]:
+    """A row of the table; `e` is the line of an error where there is no program, `price` that of a chip-hour."""
     if isinstance(e, str):
         return (name, "", "not measured", *[""] * (len(HEAD) - 3))
-    times = ("", "", "", f"{e.cost.kernels:,.0f}", "", "")
+    times = ("", "", "", f"{e.cost.kernels:,.0f}", "", "", "")
     if known(e):
         rates = between(1 / e.longest, 1 / e.shortest)
-        times = (*(quantity(t, "s") for t in (e.arithmetic, e.traffic, e.links)), times[3], rates, between(*e.hours()))
+        paid = "" if price is None else between(*e.price(price))
+        each = (quantity(t, "s") for t in (e.arithmetic, e.traffic, e.links))
+        times = (*each, times[3], rates, between(*e.hours()), paid)
     fits = "yes" if e.fits else "no"
     return (name, quantity(e.memory.total, "B"), fits, quantity(e.cost.bytes, "B"), *times)
 
@@ -95,3 +100,28 @@ def hardware() -> str:
     rows = [(name, *map(shown, facts[:5], units), facts.source) for name, facts in HARDWARE.items()]
     table = _tabulated(("one device", "memory", "bfloat16", "float32", "bandwidth", "ring", "source"), rows)
     return f"{table}\n\n{SEVERAL}"
+
+
+def as_json(name: str, e: Estimate, per: str) -> dict[str, Any]:
+    """Every number of the report, in bytes, operations and seconds; null where the target has no figures."""
+    rates, hours = ([1 / e.longest, 1 / e.shortest], list(e.hours())) if known(e) else (None, None)
+    return {
+        "name": name,
+        "target": e.target.name,
+        "devices": e.target.count,
+        "per": per,
+        "fits": e.fits,
+        "memory": {"total": e.memory.total, **e.memory._asdict(), "usable": _finite(e.usable)},
+        "flop": e.cost.flop,
+        "bytes": e.cost.bytes,
+        "kernels": e.cost.kernels,
+        "collectives": {kind: c._asdict() for kind, c in e.cost.collectives.items()},
+        "copies": [{"name": k.name, "times": k.times, "bytes": k.bytes, "shape": k.shape} for k in e.cost.copies],
+        "seconds": {"arithmetic": _finite(e.arithmetic), "memory": _finite(e.traffic), "links": e.links},
+        "steps_per_second": rates,
+        "hours": hours,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

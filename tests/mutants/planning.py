@@ -4,7 +4,7 @@ from tests.mutants.mutant import mutants
 
 HOME = "tests/planning/test_program.py"
 KERNELS, OPERATIONS = (
-    "test_kernels_and_bytes_of_a_tpu_program",
+    "test_kernels_bytes_and_copies_of_a_tpu_program",
     "test_operations_leave_out_padding_and_are_counted_by_type",
 )
 
@@ -79,6 +79,12 @@ PLANNING = (
             "max(self.arithmetic / SHARE, self.traffic, self.links)",
             "test_times_are_work_over_published_peaks",
             "the slow end overlaps collectives",
+        ),
+        (
+            "self.target.chips * per_chip_hour",
+            "self.target.count * per_chip_hour",
+            "test_times_are_work_over_published_peaks",
+            "cores are paid for",
         ),
     ),
 )

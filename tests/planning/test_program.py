@@ -33,7 +33,7 @@ def test_bytes_are_those_of_the_padded_layout():
     assert Shape("f32", (8,), "{0:T(128)S(1)}").on_chip and not Shape("f32", (8,), "{0:T(128)}").on_chip
 
 
-def test_kernels_and_bytes_of_a_tpu_program():
+def test_kernels_bytes_and_copies_of_a_tpu_program():
     found = kernels_and_bytes.of(hlo.parse(TPU))
     tile = 4 * 8 * 128
     image, result, kernel = 2 * 8 * 8 * 8 * 128, 2 * 8 * 8 * 8 * 128, 2 * 9 * 8 * 128
@@ -41,9 +41,10 @@ def test_kernels_and_bytes_of_a_tpu_program():
     assert by_name["start"].bytes == kernel and not by_name["start"].launched, "to on-chip memory, beside the kernels"
     assert by_name["row.1"].bytes == 8 * 128 + 4, "a padded row of the data set and the index, not the whole set"
     assert by_name["result"].bytes == image + result, "the kernel is on the chip"
-    assert by_name["moved"].bytes == tile + 4 * 104 * 128
-    assert by_name["twice"].times == 10 and by_name["twice"].bytes == 2 * tile
+    assert by_name["jit(run)/swap"].bytes == tile + 4 * 104 * 128
+    assert by_name["jit(run)/twice (in a loop)"].times == 10 and by_name["jit(run)/twice (in a loop)"].bytes == 2 * tile
     assert found.kernels == 4 + 2 * 10, "two fusions, transpose, pad, and two in each turn of the loop"
+    assert [k.name for k in found.copies] == ["jit(run)/swap"] and found.copies[0].shape == "f32[100, 8]"
     total = kernel + 8 * 128 + 4 + image + result + tile + 4 * 104 * 128 + tile + 4 + tile + 40 * tile
     assert found.bytes == total
     assert hlo.parse(TPU).aliased == 2

@@ -1,5 +1,6 @@
 """Targets, times from published peaks, the report, and the lines for what cannot be compiled."""
 
+import json
 import math
 
 import pytest
@@ -12,11 +13,12 @@ from diffusion.planning import compile_for_target, hlo, report, report_csv, targ
 from diffusion.planning.collectives import Collective
 from diffusion.planning.compile_for_target import Compiled, Data, Job
 from diffusion.planning.hlo import Memory
-from diffusion.planning.kernels_and_bytes import Cost
+from diffusion.planning.kernels_and_bytes import Cost, Kernel
 from diffusion.planning.memory_and_time import estimate
 
+COPY = Kernel("jit(run)/swap", 2.0, 10**6, {}, True, True, "f32[8, 8]")
 SUM = {"all-reduce f32": Collective(2.0, 8e7, 1e8, True)}
-WORK = Cost(1234.0, {"bf16": 1.97e12, "f32": 1.97e11}, 16.38e9, SUM)
+WORK = Cost(1234.0, {"bf16": 1.97e12, "f32": 1.97e11}, 16.38e9, SUM, [COPY])
 
 
 HELD = Memory(2 * 10**9, 3 * 10**9)
@@ -65,6 +67,9 @@ def test_times_are_work_over_published_peaks():
     assert e.arithmetic == pytest.approx(0.011) and e.traffic == pytest.approx(0.02) and e.links == pytest.approx(1e-3)
     assert e.binds == "memory" and e.shortest == pytest.approx(0.02) and e.longest == pytest.approx(0.011 / 0.35 + 1e-3)
     assert e.hours() == pytest.approx((2.0, 100 * (0.011 / 0.35 + 1e-3)))
+    assert e.price(2.0) == pytest.approx([2 * 16 * hours for hours in e.hours()])
+    v3 = on("tpu:v3:2x2")
+    assert v3.price(1.0)[0] == pytest.approx(4 * v3.hours()[0]), "chips are paid for, not cores"
     h100 = on("gpu:h100")
     assert h100.arithmetic == pytest.approx(1.97 / 989.5 + 0.197 / 494.7), "float32 has half the peak on a GPU"
     assert not e._replace(memory=Memory(0, 17 * 10**9)).fits and e.fits
@@ -78,13 +83,25 @@ def test_the_report_is_one_screen():
         "work         2.17 TFLOP of convolutions and products, 16.4 GB of memory traffic on each device, 1,234 kernels",
         "time         arithmetic 11 ms, memory 20 ms, links 1 ms; longest: memory",
         "collective   2 all-reduce f32, 80 MB in all, some in a loop",
+        "copy         2 x 1 MB f32[8, 8] jit(run)/swap",
         "speed        30.8 to 50 steps/s (35% of peak to roofline): 360,000 steps take 2 h to 3 h 14 min",
     ]
+    assert report.row("a", on("cpu"), 1.0)[-2:] == ("", ""), "no figures, no price"
     cpu = report.lines(on("cpu", memory=Memory(10**9, 0)), "a step")
     assert "holds 1 GB: 1 GB of state" in cpu[1] and not any(line.startswith(("time", "speed")) for line in cpu)
     large = report.lines(on("tpu:v5e", memory=Memory(10**10, 10**10)), "a step")[1]
     assert "does not fit, 20 GB of 16.9 GB, 3.09 GB too much" in large
     assert report.between(480.4, 1423.0) == "480-1,420" and report.between(0.5, 3.21) == "0.5-3.21"
+
+
+def test_json_has_every_number_of_the_report():
+    facts = json.loads(json.dumps(report.as_json("a", on("tpu:v5e:4x4"), "a step"), allow_nan=False))
+    assert facts["memory"] == {"total": 5e9, "arguments": 2e9, "temporaries": 3e9, "usable": 15.75 * 2**30}
+    assert facts["flop"] == WORK.flop and facts["bytes"] == 16.38e9 and facts["kernels"] == 1234
+    assert facts["fits"] is True and facts["devices"] == 16 and facts["copies"][0]["bytes"] == 10**6
+    assert facts["collectives"]["all-reduce f32"] == SUM["all-reduce f32"]._asdict()
+    assert facts["steps_per_second"] == pytest.approx([30.84, 50.0], rel=1e-3)
+    json.dumps(report.as_json("a", on("cpu"), "a step"), allow_nan=False)
 
 
 def test_a_program_has_one_line_of_the_table(tmp_path):
@@ -107,8 +124,8 @@ def test_the_table_of_hardware_states_figures_and_sources():
     assert all(facts.source and math.prod(facts[:4]) > 0 for name, facts in targets.HARDWARE.items() if name != "cpu")
 
 
-def test_several_targets_become_a_table(monkeypatch):
-    """v2 is too small; the compiler is replaced by a fixed program."""
+def test_several_targets_become_a_table_with_the_cheapest_that_fits(monkeypatch, tmp_path):
+    """v5p is faster and dearer, v2 too small; the compiler is replaced by a fixed program."""
     said, jobs = [], []
 
     def compiled(job, limit, tick):  # noqa: ARG001
@@ -120,8 +137,12 @@ def test_several_targets_become_a_table(monkeypatch):
 
     monkeypatch.setattr(compile_for_target, "compile_in_child", compiled)
     config = load("configs/cifar10.py")
-    plan.run(config, ["tpu:v5e", "tpu:v5p", "tpu:v2", "gpu:h100"], said.append)
-    rows = [line for line in said[-1].splitlines() if line.startswith(("tpu", "gpu"))]
+    prices, file = plan.parse_prices(["tpu:v5e=1", "tpu:v5p=100", "tpu:v2=.1"]), tmp_path / "plan.json"
+    plan.run(config, ["tpu:v5e", "tpu:v5p", "tpu:v2", "gpu:h100"], said.append, json=file, prices=prices)
+    assert said[-1].startswith("cheapest     tpu:v5e: ")
+    assert [facts["name"] for facts in json.loads(file.read_text())] == ["tpu:v5e", "tpu:v5p", "tpu:v2"]
+    assert said[-2].splitlines()[0].split()[-1] == "price"
+    rows = [line for line in said[-2].splitlines() if line.startswith(("tpu", "gpu"))]
     assert [row.split()[0] for row in rows] == ["tpu:v5e", "tpu:v5p", "tpu:v2", "gpu:h100"]
     assert [row.split()[3] for row in rows[:3]] == ["yes", "yes", "no"] and "not measured" in rows[3]
     assert "--target=gpu:h100: compiling for it needs the plugin" in said and "\rcompiling for tpu:v5e: 1 s" in said
@@ -130,6 +151,14 @@ def test_several_targets_become_a_table(monkeypatch):
     with pytest.raises(ValueError, match="needs the plugin"):
         plan.run(config, ["gpu:h100"], said.append)
     assert set(said) == {"\rcompiling for gpu:h100: 1 s"}, "the command itself prints the error"
+
+
+def test_prices_are_read_or_refused():
+    assert plan.parse_prices(["tpu:v5e=1.2", "gpu:h100=3"]) == {"tpu:v5e": 1.2, "gpu:h100": 3.0}
+    for text in ("tpu:v5e", "tpu:v5e=nan", "tpu:v9=1"):
+        with pytest.raises(ValueError, match=f"^--price={text}: give MODEL=NUMBER"):
+            plan.parse_prices([text])
+    assert "nothing that has a price fits" in plan.cheapest([("a", on("tpu:v5e"))], {"gpu:h100": 1.0})
 
 
 TEXT = """HloModule m
