@@ -24,7 +24,8 @@ IMAGE, LABEL = "image", "label"
 
 def default_dir() -> Path:
     """Where TFDS keeps prepared sets: $TFDS_DATA_DIR or ~/tensorflow_datasets."""
-    return expanded(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    given = os.environ.get("TFDS_DATA_DIR")
+    return expanded(given) if given else Path(os.path.expanduser("~/tensorflow_datasets"))
 
 
 def tfds(

@@ -1,6 +1,9 @@
 """Paths that users give, the endings of files that they name, and the user's cache. Imports nothing heavy."""
 
+import functools
 import os
+import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,16 +14,24 @@ from diffusion.runtime.bucket_requests import SEPARATOR
 def expanded(text: str | os.PathLike) -> Path:
     """A path that a user gave, with ~ as the home folder; of a URL such as gs://bucket/runs, one in a bucket.
 
-    Raises ValueError where it is empty, a URL cannot be opened, or there is no such home folder.
+    Raises ValueError where it is empty, a URL cannot be opened, there is no such home folder, or libraries in C++,
+    which take names as UTF-8, would write to another place than Python.
     """
     if not str(text):
         raise ValueError("an empty path: name a file or folder, or leave the flag out")
     if SEPARATOR in str(text):
         return bucket.at(str(text))
     try:
-        return Path(text).expanduser()
+        path = Path(text).expanduser()
     except RuntimeError as error:
         raise ValueError(f"{text}: there is no such home folder; set HOME, or write the path in full") from error
+    name = os.path.abspath(path)
+    if os.fsdecode(name.encode(errors="replace")) != name:
+        raise ValueError(
+            f"{name}: the encoding of the locale, {sys.getfilesystemencoding()}, cannot write this name as UTF-8; set "
+            "PYTHONUTF8=1, or give an ASCII name"
+        )
+    return path
 
 
 def absolute_text(text: str | os.PathLike) -> str:
@@ -32,10 +43,17 @@ def absolute_text(text: str | os.PathLike) -> str:
 def cache_folder(name: str) -> Path:
     """The folder diffusion/<name> in the user's cache: in $XDG_CACHE_HOME if that is an absolute path, else ~/.cache.
 
-    Raises ValueError without a home folder.
+    Without a home folder it lasts as long as the process.
     """
-    root = os.path.expanduser(os.environ.get("XDG_CACHE_HOME", ""))
-    return (Path(root) if os.path.isabs(root) else expanded("~/.cache")) / "diffusion" / name
+    for root in map(os.path.expanduser, (os.environ.get("XDG_CACHE_HOME", ""), "~/.cache")):
+        if os.path.isabs(root):
+            return Path(root, "diffusion", name)
+    return Path(_temporary_folder().name, name)
+
+
+@functools.cache
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="diffusion-")
 
 
 def check_ending(path: Path, kind: str, endings: Mapping[str, str]) -> None:

@@ -1,16 +1,25 @@
-"""Paths and seeds as a user may give them: ~, empty ones, no home folder."""
+"""Paths and seeds as a user may give them: ~, empty ones, no home folder, names that are not UTF-8."""
 
 import os
 import re
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from absl import flags
 
+from diffusion.data.cifar10 import cifar10
 from diffusion.runtime import command_line, paths
+
+pytestmark = pytest.mark.usefixtures("unoptimized")
 
 ROOT = Path(__file__).resolve().parents[2]
 ENDINGS = {"grid": ".png", "png": "", "npz": ".npz"}
+NO_PASSWD = "import pwd\n\ndef none(uid):\n    raise KeyError(uid)\n\npwd.getpwuid = none\n"
+TINY = """data.name=toy:moons net.name=mlp net.channels=4 net.attention= diffusion.T=20 train.batch_size=8 train.steps=2
+eval.final=false eval.quick_n=4 eval.quick_steps=2 sample.n=4 sample.preview_steps=2 compilation_cache=off"""
 
 
 def test_home_is_expanded(monkeypatch, tmp_path):
@@ -34,19 +43,46 @@ def test_the_cache_follows_the_convention(monkeypatch, tmp_path):
     assert paths.cache_folder("data") == usual / "diffusion" / "data"
 
 
-def test_a_missing_home_folder_is_one_line(monkeypatch):
+def test_no_home_is_no_reason_to_fail_where_none_is_needed(monkeypatch):
     """A user without HOME and without an entry in passwd."""
 
     def none(uid):
         raise KeyError(uid)
 
-    monkeypatch.delenv("HOME")
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    for name in ("HOME", "XDG_CACHE_HOME", "TFDS_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("pwd.getpwuid", none)
     assert paths.expanded("a/b") == Path("a/b")
-    for missing in (lambda: paths.expanded("~/x"), lambda: paths.cache_folder("a")):
-        with pytest.raises(ValueError, match="no such home folder; set HOME"):
-            missing()
+    with pytest.raises(ValueError, match="no such home folder; set HOME"):
+        paths.expanded("~/x")
+    folder = paths.cache_folder("a")
+    assert folder == paths.cache_folder("a") and folder.is_relative_to(tempfile.gettempdir())
+    with pytest.raises(ValueError, match=r"config\.data\.download"):
+        cifar10(True, download=False)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_names_that_the_locale_cannot_write_as_utf8_are_refused(monkeypatch, encoding):
+    """Orbax takes UTF-8: in another encoding it would write elsewhere, or fail at the first checkpoint."""
+    monkeypatch.setattr(os, "fsdecode", lambda name: name.decode(encoding, "surrogateescape"))
+    assert paths.expanded("runs/a") == Path("runs/a")
+    for name in ("runs/\u00e9", b"runs/\xe9".decode("ascii", "surrogateescape")):
+        with pytest.raises(ValueError, match=r"cannot write this name as UTF-8; set PYTHONUTF8=1"):
+            paths.expanded(name)
+
+
+def test_a_script_needs_no_home_and_refuses_a_name_of_another_encoding_at_once(tmp_path):
+    """The real script as a user of a bare container starts it."""
+    (tmp_path / "sitecustomize.py").write_text(NO_PASSWD)
+    kept = {name: os.environ[name] for name in ("PATH", "JAX_DISABLE_MOST_OPTIMIZATIONS") if name in os.environ}
+    ascii_alone = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment = kept | ascii_alone | {"PYTHONPATH": str(tmp_path), "JAX_PLATFORMS": "cpu"}
+    for folder, status in (("run", 0), ("\u00e9", 2)):
+        command = [sys.executable, "scripts/train.py", f"--workdir={tmp_path / folder}"]
+        command += [f"--config.{setting}" for setting in TINY.split()]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=300)
+        assert done.returncode == status, done.stderr[-2000:]
+    assert b"set PYTHONUTF8=1" in done.stderr and done.stderr.count(b"\n") == 1, done.stderr
 
 
 def test_endings_agree_with_formats(tmp_path):
