@@ -21,6 +21,9 @@ WITH_BOUND = ("vlb", "hybrid")
 SIGNAL_ENDS = ("jsd", "rectified")
 """Schedules with signal[T] = 0."""
 
+PERIODS = ("log_every", "sample_every", "eval_every", "checkpoint_every", "keep_every")
+"""The keys of config.train at whose multiples a dispatch ends."""
+
 OWN_SIZE = {"digits": 8, "cifar10": 32, "mnist": 28}
 """Height and width of the sets whose images come in one size."""
 
@@ -144,6 +147,12 @@ DOUBTS = (
         lambda c: c.optim.warmup_steps > c.train.steps,
         "config.optim.warmup_steps: after {c.train.steps} steps a warm-up of {c.optim.warmup_steps} has not reached "
         "optim.lr; use fewer warm-up steps, or train longer",
+    ),
+    Rule(
+        lambda c: any(c.train[name] % c.train.steps_per_dispatch for name in PERIODS),
+        "config.train.steps_per_dispatch: {c.train.steps_per_dispatch} does not divide every one of train.log_every, "
+        "sample_every, eval_every, checkpoint_every and keep_every: steps before each of these are dispatched one by "
+        "one; use a common divisor",
     ),
     Rule(
         lambda c: not c.optim.ema_warmup and c.optim.ema_decay**c.train.steps > 0.05,

@@ -40,6 +40,20 @@ def test_a_warm_up_longer_than_the_run_is_doubted():
     assert "after 100 steps a warm-up of 101" in line
 
 
+def test_dispatches_that_the_periods_cut_to_pieces_are_doubted():
+    """64 steps in a call with log_every = 100: one call of 64 and 36 of one step each."""
+    config = default_config()
+    config.train.steps_per_dispatch, config.train.log_every = 64, 100
+    assert len(doubts(config)) == 1 and "64 does not divide" in doubts(config)[0]
+    config.train.steps_per_dispatch = 50
+    assert doubts(config) == []
+    for key in ("sample_every", "eval_every", "checkpoint_every", "keep_every"):
+        config.train[key] = 75
+        assert len(doubts(config)) == 1
+        config.train[key] = 0
+    assert doubts(config) == []
+
+
 @pytest.mark.parametrize("name", ["vlb", "hybrid"])
 def test_a_bound_over_a_density_of_its_own_is_doubted(name):
     """The weights of lognormal are 1: what is logged as the bound would be a mean over that density."""
