@@ -3,6 +3,7 @@
     python scripts/benchmark.py                                  # both networks
     python scripts/benchmark.py --baseline=torch --json=bench.json  # with diffusers' UNet2DModel; twenty minutes
     python scripts/benchmark.py --size=digits --only=train,forward
+    python scripts/benchmark.py --scaling --out=docs/images      # how cost grows, as a figure
 
 The table goes to stdout, progress to stderr. Timings of jax and PyTorch alternate, so that a drift of the machine slows
 both equally: compare the last column, the ratio of times, and only within one run. docs/benchmarks.md explains each
@@ -17,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from absl import flags
 
 from diffusion.runtime import command_line
+from diffusion.runtime.paths import expanded
 
 SIZE = flags.DEFINE_enum("size", "all", ["digits", "cifar10", "all"], "networks to measure, named after their configs")
 ONLY = flags.DEFINE_list("only", [], "measures, separated by commas; by default all")
@@ -25,6 +27,8 @@ QUICK = flags.DEFINE_bool("quick", False, "a dry run: tiny networks, short windo
 WINDOWS = flags.DEFINE_integer("windows", None, "number of timing windows of each row", lower_bound=1)
 SECONDS = flags.DEFINE_float("seconds", None, "length of a window in seconds", lower_bound=0.0)
 JSON = command_line.define_path("json", "file for all results, with machine, versions and settings")
+SCALING = flags.DEFINE_bool("scaling", False, "instead, measure and draw how the cost of the first network grows")
+OUT = flags.DEFINE_string("out", "runs/figures", "folder for the figure of --scaling")
 
 
 def main() -> None:
@@ -37,7 +41,12 @@ def main() -> None:
     measures, sizes = benchmark.choose_measures(ONLY.value), benchmark.choose_sizes(SIZE.value, QUICK.value)
     baseline = BASELINE.value is not None
     settings = benchmark.choose_settings(measures, WINDOWS.value, SECONDS.value, baseline, QUICK.value)
-    print(benchmark.measure_speed(sizes, settings, file, report))
+    if SCALING.value:
+        size, out = next(iter(sizes.values())), expanded(OUT.value) / "scaling.png"
+        benchmark.measure_growth(size, settings, QUICK.value, out, file, report)
+        print(out)
+    else:
+        print(benchmark.measure_speed(sizes, settings, file, report))
 
 
 def report(line: str) -> None:

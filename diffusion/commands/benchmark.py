@@ -1,12 +1,14 @@
-"""Measures speed beside a PyTorch baseline, and writes table and JSON."""
+"""Measures speed beside a PyTorch baseline, or how cost grows, and writes table, figure and JSON."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from diffusion.benchmarks import results_table
+from diffusion.benchmarks import results_table, scaling_measurements
 from diffusion.benchmarks.compare_with_baseline import Settings, compare
 from diffusion.benchmarks.network_sizes import MEASURES, QUICK_ENV, QUICK_REQUEST, SIZES, Size, quick
 from diffusion.config.misspelt_names import suggestion
+from diffusion.figures.curve_figures import cost_growth
+from diffusion.figures.style import save
 from diffusion.runtime.atomic_files import write_json
 
 Report = Callable[[str], None]
@@ -45,3 +47,18 @@ def measure_speed(sizes: Mapping[str, Size], settings: Settings, file: Path | No
         write_json(file, {**context, "rows": [results_table.content(row) for row in rows]})
         report(f"written     {file}")
     return results_table.markdown(rows)
+
+
+def measure_growth(size: Size, settings: Settings, dry: bool, out: Path, file: Path | None, report: Report) -> None:
+    """Reports how the cost of a network grows, and draws it to a file; of a dry run two values a quantity."""
+    context = {"machine": results_table.machine(), "settings": settings._asdict()}
+    curves = {}
+    for name, quantity in scaling_measurements.QUANTITIES.items():
+        curve = scaling_measurements.measure(quantity, quantity.values[: 2 if dry else None], size, settings)
+        points = ", ".join(f"{x} {seconds:.3g}" for x, seconds in zip(curve.x, curve.seconds, strict=True))
+        report(f"{name}: seconds of {curve.cost}: {points}; power {curve.exponent:.2f}")
+        curves[name] = curve
+    save(cost_growth(curves), out)
+    if file:
+        write_json(file, {**context, "curves": {name: curve._asdict() for name, curve in curves.items()}})
+        report(f"written     {file}")

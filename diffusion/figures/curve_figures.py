@@ -1,4 +1,4 @@
-"""Figures of curves: schedules, terms of the bound, rate and distortion, scores by steps, guidance, speed by chips."""
+"""Figures of curves: schedules, terms of the bound, rate and distortion, scores by steps, guidance, cost, speed."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -114,6 +114,25 @@ def guidance(curves: Mapping[str, Sequence[np.ndarray]], real: float) -> Any:
     left.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     right.set(xlabel="samples of the requested class", ylabel="diversity within a class (real: 1)")
     left.legend(loc="lower right")
+    return figure
+
+
+def cost_growth(curves: Mapping[str, tuple[str, Sequence[int], Sequence[float]]]) -> Any:
+    """A Figure with a panel for each quantity, on logarithmic axes; the second line is linear growth from the first.
+
+    curves: quantity -> what the seconds are of, values of the quantity, seconds.
+    """
+    rows = -(-len(curves) // 3)
+    figure, panels = axes(min(3, len(curves)), PAGE, 2.0 * rows, rows)
+    for ax, (name, (cost, x, seconds)) in zip(panels, curves.items(), strict=False):
+        ax.plot(x, seconds, **line(0), label="measured")
+        ax.plot(x, [seconds[0] * value / x[0] for value in x], **line(1, marked=False), label="linear")
+        ax.set(xscale="log", yscale="log", xlabel=name, ylabel=f"seconds of {cost}")
+        plain_log_ticks(ax.xaxis, x)
+        plain_log_ticks(ax.yaxis)
+    for ax in panels[len(curves) :]:
+        ax.set_visible(False)
+    panels[0].legend()
     return figure
 
 

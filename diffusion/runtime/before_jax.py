@@ -37,7 +37,8 @@ def configure(compilation_cache: str = "auto", deterministic: bool = False) -> P
 
     "auto" is a folder in the user's cache; "off" keeps nothing; anything else is a path.
     JAX_COMPILATION_CACHE_DIR and flags already in XLA_FLAGS take precedence. Compiled programs are executable code, so
-    a command that reads a run leaves the argument out. `deterministic` has an effect on GPUs alone.
+    a command that reads a run leaves the argument out. `deterministic` has an effect on GPUs alone, and none
+    where libtpu is installed too.
     """
     provenance.revision()  # read before the checkout can change
     keep_freed_memory()
@@ -62,8 +63,9 @@ def keep_freed_memory() -> None:
 
     A compiled step allocates its activations in one block and frees it at its end. The library maps every block of
     more than 32 MB anew and returns it at once, so the system clears the same pages in every step: one of
-    configs/digits.py took 250 ms of processor time instead of 200, of which 50 instead of 3 were the system's. Does
-    nothing where an accelerator computes the steps, and where the user has chosen an allocator.
+    configs/digits.py took 250 ms of processor time instead of 200, of which 50 instead of 3 were the system's (measured
+    with huge pages in addition, which are not asked for here). Does nothing where an accelerator computes the steps,
+    and where the user has chosen an allocator.
     """
     platforms = os.environ.get("JAX_PLATFORMS", "")
     accelerated = platforms != "cpu" if platforms else find_spec("jax_plugins") or find_spec("libtpu")

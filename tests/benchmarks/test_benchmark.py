@@ -18,6 +18,7 @@ from diffusion.benchmarks import (
     jax_workloads,
     network_sizes,
     results_table,
+    scaling_measurements,
     timing,
 )
 from diffusion.benchmarks.timing import Timing
@@ -28,6 +29,7 @@ from diffusion.config import validation
 from diffusion.data.digits import digits
 from diffusion.distributed import sharding
 from diffusion.experiment import build
+from diffusion.figures.curve_figures import cost_growth
 from diffusion.training import batch_feed as feeds
 from diffusion.training import loop, profiling
 from tests.support import runs
@@ -307,6 +309,42 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert {"jax", "torch", "flax", "sklearn", "matplotlib"} & set(done.stderr.split()) == set()
+
+
+# ------------------------------------------------------------------------------------------------------------- scaling
+
+
+def test_the_power_of_a_curve():
+    square = scaling_measurements.Curve("s", (1, 2, 4, 8), (1.0, 4.0, 16.0, 64.0))
+    assert square.exponent == pytest.approx(2)
+    late = scaling_measurements.Curve("s", (1, 2, 4, 8), (5.0, 5.0, 10.0, 20.0))  # a constant cost at the start
+    assert late.exponent == pytest.approx(1)
+    assert cost_growth({"n": square, "m": late}).axes
+    panel = cost_growth({"n": scaling_measurements.Curve("s", (1_000, 20_000), (0.5, 1_000_000.0))}).axes[0]
+    assert [panel.xaxis.get_major_formatter()(float(x)) for x in panel.get_xticks()] == ["1k", "20k"]
+    assert [panel.yaxis.get_major_formatter()(y) for y in (0.05, 1024.0, 3e6)] == ["0.05", "1024", "3M"]
+
+
+def test_growth_is_measured_of_every_quantity_and_drawn(monkeypatch, tmp_path):
+    requests, lines = [], []
+    monkeypatch.setattr(scaling_measurements, "cost", lambda request, _: requests.append(request) or 1.0)
+    size, out = network_sizes.SIZES["digits"], tmp_path / "scaling.png"
+    benchmark.measure_growth(size, compare_with_baseline.Settings([]), False, out, tmp_path / "a.json", lines.append)
+    assert out.exists() and len(json.loads((tmp_path / "a.json").read_text())["curves"]) == 5
+    assert [r["shape"] for r in requests if r["measure"] == "forward"] == [(n, n, 1) for n in (8, 16, 32, 64)]
+    assert [r["devices"] for r in requests if "devices" in r] == [1, 2, 4, 8]
+    assert {r["changes"].get("diffusion.T") for r in requests} == {None, 100, 200, 500, 1000}
+    assert lines[0] == "T: seconds of a chain: 100 1, 200 1, 500 1, 1000 1; power 0.00"
+
+
+def test_the_cost_of_a_chain_is_that_of_the_whole(monkeypatch, clock):
+    log = []
+    chain = fake(clock, "chain", 0.01, log)._replace(facts={"steps": 20})
+    process = types.SimpleNamespace(make=lambda _: chain, close=lambda: None)
+    monkeypatch.setattr(scaling_measurements, "WorkloadProcess", lambda *_: process)
+    settings = compare_with_baseline.Settings([], seconds=0.01)
+    assert scaling_measurements.cost({"measure": "chain"}, settings) == pytest.approx(0.2)
+    assert {units for _, units in log} == {20}
 
 
 # --------------------------------------------------------------------------------------------- no step waits; a trace
