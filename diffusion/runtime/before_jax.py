@@ -37,8 +37,7 @@ def configure(compilation_cache: str = "auto", deterministic: bool = False) -> P
 
     "auto" is a folder in the user's cache; "off" keeps nothing; anything else is a path.
     JAX_COMPILATION_CACHE_DIR and flags already in XLA_FLAGS take precedence. Compiled programs are executable code, so
-    a command that reads a run leaves the argument out. `deterministic` has an effect on GPUs alone, and none
-    where libtpu is installed too.
+    a command that reads a run leaves the argument out. `deterministic` has an effect on GPUs alone.
     """
     provenance.revision()  # read before the checkout can change
     keep_freed_memory()
@@ -76,6 +75,7 @@ def keep_freed_memory() -> None:
 
 
 def _flags(deterministic: bool) -> list[str]:
-    """The flags for the installed jaxlib. libtpu parses the same variable, so it is not given those of GPUs."""
+    """The flags for the installed jaxlib. On TPUs libtpu parses the same variable: it is not given those of GPUs."""
     flags = [SMALL_CONVOLUTIONS] if version("jaxlib").startswith("0.10.") else []
-    return [*flags, *DETERMINISTIC] if deterministic and not find_spec("libtpu") else flags
+    gpu = find_spec("jax_plugins") or not find_spec("libtpu")  # plan.py uses libtpu on machines without a TPU too
+    return [*flags, *DETERMINISTIC] if deterministic and gpu else flags

@@ -139,8 +139,8 @@ DATA = (
         "diffusion/runtime/before_jax.py",
         "tests/runtime/test_before_jax.py",
         (
-            'if deterministic and not find_spec("libtpu")',
-            "if deterministic",
+            'find_spec("jax_plugins") or not find_spec("libtpu")',
+            "True",
             "test_gpus_are_deterministic_where_the_key_says_so",
             "flags of GPUs reach TPUs",
         ),

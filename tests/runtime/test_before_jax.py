@@ -87,11 +87,13 @@ def gpu_flags(folder, deterministic="true", **variables):
 
 
 def test_gpus_are_deterministic_where_the_key_says_so(tmp_path):
-    """On machines without libtpu, which reads the same variable."""
+    """Also where libtpu is installed for plan.py; alone it is a TPU's, and reads the same variable."""
     assert gpu_flags(tmp_path) == FLAGS and gpu_flags(tmp_path, "false") == set()
     (tmp_path / "libtpu").mkdir()
     (tmp_path / "libtpu" / "__init__.py").touch()
     assert gpu_flags(tmp_path) == set()
+    (tmp_path / "jax_plugins").mkdir()
+    assert gpu_flags(tmp_path) == FLAGS
 
 
 @pytest.mark.parametrize("name", ["train", "train_classifier", "ablate"])
