@@ -69,7 +69,7 @@ def run(
         stack.callback(checkpoints.close)
         initial = build_guidance.create_state(config, source.shape, source.classes)
         initial = jax.device_put(initial, sharding.replicated(experiment.mesh))
-        stored = resume(checkpoints, initial, report)
+        stored = resume([checkpoints], initial, report)
         state = initial if stored is None else stored
         first = int(state.step)
         if stored is not None:

@@ -123,7 +123,7 @@ def load(folder: Path, config: ConfigDict, shape: tuple[int, int, int], classes:
     """
     run = read_run(folder)
     checkpoints = Checkpoints(folder / manifest.CLASSIFIER)
-    if checkpoints.latest() is None:
+    if not checkpoints.steps():
         raise ValueError(
             f"config.sample.classifier: {folder} holds no classifier; give the folder of a run of "
             "scripts/train_classifier.py, or train one there"
@@ -139,7 +139,7 @@ def load(folder: Path, config: ConfigDict, shape: tuple[int, int, int], classes:
             "this model with scripts/train_classifier.py"
         )
     like = create_state(run.config, run.shape, run.classes)
-    restored: Any = resume(checkpoints, like, lambda line: warnings.warn(line, stacklevel=2))
+    restored: Any = resume([checkpoints], like, lambda line: warnings.warn(line, stacklevel=2))
     return Learnt(problem(run.config, run.classes, process), jax.device_get(restored.ema), run.classes)
 
 

@@ -8,7 +8,6 @@ entry is its own hash. Imports nothing heavy, so that checkpoints can be listed 
 
 import hashlib
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ from diffusion.runtime.error_text import reason
 NAME = "manifest.json"
 FORMAT = 1
 HASH = "sha256"
-UNFINISHED = "it was not finished"
+PLAIN_KEYS = "plain_keys"
+"""The entry that says that random keys are stored as their data, as `hosts.whole` gives them."""
 DAMAGED = "damaged"
 """The folder, in one of checkpoints, of the steps that were moved aside."""
 FOLDERS = ROLLING, PERMANENT, CLASSIFIER = "checkpoints", "kept", "classifier"
@@ -56,17 +56,12 @@ def write(folder: Path, content: dict[str, Any]) -> None:
     write_json(folder / NAME, with_hash({"format": FORMAT, **content, "files": files}), indent=None, fsync=True)
 
 
-def exists(folder: Path) -> bool:
-    """Whether a folder has a manifest, intact or not."""
-    return (folder / NAME).is_file()
-
-
 def read(folder: Path) -> dict[str, Any]:
     """The manifest of a folder. Raises Damaged where there is none, or it is damaged or of another format."""
     try:
         content = load(folder / NAME)
     except FileNotFoundError as error:
-        raise Damaged(f"{UNFINISHED} (no {NAME} in it)") from error
+        raise Damaged(f"it was not finished (no {NAME} in it)") from error
     except (OSError, Damaged) as error:
         raise Damaged(f"its {NAME} is damaged ({reason(error)})") from error
     if content.get("format") != FORMAT:
@@ -98,13 +93,36 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def difference(stored: dict[str, list[Any]], expected: dict[str, list[Any]]) -> str:
-    """The first array in which two states differ, {path: [dtype, shape]}, in one line; empty if there is none."""
-    for name in sorted(stored.keys() | expected.keys()):
-        if stored.get(name) != expected.get(name):
-            kinds = (f"{kind[0]} {kind[1]}" if kind else "absent" for kind in (stored.get(name), expected.get(name)))
-            return "it holds another state: {} is {} in it instead of {}".format(name, *kinds)
-    return ""
+def verified(folder: Path, step: int, arrays: dict[str, list[Any]]) -> dict[str, Any]:
+    """The manifest of a step, all of whose files match it, if it holds a state of these arrays, {path: [dtype, shape]}.
+
+    Raises Damaged, with the first file or array that differs.
+    """
+    if wrong := fault(folder):
+        raise Damaged(wrong)
+    content = read(folder)
+    if content["step"] != step:
+        raise Damaged(f"it is step {content['step']} under another name")
+    stored = content["arrays"]
+    for name in sorted(stored.keys() | arrays.keys()):
+        if stored.get(name) != arrays.get(name):
+            kinds = (f"{kind[0]} {kind[1]}" if kind else "absent" for kind in (stored.get(name), arrays.get(name)))
+            raise Damaged("it holds another state: {} is {} in it instead of {}".format(name, *kinds))
+    return content
+
+
+def set_aside(path: Path) -> None:
+    """Moves a damaged step to damaged/<step>, or to damaged/<step>.1, .2, ... where that exists.
+
+    In a bucket, what a save that was not finished has sent of a step is deleted.
+    """
+    if isinstance(path, Bucket) and not (path / NAME).exists():
+        path.remove()
+        return
+    aside = path.parent / DAMAGED
+    aside.mkdir(exist_ok=True)
+    names = (f"{path.name}.{i}" if i else path.name for i in range(10**6))
+    path.rename(next(aside / name for name in names if not (aside / name).exists()))
 
 
 def _digest(content: dict[str, Any]) -> str:
@@ -112,30 +130,19 @@ def _digest(content: dict[str, Any]) -> str:
 
 
 def steps(folder: Path) -> list[int]:
-    """Every step that has a sub-folder, intact or not, ascending; in a bucket, only those with a manifest.
+    """Every step of a folder of checkpoints, intact or not, ascending.
 
-    A step without one is what a killed process had sent of it to a bucket, and is deleted with the next save.
+    On a disk a step has its name after its manifest, so one without has lost it and is damaged. In a bucket one without
+    is not complete and does not count.
     """
     if isinstance(folder, Bucket):
-        return sealed(folder.listing())
-    return _numbers(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-
-
-def sealed(files: Iterable[str]) -> list[int]:
-    """The steps that have a manifest, ascending; `files` are relative to the folder of the steps."""
-    return _numbers(name.removesuffix(f"/{NAME}") for name in files if name.endswith(f"/{NAME}"))
-
-
-def complete(folder: Path) -> list[int]:
-    """Every step that has a manifest, intact or not, ascending."""
-    return [step for step in steps(folder) if isinstance(folder, Bucket) or exists(folder / str(step))]
+        names = [path.parent.name for path in folder.glob(f"*/{NAME}")]
+    else:
+        names = [path.name for path in folder.glob("*") if path.is_dir()]
+    return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
 
 
 def newest(workdir: Path) -> list[Path]:
-    """The folders of all checkpoints of a run that have a manifest, intact or not, by step, the newest first."""
-    stored = [(step, workdir / name / str(step)) for name in FOLDERS for step in complete(workdir / name)]
+    """The folders of all checkpoints of a run, intact or not, by step, the newest first."""
+    stored = [(step, workdir / name / str(step)) for name in FOLDERS for step in steps(workdir / name)]
     return [path for _, path in sorted(stored, key=lambda pair: -pair[0])]
-
-
-def _numbers(names: Iterable[str]) -> list[int]:
-    return sorted(int(name) for name in names if name.isascii() and name.isdigit() and name == str(int(name)))

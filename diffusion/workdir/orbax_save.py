@@ -1,8 +1,6 @@
-"""How this project uses Orbax: one item a step, saved in the background, without tracebacks of failed saves."""
+"""How this project uses Orbax: one item a step, saved in the background, by a manager for each save."""
 
 import logging
-import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+
+from diffusion.runtime.error_text import reason
 
 ITEM = "default"
 """Orbax's name of the single item in a checkpoint."""
@@ -24,25 +24,23 @@ def open_manager(
 
     `finish` is called in the background with the temporary folder of the step, before that gets its final name; where
     it raises, the save fails. Orbax adds two files of its own to the top of the folder after that. Temporary folders
-    that a killed process left behind are deleted. Managers are not reused: a new one reads the folder as it is, and
-    none has to recover from a failure.
+    that a killed process or a failed save left behind are deleted. Managers are not reused: a new one reads the folder
+    as it is, and none has to recover from a failure.
 
-    alone: only process 0 saves, in a folder of its own that it has emptied. Nothing is deleted then.
+    alone: only process 0 saves, in an empty folder of its own.
     """
 
     def callback() -> None:
         (temporary,) = folder.glob(f"{step}{TEMPORARY}")
         finish(temporary)
 
-    logger = logging.getLogger("absl")
-    if _is_no_traceback_of_orbax not in logger.filters:
-        logger.addFilter(_is_no_traceback_of_orbax)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax's tracebacks of failures, which a line reports
     background = ocp.options.AsyncOptions(post_finalization_callback=callback, create_directories_asynchronously=False)
     together = ocp.options.MultiprocessingOptions(
         active_processes={0} if alone and jax.process_count() > 1 else None, barrier_sync_key_prefix=folder.name
     )
     options = ocp.CheckpointManagerOptions(
-        preservation_policy=None if alone else policy,
+        preservation_policy=policy,
         cleanup_tmp_directories=True,
         lightweight_initialize=True,
         save_root_metadata=False,
@@ -54,7 +52,7 @@ def open_manager(
 
 
 def read(folder: Path, like: Any, plain: bool = False) -> Any:
-    """The state in the folder of a step, in the structure, shapes and shardings of `like`. Raises what Orbax raises.
+    """The state in the folder of a step, in the structure, shapes and shardings of `like`. Raises ValueError.
 
     plain: it was saved with the data of random keys in their place (hosts.whole).
     """
@@ -67,8 +65,11 @@ def read(folder: Path, like: Any, plain: bool = False) -> Any:
 
     shapes = jax.eval_shape(lambda tree: jax.tree.map(stored, tree), like)
     target = jax.tree.map(lambda x, y: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=y.sharding), shapes, like)
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
-        state = reader.restore(folder / ITEM, args=ocp.args.StandardRestore(target))
+    try:
+        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+            state = reader.restore(folder / ITEM, args=ocp.args.StandardRestore(target))
+    except Exception as error:
+        raise ValueError(reason(error)) from error
     return jax.tree.map(restored, state, like)
 
 
@@ -76,19 +77,3 @@ def arrays(state: Any) -> dict[str, list[Any]]:
     """{path: [dtype, shape]} of every leaf."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): [str(x.dtype), list(x.shape)] for path, x in leaves}
-
-
-def remove_temporary(folder: Path, step: int) -> None:
-    """Deletes the temporary folder of a failed save; gives up after two seconds if Orbax's threads keep writing."""
-    for _ in range(20):
-        paths = list(folder.glob(f"{step}{TEMPORARY}"))
-        for path in paths:
-            shutil.rmtree(path, ignore_errors=True)
-        if not paths:
-            return
-        time.sleep(0.1)
-
-
-def _is_no_traceback_of_orbax(record: logging.LogRecord) -> bool:
-    """A filter of the log: whoever saves reports a failure in one line, so Orbax's own report of it is dropped."""
-    return not (record.exc_info and Path(ocp.__file__).parent in Path(record.pathname).parents)

@@ -90,7 +90,7 @@ def train(disk: Path, full: bool, relieved: bool) -> tuple[str, list[str]]:
     def say(line: str) -> None:
         said.append(line)
         if full and line.startswith(FILLED):
-            while not manifest.exists(disk / "run" / "checkpoints" / str(max(BEFORE))):
+            while not (disk / "run" / "checkpoints" / str(max(BEFORE))).exists():
                 time.sleep(0.01)  # its save is under way
             fill(disk)
         if LOST in line:

@@ -327,7 +327,7 @@ def test_checkpoint_round_trip(tmp_path, one_device):
         checkpoints.save(step, state._replace(step=jnp.int32(step)))
     checkpoints.close()
     again = Checkpoints(tmp_path / "c", keep=2)
-    assert again.steps() == [2, 3] and again.latest() == 3
+    assert again.steps() == [2, 3]
     restored = again.restore(3, experiment_on(1).create_state())
     assert type(restored) is type(state) and int(restored.step) == 3
     for a, b in zip(leaves(restored), leaves(state._replace(step=jnp.int32(3))), strict=True):
