@@ -34,7 +34,9 @@ def open_manager(
         (temporary,) = folder.glob(f"{step}{TEMPORARY}")
         finish(temporary)
 
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax's tracebacks of failures, which a line reports
+    logger = logging.getLogger("absl")
+    if _is_no_traceback_of_orbax not in logger.filters:
+        logger.addFilter(_is_no_traceback_of_orbax)
     background = ocp.options.AsyncOptions(post_finalization_callback=callback, create_directories_asynchronously=False)
     together = ocp.options.MultiprocessingOptions(
         active_processes={0} if alone and jax.process_count() > 1 else None, barrier_sync_key_prefix=folder.name
@@ -77,3 +79,8 @@ def arrays(state: Any) -> dict[str, list[Any]]:
     """{path: [dtype, shape]} of every leaf."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): [str(x.dtype), list(x.shape)] for path, x in leaves}
+
+
+def _is_no_traceback_of_orbax(record: logging.LogRecord) -> bool:
+    """A filter of the log: whoever saves reports a failure in one line, so Orbax's own report of it is dropped."""
+    return not (record.exc_info and Path(ocp.__file__).parent in Path(record.pathname).parents)

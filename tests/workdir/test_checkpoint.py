@@ -2,6 +2,7 @@
 
 import gc
 import json
+import logging
 import resource
 import shutil
 import warnings
@@ -11,6 +12,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint
 import pytest
 
 from diffusion.commands import checkpoints as checkpoints_command
@@ -276,6 +278,20 @@ def test_a_failure_at_the_end_is_returned_on_closing(tmp_path):
         streams.permanent.save(1, state_of(1), {"score": 3.0})
         (line,) = streams.close()
     assert line.startswith("WARNING     the state of step 1 could not be saved (") and streams.close() == []
+
+
+def test_other_errors_are_still_logged(tmp_path, caplog):
+    """Only Orbax's tracebacks are dropped: not its messages, and nothing of anybody else."""
+    logger, level = logging.getLogger("absl"), logging.getLogger("absl").level
+    with closing(Checkpoints(tmp_path / "c")) as checkpoints:
+        checkpoints.save(1, state_of(1))
+    assert logger.level == level
+    traceback = (ValueError, ValueError(), None)
+    for message, exc_info in (("of Orbax", None), ("traceback of Orbax", traceback)):
+        orbax_file = orbax.checkpoint.__file__
+        logger.handle(logging.LogRecord("absl", logging.ERROR, orbax_file, 1, message, (), exc_info))
+    logger.error("of another library", exc_info=traceback)
+    assert [message for _, _, message in caplog.record_tuples] == ["of Orbax", "of another library"]
 
 
 def test_metrics_that_find_no_room_are_written_later(tmp_path):
