@@ -134,8 +134,9 @@ def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
     130 is Ctrl-C, 143 SIGTERM; 75 a run that was stopped by either and resumes when started again. A second signal ends
     the process at once. Each warning is printed once, in one line.
     """
-    warnings.simplefilter("once", UserWarning)
-    warnings.formatwarning = lambda message, *_, **__: f"WARNING     {message}\n"
+    printed: set[str] = set()
+    warnings.simplefilter("always", UserWarning)
+    warnings.showwarning = lambda message, *_, **__: _warn(str(message), printed)
     try:
         with Stop.on_signals():
             status = 0 if _parse(list(sys.argv if argv is None else argv)) else main()
@@ -198,6 +199,13 @@ def _one_line(error: Exception) -> str:
     if _own(error) or isinstance(error, flags.Error):
         return message
     return f"{type(error).__name__}: {message} ({TRACEBACK}=1 shows where)"
+
+
+def _warn(message: str, printed: set[str]) -> None:
+    """Prints a warning as a line of the report, once; Python's own filters forget it where a library changes them."""
+    if message not in printed:
+        printed.add(message)
+        print(f"WARNING     {message}", file=sys.stderr, flush=True)
 
 
 def _fail(message: str, status: int) -> int:

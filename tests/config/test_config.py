@@ -648,6 +648,7 @@ def test_deviations_name_key_value_and_the_papers():
 SCRIPT = '''"""A script for tests: prints its config."""
 
 import sys
+import warnings
 
 sys.path.insert(0, {root!r})
 
@@ -671,6 +672,11 @@ def main():
         open("/nonexistent/file")
     if NUMBER.value == 7:
         bytearray(2**62)
+    if NUMBER.value == 8:
+        warnings.warn("noise", stacklevel=1)
+        with warnings.catch_warnings():  # as libraries do
+            warnings.simplefilter("always")
+            warnings.warn("noise", stacklevel=1)
     print(CONFIG.name, flatten(CONFIG.value))
 
 
@@ -848,6 +854,11 @@ def test_errors_out_of_main(script):
 def test_traceback_on_request(script):
     done = call(script, "--config.optim.lr=fast", DIFFUSION_TRACEBACK="1")
     assert done.returncode == 1 and "Traceback" in done.stderr and "could not convert string" in done.stderr
+
+
+def test_a_warning_is_one_line_and_printed_once(script):
+    done = call(script, "--number=8")
+    assert (done.returncode, done.stderr) == (0, "WARNING     noise\n")
 
 
 def test_explain_prints_every_key(script):
