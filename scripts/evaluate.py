@@ -9,7 +9,8 @@
 
 Metrics: nll, flow_nll; with Inception's features fid, fd_768, fd_1280, inception_score, kid, precision_recall; without
 them neighbours and, for small labelled grey images, fd_classifier and classes. Results are printed and written to the
-run's eval folder. An interrupted evaluation resumes.
+run's eval folder. An interrupted evaluation resumes. Samples are held in memory: 50,000 images of 32x32 take
+154 MB, of 256x256 10 GB.
 """
 
 import sys

@@ -47,7 +47,7 @@ OUT = command_line.define_path(
     "out",
     "folder, or for one figure a file (.png, .pdf, .svg, or .gif); by default the run's figures/, or runs/figures",
 )
-N = flags.DEFINE_integer("n", None, "samples, chains or pairs shown; by default the figure's own number", 1)
+N = flags.DEFINE_integer("n", None, "samples, chains, images or pairs shown; by default the figure's own number", 1)
 SEED = command_line.define_seed("seed of samples, noise and held-out images")
 STEP = flags.DEFINE_integer("step", None, "checkpoint, or step of the measured bound; by default the newest")
 RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their moving average")

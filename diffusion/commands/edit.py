@@ -1,4 +1,4 @@
-"""Edits of a user's images by the network of a run, as the flags of scripts/edit.py ask for them."""
+"""Edits of image files or held-out images by the network of a run, as the flags of scripts/edit.py ask for them."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

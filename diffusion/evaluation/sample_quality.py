@@ -154,8 +154,8 @@ def score_with_inception(
 ) -> Iterator[tuple[Result, list[str]]]:
     """The results of the Inception metrics among `names`, with their lines; `facts` is the protocol of the samples.
 
-    Host memory: n D float32 of either set for KID and precision and recall, else one chunk and D^2. Features are stored
-    in the folder `parts` until a pass is done.
+    Host memory beside the samples: n D float32 of a set for the Inception score, of both for KID and precision and
+    recall, else one chunk and D^2. Features are stored in the folder `parts` until a pass is done.
     """
     n = len(samples)
     chosen = {name: metric for name, metric in INCEPTION.items() if name in names}

@@ -1,1 +1,1 @@
-"""Figures: functions from arrays to pictures; figure_data/ makes the arrays, catalogue names the figures."""
+"""Figures from arrays. figure_data/ makes the arrays, edits.py edits images, catalogue.py names all figures."""

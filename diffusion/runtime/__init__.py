@@ -1,1 +1,1 @@
-"""The process: command line, set-up before jax, signals, memory, and the text of reports. No model knowledge."""
+"""The process: command line, set-up before jax, signals, files on disks and in buckets, reports. No model knowledge."""

@@ -75,7 +75,7 @@ def keep_freed_memory() -> None:
 
 
 def _flags(deterministic: bool) -> list[str]:
-    """The flags for the installed jaxlib. On TPUs libtpu parses the same variable: it is not given those of GPUs."""
+    """The flags for the installed jaxlib. Beside libtpu alone, which parses the same variable, not those of GPUs."""
     flags = [SMALL_CONVOLUTIONS] if version("jaxlib").startswith("0.10.") else []
     gpu = find_spec("jax_plugins") or not find_spec("libtpu")  # plan.py uses libtpu on machines without a TPU too
     return [*flags, *DETERMINISTIC] if deterministic and gpu else flags

@@ -1,1 +1,1 @@
-"""State, step, sharding, checkpoints, logging and the loop."""
+"""The training state, one step, the optimiser, averages of the weights, metrics, and the loop."""

@@ -1,4 +1,4 @@
-"""The metrics of training, from the device to the writer and to progress lines; saved where a run stops."""
+"""The metrics of training, from the device to the writer and to progress lines; checkpoints store unwritten ones."""
 
 import math
 import time

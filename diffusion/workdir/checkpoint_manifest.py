@@ -2,8 +2,9 @@
 
     {"format": 1, "step": 500, ..., "files": {"default/manifest.ocdbt": [119, "9f86d0..."], ...}, "sha256": "..."}
 
-A folder without a manifest is unfinished; one whose files differ from its manifest is damaged; the manifest's last
-entry is its own hash. Imports nothing heavy, so that checkpoints can be listed and verified without jax.
+A folder whose files differ from its manifest is damaged. One without a manifest is unfinished in a bucket, and damaged
+on a disk, where a step gets its name after its manifest. The manifest's last entry is its own hash. Imports nothing
+heavy, so that checkpoints can be listed and verified without jax.
 """
 
 import hashlib

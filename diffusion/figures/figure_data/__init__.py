@@ -1,1 +1,1 @@
-"""The arrays that figures show: drawn by the network of a run, read from its files, or read from a user's images."""
+"""The arrays that figures show: drawn by the network of a run, or read from the files of runs."""
