@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 
 from diffusion.runtime.bucket import Bucket
@@ -49,7 +50,11 @@ def print_table(folder: Path, verify: bool) -> int:
 
 def read_scores(folder: Path) -> dict[str, list[str]]:
     """Step -> its estimate during training, with a mark at the best of all, and the first number of each result."""
-    estimates = {line["step"]: line[SCORE] for line in map(json.loads, metrics_jsonl.read(folder)) if line.get(SCORE)}
+    lines = []
+    for line in metrics_jsonl.read(folder):
+        with suppress(ValueError):  # the last one may be cut short by a crash
+            lines.append(json.loads(line))
+    estimates = {line["step"]: line[SCORE] for line in lines if line.get(SCORE)}
     best = min(estimates, key=estimates.__getitem__, default=None)
     scores = defaultdict(list)
     for step, value in estimates.items():

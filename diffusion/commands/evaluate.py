@@ -167,8 +167,8 @@ def _check_scores(names: list[str], request: Request, sources: dict[str, Source]
             small_image_scores.check(name, sources[TRAIN])
         elif n < INCEPTION[name].least:
             raise ValueError(f"--metrics={name} needs at least {INCEPTION[name].least} samples, and there are {n}")
-        else:
-            _reference(request, sources)
+        elif (real := _reference(request, sources)).n < INCEPTION[name].least and INCEPTION[name].compares:
+            raise ValueError(f"--metrics={name} needs at least {INCEPTION[name].least} real images, got {real.n}")
 
 
 def _reference(request: Request, sources: Mapping[str, Source]) -> Split:

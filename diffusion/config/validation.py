@@ -168,9 +168,12 @@ def validate(config: ConfigDict, size: int | None = None) -> None:
 
     What depends on the height of the images is checked if that is known: from `size`, or from config.data.
     """
-    for key, value in flatten(config).items():
+    flat = flatten(config)
+    for key, value in flat.items():
         if not lookup(key).legal.accepts(value):
             raise ValueError(refusal(key, value))
+    if missing := sorted(KEYS.keys() - flat.keys()):
+        raise ValueError(f"config.{missing[0]} is missing: a config starts from default_config()")
     for rule in RULES:
         if rule.broken(config):
             raise ValueError(rule.line.format(c=config))

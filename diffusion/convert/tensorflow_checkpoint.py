@@ -85,6 +85,8 @@ def open_bundle(path: Path) -> Bundle:
             raise ValueError(f"it has over {MOST_NAMES:,} variables")
         table = dict(pairs)
         header = _fields(table.pop(b""))
+        if header.get(2, [0])[-1]:
+            raise ValueError("its numbers are big-endian")
         entries = {key.decode(): _entry(value) for key, value in table.items()}
     except Exception as error:  # damaged bytes raise errors of many kinds
         raise ValueError(f"{index} is damaged, or no index of a TensorFlow checkpoint ({reason(error)})") from error

@@ -98,6 +98,10 @@ class Unpickler(PythonUnpickler):
         items = self.pop_mark()
         self._put(self.stack[-1], zip(items[::2], items[1::2], strict=True))
 
+    def load_dict(self) -> None:
+        items = self.pop_mark()
+        self.append(self._dictionary(list(zip(items[::2], items[1::2], strict=True))))
+
     def load_build(self) -> None:
         """Leaves out the attributes of an object, such as the _metadata of a state_dict."""
         self.stack.pop()
@@ -119,6 +123,7 @@ class Unpickler(PythonUnpickler):
 
     dispatch: ClassVar[dict] = {
         **{code: load for code, load in PythonUnpickler.dispatch.items() if code not in b"".join(SETS)},
+        pickle.DICT[0]: load_dict,
         pickle.SETITEM[0]: load_setitem,
         pickle.SETITEMS[0]: load_setitems,
         pickle.BUILD[0]: load_build,

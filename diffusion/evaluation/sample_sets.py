@@ -138,11 +138,11 @@ def resumed(
 
         def write() -> None:
             if drawn:
+                first = sum(len(pixels) for pixels, _ in parts)  # a signal may come before a batch counts in `done`
                 part = joined(drawn)
-                path = folder / f"images_{done - len(part[0]):07d}.npz"
-                write_npz(path, {"pixels": part[0], "finite": part[1]})
-                parts.append(part)
+                write_npz(folder / f"images_{first:07d}.npz", {"pixels": part[0], "finite": part[1]})
                 drawn.clear()
+                parts.append(part)
 
         try:
             for batch in batches(done) if done < n else ():

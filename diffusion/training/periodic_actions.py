@@ -140,6 +140,7 @@ def draw(
                 continue
             with stop.interruptible():
                 pixels = preview(params)
-            report(f"step {moment.step}: samples in {writer.grid(moment.step, name, pixels)}")
+            with tolerant(report):  # process 0 alone writes, and must compute the next grid with the others
+                report(f"step {moment.step}: samples in {writer.grid(moment.step, name, pixels)}")
 
     return act

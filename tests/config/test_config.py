@@ -99,6 +99,11 @@ def test_default_config_is_locked():
         default_config().optim.lr = "fast"
 
 
+def test_a_config_that_was_not_made_from_the_defaults_is_refused():
+    with pytest.raises(ValueError, match=r"config\.compilation_cache is missing"):
+        validate(ConfigDict({"seed": 0}))
+
+
 # --------------------------------------------------------------------------------------------------- saving, comparing
 
 

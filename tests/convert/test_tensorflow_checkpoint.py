@@ -86,10 +86,10 @@ def field(number, value):
 NUMBERS = {"float32": 1, "float64": 2, "int32": 3, "int64": 9, "float16": 19}
 
 
-def write_bundle(prefix, tensors, shards=1, compression=0, **changes):
+def write_bundle(prefix, tensors, shards=1, compression=0, endianness=0, **changes):
     """A checkpoint; `changes` replace fields of the entry named "x"."""
     data = [bytearray() for _ in range(shards)]
-    pairs = [(b"", field(1, shards) + field(3, field(1, 1)))]
+    pairs = [(b"", field(1, shards) + field(2, endianness) * endianness + field(3, field(1, 1)))]
     for i, name in enumerate(sorted(tensors)):
         value = np.asarray(tensors[name], order="C")
         raw, shard = value.tobytes(), i % shards
@@ -217,6 +217,11 @@ def test_every_cut_and_every_flipped_byte_of_an_index_is_refused_in_one_line(tmp
             unguarded += 1
     statistics = len(block([])) + tensorflow_checkpoint.TRAILER
     assert unguarded <= 40 + statistics  # padding, and the block of statistics, which is not read
+
+
+def test_big_endian_numbers_are_refused(tmp_path, rng):
+    with pytest.raises(ValueError, match="its numbers are big-endian"):
+        open_bundle(write_bundle(tmp_path / "c", some(rng), endianness=1))
 
 
 def test_compression_is_refused(tmp_path, rng):

@@ -199,6 +199,7 @@ ODD = {
     "a dictionary in itself": LOOP,
     "dictionaries that triple": Raw(TRIPLED),
     "a key that is a tuple": {(1, 2): 3},
+    "a key of a mark that is a tuple": Raw(b"(K\x01\x85K\x02d"),
     "a set": Raw(b"\x8f"),
     "a key that is a list": Raw(b"}(](K\x01eK\x02u"),
     "a key without a value": Raw(b"}(K\x01u"),

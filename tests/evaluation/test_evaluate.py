@@ -584,6 +584,7 @@ def test_a_network_that_diverged_is_not_scored(prepare, subject):
         ({"metrics": ("nll",), "chain": Chain(grid="21")}, "cannot take 21 steps from a process of 20"),
         ({"metrics": ("inception_score",), "n": 9}, "inception_score needs at least 10 samples"),
         ({"metrics": ("fid",), "n": 50, "reference_n": 1501}, "the train split of digits has 1500 images, not 1501"),
+        ({"metrics": ("precision_recall",), "n": 50, "reference_n": 3}, "needs at least 4 real images, got 3"),
         ({"metrics": ("fid",), "samples": "nowhere.npz"}, "no such file or folder"),
         ({"metrics": ("fid",), "samples": "text.npz"}, "no .npz file with an array arr_0"),
         ({"metrics": ("fid",), "samples": "other.npz"}, "no .npz file with an array arr_0"),

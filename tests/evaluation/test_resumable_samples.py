@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,32 @@ def test_two_processes_draw_no_image_twice(tmp_path):
 def test_a_free_lock_is_taken_although_its_file_remains(tmp_path):
     (tmp_path / "lock").write_text("process 1 on nowhere\n")
     assert draw(tmp_path)[:, 0, 0, 0].tolist() == list(range(40))
+
+
+def test_a_signal_at_any_instruction_leaves_no_wrong_part(tmp_path, monkeypatch):
+    monkeypatch.setattr(sample_sets, "write_npz", lambda path, arrays: np.savez(path, **arrays))  # fast
+    left = 0
+
+    def trace(frame, event, _):
+        nonlocal left
+        if frame.f_code.co_filename != sample_sets.__file__ or frame.f_code.co_name not in ("resumed", "write"):
+            return None
+        frame.f_trace_opcodes = True
+        left -= event == "opcode"
+        if event == "opcode" and left == 0:
+            raise KeyboardInterrupt
+        return trace
+
+    for n in range(1, 10_000):
+        left, folder = n, tmp_path / str(n)
+        draw(folder, 4)
+        sys.settrace(trace)
+        with suppress(KeyboardInterrupt):
+            draw(folder, 12)
+        sys.settrace(None)
+        assert draw(folder, 12)[:, 0, 0, 0].tolist() == list(range(12)), n
+        if left > 0:  # all of them were tried
+            return
 
 
 def test_parts_are_written_after_a_time(tmp_path, monkeypatch):

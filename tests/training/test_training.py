@@ -1,6 +1,7 @@
 """Optimiser, moving average, step, sharding, feeds, checkpoints, writer and loop, on a network that compiles fast."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +18,14 @@ from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.nets.unet import UNet
 from diffusion.runtime import format_numbers
+from diffusion.runtime.signals import Stop
 from diffusion.training import batch_feed, loop, optimizer, weight_averages
 from diffusion.training.metrics_log import Progress
-from diffusion.training.periodic_actions import Action, Moment, perform
+from diffusion.training.periodic_actions import Action, Moment, draw, perform
 from diffusion.training.state import step_keys
 from diffusion.training.step import train_step, train_steps
 from diffusion.workdir.checkpoint import Checkpoints
-from diffusion.workdir.metrics_writer import Writer
+from diffusion.workdir.metrics_writer import NullWriter, Writer
 from tests.support import runs
 from tests.support.networks import TwoConvolutions, using
 
@@ -420,6 +422,18 @@ def test_an_action_that_cannot_write_is_reported_and_the_next_is_performed():
     perform([Action(1, fail), Action(1, moments.append)], Moment(3, None, {}), lines.append)
     assert lines == ["WARNING     a report could not be written (No space left on device); training continues"]
     assert [moment.step for moment in moments] == [3]
+
+
+def test_a_grid_without_room_does_not_keep_a_process_from_computing_the_next_one():
+    """Process 0 alone writes, and all processes compute every grid together."""
+
+    class Full(NullWriter):
+        def grid(self, *_):
+            raise OSError(28, "No space left on device")
+
+    drawn, lines, state = [], [], SimpleNamespace(ema="average", params="raw")
+    draw(drawn.append, Full(), lines.append, Stop())(Moment(3, state, {}))
+    assert drawn == ["average", "raw"] and len(lines) == 2 and "No space left" in lines[0]
 
 
 def run_loop(folder, steps, **overrides):
