@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from diffusion.commands import export_weights, previews_during_training, settings_that_save_memory
 from diffusion.config.validation import doubts, remarks, validate
 from diffusion.convert import name_mapping
-from diffusion.data.dataset_identity import Identity, identity, listed
+from diffusion.data.dataset_identity import Identity, identity, listed, of_copies
 from diffusion.data.source import Source, require_labels
 from diffusion.distributed import hosts
 from diffusion.distributed.sharding import make_mesh
@@ -139,8 +139,8 @@ def open_folder(config: ConfigDict, folder: Path, accept: bool, stack: ExitStack
         existing = leads and exists(folder, owner)
         notes = require_same_data(read_run(folder), data, accept) if existing else []
     existing = hosts.shared(existing)
-    content = data._replace(digest="") if "times" in data.of else data  # the times of copies differ
-    hosts.require_same({"the data": content, "--workdir being on a shared disk": (folder / "lock").exists()})
+    copies = of_copies(data, source, held_out)
+    hosts.require_same({"the data": copies, "--workdir being on a shared disk": (folder / "lock").exists()})
     for line in notes:
         report(f"data        {line}")
     devices = format_numbers.describe_devices(list(mesh.devices.flat))

@@ -9,7 +9,16 @@ from PIL import Image
 
 from diffusion.data import image_files, toy_points
 from diffusion.data.cifar10 import CLASSES
-from diffusion.data.dataset_identity import changes, class_names, digest, from_json, identity, label_number, listed
+from diffusion.data.dataset_identity import (
+    changes,
+    class_names,
+    digest,
+    from_json,
+    identity,
+    label_number,
+    listed,
+    of_copies,
+)
 from diffusion.data.digits import digits
 from diffusion.data.image_folder import folder
 from diffusion.data.source import in_memory
@@ -113,6 +122,22 @@ def test_very_large_folders_are_known_by_names_sizes_and_times(pictures, monkeyp
     file.write_bytes(content)
     file.rename(pictures / "cat" / "1b.png")
     assert changes(large, of(pictures))
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_copies_on_several_machines_differ_in_the_times_of_files_alone(rng, memory):
+    """Images that are in memory on every device must be equal, although their files are known by times."""
+    pixels = rng.integers(0, 256, (4, 2, 2, 1), dtype=np.uint8)
+
+    def copy(pixels, times):
+        source = in_memory("a", pixels)._replace(digest=times, digest_of="file names, sizes and times")
+        source = source if memory else source._replace(arrays=None)
+        return of_copies(identity(source, source), source, source)
+
+    assert copy(pixels, "monday") == copy(pixels, "tuesday")
+    assert (copy(pixels, "monday") == copy(255 - pixels, "monday")) == (not memory)
+    plain = in_memory("a", pixels)
+    assert of_copies(identity(plain, plain), plain, plain) == identity(plain, plain)
 
 
 def test_arrays_are_known_by_all_of_their_pixels_and_labels(rng):
