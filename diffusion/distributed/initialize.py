@@ -20,10 +20,13 @@ from ml_collections import ConfigDict
 
 from diffusion.config.config_dict import flatten
 from diffusion.runtime.provenance import stamp
-from diffusion.runtime.signals import Stop, Stopped
+from diffusion.runtime.signals import STOPPED, Stop, Stopped
 
 LOCAL_KEYS = frozenset({"data.dir", "data.download", "data.threads", "compilation_cache"})
 """Keys of the config that may differ between hosts."""
+
+COLLECTIVE_ERROR = re.compile("gloo|nccl|nvshmem|coordination ?service", re.IGNORECASE)
+"""Matches what a collective raises when a peer or the network is gone."""
 
 
 class Processes(NamedTuple):
@@ -43,6 +46,7 @@ def initialized(processes: Processes | None, config: ConfigDict) -> Iterator[Non
 
     Raises ValueError where the address is not valid, no cluster is found, or a process differs from process 0 in
     config, versions or revision. A process that ends by an error or a signal of its own does not wait for the others.
+    An error of a collective becomes Stopped (status 75): another process or the network is gone.
     """
     if processes is None or processes.count == 1:
         yield
@@ -64,6 +68,11 @@ def initialized(processes: Processes | None, config: ConfigDict) -> Iterator[Non
             jax.distributed.shutdown()  # all processes stop at the same step
         raise
     except Exception as error:
+        if COLLECTIVE_ERROR.search(what := " ".join(str(error).split())[:300]):
+            atexit.register(_exit, STOPPED)
+            raise Stopped(
+                f"another process or the network failed ({what}): start all again to resume", STOPPED
+            ) from error
         atexit.register(_exit, 2 if isinstance(error, ValueError | OSError | MemoryError) else 1)
         raise
     jax.distributed.shutdown()
