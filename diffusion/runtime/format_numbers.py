@@ -40,6 +40,11 @@ def quantity(value: float | int, unit: str) -> str:
     return f"{value:.3g} {unit}"
 
 
+def rate(images_per_second: float) -> str:
+    """Three digits without an exponent: 71.7 images/s, 1,330 images/s."""
+    return f"{float(f'{images_per_second:.3g}'):,g} images/s"
+
+
 def describe_devices(devices: Sequence[Any]) -> str:
     """The devices of a run, such as '1 x cpu' or '8 x NVIDIA H200'."""
     kinds = {d.device_kind for d in devices}

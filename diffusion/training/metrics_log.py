@@ -54,7 +54,7 @@ class Progress:
             jax.block_until_ready(result)
             left = self._measure()
             self.report(
-                f"speed       {self.images_per_second:.3g} images/s, about {format_numbers.duration(left)} left"
+                f"speed       {format_numbers.rate(self.images_per_second)}, about {format_numbers.duration(left)} left"
             )
 
     def show(self, step: int, loss: float) -> None:
@@ -62,7 +62,7 @@ class Progress:
         left = self._measure()
         shown = [f"loss {loss:.4f}"]
         if self.images_per_second:  # not before a second dispatch
-            shown += [f"{self.images_per_second:.3g} images/s", f"{format_numbers.duration(left)} left"]
+            shown += [format_numbers.rate(self.images_per_second), f"{format_numbers.duration(left)} left"]
         self.report(f"step {step}/{self._last}  {'  '.join(shown)}")
 
     @contextmanager

@@ -493,6 +493,11 @@ def test_no_speed_and_no_remaining_time_are_shown_before_they_are_measured():
 
 
 def test_durations_and_quantities():
+    assert [format_numbers.rate(x) for x in (0.0123, 71.66, 1334.0)] == [
+        "0.0123 images/s",
+        "71.7 images/s",
+        "1,330 images/s",
+    ]
     assert [format_numbers.duration(s) for s in (0.4, 59.0, 200.0, 3 * 3600 + 301.0, 86400 * 3.0)] == [
         "0 s",
         "59 s",
