@@ -69,17 +69,14 @@ def run(
 
         streams = RunCheckpoints(folder, c.keep, opened.owner.content, before_seal)
         stack.callback(lambda: [report(line) for line in streams.close()])
-
         abstract, initialise = experiment.fresh()
-        state = streams.resume(abstract, report)
-        if state is None:
-            state, first = initialise(), 0
-        else:
-            first = int(state.step)
+        resumed = streams.resume(abstract, report)
+        state = initialise() if resumed is None else resumed
+        first = int(state.step)
+        if resumed is not None:
             report(f"checkpoint  resumed from step {first}")
             loop.require_steps_left(first, c.steps)
-            if leads:
-                opened.claim()
+            opened.claim()
 
         feed, budget = experiment.feed(source), afford(experiment)
         for line in describe(experiment, source, held_out, data, state, feed, budget.forward):
@@ -91,8 +88,7 @@ def run(
         training = loop.Training(experiment.task(), experiment.update(), traced, c.steps, c.steps_per_dispatch, advice)
         estimate = previews_during_training.estimate(experiment, held_out, feed, budget)
         preview = previews_during_training.preview(experiment, held_out, budget, report)
-        watch = Watch(curve, report) if (curve := recorded(experiment.config)) else None
-        log = Log(c.log_every, training.update.guard, writer, progress, watch)
+        log = Log(c.log_every, training.update.guard, writer, progress, Watch(recorded(experiment.config), report))
         periodic = periodic_actions(c, streams, writer, report, stop, estimate, preview)
         state = loop.train(training, state, log, periodic, (streams.rolling, streams.permanent), stop)
 
@@ -116,7 +112,7 @@ class Opened(NamedTuple):
     held: Callable[[], None] | None
     """Raises ValueError where the lock on the folder is lost; None in other processes than 0."""
     claim: Callable[[], None]
-    """Writes config.json."""
+    """Writes config.json, in process 0."""
 
 
 def open_folder(config: ConfigDict, folder: Path, accept: bool, stack: ExitStack, report: Report) -> Opened:
@@ -147,7 +143,8 @@ def open_folder(config: ConfigDict, folder: Path, accept: bool, stack: ExitStack
     report(f"folder      {folder}" + (" (existing run)" if existing else ""))
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", "memory only")
     report(f"device      {devices}, compiled programs cached in {cache}")
-    return Opened(experiment, source, held_out, data, owner, held, partial(write_config, folder, owner, devices))
+    claim = partial(write_config, folder, owner, devices) if leads else lambda: None
+    return Opened(experiment, source, held_out, data, owner, held, claim)
 
 
 def periodic_actions(

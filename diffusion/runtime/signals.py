@@ -125,12 +125,13 @@ class Stop:
             yield lambda *_: None
             return
 
-        def check(*_: Any) -> None:
-            if self.agreed(wait=True):
-                raise self.stopped()
-
         with self.deferred():
-            yield check
+            yield lambda *_: self.check(wait=True)
+
+    def check(self, wait: bool = False) -> None:
+        """Raises Stopped in all processes where they have `agreed` to stop."""
+        if self.agreed(wait):
+            raise self.stopped()
 
     def agreed(self, wait: bool = False) -> bool:
         """Whether any process has received a signal: the same answer in all of them, which must all call this.

@@ -43,12 +43,12 @@ class Curve(NamedTuple):
     high: np.ndarray
 
 
-def recorded(config: Config) -> Curve | None:
-    """The curve of training with this config, whatever its seed; None where there is none."""
+def recorded(config: Config) -> Curve:
+    """The curve of training with this config, whatever its seed; one without windows where none was recorded."""
     for path in sorted(HOME.glob(f"*/{NAME}")):
         if same_but_seed(read_run(path.parent).config, config):
             return curve(path.parent.name, read(path))
-    return None
+    return curve("", [])
 
 
 def same_but_seed(a: Config, b: Config) -> bool:

@@ -50,23 +50,21 @@ def train(
 ) -> TrainState:
     """The state after `training.steps` steps, starting from state.step; `state` is donated.
 
-    After each dispatch the actions that are due are performed, in their order. The first program is compiled before
-    anything is saved. A resumed run then performs the actions that are due at state.step, which skip what a stopped
-    process had completed. `streams` are the checkpoints, the rolling ones first.
+    After each dispatch the actions that are due are performed, in their order; a resumed run first performs those due
+    at state.step, which skip what a stopped process had completed. The first program is compiled before anything is
+    saved. `streams` are the checkpoints, the rolling ones first.
     Raises Diverged after update.guard.patience skipped updates in a row and Stopped when `stop` was requested, both
     with the state saved if it has changed; ValueError where that state cannot be saved, or with one line where memory
     is exhausted.
     """
     step, steps, feed, programs = int(state.step), training.steps, training.feed, {}
-    whole = training.update.whole
-    periods = [log.period, *(action.period for action in actions)]
     queue: deque[Metrics] = deque()
     log.start(state, streams)
     with step_memory.advised(training.advice), stop.deferred(), closing(feed.batches(step)) as batches:
 
         def prepared(state: TrainState) -> tuple[int, Any]:
             """The number of steps of the next dispatch, whose program is compiled, and its batches."""
-            k = training.together(step, periods)
+            k = training.together(step, [log.period, *(action.period for action in actions)])
             batch = feed.stack([next(batches) for _ in range(k)])
             if k not in programs:
                 programs[k] = compile_steps(training.task, training.update, feed, state, batch)
@@ -76,13 +74,11 @@ def train(
         state = training.update.store(state)
         try:
             first = prepared(state) if step < steps else None
-            if stop.agreed(wait=True):
-                raise stop.stopped()
+            stop.check(wait=True)
             now = [action for action in actions if action.due(step, steps)]
-            perform(now, Moment(step, whole(state), log.note(), resumed=True), log.progress.report)
+            perform(now, Moment(step, training.update.whole(state), log.note(), resumed=True), log.progress.report)
             while step < steps:
-                if stop.agreed():
-                    raise stop.stopped()
+                stop.check()
                 (k, batch), first = first or prepared(state), None
                 state, metrics = programs[k](state, feed.data, batch)
                 step += k
@@ -94,16 +90,15 @@ def train(
                     log.end_interval(step)
                 if now := [action for action in actions if action.due(step, steps)]:
                     with log.progress.pause(metrics):
-                        perform(now, Moment(step, whole(state), log.note()), log.progress.report)
+                        perform(now, Moment(step, training.update.whole(state), log.note()), log.progress.report)
                 for line in [line for stream in streams for line in stream.news()]:
                     log.progress.report(line)
-            if stop.agreed(wait=True):
-                raise stop.stopped()
+            stop.check(wait=True)
         except (Stopped, Diverged):
             if step:
-                streams[0].require(step, whole(state), log.note())
+                streams[0].require(step, training.update.whole(state), log.note())
             raise
-    return whole(state)
+    return training.update.whole(state)
 
 
 def require_steps_left(done: int, steps: int) -> None:

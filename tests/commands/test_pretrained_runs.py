@@ -152,7 +152,7 @@ def test_a_run_is_compared_with_the_curve_of_its_config(tmp_path, monkeypatch):
     config.data.dir = str(tmp_path)
     train.run(config, tmp_path / "a", [].append)
     monkeypatch.setattr(expected_loss, "HOME", tmp_path / "home")
-    assert expected_loss.recorded(config) is None
+    assert not expected_loss.recorded(config).steps.size
     pretrained_runs.pack(tmp_path / "a", tmp_path / "home" / "tiny", None, False, [].append, [tmp_path / "a"])
     assert read_run(tmp_path / "home" / "tiny").config.data.dir == ""
     path = tmp_path / "home" / "tiny" / "curve.csv"
@@ -161,7 +161,7 @@ def test_a_run_is_compared_with_the_curve_of_its_config(tmp_path, monkeypatch):
 
     other_seed, other_config = config.copy_and_resolve_references(), config.copy_and_resolve_references()
     other_seed.seed, other_config.optim.lr = 1, 0.5
-    assert expected_loss.recorded(other_seed).name == "tiny" and expected_loss.recorded(other_config) is None
+    assert expected_loss.recorded(other_seed).name == "tiny" and not expected_loss.recorded(other_config).steps.size
 
     expected_loss.write(path, [{**row, "low": row["low"] / 10, "high": row["high"] / 10} for row in table])
     lines = []

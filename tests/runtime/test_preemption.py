@@ -427,7 +427,9 @@ def test_a_signal_to_one_process_outside_of_the_loop_ends_all(how):
         port = free.getsockname()[1]
     both = [process(ALONE, port, index, *how) for index in range(2)]
     ends = [done.communicate(timeout=280)[1].strip().splitlines()[-1] for done in both]
-    assert both[1].returncode == STOPPED and both[0].returncode in ((STOPPED,) if how else (STOPPED, -signal.SIGABRT)), ends
+    assert both[1].returncode == STOPPED and both[0].returncode in (
+        (STOPPED,) if how else (STOPPED, -signal.SIGABRT)
+    ), ends
     assert ends[1] == "-c: stopped by SIGTERM: start it again to resume"
 
 
