@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import before_jax, command_line, workdir_and_data_flags
+from diffusion.runtime import before_jax, command_line, config_flag, workdir_and_data_flags
 from diffusion.runtime.paths import expanded
 from diffusion.runtime.signals import Stop
 
@@ -33,7 +33,7 @@ ROW = flags.DEFINE_integer(
 LIST = flags.DEFINE_bool("list", False, "print the command of each cell, and stop")
 TABLE = flags.DEFINE_bool("table", False, "write the tables of the finished cells, and stop")
 CHANGED = workdir_and_data_flags.define_data_changed()
-OVERRIDES = command_line.define_overrides()
+OVERRIDES = config_flag.define_overrides()
 
 
 def main() -> None:

@@ -17,11 +17,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import before_jax, command_line
+from diffusion.runtime import before_jax, command_line, config_flag
 from diffusion.runtime.paths import expanded
 
 FORMATS = ["diffusers", "improved_diffusion", "ddpm_tf"]
-CONFIG = command_line.define_config("configs/cifar10.py")
+CONFIG = config_flag.define_config("configs/cifar10.py")
 FROM = flags.DEFINE_enum("from", None, FORMATS, "project whose format the file has (required)")
 FILE = command_line.define_path("file", "file, folder, or prefix of a checkpoint (required)")
 WORKDIR = command_line.define_path("workdir", "folder of the new run; by default runs/CONFIG_imported")

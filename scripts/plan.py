@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
-from diffusion.runtime import before_jax, command_line
+from diffusion.runtime import before_jax, command_line, config_flag
 
-CONFIG = command_line.define_config("configs/cifar10.py")
+CONFIG = config_flag.define_config("configs/cifar10.py")
 TARGET = flags.DEFINE_list("target", [], "hardware, separated by commas: tpu:v5e:4x4, gpu:h100:8, cpu; ? lists it")
 WHAT = flags.DEFINE_enum("what", "train", ["train", "sample"], "the training step, or the sampler's chain")
 FIT = flags.DEFINE_bool("fit", False, "also compile each change that reduces memory, and more devices")

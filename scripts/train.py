@@ -17,11 +17,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from absl import flags
 
 from diffusion.distributed.initialize import Processes, initialized
-from diffusion.runtime import before_jax, command_line, workdir_and_data_flags
+from diffusion.runtime import before_jax, command_line, config_flag, workdir_and_data_flags
 from diffusion.runtime.paths import expanded
 from diffusion.runtime.signals import Stop
 
-CONFIG = command_line.define_config("configs/digits.py")
+CONFIG = config_flag.define_config("configs/digits.py")
 CHANGED = workdir_and_data_flags.define_data_changed()
 WORKDIR = command_line.define_path("workdir", "folder of the run; by default runs/<config name>")
 PROFILE = flags.DEFINE_bool("profile", False, "trace a few steps into the run's folder, for TensorBoard or Perfetto")

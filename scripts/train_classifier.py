@@ -14,11 +14,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
-from diffusion.runtime import before_jax, command_line, workdir_and_data_flags
+from diffusion.runtime import before_jax, command_line, config_flag, workdir_and_data_flags
 from diffusion.runtime.paths import expanded
 from diffusion.runtime.signals import Stop
 
-CONFIG = command_line.define_config("configs/digits.py:classifier")
+CONFIG = config_flag.define_config("configs/digits.py:classifier")
 CHANGED = workdir_and_data_flags.define_data_changed()
 WORKDIR = command_line.define_path("workdir", "folder of the run; by default runs/<config name>")
 

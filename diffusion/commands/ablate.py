@@ -19,7 +19,7 @@ from diffusion.evaluation.protocol import Subject
 from diffusion.experiment import load_run
 from diffusion.experiment.registry import clips
 from diffusion.figures.figure_data.curve_data import metrics
-from diffusion.figures.image_figures import save_image
+from diffusion.figures.image_grid import save_image
 from diffusion.figures.training_figures import curve
 from diffusion.runtime.atomic_files import write_json
 from diffusion.runtime.format_numbers import describe_devices, duration

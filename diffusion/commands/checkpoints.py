@@ -7,7 +7,7 @@ from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
 
-from diffusion.runtime.bucket import Bucket
+from diffusion.runtime.bucket_path import Bucket
 from diffusion.runtime.format_numbers import duration, quantity
 from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir import metrics_jsonl, result_files

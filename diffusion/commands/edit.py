@@ -10,7 +10,7 @@ from diffusion.data import user_images
 from diffusion.data.dataset_identity import label_number, listed
 from diffusion.data.user_images import LabelledImages
 from diffusion.figures import edits
-from diffusion.figures.image_figures import save_image
+from diffusion.figures.image_grid import save_image
 from diffusion.figures.loaded_run import Inputs
 from diffusion.figures.style import SUFFIXES, save
 

@@ -13,7 +13,7 @@ from diffusion.experiment import build
 from diffusion.training import weight_averages
 from diffusion.training.state import TrainState
 from diffusion.workdir import checkpoint_manifest as manifest
-from diffusion.workdir.rolling_and_permanent_checkpoints import RunCheckpoints
+from diffusion.workdir.kept_and_resumed_checkpoints import RunCheckpoints
 from diffusion.workdir.run_config import read_run
 
 

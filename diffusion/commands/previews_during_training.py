@@ -14,7 +14,7 @@ from diffusion.data.toy_points import SHAPE, to_points
 from diffusion.evaluation import sample_batches
 from diffusion.evaluation.fewer_images_on_cpu import Budget
 from diffusion.experiment.build import Experiment
-from diffusion.figures.image_figures import image_grid
+from diffusion.figures.image_grid import image_grid
 from diffusion.figures.point_figures import scatter
 from diffusion.metrics import colour_drift, mean_and_standard_error
 from diffusion.training import gradient_noise_scale, step_memory

@@ -16,7 +16,7 @@ from diffusion.config.validation import doubts, remarks, validate
 from diffusion.convert import name_mapping
 from diffusion.data.dataset_identity import Identity, identity, listed, of_copies
 from diffusion.data.source import Source, require_labels
-from diffusion.distributed import hosts
+from diffusion.distributed import agreement_between_processes
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation.fewer_images_on_cpu import Budget, forward_flops
 from diffusion.evaluation.final_evaluation import Summary, measure, write
@@ -34,8 +34,8 @@ from diffusion.training.metrics_log import Log, Progress
 from diffusion.training.periodic_actions import Action, Estimate, Report, draw, keep, save
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir.check_same_data import absolute, require_same_data
+from diffusion.workdir.kept_and_resumed_checkpoints import RunCheckpoints
 from diffusion.workdir.metrics_writer import NullWriter, Writer
-from diffusion.workdir.rolling_and_permanent_checkpoints import RunCheckpoints
 from diffusion.workdir.run_config import Run, exists, lock, read_run, write_config
 
 
@@ -121,7 +121,7 @@ def open_folder(config: ConfigDict, folder: Path, accept: bool, stack: ExitStack
     A mistake that process 0 alone can find ends all processes.
     """
     mesh, leads = make_mesh(), jax.process_index() == 0
-    with hosts.mistakes_shared():
+    with agreement_between_processes.mistakes_shared():
         source, held_out = build.sources(config)
         if config.net.class_conditional:
             require_labels(
@@ -134,9 +134,11 @@ def open_folder(config: ConfigDict, folder: Path, accept: bool, stack: ExitStack
         held = stack.enter_context(lock(folder)) if leads else None
         existing = leads and exists(folder, owner)
         notes = require_same_data(read_run(folder), data, accept) if existing else []
-    existing = hosts.shared(existing)
+    existing = agreement_between_processes.shared(existing)
     copies = of_copies(data, source, held_out)
-    hosts.require_same({"the data": copies, "--workdir being on a shared disk": (folder / "lock").exists()})
+    agreement_between_processes.require_same(
+        {"the data": copies, "--workdir being on a shared disk": (folder / "lock").exists()}
+    )
     for line in notes:
         report(f"data        {line}")
     devices = format_numbers.describe_devices(list(mesh.devices.flat))

@@ -7,9 +7,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion.config.legal_values import Key, Role
 from diffusion.config.misspelt_names import closest_name
 from diffusion.config.schema import ADDED, KEYS, RESUMABLE
+from diffusion.config.schema_types import Key, Role
 
 FOLDER = "folder:"
 """The prefix of a folder's path in data.name."""

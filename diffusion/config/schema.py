@@ -4,7 +4,7 @@ Defaults suit a small experiment: the plain method with a network for small imag
 experiments state their values in configs/. `python scripts/train.py --explain` prints this table for any config.
 """
 
-from diffusion.config.legal_values import (
+from diffusion.config.schema_types import (
     BELOW_1,
     BETWEEN_0_AND_1,
     FLAG,

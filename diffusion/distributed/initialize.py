@@ -54,7 +54,7 @@ def initialized(processes: Processes | None, config: ConfigDict) -> Iterator[Non
     _initialize(processes)
     import jax
 
-    from diffusion.distributed.hosts import require_same
+    from diffusion.distributed.agreement_between_processes import require_same
 
     try:
         Stop().agreed(wait=True)  # connects all devices: gloo allows 30 s, and hosts compile for different times

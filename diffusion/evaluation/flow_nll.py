@@ -6,7 +6,7 @@ from diffusion.core import flow_likelihood
 from diffusion.core.array_types import Array, Image, Keys, Labels
 from diffusion.core.elbo import bits_per_dim
 from diffusion.core.respacing import Grid
-from diffusion.distributed import hosts, sharding
+from diffusion.distributed import global_arrays, sharding
 from diffusion.evaluation.measure_likelihood import Likelihood
 from diffusion.experiment.build import Experiment
 from diffusion.metrics.mean_and_standard_error import Means
@@ -27,7 +27,7 @@ def columns(experiment: Experiment, grid: Grid) -> Callable[[Params, Keys, Image
         nats = flow_likelihood.nll(keys, process, denoise, x_0, flow_likelihood.hutchinson(keys, PROBES))
         return nats[:, None]
 
-    return hosts.ByRows(run, sharding.split_axis(experiment.mesh))
+    return global_arrays.ByRows(run, sharding.split_axis(experiment.mesh))
 
 
 def _summary(means: Means, dims: int) -> tuple[dict[str, float], dict[str, list[float]]]:

@@ -10,7 +10,7 @@ from scipy.spatial.distance import pdist
 
 from diffusion.core.array_types import Array, Image, Keys, Labels
 from diffusion.data.source import Source
-from diffusion.distributed import hosts, sharding
+from diffusion.distributed import global_arrays, sharding
 from diffusion.evaluation import protocol, sample_batches
 from diffusion.evaluation.protocol import Chain, Subject
 from diffusion.experiment.build import Experiment
@@ -77,7 +77,7 @@ def drawer(
         params, scale = weights
         return experiment._replace(guide=make(scale)).sampler().jitted(params, keys, labels).x_0
 
-    jitted = hosts.ByRows(run, sharding.split_axis(experiment.mesh))
+    jitted = global_arrays.ByRows(run, sharding.split_axis(experiment.mesh))
 
     def draw(scale: float, n: int) -> np.ndarray:
         weights = (subject.params, jnp.float32(scale))

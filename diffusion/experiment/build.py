@@ -18,7 +18,7 @@ from diffusion.core.respacing import Grid
 from diffusion.core.reverse_process import Denoiser, Diffusion
 from diffusion.core.variance import Variance
 from diffusion.data.source import Source, Splits, load
-from diffusion.distributed import hosts, sharding
+from diffusion.distributed import global_arrays, sharding
 from diffusion.experiment import build_guidance
 from diffusion.experiment.layers_by_platform import layers, placed
 from diffusion.experiment.registry import (
@@ -174,7 +174,7 @@ class Experiment(NamedTuple):
 
     def sampler(
         self, name: str = "", grid: Grid | None = None, eta: float | None = None, collect: tuple[int, ...] = ()
-    ) -> hosts.ByRows:
+    ) -> global_arrays.ByRows:
         """A jitted (params, keys, labels) -> Sample; the batch is split over the devices.
 
         `name` of SAMPLERS, `grid` and `eta` default to the config's; `collect` lists steps of the sampled process.
@@ -227,9 +227,9 @@ class Experiment(NamedTuple):
     def _label(self, labels: Labels) -> Labels | None:
         return labels if self.net.classes else None
 
-    def _split(self, run: Callable[..., Any]) -> hosts.ByRows:
+    def _split(self, run: Callable[..., Any]) -> global_arrays.ByRows:
         """`run` jitted, its arguments after the parameters split over the devices by rows."""
-        return hosts.ByRows(run, sharding.split_axis(self.mesh))
+        return global_arrays.ByRows(run, sharding.split_axis(self.mesh))
 
 
 def experiment(config: ConfigDict, shape: tuple[int, int, int], classes: int, mesh: Mesh | None = None) -> Experiment:

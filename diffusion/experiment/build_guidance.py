@@ -26,7 +26,7 @@ from diffusion.training.classifier import Problem
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir.checkpoint import Checkpoints
-from diffusion.workdir.rolling_and_permanent_checkpoints import resume
+from diffusion.workdir.kept_and_resumed_checkpoints import resume
 from diffusion.workdir.run_config import read_run
 
 OWN = frozenset({"diffusion.parameterization", "diffusion.variance"})

@@ -13,7 +13,7 @@ from diffusion.experiment.build import Experiment
 from diffusion.runtime.workdir_and_data_flags import DataFlags
 from diffusion.training.state import Params
 from diffusion.workdir.check_same_data import moved, require_same_data
-from diffusion.workdir.rolling_and_permanent_checkpoints import RunCheckpoints
+from diffusion.workdir.kept_and_resumed_checkpoints import RunCheckpoints
 from diffusion.workdir.run_config import Run
 
 

@@ -12,8 +12,9 @@ from diffusion.data.user_images import LabelledImages, random_images, random_pai
 from diffusion.figures import (
     curve_figures,
     edits,
-    image_figures,
+    image_grid,
     point_figures,
+    progressive_and_edit_figures,
     reverse_conditional_figure,
     training_figures,
 )
@@ -58,7 +59,7 @@ def _variations(inputs: Inputs) -> Any:
 
 def _neighbours(inputs: Inputs) -> Any:
     drawn = inputs.image_sampler.samples(inputs.n or 8)
-    return image_figures.neighbours(drawn, arrays.nearest_images(inputs.data.train, drawn, 8))
+    return progressive_and_edit_figures.neighbours(drawn, arrays.nearest_images(inputs.data.train, drawn, 8))
 
 
 def _rate_distortion(inputs: Inputs) -> Any:
@@ -134,13 +135,11 @@ def _animation(inputs: Inputs, frames: int = 40) -> Any:
 FIGURES: dict[str, Callable[[Inputs], Any]] = {
     "loss": lambda inputs: training_figures.loss(curve_data.metrics(inputs.folder), inputs.folder.resolve().name),
     "curves": _curves,
-    "samples": lambda inputs: image_figures.image_figure(
-        image_figures.square(inputs.image_sampler.samples(inputs.n or 64))
-    ),
-    "progressive": lambda inputs: image_figures.progressive(
+    "samples": lambda inputs: image_grid.image_figure(image_grid.square(inputs.image_sampler.samples(inputs.n or 64))),
+    "progressive": lambda inputs: progressive_and_edit_figures.progressive(
         *inputs.image_sampler.progressive(inputs.n or 8, columns=11)
     ),
-    "forks": lambda inputs: image_figures.forks(
+    "forks": lambda inputs: progressive_and_edit_figures.forks(
         *inputs.image_sampler.forks(inputs.n or 4, ends=3, fractions=(1.0, 0.75, 0.5, 0.25))
     ),
     "interpolation": lambda inputs: _interpolate(inputs, inputs.n or 6, inputs.fractions),

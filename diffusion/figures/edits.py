@@ -14,7 +14,7 @@ import numpy as np
 from diffusion.core.array_types import Image, Keys, Labels, Mask, PerExample
 from diffusion.data.transforms import to_image, to_pixels
 from diffusion.data.user_images import LabelledImages
-from diffusion.figures import image_figures
+from diffusion.figures import progressive_and_edit_figures
 from diffusion.figures.figure_data.run_sampler import Pixels, RunSampler
 from diffusion.sampling import ddim_latents, editing
 from diffusion.sampling import inpainting as repaint
@@ -56,7 +56,7 @@ def interpolate(
     mixtures = mixtures.reshape(-1, *mixtures.shape[2:])  # the steps of one pair below each other
     left, right = (images.pixels.repeat(len(ts), axis=0) for images in (first, second))
     headings = [f"t = {t}" for t in run_sampler.full_chain_steps(ts)] * len(first.pixels)
-    return image_figures.interpolation(left, right, mixtures, lam, headings), mixtures
+    return progressive_and_edit_figures.interpolation(left, right, mixtures, lam, headings), mixtures
 
 
 def interpolate_latents(
@@ -70,7 +70,7 @@ def interpolate_latents(
 
     _, *rows = _mixtures(first, second, lam)
     mixtures = _blocks(_edited(run_sampler, edit, guided=False)(rows), len(lam))
-    return image_figures.interpolation(first.pixels, second.pixels, mixtures, lam), mixtures
+    return progressive_and_edit_figures.interpolation(first.pixels, second.pixels, mixtures, lam), mixtures
 
 
 def inpaint(
@@ -89,7 +89,7 @@ def inpaint(
         return to_pixels(repaint.inpaint(keys, process, sampler, denoise, x, known, resamplings, jump))
 
     completed = _blocks(_edited(run_sampler, edit)([labels, keys, x_0, masks], resamplings), n)
-    return image_figures.inpainting(images.pixels, known, completed), completed
+    return progressive_and_edit_figures.inpainting(images.pixels, known, completed), completed
 
 
 def vary(run_sampler: RunSampler, images: LabelledImages, n: int, fractions: Sequence[float]) -> Edited:
@@ -105,7 +105,7 @@ def vary(run_sampler: RunSampler, images: LabelledImages, n: int, fractions: Seq
     run, rows = _edited(run_sampler, edit), _repeated(run_sampler, images, n)
     ts = run_sampler.steps(fractions, lowest=1)
     varied = np.stack([_blocks(run(rows, t), n) for t in ts], axis=1)
-    figure = image_figures.variations(images.pixels, varied, run_sampler.full_chain_steps(ts))
+    figure = progressive_and_edit_figures.variations(images.pixels, varied, run_sampler.full_chain_steps(ts))
     return figure, varied.reshape(len(varied), -1, *varied.shape[3:])
 
 
@@ -120,7 +120,7 @@ def roundtrip(run_sampler: RunSampler, images: LabelledImages) -> Edited:
 
     rows = [jnp.asarray(images.labels), to_image(jnp.asarray(images.pixels))]
     latents, decoded = _edited(run_sampler, edit, guided=False)(rows)
-    return image_figures.roundtrip(images.pixels, latents, decoded), decoded[:, None]
+    return progressive_and_edit_figures.roundtrip(images.pixels, latents, decoded), decoded[:, None]
 
 
 def _edited(run_sampler: RunSampler, edit: Callable[..., Any], guided: bool = True) -> Callable[..., Any]:

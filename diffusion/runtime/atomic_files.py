@@ -16,7 +16,7 @@ from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
-from diffusion.runtime.bucket import Bucket
+from diffusion.runtime.bucket_path import Bucket
 
 TEMPORARY = ".tmp"
 """Suffix of temporary names. Only a killed process leaves one behind; it may be deleted."""

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from diffusion.runtime.atomic_files import TEMPORARY
-from diffusion.runtime.bucket import Bucket
+from diffusion.runtime.bucket_path import Bucket
 from diffusion.runtime.paths import cache_folder
 
 LIMIT = 20 * 2**30

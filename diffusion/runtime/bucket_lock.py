@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from diffusion.runtime.bucket import Bucket
+from diffusion.runtime.bucket_path import Bucket
 
 HEARTBEAT = 10.0
 LEASE = 120.0

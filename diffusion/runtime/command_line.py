@@ -1,33 +1,23 @@
-"""The command line of every script: absl flags, a config with overrides by ml_collections, and errors in one line.
-
-    CONFIG = command_line.define_config("configs/digits.py")        # defines --config and --explain
-
-    def main() -> None:
-        config = CONFIG.value                              # validated and locked
+"""The command line of every script: absl flags, --help, statuses, and errors and warnings in one line.
 
     if __name__ == "__main__":
         command_line.run(main)
 
-Any key can be set over the file: --config.optim.lr=1e-4, --config.net.attention=16,8, --noconfig.data.flip. Nothing
-heavy is imported here, so --help is immediate.
+--config is that of config_flag.py. Nothing heavy is imported here, so --help is immediate.
 """
 
 import os
-import re
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from absl import flags
-from ml_collections import ConfigDict
-from ml_collections.config_flags import config_flags
 
-from diffusion.config.config_dict import default_config, lookup
-from diffusion.config.config_files import ROOT, explain, indented, load, title
-from diffusion.config.validation import validate
+from diffusion.config.config_files import ROOT, explain, indented
+from diffusion.runtime import config_flag
 from diffusion.runtime.paths import expanded
 from diffusion.runtime.signals import Stop, Stopped
 
@@ -35,71 +25,7 @@ TRACEBACK = "DIFFUSION_TRACEBACK"
 USER_ERROR = 2
 BROKEN_PIPE = 141
 
-FILE = re.compile(r"--?config(?:=(.*))?", re.DOTALL)
-OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)", re.DOTALL)
 HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
-
-
-class ConfigFlag:
-    """--config with its overrides, as `run` reads them; without a file, only the overrides count.
-
-    keys: those that may be overridden, where not all may.
-    """
-
-    def __init__(self, file: str | None, keys: Sequence[str] = ()) -> None:
-        self.file, self.keys = file, keys
-        self.value: ConfigDict = default_config()
-        """The config: validated and locked."""
-        self.name = ""
-        """Name of the config's runs, such as digits or digits_ve."""
-        self.overrides: dict[str, Any] = {}
-        """The keys set on the command line."""
-
-    def parse(self, program: str, args: Sequence[str]) -> list[str]:
-        """Reads the config and its overrides; returns the other arguments. Raises ValueError or flags.Error."""
-        file, rest = self.file, []
-        waiting = iter(args)
-        for arg in waiting:
-            if override := OVERRIDE.match(arg):
-                row = lookup(override[1])
-                if self.keys and override[1] not in self.keys:
-                    raise ValueError(f"config.{override[1]} is fixed in a run; only {', '.join(self.keys)} can be set")
-                if isinstance(row.default, tuple):  # absl joins the values of a list that is set twice: the last counts
-                    name, equals, text = arg.partition("=")
-                    if not equals and (text := next(waiting, None)) is None:
-                        raise ValueError(f"Missing value for flag {name}")
-                    arg = f"{name}={text or '()'}"
-                    rest = [other for other in rest if other.partition("=")[0].lstrip("-") != name.lstrip("-")]
-            if self.file is None or not (match := FILE.fullmatch(arg)):
-                rest.append(arg)
-            elif (file := match[1] if match[1] is not None else next(waiting, None)) is None:
-                raise ValueError("Missing value for flag --config")
-        config = default_config() if file is None else load(file)
-        fields = flags.FlagValues()
-        holder = config_flags.DEFINE_config_dict("config", config, flag_values=fields, sys_argv=[program, *rest])
-        rest = fields([program, *rest], known_only=True)[1:]
-        self.value, self.overrides = holder.value, dict(fields["config"].override_values)  # pyright: ignore[reportAttributeAccessIssue]
-        if file is not None:
-            self.name = title(file)
-            validate(self.value)
-        return rest
-
-
-_defined: list[ConfigFlag] = []
-
-
-def define_config(default: str = "configs/digits.py") -> ConfigFlag:
-    """Defines --config, with its overrides, and --explain; once per script."""
-    flags.DEFINE_string("config", default, "config file, with a variant after a colon, such as configs/digits.py:ve")
-    flags.DEFINE_bool("explain", False, "print every config key with its value and meaning, and stop")
-    _defined.append(flag := ConfigFlag(default))
-    return flag
-
-
-def define_overrides(keys: Sequence[str] = ()) -> ConfigFlag:
-    """Lets a script that finds its configs elsewhere take --config.KEY=VALUE, of these keys or all; once per script."""
-    _defined.append(flag := ConfigFlag(None, keys))
-    return flag
 
 
 class _PathParser(flags.ArgumentParser):
@@ -159,12 +85,12 @@ def _parse(argv: list[str]) -> bool:
     if any(arg in HELP for arg in args):
         print(_help())
         return True
-    for flag in _defined:
+    for flag in config_flag.DEFINED:
         args = flag.parse(argv[0], args)
     if extra := flags.FLAGS([argv[0], *args])[1:]:
         raise ValueError(f"{extra[0]!r} is not a flag: options are written --name=value, and --help lists them")
     if "explain" in flags.FLAGS and flags.FLAGS.explain:
-        print(explain(_defined[0].value))
+        print(explain(config_flag.DEFINED[0].value))
         return True
     return False
 
@@ -178,9 +104,10 @@ def _help() -> str:
     for flag in own:
         default = "" if flag.default in (None, "", False) else f" (default {flag.default})"
         lines += [f"  --{flag.name}", indented(f"{flag.help}{default}")]
-    if _defined and _defined[0].keys:
-        lines += ["", f"Where the data are now: {', '.join(f'--config.{key}' for key in _defined[0].keys)}"]
-    elif _defined:
+    config = next(iter(config_flag.DEFINED), None)
+    if config and config.keys:
+        lines += ["", f"Where the data are now: {', '.join(f'--config.{key}' for key in config.keys)}"]
+    elif config:
         lines += ["", "Config keys: --config.optim.lr=1e-4 --config.net.attention=16,8 --noconfig.data.flip"]
     if "explain" in flags.FLAGS:
         lines += ["  --explain prints all of them with their values and meanings. Config files are in configs/."]

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from diffusion.runtime import bucket_lock
-from diffusion.runtime.bucket import Bucket
+from diffusion.runtime.bucket_path import Bucket
 
 
 @contextmanager

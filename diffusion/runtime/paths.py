@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from diffusion.runtime import bucket
+from diffusion.runtime import bucket_path
 from diffusion.runtime.bucket_requests import SEPARATOR
 
 
@@ -20,7 +20,7 @@ def expanded(text: str | os.PathLike) -> Path:
     if not str(text):
         raise ValueError("an empty path: name a file or folder, or leave the flag out")
     if SEPARATOR in str(text):
-        return bucket.at(str(text))
+        return bucket_path.at(str(text))
     try:
         path = Path(text).expanduser()
     except RuntimeError as error:
@@ -37,7 +37,7 @@ def expanded(text: str | os.PathLike) -> Path:
 def absolute_text(text: str | os.PathLike) -> str:
     """A path that a user gave, as text that holds from any working directory. Raises ValueError like `expanded`."""
     path = expanded(text)
-    return str(path) if isinstance(path, bucket.Bucket) else os.path.abspath(path)
+    return str(path) if isinstance(path, bucket_path.Bucket) else os.path.abspath(path)
 
 
 def cache_folder(name: str) -> Path:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from diffusion.runtime import before_jax, command_line
+from diffusion.runtime import before_jax, command_line, config_flag
 
 PLACES = ("data.name", "data.dir", "data.download")
 """The keys that say where data are."""
@@ -32,7 +32,7 @@ def define_data_changed() -> flags.FlagHolder[str | None]:
 
 def define_data_flags() -> Callable[[], DataFlags]:
     """Defines --data_changed and --config.data.name, .dir and .download; returns what reads them."""
-    changed, places = define_data_changed(), command_line.define_overrides(PLACES)
+    changed, places = define_data_changed(), config_flag.define_overrides(PLACES)
     return lambda: DataFlags(bool(changed.value), places.overrides)
 
 

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from diffusion.core.array_types import Array, Labels, Pixels
 from diffusion.data import batch_order
 from diffusion.data.source import Source
-from diffusion.distributed import hosts, sharding
+from diffusion.distributed import global_arrays, sharding
 from diffusion.training.step import Gather
 
 
@@ -82,7 +82,7 @@ def resident(source: Source, seed: int, batch_size: int, mesh: Mesh) -> Feed:
     """The whole set on every device as uint8; a step receives indices and gathers on the device."""
     assert source.arrays is not None, "checked by fits()"
     pixels, labels = source.arrays
-    data = tuple(hosts.put(x, sharding.replicated(mesh)) for x in (pixels.reshape(source.size, -1), labels))
+    data = tuple(global_arrays.put(x, sharding.replicated(mesh)) for x in (pixels.reshape(source.size, -1), labels))
     rows = _rows(mesh, batch_size)
 
     def batches(first_step: int) -> Iterator[np.ndarray]:
@@ -111,4 +111,4 @@ def _rows(mesh: Mesh, batch_size: int) -> np.ndarray:
     """
     sharding.check_batch(batch_size, mesh)
     held = sharding.split_axis(mesh).addressable_devices_indices_map((batch_size,))
-    return hosts.local_rows([index for index in held.values() if index is not None], batch_size)
+    return global_arrays.local_rows([index for index in held.values() if index is not None], batch_size)

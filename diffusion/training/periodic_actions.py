@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion.distributed.hosts import shared
+from diffusion.distributed.agreement_between_processes import shared
 from diffusion.runtime.error_text import reason
 from diffusion.runtime.signals import Stop
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir.checkpoint import Checkpoints
+from diffusion.workdir.kept_and_resumed_checkpoints import PermanentCheckpoints
 from diffusion.workdir.metrics_writer import Writer
-from diffusion.workdir.rolling_and_permanent_checkpoints import PermanentCheckpoints
 
 SCORE = "bits_per_dim"
 """The scalar that ranks checkpoints; the lowest is best."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from diffusion.runtime.bucket import Bucket
+from diffusion.runtime.bucket_path import Bucket
 from diffusion.training.batch_feed import Feed
 
 FIRST, STEPS = 10, 5

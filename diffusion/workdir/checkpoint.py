@@ -18,8 +18,9 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from diffusion.distributed.hosts import any_process, mistakes_shared, shared, whole
-from diffusion.runtime.bucket import Bucket
+from diffusion.distributed.agreement_between_processes import any_process, mistakes_shared, shared
+from diffusion.distributed.global_arrays import whole
+from diffusion.runtime.bucket_path import Bucket
 from diffusion.runtime.error_text import reason
 from diffusion.runtime.paths import cache_folder
 from diffusion.workdir import checkpoint_manifest as manifest

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from diffusion.runtime.atomic_files import read_json, write_json
-from diffusion.runtime.bucket import Bucket
+from diffusion.runtime.bucket_path import Bucket
 from diffusion.runtime.error_text import reason
 
 NAME = "manifest.json"
 FORMAT = 1
 HASH = "sha256"
 PLAIN_KEYS = "plain_keys"
-"""The entry that says that random keys are stored as their data, as `hosts.whole` gives them."""
+"""The entry that says that random keys are stored as their data, as `global_arrays.whole` gives them."""
 DAMAGED = "damaged"
 """The folder, in one of checkpoints, of the steps that were moved aside."""
 FOLDERS = ROLLING, PERMANENT, CLASSIFIER = "checkpoints", "kept", "classifier"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from diffusion.runtime.atomic_files import write_bytes
-from diffusion.runtime.bucket import Bucket
+from diffusion.runtime.bucket_path import Bucket
 
 NAME = "metrics.jsonl"
 PARTS = "metrics"

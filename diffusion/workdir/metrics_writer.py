@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from diffusion.runtime.atomic_files import atomic_file
-from diffusion.runtime.bucket import Bucket
+from diffusion.runtime.bucket_path import Bucket
 from diffusion.workdir import metrics_jsonl
 
 FINAL = b'"test/'

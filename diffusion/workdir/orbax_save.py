@@ -56,7 +56,7 @@ def open_manager(
 def read(folder: Path, like: Any, plain: bool = False) -> Any:
     """The state in the folder of a step, in the structure, shapes and shardings of `like`. Raises ValueError.
 
-    plain: it was saved with the data of random keys in their place (hosts.whole).
+    plain: it was saved with the data of random keys in their place (global_arrays.whole).
     """
 
     def stored(x: Any) -> Any:

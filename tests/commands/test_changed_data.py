@@ -15,7 +15,7 @@ from diffusion.commands import evaluate, train, train_classifier
 from diffusion.config import config_files
 from diffusion.config.config_dict import config_hash
 from diffusion.experiment import load_run
-from diffusion.runtime.command_line import ConfigFlag
+from diffusion.runtime.config_flag import ConfigFlag
 from diffusion.runtime.workdir_and_data_flags import PLACES, DataFlags
 from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir import run_config

@@ -21,9 +21,10 @@ from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build
 from diffusion.figures import edits
 from diffusion.figures.figure_data.run_sampler import RunSampler
-from diffusion.figures.image_figures import HIDDEN, inpainting, layout, roundtrip, variations
+from diffusion.figures.image_grid import layout
+from diffusion.figures.progressive_and_edit_figures import HIDDEN, inpainting, roundtrip, variations
 from diffusion.nets.unet import UNet
-from diffusion.workdir.rolling_and_permanent_checkpoints import RunCheckpoints
+from diffusion.workdir.kept_and_resumed_checkpoints import RunCheckpoints
 from diffusion.workdir.run_config import Run, write_config
 from tests.support.networks import OneConvolution
 

@@ -12,7 +12,7 @@ from diffusion.commands import ema, train
 from diffusion.config import default_config
 from diffusion.experiment import build
 from diffusion.experiment.load_run import load
-from diffusion.workdir.rolling_and_permanent_checkpoints import RunCheckpoints
+from diffusion.workdir.kept_and_resumed_checkpoints import RunCheckpoints
 from diffusion.workdir.run_config import read_run
 
 pytestmark = pytest.mark.usefixtures("unoptimized")

@@ -15,7 +15,7 @@ from diffusion.config import default_config
 from diffusion.convert import diffusers, name_mapping
 from diffusion.experiment import build
 from diffusion.experiment.load_run import load
-from diffusion.runtime import bucket
+from diffusion.runtime import bucket_path
 from diffusion.training import expected_loss
 from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir.run_config import Run, read_run
@@ -119,7 +119,7 @@ def test_a_run_in_a_bucket_keeps_its_curve(tmp_path, monkeypatch):
     shutil.copy(ROOT / "pretrained" / "digits" / "config.json", tmp_path / "run")
     lines = [json.dumps({"step": step, "train/mse": 1 / step}) + "\n" for step in range(1, 7)]
     (tmp_path / "run" / "metrics" / "000000.jsonl").write_text("".join(lines))
-    folder = bucket.at("memory://bucket/runs/packed")
+    folder = bucket_path.at("memory://bucket/runs/packed")
     folder.upload(tmp_path / "run")
     shapes = import_weights.shapes(read_run(ROOT / "pretrained" / "digits"))
     params = name_mapping.nest({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})

@@ -18,13 +18,13 @@ from ml_collections import ConfigDict
 
 from diffusion.config.config_dict import config_hash, default_config, differences, flatten, lookup, restore
 from diffusion.config.config_files import load, title
-from diffusion.config.legal_values import Role
 from diffusion.config.misspelt_names import closest_name
 from diffusion.config.schema import ADDED, CHOICES, KEYS, PAPERS, RESUMABLE, VE_SCHEDULES, VP_SCHEDULES
+from diffusion.config.schema_types import Role
 from diffusion.config.validation import RULES, SIGNAL_ENDS, remarks, validate
 from diffusion.published.differences_from_paper import deviations
 from diffusion.published.differences_from_paper import values as published_values
-from diffusion.runtime import command_line
+from diffusion.runtime import config_flag
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
@@ -429,7 +429,7 @@ def test_variants_that_do_not_exist():
 
 
 def test_another_schedule_over_a_variant_is_an_experiment():
-    flag = command_line.ConfigFlag("configs/digits.py")
+    flag = config_flag.ConfigFlag("configs/digits.py")
     flag.parse("train.py", ["--config=configs/digits.py:ve", "--config.diffusion.schedule=linear"])
     assert flag.value.diffusion.schedule == "linear" and flag.name == "digits_ve"
     assert remarks(flag.value) == ["diffusion.sigma_T = 10.0 has no effect where diffusion.schedule is 'linear'"]
@@ -659,10 +659,10 @@ sys.path.insert(0, {root!r})
 
 from absl import flags
 
-from diffusion.runtime import command_line as cli
+from diffusion.runtime import command_line as cli, config_flag
 from diffusion.config.config_dict import flatten
 
-CONFIG = cli.define_config("configs/digits.py")
+CONFIG = config_flag.define_config("configs/digits.py")
 NUMBER = flags.DEFINE_integer("number", 1, "which way to end")
 
 
@@ -814,7 +814,7 @@ def test_overrides_in_every_spelling(script):
 
 def overridden(key: str, text: str) -> ConfigDict:
     """The default config with one override, as the command line reads it."""
-    flag = command_line.ConfigFlag(None)
+    flag = config_flag.ConfigFlag(None)
     assert flag.parse("script.py", [f"--config.{key}={text}"]) == []
     return flag.value
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from diffusion.data.digits import digits
-from diffusion.distributed import hosts, sharding
+from diffusion.distributed import agreement_between_processes, global_arrays, sharding
 from diffusion.runtime.paths import expanded
 from diffusion.training import batch_feed
 from diffusion.workdir import metrics_jsonl
@@ -42,7 +42,7 @@ def test_shares_of_a_batch_are_disjoint_and_whole(owners, order):
     place = sharding.split_axis(sharding.make_mesh([jax.devices()[i] for i in order]))
     held = place.devices_indices_map((24,))
     shares = [
-        hosts.local_rows([index for device, index in held.items() if owners[device.id] == process], 24)
+        global_arrays.local_rows([index for device, index in held.items() if owners[device.id] == process], 24)
         for process in sorted(set(owners))
     ]
     assert sorted(np.concatenate(shares)) == list(range(24))
@@ -56,19 +56,22 @@ def test_the_process_and_the_fact_that_differ_are_named(monkeypatch):
         other[1] += 1
         return np.stack([own, own, other])
 
-    hosts.require_same({"seed": 0, "the data": "1500 images"})
-    monkeypatch.setattr(hosts, "all_gather", others)
+    agreement_between_processes.require_same({"seed": 0, "the data": "1500 images"})
+    monkeypatch.setattr(agreement_between_processes, "all_gather", others)
     with pytest.raises(ValueError, match="process 2 differs from process 0 in the data, which is 1500 images in proc"):
-        hosts.require_same({"seed": 0, "the data": "1500 images"})
+        agreement_between_processes.require_same({"seed": 0, "the data": "1500 images"})
 
 
 def test_a_mistake_that_one_process_finds_ends_all(monkeypatch):
-    with pytest.raises(OSError, match="no such folder"), hosts.mistakes_shared():
+    with pytest.raises(OSError, match="no such folder"), agreement_between_processes.mistakes_shared():
         raise OSError("no such folder")
-    with hosts.mistakes_shared():
+    with agreement_between_processes.mistakes_shared():
         pass
-    monkeypatch.setattr(hosts, "all_gather", lambda own: np.stack([own, own + 1]))
-    with pytest.raises(ValueError, match="process 1 found an error, which it prints"), hosts.mistakes_shared():
+    monkeypatch.setattr(agreement_between_processes, "all_gather", lambda own: np.stack([own, own + 1]))
+    with (
+        pytest.raises(ValueError, match="process 1 found an error, which it prints"),
+        agreement_between_processes.mistakes_shared(),
+    ):
         pass
 
 

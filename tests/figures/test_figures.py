@@ -36,17 +36,9 @@ from diffusion.figures.curve_figures import (
 )
 from diffusion.figures.figure_data import curve_data
 from diffusion.figures.figure_data.run_sampler import RunSampler, chain_points, nearest_images
-from diffusion.figures.image_figures import (
-    forks,
-    image_figure,
-    image_grid,
-    interpolation,
-    layout,
-    neighbours,
-    progressive,
-    square,
-)
+from diffusion.figures.image_grid import image_figure, image_grid, layout, square
 from diffusion.figures.loaded_run import Inputs
+from diffusion.figures.progressive_and_edit_figures import forks, interpolation, neighbours, progressive
 from diffusion.figures.reverse_conditional_figure import EXAMPLE, reverse_conditional
 from diffusion.figures.training_figures import QUARTILES, loss
 from diffusion.figures.training_figures import curves as run_curves

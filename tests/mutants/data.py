@@ -172,7 +172,7 @@ DATA = (
         ),
     ),
     *mutants(
-        "diffusion/distributed/hosts.py",
+        "diffusion/distributed/agreement_between_processes.py",
         "tests/distributed/test_distributed.py",
         (
             "everywhere != everywhere[0]",

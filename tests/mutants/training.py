@@ -317,7 +317,7 @@ TRAINING = (
         ),
     ),
     *mutants(
-        "diffusion/distributed/hosts.py",
+        "diffusion/distributed/global_arrays.py",
         "tests/distributed/test_distributed.py",
         (
             "np.unique(np.concatenate([np.arange(batch_size)[index] for index in indices]))",

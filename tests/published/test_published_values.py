@@ -7,7 +7,7 @@ import pytest
 
 from diffusion.config.config_dict import config_hash
 from diffusion.published import all_tables, commands_for_empty_cells, loss_and_fid_by_step
-from diffusion.runtime import command_line
+from diffusion.runtime import config_flag
 from tests.support.script_flags import flags_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -156,7 +156,7 @@ def test_every_cell_names_a_config_and_a_command(name):
         measure, place = cell.measure, (name, row.label, column)
         experiment = measure.experiment
         command, script, *flags = shlex.split(commands_for_empty_cells.train(experiment, Path("runs/x")))
-        flag = command_line.ConfigFlag("")
+        flag = config_flag.ConfigFlag("")
         assert (command, script) == ("python", "scripts/train.py"), place
         assert flag.parse(script, flags) == ["--workdir=runs/x"], place
         config = flag.value

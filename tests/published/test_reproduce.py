@@ -31,7 +31,7 @@ from diffusion.published.commands_for_empty_cells import commands
 from diffusion.published.differences_from_paper import deviations, run_differences
 from diffusion.published.match_results_to_cells import compare, stored_results
 from diffusion.published.table_types import Cell, Experiment
-from diffusion.runtime import command_line
+from diffusion.runtime import config_flag
 from diffusion.runtime.atomic_files import write_json
 from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir import result_files
@@ -582,7 +582,7 @@ def test_commands_are_those_of_the_cells(tmp_path):
     assert len({tuple(line) for line in lines}) == len(lines)
     trained = {}
     for line in (line for line in lines if line[1] == "scripts/train.py"):
-        flag = command_line.ConfigFlag("")
+        flag = config_flag.ConfigFlag("")
         (workdir,) = flag.parse(line[1], line[2:])
         folder, config = workdir.removeprefix("--workdir="), flag.value
         trained.setdefault(folder, []).append((config_hash(config), config.train.steps))

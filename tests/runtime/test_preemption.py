@@ -23,7 +23,7 @@ from diffusion.experiment import build
 from diffusion.runtime.signals import STOPPED, Stop, Stopped
 from diffusion.training import loop
 from diffusion.workdir import checkpoint_manifest as manifest
-from diffusion.workdir.rolling_and_permanent_checkpoints import RunCheckpoints
+from diffusion.workdir.kept_and_resumed_checkpoints import RunCheckpoints
 from tests.stress import kill
 from tests.support import runs
 from tests.support.networks import TwoConvolutions, using
@@ -393,7 +393,7 @@ ALONE = """
 import os, signal
 os.environ["JAX_PLATFORMS"] = "cpu"
 from diffusion.config import default_config
-from diffusion.distributed import hosts
+from diffusion.distributed import agreement_between_processes
 from diffusion.distributed.initialize import Processes, initialized
 from diffusion.runtime import command_line
 from diffusion.runtime.signals import Stop
@@ -402,7 +402,7 @@ def batches(check):
     for batch in range(9):
         if index and batch == 3:
             os.kill(os.getpid(), signal.SIGTERM)
-        hosts.any_process(False)
+        agreement_between_processes.any_process(False)
         check(batch)
 def main():
     processes = Processes(f"localhost:{port}", 2, index)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from diffusion.runtime import before_jax, command_line
+from diffusion.runtime import before_jax, config_flag
 from diffusion.workdir import checkpoint_manifest as manifest
 from tests.stress import kill
 
@@ -82,7 +82,7 @@ def train(disk: Path, full: bool, relieved: bool) -> tuple[str, list[str]]:
     """
     from diffusion.commands.train import run
 
-    flag = command_line.ConfigFlag("configs/digits.py")
+    flag = config_flag.ConfigFlag("configs/digits.py")
     flag.parse("full_disk.py", kill.SMALL[1:])
     config = flag.value
     said: list[str] = []

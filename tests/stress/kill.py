@@ -23,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from diffusion.runtime.bucket import Bucket
+from diffusion.runtime.bucket_path import Bucket
 from diffusion.runtime.paths import expanded
 from diffusion.workdir import metrics_jsonl
 from tests.support import buckets
@@ -139,7 +139,7 @@ def state(folder: Path) -> dict[str, bytes]:
     import numpy as np
 
     from diffusion.experiment import build
-    from diffusion.workdir.rolling_and_permanent_checkpoints import RunCheckpoints
+    from diffusion.workdir.kept_and_resumed_checkpoints import RunCheckpoints
     from diffusion.workdir.run_config import read_run
 
     run = read_run(folder)

@@ -8,13 +8,13 @@ from contextlib import closing, contextmanager
 import pytest
 
 from diffusion.commands import checkpoints as checkpoints_command
-from diffusion.runtime import bucket, bucket_requests
-from diffusion.runtime.bucket import Bucket
+from diffusion.runtime import bucket_path, bucket_requests
+from diffusion.runtime.bucket_path import Bucket
 from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir import metrics_jsonl
 from diffusion.workdir.checkpoint import Checkpoints
+from diffusion.workdir.kept_and_resumed_checkpoints import RunCheckpoints
 from diffusion.workdir.metrics_writer import Writer
-from diffusion.workdir.rolling_and_permanent_checkpoints import RunCheckpoints
 from tests.stress.corrupt import bits, state_of
 from tests.support import buckets
 
@@ -166,7 +166,7 @@ def test_a_thousand_checkpoints_are_listed_with_few_requests(folder, service, ca
     service.fill({f"{folder.name}/checkpoints/{name}": content for name in names})
     asked = []
     monkeypatch.setattr(
-        bucket, "ask", lambda *args, **kwargs: asked.append(args) or bucket_requests.ask(*args, **kwargs)
+        bucket_path, "ask", lambda *args, **kwargs: asked.append(args) or bucket_requests.ask(*args, **kwargs)
     )
     with closing(RunCheckpoints(folder)) as streams:
         assert streams.steps() == list(range(1000))

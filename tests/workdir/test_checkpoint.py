@@ -21,9 +21,9 @@ from diffusion.runtime.error_text import reason
 from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir import metrics_writer, result_files, run_config
 from diffusion.workdir.checkpoint import Checkpoints
+from diffusion.workdir.kept_and_resumed_checkpoints import PermanentCheckpoints, RunCheckpoints
 from diffusion.workdir.metrics_writer import Writer
 from diffusion.workdir.result_files import Result
-from diffusion.workdir.rolling_and_permanent_checkpoints import PermanentCheckpoints, RunCheckpoints
 from tests.stress import corrupt
 from tests.stress.corrupt import State, bits, state_of
 

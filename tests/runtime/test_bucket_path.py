@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from diffusion.data import image_files
-from diffusion.runtime import atomic_files, bucket, bucket_lock, bucket_requests, file_lock, paths
+from diffusion.runtime import atomic_files, bucket_lock, bucket_path, bucket_requests, file_lock, paths
 from tests.support import buckets
 
 service = buckets.services("gs", "s3")
@@ -45,7 +45,7 @@ def test_a_path_in_a_bucket_is_like_one_on_a_disk(folder, tmp_path):
         with pytest.raises(FileNotFoundError):
             (root / "text").read_bytes()
         (root / "a").rename(root / "moved")
-        (root / "whole").remove() if isinstance(root, bucket.Bucket) else shutil.rmtree(root / "whole")
+        (root / "whole").remove() if isinstance(root, bucket_path.Bucket) else shutil.rmtree(root / "whole")
         seen.append((*answers, sorted(path.relative_to(root).as_posix() for path in root.rglob("*"))))
     assert seen[0] == seen[1]
     assert str(folder / "a").startswith(("gs://runs/", "s3://runs/"))
@@ -165,5 +165,5 @@ def test_urls_that_cannot_be_opened_end_in_a_line(monkeypatch):
 
 def test_a_file_url_is_a_local_path():
     assert paths.expanded("file:///tmp/x") == Path("/tmp/x")
-    assert isinstance(paths.expanded("memory://a/b"), bucket.Bucket)
+    assert isinstance(paths.expanded("memory://a/b"), bucket_path.Bucket)
     assert json.dumps(str(paths.expanded("memory://a/b/"))) == '"memory://a/b"'

@@ -1,6 +1,6 @@
 """Folders and files in object storage (gs://, s3://, whatever fsspec opens) behind the interface of pathlib.Path.
 
-    folder = bucket.at("gs://bucket/runs/digits")        # a Path, so all code that only reads and lists takes it
+    folder = bucket_path.at("gs://bucket/runs/digits")        # a Path, so all code that only reads and lists takes it
     folder.upload(local, last="manifest.json")           # what readers wait for is written last
 
 An object appears whole or not at all, and listings are consistent: the services state both. Objects have no append, no

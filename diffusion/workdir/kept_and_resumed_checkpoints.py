@@ -8,7 +8,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from diffusion.distributed.hosts import shared
+from diffusion.distributed.agreement_between_processes import shared
 from diffusion.workdir.checkpoint import Checkpoints, Note
 from diffusion.workdir.checkpoint_manifest import PERMANENT, ROLLING
 

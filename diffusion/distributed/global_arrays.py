@@ -1,12 +1,10 @@
-"""Arrays and decisions that several processes share. In a single-process run these functions change nothing.
+"""Arrays over the devices of several processes: from each process, whole in each, and a function split by rows.
 
-Every process must run the same programs for global arrays in the same order. So what one process alone observes, such
-as the contents of a folder or a full disk, must not decide what is run: process 0 decides, or all together.
+Every process must run the same programs for global arrays in the same order. With a single process these functions
+change nothing.
 """
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -44,54 +42,6 @@ def whole(tree: Any) -> Any:
 def local_rows(indices: Iterable[tuple[slice, ...]], batch_size: int) -> np.ndarray:
     """The rows of a batch that a process holds, ascending. `indices`: the index of each of its devices in the batch."""
     return np.unique(np.concatenate([np.arange(batch_size)[index] for index in indices]))
-
-
-def all_gather(value: np.ndarray | np.generic) -> np.ndarray:
-    """[processes, ...]: the value of each process. All processes must call it."""
-    return np.asarray(multihost_utils.process_allgather(value))
-
-
-def any_process(flag: bool) -> bool:
-    """Whether the flag is set in any process. All processes must call it."""
-    return bool(np.any(all_gather(np.int32(flag))))
-
-
-def shared(value: int) -> int:
-    """The value of process 0, in every process. All processes must call it."""
-    return int(all_gather(np.int32(value))[0])
-
-
-def require_same(facts: Mapping[str, Any]) -> None:
-    """Raises ValueError in every process, naming the first fact whose text differs from process 0's and where.
-
-    All processes must call it, with facts of the same names.
-    """
-    digests = [np.frombuffer(hashlib.sha256(str(value).encode()).digest(), np.uint8) for value in facts.values()]
-    everywhere = all_gather(np.stack(digests))
-    for process, i in np.argwhere(np.any(everywhere != everywhere[0], axis=-1)):
-        name = list(facts)[i]
-        raise ValueError(
-            f"process {process} differs from process 0 in {name}, which is {facts[name]} in process "
-            f"{jax.process_index()}; start all with one command, installation and copy of the data"
-        )
-
-
-@contextmanager
-def mistakes_shared() -> Iterator[None]:
-    """A block in which a process may find a mistake of the user (ValueError, OSError): then all processes raise.
-
-    All processes must enter it, and none may compute with others inside.
-    """
-    mistake = None
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        mistake = error
-    failed = all_gather(np.int32(mistake is not None))
-    if mistake:
-        raise mistake
-    if failed.any():
-        raise ValueError(f"process {failed.argmax()} found an error, which it prints; all processes end")
 
 
 class ByRows:
