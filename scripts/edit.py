@@ -63,7 +63,7 @@ def main() -> None:
     before_jax.configure()
 
     from diffusion.commands import edit
-    from diffusion.figures.loaded_run import Inputs
+    from diffusion.figures.figure_inputs import Inputs
 
     options = edit.Options(
         image=[str(expanded(path)) for path in IMAGE.value],

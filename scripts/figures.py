@@ -60,7 +60,7 @@ def main() -> None:
     before_jax.configure()
 
     from diffusion.commands import figures
-    from diffusion.figures.loaded_run import Inputs
+    from diffusion.figures.figure_inputs import Inputs
 
     folder = WORKDIR.value
     inputs = Inputs(folder, N.value, SEED.value, STEP.value, RAW.value, T.value, GRID.value, DATA())

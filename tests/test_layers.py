@@ -35,7 +35,7 @@ FEW = {
     "nets": ("core.array_types",),
     "data": (
         *("core.array_types", "runtime.atomic_files", "runtime.paths"),
-        *("runtime.bucket", "runtime.bucket_cache", "runtime.error_text"),
+        *("runtime.bucket_path", "runtime.bucket_cache", "runtime.error_text"),
     ),
 }
 """All that a folder may import: a network knows no process, a data source no config."""
@@ -55,7 +55,7 @@ NAMES = (
 
 CONFIGS = (
     "config",
-    "runtime/command_line",
+    "runtime/config_flag",
     "distributed",
     "workdir",
     "published",
@@ -81,7 +81,7 @@ OWNERS = {
     "PIL": ("commands/sample", "data", "workdir/metrics_writer", "metrics", "figures"),
     "matplotlib": ("figures",),
     "tabulate": ("published/render_tables", "planning/report"),
-    "fsspec": ("runtime/bucket", "runtime/bucket_requests"),
+    "fsspec": ("runtime/bucket_path", "runtime/bucket_requests"),
     "tqdm": ("data", "runtime/progress_bar"),
     "safetensors": ("convert",),
     "google_crc32c": ("convert/tensorflow_checkpoint",),
@@ -92,6 +92,7 @@ OWNERS = {
     "diffusers": ("benchmarks/torch_baseline",),
     "absl": (
         "runtime/command_line",
+        "runtime/config_flag",
         "runtime/sampling_flags",
         "runtime/workdir_and_data_flags",
     ),

@@ -2,7 +2,7 @@
 
 network_sizes.py          networks, batches and measures
 timing.py                 windows of both sides in turn, medians with spread
-workload_process.py       a side in a process of its own, idle while the other runs
+workload_subprocess.py    a side in a process of its own, idle while the other runs
 jax_workloads.py          the workloads of this project
 torch_baseline/           the same workloads in PyTorch
 compare_with_baseline.py  the order of measurements, and a row of results

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from diffusion.benchmarks import timing
 from diffusion.benchmarks.network_sizes import FORWARD, MEASURES, PEAK, TRAIN, WITHOUT_BASELINE, Size
 from diffusion.benchmarks.timing import Timing
-from diffusion.benchmarks.workload_process import WorkloadProcess
+from diffusion.benchmarks.workload_subprocess import WorkloadProcess
 
 JAX, BASELINE = "jax", "baseline"
 MODULES = {JAX: "diffusion.benchmarks.jax_workloads", BASELINE: "diffusion.benchmarks.torch_baseline.workloads"}

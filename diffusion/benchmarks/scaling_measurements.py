@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from diffusion.benchmarks import timing
 from diffusion.benchmarks.compare_with_baseline import JAX, MODULES, Settings
 from diffusion.benchmarks.network_sizes import FORWARD, TRAIN, Size
-from diffusion.benchmarks.workload_process import WorkloadProcess
+from diffusion.benchmarks.workload_subprocess import WorkloadProcess
 
 
 class Quantity(NamedTuple):

@@ -10,8 +10,8 @@ from diffusion.data import user_images
 from diffusion.data.dataset_identity import label_number, listed
 from diffusion.data.user_images import LabelledImages
 from diffusion.figures import edits
+from diffusion.figures.figure_inputs import Inputs
 from diffusion.figures.image_grid import save_image
-from diffusion.figures.loaded_run import Inputs
 from diffusion.figures.style import SUFFIXES, save
 
 

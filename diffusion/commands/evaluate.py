@@ -26,10 +26,10 @@ from diffusion.evaluation.sample_quality import (
 from diffusion.evaluation.variational_bound import BOUND
 from diffusion.experiment import build, load_run
 from diffusion.experiment.build import Experiment
-from diffusion.metrics import image_set, small_image_scores
+from diffusion.metrics import sample_image_files, scores_without_inception
 from diffusion.metrics.first_images_of_split import Split, split
 from diffusion.metrics.inception_features import Extractor
-from diffusion.metrics.small_image_scores import SMALL
+from diffusion.metrics.scores_without_inception import SMALL
 from diffusion.runtime.progress_bar import Counting
 from diffusion.runtime.workdir_and_data_flags import DataFlags
 from diffusion.workdir import result_files
@@ -93,7 +93,7 @@ def prepare(folder: Path, run: Run, request: Request) -> Plan:
     sample_sets.check(run, request.chain)
     data = load_run.data(run, request.data)
     sources = {TRAIN: data.train, TEST: data.held_out}
-    default = [BOUND.name, *(SMALL if small_image_scores.fits(sources[TRAIN]) else ())]
+    default = [BOUND.name, *(SMALL if scores_without_inception.fits(sources[TRAIN]) else ())]
     names = tuple(dict.fromkeys(request.metrics or default))
     scores = [name for name in names if name not in LIKELIHOODS]
     if len(scores) < len(names):
@@ -164,7 +164,7 @@ def _scores(plan: Plan, progress: Counting) -> Iterator[Measured]:
 def _check_scores(names: list[str], request: Request, sources: dict[str, Source], n: int) -> None:
     for name in names:
         if name in SMALL:
-            small_image_scores.check(name, sources[TRAIN])
+            scores_without_inception.check(name, sources[TRAIN])
         elif n < INCEPTION[name].least:
             raise ValueError(f"--metrics={name} needs at least {INCEPTION[name].least} samples, and there are {n}")
         elif (real := _reference(request, sources)).n < INCEPTION[name].least and INCEPTION[name].compares:
@@ -179,7 +179,7 @@ def _reference(request: Request, sources: Mapping[str, Source]) -> Split:
 
 def _read(request: Request, shape: tuple[int, int, int]) -> np.ndarray:
     assert request.samples is not None
-    images = image_set.read(request.samples, shape)
+    images = sample_image_files.read(request.samples, shape)
     if request.n and request.n > len(images):
         raise ValueError(f"--n={request.n}: {request.samples} has {len(images)} images; give at most that many")
     return images[: request.n or None]

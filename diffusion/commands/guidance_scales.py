@@ -7,7 +7,7 @@ from diffusion.config.validation import SIGNAL_ENDS
 from diffusion.evaluation import guidance_effect, protocol, sample_sets
 from diffusion.evaluation.protocol import Subject
 from diffusion.experiment import build_guidance, load_run
-from diffusion.metrics import small_image_scores
+from diffusion.metrics import scores_without_inception
 from diffusion.runtime.workdir_and_data_flags import DataFlags
 from diffusion.workdir import result_files
 from diffusion.workdir.run_config import Run
@@ -44,7 +44,7 @@ def measure(
             "moves infinitely with a gradient; leave it out, and label dropout guides, or use a run of another schedule"
         )
     data = load_run.data(run, data_flags)
-    if not small_image_scores.fits(data.train):
+    if not scores_without_inception.fits(data.train):
         raise ValueError(f"{run.config.data.name}: this measurement is for small labelled grey images")
     experiment, params, chosen = load_run.load(folder, run, step, raw)
     learnt = None

@@ -13,7 +13,7 @@ from diffusion.config.config_dict import flatten, restore
 from diffusion.config.validation import validate
 from diffusion.core import respacing
 from diffusion.experiment import build
-from diffusion.planning import compile_for_target, kernels_and_bytes, report, report_csv, targets
+from diffusion.planning import compile_for_target, kernel_and_byte_counts, report, report_csv, targets
 from diffusion.planning.compile_for_target import Data, Job
 from diffusion.planning.memory_and_time import Estimate, estimate, known
 from diffusion.planning.targets import Target
@@ -84,7 +84,7 @@ def run(
             continue
         sampling = what == "sample"
         steps = build.levels(changed, respacing.parse(changed.sample.grid)).T if sampling else changed.train.steps
-        cost = kernels_and_bytes.of(compiled.program, sampling)
+        cost = kernel_and_byte_counts.of(compiled.program, sampling)
         result = estimate(target, cost, compiled.memory, steps)
         done.append((name, result))
         rows.append(report.row(name, result, prices.get(target.model)))

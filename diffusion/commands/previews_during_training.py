@@ -17,7 +17,7 @@ from diffusion.experiment.build import Experiment
 from diffusion.figures.image_grid import image_grid
 from diffusion.figures.point_figures import scatter
 from diffusion.metrics import colour_drift, mean_and_standard_error
-from diffusion.training import gradient_noise_scale, step_memory
+from diffusion.training import gradient_noise_scale, memory_of_a_step
 from diffusion.training.batch_feed import Feed
 from diffusion.training.state import Params, TrainState
 
@@ -60,7 +60,7 @@ def preview(
 
     def draw(params: Params) -> np.ndarray:
         run = lambda keys, labels: sampler(params, keys, labels).x_0  # noqa: E731
-        with step_memory.advised(BATCH.format(key="sample.batch_size", images=batch)):
+        with memory_of_a_step.advised(BATCH.format(key="sample.batch_size", images=batch)):
             pixels = sample_batches.draw(run, n, batch, c.seed, experiment.classes)
         if line := colour_drift.warning(colour_drift.measure(pixels), levels):
             report(f"WARNING     {line}")
@@ -85,7 +85,7 @@ def estimate(
     noise = gradient_noise(experiment, feed) if c.eval.noise_scale else None
 
     def evaluate(state: TrainState) -> dict[str, float]:
-        with step_memory.advised(BATCH.format(key="eval.batch_size", images=batch)):
+        with memory_of_a_step.advised(BATCH.format(key="eval.batch_size", images=batch)):
             columns = lambda *batch: bound(state.ema, *batch)[:, None]  # noqa: E731
             nats = mean_and_standard_error.measure(columns, held_out, images, batch, c.seed)
         size = int(np.prod(experiment.shape))

@@ -7,7 +7,7 @@ from pathlib import Path
 from diffusion.figures.style import save
 from diffusion.figures.training_figures import milestones
 from diffusion.published import all_tables, commands_for_empty_cells, comparison_table, match_results_to_cells
-from diffusion.published import loss_and_fid_by_step as published
+from diffusion.published import expected_loss_and_fid_by_step as published
 from diffusion.published.match_results_to_cells import stored_results
 from diffusion.workdir import metrics_jsonl
 

@@ -29,9 +29,9 @@ from diffusion.runtime import format_numbers
 from diffusion.runtime.signals import Stop
 from diffusion.training import loop, profiling
 from diffusion.training.batch_feed import Feed
-from diffusion.training.expected_loss import Watch, recorded
 from diffusion.training.metrics_log import Log, Progress
 from diffusion.training.periodic_actions import Action, Estimate, Report, draw, keep, save
+from diffusion.training.recorded_loss_curves import Watch, recorded
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir.check_same_data import absolute, require_same_data
 from diffusion.workdir.kept_and_resumed_checkpoints import RunCheckpoints

@@ -11,7 +11,7 @@ from diffusion.evaluation.fewer_images_on_cpu import UNLIMITED, Budget
 from diffusion.evaluation.protocol import FULL, Chain, Subject
 from diffusion.evaluation.variational_bound import BOUND
 from diffusion.metrics.first_images_of_split import split
-from diffusion.metrics.small_image_scores import LABELLED, fits
+from diffusion.metrics.scores_without_inception import LABELLED, fits
 from diffusion.workdir import result_files
 from diffusion.workdir.result_files import Result, plus_minus
 

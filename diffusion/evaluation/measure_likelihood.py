@@ -14,7 +14,7 @@ from diffusion.data.dataset_identity import digest
 from diffusion.evaluation import protocol
 from diffusion.evaluation.protocol import Subject
 from diffusion.experiment.build import Experiment
-from diffusion.metrics import array_cache, mean_and_standard_error
+from diffusion.metrics import cache_on_disk, mean_and_standard_error
 from diffusion.metrics.first_images_of_split import Split
 from diffusion.metrics.mean_and_standard_error import Means
 from diffusion.training.state import Params
@@ -59,7 +59,7 @@ def measure(
         "parameters": protocol.digest(subject.params),
         "data": digest(split.source),
     }
-    file = array_cache.place(subject.folder / result_files.FOLDER / "parts", kind.name, key)
+    file = cache_on_disk.place(subject.folder / result_files.FOLDER / "parts", kind.name, key)
     result = compute(kind, subject, split, grid=grid, batch_size=batch_size, seed=seed, file=file, progress=progress)
     suffixes = protocol.departures(subject.experiment, facts, split.source.size)
     path = result_files.write(subject.folder, result, *suffixes)

@@ -20,7 +20,7 @@ from diffusion.metrics.feature_statistics import Features, Layers, of_real, one_
 from diffusion.metrics.first_images_of_split import Split, split
 from diffusion.metrics.inception_features import Extractor
 from diffusion.metrics.precision_recall import precision_recall
-from diffusion.metrics.small_image_scores import SMALL, Score
+from diffusion.metrics.scores_without_inception import SMALL, Score
 from diffusion.runtime.progress_bar import Counting
 from diffusion.workdir.result_files import Result
 

@@ -17,7 +17,7 @@ from diffusion.evaluation.protocol import STOCHASTIC, Chain, Subject
 from diffusion.evaluation.sample_batches import Batch, joined
 from diffusion.experiment.build import Experiment, levels
 from diffusion.experiment.registry import SAMPLERS
-from diffusion.metrics.array_cache import digest
+from diffusion.metrics.cache_on_disk import digest
 from diffusion.runtime import npz_reader
 from diffusion.runtime.atomic_files import write_npz
 from diffusion.runtime.file_lock import exclusive

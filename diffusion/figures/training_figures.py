@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from diffusion.figures.style import BLUE, ORANGE, PAGE, axes, line, plain_log_ticks
-from diffusion.published import loss_and_fid_by_step as published
-from diffusion.training.expected_loss import LOSS, Curve, Lines
+from diffusion.published import expected_loss_and_fid_by_step as published
+from diffusion.training.recorded_loss_curves import LOSS, Curve, Lines
 
 QUARTILES = tuple(f"mse_t_quartile_{i}" for i in (1, 2, 3, 4))
 
@@ -94,7 +94,7 @@ def band(points: Points, tolerance: float, at: np.ndarray) -> tuple[np.ndarray, 
 def milestones(
     lines: Sequence[Mapping[str, Any]], scores: Sequence[tuple[int, float, str]], title: str, remark: str = ""
 ) -> Any:
-    """A matplotlib Figure: L_simple (left) and FID (right) of a run, in the bands of published/loss_and_fid_by_step.py.
+    """A matplotlib Figure: L_simple (left) and FID (right) of a run, in the bands expected of DDPM's on CIFAR-10.
 
     lines: those of a metrics file. scores: (step, FID, how its protocol departs from the milestones'; "" if it does
     not); those that depart are hollow. Raises ValueError where the run has no logged loss and no score.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from diffusion.data.dataset_identity import digest
-from diffusion.metrics.array_cache import cached, place
+from diffusion.metrics.cache_on_disk import cached, place
 from diffusion.metrics.first_images_of_split import Split
 from diffusion.metrics.frechet import Moments, Stream
 from diffusion.metrics.inception_features import Extractor

@@ -12,7 +12,7 @@ import numpy as np
 from diffusion.core.array_types import Array, Image, Keys, Labels
 from diffusion.data.source import Source
 from diffusion.data.transforms import to_image
-from diffusion.metrics import array_cache
+from diffusion.metrics import cache_on_disk
 from diffusion.runtime.atomic_files import write_npz
 from diffusion.sampling.sampling_loop import image_keys
 
@@ -86,7 +86,7 @@ def measure(
     index = np.asarray(indices, np.int64)
     if len(index) == 0:
         raise ValueError("a mean over images needs at least one image")
-    saved = array_cache.read(partial) if partial else {}
+    saved = cache_on_disk.read(partial) if partial else {}
     means = Means(int(saved["images"]), saved["mean"], saved["square"]) if saved else None
     first, written = means.images if means else 0, time.monotonic()
     progress(first)

@@ -15,7 +15,7 @@ from scipy.special import softmax
 
 from diffusion.config.config_dict import placeless
 from diffusion.data.source import Source
-from diffusion.metrics import array_cache
+from diffusion.metrics import cache_on_disk
 from diffusion.runtime.paths import cache_folder
 
 HIDDEN = (128, 64)
@@ -80,8 +80,8 @@ def classifier(train: Source, cache: Path | None = None) -> Classifier:
     pixels, labels = train.read(index)
     images = hashlib.sha256(pixels.tobytes() + labels.astype(np.int32).tobytes()).hexdigest()
     key = {"images": images, "shape": list(pixels.shape), "recipe": [*HIDDEN, EPOCHS, SEED]}
-    path = array_cache.place(cache or cache_folder("classifiers"), slug(train), key)
-    arrays = array_cache.cached(path, lambda: _trained(pixels, labels))
+    path = cache_on_disk.place(cache or cache_folder("classifiers"), slug(train), key)
+    arrays = cache_on_disk.cached(path, lambda: _trained(pixels, labels))
     weights, biases = (tuple(arrays[f"{kind}_{i}"] for i in range(len(HIDDEN) + 1)) for kind in ("weights", "biases"))
     return Classifier(weights, biases, arrays["labels"])
 

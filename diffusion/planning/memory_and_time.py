@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 from diffusion.planning.hlo import Memory
-from diffusion.planning.kernels_and_bytes import Cost
+from diffusion.planning.kernel_and_byte_counts import Cost
 from diffusion.planning.targets import Target
 
 SHARE = 0.35

@@ -9,7 +9,7 @@ import jax
 
 from diffusion.distributed import sharding
 from diffusion.runtime.signals import Stop, Stopped
-from diffusion.training import step_memory
+from diffusion.training import memory_of_a_step
 from diffusion.training.batch_feed import Feed
 from diffusion.training.metrics_log import Diverged, Log
 from diffusion.training.periodic_actions import Action, Moment, due, perform
@@ -60,7 +60,7 @@ def train(
     step, steps, feed, programs = int(state.step), training.steps, training.feed, {}
     queue: deque[Metrics] = deque()
     log.start(state, streams)
-    with step_memory.advised(training.advice), stop.deferred(), closing(feed.batches(step)) as batches:
+    with memory_of_a_step.advised(training.advice), stop.deferred(), closing(feed.batches(step)) as batches:
 
         def prepared(state: TrainState) -> tuple[int, Any]:
             """The number of steps of the next dispatch, whose program is compiled, and its batches."""
@@ -68,7 +68,7 @@ def train(
             batch = feed.stack([next(batches) for _ in range(k)])
             if k not in programs:
                 programs[k] = compile_steps(training.task, training.update, feed, state, batch)
-                log.progress.report(step_memory.describe(programs[k], state))
+                log.progress.report(memory_of_a_step.describe(programs[k], state))
             return k, batch
 
         state = training.update.store(state)

@@ -1,9 +1,8 @@
 """Checkpoints of the training state in one folder: saved in the background by Orbax, verified by a manifest of hashes.
 
-A step is written to a temporary folder, and the manifest last, before that gets its final name. In a bucket Orbax
-writes and reads a folder of this machine, and whole steps are sent and fetched: a step is complete with its manifest,
-which is sent last and deleted first; process 0 alone writes, since machines share no folder. Orbax does not notice a
-flipped bit in the arrays, so a step is restored only if all of its files match the manifest.
+A step is written to a temporary folder, the manifest last. In a bucket Orbax writes and reads a folder of this machine,
+and whole steps are sent and fetched: a step is complete with its manifest, which is sent last and deleted first;
+process 0 alone writes. Orbax does not notice a flipped bit: a step is restored only if its files match the manifest.
 """
 
 import hashlib

@@ -23,7 +23,7 @@ from diffusion.benchmarks import (
 )
 from diffusion.benchmarks.timing import Timing
 from diffusion.benchmarks.torch_baseline import compile_modes
-from diffusion.benchmarks.workload_process import WorkloadProcess
+from diffusion.benchmarks.workload_subprocess import WorkloadProcess
 from diffusion.commands import benchmark
 from diffusion.config import validation
 from diffusion.data.digits import digits

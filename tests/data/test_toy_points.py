@@ -24,7 +24,7 @@ from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build, registry
 from diffusion.figures import catalogue
 from diffusion.figures.figure_data.run_sampler import RunSampler, chain_points, noised_points, score_vectors
-from diffusion.figures.loaded_run import Inputs
+from diffusion.figures.figure_inputs import Inputs
 from diffusion.figures.point_figures import (
     animation,
     arrow_origins,
@@ -35,7 +35,7 @@ from diffusion.figures.point_figures import (
     trajectories,
 )
 from diffusion.figures.style import save
-from diffusion.metrics.small_image_scores import fits
+from diffusion.metrics.scores_without_inception import fits
 from diffusion.nets.embedding import time_embedding
 from diffusion.nets.mlp import FREQUENCIES, MLP
 from diffusion.workdir.run_config import Run

@@ -32,10 +32,10 @@ from diffusion.experiment import build, load_run
 from diffusion.metrics import (
     feature_statistics,
     frechet,
-    image_set,
     mean_and_standard_error,
     rate_distortion,
-    small_image_scores,
+    sample_image_files,
+    scores_without_inception,
 )
 from diffusion.metrics.first_images_of_split import split
 from diffusion.metrics.inception_features import Extractor
@@ -512,7 +512,7 @@ def test_results_of_other_files_and_other_seeds_lie_apart(prepare, tmp_path):
         if place.suffix == ".npz":
             np.savez(place, arr_0=pixels)
         else:
-            image_set.write_folder(place, pixels)
+            sample_image_files.write_folder(place, pixels)
         (found,) = evaluate.run(make(metrics=("fid",), samples=place, reference_n=30), quiet)
         paths.append(found.path)
     assert len(set(paths)) == 4 and "w1.5" in paths[1].name
@@ -613,8 +613,8 @@ def test_scores_of_small_grey_images_are_not_for_others():
     colour = in_memory("colour", np.zeros((20, 8, 8, 3), np.uint8), np.zeros(20, np.int64), 2)
     for name in ("fd_classifier", "classes"):
         with pytest.raises(ValueError, match=f"--metrics={name} needs labelled grey images of at most 32x32"):
-            small_image_scores.check(name, colour)
-    small_image_scores.check("neighbours", colour)
+            scores_without_inception.check(name, colour)
+    scores_without_inception.check("neighbours", colour)
 
 
 def test_the_final_evaluation_is_written_as_results(subject, tmp_path, monkeypatch):
@@ -634,7 +634,7 @@ def test_the_final_evaluation_is_written_as_results(subject, tmp_path, monkeypat
     samples, _ = sample_sets.draw(subject, Chain(), 4, 8)
     facts = sample_sets.facts(subject, Chain())
     for result, lines in sample_quality.score_small_images(
-        small_image_scores.LABELLED, samples, digits(True), digits(False), facts
+        scores_without_inception.LABELLED, samples, digits(True), digits(False), facts
     ):
         closing = written[f"{result.name}_train_7_n4.json"]
         assert closing.values == result.values and closing.protocol == json.loads(json.dumps(result.protocol))

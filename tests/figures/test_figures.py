@@ -36,15 +36,15 @@ from diffusion.figures.curve_figures import (
 )
 from diffusion.figures.figure_data import curve_data
 from diffusion.figures.figure_data.run_sampler import RunSampler, chain_points, nearest_images
+from diffusion.figures.figure_inputs import Inputs
 from diffusion.figures.image_grid import image_figure, image_grid, layout, square
-from diffusion.figures.loaded_run import Inputs
 from diffusion.figures.progressive_and_edit_figures import forks, interpolation, neighbours, progressive
 from diffusion.figures.reverse_conditional_figure import EXAMPLE, reverse_conditional
 from diffusion.figures.training_figures import QUARTILES, loss
 from diffusion.figures.training_figures import curves as run_curves
 from diffusion.planning.report_csv import Record
 from diffusion.runtime import atomic_files
-from diffusion.training.expected_loss import Curve
+from diffusion.training.recorded_loss_curves import Curve
 from diffusion.workdir import result_files, run_config
 from diffusion.workdir.result_files import Result
 from tests.support import reference

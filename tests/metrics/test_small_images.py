@@ -5,8 +5,8 @@ import pytest
 
 from diffusion.data.digits import digits as load_digits
 from diffusion.data.source import in_memory
+from diffusion.metrics.scores_without_inception import classes, distance
 from diffusion.metrics.small_image_classifier import Classifier, classifier
-from diffusion.metrics.small_image_scores import classes, distance
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -166,7 +166,7 @@ def test_classes_of_real_digits_are_their_labels(digits, rng):
 def test_confidence_is_the_share_of_clear_images(monkeypatch):
     """A classifier of one pixel: p = sigmoid(3 x) is above 0.9 from x = 0.733 on, which is level 221."""
     model = Classifier((np.eye(1), np.array([[0.0, 3.0]])), (np.zeros(1), np.zeros(2)), np.array([0, 1]))
-    monkeypatch.setattr("diffusion.metrics.small_image_scores.classifier", lambda train: model)  # noqa: ARG005
+    monkeypatch.setattr("diffusion.metrics.scores_without_inception.classifier", lambda train: model)  # noqa: ARG005
     pixels = np.array([0, 128, 200, 220, 221, 255, 240, 230], np.uint8).reshape(8, 1, 1, 1)
     real = in_memory("levels", pixels[:5], np.array([0, 1, 1, 1, 0]), 2)
     values = classes(pixels, real, real).values

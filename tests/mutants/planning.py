@@ -28,7 +28,7 @@ PLANNING = (
         ),
     ),
     *mutants(
-        "diffusion/planning/kernels_and_bytes.py",
+        "diffusion/planning/kernel_and_byte_counts.py",
         HOME,
         ("min(whole, _touched(", "max(whole, _touched(", KERNELS, "a slice reads the whole array"),
         (

@@ -12,7 +12,7 @@ import pytest
 from diffusion.config.config_dict import flatten
 from diffusion.config.config_files import load
 from diffusion.experiment import build
-from diffusion.planning import compile_for_target, kernels_and_bytes
+from diffusion.planning import compile_for_target, kernel_and_byte_counts
 from diffusion.planning.compile_for_target import Data, Job
 from diffusion.runtime.format_numbers import size
 
@@ -49,7 +49,7 @@ def test_the_data_set_is_not_copied_and_the_state_is_donated(target):
 def test_convolutions_are_in_bfloat16():
     """But for the last one, whose output is the network's. The rest of float32 is sums that XLA writes as products."""
     program = compiled("tpu:v5e").program
-    flop = kernels_and_bytes.of(program).flop
+    flop = kernel_and_byte_counts.of(program).flop
     assert flop["f32"] < 0.1 * flop["bf16"]
     windows = [(scope, op) for scope in program.computations.values() for op in scope.values() if is_window(op)]
     wide = [op for scope, op in windows if scope[op.operands[0]].shapes[0].dtype == "f32"]
@@ -65,7 +65,7 @@ def is_window(op):
 
 
 def test_replicated_weights_need_all_reduces_alone():
-    found = kernels_and_bytes.of(compiled("tpu:v5e:2x2").program).collectives
+    found = kernel_and_byte_counts.of(compiled("tpu:v5e:2x2").program).collectives
     assert {kind.split()[0] for kind in found} == {"all-reduce"} and not any(c.looped for c in found.values())
     assert sum(c.count for c in found.values()) <= 4
 
@@ -75,7 +75,7 @@ def test_split_state_is_gathered_and_gradients_are_scattered(rules):
     """Every weight is gathered once, under fsdp in bfloat16; gradients go to their owners in float32; biases and the
     scales of norms, of which every device holds all, are added up. No exchange, nothing in a loop."""
     found, whole = (compiled("tpu:v5e:2x2", **{"train.sharding": name}) for name in (rules, "replicated"))
-    collectives = kernels_and_bytes.of(found.program).collectives
+    collectives = kernel_and_byte_counts.of(found.program).collectives
     assert not any(c.looped for c in collectives.values())
     params = build.experiment(config(), DATA.shape, 0).fresh().like.params
     split = sum(x.size for x in jax.tree.leaves(params) if x.ndim > 1)
@@ -91,7 +91,7 @@ def test_split_state_is_gathered_and_gradients_are_scattered(rules):
 def test_on_16_chips_nothing_is_exchanged_or_in_a_loop(rules):
     """Weights are gathered once; gradients libtpu adds up by all-reduces here, whatever the rule."""
     found = compiled("tpu:v5e:4x4", **{"train.sharding": rules})
-    collectives = kernels_and_bytes.of(found.program).collectives
+    collectives = kernel_and_byte_counts.of(found.program).collectives
     assert not any(c.looped for c in collectives.values())
     assert {kind.split()[0] for kind in collectives} <= {"all-reduce", "reduce-scatter", "all-gather"}
     params = build.experiment(config(), DATA.shape, 0).fresh().like.params
@@ -102,7 +102,7 @@ def test_on_16_chips_nothing_is_exchanged_or_in_a_loop(rules):
 
 @pytest.mark.parametrize("kind", ["float32", "bfloat16"])
 def test_the_key_chooses_the_type_in_which_devices_add_up_gradients(kind):
-    collectives = kernels_and_bytes.of(compiled("tpu:v5e:2x2", **{"net.gradient_dtype": kind}).program).collectives
+    collectives = kernel_and_byte_counts.of(compiled("tpu:v5e:2x2", **{"net.gradient_dtype": kind}).program).collectives
     assert ("all-reduce bf16" in collectives) is (kind == "bfloat16")
 
 
@@ -114,5 +114,5 @@ KERNELS = 650
 def test_a_step_on_a_gpu_is_few_kernels():
     """Its convolutions read bfloat16, but for the last; optimiser, guard and average are few of the kernels."""
     program = compiled("gpu:h100").program
-    found = kernels_and_bytes.of(program)
+    found = kernel_and_byte_counts.of(program)
     assert found.kernels <= KERNELS and found.flop["f32"] < 0.1 * found.flop["bf16"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from diffusion.planning import collectives, hlo, kernels_and_bytes
+from diffusion.planning import collectives, hlo, kernel_and_byte_counts
 from diffusion.planning.hlo import Memory, Shape
 
 TPU, GPU, BUFFERS = (Path(__file__).with_name(f"{name}.txt").read_text() for name in ("tpu", "gpu", "buffers"))
@@ -34,10 +34,10 @@ def test_bytes_are_those_of_the_padded_layout():
 
 
 def test_kernels_bytes_and_copies_of_a_tpu_program():
-    found = kernels_and_bytes.of(hlo.parse(TPU))
+    found = kernel_and_byte_counts.of(hlo.parse(TPU))
     tile = 4 * 8 * 128
     image, result, kernel = 2 * 8 * 8 * 8 * 128, 2 * 8 * 8 * 8 * 128, 2 * 9 * 8 * 128
-    by_name = {k.name: k for k in kernels_and_bytes.kernels(hlo.parse(TPU), "main.1")}
+    by_name = {k.name: k for k in kernel_and_byte_counts.kernels(hlo.parse(TPU), "main.1")}
     assert by_name["start"].bytes == kernel and not by_name["start"].launched, "to on-chip memory, beside the kernels"
     assert by_name["row.1"].bytes == 8 * 128 + 4, "a padded row of the data set and the index, not the whole set"
     assert by_name["result"].bytes == image + result, "the kernel is on the chip"
@@ -64,9 +64,9 @@ ENTRY %main (x: f32[1000]) -> bf16[10] {
   ROOT %y = bf16[10]{0} fusion(%x), kind=kLoop, calls=%fused
 }
 """
-    assert kernels_and_bytes.of(hlo.parse(text)).bytes == 10 * 4 + 10 * 2
+    assert kernel_and_byte_counts.of(hlo.parse(text)).bytes == 10 * 4 + 10 * 2
     summed = text.replace("%twice = bf16[1000]{0} add(%narrow, %narrow)", "%twice = bf16[1000]{0} sort(%narrow)")
-    assert kernels_and_bytes.of(hlo.parse(summed)).bytes == 1000 * 4 + 10 * 2
+    assert kernel_and_byte_counts.of(hlo.parse(summed)).bytes == 1000 * 4 + 10 * 2
 
 
 def test_an_array_under_two_names_is_read_once():
@@ -80,21 +80,21 @@ ENTRY %main (x: f32[1000]) -> f32[1000] {
   ROOT %y = f32[1000]{0} add(%a, %b)
 }
 """
-    assert kernels_and_bytes.of(hlo.parse(text)).bytes == 2 * 4000
+    assert kernel_and_byte_counts.of(hlo.parse(text)).bytes == 2 * 4000
 
 
 def test_operations_leave_out_padding_and_are_counted_by_type():
     pairs = (8 * 3 - 2) ** 2
-    assert kernels_and_bytes.of(hlo.parse(TPU)).flop == {"bf16": 2 * 2 * 16 * 4 * pairs}
+    assert kernel_and_byte_counts.of(hlo.parse(TPU)).flop == {"bf16": 2 * 2 * 16 * 4 * pairs}
     plain = 2 * (2 * 4 * 4 * 16) * 9 * 4
-    assert kernels_and_bytes.of(hlo.parse(GPU)).flop == {"bf16": 3 * plain, "f32": 2 * 2 * 32 * 16 * 64}
+    assert kernel_and_byte_counts.of(hlo.parse(GPU)).flop == {"bf16": 3 * plain, "f32": 2 * 2 * 32 * 16 * 64}
 
 
 def test_loops_repeat_operations():
     """A product in a loop of ten turns."""
     product = "%twice = f32[8,128]{1,0:T(8,128)} dot(%x, %x), lhs_contracting_dims={0}, rhs_contracting_dims={0}"
     looped = TPU.replace("%twice = f32[8,128]{1,0:T(8,128)} add(%x, %x)", product)
-    assert kernels_and_bytes.of(hlo.parse(looped)).flop["f32"] == 10 * 2 * 8 * 128 * 8
+    assert kernel_and_byte_counts.of(hlo.parse(looped)).flop["f32"] == 10 * 2 * 8 * 128 * 8
 
 
 def test_dilated_inputs_count_their_pixels_alone():
@@ -108,7 +108,7 @@ ENTRY %main (g: f32[1,4,4,5], w: f32[3,3,6,5]) -> f32[1,8,8,6] {{
 }}
 """
     used = sum(0 <= 2 * o + k < 8 for o in range(4) for k in range(3))
-    assert kernels_and_bytes.of(hlo.parse(text)).flop == {"f32": 2 * 5 * 6 * used**2}
+    assert kernel_and_byte_counts.of(hlo.parse(text)).flop == {"f32": 2 * 5 * 6 * used**2}
 
 
 def test_a_gradient_of_a_library_convolution_has_its_operations():
@@ -122,13 +122,13 @@ ENTRY %main (g: bf16[2,4,4,16], w: bf16[16,3,3,8]) -> bf16[2,8,8,8] {{
   ROOT %dx = bf16[2,8,8,8]{{3,2,1,0}} get-tuple-element(%call), index=0
 }}
 """
-    assert kernels_and_bytes.of(hlo.parse(text)).flop == {"bf16": 2 * (2 * 4 * 4 * 16) * 9 * 8}
+    assert kernel_and_byte_counts.of(hlo.parse(text)).flop == {"bf16": 2 * (2 * 4 * 4 * 16) * 9 * 8}
 
 
 def test_one_step_is_the_loop_that_computes_most():
-    found = kernels_and_bytes.of(hlo.parse(TPU), per_step=True)
+    found = kernel_and_byte_counts.of(hlo.parse(TPU), per_step=True)
     assert found.kernels == 2 and found.bytes == 4 * 4 * 8 * 128 and found.flop == {}
-    assert kernels_and_bytes.of(hlo.parse(GPU), per_step=True).kernels == 7, "without a loop the whole program"
+    assert kernel_and_byte_counts.of(hlo.parse(GPU), per_step=True).kernels == 7, "without a loop the whole program"
 
 
 def test_collectives_by_kind_and_type():

@@ -13,7 +13,7 @@ from diffusion.planning import compile_for_target, hlo, report, report_csv, targ
 from diffusion.planning.collectives import Collective
 from diffusion.planning.compile_for_target import Compiled, Data, Job
 from diffusion.planning.hlo import Memory
-from diffusion.planning.kernels_and_bytes import Cost, Kernel
+from diffusion.planning.kernel_and_byte_counts import Cost, Kernel
 from diffusion.planning.memory_and_time import estimate
 
 COPY = Kernel("jit(run)/swap", 2.0, 10**6, {}, True, True, "f32[8, 8]")

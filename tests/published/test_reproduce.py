@@ -26,7 +26,7 @@ from diffusion.figures.training_figures import band, milestones
 from diffusion.metrics import rate_distortion
 from diffusion.metrics.first_images_of_split import split
 from diffusion.published import all_tables, commands_for_empty_cells, comparison_table, ddpm_tables
-from diffusion.published import loss_and_fid_by_step as published
+from diffusion.published import expected_loss_and_fid_by_step as published
 from diffusion.published.commands_for_empty_cells import commands
 from diffusion.published.differences_from_paper import deviations, run_differences
 from diffusion.published.match_results_to_cells import compare, stored_results

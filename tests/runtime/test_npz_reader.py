@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from diffusion.evaluation import sample_sets
-from diffusion.metrics import array_cache, image_set
+from diffusion.metrics import cache_on_disk, sample_image_files
 from diffusion.runtime import npz_reader
 from diffusion.runtime.atomic_files import write_npz
 from tests.support.limits import refusal_within_limits
@@ -56,14 +56,14 @@ def archive(path: Path, content: bytes, *names: str, method: int = zipfile.ZIP_S
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_header_is_refused_in_a_line_by_all_readers(content, tmp_path):
     path = archive(tmp_path / "images_0000000.npz", content)
-    readers = (npz_reader.read, lambda path: image_set.read(path, SHAPE))
+    readers = (npz_reader.read, lambda path: sample_image_files.read(path, SHAPE))
     for reader in readers:
         with pytest.raises(ValueError, match=r".") as error:
             reader(path)
         assert len(str(error.value).splitlines()) == 1 and str(path) in str(error.value)
     assert sample_sets.stored(tmp_path, 1) == [], "the part is drawn again"
     with pytest.warns(UserWarning, match="cannot be read and is computed again") as caught:
-        assert array_cache.read(path) == {}
+        assert cache_on_disk.read(path) == {}
     assert len(str(caught[0].message).splitlines()) == 1
 
 

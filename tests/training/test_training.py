@@ -394,7 +394,7 @@ def test_few_dispatches_wait_for_the_device(tmp_path, monkeypatch):
         return dispatch
 
     monkeypatch.setattr(loop, "compile_steps", watched)
-    monkeypatch.setattr(loop.step_memory, "describe", lambda *_: "")
+    monkeypatch.setattr(loop.memory_of_a_step, "describe", lambda *_: "")
     monkeypatch.setattr(jax, "block_until_ready", lambda tree: [waited.add(id(tree)), block(tree)][1])
     run_loop(tmp_path, 8, **{"train.log_every": 8, "train.checkpoint_every": 0, "train.eval_every": 0})
     assert len(made) == 8

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import diffusion
-from diffusion.metrics import array_cache
+from diffusion.metrics import cache_on_disk
 from diffusion.runtime import paths
 
 KEY = {"data": "cifar10", "split": "train", "protocol": {"resize": "tf1", "images": 50_000}, "weights": "ab12"}
@@ -30,7 +30,7 @@ def compute(rng):
 
 
 def cached(key, folder, compute):
-    return array_cache.cached(array_cache.place(folder, "moments", key), compute)
+    return cache_on_disk.cached(cache_on_disk.place(folder, "moments", key), compute)
 
 
 def assert_same(found, arrays):

@@ -9,7 +9,7 @@ from diffusion.config import default_config
 from diffusion.data.toy_points import toy
 from diffusion.distributed import sharding
 from diffusion.experiment import build
-from diffusion.training import loop, step_memory
+from diffusion.training import loop, memory_of_a_step
 from tests.support import runs
 
 
@@ -49,15 +49,15 @@ def test_settings_in_use_are_not_proposed_again():
 
 def test_a_real_exhaustion_becomes_the_line_and_other_errors_stay():
     """The backend's own error, for an array of 2^62 bytes that no machine has."""
-    with pytest.raises(ValueError, match=r"^RESOURCE_EXHAUSTED: [^\n]*; do this$"), step_memory.advised("do this"):
+    with pytest.raises(ValueError, match=r"^RESOURCE_EXHAUSTED: [^\n]*; do this$"), memory_of_a_step.advised("do this"):
         jax.jit(lambda: jnp.zeros(2**60, jnp.float32))().block_until_ready()
-    with pytest.raises(ValueError, match=r"^out of memory; do this$"), step_memory.advised("do this"):
+    with pytest.raises(ValueError, match=r"^out of memory; do this$"), memory_of_a_step.advised("do this"):
         raise MemoryError
-    with pytest.raises(ZeroDivisionError), step_memory.advised("do this"):
+    with pytest.raises(ZeroDivisionError), memory_of_a_step.advised("do this"):
         raise ZeroDivisionError
-    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), step_memory.advised("do this"):
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), memory_of_a_step.advised("do this"):
         raise jax.errors.JaxRuntimeError("INTERNAL: out of luck")
-    with step_memory.advised("do this"):
+    with memory_of_a_step.advised("do this"):
         pass
 
 
