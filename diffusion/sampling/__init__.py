@@ -8,6 +8,7 @@
 A file with the name of its sampler gives way to it: `sampling.ddim` is the function of sampling/ddim.py. All others
 are modules: sampling_loop, editing, guidance, inpainting, ddim_latents, langevin.
 """
+# ruff: noqa: F401 (names of the package)
 
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
@@ -19,20 +20,3 @@ from diffusion.sampling.predictor_corrector import predictor_corrector
 from diffusion.sampling.probability_flow import probability_flow
 from diffusion.sampling.reverse_sde import reverse_diffusion
 from diffusion.sampling.sampling_loop import Sample, Sampler, image_keys, prior_sample, sample
-
-__all__ = [
-    "Sample",
-    "Sampler",
-    "ancestral",
-    "annealed_langevin",
-    "ddim",
-    "dpm_solver",
-    "edm",
-    "heun",
-    "image_keys",
-    "predictor_corrector",
-    "prior_sample",
-    "probability_flow",
-    "reverse_diffusion",
-    "sample",
-]
