@@ -64,14 +64,7 @@ def adam(
 def clip_by_norm(limit: float) -> Optimizer:
     """optax.clip_by_global_norm with a norm that was computed before: g min(1, limit / norm)."""
 
-    def update(
-        updates: Any,
-        state: Any,
-        params: Any = None,  # noqa: ARG001
-        *,
-        norm: Array | None = None,
-        **_: Any,
-    ) -> tuple[Any, Any]:
+    def update(updates: Any, state: Any, *_: Any, norm: Array | None = None, **__: Any) -> tuple[Any, Any]:
         length = optax.tree.norm(updates) if norm is None else norm
         scale = jnp.where(length < limit, 1.0, limit / length)
         return jax.tree.map(lambda g: g * scale.astype(g.dtype), updates), state
@@ -86,14 +79,7 @@ def scale_by_adam(beta_1: float, beta_2: float, eps: float, passes: Passes = IN_
     update = m / (1 - beta_1^k) / (sqrt(v / (1 - beta_2^k)) + eps)          k: updates made up to and with this one
     """
 
-    def update(
-        updates: Any,
-        state: Any,
-        params: Any = None,  # noqa: ARG001
-        *,
-        fit: Array | bool = True,
-        **_: Any,
-    ) -> tuple[Any, optax.ScaleByAdamState]:
+    def update(updates: Any, state: Any, *_: Any, fit: Array | bool = True, **__: Any) -> tuple[Any, Any]:
         count = optax.safe_increment(state.count)
 
         def moments(g: Array, m: Array, v: Array) -> tuple[Array, Array]:
