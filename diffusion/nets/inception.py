@@ -5,8 +5,8 @@ has a max pool where the paper (Szegedy et al. 2016) has an average pool, and th
 as in the graph, with "_" for "/".
 """
 
-import functools
 from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -88,19 +88,14 @@ def tower(conv: Conv, h: Features, name: str, *steps: tuple[Any, ...]) -> Featur
     return h
 
 
-def average(h: Features) -> Features:
-    """The mean of the pixels of each 3x3 window that lie in the image: 4 in a corner, 6 at an edge, 9 inside."""
-    return nn.avg_pool(h, (3, 3), (1, 1), "SAME", count_include_pad=False)
+average = partial(nn.avg_pool, window_shape=(3, 3), padding="SAME", count_include_pad=False)
+"""The mean of the pixels of each 3x3 window that lie in the image: 4 in a corner, 6 at an edge, 9 inside."""
 
+maximum = partial(nn.max_pool, window_shape=(3, 3), padding="SAME")
+"""The maximum of each 3x3 window."""
 
-def maximum(h: Features) -> Features:
-    """The maximum of each 3x3 window."""
-    return nn.max_pool(h, (3, 3), (1, 1), "SAME")
-
-
-def reduced(h: Features) -> Features:
-    """The maximum of every other 3x3 window, windows that reach over the edge left out."""
-    return nn.max_pool(h, (3, 3), (2, 2), "VALID")
+reduced = partial(nn.max_pool, window_shape=(3, 3), strides=(2, 2), padding="VALID")
+"""The maximum of every other 3x3 window, windows that reach over the edge left out."""
 
 
 def joined(*parts: Features) -> Features:
@@ -188,7 +183,7 @@ def to_mixed_10(conv: Conv, h: Features) -> Features:
 PARTS = {"768": to_mixed_7, "1280": to_mixed_8, "2048": to_mixed_10}
 
 
-@functools.cache
+@cache
 def shapes(layers: tuple[str, ...] = LAYERS) -> dict[str, tuple[int, ...]]:
     """The weights that `layers` need: NAME/w, [height, width, inputs, outputs], softmax's the last two; NAME/b."""
     x = jax.ShapeDtypeStruct((1, SMALLEST, SMALLEST, 3), jnp.float32)

@@ -163,8 +163,8 @@ CONVERT = (
         "diffusion/nets/inception.py",
         "tests/nets/test_inception.py",
         (
-            '"SAME", count_include_pad=False',
-            '"SAME", count_include_pad=True',
+            'padding="SAME", count_include_pad=False',
+            'padding="SAME", count_include_pad=True',
             "test_pools_leave_out_the_padding",
             "average pools count the padding",
         ),
