@@ -15,7 +15,7 @@ from diffusion.convert import torch_file
 from diffusion.convert.name_mapping import Tensors, mismatches
 from diffusion.data.download import DownloadError, Remote, fetch
 from diffusion.nets.inception import LAYERS, shapes
-from diffusion.runtime.error_text import reason
+from diffusion.runtime import npz_reader
 from diffusion.runtime.paths import cache_folder
 
 NETWORK = "inception-2015-12-05"
@@ -105,12 +105,7 @@ def read(path: Path) -> Tensors:
         raise ValueError(f"no Inception weights at {path}: there is no such file")
     if path.suffix != NPZ:
         return from_torch(torch_file.read(path), path)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-    except Exception as error:  # NumPy raises errors of many kinds
-        raise ValueError(f"{path} is no .npz file of arrays ({reason(error)})") from error
-    least = shapes(LAYERS[:1])
+    arrays, least = npz_reader.read(path), shapes(LAYERS[:1])
     _check(path, arrays, {name: shape for name, shape in shapes().items() if name in arrays or name in least})
     return {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
 
