@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,7 +57,7 @@ def one_pass(
         index = np.arange(first, min(first + CHUNK, images.n))
         pixels, _ = images.source.read(index)
         chunks.append(_chunk(extractor, names, pixels, folder))
-        features = cached(chunks[-1], functools.partial(_extracted, extractor, names, pixels))
+        features = cached(chunks[-1], functools.partial(extractor.extract, pixels))
         for layer, stream in streams.items():
             stream.add(features[layer])
         for layer in layers.vectors:
@@ -75,11 +75,6 @@ def _chunk(extractor: Extractor, layers: list[str], pixels: np.ndarray, folder: 
     key = {"network": extractor.name, "weights": extractor.weights, "layers": layers}
     key |= {"pixels": hashlib.sha256(pixels.tobytes()).hexdigest()}
     return place(folder, "features", {**key, "shape": list(pixels.shape)})
-
-
-def _extracted(extractor: Extractor, layers: list[str], pixels: np.ndarray) -> Mapping[str, np.ndarray]:
-    features = extractor.extract(pixels)
-    return {layer: np.asarray(features[layer], np.float32) for layer in layers}
 
 
 def of_real(
