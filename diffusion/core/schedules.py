@@ -39,7 +39,13 @@ def from_betas(beta: np.ndarray) -> np.ndarray:
             f"alpha_bar[{t}] = {alpha_bar[t]:.2g} of {len(beta)} steps is too little signal for float32 (least "
             f"{LEAST_SIGNAL:g}): use fewer steps or smaller betas (Improved DDPM scales the linear ends by 1000 / T)"
         )
-    return _checked(alpha_bar)
+    if alpha_bar[-1] > SIGNAL_LEFT:
+        warnings.warn(
+            f"the schedule ends with alpha_bar_T = {alpha_bar[-1]:.4g}: x_T still carries signal, but sampling starts "
+            "from pure noise; use more steps or larger betas (Improved DDPM scales the linear ends by 1000 / T)",
+            stacklevel=2,
+        )
+    return alpha_bar
 
 
 def from_function(alpha_bar, T: int, max_beta: float = 0.999) -> np.ndarray:
@@ -155,13 +161,3 @@ def _betas_for_roots(beta_1: float, beta_T: float) -> None:
     for t, value in (("1", beta_1), ("T", beta_T)):
         if not 0 < value < 1:
             raise ValueError(f"beta[{t}] = {value:g} is outside (0, 1): choose beta_1 and beta_T between 0 and 1")
-
-
-def _checked(alpha_bar: np.ndarray) -> np.ndarray:
-    if alpha_bar[-1] > SIGNAL_LEFT:
-        warnings.warn(
-            f"the schedule ends with alpha_bar_T = {alpha_bar[-1]:.4g}: x_T still carries signal, but sampling starts "
-            "from pure noise; use more steps or larger betas (Improved DDPM scales the linear ends by 1000 / T)",
-            stacklevel=3,
-        )
-    return alpha_bar
