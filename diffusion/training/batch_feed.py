@@ -7,6 +7,7 @@ several processes each reads only the rows of its own devices; a resident set is
 import math
 from collections.abc import Iterator
 from functools import partial
+from itertools import count
 from typing import Any, NamedTuple
 
 import jax
@@ -86,10 +87,8 @@ def resident(source: Source, seed: int, batch_size: int, mesh: Mesh) -> Feed:
     rows = _rows(mesh, batch_size)
 
     def batches(first_step: int) -> Iterator[np.ndarray]:
-        step = first_step
-        while True:
+        for step in count(first_step):
             yield batch_order.indices(seed, step, batch_size, source.size)[rows].astype(np.int32)
-            step += 1
 
     return Feed(data, partial(_take, source.shape), batches, mesh)
 
@@ -97,11 +96,7 @@ def resident(source: Source, seed: int, batch_size: int, mesh: Mesh) -> Feed:
 def streamed(source: Source, seed: int, batch_size: int, mesh: Mesh, threads: int) -> Feed:
     """Batches that worker threads read ahead of the steps; each host reads its own rows."""
     rows = _rows(mesh, batch_size)
-
-    def batches(first_step: int) -> Iterator[Any]:
-        return batch_order.stream(source, seed, batch_size, first_step, rows, threads)
-
-    return Feed((), _pass, batches, mesh)
+    return Feed((), _pass, lambda step: batch_order.stream(source, seed, batch_size, step, rows, threads), mesh)
 
 
 def _rows(mesh: Mesh, batch_size: int) -> np.ndarray:
