@@ -10,13 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, UInt32
+from jaxtyping import Array, UInt32
 
 from diffusion.core.array_types import OneKey
+from diffusion.nets.dropout import Mask
 
-Activations = Float[Array, "*_D"]
 Bits = UInt32[Array, "*_D"]
-Mask = Bool[Array, "*_D"]
 
 THREEFRY = "threefry2x32"
 """jax's name of its default generator."""
