@@ -59,13 +59,11 @@ def gamma_of(width: float) -> float:
     return float(np.roots([1, 7, 16 - width**-2, 12 - width**-2]).real.max())
 
 
-def power_decay(count: Array, gamma: float) -> Array:
-    """(1 - 1 / count)^(gamma + 1): the decay of update number `count` >= 1, 0 at the first. EDM2 eq. 2."""
-    return (1.0 - 1.0 / count) ** (gamma + 1.0)
-
-
 def averaged(optimizer: Optimizer) -> Optimizer:
-    """The same updates, with averages of WIDTHS in the state."""
+    """The same updates, with averages of WIDTHS in the state. EDM2 eq. 2.
+
+    The decay of update number count >= 1 is (1 - 1 / count)^(gamma + 1), which is 0 at the first.
+    """
     gammas = [gamma_of(width) for width in WIDTHS]
 
     def init(params: Params) -> Averaged:
@@ -77,7 +75,7 @@ def averaged(optimizer: Optimizer) -> Optimizer:
     ) -> tuple[Any, Averaged]:
         direction, inner = optimizer.update(updates, state.inner, params, fit=fit, **rest)
         count, new = state.count + 1, optax.apply_updates(params, direction)
-        rates = [power_decay(count.astype(jnp.float32), gamma) for gamma in gammas]
+        rates = [(1.0 - 1.0 / count.astype(jnp.float32)) ** (gamma + 1.0) for gamma in gammas]
         averages = tuple(update(old, new, rate) for old, rate in zip(state.averages, rates, strict=True))
         return direction, Averaged(inner, *choose(fit, (count, averages), (state.count, state.averages)))
 

@@ -140,8 +140,8 @@ EDM = (
         "diffusion/training/weight_averages.py",
         "tests/training/test_weight_averages.py",
         (
-            "(1.0 - 1.0 / count) ** (gamma + 1.0)",
-            "(1.0 - 1.0 / count) ** gamma",
+            "count.astype(jnp.float32)) ** (gamma + 1.0)",
+            "count.astype(jnp.float32)) ** gamma",
             "test_the_averages_are_their_definition_and_skipped_updates_do_not_count",
             "a profile of another power",
         ),
