@@ -5,7 +5,7 @@ what lies between them. Here a norm is three kernels and its gradient four; acti
 in. Optimisation barriers stand where XLA would write an array that is cheaper to compute twice.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -77,15 +77,11 @@ def statistics(form: Form, h: Maps) -> Statistics:
 
 
 def _means(groups: int, pixels: int, *sums: PerMap) -> list[Float[Array, "B G"]]:
-    """The means over a group's pixels and channels, of sums over the pixels."""
+    """The means over a group's pixels and channels, of sums over the pixels, in one kernel."""
     B, C = sums[0].shape
-    return [x / (pixels * (C // groups)) for x in _sums([x.reshape(B, groups, -1) for x in sums], 2)]
-
-
-def _sums(arrays: Sequence[Array], axis: int) -> tuple[Array, ...]:
-    """The sums over an axis of several arrays, in one kernel."""
-    zeros = tuple(jnp.zeros((), x.dtype) for x in arrays)
-    return jax.lax.reduce(tuple(arrays), zeros, lambda a, b: tuple(x + y for x, y in zip(a, b, strict=True)), (axis,))
+    rows, zeros = tuple(x.reshape(B, groups, -1) for x in sums), tuple(jnp.zeros((), x.dtype) for x in sums)
+    totals = jax.lax.reduce(rows, zeros, lambda a, b: tuple(x + y for x, y in zip(a, b, strict=True)), (2,))
+    return [x / (pixels * (C // groups)) for x in totals]
 
 
 def _spread(values: Float[Array, "B G"], channels: int) -> PerGroup:
