@@ -97,11 +97,6 @@ def group_mean(sums: PerMap, groups: int, pixels: int) -> PerGroup:
 Residuals = tuple[Maps, PerGroup, PerGroup, PerChannel]
 
 
-def plain_group_norm(groups: int, eps: float, h: Maps, scale: PerChannel, bias: PerChannel) -> Maps:
-    """group_norm with jax's own derivatives, of both modes."""
-    return _group_norm(groups, eps, h, scale, bias)[0]
-
-
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def group_norm(groups: int, eps: float, h: Maps, scale: PerChannel, bias: PerChannel) -> Maps:
     """x scale + bias, x = (h - mean) / sqrt(var + eps), statistics over H, W and the channels of a group. Wu & He 2018.
@@ -192,7 +187,7 @@ NORM |= {"dtype": jnp.float32, "axis_name": None}
 
 EVALUATED: Forms = {
     Upsample: (partial(_upsample, plus), {}),
-    Norm: (partial(_norm, plain_group_norm), NORM),
+    Norm: (partial(_norm, lambda *arguments: _group_norm(*arguments)[0]), NORM),  # with jax's own derivatives
 }
 
 FORMS: Forms = {
