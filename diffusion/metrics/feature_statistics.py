@@ -56,7 +56,9 @@ def one_pass(
     for first in range(0, images.n, CHUNK):
         index = np.arange(first, min(first + CHUNK, images.n))
         pixels, _ = images.source.read(index)
-        chunks.append(_chunk(extractor, names, pixels, folder))
+        key = {"network": extractor.name, "weights": extractor.weights, "layers": names, "shape": list(pixels.shape)}
+        key |= {"pixels": hashlib.sha256(pixels.tobytes()).hexdigest()}
+        chunks.append(place(folder, "features", key))
         features = cached(chunks[-1], functools.partial(extractor.extract, pixels))
         for layer, stream in streams.items():
             stream.add(features[layer])
@@ -68,13 +70,6 @@ def one_pass(
     for chunk in chunks:
         chunk.unlink(missing_ok=True)
     return Features({layer: stream.moments() for layer, stream in streams.items()}, vectors)
-
-
-def _chunk(extractor: Extractor, layers: list[str], pixels: np.ndarray, folder: Path) -> Path:
-    """The file of a chunk's features."""
-    key = {"network": extractor.name, "weights": extractor.weights, "layers": layers}
-    key |= {"pixels": hashlib.sha256(pixels.tobytes()).hexdigest()}
-    return place(folder, "features", {**key, "shape": list(pixels.shape)})
 
 
 def of_real(
