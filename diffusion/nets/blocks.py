@@ -4,6 +4,7 @@ Images are NHWC throughout. Parameters are float32. `dtype` is the type in which
 computed and in which activations pass from block to block; normalisation and softmax are always float32.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -164,3 +165,21 @@ class Upsample(nn.Module):
     @nn.compact
     def __call__(self, x: Features) -> Features:
         return conv(x.shape[-1], self.dtype, "conv")(x.repeat(2, axis=1).repeat(2, axis=2))
+
+
+def way_down(
+    net: Any, x: Features, block: Callable[[Features, int, str], Features], attend: Callable[[Features, str], Features]
+) -> list[Features]:
+    """The activations of a network with UNet's options down to its middle: of conv_in, each block and each Downsample.
+
+    block(h, width, name) and attend(h, name) apply a residual and an attention block of the network.
+    """
+    down = [conv(net.channels, net.compute_dtype, "conv_in")(space_to_depth(x, net.block_size))]
+    for level, multiplier in enumerate(net.multipliers):
+        if level > 0:
+            half = Downsample(net.compute_dtype, net.convention.padding, name=f"down_{level - 1}_downsample")
+            down.append(half(down[-1]))
+        for i in range(net.blocks):
+            h = block(down[-1], net.channels * multiplier, f"down_{level}_block_{i}")
+            down.append(attend(h, f"down_{level}_attention_{i}") if h.shape[1] in net.attention else h)
+    return down

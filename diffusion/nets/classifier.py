@@ -7,16 +7,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from diffusion.core.array_types import PerExample, Time
-from diffusion.nets.blocks import (
-    AttentionBlock,
-    Downsample,
-    Features,
-    ResBlock,
-    conv,
-    dense,
-    group_norm,
-    space_to_depth,
-)
+from diffusion.nets.blocks import AttentionBlock, Features, ResBlock, dense, group_norm, way_down
 from diffusion.nets.unet_variants import ORIGINAL, Convention
 
 Logits = Float[Array, "B K"]
@@ -44,22 +35,17 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(self, x: Features, t: Time | PerExample, *, train: bool = False) -> Logits:
-        dtype, (eps, time_embedding, padding) = self.compute_dtype, self.convention
+        dtype, (eps, time_embedding, _) = self.compute_dtype, self.convention
         emb = dense(4 * self.channels, jnp.float32, "time_1")(time_embedding(t, self.channels))
         emb = dense(4 * self.channels, jnp.float32, "time_2")(nn.swish(emb))
 
         def block(h: Features, width: int, name: str) -> Features:
             return ResBlock(width, self.dropout, self.scale_shift, dtype, eps, name=name)(h, emb, train)
 
-        widths = [self.channels * multiplier for multiplier in self.multipliers]
-        h = conv(self.channels, dtype, "conv_in")(space_to_depth(x, self.block_size))
-        for level, width in enumerate(widths):
-            if level > 0:
-                h = Downsample(dtype, padding, name=f"down_{level - 1}_downsample")(h)
-            for i in range(self.blocks):
-                h = block(h, width, f"down_{level}_block_{i}")
-                if h.shape[1] in self.attention:
-                    h = AttentionBlock(self.heads, dtype, eps, name=f"down_{level}_attention_{i}")(h)
-        h = block(h, widths[-1], "middle_block")
+        def attend(h: Features, name: str) -> Features:
+            return AttentionBlock(self.heads, dtype, eps, name=name)(h)
+
+        h = way_down(self, x, block, attend)[-1]
+        h = block(h, self.channels * self.multipliers[-1], "middle_block")
         pooled = group_norm(h.shape[-1], "norm_out", eps).swish(h, jnp.float32).mean(axis=(1, 2))
         return dense(self.classes, jnp.float32, "logits")(pooled)

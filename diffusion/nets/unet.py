@@ -9,7 +9,6 @@ from diffusion.core.array_types import Condition, Labels, PerExample, Time
 from diffusion.nets.blocks import (
     INIT_LAST,
     AttentionBlock,
-    Downsample,
     Features,
     ResBlock,
     Upsample,
@@ -17,7 +16,7 @@ from diffusion.nets.blocks import (
     dense,
     depth_to_space,
     group_norm,
-    space_to_depth,
+    way_down,
 )
 from diffusion.nets.network_interface import Net, conditioned, labelled
 from diffusion.nets.unet_variants import ORIGINAL, Convention
@@ -40,17 +39,11 @@ class UNet(Net):
     With `block_size` b > 1, squares of b x b pixels are the channels of one: the levels begin at H / b x W / b, which
     makes a wide network cheap. The 256x256 networks of the published code have this option, and leave it at 1.
 
-    `convention` chooses between the two published families; they differ in three details that no parameter shows.
-
     `t` is what the network was trained on: 0 .. T - 1 for the published ones, unscaled, or fractional.
 
     Parameters are float32. With compute_dtype=bfloat16 the body computes in bfloat16; norms, softmax, the embedding of
     time and the last convolution, cheap all four, stay in float32, so that the output is not rounded to 8 bits. With
     remat=True residual and attention blocks are recomputed in the backward pass: less memory, more time, same result.
-
-    Submodules: time_1, time_2, label, conv_in, {down,up}_{level}_block_{i}, {down,up}_{level}_attention_{i},
-    down_{level}_downsample, up_{level}_upsample, middle_block_1, middle_attention, middle_block_2, norm_out, conv_out;
-    level 0 is the full resolution (over block_size), and on the way up levels are met in descending order.
 
     Raises ValueError for an image that cannot be halved often enough, for a label given to a network without classes or
     missing from one with classes, and for heads that do not divide the width of an attention block. A label
@@ -82,7 +75,7 @@ class UNet(Net):
         train: bool = False,
     ) -> Features:
         self._check(x.shape[1], x.shape[2])
-        dtype, (eps, time_embedding, padding) = self.compute_dtype, self.convention
+        dtype, (eps, time_embedding, _) = self.compute_dtype, self.convention
         # argument 3 of ResBlock.__call__, counting self, is `train`: a Python bool that decides what is traced
         res_block = nn.remat(ResBlock, static_argnums=(3,)) if self.remat else ResBlock
         attention_block = nn.remat(AttentionBlock) if self.remat else AttentionBlock
@@ -99,21 +92,9 @@ class UNet(Net):
         emb = labelled(emb, label, self)
 
         widths = [self.channels * multiplier for multiplier in self.multipliers]
-        deepest = len(widths) - 1
+        skips = way_down(self, x, block, attend)
 
-        h = conv(self.channels, dtype, "conv_in")(space_to_depth(x, self.block_size))
-        skips = [h]
-        for level, width in enumerate(widths):
-            for i in range(self.blocks):
-                h = block(h, width, f"down_{level}_block_{i}")
-                if h.shape[1] in self.attention:
-                    h = attend(h, f"down_{level}_attention_{i}")
-                skips.append(h)
-            if level < deepest:
-                h = Downsample(dtype, padding, name=f"down_{level}_downsample")(h)
-                skips.append(h)
-
-        h = block(h, widths[-1], "middle_block_1")
+        h = block(skips[-1], widths[-1], "middle_block_1")
         h = attend(h, "middle_attention")
         h = block(h, widths[-1], "middle_block_2")
 
