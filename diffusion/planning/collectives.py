@@ -4,7 +4,7 @@ import math
 import re
 from typing import NamedTuple
 
-from diffusion.planning.hlo import Computation, Instruction, Program, Shape, walk
+from diffusion.planning.hlo import Computation, Instruction, Program, walk
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast")
 SENT = {"all-reduce": 2.0, "collective-permute": None}
@@ -48,18 +48,14 @@ def of(program: Program, start: str) -> dict[str, Collective]:
 def _plus(
     old: Collective | None, scope: Computation, op: Instruction, kind: str, times: float, looped: bool
 ) -> Collective:
-    given = sum(_plain(s) for name in op.operands if name in scope for s in scope[name].shapes)
-    result = sum(map(_plain, op.shapes))
+    operands = [shape for name in op.operands if name in scope for shape in scope[name].shapes]
+    given, result = (sum(s._replace(layout="").bytes for s in shapes) for shapes in (operands, op.shapes))
     if op.opcode.endswith("-start") and kind not in UNCHANGED:
         result -= given  # a start returns its operands too
     whole, n, factor = max(given, result), group(op), SENT.get(kind, 1.0)
     sent = whole if factor is None else factor * whole * (n - 1) / n
     old = old or Collective(0.0, 0.0, 0.0, False)
     return Collective(old.count + times, old.bytes + times * whole, old.sent + times * sent, old.looped or looped)
-
-
-def _plain(shape: Shape) -> int:
-    return shape._replace(layout="").bytes
 
 
 def group(op: Instruction) -> int:
