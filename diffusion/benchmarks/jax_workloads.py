@@ -15,7 +15,7 @@ from diffusion.benchmarks.timing import Workload
 from diffusion.config import config_files
 from diffusion.core import respacing
 from diffusion.core.array_types import Array, Image, Keys
-from diffusion.data.source import Source, in_memory
+from diffusion.data.source import in_memory
 from diffusion.evaluation.fewer_images_on_cpu import forward_flops
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
@@ -64,12 +64,6 @@ def make_experiment(request: Mapping[str, Any]) -> Experiment:
     return build.experiment(make_config(request), request["shape"], 0)
 
 
-def noise_images(request: Mapping[str, Any]) -> Source:
-    """Noise of the shape and size of the data set; speed does not depend on the images."""
-    pixels = np.random.default_rng(0).integers(0, 256, (request["images"], *request["shape"]), np.uint8)
-    return in_memory("noise", pixels)
-
-
 def facts(experiment: Experiment, params: Params, passes: float = 1.0) -> dict[str, Any]:
     """Parameters and floating-point operations. `passes`: network evaluations per image in a unit of work."""
     return {"parameters": format_numbers.count(params), "flop": passes * forward_flops(experiment)}
@@ -78,7 +72,9 @@ def facts(experiment: Experiment, params: Params, passes: float = 1.0) -> dict[s
 def train(request: Mapping[str, Any]) -> Workload:
     """The compiled step of the training loop with the loop's own feed. A unit is a step: three network evaluations."""
     experiment = make_experiment(request)
-    feed, state = experiment.feed(noise_images(request)), experiment.create_state()
+    # Noise of the shape and size of the data set: speed does not depend on the images.
+    pixels = np.random.default_rng(0).integers(0, 256, (request["images"], *request["shape"]), np.uint8)
+    feed, state = experiment.feed(in_memory("noise", pixels)), experiment.create_state()
     batches = feed.batches(0)
     described, update = facts(experiment, state.params, 3.0), experiment.update()
     current = [update.store(state)]
