@@ -50,12 +50,10 @@ def fitting(workload: Workload, seconds: float) -> int:
 
 
 def alternate(workloads: Mapping[str, Workload], windows: int, seconds: float) -> dict[str, Timing]:
-    """The timing of each workload over `windows` windows of about `seconds`, taken in turn.
+    """The timing of each workload over `windows` >= 1 windows of about `seconds`, taken in turn.
 
-    Every second round runs in reverse order. Raises ValueError for less than one window.
+    Every second round runs in reverse order.
     """
-    if windows < 1:
-        raise ValueError(f"{windows} windows: take at least 1")
     units = {name: fitting(workload, seconds) for name, workload in workloads.items()}
     seconds_per_unit: dict[str, list[float]] = {name: [] for name in workloads}
     for i in range(windows):
