@@ -4,8 +4,7 @@
     folder.upload(local, last="manifest.json")           # what readers wait for is written last
 
 An object appears whole or not at all, and listings are consistent: the services state both. Objects have no append, no
-rename and no lock. A request that fails for a while (busy server, no answer) is repeated for PATIENCE seconds. Every
-other failure is an OSError in one line. Credentials are left to the libraries. Imports nothing heavy.
+rename and no lock. Requests and their errors are those of bucket_requests.py. Imports nothing heavy.
 """
 
 import errno
@@ -52,21 +51,19 @@ def at(url: str) -> Path:
 
 
 class Bucket(type(Path())):
-    """A path in a bucket. Its parts are `gs:`, the bucket, and the names below it; folders need not be made."""
+    """A path in a bucket. Its parts are `gs:`, the bucket, and the names below it; folders need not be made.
+
+    Methods without a description do what those of pathlib.Path do; files are written whole.
+    """
 
     def __str__(self) -> str:
         first, *rest = self.parts or (".",)
         return f"{first}//{'/'.join(rest)}" if first.endswith(":") else "/".join((first, *rest))
 
-    def __repr__(self) -> str:
-        return f"Bucket({str(self)!r})"
-
     def absolute(self) -> "Bucket":
-        """The path itself."""
         return self
 
     def resolve(self, strict: bool = False) -> "Bucket":  # noqa: ARG002
-        """The path itself."""
         return self
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:  # noqa: ARG002
@@ -78,7 +75,6 @@ class Bucket(type(Path())):
         return self._mode() != 0
 
     def is_file(self, **_: Any) -> bool:
-        """Whether it is a file."""
         return stat.S_ISREG(self._mode())
 
     def is_dir(self, **_: Any) -> bool:
@@ -91,7 +87,7 @@ class Bucket(type(Path())):
             found = self._ask("find", detail=True)
         except FileNotFoundError:
             return {}
-        start = len(self._key) + 1
+        start = len(key(str(self))) + 1
         files = {name[start:]: info for name, info in found.items() if len(name) > start and not name.endswith("/")}
         return {name: _status(files[name]) for name in sorted(files)}
 
@@ -126,20 +122,16 @@ class Bucket(type(Path())):
         return file if mode.count("b") else io.TextIOWrapper(file, encoding="utf-8")
 
     def read_bytes(self) -> bytes:
-        """The content."""
         return self._ask("cat_file")
 
     def read_text(self, encoding: str | None = None, errors: str | None = None, **_: Any) -> str:
-        """The content as text."""
         return self.read_bytes().decode(encoding or "utf-8", errors or "strict")
 
     def write_bytes(self, data: Any) -> int:
-        """Writes a file whole."""
         self._ask("pipe_file", bytes(data))
         return len(data)
 
     def write_text(self, data: str, encoding: str | None = None, *_: Any, **__: Any) -> int:
-        """Writes a file whole."""
         return self.write_bytes(data.encode(encoding or "utf-8"))
 
     def create(self, content: bytes) -> bool:
@@ -152,17 +144,12 @@ class Bucket(type(Path())):
         return self.read_bytes() == content
 
     def touch(self, *_: Any, **__: Any) -> None:
-        """Writes an empty file."""
         self.write_bytes(b"")
 
     def mkdir(self, *_: Any, **__: Any) -> None:
         """Does nothing: a folder exists where files lie below it."""
 
-    def rmdir(self) -> None:
-        """Does nothing, likewise."""
-
     def unlink(self, missing_ok: bool = False) -> None:
-        """Deletes a file."""
         try:
             self._ask("rm_file")
         except FileNotFoundError:
@@ -203,11 +190,6 @@ class Bucket(type(Path())):
         for name in names:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
         _all(lambda name: (self / name).fetch(target / name), names)
-
-    @property
-    def _key(self) -> str:
-        """The path as its file system names it."""
-        return key(str(self))
 
     def _mode(self) -> int:
         try:

@@ -37,7 +37,7 @@ def ask(url: str, operation: str, *args: Any, backwards: bool = False, **kwargs:
     or credentials.
     """
     place, pause = "/".join(url.split("/")[:3]), 1.0
-    call = getattr(system(url), operation)
+    call = getattr(_system(url.partition(SEPARATOR)[0]), operation)
     paths = (*args, key(url)) if backwards else (key(url), *args)
     while True:
         began = time.monotonic()
@@ -62,12 +62,7 @@ def ask(url: str, operation: str, *args: Any, backwards: bool = False, **kwargs:
 
 def key(url: str) -> str:
     """A URL as its file system names it."""
-    return system(url)._strip_protocol(url).rstrip("/")
-
-
-def system(url: str) -> Any:
-    """fsspec's file system of a URL."""
-    return _system(url.partition(SEPARATOR)[0])
+    return _system(url.partition(SEPARATOR)[0])._strip_protocol(url).rstrip("/")
 
 
 def transient(error: BaseException) -> bool:
@@ -116,12 +111,9 @@ def _problem(error: Exception, path: str) -> OSError:
         return FileExistsError(f"it exists: {path}")
     if isinstance(error, FileNotFoundError) or _code(error) == 404:
         return FileNotFoundError(f"no such object or bucket: {path}")
-    if isinstance(error, PermissionError) or _forbidden(error) or _named(error, UNKNOWN_USER):
+    refused = _code(error) in REFUSED or (isinstance(error, OSError) and str(error).startswith("Forbidden"))
+    if isinstance(error, PermissionError) or refused or _named(error, UNKNOWN_USER):
         return PermissionError(f"no permission for {path}, or no credentials")
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return error
     return OSError(f"{path}: {type(error).__name__}: {_text(error)}")
-
-
-def _forbidden(error: Exception) -> bool:
-    return _code(error) in REFUSED or (isinstance(error, OSError) and str(error).startswith("Forbidden"))
