@@ -38,8 +38,8 @@ def write(folder: Path, result: Result, *suffixes: str) -> Path:
     path = folder / FOLDER / f"{'_'.join(parts)}.json"
     content = {
         "name": result.name,
-        "values": {key: _number(value) for key, value in result.values.items()},
-        "series": {key: [_number(value) for value in values] for key, values in result.series.items()},
+        "values": {key: _plain(float(value)) for key, value in result.values.items()},
+        "series": {key: [_plain(float(value)) for value in values] for key, values in result.series.items()},
         "protocol": _plain(result.protocol),
     }
     write_json(path, content)
@@ -77,11 +77,6 @@ def plus_minus(error: float, form: str) -> str:
     return f" +- {error:{form}}" if math.isfinite(error) else ""
 
 
-def _number(value: Any) -> float | None:
-    number = float(value)
-    return number if math.isfinite(number) else None
-
-
 def _read(value: Any) -> float:
     if value is None:
         return math.nan
@@ -91,7 +86,7 @@ def _read(value: Any) -> float:
 
 
 def _plain(value: Any) -> Any:
-    """A protocol as plain JSON: numbers that are not finite become null, tuples become lists."""
+    """Values as plain JSON: numbers that are not finite become null, tuples become lists."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):

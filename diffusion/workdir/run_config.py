@@ -51,10 +51,11 @@ class Run(NamedTuple):
     @property
     def content(self) -> dict[str, Any]:
         """The run as JSON: in config.json, and in the manifest of every checkpoint."""
+        identity = self.identity and self.identity._asdict()
         return {
             "config": nested(self.config),
             "hash": config_hash(self.config),
-            "data": {"shape": list(self.shape), "classes": self.classes, "identity": _plain(self.identity)},
+            "data": {"shape": list(self.shape), "classes": self.classes, "identity": identity},
             "folder": FORMAT,
         }
 
@@ -172,7 +173,3 @@ def _writable(workdir: Path) -> Iterator[None]:
         raise ValueError(
             f"{workdir} cannot be written ({reason(error)}): make it writable, make room, or give another --workdir"
         ) from error
-
-
-def _plain(identity: Identity | None) -> dict[str, Any] | None:
-    return None if identity is None else {**identity._asdict(), "shape": list(identity.shape)}
