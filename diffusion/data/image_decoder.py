@@ -102,17 +102,15 @@ def decode(
             canvas.alpha_composite(image.convert("RGBA"))
             image = canvas
         image = image.convert("L" if grey else "RGB")
-        pixels = np.asarray(_square(image, size, crop) if size else image)
-    return pixels[:, :, None] if grey else pixels
+        return np.atleast_3d(np.asarray(_square(image, size, crop) if size else image))
 
 
 def resize(pixels: np.ndarray, size: int, crop: int = 0) -> np.ndarray:
     """uint8 [H, W, 1 or 3] -> [size, size, 1 or 3], as `decode` does it."""
     from PIL import Image
 
-    grey = pixels.shape[2] == 1
-    resized = np.asarray(_square(Image.fromarray(pixels[:, :, 0] if grey else pixels), size, crop))
-    return resized[:, :, None] if grey else resized
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    return np.atleast_3d(np.asarray(_square(image, size, crop)))
 
 
 def _orientation(image: Any) -> int:
