@@ -8,7 +8,7 @@ process 0 alone writes. Orbax does not notice a flipped bit: a step is restored 
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -55,7 +55,7 @@ class Checkpoints:
         self._notes: dict[int, Note] = {}
         self._damaged: set[int] = set()
         self._news: list[str] = []
-        self._saving: tuple[ocp.CheckpointManager, int, dict[str, Any]] | None = None
+        self._saving: tuple[ocp.CheckpointManager, int] | None = None
 
     def steps(self) -> list[int]:
         """Every step that is not known to be damaged, ascending."""
@@ -104,9 +104,10 @@ class Checkpoints:
             if self._remote:  # a killed process may have left files
                 shutil.rmtree(self._written, ignore_errors=True)
                 self._written.mkdir(parents=True)
-            policy, seal = None if self._remote else self, partial(self._seal, content=content)
+            policy = None if self._remote else ocp.checkpoint_managers.CustomSteps(sorted(self._spared(content)))
+            seal = partial(self._seal, content=content)
             manager = orbax_save.open_manager(self._written, step, policy, seal, alone=self._remote)
-            self._saving = manager, step, content
+            self._saving = manager, step
             manager.save(step, args=ocp.args.StandardSave(state), force=True)
         except Exception as error:
             self._failed(manager, step, error)
@@ -137,7 +138,7 @@ class Checkpoints:
         """Waits for the save in progress."""
         if self._saving is None:
             return
-        manager, step, _ = self._saving
+        manager, step = self._saving
         try:
             manager.wait_until_finished()
             manager.close()
@@ -175,17 +176,11 @@ class Checkpoints:
         """Waits for the save in progress."""
         self.wait()
 
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:  # noqa: ARG002
-        """Orbax's preservation policy."""
-        spared = self._spared()
-        return [info.step in spared for info in checkpoints]
-
-    def _spared(self) -> set[int]:
+    def _spared(self, content: Mapping[str, Any]) -> set[int]:
         """The steps that are not deleted: damaged ones, and of the others, with that being saved, those retained."""
         notes = self.notes()
         damaged = set(manifest.steps(self.folder)) - notes.keys()
-        if self._saving is not None:
-            notes[self._saving[1]] = self._saving[2]["note"]
+        notes[content["step"]] = content["note"]
         return {*self.retained(notes), *damaged}
 
     def _writes(self) -> bool:
@@ -215,7 +210,7 @@ class Checkpoints:
             path.upload(folder, last=manifest.NAME)
             with suppress(OSError):  # tried again after the next save
                 names = {place.name for place in self.folder.iterdir() if place.name.isdigit()}
-                for name in names - {str(step) for step in self._spared()}:
+                for name in names - {str(step) for step in self._spared(content)}:
                     Bucket(self.folder / name).remove(first=manifest.NAME)
 
     def _stored(self, step: int, state: Any) -> bool:

@@ -20,7 +20,6 @@ class PermanentCheckpoints(Checkpoints):
     """Checkpoints that are not deleted: those whose note says "every", and the first of the lowest "score"."""
 
     def retained(self, notes: Mapping[int, Note]) -> Collection[int]:
-        """The steps that are not deleted after a save, of the intact ones by their notes."""
         best = min(notes, key=lambda step: (notes[step].get("score", inf), step), default=None)
         return [step for step, note in notes.items() if step == best or note.get("every")]
 
