@@ -72,16 +72,9 @@ def draw(key: OneKey, n: int, p: float, p_flip: float) -> Transform:
     x_flip, y_flip = jax.random.bernoulli(flips, 0.5, (2, n)).astype(jnp.float32)
     scale, stretch, right, down = jax.random.normal(normals, (4, n))
     angle, axis = jax.random.uniform(angles, (2, n), minval=-jnp.pi, maxval=jnp.pi)
-    return Transform(
-        jnp.where(x, x_flip, 0.0),
-        jnp.where(y, y_flip, 0.0),
-        jnp.where(scaled, scale, 0.0),
-        jnp.where(turned, angle, 0.0),
-        jnp.where(stretched, stretch, 0.0),
-        jnp.where(stretched & oblique, axis, 0.0),
-        jnp.where(moved, right, 0.0),
-        jnp.where(moved, down, 0.0),
-    )
+    applied = (x, y, scaled, turned, stretched, stretched & oblique, moved, moved)
+    values = (x_flip, y_flip, scale, angle, stretch, axis, right, down)
+    return Transform(*(jnp.where(used, value, 0.0) for used, value in zip(applied, values, strict=True)))
 
 
 def condition(transform: Transform) -> Condition:
