@@ -11,12 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
-
-
-def all_gather(value: np.ndarray | np.generic) -> np.ndarray:
-    """[processes, ...]: the value of each process. All processes must call it."""
-    return np.asarray(multihost_utils.process_allgather(value))
+from jax.experimental.multihost_utils import process_allgather as all_gather
 
 
 def any_process(flag: bool) -> bool:

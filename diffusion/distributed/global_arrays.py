@@ -1,4 +1,4 @@
-"""Arrays over the devices of several processes: from each process, whole in each, and a function split by rows.
+"""Arrays over the devices of several processes: whole in each, a process's rows, and a function split by rows.
 
 Every process must run the same programs for global arrays in the same order. With a single process these functions
 change nothing.
@@ -12,19 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
-
-from diffusion.core.array_types import Array
-
-
-def put(value: Any, sharding: NamedSharding) -> Array:
-    """A global array of a value that every process holds in full; each process fills the part of its own devices."""
-    if sharding.is_fully_addressable:
-        return jax.device_put(value, sharding)
-    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-        impl = jax.random.key_impl(value)
-        return jax.random.wrap_key_data(put(jax.random.key_data(value), sharding), impl=impl)
-    full = np.asarray(value)
-    return jax.make_array_from_callback(full.shape, sharding, lambda index: full[index])
 
 
 def whole(tree: Any) -> Any:
@@ -56,7 +43,8 @@ class ByRows:
 
     def __call__(self, first: Any, *batch: Any) -> Any:
         """The result; with several processes the whole of it as this process's own array."""
-        result = self.jitted(first, *(put(b, self._sharding) for b in batch))
+        parts = (jax.make_array_from_process_local_data(self._sharding, b, b.shape) for b in batch)
+        result = self.jitted(first, *parts)
         if self._sharding.is_fully_addressable:
             return result
         return jax.tree.map(lambda x: x.addressable_data(0), result)

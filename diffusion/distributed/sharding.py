@@ -23,7 +23,6 @@ FSDP: tuple[Rule, ...] = (("(kernel|embedding)$", -1), (".*", None))
 """Kernels and embeddings, their moments and averages are split along output channels: memory per device falls with
 their number. What is left whole, biases and the scales of norms, is a thousandth of a network."""
 
-
 ZERO1: tuple[Rule, ...] = (("^params/", None), *FSDP)
 """Moments and the average are split as by FSDP, weights are whole: Rajbhandari et al. 2020, ZeRO stage 1."""
 
@@ -70,16 +69,6 @@ def by_rules(tree: Any, mesh: Mesh, rules: Sequence[Rule]) -> Any:
     return jax.tree_util.tree_map_with_path(one, tree)
 
 
-def constrained(mesh: Mesh, rules: Sequence[Rule]) -> Callable[[Any], Any]:
-    """A function for use inside a jitted program that places a tree by rules. With several devices XLA makes it
-    all-gathers of what was split, and reduce-scatters of gradients."""
-
-    def place(tree: Any) -> Any:
-        return jax.lax.with_sharding_constraint(tree, by_rules(tree, mesh, rules))
-
-    return place
-
-
 def by_device(mesh: Mesh, scattered: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Makes a sum over rows, split over the devices, the sum of what each device finds for its own rows.
 
@@ -113,5 +102,12 @@ def once_whole(mesh: Mesh) -> Callable[[Any], Any]:
 
 
 def gathered(mesh: Mesh) -> dict[str, Callable[[Any], Any]]:
-    """How a step with split state places weights as the network uses them, and gradients as the optimiser does."""
-    return {"gather": constrained(mesh, REPLICATED), "scatter": constrained(mesh, FSDP)}
+    """How a step with split state places weights as the network uses them, and gradients as the optimiser does.
+
+    Of these functions, for use inside a jitted program, XLA makes all-gathers and reduce-scatters.
+    """
+
+    def placed(rules: Sequence[Rule]) -> Callable[[Any], Any]:
+        return lambda tree: jax.lax.with_sharding_constraint(tree, by_rules(tree, mesh, rules))
+
+    return {"gather": placed(REPLICATED), "scatter": placed(FSDP)}

@@ -83,7 +83,8 @@ def resident(source: Source, seed: int, batch_size: int, mesh: Mesh) -> Feed:
     """The whole set on every device as uint8; a step receives indices and gathers on the device."""
     assert source.arrays is not None, "checked by fits()"
     pixels, labels = source.arrays
-    data = tuple(global_arrays.put(x, sharding.replicated(mesh)) for x in (pixels.reshape(source.size, -1), labels))
+    everywhere = partial(jax.make_array_from_process_local_data, sharding.replicated(mesh))
+    data = everywhere(pixels.reshape(source.size, -1)), everywhere(labels)
     rows = _rows(mesh, batch_size)
 
     def batches(first_step: int) -> Iterator[np.ndarray]:

@@ -284,8 +284,8 @@ TRAINING = (
             "ZeRO-1 holds moments whole",
         ),
         (
-            '"gather": constrained(mesh, REPLICATED)',
-            '"gather": constrained(mesh, FSDP)',
+            '"gather": placed(REPLICATED)',
+            '"gather": placed(FSDP)',
             "test_a_step_places_weights_as_they_are_used",
             "weights are used as they are split",
         ),
