@@ -11,6 +11,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import NoReturn
 
@@ -58,8 +59,10 @@ def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
     Status 2 is a mistake of the user: in a flag or a config, a ValueError raised by this project's code, an OSError or
     a MemoryError. Errors of other kinds show their traceback, as all do with DIFFUSION_TRACEBACK=1 in the environment.
     130 is Ctrl-C, 143 SIGTERM; 75 a run that was stopped by either and resumes when started again. A second signal ends
-    the process at once. Each warning is printed once, in one line.
+    the process at once. Each warning is printed once, in one line; a letter that the console lacks is printed as "?".
     """
+    if isinstance(sys.stdout, TextIOWrapper):  # not what a notebook or a test puts there
+        sys.stdout.reconfigure(errors="replace")
     printed: set[str] = set()
     warnings.simplefilter("always", UserWarning)
     warnings.showwarning = lambda message, *_, **__: _warn(str(message), printed)

@@ -682,6 +682,8 @@ def main():
         with warnings.catch_warnings():  # as libraries do
             warnings.simplefilter("always")
             warnings.warn("noise", stacklevel=1)
+    if NUMBER.value == 9:
+        print("Fr\\u00e9chet")
     print(CONFIG.name, flatten(CONFIG.value))
 
 
@@ -709,6 +711,11 @@ def one_line(done: subprocess.CompletedProcess, status: int = 2) -> str:
     assert (done.returncode, done.stdout) == (status, ""), done.stderr
     assert done.stderr.startswith("script.py: ") and done.stderr.count("\n") == 1
     return done.stderr.removeprefix("script.py: ").strip()
+
+
+def test_a_letter_that_the_console_lacks_ends_no_script(script):
+    done = call(script, "--number=9", PYTHONIOENCODING="koi8-r")
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("Fr?chet\n")
 
 
 MISTAKES = (
