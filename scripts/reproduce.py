@@ -45,10 +45,7 @@ def main() -> None:
         check_ending(OUT.value, FORMAT.value, ENDINGS)
     if not runs.is_dir() and RUNS.present:
         raise ValueError(f"--runs={runs}: no such folder; give the one that holds the folders of runs")
-    if COMMANDS.value:
-        text, unused = reproduce.commands(TABLE.value, runs), []
-    else:
-        text, unused = reproduce.tables(TABLE.value, runs, FORMAT.value)
+    text, unused = reproduce.text(TABLE.value, runs, "commands" if COMMANDS.value else FORMAT.value)
     for line in unused:
         print(f"not shown   {line}", file=sys.stderr)
     if OUT.value:

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from diffusion.commands import reproduce
 from diffusion.config.config_dict import config_hash
-from diffusion.published import all_tables, commands_for_empty_cells, expected_loss_and_fid_by_step
+from diffusion.published import expected_loss_and_fid_by_step
 from diffusion.runtime import config_flag
 from tests.support.script_flags import flags_of
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLES = {table.name: table for table in all_tables.tables()}
+TABLES = {table.name: table for table in reproduce.tables()}
 
 VALUES = {
     "ddpm_table1": """
@@ -155,13 +156,13 @@ def test_every_cell_names_a_config_and_a_command(name):
     for _, row, column, cell in (c for c in CELLS if c[0] == name and c[3].measure):
         measure, place = cell.measure, (name, row.label, column)
         experiment = measure.experiment
-        command, script, *flags = shlex.split(commands_for_empty_cells.train(experiment, Path("runs/x")))
+        command, script, *flags = shlex.split(reproduce.train(experiment, Path("runs/x")))
         flag = config_flag.ConfigFlag("")
         assert (command, script) == ("python", "scripts/train.py"), place
         assert flag.parse(script, flags) == ["--workdir=runs/x"], place
         config = flag.value
         assert config_hash(config) == config_hash(experiment.resolve()), place
-        evaluate = shlex.split(commands_for_empty_cells.evaluate(measure, Path("runs/x"), 7))
+        evaluate = shlex.split(reproduce.evaluate(measure, Path("runs/x"), 7))
         assert evaluate[:4] == ["python", "scripts/evaluate.py", "--workdir=runs/x", "--step=7"], place
         assert {flag.removeprefix("--").partition("=")[0] for flag in evaluate[4:]} <= known, place
         asked = dict(flag.removeprefix("--").partition("=")[::2] for flag in evaluate[4:])

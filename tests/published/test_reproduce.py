@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diffusion.commands import reproduce
+from diffusion.commands.reproduce import commands
 from diffusion.config import ablation_grid, config_files
 from diffusion.config.config_dict import config_hash, nested, restore
 from diffusion.config.schema import PAPERS
@@ -25,9 +27,8 @@ from diffusion.figures import style
 from diffusion.figures.training_figures import band, milestones
 from diffusion.metrics import rate_distortion
 from diffusion.metrics.first_images_of_split import split
-from diffusion.published import all_tables, commands_for_empty_cells, comparison_table, ddpm_tables
+from diffusion.published import comparison_table, ddpm_tables
 from diffusion.published import expected_loss_and_fid_by_step as published
-from diffusion.published.commands_for_empty_cells import commands
 from diffusion.published.differences_from_paper import deviations, run_differences
 from diffusion.published.match_results_to_cells import compare, stored_results
 from diffusion.published.table_types import Cell, Experiment
@@ -40,7 +41,7 @@ from diffusion.workdir.run_config import Run
 from tests.support.script_flags import flags_of
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLES = {table.name: table for table in all_tables.tables()}
+TABLES = {table.name: table for table in reproduce.tables()}
 CELLS = {(t.name, row.label, column): cell for t in TABLES.values() for row, column, cell in t.cells()}
 MEASURED = {place: cell for place, cell in CELLS.items() if cell.measure}
 EXPERIMENTS = {cell.measure.experiment for cell in MEASURED.values()}
@@ -78,8 +79,8 @@ def test_every_cell_names_a_config_and_a_command(table):
         if name != table or row in OTHER_MODELS or (cell.measure is None and cell.printed == "–"):
             continue
         assert cell.measure is not None, (row, column)
-        train = commands_for_empty_cells.train(cell.measure.experiment, Path("runs/x"))
-        evaluate = commands_for_empty_cells.evaluate(cell.measure, Path("runs/x"), 1)
+        train = reproduce.train(cell.measure.experiment, Path("runs/x"))
+        evaluate = reproduce.evaluate(cell.measure, Path("runs/x"), 1)
         assert "--config=configs/" in train and cell.measure.experiment.resolve().train.steps > 0
         assert f"--metrics={cell.measure.metric}" in evaluate
     assert any(place[0] == table for place in MEASURED)
@@ -247,7 +248,7 @@ def result_of(cell: Cell, value: float = 3.21, **changes) -> Result:
 
 def found_in(root: Path):
     found = stored_results(root)
-    return found, compare(all_tables.tables(), found)
+    return found, compare(reproduce.tables(), found)
 
 
 def same_measurement(a: Cell, b: Cell) -> bool:
@@ -493,7 +494,7 @@ def some(tmp_path):
 
 def test_markdown(some):
     _, comparison = found_in(some)
-    text = comparison_table.markdown(all_tables.tables(), comparison)
+    text = comparison_table.markdown(reproduce.tables(), comparison)
     blocks = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
     assert [block.splitlines()[0] for block in blocks] == [*(t.title for t in TABLES.values()), comparison_table.UNUSED]
     for block, table in zip(blocks, TABLES.values(), strict=False):
@@ -523,7 +524,7 @@ def test_nothing_measured_is_a_dash_in_every_cell(tmp_path):
 
 def test_csv_parses_back(some):
     _, comparison = found_in(some)
-    rows = list(csv.DictReader(io.StringIO(comparison_table.comma_separated(all_tables.tables(), comparison))))
+    rows = list(csv.DictReader(io.StringIO(comparison_table.comma_separated(reproduce.tables(), comparison))))
     assert [(row["table"], row["row"], row["column"]) for row in rows] == list(CELLS)
     for row, cell in zip(rows, CELLS.values(), strict=True):
         assert row["published"] == cell.printed
@@ -538,7 +539,7 @@ def test_csv_parses_back(some):
 
 def test_latex(some):
     _, comparison = found_in(some)
-    text = comparison_table.latex(all_tables.tables(), comparison)
+    text = comparison_table.latex(reproduce.tables(), comparison)
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == len(TABLES)
     body, _, left = text.partition(f"% {comparison_table.UNUSED}")
     assert left and all(line.startswith("%") for line in left.splitlines()[1:])
@@ -561,7 +562,7 @@ def blocks_of(text: str) -> dict[tuple[str, str], list[str]]:
 
 def test_one_block_for_each_cell_that_is_not_filled(some):
     found, comparison = found_in(some)
-    blocks = blocks_of(commands(all_tables.tables(), comparison, found, some))
+    blocks = blocks_of(commands(reproduce.tables(), comparison, found, some))
     expected = [
         f"# {name}: {row}, {column}, published {cell.printed}"
         for (name, row, column), cell in MEASURED.items()
@@ -576,7 +577,7 @@ def test_one_block_for_each_cell_that_is_not_filled(some):
 def test_commands_are_those_of_the_cells(tmp_path):
     """Trains every experiment once, evaluates each measurement once, with flags that the scripts have."""
     found, comparison = found_in(tmp_path)
-    text = commands(all_tables.tables(), comparison, found, tmp_path)
+    text = commands(reproduce.tables(), comparison, found, tmp_path)
     lines = [shlex.split(line) for line in text.splitlines() if line and not line.startswith("#")]
     assert all(line[0] == "python" and (ROOT / line[1]).is_file() for line in lines)
     assert len({tuple(line) for line in lines}) == len(lines)
