@@ -1,9 +1,10 @@
 """Tables 1 to 4 of Ho, Jain and Abbeel 2020 (DDPM), and the split of section 4.3."""
 
+from functools import partial
 from typing import Any
 
-from diffusion.published.papers_protocols import fid, inception_score, nll, rate, rmse, value
-from diffusion.published.table_types import Experiment, Table, line
+from diffusion.published.papers_protocols import fid, inception_score, nll, on_curve, value
+from diffusion.published.table_types import Experiment, Row, Table, line
 
 CIFAR10 = Experiment("cifar10", "configs/cifar10.py", released=790_000)
 """Also the network that DDIM's table 1 samples."""
@@ -135,20 +136,16 @@ RATES = (
 def table_4() -> Table:
     """CIFAR-10 test set: rate and distortion along the chain."""
     columns = ("rate (bits/dim)", "RMSE of x_0 in [0, 255]")
+
+    def row(step: int, printed: str) -> Row:
+        reads = (partial(on_curve, reverse_time=step, axis=axis) for axis in (0, 1))
+        return line(f"reverse step {step}", columns, printed, *(nll(CIFAR10, read=read) for read in reads))
+
     return Table(
         "ddpm_table4",
         "DDPM table 4: progressive lossy compression, CIFAR-10 test set",
         columns,
-        tuple(
-            line(
-                f"reverse step {step}",
-                columns,
-                printed,
-                nll(CIFAR10, read=rate(step)),
-                nll(CIFAR10, read=rmse(step)),
-            )
-            for step, printed in RATES
-        ),
+        tuple(row(*entry) for entry in RATES),
         "Rate: L_T and the terms before the reverse step T - t + 1; RMSE: of x_0 as predicted there.",
     )
 

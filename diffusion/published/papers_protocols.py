@@ -26,18 +26,9 @@ def frechet(result: Result) -> float | None:
     return next((number for key, number in result.values.items() if key.partition("_")[0] == result.name), None)
 
 
-def rate(reverse_time: int) -> Read:
-    """Bits/dim sent until reverse step `reverse_time` = T - t + 1. DDPM table 4."""
-    return lambda result: _on_curve(result, reverse_time, 0)
-
-
-def rmse(reverse_time: int) -> Read:
-    """Root mean squared error of x_0_hat in pixel levels at that reverse step. DDPM table 4."""
-    return lambda result: _on_curve(result, reverse_time, 1)
-
-
-def _on_curve(result: Result, reverse_time: int, axis: int) -> float | None:
-    """Rate (axis 0) or distortion (1); None where the result has no such step."""
+def on_curve(result: Result, reverse_time: int, axis: int) -> float | None:
+    """Bits/dim sent until reverse step `reverse_time` = T - t + 1 (axis 0), or the root mean squared error of x_0_hat
+    there in pixel levels (1); None where the result has no such step. DDPM table 4."""
     terms, errors = (result.series.get(name, []) for name in ("terms", "x_0_rmse"))
     prior = result.values.get("L_T")
     if prior is None or len(terms) != len(errors) or not 1 <= reverse_time <= len(terms):
