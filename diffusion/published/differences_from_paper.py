@@ -10,7 +10,7 @@ from typing import Any
 
 from diffusion.config.config_dict import Config, flatten, unread
 from diffusion.config.config_files import ROOT, load
-from diffusion.config.schema import KEYS, PAPERS, RESUMABLE
+from diffusion.config.schema import KEYS, RESUMABLE
 from diffusion.published.table_types import Experiment
 
 COMPUTED = frozenset(KEYS) - RESUMABLE - {"seed"}
@@ -29,15 +29,13 @@ def values(paper: str) -> dict[str, Any]:
 
 
 def deviations(config: Config) -> list[str]:
-    """Lines such as "optim.lr = 0.001 (paper: 0.0002)" where a config departs from the experiment that it names.
+    """Lines such as "optim.lr = 0.001 (paper: 0.0002)" where a valid config departs from the experiment that it names.
 
-    Empty for a faithful config and for one whose `paper` is empty. Raises ValueError for an unknown experiment.
+    Empty for a faithful config and for one whose `paper` is empty.
     """
     flat = flatten(config)
     if not flat["paper"]:
         return []
-    if flat["paper"] not in PAPERS:
-        raise ValueError(f"config.paper: {flat['paper']!r} is not one of {', '.join(PAPERS)}")
     published = values(flat["paper"])
     prepared = {"data.name"} if published["data.name"].startswith(PREPARED) else set()
     return _changed(flat, published, (key for key in published if key not in prepared), "paper")
