@@ -20,9 +20,6 @@ from diffusion.metrics.small_image_classifier import MOST, Classifier, classifie
 from diffusion.training.state import Params
 from diffusion.workdir.result_files import Result
 
-Guides = Mapping[str, Callable[[Array], Guide]]
-"""name -> (scale) -> a guide of that scale."""
-
 GUIDANCE = "guidance"
 """Name of the result."""
 
@@ -41,8 +38,8 @@ class Effect(NamedTuple):
     """Fréchet distance from the training images, in the features of that classifier."""
 
 
-def guides(experiment: Experiment, learnt: Learnt | None) -> Guides:
-    """Every way to guide a network: by its hidden labels, by a classifier with labels and without.
+def guides(experiment: Experiment, learnt: Learnt | None) -> Mapping[str, Callable[[Array], Guide]]:
+    """Name -> (scale) -> a guide, of every way to guide a network: hidden labels, a classifier with labels and without.
 
     Raises ValueError where there is none.
     """

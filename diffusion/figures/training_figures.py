@@ -12,9 +12,6 @@ from diffusion.training.recorded_loss_curves import LOSS, Curve, Lines
 
 QUARTILES = tuple(f"mse_t_quartile_{i}" for i in (1, 2, 3, 4))
 
-Points = Sequence[tuple[int, float]]
-"""(step, value)."""
-
 BOUNDS = (
     ("eval/bits_per_dim", "o-", BLUE, "estimate while training"),
     ("test/bits_per_dim", "s", ORANGE, "exact, at the end"),
@@ -81,10 +78,10 @@ def curves(runs: Mapping[str, Lines], band: Curve | None = None) -> Any:
     return figure
 
 
-def band(points: Points, tolerance: float, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def band(points: Sequence[tuple[int, float]], tolerance: float, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper edge at steps: `points` joined by straight lines in the logarithms, times 1 - and + tolerance.
 
-    Constant outside of the points.
+    points: (step, value). Constant outside of them.
     """
     steps, values = np.log(np.asarray(points, float)).T
     middle = np.exp(np.interp(np.log(at), steps, values))

@@ -101,10 +101,8 @@ def comma_separated(tables: Sequence[Table], comparison: Comparison) -> str:
             reading, number, texts = comparison.cells.get(place), "", ("", "", "")
             fills = "yes" if comparison.fills(place) else "no"
             if reading:
-                number, texts = (
-                    reading.value,
-                    ("; ".join(reading.departs), "; ".join(reading.notes), reading.stored.path),
-                )
+                number = reading.value
+                texts = ("; ".join(reading.departs), "; ".join(reading.notes), reading.stored.path)
             rows.append((*place, cell.printed, cell.value, number, difference(cell, reading), fills, *texts))
     return render_tables.comma_separated(CSV_HEAD, rows)
 
