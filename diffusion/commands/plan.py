@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -77,7 +76,9 @@ def run(
             inputs = data(changed, images)
             validate(changed, size=inputs.shape[0])
             job = Job(flatten(changed), inputs, target.name, what)
-            compiled = compile_for_target.compile_in_child(job, timeout, partial(_progress, say, name))
+            compiled = compile_for_target.compile_in_child(
+                job, timeout, lambda seconds, name=name: say(f"\rcompiling for {name}: {seconds:.0f} s")
+            )
         except ValueError as error:
             errors.append(str(error))
             rows.append(report.row(name, str(error)))
@@ -134,7 +135,3 @@ def alternatives(config: ConfigDict, target: Target) -> list[tuple[Target, str, 
         programs.append((target, f"{key}={value}", changed))
     wider = [targets.parse(name) for name in targets.wider(target)]
     return programs + [(wide, "", config) for wide in wider if config.train.batch_size % wide.count == 0]
-
-
-def _progress(say: Callable[[str], None], name: str, seconds: float) -> None:
-    say(f"\rcompiling for {name}: {seconds:.0f} s")

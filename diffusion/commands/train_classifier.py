@@ -47,7 +47,9 @@ def run(
     config = absolute(config)
     source, held_out = build.sources(config)
     data = identity(source, held_out)
-    validate(_unet(config), size=source.shape[0])
+    unet = config.copy_and_resolve_references()
+    unet.net.name = "unet"  # a classifier is the half of one: its levels and heads must fit the images
+    validate(unet, size=source.shape[0])
     require_labels(source, "config.data.name", "a classifier learns them: use data with labels (docs/data.md)")
     experiment = build.experiment(config, source.shape, source.classes)
     with ExitStack() as stack:
@@ -91,10 +93,3 @@ def run(
     pixels, labels = held_out.read(np.arange(min(HELD_OUT, held_out.size)))
     key, batch = jax.random.key(config.seed), config.eval.batch_size
     return classifier.accuracy_by_quartile(problem, state.ema, key, pixels, labels, DRAWS, batch)
-
-
-def _unet(config: ConfigDict) -> ConfigDict:
-    """The config with the network that a classifier is the half of, whose levels and heads must fit the images."""
-    unet = config.copy_and_resolve_references()
-    unet.net.name = "unet"
-    return unet
