@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion.config.config_dict import config_hash
+from diffusion.config.schema import DDIM, EDM_SAMPLER, LANGEVIN
 from diffusion.core import respacing
 from diffusion.data.dataset_identity import Identity
 from diffusion.experiment.build import Experiment
@@ -23,14 +24,8 @@ WEIGHTS = ("ema", "raw")
 FULL = 50_000
 """Samples that published scores are of."""
 
-CORRECTED = frozenset({"annealed_langevin", "predictor_corrector"})
-"""Samplers that read sample.corrector_steps and sample.corrector_snr."""
-
-CHURNED = frozenset({"edm"})
-"""Samplers that read sample.churn and what belongs to it."""
-
-STOCHASTIC = frozenset({"ddim"})
-"""Samplers that read eta."""
+CORRECTED, CHURNED, STOCHASTIC = (samplers for _, samplers in (LANGEVIN, EDM_SAMPLER, DDIM))
+"""Samplers that read the corrector's keys of config.sample; those of churn; eta."""
 
 SUFFIXES: dict[str, Callable[[Any], str]] = {
     "sampler": str,
