@@ -12,7 +12,7 @@ from diffusion.core.elbo import bits_per_dim
 from diffusion.data.source import Source
 from diffusion.data.toy_points import SHAPE, to_points
 from diffusion.evaluation import sample_batches
-from diffusion.evaluation.fewer_images_on_cpu import Budget
+from diffusion.evaluation.fewer_images_on_cpu import Budget, chain_calls
 from diffusion.experiment.build import Experiment
 from diffusion.figures.image_grid import image_grid
 from diffusion.figures.point_figures import scatter
@@ -54,7 +54,7 @@ def preview(
     steps = min(c.sample.preview_steps, c.diffusion.T)
     grid = respacing.parse(str(steps))
     sampler = experiment.sampler("ddim", grid, eta=0.0)
-    n = max(budget.samples(experiment, c.sample.n, "ddim", grid), min(4, c.sample.n))
+    n = max(budget.images(c.sample.n, chain_calls(experiment, "ddim", grid)), min(4, c.sample.n))
     batch = experiment.batch(min(c.sample.batch_size, n))
     levels = colour_drift.of_source(held_out)
 

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 
 from diffusion.core.respacing import Grid
 from diffusion.experiment.build import Experiment
-from diffusion.experiment.registry import SAMPLERS
 from diffusion.training.state import Params
 
 
@@ -29,10 +28,6 @@ class Budget(NamedTuple):
         """How many of `wanted` images the budget allows at so many network calls each; possibly none."""
         return int(min(wanted, self.flop / (self.forward * calls)))
 
-    def samples(self, experiment: Experiment, wanted: int, sampler: str = "", grid: Grid | None = None) -> int:
-        """How many of `wanted` samples of a chain it allows; `sampler` and `grid` default to the config's."""
-        return self.images(wanted, chain_calls(experiment, sampler, grid))
-
 
 UNLIMITED = Budget(float("inf"), 1.0)
 
@@ -43,8 +38,7 @@ def chain_calls(experiment: Experiment, sampler: str = "", grid: Grid | None = N
     A step counts as often as its sampler calls the network, and a guided call as two: with the label and without, or
     with a classifier, whose gradient costs about as much.
     """
-    c, process = experiment.config.sample, experiment.sampled(grid)
-    step = SAMPLERS[sampler or c.sampler](process, experiment.process, experiment.variance, c)
+    process, step = experiment.chain(sampler, grid)
     return step.calls * process.T * (1 + bool(experiment.guide.scale))
 
 

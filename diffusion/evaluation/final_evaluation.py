@@ -7,7 +7,7 @@ import numpy as np
 
 from diffusion.data.source import Source
 from diffusion.evaluation import measure_likelihood, protocol, sample_batches, sample_quality, sample_sets
-from diffusion.evaluation.fewer_images_on_cpu import UNLIMITED, Budget
+from diffusion.evaluation.fewer_images_on_cpu import UNLIMITED, Budget, chain_calls
 from diffusion.evaluation.protocol import FULL, Chain, Subject
 from diffusion.evaluation.variational_bound import BOUND
 from diffusion.metrics.first_images_of_split import split
@@ -69,7 +69,7 @@ def measure(
     each batch, first with the number of samples and then with that of held-out images.
     """
     experiment, c = subject.experiment, subject.experiment.config
-    n = budget.samples(experiment, c.sample.n)
+    n = budget.images(c.sample.n, chain_calls(experiment))
     chain = Chain(seed=c.seed)
     pixels, broken = draw(subject, chain, n, progress) if n else (np.zeros((0, *experiment.shape), np.uint8), 0)
     wanted = min(c.eval.n or held_out.size, held_out.size) if c.eval.final else 0

@@ -36,7 +36,7 @@ from diffusion.experiment.registry import (
     timed,
 )
 from diffusion.nets.network_interface import Net, narrowed
-from diffusion.sampling import sampling_loop
+from diffusion.sampling import Sampler, sampling_loop
 from diffusion.training import batch_feed
 from diffusion.training.skipped_updates import Guard
 from diffusion.training.state import RUN_ONCE, Fresh, Params, TrainState, create
@@ -172,6 +172,12 @@ class Experiment(NamedTuple):
             return batch_feed.resident(data, c.seed, c.train.batch_size, self.mesh)
         return batch_feed.streamed(data, c.seed, c.train.batch_size, self.mesh, c.data.threads)
 
+    def chain(self, name: str = "", grid: Grid | None = None, eta: float | None = None) -> tuple[Process, Sampler]:
+        """The process that samples follow and the sampler of SAMPLERS for it; each defaults to the config's."""
+        c, process = self.config.sample, self.sampled(grid)
+        options = c if eta is None else ConfigDict({**c, "eta": eta})
+        return process, SAMPLERS[name or c.sampler](process, self.process, self.variance, options)
+
     def sampler(
         self, name: str = "", grid: Grid | None = None, eta: float | None = None, collect: tuple[int, ...] = ()
     ) -> global_arrays.ByRows:
@@ -179,15 +185,11 @@ class Experiment(NamedTuple):
 
         `name` of SAMPLERS, `grid` and `eta` default to the config's; `collect` lists steps of the sampled process.
         """
-        c, process = self.config.sample, self.sampled(grid)
-        options = c if eta is None else ConfigDict({**c, "eta": eta})
-        step = SAMPLERS[name or c.sampler](process, self.process, self.variance, options)
+        process, step = self.chain(name, grid, eta)
 
         def run(params: Params, keys: Keys, labels: Labels) -> sampling_loop.Sample:
-            denoise, x_T = (
-                self.denoise(params, labels, guided=True),
-                sampling_loop.prior_sample(keys, process, self.shape),
-            )
+            denoise = self.denoise(params, labels, guided=True)
+            x_T = sampling_loop.prior_sample(keys, process, self.shape)
             return sampling_loop.sample(keys, process, step, denoise, x_T, collect)
 
         return self._split(run)

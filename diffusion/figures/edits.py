@@ -28,9 +28,9 @@ Edited = tuple[Any, Pixels]
 """A Figure, and the results of each image or pair in it: [R, n, H, W, C]."""
 
 
-def shares(n: int = MIXTURES) -> list[float]:
-    """n shares of the second image in mixtures, from 0 to 1."""
-    return np.linspace(0, 1, n).round(3).tolist()
+def shares(n: int | None = None) -> list[float]:
+    """n shares of the second image in mixtures, from 0 to 1; by default MIXTURES."""
+    return np.linspace(0, 1, n or MIXTURES).round(3).tolist()
 
 
 def interpolate(
@@ -44,7 +44,7 @@ def interpolate(
 
     lam: shares of the second image; fractions: steps as fractions of T.
     """
-    process, sampler = run_sampler.process, run_sampler.sampler
+    process, sampler = run_sampler.experiment.chain(grid=run_sampler.grid)
 
     def edit(denoise: Any, keys: Keys, x: Image, other: Image, lam: PerExample, t: jax.Array) -> jax.Array:
         return to_pixels(editing.interpolate(keys, process, sampler, denoise, x, other, lam=lam, t=t))
@@ -80,7 +80,7 @@ def inpaint(
 
     Raises ValueError for a number of resamplings or a jump that the chain does not allow.
     """
-    process, sampler = run_sampler.process, run_sampler.sampler
+    process, sampler = run_sampler.experiment.chain(grid=run_sampler.grid)
     repaint.check(process, resamplings, jump)
     labels, keys, x_0 = _repeated(run_sampler, images, n)
     masks = jnp.asarray(np.broadcast_to(known[..., None], x_0.shape))
@@ -97,7 +97,7 @@ def vary(run_sampler: RunSampler, images: LabelledImages, n: int, fractions: Seq
 
     Variation j has the same noise at all steps.
     """
-    process, sampler = run_sampler.process, run_sampler.sampler
+    process, sampler = run_sampler.experiment.chain(grid=run_sampler.grid)
 
     def edit(denoise: Any, keys: Keys, x: Image, t: jax.Array) -> jax.Array:
         return to_pixels(editing.vary(keys, process, sampler, denoise, x, t))

@@ -20,10 +20,9 @@ from diffusion.data.transforms import to_pixels
 from diffusion.distributed import sharding
 from diffusion.evaluation import sample_batches
 from diffusion.experiment.build import Experiment
-from diffusion.experiment.registry import SAMPLERS
 from diffusion.metrics.mean_and_standard_error import padded
 from diffusion.metrics.neighbours import nearest
-from diffusion.sampling import Sampler, ancestral, editing, sampling_loop
+from diffusion.sampling import ancestral, editing, sampling_loop
 from diffusion.training.state import Params
 
 Pixels = np.ndarray
@@ -50,12 +49,6 @@ class RunSampler(NamedTuple):
         """The chain's process."""
         return self.experiment.sampled(self.grid)
 
-    @property
-    def sampler(self) -> Sampler:
-        """The config's sampler for this chain."""
-        c = self.experiment.config.sample
-        return SAMPLERS[c.sampler](self.process, self.experiment.process, self.experiment.variance, c)
-
     def samples(self, n: int) -> Pixels:
         """[n, H, W, C]: the images that scripts/sample.py draws with this seed."""
         run, classes = self.experiment.sampler(grid=self.grid), self.experiment.classes
@@ -77,7 +70,7 @@ class RunSampler(NamedTuple):
             x_0_hats = jnp.moveaxis(trajectory.x_0_hats, 0, 1)
             return jax.vmap(to_pixels)(jnp.concatenate([x_0_hats, trajectory.x_0[:, None]], axis=1))
 
-        return self.in_batches(draw)([self.keys(np.arange(n)), self._labels(np.arange(n))]), self.full_chain_steps(ts)
+        return self.in_batches(draw)([self.keys(np.arange(n)), self.labels(np.arange(n))]), self.full_chain_steps(ts)
 
     def forks(self, chains: int, ends: int, fractions: Sequence[float]) -> tuple[Pixels, Pixels, list[int]]:
         """Ends [chains, S, ends, H, W, C] of ancestral chains that share x_t, x_t [chains, S, H, W, C], and the steps.
@@ -94,7 +87,7 @@ class RunSampler(NamedTuple):
             return jax.tree.map(to_pixels, editing.fork(shared, own, process, sampler, denoise, x_T, t))
 
         run, ts, row = self.in_batches(draw), self.steps(fractions), np.arange(chains * ends)
-        shared, labels = self.keys(row // ends), self._labels(row // ends)
+        shared, labels = self.keys(row // ends), self.labels(row // ends)
         own = [self.keys(chains + i * len(row) + row) for i in range(len(ts))]  # ends of no two forks share noise
         drawn = [run([shared, keys, labels], t) for keys, t in zip(own, ts, strict=True)]
         x_0, x_t = (
@@ -116,7 +109,7 @@ class RunSampler(NamedTuple):
         """The random keys of rows or images with these numbers."""
         return sampling_loop.image_keys(self.seed, jnp.asarray(index))
 
-    def _labels(self, index: np.ndarray) -> Labels:
+    def labels(self, index: np.ndarray) -> Labels:
         return jnp.asarray(sample_batches.labels(index, self.experiment.classes))
 
     def in_batches(self, draw: Callable[..., Any]) -> Callable[..., Any]:
@@ -160,11 +153,8 @@ def chain_points(
 
     Chains start as in `RunSampler.samples`; with the config's sampler and grid they end at its first n samples.
     """
-    experiment, process = run_sampler.experiment, run_sampler._replace(grid=grid or run_sampler.grid).process
-    options = experiment.config.sample
-    chosen = SAMPLERS[sampler or options.sampler](process, experiment.process, experiment.variance, options)
-    keys = sampling_loop.image_keys(run_sampler.seed, jnp.arange(n))
-    labels = jnp.asarray(sample_batches.labels(np.arange(n), experiment.classes))
+    experiment, keys, labels = run_sampler.experiment, run_sampler.keys(np.arange(n)), run_sampler.labels(np.arange(n))
+    process, chosen = experiment.chain(sampler, grid or run_sampler.grid)
 
     @jax.jit
     def advance(params: Params, x_t: Image, state: Any, first: jax.Array, last: jax.Array) -> Any:
