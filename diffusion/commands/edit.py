@@ -70,10 +70,6 @@ def _images(inputs: Inputs, options: Options, pairs: bool) -> list[LabelledImage
     return [user_images.read_files(paths, shape, label, options.fit, background) for paths in files]
 
 
-def _shares(inputs: Inputs) -> list[float]:
-    return edits.shares(inputs.n or edits.MIXTURES)
-
-
 def _mask(inputs: Inputs, options: Options) -> np.ndarray:
     """Where pixels are known, bool [H, W]."""
     if options.mask is None:
@@ -84,13 +80,13 @@ def _mask(inputs: Inputs, options: Options) -> np.ndarray:
 
 
 EDITS: dict[str, Callable[..., edits.Edited]] = {
-    "interpolate": lambda i, _, one, two: edits.interpolate(i.image_sampler, one, two, _shares(i), i.fractions),
-    "latent": lambda i, _, one, two: edits.interpolate_latents(i.image_sampler, one, two, _shares(i)),
+    "interpolate": lambda i, _, one, two: edits.interpolate(i.sampler(), one, two, edits.shares(i.n), i.fractions),
+    "latent": lambda i, _, one, two: edits.interpolate_latents(i.sampler(), one, two, edits.shares(i.n)),
     "inpaint": lambda i, o, images: edits.inpaint(
-        i.image_sampler, images, _mask(i, o), i.n or edits.DRAWS, o.resamplings, o.jump
+        i.sampler(), images, _mask(i, o), i.n or edits.DRAWS, o.resamplings, o.jump
     ),
-    "vary": lambda i, _, images: edits.vary(i.image_sampler, images, i.n or edits.DRAWS, i.fractions),
-    "roundtrip": lambda i, _, images: edits.roundtrip(i.image_sampler, images),
+    "vary": lambda i, _, images: edits.vary(i.sampler(), images, i.n or edits.DRAWS, i.fractions),
+    "roundtrip": lambda i, _, images: edits.roundtrip(i.sampler(), images),
 }
 """Kind -> the edit of (inputs, options, images), and for those in PAIRS of the other image of each."""
 PAIRS = ("interpolate", "latent")

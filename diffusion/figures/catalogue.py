@@ -38,7 +38,7 @@ def _curves(inputs: Inputs) -> Any:
 
 def _interpolate(inputs: Inputs, n: int, fractions: list[float]) -> Any:
     """Mixtures of n held-out pairs at fractions of T. Both of a pair have one class where the network has classes."""
-    run_sampler = inputs.image_sampler
+    run_sampler = inputs.sampler()
     pairs = random_pairs(inputs.data.held_out, n, inputs.seed, same_class=run_sampler.experiment.classes > 0)
     return edits.interpolate(run_sampler, *pairs, edits.shares(), fractions)[0]
 
@@ -48,17 +48,17 @@ def _held_out(inputs: Inputs, n: int) -> LabelledImages:
 
 
 def _inpainting(inputs: Inputs) -> Any:
-    run_sampler = inputs.image_sampler
+    run_sampler = inputs.sampler()
     known = read_mask("bottom", run_sampler.experiment.shape)
     return edits.inpaint(run_sampler, _held_out(inputs, 6), known, edits.DRAWS, resamplings=4, jump=1)[0]
 
 
 def _variations(inputs: Inputs) -> Any:
-    return edits.vary(inputs.image_sampler, _held_out(inputs, 3), edits.DRAWS, (0.25, 0.5, 0.75))[0]
+    return edits.vary(inputs.sampler(), _held_out(inputs, 3), edits.DRAWS, (0.25, 0.5, 0.75))[0]
 
 
 def _neighbours(inputs: Inputs) -> Any:
-    drawn = inputs.image_sampler.samples(inputs.n or 8)
+    drawn = inputs.sampler().samples(inputs.n or 8)
     return progressive_and_edit_figures.neighbours(drawn, arrays.nearest_images(inputs.data.train, drawn, 8))
 
 
@@ -86,7 +86,7 @@ def _speed_by_chips(_: Inputs) -> Any:
 
 def _point_data(inputs: Inputs) -> tuple[arrays.RunSampler, np.ndarray]:
     """The network of a run of points, and held-out points."""
-    run_sampler, source = inputs.point_sampler, inputs.data.held_out
+    run_sampler, source = inputs.sampler(points=True), inputs.data.held_out
     return run_sampler, to_points(source.read(np.arange(min(inputs.n or 2000, source.size)))[0])
 
 
@@ -135,12 +135,12 @@ def _animation(inputs: Inputs, frames: int = 40) -> Any:
 FIGURES: dict[str, Callable[[Inputs], Any]] = {
     "loss": lambda inputs: training_figures.loss(curve_data.metrics(inputs.folder), inputs.folder.resolve().name),
     "curves": _curves,
-    "samples": lambda inputs: image_grid.image_figure(image_grid.square(inputs.image_sampler.samples(inputs.n or 64))),
+    "samples": lambda inputs: image_grid.image_figure(image_grid.square(inputs.sampler().samples(inputs.n or 64))),
     "progressive": lambda inputs: progressive_and_edit_figures.progressive(
-        *inputs.image_sampler.progressive(inputs.n or 8, columns=11)
+        *inputs.sampler().progressive(inputs.n or 8, columns=11)
     ),
     "forks": lambda inputs: progressive_and_edit_figures.forks(
-        *inputs.image_sampler.forks(inputs.n or 4, ends=3, fractions=(1.0, 0.75, 0.5, 0.25))
+        *inputs.sampler().forks(inputs.n or 4, ends=3, fractions=(1.0, 0.75, 0.5, 0.25))
     ),
     "interpolation": lambda inputs: _interpolate(inputs, inputs.n or 6, inputs.fractions),
     "coarse_to_fine": lambda inputs: _interpolate(inputs, 1, [i / 8 for i in range(8, -1, -1)]),

@@ -53,19 +53,12 @@ class Inputs:
                 raise ValueError(f"--t={t}: a step of this run lies in 1..{T}")
         return [t / T for t in ts] or [0.5]
 
-    @property
-    def image_sampler(self) -> RunSampler:
-        """The network of a run of images with its chain. Raises ValueError where there is none, or of points."""
-        return self._sampler_of("images", "points of the plane")
-
-    @property
-    def point_sampler(self) -> RunSampler:
-        """The network of a run of points with its chain. Raises ValueError where there is none, or of images."""
-        return self._sampler_of("points of the plane", "images")
-
-    def _sampler_of(self, shown: str, others: str) -> RunSampler:
-        kind = "points of the plane" if self._run_sampler.experiment.shape == toy_points.SHAPE else "images"
-        if kind != shown:
+    def sampler(self, points: bool = False) -> RunSampler:
+        """The network of a run of images, or of points, with its chain. Raises ValueError for a run of the other."""
+        kinds = ("images", "points of the plane")
+        of_points = self._run_sampler.experiment.shape == toy_points.SHAPE
+        if of_points != points:
+            shown, others = kinds[points], kinds[of_points]
             raise ValueError(f"this figure shows {shown}, and the run's data are {others}; --help lists the figures")
         return self._run_sampler
 
