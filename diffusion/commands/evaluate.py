@@ -133,7 +133,10 @@ def run(plan: Plan, progress: Counting) -> Iterator[Measured]:
 def _scores(plan: Plan, progress: Counting) -> Iterator[Measured]:
     request, subject = plan.request, plan.subject
     if plan.samples is not None:
-        samples, facts, origin = plan.samples, _facts_of_files(plan), [_tag(request)]
+        unknown = ("step", "weights", "sampler", "grid", "steps", "eta", "clip", "seed", "paper")  # how they were drawn
+        facts = protocol.of_run(subject) | dict.fromkeys(unknown)
+        facts |= {"quantisation": "uint8 as given", "samples": str(request.samples)}
+        samples, origin = plan.samples, [_tag(request)]
     else:
         with progress("samples", plan.n) as count:
             batch = request.batch_size or subject.experiment.config.sample.batch_size
@@ -202,10 +205,3 @@ def _guidance(request: Request, experiment: Experiment) -> list[str]:
         f"{key}{value:g}" if key == "guidance" else f"{key}{value}".replace("..", "-") for key, value in facts.items()
     ]
     return words if request.guidance else []
-
-
-def _facts_of_files(plan: Plan) -> dict[str, Any]:
-    """The protocol of images from files: how they were drawn is not known."""
-    unknown = ("step", "weights", "sampler", "grid", "steps", "eta", "clip", "seed", "paper")
-    facts = protocol.of_run(plan.subject) | dict.fromkeys(unknown)
-    return {**facts, "quantisation": "uint8 as given", "samples": str(plan.request.samples)}

@@ -71,7 +71,12 @@ def measure(
     experiment, c = subject.experiment, subject.experiment.config
     n = budget.images(c.sample.n, chain_calls(experiment))
     chain = Chain(seed=c.seed)
-    pixels, broken = draw(subject, chain, n, progress) if n else (np.zeros((0, *experiment.shape), np.uint8), 0)
+    parts = [(np.zeros((0, *experiment.shape), np.uint8), np.ones(0, bool))]
+    for part in sample_sets.batches(subject, chain, n, c.sample.batch_size) if n else ():
+        parts.append(part)
+        progress(sum(len(pixels) for pixels, _ in parts))
+    pixels, finite = sample_batches.joined(parts)
+    broken = int((~finite).sum())
     wanted = min(c.eval.n or held_out.size, held_out.size) if c.eval.final else 0
     images = budget.images(wanted, experiment.sampled().T)
     bound = None
@@ -92,16 +97,6 @@ def measure(
             *_cut("held-out images for the exact bound", images, wanted),
         ),
     )
-
-
-def draw(subject: Subject, chain: Chain, n: int, progress: Callable[[int], object]) -> tuple[np.ndarray, int]:
-    """n samples of a chain, uint8 [n, H, W, C], and how many of them are not finite."""
-    parts = []
-    for part in sample_sets.batches(subject, chain, n, subject.experiment.config.sample.batch_size):
-        parts.append(part)
-        progress(sum(len(pixels) for pixels, _ in parts))
-    pixels, finite = sample_batches.joined(parts)
-    return pixels, int((~finite).sum())
 
 
 def write(summary: Summary, subject: Subject, held_out: Source) -> None:
