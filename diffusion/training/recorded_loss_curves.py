@@ -43,12 +43,12 @@ class Curve(NamedTuple):
     high: np.ndarray
 
 
-def recorded(config: Config) -> Curve:
-    """The curve of training with this config, whatever its seed; one without windows where none was recorded."""
+def recorded(config: Config) -> Curve | None:
+    """The curve of training with this config, whatever its seed; None where there is none."""
     for path in sorted(HOME.glob(f"*/{NAME}")):
         if same_but_seed(read_run(path.parent).config, config):
             return curve(path.parent.name, read(path))
-    return curve("", [])
+    return None
 
 
 def same_but_seed(a: Config, b: Config) -> bool:
@@ -111,11 +111,11 @@ class Watch:
     """Compares the logged losses of a run with a curve and reports once when they leave its band, or come back.
 
     At the end of a window of the curve, the mean of the run's losses that were logged in it is compared. Steps after
-    the last window are not compared.
+    the last window are not compared; without a curve none is.
     """
 
-    def __init__(self, curve: Curve, report: Callable[[str], None]):
-        self._curve, self._report = curve, report
+    def __init__(self, curve: Curve | None, report: Callable[[str], None]):
+        self._curve, self._report = curve or Curve("", *np.zeros((3, 0))), report
         self._window, self._losses = 0, []
         self._outside, self._left = 0, False
 

@@ -15,6 +15,8 @@ from diffusion.config import default_config
 from diffusion.convert import diffusers, name_mapping
 from diffusion.experiment import build
 from diffusion.experiment.load_run import load
+from diffusion.figures import catalogue
+from diffusion.figures.figure_inputs import Inputs
 from diffusion.runtime import bucket_path
 from diffusion.training import recorded_loss_curves
 from diffusion.workdir import checkpoint_manifest as manifest
@@ -142,6 +144,12 @@ def test_weights_of_another_network_are_refused(tmp_path, monkeypatch):
         shipped_weights.unpack("digits", [].append)
 
 
+def legend(folder: Path) -> list[str]:
+    """The entries of the legend of --figure=curves."""
+    figure = catalogue.FIGURES["curves"](Inputs(folder))
+    return [entry.get_text() for entry in figure.legends[0].get_texts()]
+
+
 def test_a_run_is_compared_with_the_curve_of_its_config(tmp_path, monkeypatch):
     config = default_config()
     config.diffusion.schedule = "cosine"
@@ -152,7 +160,8 @@ def test_a_run_is_compared_with_the_curve_of_its_config(tmp_path, monkeypatch):
     config.data.dir = str(tmp_path)
     train.run(config, tmp_path / "a", [].append)
     monkeypatch.setattr(recorded_loss_curves, "HOME", tmp_path / "home")
-    assert not recorded_loss_curves.recorded(config).steps.size
+    assert recorded_loss_curves.recorded(config) is None
+    assert "expected" not in legend(tmp_path / "a")
     shipped_weights.pack(tmp_path / "a", tmp_path / "home" / "tiny", None, False, [].append, [tmp_path / "a"])
     assert read_run(tmp_path / "home" / "tiny").config.data.dir == ""
     path = tmp_path / "home" / "tiny" / "curve.csv"
@@ -161,14 +170,15 @@ def test_a_run_is_compared_with_the_curve_of_its_config(tmp_path, monkeypatch):
 
     other_seed, other_config = config.copy_and_resolve_references(), config.copy_and_resolve_references()
     other_seed.seed, other_config.optim.lr = 1, 0.5
-    assert (
-        recorded_loss_curves.recorded(other_seed).name == "tiny"
-        and not recorded_loss_curves.recorded(other_config).steps.size
-    )
+    assert recorded_loss_curves.recorded(other_seed).name == "tiny"
+    assert recorded_loss_curves.recorded(other_config) is None
 
     recorded_loss_curves.write(path, [{**row, "low": row["low"] / 10, "high": row["high"] / 10} for row in table])
     lines = []
-    train.run(other_seed, tmp_path / "b", lines.append)
+    train.run(other_config, tmp_path / "two" / "a", [].append)
+    assert "expected" not in legend(tmp_path / "two")
+    train.run(other_seed, tmp_path / "two" / "b", lines.append)
+    assert "expected" in legend(tmp_path / "two")
     assert [line for line in lines if "above the band" in line and "at step 2" in line and "pretrained/tiny" in line]
 
 
