@@ -15,7 +15,7 @@ from diffusion.config.ablation_grid import RESULT, Cell, Grid, other_training, r
 from diffusion.config.config_dict import config_hash, nested, restore
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation.final_evaluation import Summary, measure
-from diffusion.evaluation.protocol import Subject
+from diffusion.evaluation.score_protocol import Subject
 from diffusion.experiment import load_run
 from diffusion.experiment.registry import clips
 from diffusion.figures.figure_data.curve_data import metrics
@@ -27,7 +27,7 @@ from diffusion.runtime.signals import Stop
 from diffusion.runtime.workdir_and_data_flags import DataFlags
 from diffusion.training.loop import Diverged
 from diffusion.training.periodic_actions import Report
-from diffusion.workdir import metrics_jsonl
+from diffusion.workdir import metrics_jsonl_files
 from diffusion.workdir.run_config import read_run, stamp
 
 DIVERGED_BITS = 10_000.0
@@ -108,7 +108,7 @@ def evaluate_cell(cell: Cell, report: Report, accept: bool = False) -> Outcome:
 
 def noise_scale(folder: Path) -> dict[str, float]:
     """The gradient noise scale at the end of a run, in examples; empty where it was not measured."""
-    _, values = curve(metrics(folder) if metrics_jsonl.exist(folder) else [], f"eval/{NOISE_SCALE}")
+    _, values = curve(metrics(folder) if metrics_jsonl_files.exist(folder) else [], f"eval/{NOISE_SCALE}")
     return {NOISE_SCALE: float(values[-1])} if len(values) else {}
 
 

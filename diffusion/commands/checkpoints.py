@@ -10,7 +10,7 @@ from pathlib import Path
 from diffusion.runtime.bucket_path import Bucket
 from diffusion.runtime.format_numbers import duration, quantity
 from diffusion.workdir import checkpoint_manifest as manifest
-from diffusion.workdir import metrics_jsonl, result_files
+from diffusion.workdir import metrics_jsonl_files, result_files
 from diffusion.workdir.run_config import lock, read_run
 
 SCORE = "eval/bits_per_dim"
@@ -51,7 +51,7 @@ def print_table(folder: Path, verify: bool) -> int:
 def read_scores(folder: Path) -> dict[str, list[str]]:
     """Step -> its estimate during training, with a mark at the best of all, and the first number of each result."""
     lines = []
-    for line in metrics_jsonl.read(folder):
+    for line in metrics_jsonl_files.read(folder):
         with suppress(ValueError):  # the last one may be cut short by a crash
             lines.append(json.loads(line))
     estimates = {line["step"]: line[SCORE] for line in lines if line.get(SCORE)}

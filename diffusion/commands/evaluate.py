@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffusion.data.source import Source
-from diffusion.evaluation import measure_likelihood, protocol, sample_sets
+from diffusion.evaluation import measure_likelihood, sample_sets, score_protocol
 from diffusion.evaluation.flow_nll import FLOW
-from diffusion.evaluation.protocol import FULL, Chain, Subject
 from diffusion.evaluation.sample_quality import (
     INCEPTION,
     check_names,
@@ -23,6 +22,7 @@ from diffusion.evaluation.sample_quality import (
     score_small_images,
     score_with_inception,
 )
+from diffusion.evaluation.score_protocol import FULL, Chain, Subject
 from diffusion.evaluation.variational_bound import BOUND
 from diffusion.experiment import build, load_run
 from diffusion.experiment.build import Experiment
@@ -134,7 +134,7 @@ def _scores(plan: Plan, progress: Counting) -> Iterator[Measured]:
     request, subject = plan.request, plan.subject
     if plan.samples is not None:
         unknown = ("step", "weights", "sampler", "grid", "steps", "eta", "clip", "seed", "paper")  # how they were drawn
-        facts = protocol.of_run(subject) | dict.fromkeys(unknown)
+        facts = score_protocol.of_run(subject) | dict.fromkeys(unknown)
         facts |= {"quantisation": "uint8 as given", "samples": str(request.samples)}
         samples, origin = plan.samples, [_tag(request)]
     else:
@@ -149,7 +149,7 @@ def _scores(plan: Plan, progress: Counting) -> Iterator[Measured]:
         facts, origin = sample_sets.facts(subject, request.chain), _guidance(request, subject.experiment)
 
     def written(result: Result, lines: list[str], *more: str) -> Measured:
-        names = [*origin, *more, *protocol.departures(subject.experiment, result.protocol)]
+        names = [*origin, *more, *score_protocol.departures(subject.experiment, result.protocol)]
         return Measured(result, result_files.write(subject.folder, result, *names), lines)
 
     if plan.extractor:
@@ -200,7 +200,7 @@ def _tag(request: Request) -> str:
 
 def _guidance(request: Request, experiment: Experiment) -> list[str]:
     """The parts of a result's name for guidance that is not the config's: guidance2, guidance_steps100-900."""
-    facts = protocol.of_guidance(experiment) or {"guidance": 0.0}
+    facts = score_protocol.of_guidance(experiment) or {"guidance": 0.0}
     words = [
         f"{key}{value:g}" if key == "guidance" else f"{key}{value}".replace("..", "-") for key, value in facts.items()
     ]

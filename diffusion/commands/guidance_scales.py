@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from diffusion.config.validation import SIGNAL_ENDS
-from diffusion.evaluation import guidance_effect, protocol, sample_sets
-from diffusion.evaluation.protocol import Subject
+from diffusion.evaluation import guidance_effect, sample_sets, score_protocol
+from diffusion.evaluation.score_protocol import Subject
 from diffusion.experiment import build_guidance, load_run
 from diffusion.metrics import scores_without_inception
 from diffusion.runtime.workdir_and_data_flags import DataFlags
@@ -55,4 +55,4 @@ def measure(
         subject, learnt, scales, data.train, data.held_out, n=n, batch=batch, seed=seed, report=report
     )
     own = experiment._replace(config=usual)
-    return result_files.write(folder, result, *protocol.departures(own, result.protocol, usual_images=0))
+    return result_files.write(folder, result, *score_protocol.departures(own, result.protocol, usual_images=0))

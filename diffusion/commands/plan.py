@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from diffusion.commands import settings_that_save_memory
+from diffusion.commands import advice_when_out_of_memory
 from diffusion.commands.import_weights import SETS
 from diffusion.config.config_dict import flatten, restore
 from diffusion.config.validation import validate
@@ -129,7 +129,7 @@ def cheapest(done: Sequence[tuple[str, Estimate]], prices: Mapping[str, float]) 
 def alternatives(config: ConfigDict, target: Target) -> list[tuple[Target, str, ConfigDict]]:
     """Changes of the config that reduce memory, and more devices with the config as it is."""
     programs = []
-    for key, value in settings_that_save_memory.settings(config, target.count):
+    for key, value in advice_when_out_of_memory.settings(config, target.count):
         changed = restore(config)
         changed.update_from_flattened_dict({key: value})
         programs.append((target, f"{key}={value}", changed))

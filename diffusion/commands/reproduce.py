@@ -13,7 +13,7 @@ from diffusion.published import expected_loss_and_fid_by_step as published
 from diffusion.published.differences_from_paper import run_differences
 from diffusion.published.match_results_to_cells import Comparison, StoredResult, compare, count, stored_results
 from diffusion.published.table_types import Experiment, Measure, Table
-from diffusion.workdir import metrics_jsonl
+from diffusion.workdir import metrics_jsonl_files
 
 
 def tables() -> tuple[Table, ...]:
@@ -96,7 +96,7 @@ def draw_milestones(folder: Path, outs: Sequence[Path]) -> None:
     Raises ValueError where there is no run of CIFAR-10, or nothing to draw.
     """
     differences = published.faults(folder)
-    lines = [json.loads(line) for line in metrics_jsonl.read(folder)]
+    lines = [json.loads(line) for line in metrics_jsonl_files.read(folder)]
     title = f"{folder.resolve().name}, and an independent run of the published recipe"
     figure = milestones(lines, published.scores(folder), title, remark="; ".join(differences))
     for out in outs:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from diffusion.commands import previews_during_training
 from diffusion.evaluation import sample_batches, sample_sets
-from diffusion.evaluation.protocol import Chain, Subject
+from diffusion.evaluation.score_protocol import Chain, Subject
 from diffusion.experiment import load_run
 from diffusion.metrics import sample_image_files
 from diffusion.runtime.atomic_files import write_npz, written

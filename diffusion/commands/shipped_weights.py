@@ -18,7 +18,7 @@ from diffusion.runtime import format_numbers
 from diffusion.runtime.atomic_files import atomic_path, read_json, write_json
 from diffusion.training import recorded_loss_curves
 from diffusion.workdir import checkpoint_manifest as manifest
-from diffusion.workdir import metrics_jsonl
+from diffusion.workdir import metrics_jsonl_files
 from diffusion.workdir.run_config import read_run
 
 WEIGHTS, CARD = "weights.safetensors", "README.md"
@@ -81,7 +81,7 @@ def pack(
     if out.exists():
         raise ValueError(f"{out} exists already: give an --out that does not")
     run = read_run(folder)
-    trained = metrics_jsonl.exist(folder)  # not where weights were imported
+    trained = metrics_jsonl_files.exist(folder)  # not where weights were imported
     table = recorded_loss_curves.rows([curve_data.metrics(path) for path in (folder, *seeds)]) if trained else []
     _, params, chosen = load_run.load(folder, run, step, raw)
     tensors = {name: np.asarray(leaf) for name, leaf in name_mapping.flatten(jax.device_get(params)).items()}

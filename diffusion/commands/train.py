@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from diffusion.commands import export_weights, previews_during_training, settings_that_save_memory
+from diffusion.commands import advice_when_out_of_memory, export_weights, previews_during_training
 from diffusion.config.validation import doubts, remarks, validate
 from diffusion.convert import name_mapping
 from diffusion.data.dataset_identity import Identity, identity, listed, of_copies
@@ -20,7 +20,7 @@ from diffusion.distributed import agreement_between_processes
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation.fewer_images_on_cpu import Budget, forward_flops
 from diffusion.evaluation.final_evaluation import Summary, measure, write
-from diffusion.evaluation.protocol import Subject
+from diffusion.evaluation.score_protocol import Subject
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
 from diffusion.nets.unet import UNet
@@ -34,8 +34,8 @@ from diffusion.training.periodic_actions import Action, Estimate, Report, draw, 
 from diffusion.training.recorded_loss_curves import Watch, recorded
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir.check_same_data import absolute, require_same_data
+from diffusion.workdir.jsonl_and_tensorboard_writer import NullWriter, Writer
 from diffusion.workdir.kept_and_resumed_checkpoints import RunCheckpoints
-from diffusion.workdir.metrics_writer import NullWriter, Writer
 from diffusion.workdir.run_config import Run, exists, lock, read_run, write_config
 
 
@@ -84,7 +84,7 @@ def run(
         traced = profiling.traced(feed, folder / "profile", report) if profile else feed
         writer = stack.enter_context(closing(Writer(folder, first, opened.held) if opened.held else NullWriter()))
         progress = Progress(first, c.steps, c.batch_size, report, since)
-        advice = settings_that_save_memory.advice(experiment.config, experiment.mesh.size)
+        advice = advice_when_out_of_memory.advice(experiment.config, experiment.mesh.size)
         training = loop.Training(experiment.task(), experiment.update(), traced, c.steps, c.steps_per_dispatch, advice)
         estimate = previews_during_training.estimate(experiment, held_out, feed, budget)
         preview = previews_during_training.preview(experiment, held_out, budget, report)

@@ -23,8 +23,8 @@ from diffusion.training.periodic_actions import Action
 from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir.check_same_data import absolute, require_same_data
 from diffusion.workdir.checkpoint import Checkpoints
+from diffusion.workdir.jsonl_and_tensorboard_writer import Writer
 from diffusion.workdir.kept_and_resumed_checkpoints import resume
-from diffusion.workdir.metrics_writer import Writer
 from diffusion.workdir.run_config import Run, exists, lock, read_run, write_config
 
 DRAWS = 8

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from diffusion.data.source import Source
-from diffusion.evaluation import measure_likelihood, protocol, sample_batches, sample_quality, sample_sets
+from diffusion.evaluation import measure_likelihood, sample_batches, sample_quality, sample_sets, score_protocol
 from diffusion.evaluation.fewer_images_on_cpu import UNLIMITED, Budget, chain_calls
-from diffusion.evaluation.protocol import FULL, Chain, Subject
+from diffusion.evaluation.score_protocol import FULL, Chain, Subject
 from diffusion.evaluation.variational_bound import BOUND
 from diffusion.metrics.first_images_of_split import split
 from diffusion.metrics.scores_without_inception import LABELLED, fits
@@ -103,7 +103,7 @@ def write(summary: Summary, subject: Subject, held_out: Source) -> None:
     """Writes the results of a summary as files of the run, as scripts/evaluate.py would."""
     sizes = [(summary.bound, held_out.size)] if summary.bound else []
     for result, usual_images in [*sizes, *((score, FULL) for score, _ in summary.scores)]:
-        suffixes = protocol.departures(subject.experiment, result.protocol, usual_images)
+        suffixes = score_protocol.departures(subject.experiment, result.protocol, usual_images)
         result_files.write(subject.folder, result, *suffixes)
 
 

@@ -15,7 +15,7 @@ from diffusion.experiment.registry import SHARDINGS
 from diffusion.nets.bfloat16_with_float32_gradients import PLAIN, Compiler, float32_gradients
 from diffusion.nets.cpu.layers import faster_layers
 from diffusion.nets.gpu_norm import gpu_norms
-from diffusion.training import flat_state_on_gpu, optimizer, weight_averages
+from diffusion.training import optimizer, state_as_one_vector_on_gpu, weight_averages
 from diffusion.training.optimizer import FUSED, IN_STAGES, Passes
 
 
@@ -52,5 +52,5 @@ def placed(config: ConfigDict, mesh: Mesh) -> dict[str, Any]:
     split = SHARDINGS[config.train.sharding] is not sharding.REPLICATED
     places: dict[str, Any] = sharding.gathered(mesh) if split else {}
     if mesh.devices.flat[0].platform == "gpu" and not split:
-        places = flat_state_on_gpu.PACKED
+        places = state_as_one_vector_on_gpu.PACKED
     return {"optimizer": adam(config.optim, passes), "passes": passes, **places}

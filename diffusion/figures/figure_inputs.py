@@ -9,7 +9,7 @@ from diffusion.core import respacing
 from diffusion.data import toy_points
 from diffusion.experiment import load_run
 from diffusion.experiment.load_run import Data
-from diffusion.figures.figure_data.run_sampler import RunSampler
+from diffusion.figures.figure_data.samples_from_run import RunSampler
 from diffusion.runtime.command_line import required
 from diffusion.runtime.workdir_and_data_flags import DataFlags
 from diffusion.workdir.run_config import Run, read_run

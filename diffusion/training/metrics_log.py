@@ -16,7 +16,7 @@ from diffusion.training.skipped_updates import Guard, Health
 from diffusion.training.state import TrainState
 from diffusion.training.step import HEALTH, Metrics
 from diffusion.workdir.checkpoint import Checkpoints
-from diffusion.workdir.metrics_writer import Writer
+from diffusion.workdir.jsonl_and_tensorboard_writer import Writer
 
 TOTALS = "totals"
 """The name, in a checkpoint's note, of the sums of the metrics that were not written yet."""

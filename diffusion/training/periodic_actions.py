@@ -12,8 +12,8 @@ from diffusion.runtime.error_text import reason
 from diffusion.runtime.signals import Stop
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir.checkpoint import Checkpoints
+from diffusion.workdir.jsonl_and_tensorboard_writer import Writer
 from diffusion.workdir.kept_and_resumed_checkpoints import PermanentCheckpoints
-from diffusion.workdir.metrics_writer import Writer
 
 SCORE = "bits_per_dim"
 """The scalar that ranks checkpoints; the lowest is best."""

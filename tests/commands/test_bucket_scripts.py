@@ -12,7 +12,7 @@ from PIL import Image
 
 from diffusion.runtime import file_lock
 from diffusion.workdir import checkpoint_manifest as manifest
-from diffusion.workdir import metrics_jsonl
+from diffusion.workdir import metrics_jsonl_files
 from tests.stress import kill
 from tests.support import buckets
 
@@ -114,7 +114,7 @@ def test_images_are_read_from_a_bucket_and_kept_on_the_disk(folder, tmp_path):
             path.write_bytes((tmp_path / "one.png").read_bytes())
     for place in (folder, tmp_path / "here"):
         script("train.py", *FEW, f"--config.data.name=folder:{place / 'images'}", f"--workdir={tmp_path / place.name}")
-    assert kill.lines(tmp_path / folder.name) == kill.lines(tmp_path / "here") and metrics_jsonl.exist(
+    assert kill.lines(tmp_path / folder.name) == kill.lines(tmp_path / "here") and metrics_jsonl_files.exist(
         tmp_path / "here"
     )
     assert len(list((tmp_path / "cache").rglob("*.png"))) == 40

@@ -14,7 +14,7 @@ from diffusion.core.process import ve, vp
 from diffusion.data.source import in_memory
 from diffusion.evaluation import flow_nll, measure_likelihood
 from diffusion.evaluation.flow_nll import FLOW
-from diffusion.evaluation.protocol import Subject
+from diffusion.evaluation.score_protocol import Subject
 from diffusion.experiment import build
 from diffusion.metrics.first_images_of_split import split
 from diffusion.sampling.sampling_loop import image_keys

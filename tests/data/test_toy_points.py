@@ -23,7 +23,7 @@ from diffusion.data import toy_points
 from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build, registry
 from diffusion.figures import catalogue
-from diffusion.figures.figure_data.run_sampler import RunSampler, chain_points, noised_points, score_vectors
+from diffusion.figures.figure_data.samples_from_run import RunSampler, chain_points, noised_points, score_vectors
 from diffusion.figures.figure_inputs import Inputs
 from diffusion.figures.point_figures import (
     animation,

@@ -20,7 +20,7 @@ from diffusion.data.digits import digits
 from diffusion.distributed import agreement_between_processes, global_arrays, sharding
 from diffusion.runtime.paths import expanded
 from diffusion.training import batch_feed
-from diffusion.workdir import metrics_jsonl
+from diffusion.workdir import metrics_jsonl_files
 from tests.stress import kill
 from tests.support import buckets, together
 
@@ -239,7 +239,7 @@ def scripts(folder, logs, processes, devices, *more, missing=()):
 
 
 def curve(folder):
-    lines = [json.loads(line) for line in metrics_jsonl.read(folder)]
+    lines = [json.loads(line) for line in metrics_jsonl_files.read(folder)]
     return {line["step"]: line["train/loss"] for line in lines if "train/loss" in line}
 
 

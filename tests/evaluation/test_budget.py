@@ -15,7 +15,7 @@ from diffusion.data.digits import digits
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import final_evaluation
 from diffusion.evaluation.fewer_images_on_cpu import UNLIMITED, Budget, chain_calls
-from diffusion.evaluation.protocol import Subject
+from diffusion.evaluation.score_protocol import Subject
 from diffusion.experiment import build, build_guidance
 from diffusion.experiment.registry import SAMPLERS
 from diffusion.sampling.sampling_loop import image_keys, prior_sample, sample

@@ -24,9 +24,9 @@ from diffusion.core.reverse_process import Diffusion
 from diffusion.data.digits import digits
 from diffusion.data.source import Source, in_memory
 from diffusion.distributed.sharding import make_mesh
-from diffusion.evaluation import final_evaluation, protocol, sample_quality, sample_sets
+from diffusion.evaluation import final_evaluation, sample_quality, sample_sets, score_protocol
 from diffusion.evaluation.measure_likelihood import measure
-from diffusion.evaluation.protocol import Chain, Subject
+from diffusion.evaluation.score_protocol import Chain, Subject
 from diffusion.evaluation.variational_bound import BOUND, bound_columns
 from diffusion.experiment import build, load_run
 from diffusion.metrics import (
@@ -309,11 +309,13 @@ def test_what_is_no_result_is_left_out_with_a_line(tmp_path, text):
 
 def test_suffixes_tell_departures_from_the_usual(subject):
     experiment = subject.experiment
-    usual = protocol.of_samples(experiment) | {"weights": "ema", "images": 50_000}
-    assert protocol.departures(experiment, usual) == []
-    chain = protocol.of_samples(experiment, Chain("ddim", "4,2", 0.5, 3, True)) | {"weights": "raw", "images": 10}
-    assert protocol.departures(experiment, chain) == ["ddim", "4-2", "eta0.5", "seed3", "raw", "truncated", "n10"]
-    assert protocol.departures(experiment, protocol.of_samples(experiment, Chain("ddim", eta=0.0))) == ["ddim"]
+    usual = score_protocol.of_samples(experiment) | {"weights": "ema", "images": 50_000}
+    assert score_protocol.departures(experiment, usual) == []
+    chain = score_protocol.of_samples(experiment, Chain("ddim", "4,2", 0.5, 3, True)) | {"weights": "raw", "images": 10}
+    assert score_protocol.departures(experiment, chain) == ["ddim", "4-2", "eta0.5", "seed3", "raw", "truncated", "n10"]
+    assert score_protocol.departures(experiment, score_protocol.of_samples(experiment, Chain("ddim", eta=0.0))) == [
+        "ddim"
+    ]
 
 
 def test_no_eta_is_a_departure_where_the_config_has_one(subject):
@@ -321,7 +323,7 @@ def test_no_eta_is_a_departure_where_the_config_has_one(subject):
     c.sample.update(sampler="ddim", eta=1.0)
     experiment = subject.experiment._replace(config=c)
     for eta, suffixes in ((None, []), (1.0, []), (0.0, ["eta0"])):
-        assert protocol.departures(experiment, protocol.of_samples(experiment, Chain(eta=eta))) == suffixes
+        assert score_protocol.departures(experiment, score_protocol.of_samples(experiment, Chain(eta=eta))) == suffixes
 
 
 # ------------------------------------------------------------------------------------------------- scores of samples
@@ -429,7 +431,7 @@ def test_scores_are_those_of_the_drawn_samples(prepare, subject):
 
 def test_a_full_set_is_called_fid(subject, monkeypatch, tmp_path):
     """The name is that of the protocol: 50,000 samples, here 12."""
-    for module in (sample_quality, protocol):
+    for module in (sample_quality, score_protocol):
         monkeypatch.setattr(module, "FULL", 12)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     samples, _ = sample_sets.draw(subject, Chain(grid="2"), 12, 8)
@@ -522,35 +524,37 @@ def test_results_of_other_files_and_other_seeds_lie_apart(prepare, tmp_path):
     ]
     assert [one.result.protocol["subset_seed"] for one in found] == [0, 1]
     assert found[0].result.values != found[1].result.values and found[0].path != found[1].path
-    assert evaluate.protocol.departures(make(n=2).subject.experiment, {"seed": 3, "subset_seed": 3}) == ["seed3"]
+    assert evaluate.score_protocol.departures(make(n=2).subject.experiment, {"seed": 3, "subset_seed": 3}) == ["seed3"]
 
 
 def test_a_network_that_computes_in_float32_is_quoted_with_it(subject):
     c = config()
     c.net.dtype = "bfloat16"
-    assert protocol.of_run(subject)["precision"].startswith("float32, ")  # the stand-in has no such parameter
+    assert score_protocol.of_run(subject)["precision"].startswith("float32, ")  # the stand-in has no such parameter
     for name, expected in (("mlp", "float32"), ("unet", "bfloat16")):
         c.net.name = name
         experiment = subject.experiment._replace(config=c, net=build.network(c, 1, 10))
-        assert protocol.of_run(subject._replace(experiment=experiment))["precision"].startswith(f"{expected}, ")
+        assert score_protocol.of_run(subject._replace(experiment=experiment))["precision"].startswith(f"{expected}, ")
 
 
 def test_eta_is_quoted_of_samplers_that_read_it(subject):
-    assert protocol.of_samples(subject.experiment)["eta"] is None
-    assert protocol.of_samples(subject.experiment, Chain("ddim", eta=0.5))["eta"] == 0.5
+    assert score_protocol.of_samples(subject.experiment)["eta"] is None
+    assert score_protocol.of_samples(subject.experiment, Chain("ddim", eta=0.5))["eta"] == 0.5
 
 
 def test_churn_is_quoted_of_the_sampler_that_reads_it(subject):
     c = config()
     c.sample.update(churn=40.0, churn_from=0.05, churn_to=50.0, churn_noise=1.003)
     experiment = subject.experiment._replace(config=c)
-    assert protocol.of_samples(experiment, Chain("edm"))["churn"] == "40 from 0.05 to 50, noise 1.003"
-    assert "churn" not in protocol.of_samples(experiment) | protocol.of_samples(subject.experiment, Chain("edm"))
+    assert score_protocol.of_samples(experiment, Chain("edm"))["churn"] == "40 from 0.05 to 50, noise 1.003"
+    assert "churn" not in score_protocol.of_samples(experiment) | score_protocol.of_samples(
+        subject.experiment, Chain("edm")
+    )
 
 
 def test_raw_weights_are_quoted_as_such(subject):
-    assert protocol.of_run(subject)["weights"] == "ema"
-    assert protocol.of_run(subject._replace(raw=True))["weights"] == "raw"
+    assert score_protocol.of_run(subject)["weights"] == "ema"
+    assert score_protocol.of_run(subject._replace(raw=True))["weights"] == "raw"
 
 
 def test_small_data_have_scores_of_their_own(prepare, monkeypatch):

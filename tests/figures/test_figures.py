@@ -35,7 +35,7 @@ from diffusion.figures.curve_figures import (
     terms,
 )
 from diffusion.figures.figure_data import curve_data
-from diffusion.figures.figure_data.run_sampler import RunSampler, chain_points, nearest_images
+from diffusion.figures.figure_data.samples_from_run import RunSampler, chain_points, nearest_images
 from diffusion.figures.figure_inputs import Inputs
 from diffusion.figures.image_grid import image_figure, image_grid, layout, square
 from diffusion.figures.progressive_and_edit_figures import forks, interpolation, neighbours, progressive

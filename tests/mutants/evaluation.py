@@ -88,7 +88,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/evaluation/protocol.py",
+        "diffusion/evaluation/score_protocol.py",
         "tests/evaluation/test_evaluate.py",
         (
             'getattr(experiment.net, "compute_dtype", jnp.float32)',
@@ -301,7 +301,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/evaluation/protocol.py",
+        "diffusion/evaluation/score_protocol.py",
         "tests/evaluation/test_evaluate.py",
         (
             '"weights": WEIGHTS[subject.raw]',

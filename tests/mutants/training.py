@@ -400,8 +400,8 @@ TRAINING = (
         ),
     ),
     *mutants(
-        "diffusion/training/flat_state_on_gpu.py",
-        "tests/training/test_flat_state_on_gpu.py",
+        "diffusion/training/state_as_one_vector_on_gpu.py",
+        "tests/training/test_state_as_one_vector_on_gpu.py",
         (
             "LAST_FIRST = (3, 0, 1, 2)",
             "LAST_FIRST = (0, 1, 2, 3)",

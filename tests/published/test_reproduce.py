@@ -22,7 +22,7 @@ from diffusion.config.schema import PAPERS
 from diffusion.config.validation import validate
 from diffusion.convert.inception_weights import NETWORK
 from diffusion.data.source import in_memory
-from diffusion.evaluation.protocol import QUANTISATION
+from diffusion.evaluation.score_protocol import QUANTISATION
 from diffusion.figures import style
 from diffusion.figures.training_figures import band, milestones
 from diffusion.metrics import rate_distortion

@@ -26,8 +26,8 @@ from diffusion.core.reverse_process import clip
 from diffusion.core.variance import fixed_small
 from diffusion.distributed import sharding
 from diffusion.distributed.sharding import make_mesh
-from diffusion.evaluation import guidance_effect, protocol, sample_batches, sample_sets
-from diffusion.evaluation.protocol import Chain, Subject
+from diffusion.evaluation import guidance_effect, sample_batches, sample_sets, score_protocol
+from diffusion.evaluation.score_protocol import Chain, Subject
 from diffusion.experiment import build, build_guidance
 from diffusion.figures.curve_figures import guidance as figure
 from diffusion.figures.figure_data import curve_data
@@ -450,11 +450,11 @@ def test_a_classifier_guides_a_run_that_it_fits(judge, subject, key):
     config.sample.clip = False
     found = jax.jit(ours.denoise(params, y, guided=True))(x, t)
     np.testing.assert_allclose(found.eps, eps, rtol=1e-4, atol=1e-5)
-    told = protocol.of_samples(ours)
+    told = score_protocol.of_samples(ours)
     assert (
         told["guidance"] == 3.0
         and len(told["classifier"]) == 12
-        and "guidance" not in protocol.of_samples(subject.experiment)
+        and "guidance" not in score_protocol.of_samples(subject.experiment)
     )
     for changes, shape, line in (
         ({"diffusion.T": 30}, SHAPE, r"diffusion\.T is 20 instead of 30"),
@@ -648,9 +648,9 @@ def test_measurements_of_other_chains_do_not_replace_each_other(subject, tmp_pat
     ]
     assert [path.stem for path in paths] == [
         *("guidance_0_n500", "guidance_0_ddim_n500", "guidance_0_4_n500", "guidance_0_seed3_n500", "guidance_0_n20"),
-        *("guidance_0_raw_n500", f"guidance_0_classifier-{protocol.digest(learnt.params)[:12]}_n500"),
+        *("guidance_0_raw_n500", f"guidance_0_classifier-{score_protocol.digest(learnt.params)[:12]}_n500"),
     ]
-    assert result_files.read(paths[-1]).protocol["classifier"] == protocol.digest(learnt.params)[:12]
+    assert result_files.read(paths[-1]).protocol["classifier"] == score_protocol.digest(learnt.params)[:12]
 
 
 @pytest.mark.parametrize("schedule", SIGNAL_ENDS)

@@ -23,8 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion.config import default_config
+from diffusion.workdir.jsonl_and_tensorboard_writer import Writer
 from diffusion.workdir.kept_and_resumed_checkpoints import RunCheckpoints
-from diffusion.workdir.metrics_writer import Writer
 from diffusion.workdir.run_config import Run, read_run, write_config
 
 ROLLING, KEPT = (10, 20, 30), (15,)

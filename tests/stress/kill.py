@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from diffusion.runtime.bucket_path import Bucket
 from diffusion.runtime.paths import expanded
-from diffusion.workdir import metrics_jsonl
+from diffusion.workdir import metrics_jsonl_files
 from tests.support import buckets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,7 +129,7 @@ def text(path: Path) -> str:
 
 def lines(folder: Path) -> list[dict[str, Any]]:
     """The metrics, without speeds."""
-    read = [json.loads(line) for line in metrics_jsonl.read(folder)]
+    read = [json.loads(line) for line in metrics_jsonl_files.read(folder)]
     return [{name: value for name, value in line.items() if not name.startswith("perf/")} for line in read]
 
 

@@ -9,8 +9,8 @@ from diffusion.commands.train import periodic_actions
 from diffusion.runtime.signals import Stop
 from diffusion.training import loop
 from diffusion.training.metrics_log import Log, Progress
+from diffusion.workdir.jsonl_and_tensorboard_writer import Writer
 from diffusion.workdir.kept_and_resumed_checkpoints import RunCheckpoints
-from diffusion.workdir.metrics_writer import Writer
 
 
 def periods(steps, log=0, checkpoint=0, evaluate=0, sample=0, keep=0):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from diffusion.commands import settings_that_save_memory
+from diffusion.commands import advice_when_out_of_memory
 from diffusion.config import default_config
 from diffusion.data.toy_points import toy
 from diffusion.distributed import sharding
@@ -20,7 +20,7 @@ def config(**overrides):
 
 
 def test_the_line_names_three_settings_and_their_effect():
-    assert settings_that_save_memory.advice(config(), 8) == (
+    assert advice_when_out_of_memory.advice(config(), 8) == (
         "set config.train.accumulate=2 (the same result) or config.net.remat=true (the same result, about a third "
         "slower) or config.train.sharding=fsdp (the same result); scripts/plan.py --fit compiles each of them"
     )
@@ -28,10 +28,10 @@ def test_the_line_names_three_settings_and_their_effect():
 
 def test_settings_in_use_are_not_proposed_again():
     def changes(devices=8, **overrides):
-        return dict(settings_that_save_memory.settings(config(**overrides), devices))
+        return dict(advice_when_out_of_memory.settings(config(**overrides), devices))
 
     everything = {"train.accumulate": 2, "net.remat": True, "train.sharding": "zero1", "net.dtype": "bfloat16"}
-    both = settings_that_save_memory.settings(config(), 8)[2:4]
+    both = advice_when_out_of_memory.settings(config(), 8)[2:4]
     assert both == [("train.sharding", "fsdp"), ("train.sharding", "zero1")], "the one that divides more comes first"
     assert changes(**{"train.sharding": "zero1"})["train.sharding"] == "fsdp"
     assert changes() == {**everything, "train.batch_size": 32}
@@ -41,7 +41,7 @@ def test_settings_in_use_are_not_proposed_again():
     assert changes(**{"train.batch_size": 24})["train.accumulate"] == 3, "a divisor of what a device has"
     spent = {"train.accumulate": 8, "net.remat": True, "train.sharding": "fsdp", "net.dtype": "bfloat16"}
     assert changes(**spent) == {"train.batch_size": 32}
-    smallest = settings_that_save_memory.advice(config(**spent, **{"train.batch_size": 8}), 8)
+    smallest = advice_when_out_of_memory.advice(config(**spent, **{"train.batch_size": 8}), 8)
     assert smallest == "use a smaller network or more devices"
     points = changes(**{"net.name": "mlp", "data.name": "toy:moons"})
     assert list(points) == ["train.accumulate", "train.sharding", "train.batch_size"], "it has neither remat nor dtype"

@@ -25,7 +25,7 @@ from diffusion.training.periodic_actions import Action, Moment, draw, perform
 from diffusion.training.state import step_keys
 from diffusion.training.step import train_step, train_steps
 from diffusion.workdir.checkpoint import Checkpoints
-from diffusion.workdir.metrics_writer import NullWriter, Writer
+from diffusion.workdir.jsonl_and_tensorboard_writer import NullWriter, Writer
 from tests.support import runs
 from tests.support.networks import TwoConvolutions, using
 

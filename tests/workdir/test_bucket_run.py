@@ -11,10 +11,10 @@ from diffusion.commands import checkpoints as checkpoints_command
 from diffusion.runtime import bucket_path, bucket_requests
 from diffusion.runtime.bucket_path import Bucket
 from diffusion.workdir import checkpoint_manifest as manifest
-from diffusion.workdir import metrics_jsonl
+from diffusion.workdir import metrics_jsonl_files
 from diffusion.workdir.checkpoint import Checkpoints
+from diffusion.workdir.jsonl_and_tensorboard_writer import Writer
 from diffusion.workdir.kept_and_resumed_checkpoints import RunCheckpoints
-from diffusion.workdir.metrics_writer import Writer
 from tests.stress.corrupt import bits, state_of
 from tests.support import buckets
 
@@ -132,7 +132,7 @@ def test_a_service_that_does_not_answer_delays_a_save(folder, service, state, mo
 
 
 def test_metrics_are_parts_in_order_and_later_lines_are_dropped(folder, monkeypatch):
-    monkeypatch.setattr(metrics_jsonl, "LARGEST", 40)
+    monkeypatch.setattr(metrics_jsonl_files, "LARGEST", 40)
     with closing(Writer(folder, 0)) as writer:
         for step in range(1, 7):
             writer.scalars(step, {"train/loss": step / 2})
@@ -141,10 +141,10 @@ def test_metrics_are_parts_in_order_and_later_lines_are_dropped(folder, monkeypa
     for start in (4, 4):  # dropping twice is dropping once
         with closing(Writer(folder, start)) as writer:
             assert writer.stored(4, "train/") == {"loss": 2.0}
-        assert [json.loads(line)["step"] for line in metrics_jsonl.read(folder)] == [1, 2, 3, 4]
+        assert [json.loads(line)["step"] for line in metrics_jsonl_files.read(folder)] == [1, 2, 3, 4]
     with closing(Writer(folder, 4)) as writer:
         writer.scalars(5, {"test/fid": 1.0})
-    assert [json.loads(line)["step"] for line in metrics_jsonl.read(folder)] == [1, 2, 3, 4, 5]
+    assert [json.loads(line)["step"] for line in metrics_jsonl_files.read(folder)] == [1, 2, 3, 4, 5]
     assert sum(path.stat().st_size for path in (folder / "tensorboard").glob("*")) > 500
 
 
@@ -156,7 +156,7 @@ def test_nothing_is_written_for_a_run_that_was_taken_over(folder):
         writer.scalars(1, {"train/loss": 1.0})
         with pytest.raises(ValueError, match="taken over"):
             writer.sync()
-    assert metrics_jsonl.read(folder) == []
+    assert metrics_jsonl_files.read(folder) == []
 
 
 def test_a_thousand_checkpoints_are_listed_with_few_requests(folder, service, capsys, monkeypatch):

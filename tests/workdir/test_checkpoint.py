@@ -19,10 +19,10 @@ from diffusion.commands import checkpoints as checkpoints_command
 from diffusion.config import default_config
 from diffusion.runtime.error_text import reason
 from diffusion.workdir import checkpoint_manifest as manifest
-from diffusion.workdir import metrics_writer, result_files, run_config
+from diffusion.workdir import jsonl_and_tensorboard_writer, result_files, run_config
 from diffusion.workdir.checkpoint import Checkpoints
+from diffusion.workdir.jsonl_and_tensorboard_writer import Writer
 from diffusion.workdir.kept_and_resumed_checkpoints import PermanentCheckpoints, RunCheckpoints
-from diffusion.workdir.metrics_writer import Writer
 from diffusion.workdir.result_files import Result
 from tests.stress import corrupt
 from tests.stress.corrupt import State, bits, state_of
@@ -320,8 +320,8 @@ def test_tensorboard_has_what_belongs_to_a_checkpoint(tmp_path):
 
 def test_tensorboard_gets_all_values_of_a_line_at_once(tmp_path, monkeypatch):
     clock = iter(range(0, 10**6, 40))
-    monkeypatch.setattr(metrics_writer.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(metrics_writer, "FLUSH_SECONDS", 100)
+    monkeypatch.setattr(jsonl_and_tensorboard_writer.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(jsonl_and_tensorboard_writer, "FLUSH_SECONDS", 100)
     with closing(Writer(tmp_path, 0)) as writer:
         for step in range(1, 9):
             writer.scalars(step, {name: 1.0 for name in ("train/a", "train/b", "train/c", "train/d", "train/e")})

@@ -16,9 +16,9 @@ from diffusion.config.schema import NO_RESULT
 from diffusion.config.validation import LEARNED
 from diffusion.core import respacing
 from diffusion.evaluation.guidance_effect import GUIDANCE
-from diffusion.evaluation.protocol import QUANTISATION, WEIGHTS
+from diffusion.evaluation.score_protocol import QUANTISATION, WEIGHTS
 from diffusion.experiment.build import levels
-from diffusion.workdir import metrics_jsonl, result_files
+from diffusion.workdir import metrics_jsonl_files, result_files
 from diffusion.workdir.result_files import Result
 
 BOUND, TERMS, RMSE = "nll", "terms", "x_0_rmse"
@@ -35,19 +35,19 @@ USUAL = {"weights": "ema", "split": "train", "quantisation": QUANTISATION[0], "g
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics file. Raises ValueError where there is none, or a line is damaged."""
-    if not metrics_jsonl.exist(folder):
+    if not metrics_jsonl_files.exist(folder):
         raise ValueError(f"{folder} holds no run (no metrics.jsonl in it); give the --workdir of a run")
     try:
-        return [json.loads(line) for line in metrics_jsonl.read(folder)]
+        return [json.loads(line) for line in metrics_jsonl_files.read(folder)]
     except json.JSONDecodeError as error:
         raise ValueError(
-            f"{folder / metrics_jsonl.NAME} is damaged ({error}); restore it, or remove the line"
+            f"{folder / metrics_jsonl_files.NAME} is damaged ({error}); restore it, or remove the line"
         ) from error
 
 
 def runs(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """The metrics of the runs in a folder, or of the one that it is, by name. Raises ValueError where there is none."""
-    folders = metrics_jsonl.runs(folder)
+    folders = metrics_jsonl_files.runs(folder)
     if not folders:
         raise ValueError(f"{folder} holds no run and no folders of runs (no metrics.jsonl); give another --workdir")
     return {path.resolve().name: metrics(path) for path in folders}

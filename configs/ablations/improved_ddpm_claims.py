@@ -10,8 +10,8 @@ digits: T = 250 (betas times 4), 600 steps of 128 images; 6 runs and 5 more eval
 mnist_small: T = 100, 300 steps of 64 images. mnist: 6,000 steps a run. cifar10: the paper's network, 800,000 steps a
 run.
 
-    python scripts/ablate.py --grid=configs/ablations/improved_claims.py --size=digits
-    python scripts/ablate.py --grid=configs/ablations/improved_claims.py --size=mnist_small --config.data.dir=PATH
+    python scripts/ablate.py --grid=configs/ablations/improved_ddpm_claims.py --size=digits
+    python scripts/ablate.py --grid=configs/ablations/improved_ddpm_claims.py --size=mnist_small --config.data.dir=PATH
 """
 
 from configs.ablations._base import base, unread
@@ -34,7 +34,7 @@ def get_grid(size: str) -> Grid:
     fixed, learned = "linear, L_simple, fixed_large", "linear, L_hybrid, learned_range"
     best = "cosine, L_hybrid, learned_range"
     return Grid(
-        "improved_claims",
+        "improved_ddpm_claims",
         f"Claims of Improved DDPM on {config.data.name}, T = {T}",
         config,
         (

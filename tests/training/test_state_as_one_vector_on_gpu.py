@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffusion.data.digits import digits
-from diffusion.training import flat_state_on_gpu, loop
+from diffusion.training import loop, state_as_one_vector_on_gpu
 from diffusion.training.optimizer import FUSED
 from tests.support import runs
 from tests.training.test_training import experiment_on, leaves
@@ -22,16 +22,16 @@ def tree(rng):
 def test_a_vector_holds_the_tree(rng):
     """Every number once, and a kernel as cuDNN reads it: output channel by output channel."""
     whole = tree(rng)
-    packed = flat_state_on_gpu.pack(whole)
-    assert packed.vector.shape == (180 + 5 + 10 + 1,) and flat_state_on_gpu.pack(packed) is packed
+    packed = state_as_one_vector_on_gpu.pack(whole)
+    assert packed.vector.shape == (180 + 5 + 10 + 1,) and state_as_one_vector_on_gpu.pack(packed) is packed
     np.testing.assert_array_equal(packed.vector[5:41].reshape(3, 3, 4), whole["kernel"][..., 0])
-    back = flat_state_on_gpu.unpack(packed)
+    back = state_as_one_vector_on_gpu.unpack(packed)
     assert jax.tree.structure(back) == jax.tree.structure(whole)
     jax.tree.map(np.testing.assert_array_equal, back, whole)
 
 
 def packed(update):
-    return update._replace(passes=FUSED, **flat_state_on_gpu.PACKED)
+    return update._replace(passes=FUSED, **state_as_one_vector_on_gpu.PACKED)
 
 
 def test_training_is_the_same():
@@ -57,7 +57,7 @@ def test_training_is_the_same():
 
 def test_a_stored_state_takes_the_place_of_the_given_one():
     given = experiment_on().create_state()
-    stored = flat_state_on_gpu.pack_state(given)
+    stored = state_as_one_vector_on_gpu.pack_state(given)
     assert all(x.is_deleted() for x in jax.tree.leaves(given)) and not stored.params.vector.is_deleted()
     assert {x.ndim for x in jax.tree.leaves((stored.params, stored.ema))} == {1}
 

@@ -15,7 +15,7 @@ from diffusion.core.array_types import Image, Keys, Labels, Mask, PerExample
 from diffusion.data.transforms import to_image, to_pixels
 from diffusion.data.user_images import LabelledImages
 from diffusion.figures import progressive_and_edit_figures
-from diffusion.figures.figure_data.run_sampler import Pixels, RunSampler
+from diffusion.figures.figure_data.samples_from_run import Pixels, RunSampler
 from diffusion.sampling import ddim_latents, editing
 from diffusion.sampling import inpainting as repaint
 

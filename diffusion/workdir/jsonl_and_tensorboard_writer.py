@@ -14,7 +14,7 @@ import numpy as np
 
 from diffusion.runtime.atomic_files import atomic_file
 from diffusion.runtime.bucket_path import Bucket
-from diffusion.workdir import metrics_jsonl
+from diffusion.workdir import metrics_jsonl_files
 
 FINAL = b'"test/'
 """Prefix of the names of scalars that are measured when a run ends."""
@@ -27,7 +27,7 @@ LARGEST = 2**23
 
 
 class Writer:
-    """Writes a run's scalars to its metrics (metrics_jsonl.py) and TensorBoard, and image grids to samples/ and there.
+    """Writes scalars to metrics.jsonl (metrics_jsonl_files.py), image grids to samples/, and both to TensorBoard.
 
     Opened at a step, it drops the lines of later steps that an interrupted run left behind, and those of the final
     evaluation, which is repeated: the file equals that of an uninterrupted run. A line that cannot be written (OSError)
@@ -38,9 +38,9 @@ class Writer:
     def __init__(self, workdir: Path, step: int, owned: Callable[[], None] = lambda: None):
         self._workdir, self._owned = workdir, owned
         workdir.mkdir(parents=True, exist_ok=True)
-        metrics_jsonl.drop(workdir, lambda line: _step_of(line) > step or FINAL in line)
-        self._last = [json.loads(line) for line in metrics_jsonl.read(workdir) if _step_of(line) == step]
-        self._lines = metrics_jsonl.appended(workdir)
+        metrics_jsonl_files.drop(workdir, lambda line: _step_of(line) > step or FINAL in line)
+        self._last = [json.loads(line) for line in metrics_jsonl_files.read(workdir) if _step_of(line) == step]
+        self._lines = metrics_jsonl_files.appended(workdir)
         self._board = _Board(workdir / "tensorboard", step)
         self._sender = ThreadPoolExecutor(1) if isinstance(workdir, Bucket) else None
         self._sending, self._sent = Future[None](), time.monotonic()
