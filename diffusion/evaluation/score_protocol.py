@@ -150,7 +150,11 @@ def digest(params: Params) -> str:
 
 
 def lines(protocols: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The protocols of results, by name, for a console report: the entries that all share, then the others of each."""
+    """The protocols of results, by name, for a console report: the entries that all share, then the others of each.
+
+    Empty entries, as the paper of a config that reproduces none, are left out.
+    """
+    protocols = {name: {k: v for k, v in p.items() if v != ""} for name, p in protocols.items()}
     first = next(iter(protocols.values()))
     shared = [key for key in first if all(key in p and p[key] == first[key] for p in protocols.values())]
     text = ["protocol", *(f"  {key:13} {first[key]}" for key in shared)]

@@ -552,6 +552,20 @@ def test_churn_is_quoted_of_the_sampler_that_reads_it(subject):
     )
 
 
+def test_the_printed_protocol_states_shared_entries_once_and_no_empty_ones():
+    of_ddim = {"paper": "", "data": "digits", "eta": 0.0, "guidance": None, "seed": 1}
+    assert score_protocol.lines({"ddim": of_ddim, "heun": of_ddim | {"seed": 2}}) == [
+        "protocol",
+        "  data          digits",
+        "  eta           0.0",
+        "  guidance      None",
+        "protocol of ddim",
+        "  seed          1",
+        "protocol of heun",
+        "  seed          2",
+    ]
+
+
 def test_raw_weights_are_quoted_as_such(subject):
     assert score_protocol.of_run(subject)["weights"] == "ema"
     assert score_protocol.of_run(subject._replace(raw=True))["weights"] == "raw"
