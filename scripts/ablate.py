@@ -2,7 +2,7 @@
 
     python scripts/ablate.py --grid=configs/ablations/ho_table2.py                     # table 2 of DDPM on 8x8 digits
     python scripts/ablate.py --grid=configs/ablations/ho_table2.py --size=cifar10 --seeds=0 --list > jobs.sh
-    python scripts/ablate.py --grid=configs/ablations/improved.py --size=mnist --config.data.dir=PATH
+    python scripts/ablate.py --grid=configs/ablations/improved_ddpm_tables.py --size=mnist --config.data.dir=PATH
 
 Repeat the command to resume: finished rows are skipped, and an interrupted row continues from its checkpoint. On
 SIGTERM or Ctrl-C the script finishes the step, saves and exits with status 75; a second signal ends it at once. A row

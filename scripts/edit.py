@@ -63,7 +63,7 @@ def main() -> None:
     before_jax.configure()
 
     from diffusion.commands import edit
-    from diffusion.figures.figure_inputs import Inputs
+    from diffusion.figures.flags_and_run_for_figures import Inputs
 
     options = edit.Options(
         image=[str(expanded(path)) for path in IMAGE.value],

@@ -65,8 +65,8 @@ def main() -> None:
     from functools import partial
 
     from diffusion.commands import evaluate
-    from diffusion.evaluation import score_protocol
-    from diffusion.evaluation.score_protocol import Chain
+    from diffusion.evaluation import measurement_protocol
+    from diffusion.evaluation.measurement_protocol import Chain
     from diffusion.runtime.progress_bar import counting
 
     request = evaluate.Request(
@@ -88,7 +88,7 @@ def main() -> None:
     for metric in evaluate.run(plan, partial(counting, unit="image", report=report)):
         print("\n".join(metric.lines), flush=True)
         measured.append(metric)
-    print("\n".join(score_protocol.lines({metric.result.name: metric.result.protocol for metric in measured})))
+    print("\n".join(measurement_protocol.lines({metric.result.name: metric.result.protocol for metric in measured})))
     print("\n".join(["written", *(f"  {metric.path}" for metric in measured)]))
 
 

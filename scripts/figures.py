@@ -60,7 +60,7 @@ def main() -> None:
     before_jax.configure()
 
     from diffusion.commands import figures
-    from diffusion.figures.figure_inputs import Inputs
+    from diffusion.figures.flags_and_run_for_figures import Inputs
 
     folder = WORKDIR.value
     inputs = Inputs(folder, N.value, SEED.value, STEP.value, RAW.value, T.value, GRID.value, DATA())

@@ -51,7 +51,7 @@ def main() -> None:
     before_jax.configure()
 
     from diffusion.commands.sample import sample
-    from diffusion.evaluation.score_protocol import Chain
+    from diffusion.evaluation.measurement_protocol import Chain
 
     path = sample(
         folder,

@@ -35,7 +35,7 @@ FEW = {
     "nets": ("core.array_types",),
     "data": (
         *("core.array_types", "runtime.atomic_files", "runtime.paths"),
-        *("runtime.bucket_path", "runtime.bucket_cache", "runtime.error_text"),
+        *("runtime.bucket_path", "runtime.bucket_cache", "runtime.short_error_text"),
     ),
 }
 """All that a folder may import: a network knows no process, a data source no config."""
@@ -244,7 +244,7 @@ def test_package_keeps_its_structure(check):
 
 
 GOOD = {
-    "core/process.py": "import jax.numpy as jnp\nfrom diffusion.core.array_types import Image\nfrom . import score\n",
+    "core/score.py": "import jax.numpy as jnp\nfrom diffusion.core.array_types import Image\nfrom . import elbo\n",
     "training/loop.py": "import optax\nfrom diffusion.core import objective\nfrom .state import X\n",
     "data/tfds.py": "def read():\n    import tensorflow_datasets\n",
     "data/image_folder.py": "SUFFIXES = {'.png'}\ndef is_image(path):\n    return path.suffix in SUFFIXES\n",
@@ -253,20 +253,20 @@ GOOD = {
     "__init__.py": '__version__ = "0"\n',
 }
 BAD = (
-    (layer_faults, "core/process.py", "from diffusion.sampling import x"),
-    (layer_faults, "core/process.py", "from ..sampling import x"),
-    (layer_faults, "core/process.py", "import diffusion.sampling.ddim"),
-    (layer_faults, "core/process.py", "def f():\n    from diffusion.config import schema"),
+    (layer_faults, "core/forward_process.py", "from diffusion.sampling import x"),
+    (layer_faults, "core/forward_process.py", "from ..sampling import x"),
+    (layer_faults, "core/forward_process.py", "import diffusion.sampling.ddim"),
+    (layer_faults, "core/forward_process.py", "def f():\n    from diffusion.config import keys_with_legal_values"),
     (layer_faults, "sampling/ddim.py", "from ..training import loop"),
     (layer_faults, "sampling/ddim.py", "from diffusion.nets.unet import x"),
-    (layer_faults, "nets/unet.py", "from diffusion.core.process import Process"),
+    (layer_faults, "nets/unet.py", "from diffusion.core.forward_process import Process"),
     (layer_faults, "data/image_folder.py", "from diffusion import config"),
     (layer_faults, "training/loop.py", "from diffusion.figures import style"),
     (layer_faults, "utils.py", "x = 1"),
     (layer_faults, "config/config_files.py", "from diffusion import utils"),
     (layer_faults, "__init__.py", "from diffusion.core import types"),
     (library_faults, "core/elbo.py", "from flax import linen"),
-    (library_faults, "core/process.py", "def f():\n    import optax"),
+    (library_faults, "core/forward_process.py", "def f():\n    import optax"),
     (library_faults, "core/array_types.py", "import ml_collections"),
     (library_faults, "evaluation/sample_quality.py", "import optax"),
     (library_faults, "config/config_files.py", "import pandas"),

@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 from configs.cifar10 import get_config as cifar10
 from configs.digits import get_config as digits
 from configs.mnist import get_config as mnist
-from diffusion.config.schema import KEYS
+from diffusion.config.keys_with_legal_values import KEYS
 
 SIZES = ("digits", "mnist_small", "mnist", "cifar10")
 

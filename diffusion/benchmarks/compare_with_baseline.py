@@ -5,7 +5,7 @@ from contextlib import ExitStack, closing
 from typing import Any, NamedTuple
 
 from diffusion.benchmarks import timing
-from diffusion.benchmarks.network_sizes import FORWARD, MEASURES, PEAK, TRAIN, WITHOUT_BASELINE, Size
+from diffusion.benchmarks.benchmarked_networks import FORWARD, MEASURES, PEAK, TRAIN, WITHOUT_BASELINE, Size
 from diffusion.benchmarks.timing import Timing
 from diffusion.benchmarks.workload_subprocess import WorkloadProcess
 

@@ -19,7 +19,7 @@ from diffusion.data.source import in_memory
 from diffusion.evaluation.fewer_images_on_cpu import forward_flops
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
-from diffusion.experiment.registry import DTYPES, SAMPLERS
+from diffusion.experiment.registry_of_samplers_and_schedules import DTYPES, SAMPLERS
 from diffusion.metrics import inception_features as inception
 from diffusion.nets.inception import SIZE, shapes
 from diffusion.runtime import format_numbers

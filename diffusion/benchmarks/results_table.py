@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from diffusion.benchmarks.benchmarked_networks import MEASURES, PEAK
 from diffusion.benchmarks.compare_with_baseline import BASELINE, JAX, Row
-from diffusion.benchmarks.network_sizes import MEASURES, PEAK
 from diffusion.benchmarks.timing import Timing
 from diffusion.published.render_tables import pipe_table
 from diffusion.runtime import provenance

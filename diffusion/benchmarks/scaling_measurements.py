@@ -7,8 +7,8 @@ from contextlib import closing
 from typing import Any, NamedTuple
 
 from diffusion.benchmarks import timing
+from diffusion.benchmarks.benchmarked_networks import FORWARD, TRAIN, Size
 from diffusion.benchmarks.compare_with_baseline import JAX, MODULES, Settings
-from diffusion.benchmarks.network_sizes import FORWARD, TRAIN, Size
 from diffusion.benchmarks.workload_subprocess import WorkloadProcess
 
 

@@ -15,9 +15,9 @@ from diffusion.config.ablation_grid import RESULT, Cell, Grid, other_training, r
 from diffusion.config.config_dict import config_hash, nested, restore
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation.final_evaluation import Summary, measure
-from diffusion.evaluation.score_protocol import Subject
+from diffusion.evaluation.measurement_protocol import Subject
 from diffusion.experiment import load_run
-from diffusion.experiment.registry import clips
+from diffusion.experiment.registry_of_samplers_and_schedules import clips
 from diffusion.figures.figure_data.curve_data import metrics
 from diffusion.figures.image_grid import save_image
 from diffusion.figures.training_figures import curve

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from diffusion.benchmarks import results_table, scaling_measurements
+from diffusion.benchmarks.benchmarked_networks import MEASURES, QUICK_ENV, QUICK_REQUEST, SIZES, Size, quick
 from diffusion.benchmarks.compare_with_baseline import Settings, compare
-from diffusion.benchmarks.network_sizes import MEASURES, QUICK_ENV, QUICK_REQUEST, SIZES, Size, quick
 from diffusion.config.misspelt_names import suggestion
 from diffusion.figures.curve_figures import cost_growth
 from diffusion.figures.style import save

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from diffusion.runtime.bucket_path import Bucket
 from diffusion.runtime.format_numbers import duration, quantity
-from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir import metrics_jsonl_files, result_files
+from diffusion.workdir import verify_checkpoint_manifest as manifest
 from diffusion.workdir.run_config import lock, read_run
 
 SCORE = "eval/bits_per_dim"

@@ -10,7 +10,7 @@ from diffusion.data import user_images
 from diffusion.data.dataset_identity import label_number, listed
 from diffusion.data.user_images import LabelledImages
 from diffusion.figures import edited_images
-from diffusion.figures.figure_inputs import Inputs
+from diffusion.figures.flags_and_run_for_figures import Inputs
 from diffusion.figures.image_grid import save_image
 from diffusion.figures.style import SUFFIXES, save
 

@@ -12,7 +12,7 @@ from diffusion.commands.import_weights import write_run
 from diffusion.experiment import build
 from diffusion.training import weight_averages
 from diffusion.training.state import TrainState
-from diffusion.workdir import checkpoint_manifest as manifest
+from diffusion.workdir import verify_checkpoint_manifest as manifest
 from diffusion.workdir.kept_and_resumed_checkpoints import RunCheckpoints
 from diffusion.workdir.run_config import read_run
 

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffusion.data.source import Source
-from diffusion.evaluation import measure_likelihood, sample_sets, score_protocol
+from diffusion.evaluation import measure_likelihood, measurement_protocol, stored_sample_sets
 from diffusion.evaluation.flow_nll import FLOW
+from diffusion.evaluation.measurement_protocol import FULL, Chain, Subject
 from diffusion.evaluation.sample_quality import (
     INCEPTION,
     check_names,
@@ -22,7 +23,6 @@ from diffusion.evaluation.sample_quality import (
     score_small_images,
     score_with_inception,
 )
-from diffusion.evaluation.score_protocol import FULL, Chain, Subject
 from diffusion.evaluation.variational_bound import BOUND
 from diffusion.experiment import build, load_run
 from diffusion.experiment.build import Experiment
@@ -57,7 +57,7 @@ class Request(NamedTuple):
     inception: Path | None = None
     chain: Chain = Chain()
     guidance: Mapping[str, Any] = MappingProxyType({})
-    """Arguments of sample_sets.guided."""
+    """Arguments of stored_sample_sets.guided."""
     step: int | None = None
     raw: bool = False
     batch_size: int | None = None
@@ -89,8 +89,8 @@ class Plan(NamedTuple):
 def prepare(folder: Path, run: Run, request: Request) -> Plan:
     """Raises ValueError, before anything is computed, where the request cannot be carried out."""
     check_names(request.metrics, [*LIKELIHOODS])
-    run = sample_sets.guided(run, **request.guidance)
-    sample_sets.check(run, request.chain)
+    run = stored_sample_sets.guided(run, **request.guidance)
+    stored_sample_sets.check(run, request.chain)
     data = load_run.data(run, request.data)
     sources = {TRAIN: data.train, TEST: data.held_out}
     default = [BOUND.name, *(SMALL if scores_without_inception.fits(sources[TRAIN]) else ())]
@@ -134,22 +134,22 @@ def _scores(plan: Plan, progress: Counting) -> Iterator[Measured]:
     request, subject = plan.request, plan.subject
     if plan.samples is not None:
         unknown = ("step", "weights", "sampler", "grid", "steps", "eta", "clip", "seed", "paper")  # how they were drawn
-        facts = score_protocol.of_run(subject) | dict.fromkeys(unknown)
+        facts = measurement_protocol.of_run(subject) | dict.fromkeys(unknown)
         facts |= {"quantisation": "uint8 as given", "samples": str(request.samples)}
         samples, origin = plan.samples, [_tag(request)]
     else:
         with progress("samples", plan.n) as count:
             batch = request.batch_size or subject.experiment.config.sample.batch_size
-            samples, broken = sample_sets.draw(subject, request.chain, plan.n, batch, count)
+            samples, broken = stored_sample_sets.draw(subject, request.chain, plan.n, batch, count)
         if broken:
             raise ValueError(
                 f"{broken} of {plan.n} samples hold numbers that are not finite: the network has diverged, and no "
                 "score of its samples means anything"
             )
-        facts, origin = sample_sets.facts(subject, request.chain), _guidance(request, subject.experiment)
+        facts, origin = stored_sample_sets.facts(subject, request.chain), _guidance(request, subject.experiment)
 
     def written(result: Result, lines: list[str], *more: str) -> Measured:
-        names = [*origin, *more, *score_protocol.departures(subject.experiment, result.protocol)]
+        names = [*origin, *more, *measurement_protocol.departures(subject.experiment, result.protocol)]
         return Measured(result, result_files.write(subject.folder, result, *names), lines)
 
     if plan.extractor:
@@ -200,7 +200,7 @@ def _tag(request: Request) -> str:
 
 def _guidance(request: Request, experiment: Experiment) -> list[str]:
     """The parts of a result's name for guidance that is not the config's: guidance2, guidance_steps100-900."""
-    facts = score_protocol.of_guidance(experiment) or {"guidance": 0.0}
+    facts = measurement_protocol.of_guidance(experiment) or {"guidance": 0.0}
     words = [
         f"{key}{value:g}" if key == "guidance" else f"{key}{value}".replace("..", "-") for key, value in facts.items()
     ]

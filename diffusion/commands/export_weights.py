@@ -12,7 +12,7 @@ from diffusion.convert import diffusers, name_mapping
 from diffusion.convert.diffusers import Configs
 from diffusion.convert.name_mapping import Shapes
 from diffusion.experiment import load_run
-from diffusion.experiment.registry import VP_SCHEDULES
+from diffusion.experiment.registry_of_samplers_and_schedules import VP_SCHEDULES
 from diffusion.runtime import format_numbers
 from diffusion.workdir.run_config import read_run
 

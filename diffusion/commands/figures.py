@@ -6,7 +6,7 @@ from pathlib import Path
 
 from diffusion.config.misspelt_names import suggestion
 from diffusion.figures.catalogue import FIGURES
-from diffusion.figures.figure_inputs import Inputs
+from diffusion.figures.flags_and_run_for_figures import Inputs
 from diffusion.figures.style import SUFFIXES, save
 
 ALL = "all"

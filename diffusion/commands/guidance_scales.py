@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from diffusion.config.validation import SIGNAL_ENDS
-from diffusion.evaluation import guidance_effect, sample_sets, score_protocol
-from diffusion.evaluation.score_protocol import Subject
+from diffusion.evaluation import guidance_effect, measurement_protocol, stored_sample_sets
+from diffusion.evaluation.measurement_protocol import Subject
 from diffusion.experiment import build_guidance, load_run
 from diffusion.metrics import scores_without_inception
 from diffusion.runtime.workdir_and_data_flags import DataFlags
@@ -37,7 +37,7 @@ def measure(
     chain = {"sampler": sampler, "grid": grid, "eta": 0.0 if sampler else None}
     usual = run.config.copy_and_resolve_references()
     run.config.sample.update({name: value for name, value in chain.items() if value is not None})
-    run = sample_sets.guided(run, scale=0.0, classifier="", first=0.0, last=1.0)
+    run = stored_sample_sets.guided(run, scale=0.0, classifier="", first=0.0, last=1.0)
     if classifier and run.config.diffusion.schedule in SIGNAL_ENDS:
         raise ValueError(
             f"--classifier={classifier}: schedule {run.config.diffusion.schedule!r} ends without signal, where x_0 "
@@ -55,4 +55,4 @@ def measure(
         subject, learnt, scales, data.train, data.held_out, n=n, batch=batch, seed=seed, report=report
     )
     own = experiment._replace(config=usual)
-    return result_files.write(folder, result, *score_protocol.departures(own, result.protocol, usual_images=0))
+    return result_files.write(folder, result, *measurement_protocol.departures(own, result.protocol, usual_images=0))

@@ -13,15 +13,15 @@ from ml_collections import ConfigDict
 
 from diffusion.config.config_dict import flatten
 from diffusion.convert import ddpm_tf, diffusers, improved_diffusion, name_mapping
-from diffusion.convert.foreign_weights import ForeignWeights
 from diffusion.convert.name_mapping import Shapes
+from diffusion.convert.weights_of_other_projects import ForeignWeights
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
-from diffusion.experiment.registry import VP_SCHEDULES
+from diffusion.experiment.registry_of_samplers_and_schedules import VP_SCHEDULES
 from diffusion.runtime import format_numbers
 from diffusion.runtime.atomic_files import write_json
 from diffusion.training.state import Params, TrainState
-from diffusion.workdir import checkpoint_manifest as manifest
+from diffusion.workdir import verify_checkpoint_manifest as manifest
 from diffusion.workdir.check_same_data import absolute
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.run_config import Run, write_config

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from diffusion.commands import previews_during_training
-from diffusion.evaluation import sample_batches, sample_sets
-from diffusion.evaluation.score_protocol import Chain, Subject
+from diffusion.evaluation import sample_batches, stored_sample_sets
+from diffusion.evaluation.measurement_protocol import Chain, Subject
 from diffusion.experiment import load_run
 from diffusion.metrics import sample_image_files
 from diffusion.runtime.atomic_files import write_npz, written
@@ -38,22 +38,22 @@ def sample(
 ) -> Path:
     """Draws n images, or takes those already drawn, writes them in a form of SUFFIXES and returns the path.
 
-    `guidance` are arguments of sample_sets.guided; `report` prints progress. None: as the config says, or the usual
-    place. Raises ValueError where the run cannot be sampled in this way, before anything is drawn.
+    `guidance` are arguments of stored_sample_sets.guided; `report` prints progress. None: as the config says, or the
+    usual place. Raises ValueError where the run cannot be sampled in this way, before anything is drawn.
     """
     if out:
         check_ending(out, form, SUFFIXES)
-    run = sample_sets.guided(run, **guidance)
-    sample_sets.check(run, chain)
+    run = stored_sample_sets.guided(run, **guidance)
+    stored_sample_sets.check(run, chain)
     experiment, params, step = load_run.load(folder, run, step, raw)
-    sample_sets.check_labels(experiment, chain)
+    stored_sample_sets.check_labels(experiment, chain)
     subject = Subject(experiment, params, folder, step, raw)
     with counting("samples", n, "image", report) as progress:
-        pixels, broken = sample_sets.draw(subject, chain, n, batch, progress)
+        pixels, broken = stored_sample_sets.draw(subject, chain, n, batch, progress)
     if broken:
         warnings.warn(f"{broken} of {n} samples hold numbers that are not finite", stacklevel=1)
 
-    name = f"{sample_sets.stem(subject, chain)}_n_{n}{SUFFIXES[form]}"
+    name = f"{stored_sample_sets.stem(subject, chain)}_n_{n}{SUFFIXES[form]}"
     path = out or folder / "samples" / name
     classes = chain.labels or tuple(range(experiment.classes))
     if form == "grid":

@@ -20,7 +20,7 @@ from diffusion.distributed import agreement_between_processes
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation.fewer_images_on_cpu import Budget, forward_flops
 from diffusion.evaluation.final_evaluation import Summary, measure, write
-from diffusion.evaluation.score_protocol import Subject
+from diffusion.evaluation.measurement_protocol import Subject
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
 from diffusion.nets.unet import UNet
@@ -29,9 +29,9 @@ from diffusion.runtime import format_numbers
 from diffusion.runtime.signals import Stop
 from diffusion.training import loop, profiling
 from diffusion.training.batch_feed import Feed
+from diffusion.training.compare_with_recorded_curve import Watch, recorded
 from diffusion.training.metrics_log import Log, Progress
 from diffusion.training.periodic_actions import Action, Estimate, Report, draw, keep, save
-from diffusion.training.recorded_loss_curves import Watch, recorded
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir.check_same_data import absolute, require_same_data
 from diffusion.workdir.jsonl_and_tensorboard_writer import NullWriter, Writer

@@ -20,7 +20,7 @@ from diffusion.runtime.signals import Stop
 from diffusion.training import classifier, loop, periodic_actions
 from diffusion.training.metrics_log import Log, Progress
 from diffusion.training.periodic_actions import Action
-from diffusion.workdir import checkpoint_manifest as manifest
+from diffusion.workdir import verify_checkpoint_manifest as manifest
 from diffusion.workdir.check_same_data import absolute, require_same_data
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.jsonl_and_tensorboard_writer import Writer

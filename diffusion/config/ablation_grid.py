@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 
 from diffusion.config.config_dict import differences, lookup, restore
 from diffusion.config.config_files import call, find
+from diffusion.config.keys_with_legal_values import NO_RESULT
 from diffusion.config.misspelt_names import suggestion
-from diffusion.config.schema import NO_RESULT
 from diffusion.config.validation import LEARNED, SQUARED_ERRORS, validate
 
 SEED, VARIANCE = "seed", "diffusion.variance"

@@ -1,4 +1,4 @@
-"""Configs: made from the table of config/schema.py, looked up in it, flattened, saved, compared and hashed."""
+"""Configs: made from the table of keys_with_legal_values.py, looked up in it, flattened, saved, compared and hashed."""
 
 import hashlib
 import json
@@ -7,9 +7,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from diffusion.config.key_types import Key, Role
+from diffusion.config.keys_with_legal_values import ADDED, KEYS, RESUMABLE
 from diffusion.config.misspelt_names import closest_name
-from diffusion.config.schema import ADDED, KEYS, RESUMABLE
-from diffusion.config.schema_types import Key, Role
 
 FOLDER = "folder:"
 """The prefix of a folder's path in data.name."""

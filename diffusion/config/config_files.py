@@ -12,8 +12,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from diffusion.config.config_dict import flatten
+from diffusion.config.keys_with_legal_values import CHOICES, KEYS
 from diffusion.config.misspelt_names import closest_name, suggestion
-from diffusion.config.schema import CHOICES, KEYS
 
 ROOT = Path(__file__).resolve().parents[2]
 

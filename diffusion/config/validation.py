@@ -7,8 +7,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion.config.config_dict import flatten, lookup, unread
+from diffusion.config.keys_with_legal_values import KEYS
 from diffusion.config.misspelt_names import closest_name
-from diffusion.config.schema import KEYS
 from diffusion.core import respacing
 
 LEARNED = ("learned", "learned_range")

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from diffusion.convert import diffusers_config, name_mapping, torch_file
-from diffusion.convert.foreign_weights import ForeignWeights
 from diffusion.convert.name_mapping import CONVOLUTION, TRANSPOSED, Naming, Shapes, Tensors, pointwise
+from diffusion.convert.weights_of_other_projects import ForeignWeights
 from diffusion.nets.blocks import groups
 from diffusion.runtime.atomic_files import atomic_path, read_json, write_json
-from diffusion.runtime.error_text import reason
+from diffusion.runtime.short_error_text import reason
 
 STEM = "diffusion_pytorch_model"
 OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion.convert.foreign_weights import AS_IT_IS
+from diffusion.convert.weights_of_other_projects import AS_IT_IS
 
 Settings = dict[str, Any]
 

@@ -18,7 +18,7 @@ import numpy as np
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from diffusion.runtime.error_text import reason
+from diffusion.runtime.short_error_text import reason
 
 MAGIC = bytes.fromhex("57fb808b247547db")
 FOOTER = 48

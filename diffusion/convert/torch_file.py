@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from diffusion.runtime.error_text import reason
+from diffusion.runtime.short_error_text import reason
 
 TORCH, STORAGE, BFLOAT16 = "torch", "storage", "BFloat16Storage"
 STORAGES = {

@@ -17,14 +17,14 @@ from typing import Any
 
 MODULES = (
     *("array_types", "decoder", "elbo", "flow_likelihood", "gaussian", "objective", "parameterization"),
-    *("process", "respacing", "reverse_process", "schedules", "score", "timesteps", "variance", "weighting"),
+    *("forward_process", "respacing", "reverse_process", "schedules", "score", "timesteps", "variance", "weighting"),
 )
 EXPORTS = {
     "elbo": "Bound bits_per_dim",
     "gaussian": "Gaussian",
     "objective": "Objective Terms",
     "parameterization": "Parameterization Prediction to_eps",
-    "process": "Noised Process at flow noised prior q_marginal q_posterior q_sample q_step snr ve vp",
+    "forward_process": "Noised Process at flow noised prior q_marginal q_posterior q_sample q_step snr ve vp",
     "reverse_process": "Denoiser Diffusion Network clip from_network interpret reverse",
     "timesteps": "Timesteps",
 }

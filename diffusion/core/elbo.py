@@ -19,9 +19,9 @@ from jaxtyping import Float
 from diffusion.core import gaussian
 from diffusion.core.array_types import Array, Image, Keys, Noise, PerExample, Time, fold, from_keys
 from diffusion.core.decoder import discretized_log_prob
+from diffusion.core.forward_process import Noised, Process, noised, prior, q_marginal, q_posterior
 from diffusion.core.gaussian import Gaussian, mean_dims, sum_dims
 from diffusion.core.parameterization import Prediction
-from diffusion.core.process import Noised, Process, noised, prior, q_marginal, q_posterior
 from diffusion.core.reverse_process import Denoiser, Diffusion, reverse
 
 Decoder = Callable[[Gaussian, Image], Array]

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 
 from diffusion.core import gaussian
 from diffusion.core.array_types import Array, Image, Keys, PerExample, expand, fold
+from diffusion.core.forward_process import Process, at, prior
 from diffusion.core.gaussian import sum_dims
-from diffusion.core.process import Process, at, prior
 from diffusion.core.reverse_process import Denoiser
 
 Field = Callable[[Image], Image]

@@ -22,8 +22,8 @@ import jax.numpy as jnp
 from diffusion.core.array_types import Image, PerExample, expand
 from diffusion.core.decoder import discretized_log_prob
 from diffusion.core.elbo import Decoder, bits_per_dim, dims, term
+from diffusion.core.forward_process import Noised
 from diffusion.core.gaussian import mean_dims
-from diffusion.core.process import Noised
 from diffusion.core.reverse_process import Diffusion, interpret
 from diffusion.core.weighting import Weight
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from diffusion.core.array_types import Image, PerExample, Time, expand
-from diffusion.core.process import Noised, Process, at, q_posterior
+from diffusion.core.forward_process import Noised, Process, at, q_posterior
 
 
 class Parameterization(NamedTuple):

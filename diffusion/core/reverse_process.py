@@ -10,9 +10,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from diffusion.core.array_types import Array, Image, Time, expand
+from diffusion.core.forward_process import Process, at, q_posterior
 from diffusion.core.gaussian import Gaussian
 from diffusion.core.parameterization import Parameterization, Prediction, to_eps
-from diffusion.core.process import Process, at, q_posterior
 from diffusion.core.variance import Variance
 
 Denoiser = Callable[[Image, Time], Prediction]

@@ -7,8 +7,8 @@ is noise times the score's error. Vincent 2011; NCSN eq. 5-6; DDPM section 3.2; 
 """
 
 from diffusion.core.array_types import Image, Time
+from diffusion.core.forward_process import Process, at
 from diffusion.core.parameterization import Prediction
-from diffusion.core.process import Process, at
 
 
 def score(process: Process, prediction: Prediction, t: Time) -> Image:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from diffusion.core.array_types import Array, OneKey, PerExample, Time
-from diffusion.core.process import Process
+from diffusion.core.forward_process import Process
 
 State = Any
 

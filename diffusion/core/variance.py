@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from diffusion.core.array_types import Image, PerExample, Time
-from diffusion.core.process import Process, at
+from diffusion.core.forward_process import Process, at
 
 Variance = Callable[[Process, Time, Image | None], Image | PerExample]
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from diffusion.core.array_types import PerExample, Time
+from diffusion.core.forward_process import Process, snr
 from diffusion.core.parameterization import Parameterization
 from diffusion.core.parameterization import edm as edm_output
-from diffusion.core.process import Process, snr
 
 Weight = Callable[[Process, Parameterization, Time], PerExample]
 

@@ -21,8 +21,8 @@ from diffusion.data.download import DownloadError, Remote, fetch
 from diffusion.data.source import Source, check_labels, in_memory, load
 from diffusion.runtime.bucket_cache import local
 from diffusion.runtime.bucket_path import Bucket
-from diffusion.runtime.error_text import reason
 from diffusion.runtime.paths import cache_folder, expanded
+from diffusion.runtime.short_error_text import reason
 
 OFFICIAL = Remote(
     "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",

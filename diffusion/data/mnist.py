@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from diffusion.data.source import Source, check_labels, in_memory
-from diffusion.runtime.error_text import reason
 from diffusion.runtime.paths import expanded
+from diffusion.runtime.short_error_text import reason
 
 CLASSES = 10
 

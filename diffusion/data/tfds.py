@@ -14,8 +14,8 @@ import numpy as np
 from diffusion.data.image_decoder import decode, resize
 from diffusion.data.source import Source, hold_out, load
 from diffusion.runtime.bucket_cache import local_folder
-from diffusion.runtime.error_text import reason
 from diffusion.runtime.paths import expanded
+from diffusion.runtime.short_error_text import reason
 
 READABLE = "array_record"
 TEST_SPLITS = ("test", "validation")

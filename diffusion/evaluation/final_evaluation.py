@@ -6,9 +6,15 @@ from typing import NamedTuple
 import numpy as np
 
 from diffusion.data.source import Source
-from diffusion.evaluation import measure_likelihood, sample_batches, sample_quality, sample_sets, score_protocol
+from diffusion.evaluation import (
+    measure_likelihood,
+    measurement_protocol,
+    sample_batches,
+    sample_quality,
+    stored_sample_sets,
+)
 from diffusion.evaluation.fewer_images_on_cpu import UNLIMITED, Budget, chain_calls
-from diffusion.evaluation.score_protocol import FULL, Chain, Subject
+from diffusion.evaluation.measurement_protocol import FULL, Chain, Subject
 from diffusion.evaluation.variational_bound import BOUND
 from diffusion.metrics.first_images_of_split import split
 from diffusion.metrics.scores_without_inception import LABELLED, fits
@@ -72,7 +78,7 @@ def measure(
     n = budget.images(c.sample.n, chain_calls(experiment))
     chain = Chain(seed=c.seed)
     parts = [(np.zeros((0, *experiment.shape), np.uint8), np.ones(0, bool))]
-    for part in sample_sets.batches(subject, chain, n, c.sample.batch_size) if n else ():
+    for part in stored_sample_sets.batches(subject, chain, n, c.sample.batch_size) if n else ():
         parts.append(part)
         progress(sum(len(pixels) for pixels, _ in parts))
     pixels, finite = sample_batches.joined(parts)
@@ -85,7 +91,7 @@ def measure(
         bound = measure_likelihood.compute(BOUND, subject, first, seed=c.seed, progress=progress)
     scores = ()
     if fits(train) and n > 1 and not broken:
-        facts = sample_sets.facts(subject, chain)
+        facts = stored_sample_sets.facts(subject, chain)
         scores = tuple(sample_quality.score_small_images(LABELLED, pixels, train, held_out, facts))
     return Summary(
         samples=pixels,
@@ -103,7 +109,7 @@ def write(summary: Summary, subject: Subject, held_out: Source) -> None:
     """Writes the results of a summary as files of the run, as scripts/evaluate.py would."""
     sizes = [(summary.bound, held_out.size)] if summary.bound else []
     for result, usual_images in [*sizes, *((score, FULL) for score, _ in summary.scores)]:
-        suffixes = score_protocol.departures(subject.experiment, result.protocol, usual_images)
+        suffixes = measurement_protocol.departures(subject.experiment, result.protocol, usual_images)
         result_files.write(subject.folder, result, *suffixes)
 
 

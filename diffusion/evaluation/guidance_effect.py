@@ -11,8 +11,8 @@ from scipy.spatial.distance import pdist
 from diffusion.core.array_types import Array, Image, Keys, Labels
 from diffusion.data.source import Source
 from diffusion.distributed import global_arrays, sharding
-from diffusion.evaluation import sample_batches, score_protocol
-from diffusion.evaluation.score_protocol import Chain, Subject
+from diffusion.evaluation import measurement_protocol, sample_batches
+from diffusion.evaluation.measurement_protocol import Chain, Subject
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.build_guidance import UNGUIDED, Guide, Learnt
 from diffusion.metrics import frechet
@@ -133,6 +133,10 @@ def measure(
     accuracy = model.accuracy(held_out)
     report(f"a classifier of clean images is right on {accuracy:.1%} of held-out real images")
     unguided = subject.experiment._replace(guide=UNGUIDED)
-    facts = score_protocol.of_run(subject) | score_protocol.of_samples(unguided, Chain(seed=seed)) | {"images": n}
-    facts |= {"classifier": score_protocol.digest(learnt.params)[:12]} if learnt else {}
+    facts = (
+        measurement_protocol.of_run(subject)
+        | measurement_protocol.of_samples(unguided, Chain(seed=seed))
+        | {"images": n}
+    )
+    facts |= {"classifier": measurement_protocol.digest(learnt.params)[:12]} if learnt else {}
     return Result(GUIDANCE, {"held_out_accuracy": accuracy}, series, {**facts, "features": model.digest()[:12]})

@@ -11,8 +11,8 @@ from diffusion.core import respacing
 from diffusion.core.array_types import Array, Image, Keys, Labels
 from diffusion.core.respacing import Grid
 from diffusion.data.dataset_identity import digest
-from diffusion.evaluation import score_protocol
-from diffusion.evaluation.score_protocol import Subject
+from diffusion.evaluation import measurement_protocol
+from diffusion.evaluation.measurement_protocol import Subject
 from diffusion.experiment.build import Experiment
 from diffusion.metrics import cache_on_disk, mean_and_standard_error
 from diffusion.metrics.first_images_of_split import Split
@@ -56,12 +56,12 @@ def measure(
     """
     facts = protocol_of(kind, subject, split, grid, seed)
     key = {name: facts[name] for name in (*KEYED, *kind.facts)} | {
-        "parameters": score_protocol.digest(subject.params),
+        "parameters": measurement_protocol.digest(subject.params),
         "data": digest(split.source),
     }
     file = cache_on_disk.place(subject.folder / result_files.FOLDER / "parts", kind.name, key)
     result = compute(kind, subject, split, grid=grid, batch_size=batch_size, seed=seed, file=file, progress=progress)
-    suffixes = score_protocol.departures(subject.experiment, facts, split.source.size)
+    suffixes = measurement_protocol.departures(subject.experiment, facts, split.source.size)
     path = result_files.write(subject.folder, result, *suffixes)
     file.unlink(missing_ok=True)
     return result, path
@@ -82,7 +82,7 @@ def compute(
     experiment = subject.experiment
     batch = experiment.batch(min(batch_size or experiment.config.eval.batch_size, split.n))
     columns = partial(
-        kind.columns(experiment, respacing.parse(score_protocol.grid_of(experiment, grid))), subject.params
+        kind.columns(experiment, respacing.parse(measurement_protocol.grid_of(experiment, grid))), subject.params
     )
     means = mean_and_standard_error.measure(columns, split.source, np.arange(split.n), batch, seed, file, progress)
     values, series = kind.summary(means, int(np.prod(split.source.shape)))
@@ -91,5 +91,9 @@ def compute(
 
 def protocol_of(kind: Likelihood, subject: Subject, split: Split, grid: str | None, seed: int) -> dict[str, Any]:
     """What the numbers must be quoted with."""
-    facts = {**score_protocol.of_run(subject), **score_protocol.of_chain(subject.experiment, grid), **kind.facts}
+    facts = {
+        **measurement_protocol.of_run(subject),
+        **measurement_protocol.of_chain(subject.experiment, grid),
+        **kind.facts,
+    }
     return {**facts, "split": split.name, "images": split.n, "seed": seed}

@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 from diffusion.core import elbo, respacing, reverse_process
 from diffusion.core.array_types import Array, Image, Keys, Labels, OneKey, PerExample, Time
 from diffusion.core.elbo import Bound
+from diffusion.core.forward_process import Process
 from diffusion.core.parameterization import Parameterization, Prediction
-from diffusion.core.process import Process
 from diffusion.core.respacing import Grid
 from diffusion.core.reverse_process import Denoiser, Diffusion
 from diffusion.core.variance import Variance
@@ -21,7 +21,7 @@ from diffusion.data.source import Source, Splits, load
 from diffusion.distributed import global_arrays, sharding
 from diffusion.experiment import build_guidance
 from diffusion.experiment.layers_by_platform import layers, placed
-from diffusion.experiment.registry import (
+from diffusion.experiment.registry_of_samplers_and_schedules import (
     NETWORKS,
     OBJECTIVES,
     PARAMETERIZATIONS,

@@ -11,12 +11,12 @@ from ml_collections import ConfigDict
 
 from diffusion.config.config_dict import flatten
 from diffusion.core.array_types import Array, Image, Labels, OneKey, PerExample, Time
-from diffusion.core.process import Process
+from diffusion.core.forward_process import Process
 from diffusion.core.reverse_process import Denoiser
 from diffusion.core.timesteps import uniform
 from diffusion.distributed import sharding
 from diffusion.experiment.layers_by_platform import adam, layers
-from diffusion.experiment.registry import built, timed
+from diffusion.experiment.registry_of_samplers_and_schedules import built, timed
 from diffusion.nets.classifier import Classifier, Logits
 from diffusion.nets.network_interface import Net
 from diffusion.runtime.paths import expanded
@@ -24,7 +24,7 @@ from diffusion.sampling.guidance import Interval, Labelled, Scale, classifier_gu
 from diffusion.training import classifier, state
 from diffusion.training.classifier import Problem
 from diffusion.training.state import Params, TrainState
-from diffusion.workdir import checkpoint_manifest as manifest
+from diffusion.workdir import verify_checkpoint_manifest as manifest
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.kept_and_resumed_checkpoints import resume
 from diffusion.workdir.run_config import read_run

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from diffusion.distributed import sharding
-from diffusion.experiment.registry import SHARDINGS
+from diffusion.experiment.registry_of_samplers_and_schedules import SHARDINGS
 from diffusion.nets.bfloat16_with_float32_gradients import PLAIN, Compiler, float32_gradients
 from diffusion.nets.cpu.layers import faster_layers
 from diffusion.nets.gpu_norm import gpu_norms

@@ -21,18 +21,18 @@ from diffusion.figures import (
 from diffusion.figures.figure_data import curve_data
 from diffusion.figures.figure_data import samples_from_run as arrays
 from diffusion.figures.figure_data.curve_data import SAMPLER_NAMES
-from diffusion.figures.figure_inputs import Inputs
+from diffusion.figures.flags_and_run_for_figures import Inputs
 from diffusion.figures.reverse_conditional_figure import EXAMPLE, TIME, VALUE
 from diffusion.metrics import rate_distortion as compression
 from diffusion.planning import report_csv
-from diffusion.training import recorded_loss_curves
+from diffusion.training import compare_with_recorded_curve
 from diffusion.workdir.run_config import read_run
 
 
 def _curves(inputs: Inputs) -> Any:
     runs = curve_data.runs(inputs.folder)
     configs = (read_run(path.parent).config for path in sorted(inputs.folder.glob("**/config.json")))
-    band = next(filter(None, map(recorded_loss_curves.recorded, configs)), None)
+    band = next(filter(None, map(compare_with_recorded_curve.recorded, configs)), None)
     return training_figures.curves(runs, band)
 
 

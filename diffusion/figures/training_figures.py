@@ -8,7 +8,7 @@ import numpy as np
 
 from diffusion.figures.style import BLUE, ORANGE, PAGE, axes, line, plain_log_ticks
 from diffusion.published import expected_loss_and_fid_by_step as published
-from diffusion.training.recorded_loss_curves import LOSS, Curve, Lines
+from diffusion.training.compare_with_recorded_curve import LOSS, Curve, Lines
 
 QUARTILES = tuple(f"mse_t_quartile_{i}" for i in (1, 2, 3, 4))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from diffusion.data.image_decoder import decode, header
-from diffusion.data.image_files import ENDINGS, listing, remarks
+from diffusion.data.list_image_files import ENDINGS, listing, remarks
 from diffusion.runtime import npz_reader
 from diffusion.runtime.atomic_files import written
 from diffusion.runtime.bucket_cache import local

@@ -10,7 +10,7 @@ from typing import Any
 
 from diffusion.config.config_dict import Config, flatten, unread
 from diffusion.config.config_files import ROOT, load
-from diffusion.config.schema import KEYS, RESUMABLE
+from diffusion.config.keys_with_legal_values import KEYS, RESUMABLE
 from diffusion.published.table_types import Experiment
 
 COMPUTED = frozenset(KEYS) - RESUMABLE - {"seed"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffusion.runtime.error_text import reason
+from diffusion.runtime.short_error_text import reason
 
 
 @contextmanager

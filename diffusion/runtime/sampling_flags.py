@@ -34,7 +34,7 @@ def define_sampler() -> Callable[[], dict[str, Any]]:
 
 def define_guidance() -> Callable[[], dict[str, Any]]:
     """Defines --guidance, --guidance_from, --guidance_to and --classifier; returns what gives those that were given, as
-    arguments of sample_sets.guided.
+    arguments of stored_sample_sets.guided.
     """
     of_config = "by default the config's"
     named = {

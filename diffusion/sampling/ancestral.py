@@ -2,7 +2,7 @@
 
 from diffusion.core import gaussian
 from diffusion.core.array_types import Image, Keys, Noise, Time, from_keys
-from diffusion.core.process import Process
+from diffusion.core.forward_process import Process
 from diffusion.core.reverse_process import Denoiser, reverse
 from diffusion.core.variance import Variance
 from diffusion.sampling.sampling_loop import Sampler, State, noise_unless_last

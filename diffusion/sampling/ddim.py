@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from diffusion.core.array_types import Image, Keys, Noise, Time, expand, from_keys
-from diffusion.core.process import Process, at
+from diffusion.core.forward_process import Process, at
 from diffusion.core.reverse_process import Denoiser
 from diffusion.sampling.sampling_loop import Sampler, State, noise_unless_last
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion.core.array_types import Array, Image, PerExample, Time, expand
-from diffusion.core.process import Process, at
+from diffusion.core.forward_process import Process, at
 from diffusion.core.reverse_process import Denoiser
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.sampling_loop import image_keys, sample

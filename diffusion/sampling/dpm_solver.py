@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from diffusion.core.array_types import Image, Keys, PerExample, Time, expand
-from diffusion.core.process import Process, at
+from diffusion.core.forward_process import Process, at
 from diffusion.core.reverse_process import Denoiser
 from diffusion.sampling.sampling_loop import Sampler
 

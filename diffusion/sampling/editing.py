@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from diffusion.core.array_types import Array, Image, Keys, PerExample, expand, fold, normal
-from diffusion.core.process import Process, q_sample
+from diffusion.core.forward_process import Process, q_sample
 from diffusion.core.reverse_process import Denoiser
 from diffusion.sampling.sampling_loop import Sampler, descend
 

@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 
 from diffusion.core.array_types import Array, Image, Labels, PerExample, Time, expand
+from diffusion.core.forward_process import Process, at
 from diffusion.core.parameterization import Prediction
-from diffusion.core.process import Process, at
 from diffusion.core.reverse_process import Denoiser
 
 Interval = tuple[int, int]

@@ -11,8 +11,8 @@ for every process (r = 1 if variance preserving). It is regular at both ends, at
 import jax.numpy as jnp
 
 from diffusion.core.array_types import Image, Keys, Time, expand
+from diffusion.core.forward_process import Process, at
 from diffusion.core.parameterization import Prediction
-from diffusion.core.process import Process, at
 from diffusion.core.reverse_process import Denoiser
 from diffusion.sampling.sampling_loop import Sampler, State
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from diffusion.core import gaussian
 from diffusion.core.array_types import Array, Image, Keys, Mask, Time, fold, normal
-from diffusion.core.process import Process, q_sample, q_step
+from diffusion.core.forward_process import Process, q_sample, q_step
 from diffusion.core.reverse_process import Denoiser
 from diffusion.sampling.sampling_loop import Sampler, State, descend, prior_sample, sample
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion.core.array_types import Array, Image, Keys, Noise, PerExample, Time, expand, fold, from_keys
-from diffusion.core.process import Process
+from diffusion.core.forward_process import Process
 from diffusion.core.reverse_process import Denoiser
 from diffusion.core.score import score
 from diffusion.sampling.sampling_loop import Sampler, State

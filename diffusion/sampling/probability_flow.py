@@ -1,7 +1,7 @@
 """Euler's method on the probability-flow ODE, deterministic and first order. Score SDE eq. 13 and section 4.3."""
 
 from diffusion.core.array_types import Image, Keys, Time, expand
-from diffusion.core.process import Process, at
+from diffusion.core.forward_process import Process, at
 from diffusion.core.reverse_process import Denoiser
 from diffusion.core.score import score
 from diffusion.sampling.sampling_loop import Sampler, State

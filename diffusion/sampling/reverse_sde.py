@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from diffusion.core.array_types import Image, Keys, Noise, Time, from_keys
-from diffusion.core.process import Process, q_step
+from diffusion.core.forward_process import Process, q_step
 from diffusion.core.reverse_process import Denoiser
 from diffusion.core.score import score
 from diffusion.sampling.sampling_loop import Sampler, State, noise_unless_last

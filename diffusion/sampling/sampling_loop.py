@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from diffusion.core.array_types import Array, Image, Keys, Noise, Time, expand, fold, from_keys, normal
-from diffusion.core.process import Process, prior
+from diffusion.core.forward_process import Process, prior
 from diffusion.core.reverse_process import Denoiser
 
 State = Any

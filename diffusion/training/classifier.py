@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion.core.array_types import Array, Image, Labels, OneKey, Pixels, Time
-from diffusion.core.process import Process, q_sample
+from diffusion.core.forward_process import Process, q_sample
 from diffusion.core.reverse_process import network_input, network_time
 from diffusion.core.timesteps import uniform
 from diffusion.data.transforms import random_flip, to_image

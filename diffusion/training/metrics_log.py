@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from diffusion.runtime import format_numbers
+from diffusion.training.compare_with_recorded_curve import LOSS, Watch
 from diffusion.training.periodic_actions import tolerant
-from diffusion.training.recorded_loss_curves import LOSS, Watch
 from diffusion.training.skipped_updates import Guard, Health
 from diffusion.training.state import TrainState
 from diffusion.training.step import HEALTH, Metrics

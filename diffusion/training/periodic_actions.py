@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffusion.distributed.agreement_between_processes import shared
-from diffusion.runtime.error_text import reason
+from diffusion.runtime.short_error_text import reason
 from diffusion.runtime.signals import Stop
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir.checkpoint import Checkpoints

@@ -10,8 +10,8 @@ from flax import linen as nn
 
 from diffusion.core import objective as objectives
 from diffusion.core.array_types import Array, Condition, Image, Labels, OneKey, PerExample, Pixels, Time
+from diffusion.core.forward_process import noised
 from diffusion.core.objective import Objective
-from diffusion.core.process import noised
 from diffusion.core.reverse_process import Diffusion, network_input, network_time, split
 from diffusion.core.timesteps import Timesteps
 from diffusion.data.augmentation import Augment, unchanged

@@ -20,11 +20,11 @@ import orbax.checkpoint as ocp
 from diffusion.distributed.agreement_between_processes import any_process, mistakes_shared, shared
 from diffusion.distributed.global_arrays import whole
 from diffusion.runtime.bucket_path import Bucket
-from diffusion.runtime.error_text import reason
 from diffusion.runtime.paths import cache_folder
-from diffusion.workdir import checkpoint_manifest as manifest
+from diffusion.runtime.short_error_text import reason
 from diffusion.workdir import orbax_save
-from diffusion.workdir.checkpoint_manifest import PLAIN_KEYS, Damaged
+from diffusion.workdir import verify_checkpoint_manifest as manifest
+from diffusion.workdir.verify_checkpoint_manifest import PLAIN_KEYS, Damaged
 
 Note = Mapping[str, Any]
 """JSON stored beside the state of a step."""

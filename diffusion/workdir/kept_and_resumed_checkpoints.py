@@ -10,7 +10,7 @@ from typing import Any
 
 from diffusion.distributed.agreement_between_processes import shared
 from diffusion.workdir.checkpoint import Checkpoints, Note
-from diffusion.workdir.checkpoint_manifest import PERMANENT, ROLLING
+from diffusion.workdir.verify_checkpoint_manifest import PERMANENT, ROLLING
 
 Report = Callable[[str], None]
 """Prints one line of the report."""

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from diffusion.runtime.error_text import reason
+from diffusion.runtime.short_error_text import reason
 
 ITEM = "default"
 """Orbax's name of the single item in a checkpoint."""

@@ -21,13 +21,13 @@ from ml_collections import ConfigDict
 
 import diffusion
 from diffusion.config.config_dict import config_hash, differences, nested, placeless, restore, unread
-from diffusion.config.schema import RESUMABLE
+from diffusion.config.keys_with_legal_values import RESUMABLE
 from diffusion.data.dataset_identity import Identity, from_json
 from diffusion.runtime.atomic_files import write_json
-from diffusion.runtime.error_text import reason
 from diffusion.runtime.file_lock import exclusive
 from diffusion.runtime.provenance import stamp
-from diffusion.workdir import checkpoint_manifest as manifest
+from diffusion.runtime.short_error_text import reason
+from diffusion.workdir import verify_checkpoint_manifest as manifest
 
 FORMAT = 2
 """The version of the layout of a run's folder."""

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from diffusion.benchmarks import (
+    benchmarked_networks,
     compare_with_baseline,
     jax_workloads,
-    network_sizes,
     results_table,
     scaling_measurements,
     timing,
@@ -118,7 +118,7 @@ def test_table_and_json_hold_every_row(monkeypatch, tmp_path):
     monkeypatch.setattr(benchmark, "compare", lambda *_: iter(rows))
     path = tmp_path / "new" / "bench.json"
     text = benchmark.measure_speed(
-        {"digits": network_sizes.SIZES["digits"]}, compare_with_baseline.Settings(["train"]), path, print
+        {"digits": benchmarked_networks.SIZES["digits"]}, compare_with_baseline.Settings(["train"]), path, print
     )
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
     assert "96 GFLOP/s" in lines[2] and lines[3][-1] == "0.50" and "16" in lines[3] and "500 ms ±0%" in lines[3]
@@ -153,7 +153,7 @@ def test_peak_memory_is_that_of_training(monkeypatch):
             alive.clear()
 
     monkeypatch.setattr(compare_with_baseline, "WorkloadProcess", Process)
-    size, settings = network_sizes.SIZES["digits"], compare_with_baseline.Settings(["train"], 1, 1.0)
+    size, settings = benchmarked_networks.SIZES["digits"], compare_with_baseline.Settings(["train"], 1, 1.0)
     rows = list(compare_with_baseline.compare("digits", size, settings, lambda _: None))
     assert [(r.measure, dict(r.memory)) for r in rows] == [("peak", {}), ("train", {"jax": 2}), ("train", {"jax": 3})]
 
@@ -172,9 +172,9 @@ def test_the_processor_is_named_or_its_architecture(tmp_path):
 
 
 def test_every_measure_has_batches_everywhere():
-    for size in network_sizes.SIZES.values():
-        for one in (size, network_sizes.quick(size)):
-            assert one.cpu.keys() == one.accelerator.keys() == network_sizes.MEASURES.keys()
+    for size in benchmarked_networks.SIZES.values():
+        for one in (size, benchmarked_networks.quick(size)):
+            assert one.cpu.keys() == one.accelerator.keys() == benchmarked_networks.MEASURES.keys()
         assert (ROOT / size.config).exists()
 
 
@@ -231,9 +231,9 @@ def test_dry_run(tmp_path):
     assert "| DDIM, 50 steps" in done.stdout
 
 
-@pytest.mark.parametrize("adapt", [lambda size: size, network_sizes.quick], ids=["whole", "dry run"])
+@pytest.mark.parametrize("adapt", [lambda size: size, benchmarked_networks.quick], ids=["whole", "dry run"])
 def test_what_is_measured_is_a_legal_config(adapt):
-    for size in map(adapt, network_sizes.SIZES.values()):
+    for size in map(adapt, benchmarked_networks.SIZES.values()):
         request = {**size.request(), "batch": size.cpu["train"][0]}
         validation.validate(jax_workloads.make_config(request), size.shape[0])
         odd = jax_workloads.make_config({**request, "changes": {**size.changes, "net.attention": (3,)}})
@@ -326,7 +326,7 @@ def test_the_power_of_a_curve():
 def test_growth_is_measured_of_every_quantity_and_drawn(monkeypatch, tmp_path):
     requests, lines = [], []
     monkeypatch.setattr(scaling_measurements, "cost", lambda request, _: requests.append(request) or 1.0)
-    size, out = network_sizes.SIZES["digits"], tmp_path / "scaling.png"
+    size, out = benchmarked_networks.SIZES["digits"], tmp_path / "scaling.png"
     benchmark.measure_growth(size, compare_with_baseline.Settings([]), False, out, tmp_path / "a.json", lines.append)
     assert out.exists() and len(json.loads((tmp_path / "a.json").read_text())["curves"]) == 5
     assert [r["shape"] for r in requests if r["measure"] == "forward"] == [(n, n, 1) for n in (8, 16, 32, 64)]

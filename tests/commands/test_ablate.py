@@ -33,7 +33,7 @@ from diffusion.experiment import build
 from diffusion.published import render_tables
 from diffusion.runtime import atomic_files
 from diffusion.runtime.signals import STOPPED, Stop, Stopped
-from diffusion.workdir import checkpoint_manifest as manifest
+from diffusion.workdir import verify_checkpoint_manifest as manifest
 from diffusion.workdir.run_config import Run
 from tests.support.networks import OneConvolution
 
@@ -176,7 +176,7 @@ NLL_AND_FID = {
 
 @pytest.mark.parametrize("size", ["cifar10", "imagenet64"])
 def test_improved_has_the_published_rows(size):
-    grid = ablation_grid.load("configs/ablations/improved.py", size)
+    grid = ablation_grid.load("configs/ablations/improved_ddpm_tables.py", size)
     assert " / ".join(f"{r.paper['bits/dim']} {r.paper['FID']}" for r in grid.rows[:6]) == NLL_AND_FID[size]
     assert not grid.rows[6].paper, "L_vlb with uniform t is not in the tables"
     configs = [ablation_grid.config(grid, row) for row in grid.rows]
@@ -318,7 +318,7 @@ def swept(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         patch.setattr("diffusion.metrics.small_image_classifier.EPOCHS", 2)
-        patch.setattr("diffusion.experiment.registry.UNet", OneConvolution)
+        patch.setattr("diffusion.experiment.registry_of_samplers_and_schedules.UNet", OneConvolution)
         patch.setattr(
             "diffusion.commands.previews_during_training.preview",
             lambda *_: lambda params: np.zeros((8, 8, 1), np.uint8),  # noqa: ARG005

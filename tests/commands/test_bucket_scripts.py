@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from diffusion.runtime import file_lock
-from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir import metrics_jsonl_files
+from diffusion.workdir import verify_checkpoint_manifest as manifest
 from tests.stress import kill
 from tests.support import buckets
 

@@ -17,8 +17,8 @@ from diffusion.config.config_dict import config_hash
 from diffusion.experiment import load_run
 from diffusion.runtime.config_flag import ConfigFlag
 from diffusion.runtime.workdir_and_data_flags import PLACES, DataFlags
-from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir import run_config
+from diffusion.workdir import verify_checkpoint_manifest as manifest
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 

@@ -16,8 +16,8 @@ from diffusion.distributed import sharding
 from diffusion.experiment import build, build_guidance
 from diffusion.runtime.signals import Stop, Stopped
 from diffusion.training import loop
-from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir import run_config
+from diffusion.workdir import verify_checkpoint_manifest as manifest
 from diffusion.workdir.checkpoint import Checkpoints
 from tests.support.networks import TwoConvolutions, using
 

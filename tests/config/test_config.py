@@ -18,9 +18,9 @@ from ml_collections import ConfigDict
 
 from diffusion.config.config_dict import config_hash, default_config, differences, flatten, lookup, restore
 from diffusion.config.config_files import load, title
+from diffusion.config.key_types import Role
+from diffusion.config.keys_with_legal_values import ADDED, CHOICES, KEYS, PAPERS, RESUMABLE, VE_SCHEDULES, VP_SCHEDULES
 from diffusion.config.misspelt_names import closest_name
-from diffusion.config.schema import ADDED, CHOICES, KEYS, PAPERS, RESUMABLE, VE_SCHEDULES, VP_SCHEDULES
-from diffusion.config.schema_types import Role
 from diffusion.config.validation import RULES, SIGNAL_ENDS, remarks, validate
 from diffusion.published.differences_from_paper import deviations
 from diffusion.published.differences_from_paper import values as published_values
@@ -68,26 +68,26 @@ def test_no_key_is_dead():
 
 
 def test_choices_are_the_rows_of_build():
-    from diffusion.experiment import registry
+    from diffusion.experiment import registry_of_samplers_and_schedules
 
-    assert tuple(registry.VP_SCHEDULES) == VP_SCHEDULES
-    assert tuple(registry.VE_SCHEDULES) == VE_SCHEDULES
-    assert tuple(registry.FLOW_SCHEDULES) == ("rectified",)
+    assert tuple(registry_of_samplers_and_schedules.VP_SCHEDULES) == VP_SCHEDULES
+    assert tuple(registry_of_samplers_and_schedules.VE_SCHEDULES) == VE_SCHEDULES
+    assert tuple(registry_of_samplers_and_schedules.FLOW_SCHEDULES) == ("rectified",)
     tables = {
         "paper": PAPERS,
-        "data.name": registry.SOURCES,
-        "diffusion.schedule": registry.PROCESSES,
-        "diffusion.parameterization": registry.PARAMETERIZATIONS,
-        "diffusion.variance": registry.VARIANCES,
-        "objective.name": registry.OBJECTIVES,
-        "objective.timesteps": registry.TIMESTEPS,
-        "net.name": registry.NETWORKS,
-        "net.convention": registry.CONVENTIONS,
-        "net.dtype": registry.DTYPES,
-        "net.gradient_dtype": registry.DTYPES,
-        "net.time": registry.TIMES,
-        "train.sharding": registry.SHARDINGS,
-        "sample.sampler": registry.SAMPLERS,
+        "data.name": registry_of_samplers_and_schedules.SOURCES,
+        "diffusion.schedule": registry_of_samplers_and_schedules.PROCESSES,
+        "diffusion.parameterization": registry_of_samplers_and_schedules.PARAMETERIZATIONS,
+        "diffusion.variance": registry_of_samplers_and_schedules.VARIANCES,
+        "objective.name": registry_of_samplers_and_schedules.OBJECTIVES,
+        "objective.timesteps": registry_of_samplers_and_schedules.TIMESTEPS,
+        "net.name": registry_of_samplers_and_schedules.NETWORKS,
+        "net.convention": registry_of_samplers_and_schedules.CONVENTIONS,
+        "net.dtype": registry_of_samplers_and_schedules.DTYPES,
+        "net.gradient_dtype": registry_of_samplers_and_schedules.DTYPES,
+        "net.time": registry_of_samplers_and_schedules.TIMES,
+        "train.sharding": registry_of_samplers_and_schedules.SHARDINGS,
+        "sample.sampler": registry_of_samplers_and_schedules.SAMPLERS,
     }
     assert {key: set(names) for key, names in CHOICES.items()} == {key: set(table) for key, table in tables.items()}
 

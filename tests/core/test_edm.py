@@ -8,10 +8,10 @@ from scipy import stats
 
 from diffusion.config import default_config
 from diffusion.core import parameterization, respacing, schedules, timesteps, weighting
-from diffusion.core.process import Noised, flow, q_sample, ve, vp
+from diffusion.core.forward_process import Noised, flow, q_sample, ve, vp
 from diffusion.core.reverse_process import from_network, network_input, network_time
 from diffusion.experiment import build
-from diffusion.experiment.registry import timed
+from diffusion.experiment.registry_of_samplers_and_schedules import timed
 from tests.support.worlds import GaussianWorld
 
 SIGMA_DATA = 0.5

@@ -9,8 +9,8 @@ import pytest
 
 from diffusion.core import elbo, gaussian, parameterization, schedules, variance
 from diffusion.core.array_types import fold, normal
+from diffusion.core.forward_process import Noised, Process, prior, q_sample, q_step, vp
 from diffusion.core.parameterization import Prediction
-from diffusion.core.process import Noised, Process, prior, q_sample, q_step, vp
 from diffusion.core.reverse_process import Diffusion, from_network, reverse
 from tests.support import reference
 from tests.support.worlds import (

@@ -11,8 +11,8 @@ from scipy import integrate
 
 from diffusion.core import parameterization, schedules, variance
 from diffusion.core.array_types import fold, normal
+from diffusion.core.forward_process import Noised, q_step, ve
 from diffusion.core.parameterization import Prediction, mu
-from diffusion.core.process import Noised, q_step, ve
 from diffusion.core.reverse_process import from_network, reverse
 from diffusion.figures.reverse_conditional_figure import (
     EXAMPLE,

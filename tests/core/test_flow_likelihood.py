@@ -10,11 +10,11 @@ from diffusion.core import respacing, schedules
 from diffusion.core.array_types import fold
 from diffusion.core.elbo import bits_per_dim
 from diffusion.core.flow_likelihood import exact, hutchinson, log_prob, nll
-from diffusion.core.process import ve, vp
+from diffusion.core.forward_process import ve, vp
 from diffusion.data.source import in_memory
 from diffusion.evaluation import flow_nll, measure_likelihood
 from diffusion.evaluation.flow_nll import FLOW
-from diffusion.evaluation.score_protocol import Subject
+from diffusion.evaluation.measurement_protocol import Subject
 from diffusion.experiment import build
 from diffusion.metrics.first_images_of_split import split
 from diffusion.sampling.sampling_loop import image_keys

@@ -7,9 +7,9 @@ import pytest
 
 from diffusion.config import default_config
 from diffusion.core import parameterization, variance, weighting
+from diffusion.core.forward_process import Noised, q_sample
 from diffusion.core.gaussian import mean_dims
 from diffusion.core.objective import Objective, evaluate
-from diffusion.core.process import Noised, q_sample
 from diffusion.core.reverse_process import Diffusion
 from diffusion.experiment import build
 from tests.support import reference

@@ -10,8 +10,8 @@ import pytest
 
 from diffusion.core import elbo, gaussian, parameterization, timesteps, variance, weighting
 from diffusion.core.array_types import fold, normal
+from diffusion.core.forward_process import Noised, q_sample
 from diffusion.core.objective import Objective, Terms, evaluate
-from diffusion.core.process import Noised, q_sample
 from diffusion.core.reverse_process import Diffusion, from_network, network_input, network_time
 from tests.support.worlds import GAUSSIAN, cases, one_parameterization, one_variance, stacked, standard_errors
 

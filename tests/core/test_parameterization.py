@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffusion.core import parameterization
-from diffusion.core.process import Noised, q_sample, vp
+from diffusion.core.forward_process import Noised, q_sample, vp
 from diffusion.core.schedules import cosine, jsd
 from tests.support import reference
 from tests.support.worlds import cases

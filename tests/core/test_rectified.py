@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from diffusion.core import elbo, gaussian, parameterization, schedules, variance, weighting
+from diffusion.core.forward_process import Noised, flow, noised, q_sample, q_step, snr
 from diffusion.core.objective import Objective, evaluate
 from diffusion.core.parameterization import velocity
-from diffusion.core.process import Noised, flow, noised, q_sample, q_step, snr
 from diffusion.core.reverse_process import Diffusion, from_network, reverse
 from diffusion.core.score import score
 from diffusion.sampling import ddim_latents

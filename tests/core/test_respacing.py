@@ -8,7 +8,7 @@ import pytest
 from diffusion.config import default_config
 from diffusion.config.validation import validate
 from diffusion.core import respacing, schedules
-from diffusion.core.process import vp
+from diffusion.core.forward_process import vp
 from diffusion.experiment import build
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.sampling_loop import image_keys

@@ -9,7 +9,7 @@ import pytest
 from scipy import integrate
 
 from diffusion.core import parameterization, reverse_process, schedules, variance
-from diffusion.core.process import Noised, q_posterior, q_sample, vp
+from diffusion.core.forward_process import Noised, q_posterior, q_sample, vp
 from diffusion.core.reverse_process import clip, from_network, network_time, reverse, split
 from tests.support.worlds import GAUSSIAN, MIXTURE, GaussianWorld, MixtureWorld, cases, float64
 

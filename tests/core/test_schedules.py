@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from diffusion.core import schedules, weighting
-from diffusion.core.process import vp
-from diffusion.experiment.registry import PARAMETERIZATIONS
+from diffusion.core.forward_process import vp
+from diffusion.experiment.registry_of_samplers_and_schedules import PARAMETERIZATIONS
 from tests.support import reference
 
 LINEAR_4000 = (1e-4 / 4, 0.02 / 4)

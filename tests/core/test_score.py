@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffusion.core.process import q_sample
+from diffusion.core.forward_process import q_sample
 from diffusion.core.score import score
 from tests.support.worlds import GAUSSIAN, MIXTURE, cases
 

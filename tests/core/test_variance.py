@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diffusion.core import schedules, variance
-from diffusion.core.process import vp
+from diffusion.core.forward_process import vp
 from tests.support import reference
 from tests.support.worlds import cases
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from diffusion.core import elbo, parameterization, schedules, variance, weighting
+from diffusion.core.forward_process import Noised, q_posterior, q_sample, snr, vp
 from diffusion.core.gaussian import mean_dims
 from diffusion.core.objective import Objective, evaluate
-from diffusion.core.process import Noised, q_posterior, q_sample, snr, vp
 from diffusion.core.reverse_process import Diffusion, interpret
 from tests.support import reference
 from tests.support.worlds import cases, float64, one_parameterization, stacked

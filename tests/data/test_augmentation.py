@@ -10,7 +10,7 @@ from diffusion.config.validation import validate
 from diffusion.core.reverse_process import network_input, network_time
 from diffusion.data.augmentation import Transform, condition, draw, geometric, source, warp
 from diffusion.experiment import build
-from diffusion.experiment.registry import augment
+from diffusion.experiment.registry_of_samplers_and_schedules import augment
 from diffusion.training.state import step_keys
 
 N, HEIGHT, WIDTH = 4000, 6, 10

@@ -14,7 +14,7 @@ from diffusion.data import batch_order
 from diffusion.data.digits import digits
 from diffusion.data.source import Source, hold_out, in_memory, load
 from diffusion.data.transforms import random_flip, to_image, to_pixels
-from diffusion.experiment import build, registry
+from diffusion.experiment import build, registry_of_samplers_and_schedules
 
 LEVELS = jnp.arange(256, dtype=jnp.uint8).reshape(4, 8, 8, 1)
 
@@ -291,7 +291,7 @@ def test_splits_of_different_sizes_are_no_data_set(monkeypatch):
     def read(c, rest):  # noqa: ARG001
         return lambda train: in_memory("digits", np.zeros((20, 8, 8 if train else 6, 1), np.uint8))
 
-    monkeypatch.setitem(registry.SOURCES, "digits", read)
+    monkeypatch.setitem(registry_of_samplers_and_schedules.SOURCES, "digits", read)
     config = default_config()
     config.data.name = "digits"
     with pytest.raises(ValueError, match="digits: training images of 8x8x1 and held-out ones of 8x6x1 are not of one"):

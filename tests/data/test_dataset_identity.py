@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusion.data import image_files, toy_points
+from diffusion.data import list_image_files, toy_points
 from diffusion.data.cifar10 import CLASSES
 from diffusion.data.dataset_identity import (
     changes,
@@ -111,7 +111,7 @@ def test_how_images_are_read_is_part_of_it(pictures):
 
 def test_very_large_folders_are_known_by_names_sizes_and_times(pictures, monkeypatch):
     whole = of(pictures)
-    monkeypatch.setattr(image_files, "WHOLE", 100)
+    monkeypatch.setattr(list_image_files, "WHOLE", 100)
     large = of(pictures)
     assert large.of == "file names, sizes and times" and large.digest != whole.digest and large[:4] == whole[:4]
     assert of(pictures) == large

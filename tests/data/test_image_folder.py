@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusion.data import image_files
 from diffusion.data import image_folder as module
+from diffusion.data import list_image_files
 from diffusion.data.image_decoder import decode, header, resize
 from diffusion.data.source import require_labels
 
@@ -544,8 +544,8 @@ def test_numbers_are_sorted_as_numbers(tmp_path, write):
 def test_headers_are_read_once_for_both_splits(tmp_path, write, monkeypatch):
     for i in range(30):
         write(f"{i}.png")
-    opened, content = [], image_files._content
-    monkeypatch.setattr(image_files, "_content", lambda path, name: opened.append(path) or content(path, name))
+    opened, content = [], list_image_files._content
+    monkeypatch.setattr(list_image_files, "_content", lambda path, name: opened.append(path) or content(path, name))
     monkeypatch.setattr(module, "load", lambda source: source)
     split = module.folder(tmp_path)
     split(True), split(False)
@@ -556,13 +556,13 @@ def test_headers_are_read_in_threads(tmp_path, write, monkeypatch):
     for i in range(130):
         write(f"{i}.png", (2, 2, 3))
     meet = threading.Barrier(2, timeout=10)
-    content = image_files._content
+    content = list_image_files._content
 
     def slow(path, name):
         if path.endswith(("/0.png", "/99.png")):
             meet.wait()
         return content(path, name)
 
-    monkeypatch.setattr(image_files, "_content", slow)
+    monkeypatch.setattr(list_image_files, "_content", slow)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     assert module.folder(tmp_path)(True).size > 100

@@ -15,16 +15,16 @@ from PIL import Image
 from diffusion.commands import previews_during_training as during
 from diffusion.commands.train import run as train_run
 from diffusion.config import config_files
+from diffusion.core.forward_process import Noised, q_sample
 from diffusion.core.objective import evaluate
-from diffusion.core.process import Noised, q_sample
 from diffusion.core.respacing import parse
 from diffusion.core.reverse_process import Diffusion
 from diffusion.data import toy_points
 from diffusion.distributed.sharding import make_mesh
-from diffusion.experiment import build, registry
+from diffusion.experiment import build, registry_of_samplers_and_schedules
 from diffusion.figures import catalogue
 from diffusion.figures.figure_data.samples_from_run import RunSampler, chain_points, noised_points, score_vectors
-from diffusion.figures.figure_inputs import Inputs
+from diffusion.figures.flags_and_run_for_figures import Inputs
 from diffusion.figures.point_figures import (
     animation,
     arrow_origins,
@@ -56,7 +56,7 @@ def sliced_wasserstein(a: np.ndarray, b: np.ndarray, directions: int = 32) -> fl
 
 @pytest.mark.parametrize("name", toy_points.TOYS)
 def test_a_world_is_a_source_like_any_other(name):
-    train, test = (registry.SOURCES["toy:"](None, name)(split) for split in (True, False))
+    train, test = (registry_of_samplers_and_schedules.SOURCES["toy:"](None, name)(split) for split in (True, False))
     assert (train.name, train.size, test.size) == (f"toy:{name}", 20_000, 2_000)
     for source in (train, test):
         pixels, labels = source.arrays
@@ -250,10 +250,10 @@ def losses_of(out: str) -> np.ndarray:
     t = jax.random.randint(keys[2], (n,), 1, process.T + 1)
     x_t = q_sample(process, x_0, t, eps)
     known = world.denoiser(process)(x_t, t)
-    chosen = registry.PARAMETERIZATIONS[config.diffusion.parameterization]
+    chosen = registry_of_samplers_and_schedules.PARAMETERIZATIONS[config.diffusion.parameterization]
     given = {"exact": chosen.target(process, Noised(known.x_0, known.eps, x_t, t)), "none": jnp.zeros_like(x_t)}[out]
-    simple = registry.OBJECTIVES[config.objective.name](config.objective)
-    variance = registry.VARIANCES[config.diffusion.variance][0]
+    simple = registry_of_samplers_and_schedules.OBJECTIVES[config.objective.name](config.objective)
+    variance = registry_of_samplers_and_schedules.VARIANCES[config.diffusion.variance][0]
     return np.asarray(
         evaluate(simple, Diffusion(process, chosen, variance), Noised(x_0, eps, x_t, t), given, None).loss
     )

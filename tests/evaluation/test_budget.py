@@ -15,9 +15,9 @@ from diffusion.data.digits import digits
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import final_evaluation
 from diffusion.evaluation.fewer_images_on_cpu import UNLIMITED, Budget, chain_calls
-from diffusion.evaluation.score_protocol import Subject
+from diffusion.evaluation.measurement_protocol import Subject
 from diffusion.experiment import build, build_guidance
-from diffusion.experiment.registry import SAMPLERS
+from diffusion.experiment.registry_of_samplers_and_schedules import SAMPLERS
 from diffusion.sampling.sampling_loop import image_keys, prior_sample, sample
 from tests.support.networks import TwoConvolutions, using
 

@@ -19,14 +19,14 @@ from diffusion.config import default_config
 from diffusion.convert.inception_weights import NETWORK
 from diffusion.core import elbo, gaussian, parameterization, schedules, variance
 from diffusion.core.array_types import fold
-from diffusion.core.process import vp
+from diffusion.core.forward_process import vp
 from diffusion.core.reverse_process import Diffusion
 from diffusion.data.digits import digits
 from diffusion.data.source import Source, in_memory
 from diffusion.distributed.sharding import make_mesh
-from diffusion.evaluation import final_evaluation, sample_quality, sample_sets, score_protocol
+from diffusion.evaluation import final_evaluation, measurement_protocol, sample_quality, stored_sample_sets
 from diffusion.evaluation.measure_likelihood import measure
-from diffusion.evaluation.score_protocol import Chain, Subject
+from diffusion.evaluation.measurement_protocol import Chain, Subject
 from diffusion.evaluation.variational_bound import BOUND, bound_columns
 from diffusion.experiment import build, load_run
 from diffusion.metrics import (
@@ -62,7 +62,7 @@ def config():
 def subjects(tmp_path_factory):
     """The same weights on one and on eight devices."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("diffusion.experiment.registry.UNet", OneConvolution)
+        patch.setattr("diffusion.experiment.registry_of_samplers_and_schedules.UNet", OneConvolution)
         made = []
         for n in (1, len(jax.devices())):
             ours = build.experiment(config(), (8, 8, 1), 10, make_mesh(jax.devices()[:n]))
@@ -309,13 +309,24 @@ def test_what_is_no_result_is_left_out_with_a_line(tmp_path, text):
 
 def test_suffixes_tell_departures_from_the_usual(subject):
     experiment = subject.experiment
-    usual = score_protocol.of_samples(experiment) | {"weights": "ema", "images": 50_000}
-    assert score_protocol.departures(experiment, usual) == []
-    chain = score_protocol.of_samples(experiment, Chain("ddim", "4,2", 0.5, 3, True)) | {"weights": "raw", "images": 10}
-    assert score_protocol.departures(experiment, chain) == ["ddim", "4-2", "eta0.5", "seed3", "raw", "truncated", "n10"]
-    assert score_protocol.departures(experiment, score_protocol.of_samples(experiment, Chain("ddim", eta=0.0))) == [
-        "ddim"
+    usual = measurement_protocol.of_samples(experiment) | {"weights": "ema", "images": 50_000}
+    assert measurement_protocol.departures(experiment, usual) == []
+    chain = measurement_protocol.of_samples(experiment, Chain("ddim", "4,2", 0.5, 3, True)) | {
+        "weights": "raw",
+        "images": 10,
+    }
+    assert measurement_protocol.departures(experiment, chain) == [
+        "ddim",
+        "4-2",
+        "eta0.5",
+        "seed3",
+        "raw",
+        "truncated",
+        "n10",
     ]
+    assert measurement_protocol.departures(
+        experiment, measurement_protocol.of_samples(experiment, Chain("ddim", eta=0.0))
+    ) == ["ddim"]
 
 
 def test_no_eta_is_a_departure_where_the_config_has_one(subject):
@@ -323,7 +334,10 @@ def test_no_eta_is_a_departure_where_the_config_has_one(subject):
     c.sample.update(sampler="ddim", eta=1.0)
     experiment = subject.experiment._replace(config=c)
     for eta, suffixes in ((None, []), (1.0, []), (0.0, ["eta0"])):
-        assert score_protocol.departures(experiment, score_protocol.of_samples(experiment, Chain(eta=eta))) == suffixes
+        assert (
+            measurement_protocol.departures(experiment, measurement_protocol.of_samples(experiment, Chain(eta=eta)))
+            == suffixes
+        )
 
 
 # ------------------------------------------------------------------------------------------------- scores of samples
@@ -368,7 +382,7 @@ def prepare(subject, monkeypatch, tmp_path):
     calls: list[int] = []
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(sample_quality.inception_features, "inception", lambda *_, **__: toy(calls))
-    monkeypatch.setattr("diffusion.experiment.registry.UNet", OneConvolution)
+    monkeypatch.setattr("diffusion.experiment.registry_of_samplers_and_schedules.UNet", OneConvolution)
     monkeypatch.setattr(load_run, "load", lambda *_: (subject.experiment, subject.params, subject.step))
     run = Run(config(), (8, 8, 1), 10)
     return (lambda **asked: evaluate.prepare(subject.folder, run, evaluate.Request(**asked))), calls
@@ -401,7 +415,7 @@ def test_scores_are_those_of_the_drawn_samples(prepare, subject):
     plan = make(metrics=names, n=40, chain=Chain(grid="5"), reference_n=100)
     found = {m.result.name: m for m in evaluate.run(plan, quiet)}
     assert set(found) == set(names) and sum(calls) == 140  # each image once, for all metrics
-    pixels, _ = sample_sets.draw(subject, Chain(grid="5"), 40, 8)
+    pixels, _ = stored_sample_sets.draw(subject, Chain(grid="5"), 40, 8)
     fake, real = (toy([]).extract(images) for images in (pixels, digits(True).read(np.arange(100))[0]))
 
     def distance(layer):
@@ -431,10 +445,10 @@ def test_scores_are_those_of_the_drawn_samples(prepare, subject):
 
 def test_a_full_set_is_called_fid(subject, monkeypatch, tmp_path):
     """The name is that of the protocol: 50,000 samples, here 12."""
-    for module in (sample_quality, score_protocol):
+    for module in (sample_quality, measurement_protocol):
         monkeypatch.setattr(module, "FULL", 12)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    samples, _ = sample_sets.draw(subject, Chain(grid="2"), 12, 8)
+    samples, _ = stored_sample_sets.draw(subject, Chain(grid="2"), 12, 8)
     ((result, lines),) = sample_quality.score_with_inception(
         ["fid"],
         toy([]),
@@ -524,37 +538,43 @@ def test_results_of_other_files_and_other_seeds_lie_apart(prepare, tmp_path):
     ]
     assert [one.result.protocol["subset_seed"] for one in found] == [0, 1]
     assert found[0].result.values != found[1].result.values and found[0].path != found[1].path
-    assert evaluate.score_protocol.departures(make(n=2).subject.experiment, {"seed": 3, "subset_seed": 3}) == ["seed3"]
+    assert evaluate.measurement_protocol.departures(make(n=2).subject.experiment, {"seed": 3, "subset_seed": 3}) == [
+        "seed3"
+    ]
 
 
 def test_a_network_that_computes_in_float32_is_quoted_with_it(subject):
     c = config()
     c.net.dtype = "bfloat16"
-    assert score_protocol.of_run(subject)["precision"].startswith("float32, ")  # the stand-in has no such parameter
+    assert measurement_protocol.of_run(subject)["precision"].startswith(
+        "float32, "
+    )  # the stand-in has no such parameter
     for name, expected in (("mlp", "float32"), ("unet", "bfloat16")):
         c.net.name = name
         experiment = subject.experiment._replace(config=c, net=build.network(c, 1, 10))
-        assert score_protocol.of_run(subject._replace(experiment=experiment))["precision"].startswith(f"{expected}, ")
+        assert measurement_protocol.of_run(subject._replace(experiment=experiment))["precision"].startswith(
+            f"{expected}, "
+        )
 
 
 def test_eta_is_quoted_of_samplers_that_read_it(subject):
-    assert score_protocol.of_samples(subject.experiment)["eta"] is None
-    assert score_protocol.of_samples(subject.experiment, Chain("ddim", eta=0.5))["eta"] == 0.5
+    assert measurement_protocol.of_samples(subject.experiment)["eta"] is None
+    assert measurement_protocol.of_samples(subject.experiment, Chain("ddim", eta=0.5))["eta"] == 0.5
 
 
 def test_churn_is_quoted_of_the_sampler_that_reads_it(subject):
     c = config()
     c.sample.update(churn=40.0, churn_from=0.05, churn_to=50.0, churn_noise=1.003)
     experiment = subject.experiment._replace(config=c)
-    assert score_protocol.of_samples(experiment, Chain("edm"))["churn"] == "40 from 0.05 to 50, noise 1.003"
-    assert "churn" not in score_protocol.of_samples(experiment) | score_protocol.of_samples(
+    assert measurement_protocol.of_samples(experiment, Chain("edm"))["churn"] == "40 from 0.05 to 50, noise 1.003"
+    assert "churn" not in measurement_protocol.of_samples(experiment) | measurement_protocol.of_samples(
         subject.experiment, Chain("edm")
     )
 
 
 def test_the_printed_protocol_states_shared_entries_once_and_no_empty_ones():
     of_ddim = {"paper": "", "data": "digits", "eta": 0.0, "guidance": None, "seed": 1}
-    assert score_protocol.lines({"ddim": of_ddim, "heun": of_ddim | {"seed": 2}}) == [
+    assert measurement_protocol.lines({"ddim": of_ddim, "heun": of_ddim | {"seed": 2}}) == [
         "protocol",
         "  data          digits",
         "  eta           0.0",
@@ -567,8 +587,8 @@ def test_the_printed_protocol_states_shared_entries_once_and_no_empty_ones():
 
 
 def test_raw_weights_are_quoted_as_such(subject):
-    assert score_protocol.of_run(subject)["weights"] == "ema"
-    assert score_protocol.of_run(subject._replace(raw=True))["weights"] == "raw"
+    assert measurement_protocol.of_run(subject)["weights"] == "ema"
+    assert measurement_protocol.of_run(subject._replace(raw=True))["weights"] == "raw"
 
 
 def test_small_data_have_scores_of_their_own(prepare, monkeypatch):
@@ -649,8 +669,8 @@ def test_the_final_evaluation_is_written_as_results(subject, tmp_path, monkeypat
     measured, path = measure(BOUND, subject, split("test", digits(False), 16))
     closing = written[path.name]
     assert closing.values == pytest.approx(measured.values, rel=1e-6) and closing.protocol == measured.protocol
-    samples, _ = sample_sets.draw(subject, Chain(), 4, 8)
-    facts = sample_sets.facts(subject, Chain())
+    samples, _ = stored_sample_sets.draw(subject, Chain(), 4, 8)
+    facts = stored_sample_sets.facts(subject, Chain())
     for result, lines in sample_quality.score_small_images(
         scores_without_inception.LABELLED, samples, digits(True), digits(False), facts
     ):

@@ -8,7 +8,7 @@ import pytest
 from diffusion.config import default_config
 from diffusion.core.reverse_process import reverse
 from diffusion.experiment import build
-from diffusion.experiment.registry import clips
+from diffusion.experiment.registry_of_samplers_and_schedules import clips
 
 
 @pytest.mark.parametrize(("parameterization", "clip"), [("mu", True), ("eps", True), ("eps", False)])

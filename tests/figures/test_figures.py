@@ -22,7 +22,7 @@ from diffusion.data.digits import digits
 from diffusion.data.user_images import random_images as images_of
 from diffusion.data.user_images import random_pairs
 from diffusion.distributed.sharding import make_mesh
-from diffusion.experiment import build, registry
+from diffusion.experiment import build, registry_of_samplers_and_schedules
 from diffusion.figures import catalogue, style
 from diffusion.figures.curve_figures import (
     alpha_bar,
@@ -36,7 +36,7 @@ from diffusion.figures.curve_figures import (
 )
 from diffusion.figures.figure_data import curve_data
 from diffusion.figures.figure_data.samples_from_run import RunSampler, chain_points, nearest_images
-from diffusion.figures.figure_inputs import Inputs
+from diffusion.figures.flags_and_run_for_figures import Inputs
 from diffusion.figures.image_grid import image_figure, image_grid, layout, square
 from diffusion.figures.progressive_and_edit_figures import forks, interpolation, neighbours, progressive
 from diffusion.figures.reverse_conditional_figure import EXAMPLE, reverse_conditional
@@ -44,7 +44,7 @@ from diffusion.figures.training_figures import QUARTILES, loss
 from diffusion.figures.training_figures import curves as run_curves
 from diffusion.planning.report_csv import Record
 from diffusion.runtime import atomic_files
-from diffusion.training.recorded_loss_curves import Curve
+from diffusion.training.compare_with_recorded_curve import Curve
 from diffusion.workdir import result_files, run_config
 from diffusion.workdir.result_files import Result
 from tests.support import reference
@@ -347,7 +347,7 @@ def tiny(**overrides):
 def run_sampler():
     """A network that knows nothing, on two of the eight devices."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "UNet", OneConvolution)
+        patch.setattr(registry_of_samplers_and_schedules, "UNet", OneConvolution)
         ours = build.experiment(tiny(), (8, 8, 1), 10, make_mesh(jax.devices()[:2]))
     return RunSampler(ours, jax.jit(ours.init)(jax.random.key(0)), seed=3)
 

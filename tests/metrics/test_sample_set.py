@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from diffusion.distributed.sharding import make_mesh
-from diffusion.evaluation import sample_batches, sample_sets
-from diffusion.evaluation.score_protocol import Chain, Subject
+from diffusion.evaluation import sample_batches, stored_sample_sets
+from diffusion.evaluation.measurement_protocol import Chain, Subject
 from diffusion.experiment import build
 from diffusion.metrics import sample_image_files
 from diffusion.runtime.atomic_files import write_npz
@@ -21,7 +21,7 @@ CHAIN = Chain(grid="4")
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("diffusion.experiment.registry.UNet", OneConvolution)
+        patch.setattr("diffusion.experiment.registry_of_samplers_and_schedules.UNet", OneConvolution)
         ours = build.experiment(config(), SHAPE, 10, make_mesh(jax.devices()[:1]))
         return Subject(ours, ours.init(jax.random.key(2)), tmp_path_factory.mktemp("run"), 3, False)
 
@@ -32,20 +32,20 @@ def subject(made, tmp_path):
 
 
 def parts_of(subject):
-    return sorted(path.name for path in sample_sets.parts_folder(subject, CHAIN).glob("*"))
+    return sorted(path.name for path in stored_sample_sets.parts_folder(subject, CHAIN).glob("*"))
 
 
 def draw(*args):
     """The pixels of a set."""
-    return sample_sets.draw(*args)[0]
+    return stored_sample_sets.draw(*args)[0]
 
 
 def test_an_interrupted_set_resumes_to_the_same_bytes(subject, tmp_path, monkeypatch):
     """37 images in batches of 8, in parts of 8: stopped after 24, it draws 13 more and no image again."""
-    monkeypatch.setattr(sample_sets, "SECONDS", 0.0)
+    monkeypatch.setattr(stored_sample_sets, "SECONDS", 0.0)
     whole = draw(subject._replace(folder=tmp_path / "whole"), CHAIN, 37, 8)
     with pytest.raises(Stop):
-        sample_sets.draw(subject, CHAIN, 37, 8, stop_after(20))
+        stored_sample_sets.draw(subject, CHAIN, 37, 8, stop_after(20))
     assert parts_of(subject) == ["images_0000000.npz", "images_0000008.npz", "images_0000016.npz"]
     counts = []
     again = draw(subject, CHAIN, 37, 8, counts.append)
@@ -79,8 +79,8 @@ def test_sets_that_differ_in_anything_lie_apart(subject):
     other = jax.tree.map(lambda x: x * 1.01, subject.params)
     chains = [CHAIN, Chain(grid="5"), Chain("ddim", "4"), Chain("ddim", "4", 0.5)]
     chains += [CHAIN._replace(seed=1), CHAIN._replace(truncate=True)]
-    places = {sample_sets.parts_folder(subject, chain) for chain in chains}
-    assert len(places | {sample_sets.parts_folder(subject._replace(params=other), CHAIN)}) == len(chains) + 1
+    places = {stored_sample_sets.parts_folder(subject, chain) for chain in chains}
+    assert len(places | {stored_sample_sets.parts_folder(subject._replace(params=other), CHAIN)}) == len(chains) + 1
 
 
 def test_sets_of_another_churn_lie_apart(subject):
@@ -90,15 +90,17 @@ def test_sets_of_another_churn_lie_apart(subject):
         changed = config()
         changed.sample.update(sampler="edm", churn=churn, churn_noise=noise)
         places.add(
-            sample_sets.parts_folder(subject._replace(experiment=subject.experiment._replace(config=changed)), CHAIN)
+            stored_sample_sets.parts_folder(
+                subject._replace(experiment=subject.experiment._replace(config=changed)), CHAIN
+            )
         )
     assert len(places) == 3
 
 
 def test_sets_of_another_precision_lie_apart(subject):
     with jax.default_matmul_precision("float32"):
-        exact = sample_sets.parts_folder(subject, CHAIN)
-    assert exact != sample_sets.parts_folder(subject, CHAIN)
+        exact = stored_sample_sets.parts_folder(subject, CHAIN)
+    assert exact != stored_sample_sets.parts_folder(subject, CHAIN)
 
 
 def test_truncation_cuts_levels(subject):
@@ -108,9 +110,9 @@ def test_truncation_cuts_levels(subject):
 
 
 def test_a_damaged_part_is_drawn_again(subject, monkeypatch):
-    monkeypatch.setattr(sample_sets, "SECONDS", 0.0)
+    monkeypatch.setattr(stored_sample_sets, "SECONDS", 0.0)
     first = draw(subject, CHAIN, 24, 8)
-    damaged = sample_sets.parts_folder(subject, CHAIN) / "images_0000008.npz"
+    damaged = stored_sample_sets.parts_folder(subject, CHAIN) / "images_0000008.npz"
     damaged.write_bytes(damaged.read_bytes()[:-50])
     counts = []
     assert (draw(subject, CHAIN, 24, 8, counts.append) == first).all() and counts[0] == 8
@@ -118,8 +120,10 @@ def test_a_damaged_part_is_drawn_again(subject, monkeypatch):
 
 def test_images_that_are_not_finite_are_counted(subject):
     broken = subject._replace(params=jax.tree.map(lambda x: x * np.nan, subject.params))
-    assert sample_sets.draw(broken, CHAIN, 10, 8)[1] == 10 and sample_sets.draw(broken, CHAIN, 3, 8)[1] == 3
-    assert sample_sets.draw(subject, CHAIN, 10, 8)[1] == 0
+    assert (
+        stored_sample_sets.draw(broken, CHAIN, 10, 8)[1] == 10 and stored_sample_sets.draw(broken, CHAIN, 3, 8)[1] == 3
+    )
+    assert stored_sample_sets.draw(subject, CHAIN, 10, 8)[1] == 0
 
 
 def test_labels_go_round():

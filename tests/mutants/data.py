@@ -72,7 +72,7 @@ DATA = (
         ),
     ),
     *mutants(
-        "diffusion/workdir/checkpoint_manifest.py",
+        "diffusion/workdir/verify_checkpoint_manifest.py",
         "tests/workdir/test_checkpoint.py",
         (
             "if hash_file(path) != digest:",

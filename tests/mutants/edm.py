@@ -10,7 +10,7 @@ EDM = (
         ("sigma_T ** (1 / rho), sigma_1", "sigma_T, sigma_1", "test_levels", "the root of sigma_T left out"),
     ),
     *mutants(
-        "diffusion/core/process.py",
+        "diffusion/core/forward_process.py",
         "tests/core/test_edm.py",
         ("signal**2 * sigma_data**2 + var", "signal**2 + var", "test_preconditioning", "c_in without sigma_data"),
         (
@@ -70,7 +70,7 @@ EDM = (
         ("n) ** rho\n", "n)\n", "test_karras_grid", "a grid even in the root of sigma"),
     ),
     *mutants(
-        "diffusion/experiment/registry.py",
+        "diffusion/experiment/registry_of_samplers_and_schedules.py",
         "tests/core/test_edm.py",
         ("log_sigma]) / 4", "log_sigma])", "test_preconditioning", "c_noise without its factor 1 / 4"),
     ),
@@ -127,7 +127,7 @@ EDM = (
         ),
     ),
     *mutants(
-        "diffusion/experiment/registry.py",
+        "diffusion/experiment/registry_of_samplers_and_schedules.py",
         "tests/data/test_augmentation.py",
         (
             "p_flip=1.0 if c.flip else c.augment",

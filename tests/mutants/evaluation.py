@@ -88,7 +88,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/evaluation/score_protocol.py",
+        "diffusion/evaluation/measurement_protocol.py",
         "tests/evaluation/test_evaluate.py",
         (
             'getattr(experiment.net, "compute_dtype", jnp.float32)',
@@ -230,7 +230,7 @@ EVALUATION = (
             "partial means of another seed are resumed",
         ),
         (
-            '        "parameters": protocol.digest(subject.params),\n',
+            '        "parameters": measurement_protocol.digest(subject.params),\n',
             "",
             "test_parts_of_another_protocol_are_not_used",
             "partial means of other weights are resumed",
@@ -257,10 +257,10 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/evaluation/sample_sets.py",
+        "diffusion/evaluation/stored_sample_sets.py",
         "tests/metrics/test_sample_set.py",
         (
-            '        "parameters": protocol.digest(subject.params),\n',
+            '        "parameters": measurement_protocol.digest(subject.params),\n',
             "",
             "test_sets_that_differ_in_anything_lie_apart",
             "images of other weights are taken for stored ones",
@@ -301,7 +301,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/evaluation/score_protocol.py",
+        "diffusion/evaluation/measurement_protocol.py",
         "tests/evaluation/test_evaluate.py",
         (
             '"weights": WEIGHTS[subject.raw]',

@@ -212,7 +212,7 @@ METRICS = (
         ),
     ),
     *mutants(
-        "diffusion/evaluation/sample_sets.py",
+        "diffusion/evaluation/stored_sample_sets.py",
         "tests/evaluation/test_resumable_samples.py",
         (
             'with exclusive(folder / "lock", str(folder), "wait until it ends, then run this again", remove=True):',

@@ -4,8 +4,8 @@ from tests.mutants.mutant import mutants
 
 PROCESS = (
     *mutants(
-        "diffusion/core/process.py",
-        "tests/core/test_process.py",
+        "diffusion/core/forward_process.py",
+        "tests/core/test_forward_process.py",
         (
             "beta_tilde = beta * var[:-1] / var[1:]",
             "beta_tilde = beta * var[1:] / (var[:-1] + beta)",

@@ -84,7 +84,7 @@ USER_DATA = (
         ),
     ),
     *mutants(
-        "diffusion/data/image_files.py",
+        "diffusion/data/list_image_files.py",
         "tests/data/test_image_folder.py",
         (
             "if not S_ISREG(found.st_mode):",

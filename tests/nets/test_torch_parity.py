@@ -15,9 +15,9 @@ from diffusion.commands.import_weights import beta
 from diffusion.config.config_dict import default_config, flatten
 from diffusion.config.config_files import ROOT, load
 from diffusion.convert import diffusers, improved_diffusion, name_mapping
-from diffusion.core.process import vp
+from diffusion.core.forward_process import vp
 from diffusion.core.reverse_process import from_network, reverse
-from diffusion.experiment.registry import PARAMETERIZATIONS, VARIANCES, VP_SCHEDULES
+from diffusion.experiment.registry_of_samplers_and_schedules import PARAMETERIZATIONS, VARIANCES, VP_SCHEDULES
 from diffusion.nets.unet import UNet
 from diffusion.nets.unet_variants import IMPROVED, ORIGINAL
 from tests.support.naming import made_up

@@ -18,11 +18,11 @@ from diffusion.commands import reproduce
 from diffusion.commands.reproduce import commands
 from diffusion.config import ablation_grid, config_files
 from diffusion.config.config_dict import config_hash, nested, restore
-from diffusion.config.schema import PAPERS
+from diffusion.config.keys_with_legal_values import PAPERS
 from diffusion.config.validation import validate
 from diffusion.convert.inception_weights import NETWORK
 from diffusion.data.source import in_memory
-from diffusion.evaluation.score_protocol import QUANTISATION
+from diffusion.evaluation.measurement_protocol import QUANTISATION
 from diffusion.figures import style
 from diffusion.figures.training_figures import band, milestones
 from diffusion.metrics import rate_distortion
@@ -34,8 +34,8 @@ from diffusion.published.match_results_to_cells import compare, stored_results
 from diffusion.published.table_types import Cell, Experiment
 from diffusion.runtime import config_flag
 from diffusion.runtime.atomic_files import write_json
-from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir import result_files
+from diffusion.workdir import verify_checkpoint_manifest as manifest
 from diffusion.workdir.result_files import Result
 from diffusion.workdir.run_config import Run
 from tests.support.script_flags import flags_of

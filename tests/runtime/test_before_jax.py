@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from diffusion.config import default_config
-from diffusion.figures.figure_inputs import Inputs
+from diffusion.figures.flags_and_run_for_figures import Inputs
 from diffusion.runtime import before_jax
 from diffusion.workdir.run_config import Run, read_run, write_config
 

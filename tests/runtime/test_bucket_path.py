@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from diffusion.data import image_files
+from diffusion.data import list_image_files
 from diffusion.runtime import atomic_files, bucket_lock, bucket_path, bucket_requests, file_lock, paths
 from tests.support import buckets
 
@@ -86,7 +86,7 @@ def test_a_request_without_permission_ends_in_a_line(folder, service):
             with pytest.raises(PermissionError, match=rf"^no permission for {folder}[/f]*, or no credentials$"):
                 call()
         with pytest.raises(ValueError, match=r"^(.*/f): cannot be read \(no permission for \1, or no credentials\)"):
-            image_files._copy(folder, listing, f"{folder}/f")
+            list_image_files._copy(folder, listing, f"{folder}/f")
     finally:
         service.gate.state = buckets.OPEN
     assert service.gate.requests

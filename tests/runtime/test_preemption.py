@@ -22,7 +22,7 @@ from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.runtime.signals import STOPPED, Stop, Stopped
 from diffusion.training import loop
-from diffusion.workdir import checkpoint_manifest as manifest
+from diffusion.workdir import verify_checkpoint_manifest as manifest
 from diffusion.workdir.kept_and_resumed_checkpoints import RunCheckpoints
 from tests.stress import kill
 from tests.support import runs

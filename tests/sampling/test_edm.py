@@ -7,7 +7,7 @@ import pytest
 
 from diffusion.core import respacing, schedules
 from diffusion.core.array_types import expand
-from diffusion.core.process import Process, ve, vp
+from diffusion.core.forward_process import Process, ve, vp
 from diffusion.sampling.edm import edm
 from diffusion.sampling.sampling_loop import image_keys, prior_sample, sample
 from tests.support.worlds import GAUSSIAN, MIXTURE, float64

@@ -20,14 +20,14 @@ from diffusion.commands.sample import sample as sample_run
 from diffusion.config import default_config
 from diffusion.config.validation import SIGNAL_ENDS, remarks, validate
 from diffusion.core import respacing, schedules
+from diffusion.core.forward_process import flow, ve, vp
 from diffusion.core.parameterization import Prediction
-from diffusion.core.process import flow, ve, vp
 from diffusion.core.reverse_process import clip
 from diffusion.core.variance import fixed_small
 from diffusion.distributed import sharding
 from diffusion.distributed.sharding import make_mesh
-from diffusion.evaluation import guidance_effect, sample_batches, sample_sets, score_protocol
-from diffusion.evaluation.score_protocol import Chain, Subject
+from diffusion.evaluation import guidance_effect, measurement_protocol, sample_batches, stored_sample_sets
+from diffusion.evaluation.measurement_protocol import Chain, Subject
 from diffusion.experiment import build, build_guidance
 from diffusion.figures.curve_figures import guidance as figure
 from diffusion.figures.figure_data import curve_data
@@ -40,8 +40,8 @@ from diffusion.training import accumulation, classifier
 from diffusion.training.step import hidden
 from diffusion.workdir import result_files
 from diffusion.workdir.checkpoint import Checkpoints
-from diffusion.workdir.checkpoint_manifest import CLASSIFIER, ROLLING
 from diffusion.workdir.run_config import Run, read_run, write_config
+from diffusion.workdir.verify_checkpoint_manifest import CLASSIFIER, ROLLING
 from tests.support.worlds import GaussianWorld, MixtureWorld, float64, standard_errors
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
@@ -450,11 +450,11 @@ def test_a_classifier_guides_a_run_that_it_fits(judge, subject, key):
     config.sample.clip = False
     found = jax.jit(ours.denoise(params, y, guided=True))(x, t)
     np.testing.assert_allclose(found.eps, eps, rtol=1e-4, atol=1e-5)
-    told = score_protocol.of_samples(ours)
+    told = measurement_protocol.of_samples(ours)
     assert (
         told["guidance"] == 3.0
         and len(told["classifier"]) == 12
-        and "guidance" not in score_protocol.of_samples(subject.experiment)
+        and "guidance" not in measurement_protocol.of_samples(subject.experiment)
     )
     for changes, shape, line in (
         ({"diffusion.T": 30}, SHAPE, r"diffusion\.T is 20 instead of 30"),
@@ -474,23 +474,23 @@ def test_a_classifier_guides_a_run_that_it_fits(judge, subject, key):
 def test_labels_and_guidance_make_sets_of_their_own(subject):
     chain = Chain(grid="4")
     places = {
-        sample_sets.parts_folder(subject, one)
+        stored_sample_sets.parts_folder(subject, one)
         for one in (chain, chain._replace(labels=(3,)), chain._replace(labels=(3, 5)))
     }
     for arguments in ((10, 1.0), (10, 2.0), (10, 1.0, (2, 9))):
         make = build_guidance.Guide(*arguments)
         places.add(
-            sample_sets.parts_folder(subject._replace(experiment=subject.experiment._replace(guide=make)), chain)
+            stored_sample_sets.parts_folder(subject._replace(experiment=subject.experiment._replace(guide=make)), chain)
         )
     assert len(places) == 6
-    assert "label_3-5" in sample_sets.stem(subject, chain._replace(labels=(3, 5)))
+    assert "label_3-5" in stored_sample_sets.stem(subject, chain._replace(labels=(3, 5)))
     assert sample_batches.labels(np.arange(5), (3, 5)).tolist() == [3, 5, 3, 5, 3]
     run = read_run(subject.folder)
-    assert sample_sets.guided(run) is run
-    changed = sample_sets.guided(run, scale=2.0, first=0.1)
+    assert stored_sample_sets.guided(run) is run
+    changed = stored_sample_sets.guided(run, scale=2.0, first=0.1)
     assert (changed.config.sample.guidance, run.config.sample.guidance) == (2.0, 0.0)
     with pytest.raises(ValueError, match="at least 0"):
-        sample_sets.guided(run, scale=-2.0)
+        stored_sample_sets.guided(run, scale=-2.0)
 
 
 def script(*args):
@@ -520,10 +520,10 @@ def test_the_script_refuses_in_one_line(subject):
 def test_labels_are_refused_where_nothing_knows_them(subject):
     without = build.experiment(tiny(), SHAPE, 10, subject.experiment.mesh)
     with pytest.raises(ValueError, match="--label=3: this run draws without labels"):
-        sample_sets.check_labels(without, Chain(labels=(3,)))
+        stored_sample_sets.check_labels(without, Chain(labels=(3,)))
     with pytest.raises(ValueError, match="--label=12: the labels of this run are 0 to 9"):
-        sample_sets.check_labels(subject.experiment, Chain(labels=(3, 12)))
-    sample_sets.check_labels(subject.experiment, Chain(labels=(0, 9)))
+        stored_sample_sets.check_labels(subject.experiment, Chain(labels=(3, 12)))
+    stored_sample_sets.check_labels(subject.experiment, Chain(labels=(0, 9)))
 
 
 def test_archives_have_the_layout_of_the_evaluator(subject, tmp_path):
@@ -578,9 +578,9 @@ def test_spread_is_the_mean_distance_within_a_class():
 def test_a_sampler_of_the_command_line_obeys_the_rules_of_configs(subject):
     run = read_run(subject.folder)
     run.config.sample.update(churn=30.0, churn_from=5.0, churn_to=0.05)
-    sample_sets.check(run, Chain())
+    stored_sample_sets.check(run, Chain())
     with pytest.raises(ValueError, match="no level lies between them"):
-        sample_sets.check(run, Chain(sampler="edm"))
+        stored_sample_sets.check(run, Chain(sampler="edm"))
 
 
 def test_a_run_is_guided_in_every_way_that_it_allows(subject):
@@ -648,9 +648,9 @@ def test_measurements_of_other_chains_do_not_replace_each_other(subject, tmp_pat
     ]
     assert [path.stem for path in paths] == [
         *("guidance_0_n500", "guidance_0_ddim_n500", "guidance_0_4_n500", "guidance_0_seed3_n500", "guidance_0_n20"),
-        *("guidance_0_raw_n500", f"guidance_0_classifier-{score_protocol.digest(learnt.params)[:12]}_n500"),
+        *("guidance_0_raw_n500", f"guidance_0_classifier-{measurement_protocol.digest(learnt.params)[:12]}_n500"),
     ]
-    assert result_files.read(paths[-1]).protocol["classifier"] == score_protocol.digest(learnt.params)[:12]
+    assert result_files.read(paths[-1]).protocol["classifier"] == measurement_protocol.digest(learnt.params)[:12]
 
 
 @pytest.mark.parametrize("schedule", SIGNAL_ENDS)

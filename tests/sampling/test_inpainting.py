@@ -10,8 +10,8 @@ import pytest
 
 from diffusion.core import variance
 from diffusion.core.array_types import fold, normal
+from diffusion.core.forward_process import q_posterior, ve, vp
 from diffusion.core.parameterization import Prediction, to_eps
-from diffusion.core.process import q_posterior, ve, vp
 from diffusion.core.schedules import geometric, linear
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim

@@ -11,8 +11,8 @@ import pytest
 
 from diffusion.core import schedules, variance
 from diffusion.core.array_types import fold, normal
+from diffusion.core.forward_process import Process, q_step, ve, vp
 from diffusion.core.parameterization import Prediction
-from diffusion.core.process import Process, q_step, ve, vp
 from diffusion.core.score import score
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim

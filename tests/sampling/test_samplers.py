@@ -10,8 +10,8 @@ import pytest
 
 from diffusion.core import schedules, variance
 from diffusion.core.array_types import expand, normal
+from diffusion.core.forward_process import Process, ve, vp
 from diffusion.core.parameterization import Prediction, to_eps
-from diffusion.core.process import Process, ve, vp
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
 from diffusion.sampling.ddim_latents import decode, encode, encode_step

@@ -9,8 +9,8 @@ import pytest
 
 from diffusion.core import schedules, variance
 from diffusion.core.array_types import fold, normal
+from diffusion.core.forward_process import Process, vp
 from diffusion.core.parameterization import Prediction, eps
-from diffusion.core.process import Process, vp
 from diffusion.core.reverse_process import clip, from_network
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.sampling_loop import image_keys, prior_sample, sample

@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from diffusion.runtime import before_jax, config_flag
-from diffusion.workdir import checkpoint_manifest as manifest
+from diffusion.workdir import verify_checkpoint_manifest as manifest
 from tests.stress import kill
 
 ROOT = kill.ROOT

@@ -2,7 +2,7 @@
 
 import random
 
-from diffusion.config.schema import CHOICES, KEYS
+from diffusion.config.keys_with_legal_values import CHOICES, KEYS
 
 BASE = [
     "--config=configs/digits.py",

@@ -31,5 +31,5 @@ class TwoConvolutions(UNet):
 def using(network):
     """Inside, experiments are built with this network."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("diffusion.experiment.registry.UNet", network)
+        patch.setattr("diffusion.experiment.registry_of_samplers_and_schedules.UNet", network)
         yield patch

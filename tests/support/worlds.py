@@ -15,8 +15,8 @@ from scipy.special import logsumexp
 
 from diffusion.core import schedules
 from diffusion.core.array_types import expand
+from diffusion.core.forward_process import Process, ve, vp
 from diffusion.core.parameterization import Parameterization, Prediction, to_eps
-from diffusion.core.process import Process, ve, vp
 from diffusion.core.variance import Variance
 from tests.support import reference
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from diffusion.core import parameterization, schedules, timesteps, variance, weighting
+from diffusion.core.forward_process import ve, vp
 from diffusion.core.objective import Objective
-from diffusion.core.process import ve, vp
 from diffusion.core.reverse_process import Diffusion
 from diffusion.data.augmentation import flipped, unchanged
 from diffusion.training.optimizer import adam

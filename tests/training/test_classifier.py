@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffusion.core import schedules
-from diffusion.core.process import vp
+from diffusion.core.forward_process import vp
 from diffusion.training import classifier, state
 from diffusion.training.classifier import Problem
 

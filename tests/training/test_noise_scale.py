@@ -9,8 +9,8 @@ import pytest
 from diffusion.commands import previews_during_training
 from diffusion.config import default_config
 from diffusion.core import parameterization, schedules, variance, weighting
+from diffusion.core.forward_process import vp
 from diffusion.core.objective import Objective
-from diffusion.core.process import vp
 from diffusion.core.reverse_process import Diffusion
 from diffusion.core.timesteps import History, Timesteps, loss_second_moment, probabilities, uniform
 from diffusion.data.digits import digits

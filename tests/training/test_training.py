@@ -10,7 +10,7 @@ import pytest
 
 from diffusion.commands import train
 from diffusion.config import default_config
-from diffusion.config.schema import KEYS
+from diffusion.config.keys_with_legal_values import KEYS
 from diffusion.data.dataset_identity import identity
 from diffusion.data.digits import digits
 from diffusion.data.source import in_memory

@@ -10,8 +10,8 @@ import pytest
 from diffusion.commands import checkpoints as checkpoints_command
 from diffusion.runtime import bucket_path, bucket_requests
 from diffusion.runtime.bucket_path import Bucket
-from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir import metrics_jsonl_files
+from diffusion.workdir import verify_checkpoint_manifest as manifest
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.jsonl_and_tensorboard_writer import Writer
 from diffusion.workdir.kept_and_resumed_checkpoints import RunCheckpoints

@@ -17,9 +17,9 @@ import pytest
 
 from diffusion.commands import checkpoints as checkpoints_command
 from diffusion.config import default_config
-from diffusion.runtime.error_text import reason
-from diffusion.workdir import checkpoint_manifest as manifest
+from diffusion.runtime.short_error_text import reason
 from diffusion.workdir import jsonl_and_tensorboard_writer, result_files, run_config
+from diffusion.workdir import verify_checkpoint_manifest as manifest
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.jsonl_and_tensorboard_writer import Writer
 from diffusion.workdir.kept_and_resumed_checkpoints import PermanentCheckpoints, RunCheckpoints

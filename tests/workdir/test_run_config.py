@@ -9,8 +9,8 @@ import pytest
 from diffusion.config import default_config
 from diffusion.config.config_dict import nested
 from diffusion.runtime import provenance
-from diffusion.workdir import checkpoint_manifest as manifest
 from diffusion.workdir import run_config
+from diffusion.workdir import verify_checkpoint_manifest as manifest
 
 RUN = run_config.Run(default_config(), (8, 8, 1), 10)
 

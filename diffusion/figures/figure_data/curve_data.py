@@ -12,11 +12,11 @@ from ml_collections import ConfigDict
 from diffusion.config import ablation_grid
 from diffusion.config.ablation_grid import VARIANCE
 from diffusion.config.config_dict import flatten, restore
-from diffusion.config.schema import NO_RESULT
+from diffusion.config.keys_with_legal_values import NO_RESULT
 from diffusion.config.validation import LEARNED
 from diffusion.core import respacing
 from diffusion.evaluation.guidance_effect import GUIDANCE
-from diffusion.evaluation.score_protocol import QUANTISATION, WEIGHTS
+from diffusion.evaluation.measurement_protocol import QUANTISATION, WEIGHTS
 from diffusion.experiment.build import levels
 from diffusion.workdir import metrics_jsonl_files, result_files
 from diffusion.workdir.result_files import Result

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion.core.array_types import Array, Image, Keys, Labels, normal
-from diffusion.core.process import Process, q_sample
+from diffusion.core.forward_process import Process, q_sample
 from diffusion.core.respacing import Grid
 from diffusion.core.score import score
 from diffusion.data.source import SMALL, Source

@@ -12,11 +12,11 @@ from diffusion.config.config_dict import config_hash
 from diffusion.config.validation import validate
 from diffusion.core import respacing
 from diffusion.core.array_types import Image, Keys, Labels
-from diffusion.evaluation import sample_batches, score_protocol
+from diffusion.evaluation import measurement_protocol, sample_batches
+from diffusion.evaluation.measurement_protocol import STOCHASTIC, Chain, Subject
 from diffusion.evaluation.sample_batches import Batch, joined
-from diffusion.evaluation.score_protocol import STOCHASTIC, Chain, Subject
 from diffusion.experiment.build import Experiment, levels
-from diffusion.experiment.registry import SAMPLERS
+from diffusion.experiment.registry_of_samplers_and_schedules import SAMPLERS
 from diffusion.metrics.cache_on_disk import digest
 from diffusion.runtime import npz_reader
 from diffusion.runtime.atomic_files import write_npz
@@ -78,16 +78,18 @@ def check(run: Run, chain: Chain) -> None:
 
 def facts(subject: Subject, chain: Chain) -> dict[str, Any]:
     """The protocol of the images of a chain."""
-    return {**score_protocol.of_run(subject), **score_protocol.of_samples(subject.experiment, chain)}
+    return {**measurement_protocol.of_run(subject), **measurement_protocol.of_samples(subject.experiment, chain)}
 
 
 def stem(subject: Subject, chain: Chain) -> str:
     """The name of a file of such images, without their number: ancestral_1000_step_0001000_seed_0."""
     experiment = subject.experiment
-    drawn = score_protocol.of_samples(experiment, chain)
+    drawn = measurement_protocol.of_samples(experiment, chain)
     eta = [f"eta_{drawn['eta']:g}"] if drawn["eta"] else []
-    grid = score_protocol.grid_of(experiment, chain.grid) or str(experiment.config.diffusion.T)
-    chosen = [f"{key}_{value}".replace("..", "-") for key, value in score_protocol.of_guidance(experiment).items()]
+    grid = measurement_protocol.grid_of(experiment, chain.grid) or str(experiment.config.diffusion.T)
+    chosen = [
+        f"{key}_{value}".replace("..", "-") for key, value in measurement_protocol.of_guidance(experiment).items()
+    ]
     chosen += [f"label_{'-'.join(map(str, chain.labels))}"] * bool(chain.labels)
     words = [drawn["sampler"], *eta, grid, *chosen, f"step_{subject.step:07d}", f"seed_{chain.seed}"]
     return "_".join([*words, *["truncated"] * chain.truncate, *["raw"] * subject.raw])
@@ -97,11 +99,11 @@ def parts_folder(subject: Subject, chain: Chain) -> Path:
     """The folder of a set's parts, named by everything that its images depend on, which their number is not."""
     experiment = subject.experiment
     key = {
-        **score_protocol.of_samples(experiment, chain),
+        **measurement_protocol.of_samples(experiment, chain),
         "config_hash": config_hash(experiment.config),
-        "parameters": score_protocol.digest(subject.params),
+        "parameters": measurement_protocol.digest(subject.params),
         "classes": experiment.classes,
-        "precision": score_protocol.precision(experiment),
+        "precision": measurement_protocol.precision(experiment),
     }
     return subject.folder / "samples" / "parts" / f"{stem(subject, chain)}_{digest(key)[:12]}"
 
@@ -175,7 +177,7 @@ def batches(subject: Subject, chain: Chain, n: int, batch_size: int, first: int 
     """Images first..n-1 of a chain, as `sample_batches.batches` yields them; nothing is stored."""
     experiment = subject.experiment
     sampler = experiment.sampler(
-        chain.sampler or "", respacing.parse(score_protocol.grid_of(experiment, chain.grid)), chain.eta
+        chain.sampler or "", respacing.parse(measurement_protocol.grid_of(experiment, chain.grid)), chain.eta
     )
 
     def images(keys: Keys, labels: Labels) -> Image:

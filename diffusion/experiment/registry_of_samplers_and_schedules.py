@@ -1,7 +1,7 @@
 """Every name that a config may use, and the value that it stands for.
 
 Adding a schedule, parameterisation, variance, objective, timestep distribution, sampler or data set is a function in
-its own file, a row here, and its name in config/schema.py; tests/experiment/test_registry.py then tests it.
+its own file, a row here, and its name in config/keys_with_legal_values.py; the tests of this module then test it.
 """
 
 import dataclasses
@@ -15,9 +15,9 @@ from ml_collections import ConfigDict
 
 from diffusion.core import parameterization, schedules, timesteps, variance, weighting
 from diffusion.core.array_types import Array
+from diffusion.core.forward_process import Process, flow, ve, vp
 from diffusion.core.objective import Objective
 from diffusion.core.parameterization import Parameterization
-from diffusion.core.process import Process, flow, ve, vp
 from diffusion.core.timesteps import Timesteps
 from diffusion.core.variance import Variance
 from diffusion.data import augmentation, cifar10, digits, image_folder, mnist, tfds, toy_points

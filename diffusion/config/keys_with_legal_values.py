@@ -4,7 +4,7 @@ Defaults suit a small experiment: the plain method with a network for small imag
 experiments state their values in configs/. `python scripts/train.py --explain` prints this table for any config.
 """
 
-from diffusion.config.schema_types import (
+from diffusion.config.key_types import (
     BELOW_1,
     BETWEEN_0_AND_1,
     FLAG,
@@ -218,7 +218,7 @@ KEYS: dict[str, Key] = {
 }
 
 CHOICES: dict[str, tuple[str, ...]] = {key: row.legal.names for key, row in KEYS.items() if row.legal.names}
-"""The names that a key may take; experiment/registry.py has a value for each."""
+"""The names that a key may take; experiment/registry_of_samplers_and_schedules.py has a value for each."""
 
 
 def keys_of(*roles: Role) -> frozenset[str]:

@@ -16,9 +16,9 @@ from diffusion.experiment import build, load_run
 from diffusion.figures.figure_data import curve_data
 from diffusion.runtime import format_numbers
 from diffusion.runtime.atomic_files import atomic_path, read_json, write_json
-from diffusion.training import recorded_loss_curves
-from diffusion.workdir import checkpoint_manifest as manifest
+from diffusion.training import compare_with_recorded_curve
 from diffusion.workdir import metrics_jsonl_files
+from diffusion.workdir import verify_checkpoint_manifest as manifest
 from diffusion.workdir.run_config import read_run
 
 WEIGHTS, CARD = "weights.safetensors", "README.md"
@@ -26,7 +26,7 @@ WEIGHTS, CARD = "weights.safetensors", "README.md"
 
 def names() -> dict[str, str]:
     """Name -> the first line of its card, of all shipped weights."""
-    cards = sorted(recorded_loss_curves.HOME.glob(f"*/{CARD}"))
+    cards = sorted(compare_with_recorded_curve.HOME.glob(f"*/{CARD}"))
     return {card.parent.name: card.read_text().splitlines()[0].lstrip("# ") for card in cards}
 
 
@@ -47,7 +47,7 @@ def unpack(name: str, report: Callable[[str], None]) -> Path:
     if name not in (known := names()):
         hint = suggestion(name, known)
         raise ValueError(f"--pretrained={name}: no such weights come with the repository; {hint}")
-    folder, shipped = Path("runs") / f"{name}_pretrained", recorded_loss_curves.HOME / name
+    folder, shipped = Path("runs") / f"{name}_pretrained", compare_with_recorded_curve.HOME / name
     digests = {key: manifest.hash_file(shipped / key) for key in (WEIGHTS, "config.json")}
     if manifest.newest(folder):
         if read_json(folder / "imported.json").get("sha256") != digests:
@@ -82,7 +82,7 @@ def pack(
         raise ValueError(f"{out} exists already: give an --out that does not")
     run = read_run(folder)
     trained = metrics_jsonl_files.exist(folder)  # not where weights were imported
-    table = recorded_loss_curves.rows([curve_data.metrics(path) for path in (folder, *seeds)]) if trained else []
+    table = compare_with_recorded_curve.rows([curve_data.metrics(path) for path in (folder, *seeds)]) if trained else []
     _, params, chosen = load_run.load(folder, run, step, raw)
     tensors = {name: np.asarray(leaf) for name, leaf in name_mapping.flatten(jax.device_get(params)).items()}
     tensors = {name: tensors[name] for name in shapes(run)}  # without the condition of data.augment: samples have none
@@ -93,7 +93,7 @@ def pack(
         write_json(temporary / "config.json", manifest.with_hash(content))
         safetensors_file.write(temporary / WEIGHTS, tensors, chosen)
         if table:
-            recorded_loss_curves.write(temporary / recorded_loss_curves.NAME, table)
+            compare_with_recorded_curve.write(temporary / compare_with_recorded_curve.NAME, table)
         (temporary / CARD).write_text(f"# {out.name}: step {chosen} of {run.config.data.name}\n")
     report(
         f"weights     {'raw' if raw else 'averaged'} weights of step {chosen}, {format_numbers.count(params):,} numbers"

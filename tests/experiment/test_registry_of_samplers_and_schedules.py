@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from diffusion.config import default_config
-from diffusion.config.schema import CHOICES
+from diffusion.config.keys_with_legal_values import CHOICES
 from diffusion.core import respacing, schedules, variance
+from diffusion.core.forward_process import Noised, Process, flow, q_sample, ve, vp
 from diffusion.core.objective import evaluate
-from diffusion.core.process import Noised, Process, flow, q_sample, ve, vp
 from diffusion.core.reverse_process import Diffusion, interpret
-from diffusion.experiment import registry
+from diffusion.experiment import registry_of_samplers_and_schedules
 from diffusion.experiment.build import levels
 from diffusion.sampling.sampling_loop import image_keys, prior_sample, sample
 from tests.support.worlds import GAUSSIAN, cases
@@ -42,12 +42,12 @@ def diffusion_config(schedule: str, steps: int):
 @pytest.mark.parametrize(
     ("key", "rows"),
     [
-        ("diffusion.schedule", registry.PROCESSES),
-        ("diffusion.parameterization", registry.PARAMETERIZATIONS),
-        ("diffusion.variance", registry.VARIANCES),
-        ("objective.name", registry.OBJECTIVES),
-        ("objective.timesteps", registry.TIMESTEPS),
-        ("sample.sampler", registry.SAMPLERS),
+        ("diffusion.schedule", registry_of_samplers_and_schedules.PROCESSES),
+        ("diffusion.parameterization", registry_of_samplers_and_schedules.PARAMETERIZATIONS),
+        ("diffusion.variance", registry_of_samplers_and_schedules.VARIANCES),
+        ("objective.name", registry_of_samplers_and_schedules.OBJECTIVES),
+        ("objective.timesteps", registry_of_samplers_and_schedules.TIMESTEPS),
+        ("sample.sampler", registry_of_samplers_and_schedules.SAMPLERS),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -59,7 +59,7 @@ def test_rows_are_the_choices_of_the_config(key, rows):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 10, 1000])
-@pytest.mark.parametrize("name", registry.PROCESSES)
+@pytest.mark.parametrize("name", registry_of_samplers_and_schedules.PROCESSES)
 def test_schedule(name, steps):
     """From clean data strictly upwards in noise, and at 1000 steps to almost no signal, or to sigma_T."""
     config = diffusion_config(name, steps)
@@ -73,11 +73,11 @@ def test_schedule(name, steps):
     assert (signal[0], noise[0]) == (1, 0)
     with np.errstate(divide="ignore"):
         assert (np.diff(noise / np.where(signal > 0, signal, 1e-30)) > 0).all()
-    if name in registry.VE_SCHEDULES:
+    if name in registry_of_samplers_and_schedules.VE_SCHEDULES:
         assert (signal == 1).all()
         assert noise[-1] == pytest.approx(config.diffusion.sigma_T, rel=1e-6)
         assert float(process.prior_log_var) == pytest.approx(2 * np.log(config.diffusion.sigma_T), rel=1e-6)
-    elif name in registry.FLOW_SCHEDULES:
+    elif name in registry_of_samplers_and_schedules.FLOW_SCHEDULES:
         np.testing.assert_allclose(signal + noise, 1, rtol=1e-6)
         assert (signal[-1], noise[-1], process.prior_log_var) == (0, 1, 0)
     else:
@@ -111,10 +111,10 @@ def test_grid(text, schedule):
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-@pytest.mark.parametrize("name", registry.PARAMETERIZATIONS)
+@pytest.mark.parametrize("name", registry_of_samplers_and_schedules.PARAMETERIZATIONS)
 def test_parameterization(name, process):
     """The target stands for x_0; an error of the output is an error of x_0 times gain; x_0 and eps belong together."""
-    p, chosen = PROCESSES[process], registry.PARAMETERIZATIONS[name]
+    p, chosen = PROCESSES[process], registry_of_samplers_and_schedules.PARAMETERIZATIONS[name]
     x_0, eps, error = jax.random.normal(jax.random.key(0), (3, 100, 5))
     x_t = q_sample(p, x_0, EVERY_T, eps)
     target, gain = chosen.target(p, Noised(x_0, eps, x_t, EVERY_T)), chosen.gain(p, EVERY_T)[:, None]
@@ -133,10 +133,10 @@ def test_parameterization(name, process):
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-@pytest.mark.parametrize("name", registry.VARIANCES)
+@pytest.mark.parametrize("name", registry_of_samplers_and_schedules.VARIANCES)
 def test_variance(name, process):
     """Finite, one number an example or an element; between beta_tilde and beta where raw channels stay in [-1, 1]."""
-    p, (chosen, channels) = PROCESSES[process], registry.VARIANCES[name]
+    p, (chosen, channels) = PROCESSES[process], registry_of_samplers_and_schedules.VARIANCES[name]
     raw = jax.random.uniform(jax.random.key(1), (100, 4), minval=-1.0) if channels == 2 else None
     assert channels in (1, 2)
     log_var = chosen(p, EVERY_T, raw)
@@ -151,17 +151,17 @@ def test_variance(name, process):
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-@pytest.mark.parametrize("name", registry.OBJECTIVES)
+@pytest.mark.parametrize("name", registry_of_samplers_and_schedules.OBJECTIVES)
 def test_objective(name, process):
     """Weights are finite and positive; losses and gradients finite; a worse output costs more wherever it may."""
-    p, objective = PROCESSES[process], registry.OBJECTIVES[name](default_config().objective)
+    p, objective = PROCESSES[process], registry_of_samplers_and_schedules.OBJECTIVES[name](default_config().objective)
     x_0, eps, error = 0.3 * jax.random.normal(jax.random.key(2), (3, 100, 4))
     x_t, raw = q_sample(p, x_0, EVERY_T, eps), jnp.zeros((100, 4))
-    for chosen in registry.PARAMETERIZATIONS.values():
+    for chosen in registry_of_samplers_and_schedules.PARAMETERIZATIONS.values():
         if objective.weight is not None:
             weight = objective.weight(p, chosen, EVERY_T)
             assert weight.shape == (100,) and (weight > 0).all() and np.isfinite(weight).all()
-    predicts = registry.PARAMETERIZATIONS["v"]
+    predicts = registry_of_samplers_and_schedules.PARAMETERIZATIONS["v"]
     target = predicts.target(p, Noised(x_0, eps, x_t, EVERY_T))
 
     @jax.jit
@@ -186,12 +186,12 @@ def test_objective(name, process):
 # ----------------------------------------------------------------------------------------------------------- timesteps
 
 
-@pytest.mark.parametrize("name", registry.TIMESTEPS)
+@pytest.mark.parametrize("name", registry_of_samplers_and_schedules.TIMESTEPS)
 def test_timesteps(name):
     """t in 1..T with unbiased weights, at first and after uneven losses; the state is a pytree of one structure."""
     steps, n = 12, 4096
     process = levels(diffusion_config("linear", steps))
-    ours = registry.TIMESTEPS[name](process, default_config().objective)
+    ours = registry_of_samplers_and_schedules.TIMESTEPS[name](process, default_config().objective)
     f = np.linspace(-1, 3, steps) ** 3
     draw, update = jax.jit(ours.sample, static_argnums=2), jax.jit(ours.update)
     fresh = state = ours.init()
@@ -237,13 +237,13 @@ def drawn(name: str, process: Process, numbers: jax.Array) -> jax.Array:
         keys = image_keys(4, numbers)
         options = default_config().sample.copy_and_resolve_references()
         options.update(eta=0.5, corrector_steps=4, corrector_snr=0.5)  # four Langevin steps keep up with the levels
-        sampler = registry.SAMPLERS[name](process, process, variance.fixed_small, options)
+        sampler = registry_of_samplers_and_schedules.SAMPLERS[name](process, process, variance.fixed_small, options)
         return sample(keys, process, sampler, GAUSSIAN.denoiser(process), prior_sample(keys, process, (3,))).x_0
 
     return jax.vmap(chain)(process)
 
 
-@pytest.mark.parametrize("name", registry.SAMPLERS)
+@pytest.mark.parametrize("name", registry_of_samplers_and_schedules.SAMPLERS)
 def test_sampler(name):
     """Ends in the law of the data; the same images again; image i the same in whatever company."""
     whole = np.float64(drawn(name, CHAINS, jnp.arange(N)))

@@ -10,16 +10,16 @@ import jax
 import numpy as np
 import pytest
 
-from diffusion.commands import export_weights, import_weights, shipped_weights, train
+from diffusion.commands import export_weights, import_weights, pretrained_weights, train
 from diffusion.config import default_config
 from diffusion.convert import diffusers, name_mapping
 from diffusion.experiment import build
 from diffusion.experiment.load_run import load
 from diffusion.figures import catalogue
-from diffusion.figures.figure_inputs import Inputs
+from diffusion.figures.flags_and_run_for_figures import Inputs
 from diffusion.runtime import bucket_path
-from diffusion.training import recorded_loss_curves
-from diffusion.workdir import checkpoint_manifest as manifest
+from diffusion.training import compare_with_recorded_curve
+from diffusion.workdir import verify_checkpoint_manifest as manifest
 from diffusion.workdir.run_config import Run, read_run
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def unpacked(tmp_path, monkeypatch):
     """The run of the shipped digits, in a working directory of its own."""
     monkeypatch.chdir(tmp_path)
-    return tmp_path / shipped_weights.unpack("digits", [].append)
+    return tmp_path / pretrained_weights.unpack("digits", [].append)
 
 
 def test_shipped_weights_become_a_run_and_a_run_becomes_weights(unpacked, tmp_path, monkeypatch):
@@ -47,17 +47,17 @@ def test_shipped_weights_become_a_run_and_a_run_becomes_weights(unpacked, tmp_pa
         np.testing.assert_array_equal(np.asarray(leaf, np.float16), shipped[name])
 
     lines = []
-    shipped_weights.pack(unpacked, tmp_path / "home" / "again", None, False, lines.append)
+    pretrained_weights.pack(unpacked, tmp_path / "home" / "again", None, False, lines.append)
     again = load_file(tmp_path / "home" / "again" / "weights.safetensors")
     for name, leaf in shipped.items():
         np.testing.assert_array_equal(again[name], leaf)
-    monkeypatch.setattr(recorded_loss_curves, "HOME", tmp_path / "home")
-    assert shipped_weights.names() == {"again": "again: step 1000 of digits"}
+    monkeypatch.setattr(compare_with_recorded_curve, "HOME", tmp_path / "home")
+    assert pretrained_weights.names() == {"again": "again: step 1000 of digits"}
     with pytest.raises(ValueError, match="again exists already: give an --out that does not"):
-        shipped_weights.pack(unpacked, tmp_path / "home" / "again", None, False, lines.append)
+        pretrained_weights.pack(unpacked, tmp_path / "home" / "again", None, False, lines.append)
     (tmp_path / "home" / "again" / "weights.safetensors").write_bytes(b"\0" * 100)
     with pytest.raises(ValueError, match=r"weights\.safetensors is damaged .* restore it from the repository"):
-        shipped_weights.unpack("again", lines.append)
+        pretrained_weights.unpack("again", lines.append)
     assert not (tmp_path / "runs" / "again_pretrained").exists()
 
 
@@ -89,7 +89,7 @@ def test_a_folder_of_another_version_is_not_taken_for_these(tmp_path, monkeypatc
         sources = {"weights.safetensors": weights, "config.json": config}
         digests = {file: manifest.hash_file(shipped / name / file) for file, name in sources.items()}
         (folder / "imported.json").write_text(json.dumps({"sha256": digests}))
-        return shipped_weights.unpack("digits", [].append)
+        return pretrained_weights.unpack("digits", [].append)
 
     for names in (("mnist", "digits"), ("digits", "mnist")):
         with pytest.raises(ValueError, match=r"digits_pretrained was made of other weights than .*: move it away"):
@@ -97,7 +97,7 @@ def test_a_folder_of_another_version_is_not_taken_for_these(tmp_path, monkeypatc
     assert unpack("digits", "digits") == folder
     (folder / "imported.json").write_text("{}")
     with pytest.raises(ValueError, match="move it away"):
-        shipped_weights.unpack("digits", [].append)
+        pretrained_weights.unpack("digits", [].append)
 
 
 def test_weights_trained_with_augmentation_leave_its_condition_out(tmp_path, monkeypatch):
@@ -108,9 +108,9 @@ def test_weights_trained_with_augmentation_leave_its_condition_out(tmp_path, mon
     params = name_mapping.nest({name: np.ones(shape, np.float32) for name, shape in import_weights.shapes(run).items()})
     import_weights.write_run(tmp_path / "a", experiment, run, 7, params, params, {})
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(recorded_loss_curves, "HOME", tmp_path / "home")
-    shipped_weights.pack(tmp_path / "a", tmp_path / "home" / "b", None, False, [].append)
-    _, found, step = load(folder := shipped_weights.unpack("b", [].append), read_run(folder))
+    monkeypatch.setattr(compare_with_recorded_curve, "HOME", tmp_path / "home")
+    pretrained_weights.pack(tmp_path / "a", tmp_path / "home" / "b", None, False, [].append)
+    _, found, step = load(folder := pretrained_weights.unpack("b", [].append), read_run(folder))
     assert step == 7 and "condition.kernel" in name_mapping.flatten(found)
     jax.tree.map(np.testing.assert_array_equal, {**found, "condition": None}, {**params, "condition": None})
 
@@ -125,23 +125,30 @@ def test_a_run_in_a_bucket_keeps_its_curve(tmp_path, monkeypatch):
     folder.upload(tmp_path / "run")
     shapes = import_weights.shapes(read_run(ROOT / "pretrained" / "digits"))
     params = name_mapping.nest({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
-    monkeypatch.setattr(shipped_weights.load_run, "load", lambda *_: (None, params, 6))
-    shipped_weights.pack(folder, tmp_path / "out", None, False, [].append)
-    assert [row["step"] for row in recorded_loss_curves.read(tmp_path / "out" / "curve.csv")] == [1, 2, 3, 4, 5, 6]
+    monkeypatch.setattr(pretrained_weights.load_run, "load", lambda *_: (None, params, 6))
+    pretrained_weights.pack(folder, tmp_path / "out", None, False, [].append)
+    assert [row["step"] for row in compare_with_recorded_curve.read(tmp_path / "out" / "curve.csv")] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    ]
 
 
 def test_weights_of_another_network_are_refused(tmp_path, monkeypatch):
     from safetensors.numpy import load_file, save_file
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(recorded_loss_curves, "HOME", tmp_path / "home")
+    monkeypatch.setattr(compare_with_recorded_curve, "HOME", tmp_path / "home")
     shutil.copytree(ROOT / "pretrained" / "digits", tmp_path / "home" / "digits")
     path = tmp_path / "home" / "digits" / "weights.safetensors"
     tensors = load_file(path)
     tensors["conv_in.bias"] = tensors["conv_in.bias"][:-1]
     save_file(tensors, path, metadata={"step": "1"})
     with pytest.raises(ValueError, match="the weights are not those of its config"):
-        shipped_weights.unpack("digits", [].append)
+        pretrained_weights.unpack("digits", [].append)
 
 
 def legend(folder: Path) -> list[str]:
@@ -159,21 +166,23 @@ def test_a_run_is_compared_with_the_curve_of_its_config(tmp_path, monkeypatch):
     config.sample.n, config.eval.final = 1, False
     config.data.dir = str(tmp_path)
     train.run(config, tmp_path / "a", [].append)
-    monkeypatch.setattr(recorded_loss_curves, "HOME", tmp_path / "home")
-    assert recorded_loss_curves.recorded(config) is None
+    monkeypatch.setattr(compare_with_recorded_curve, "HOME", tmp_path / "home")
+    assert compare_with_recorded_curve.recorded(config) is None
     assert "expected" not in legend(tmp_path / "a")
-    shipped_weights.pack(tmp_path / "a", tmp_path / "home" / "tiny", None, False, [].append, [tmp_path / "a"])
+    pretrained_weights.pack(tmp_path / "a", tmp_path / "home" / "tiny", None, False, [].append, [tmp_path / "a"])
     assert read_run(tmp_path / "home" / "tiny").config.data.dir == ""
     path = tmp_path / "home" / "tiny" / "curve.csv"
-    table = recorded_loss_curves.read(path)
+    table = compare_with_recorded_curve.read(path)
     assert [row["step"] for row in table] == [1, 2, 3, 4, 5, 6] and all(r["low"] < r["mse"] < r["high"] for r in table)
 
     other_seed, other_config = config.copy_and_resolve_references(), config.copy_and_resolve_references()
     other_seed.seed, other_config.optim.lr = 1, 0.5
-    assert recorded_loss_curves.recorded(other_seed).name == "tiny"
-    assert recorded_loss_curves.recorded(other_config) is None
+    assert compare_with_recorded_curve.recorded(other_seed).name == "tiny"
+    assert compare_with_recorded_curve.recorded(other_config) is None
 
-    recorded_loss_curves.write(path, [{**row, "low": row["low"] / 10, "high": row["high"] / 10} for row in table])
+    compare_with_recorded_curve.write(
+        path, [{**row, "low": row["low"] / 10, "high": row["high"] / 10} for row in table]
+    )
     lines = []
     train.run(other_config, tmp_path / "two" / "a", [].append)
     assert "expected" not in legend(tmp_path / "two")
@@ -200,12 +209,12 @@ def test_the_flag(tmp_path):
 
 
 def test_what_is_shipped_is_small_and_has_a_card():
-    assert set(shipped_weights.names()) == {"cifar10_cpu", "digits", "mnist"}
-    assert set(shipped_weights.names()) == {path.name for path in recorded_loss_curves.HOME.iterdir()}
-    assert sum(path.stat().st_size for path in recorded_loss_curves.HOME.rglob("*") if path.is_file()) < 12e6
-    for name in shipped_weights.names():
-        run = read_run(recorded_loss_curves.HOME / name)
+    assert set(pretrained_weights.names()) == {"cifar10_cpu", "digits", "mnist"}
+    assert set(pretrained_weights.names()) == {path.name for path in compare_with_recorded_curve.HOME.iterdir()}
+    assert sum(path.stat().st_size for path in compare_with_recorded_curve.HOME.rglob("*") if path.is_file()) < 12e6
+    for name in pretrained_weights.names():
+        run = read_run(compare_with_recorded_curve.HOME / name)
         assert (
-            str(Path.home()) not in (recorded_loss_curves.HOME / name / "config.json").read_text()
+            str(Path.home()) not in (compare_with_recorded_curve.HOME / name / "config.json").read_text()
             and not run.config.data.dir
         )

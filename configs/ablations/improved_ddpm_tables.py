@@ -9,7 +9,7 @@ digits: T = 125 and 500 in place of 1000 and 4000, 600 steps of 128 images; 7 ru
 cifar10: 500,000 steps a run, dropout 0.1 with linear and 0.3 with cosine. imagenet64: 200,000 steps a run.
 mnist: T = 250 and 1000, 6,000 steps a run.
 
-    python scripts/ablate.py --grid=configs/ablations/improved.py --size=digits
+    python scripts/ablate.py --grid=configs/ablations/improved_ddpm_tables.py --size=digits
 """
 
 from configs.ablations._base import base, betas, unread
@@ -73,7 +73,7 @@ def get_grid(size: str) -> Grid:
     cosine = {"diffusion.schedule": "cosine", "diffusion.T": many}
     shown = [{"bits/dim": nll, "FID": fid} for nll, fid in PAPER.get(size, ())] or [{}] * 6
     return Grid(
-        "improved",
+        "improved_ddpm_tables",
         f"Improved DDPM's ablation on {config.data.name}, T = {few} and {many}",
         config,
         (

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffusion.core import process as q
+from diffusion.core import forward_process as q
 from diffusion.core import schedules
+from diffusion.core.forward_process import Process, from_tables, ve, vp
 from diffusion.core.gaussian import Gaussian
-from diffusion.core.process import Process, from_tables, ve, vp
 from tests.support import reference
 from tests.support.worlds import cases, float64
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from diffusion.training import recorded_loss_curves
-from diffusion.training.recorded_loss_curves import LEAST, WIDTH, Curve, Watch
+from diffusion.training import compare_with_recorded_curve
+from diffusion.training.compare_with_recorded_curve import LEAST, WIDTH, Curve, Watch
 
 STEPS = range(10, 1010, 10)
 
@@ -27,7 +27,7 @@ def half_width(row):
 
 
 def test_a_power_law_without_scatter_is_its_own_middle():
-    table = recorded_loss_curves.rows([run(0, 0.0)])
+    table = compare_with_recorded_curve.rows([run(0, 0.0)])
     for row in table:
         assert row["low"] * row["high"] == pytest.approx((3 * row["step"] ** -0.5) ** 2, rel=1e-9)
         assert half_width(row) == pytest.approx(WIDTH * LEAST)
@@ -38,22 +38,22 @@ def test_a_power_law_without_scatter_is_its_own_middle():
 
 def test_the_width_is_that_of_single_windows_of_all_seeds():
     runs = [run(seed, 0.05) for seed in range(20)]
-    widths = [half_width(row) for row in recorded_loss_curves.rows(runs)]
+    widths = [half_width(row) for row in compare_with_recorded_curve.rows(runs)]
     assert np.mean(widths) == pytest.approx(WIDTH * 0.05, rel=0.03)
-    apart = recorded_loss_curves.rows([run(0, 0.0), run(1, 0.0, factor=1.3)])
+    apart = compare_with_recorded_curve.rows([run(0, 0.0), run(1, 0.0, factor=1.3)])
     assert apart[50]["low"] * apart[50]["high"] == pytest.approx(1.3 * 9 / apart[50]["step"])
     assert half_width(apart[50]) == pytest.approx(WIDTH * math.log(1.3) / math.sqrt(2))
 
 
 def test_a_curve_needs_five_windows():
     with pytest.raises(ValueError, match="needs 5 logged losses, and the run has 4"):
-        recorded_loss_curves.rows([run(0, 0.0)[:5]])
+        compare_with_recorded_curve.rows([run(0, 0.0)[:5]])
 
 
 def test_the_table_survives_the_file(tmp_path):
-    table = recorded_loss_curves.rows([run(0, 0.05)])
-    recorded_loss_curves.write(tmp_path / "curve.csv", table)
-    again = recorded_loss_curves.read(tmp_path / "curve.csv")
+    table = compare_with_recorded_curve.rows([run(0, 0.05)])
+    compare_with_recorded_curve.write(tmp_path / "curve.csv", table)
+    again = compare_with_recorded_curve.read(tmp_path / "curve.csv")
     assert again[0].keys() == table[0].keys() and math.isnan(again[0]["bits_per_dim"])
     for row, read in zip(table, again, strict=True):
         assert read["step"] == row["step"] and read["low"] == pytest.approx(row["low"], rel=1e-4)

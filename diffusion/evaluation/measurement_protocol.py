@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion.config.config_dict import config_hash
-from diffusion.config.schema import DDIM, EDM_SAMPLER, LANGEVIN
+from diffusion.config.keys_with_legal_values import DDIM, EDM_SAMPLER, LANGEVIN
 from diffusion.core import respacing
 from diffusion.data.dataset_identity import Identity
 from diffusion.experiment.build import Experiment
-from diffusion.experiment.registry import clips
+from diffusion.experiment.registry_of_samplers_and_schedules import clips
 from diffusion.runtime import provenance
 from diffusion.runtime.format_numbers import describe_devices
 from diffusion.training.state import Params
@@ -154,7 +154,7 @@ def lines(protocols: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
     Empty entries, as the paper of a config that reproduces none, are left out.
     """
-    protocols = {name: {k: v for k, v in p.items() if v != ""} for name, p in protocols.items()}
+    protocols = {name: {k: v for k, v in p.items() if str(v)} for name, p in protocols.items()}
     first = next(iter(protocols.values()))
     shared = [key for key in first if all(key in p and p[key] == first[key] for p in protocols.values())]
     text = ["protocol", *(f"  {key:13} {first[key]}" for key in shared)]

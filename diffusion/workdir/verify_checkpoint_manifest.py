@@ -14,7 +14,7 @@ from typing import Any
 
 from diffusion.runtime.atomic_files import read_json, write_json
 from diffusion.runtime.bucket_path import Bucket
-from diffusion.runtime.error_text import reason
+from diffusion.runtime.short_error_text import reason
 
 NAME = "manifest.json"
 FORMAT = 1

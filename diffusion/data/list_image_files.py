@@ -16,8 +16,8 @@ from diffusion.data.image_decoder import NO_FILE, REMARKS, Header, header
 from diffusion.data.source import in_threads
 from diffusion.runtime.bucket_cache import local
 from diffusion.runtime.bucket_path import Bucket
-from diffusion.runtime.error_text import reason
 from diffusion.runtime.paths import expanded
+from diffusion.runtime.short_error_text import reason
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 """In any case."""
