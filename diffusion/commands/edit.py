@@ -9,7 +9,7 @@ import numpy as np
 from diffusion.data import user_images
 from diffusion.data.dataset_identity import label_number, listed
 from diffusion.data.user_images import LabelledImages
-from diffusion.figures import edited_images
+from diffusion.figures import edit_images_with_run as edits
 from diffusion.figures.flags_and_run_for_figures import Inputs
 from diffusion.figures.image_grid import save_image
 from diffusion.figures.style import SUFFIXES, save
@@ -79,18 +79,14 @@ def _mask(inputs: Inputs, options: Options) -> np.ndarray:
     return user_images.read_mask(options.mask, inputs.run.shape)
 
 
-EDITS: dict[str, Callable[..., edited_images.Edited]] = {
-    "interpolate": lambda i, _, one, two: edited_images.interpolate(
-        i.sampler(), one, two, edited_images.shares(i.n), i.fractions
+EDITS: dict[str, Callable[..., edits.Edited]] = {
+    "interpolate": lambda i, _, one, two: edits.interpolate(i.sampler(), one, two, edits.shares(i.n), i.fractions),
+    "latent": lambda i, _, one, two: edits.interpolate_latents(i.sampler(), one, two, edits.shares(i.n)),
+    "inpaint": lambda i, o, images: edits.inpaint(
+        i.sampler(), images, _mask(i, o), i.n or edits.DRAWS, o.resamplings, o.jump
     ),
-    "latent": lambda i, _, one, two: edited_images.interpolate_latents(
-        i.sampler(), one, two, edited_images.shares(i.n)
-    ),
-    "inpaint": lambda i, o, images: edited_images.inpaint(
-        i.sampler(), images, _mask(i, o), i.n or edited_images.DRAWS, o.resamplings, o.jump
-    ),
-    "vary": lambda i, _, images: edited_images.vary(i.sampler(), images, i.n or edited_images.DRAWS, i.fractions),
-    "roundtrip": lambda i, _, images: edited_images.roundtrip(i.sampler(), images),
+    "vary": lambda i, _, images: edits.vary(i.sampler(), images, i.n or edits.DRAWS, i.fractions),
+    "roundtrip": lambda i, _, images: edits.roundtrip(i.sampler(), images),
 }
 """Kind -> the edit of (inputs, options, images), and for those in PAIRS of the other image of each."""
 PAIRS = ("interpolate", "latent")

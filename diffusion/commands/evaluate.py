@@ -26,7 +26,7 @@ from diffusion.evaluation.sample_quality import (
 from diffusion.evaluation.variational_bound import BOUND
 from diffusion.experiment import build, load_run
 from diffusion.experiment.build import Experiment
-from diffusion.metrics import sample_image_files, scores_without_inception
+from diffusion.metrics import read_and_write_sample_sets, scores_without_inception
 from diffusion.metrics.first_images_of_split import Split, split
 from diffusion.metrics.inception_features import Extractor
 from diffusion.metrics.scores_without_inception import SMALL
@@ -182,7 +182,7 @@ def _reference(request: Request, sources: Mapping[str, Source]) -> Split:
 
 def _read(request: Request, shape: tuple[int, int, int]) -> np.ndarray:
     assert request.samples is not None
-    images = sample_image_files.read(request.samples, shape)
+    images = read_and_write_sample_sets.read(request.samples, shape)
     if request.n and request.n > len(images):
         raise ValueError(f"--n={request.n}: {request.samples} has {len(images)} images; give at most that many")
     return images[: request.n or None]

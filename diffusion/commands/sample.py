@@ -12,7 +12,7 @@ from diffusion.commands import previews_during_training
 from diffusion.evaluation import sample_batches, stored_sample_sets
 from diffusion.evaluation.measurement_protocol import Chain, Subject
 from diffusion.experiment import load_run
-from diffusion.metrics import sample_image_files
+from diffusion.metrics import read_and_write_sample_sets
 from diffusion.runtime.atomic_files import write_npz, written
 from diffusion.runtime.paths import check_ending
 from diffusion.runtime.progress_bar import counting
@@ -63,5 +63,5 @@ def sample(
         labels = {"arr_1": sample_batches.labels(np.arange(n), classes).astype(np.int64)} if classes else {}
         write_npz(path, {"arr_0": pixels, **labels})  # as the evaluator of guided-diffusion reads it
     else:
-        sample_image_files.write_folder(path, pixels)
+        read_and_write_sample_sets.write_folder(path, pixels)
     return path

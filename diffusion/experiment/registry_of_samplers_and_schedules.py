@@ -24,10 +24,10 @@ from diffusion.data import augmentation, cifar10, digits, image_folder, mnist, t
 from diffusion.data.augmentation import Augment
 from diffusion.data.source import Splits
 from diffusion.distributed import sharding
+from diffusion.nets.conventions_of_ddpm_and_improved_unets import IMPROVED, ORIGINAL, Convention
 from diffusion.nets.mlp import MLP
 from diffusion.nets.network_interface import Net
 from diffusion.nets.unet import UNet
-from diffusion.nets.unet_variants import IMPROVED, ORIGINAL, Convention
 from diffusion.sampling import (
     ancestral,
     annealed_langevin,

@@ -1,1 +1,1 @@
-"""Figures from arrays. figure_data/ makes the arrays, edited_images.py edits images, catalogue.py names all figures."""
+"""Figures from arrays: figure_data/ makes the arrays, edit_images_with_run.py edits, catalogue.py names all figures."""

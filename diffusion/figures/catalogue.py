@@ -11,18 +11,18 @@ from diffusion.data.toy_points import to_points
 from diffusion.data.user_images import LabelledImages, random_images, random_pairs, read_mask
 from diffusion.figures import (
     curve_figures,
-    edited_images,
     image_grid,
     point_figures,
     progressive_and_edit_figures,
-    reverse_conditional_figure,
+    reverse_step_is_gaussian_figure,
     training_figures,
 )
+from diffusion.figures import edit_images_with_run as edits
 from diffusion.figures.figure_data import curve_data
 from diffusion.figures.figure_data import samples_from_run as arrays
 from diffusion.figures.figure_data.curve_data import SAMPLER_NAMES
 from diffusion.figures.flags_and_run_for_figures import Inputs
-from diffusion.figures.reverse_conditional_figure import EXAMPLE, TIME, VALUE
+from diffusion.figures.reverse_step_is_gaussian_figure import EXAMPLE, TIME, VALUE
 from diffusion.metrics import rate_distortion as compression
 from diffusion.planning import report_csv
 from diffusion.training import compare_with_recorded_curve
@@ -40,7 +40,7 @@ def _interpolate(inputs: Inputs, n: int, fractions: list[float]) -> Any:
     """Mixtures of n held-out pairs at fractions of T. Both of a pair have one class where the network has classes."""
     run_sampler = inputs.sampler()
     pairs = random_pairs(inputs.data.held_out, n, inputs.seed, same_class=run_sampler.experiment.classes > 0)
-    return edited_images.interpolate(run_sampler, *pairs, edited_images.shares(), fractions)[0]
+    return edits.interpolate(run_sampler, *pairs, edits.shares(), fractions)[0]
 
 
 def _held_out(inputs: Inputs, n: int) -> LabelledImages:
@@ -50,13 +50,11 @@ def _held_out(inputs: Inputs, n: int) -> LabelledImages:
 def _inpainting(inputs: Inputs) -> Any:
     run_sampler = inputs.sampler()
     known = read_mask("bottom", run_sampler.experiment.shape)
-    return edited_images.inpaint(run_sampler, _held_out(inputs, 6), known, edited_images.DRAWS, resamplings=4, jump=1)[
-        0
-    ]
+    return edits.inpaint(run_sampler, _held_out(inputs, 6), known, edits.DRAWS, resamplings=4, jump=1)[0]
 
 
 def _variations(inputs: Inputs) -> Any:
-    return edited_images.vary(inputs.sampler(), _held_out(inputs, 3), edited_images.DRAWS, (0.25, 0.5, 0.75))[0]
+    return edits.vary(inputs.sampler(), _held_out(inputs, 3), edits.DRAWS, (0.25, 0.5, 0.75))[0]
 
 
 def _neighbours(inputs: Inputs) -> Any:
@@ -78,7 +76,7 @@ def _posterior_variance(_: Inputs) -> Any:
 
 def _reverse_conditional(_: Inputs) -> Any:
     step_sizes = [0.25 * 0.5**i for i in range(9)]
-    return reverse_conditional_figure.reverse_conditional(EXAMPLE, VALUE, TIME, step_sizes[:6:2], step_sizes)
+    return reverse_step_is_gaussian_figure.reverse_conditional(EXAMPLE, VALUE, TIME, step_sizes[:6:2], step_sizes)
 
 
 def _speed_by_chips(_: Inputs) -> Any:

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from diffusion.core.array_types import PerExample, Time
 from diffusion.nets.blocks import AttentionBlock, Features, ResBlock, dense, group_norm, way_down
-from diffusion.nets.unet_variants import ORIGINAL, Convention
+from diffusion.nets.conventions_of_ddpm_and_improved_unets import ORIGINAL, Convention
 
 Logits = Float[Array, "B K"]
 

@@ -18,8 +18,8 @@ from diffusion.nets.blocks import (
     group_norm,
     way_down,
 )
+from diffusion.nets.conventions_of_ddpm_and_improved_unets import ORIGINAL, Convention
 from diffusion.nets.network_interface import Net, conditioned, labelled
-from diffusion.nets.unet_variants import ORIGINAL, Convention
 
 
 class UNet(Net):

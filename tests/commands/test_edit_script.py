@@ -19,7 +19,7 @@ from diffusion.data.digits import digits
 from diffusion.data.user_images import LabelledImages
 from diffusion.distributed.sharding import make_mesh
 from diffusion.experiment import build
-from diffusion.figures import edited_images
+from diffusion.figures import edit_images_with_run as edits
 from diffusion.figures.figure_data.samples_from_run import RunSampler
 from diffusion.figures.image_grid import layout
 from diffusion.figures.progressive_and_edit_figures import HIDDEN, inpainting, roundtrip, variations
@@ -146,47 +146,47 @@ def close(a, b):
 
 def test_completions_keep_what_is_known_and_differ_elsewhere(run_sampler, three):
     known = user_images.read_mask("left", SHAPE)
-    _, found = edited_images.inpaint(run_sampler, three, known, 4, resamplings=3, jump=2)
+    _, found = edits.inpaint(run_sampler, three, known, 4, resamplings=3, jump=2)
     assert found.shape == (3, 4, *SHAPE)
     kept = np.broadcast_to(three.pixels[:, None], found.shape)
     np.testing.assert_array_equal(found[:, :, known], kept[:, :, known])
     assert all(len({image.tobytes() for image in row}) == 4 for row in found)
-    _, few = edited_images.inpaint(run_sampler, three, known, 2, resamplings=3, jump=2)
+    _, few = edits.inpaint(run_sampler, three, known, 2, resamplings=3, jump=2)
     assert close(few, found[:, :2])  # by row and draw alone
     with pytest.raises(ValueError, match=r"jump = 12: going back must stay within the chain, by 1\.\.11"):
-        edited_images.inpaint(run_sampler, three, known, 2, resamplings=3, jump=12)
+        edits.inpaint(run_sampler, three, known, 2, resamplings=3, jump=12)
 
 
 def test_variations_come_from_the_nearest_steps_of_the_chain(run_sampler, three):
-    figure, found = edited_images.vary(run_sampler, three, 4, [1.0, 0.5, 0.01])
+    figure, found = edits.vary(run_sampler, three, 4, [1.0, 0.5, 0.01])
     assert found.shape == (3, 12, *SHAPE) and shown(figure)[1][-3:] == ["t = 12", "t = 6", "t = 1"]
-    few = edited_images.vary(run_sampler, three, 2, [0.5])[1]
+    few = edits.vary(run_sampler, three, 2, [0.5])[1]
     assert close(few, found[:, 4:6])
-    figure, short = edited_images.vary(run_sampler._replace(grid=parse("4")), three, 2, [0.5])
+    figure, short = edits.vary(run_sampler._replace(grid=parse("4")), three, 2, [0.5])
     steps = np.asarray(run_sampler.experiment.sampled(parse("4")).base_t)
     assert short.shape == (3, 2, *SHAPE) and int(shown(figure)[1][-1].removeprefix("t = ")) in steps
-    again = edited_images.vary(run_sampler._replace(seed=4), three, 2, [0.5])[1]
+    again = edits.vary(run_sampler._replace(seed=4), three, 2, [0.5])[1]
     assert all((again[i] != few[i]).any() for i in range(3))
 
 
 def test_interpolation_starts_from_the_given_images(run_sampler, three):
     first, second = (LabelledImages(three.pixels[i], three.labels[i]) for i in ([0, 1], [1, 2]))
-    figure, found = edited_images.interpolate(run_sampler, first, second, [0.0, 0.25, 1.0], [0.5, 0.0])
+    figure, found = edits.interpolate(run_sampler, first, second, [0.0, 0.25, 1.0], [0.5, 0.0])
     assert found.shape == (4, 3, *SHAPE) and shown(figure)[1][-4:] == ["t = 6", "t = 0"] * 2
     half, images = found[::2], found[1::2]
     np.testing.assert_array_equal(images[:, 0], first.pixels)
     np.testing.assert_array_equal(images[:, 2], second.pixels)
     mixed = np.float64(first.pixels) * 0.75 + np.float64(second.pixels) * 0.25
     assert np.abs(images[:, 1] - mixed).max() <= 0.51
-    _, other = edited_images.interpolate(run_sampler, first, first, [0.0, 0.25, 1.0], [0.5])
+    _, other = edits.interpolate(run_sampler, first, first, [0.0, 0.25, 1.0], [0.5])
     assert close(other[:, 0], half[:, 0]) and not close(other[:, 2], half[:, 2])
 
 
 def test_latents_mixed_at_the_ends_are_round_trips(run_sampler, three):
-    decoded = edited_images.roundtrip(run_sampler, three)[1][:, 0]
+    decoded = edits.roundtrip(run_sampler, three)[1][:, 0]
     assert decoded.shape == (3, *SHAPE)
     first, second = (LabelledImages(three.pixels[i], three.labels[i]) for i in ([0, 1], [1, 2]))
-    _, found = edited_images.interpolate_latents(run_sampler, first, second, [0.0, 0.4, 1.0])
+    _, found = edits.interpolate_latents(run_sampler, first, second, [0.0, 0.4, 1.0])
     assert close(found[:, 0], decoded[[0, 1]]) and close(found[:, -1], decoded[[1, 2]])
     assert (found[:, 1] != found[:, 0]).any() and (found[:, 1] != found[:, 2]).any()
 

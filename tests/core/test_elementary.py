@@ -14,7 +14,7 @@ from diffusion.core.array_types import fold, normal
 from diffusion.core.forward_process import Noised, q_step, ve
 from diffusion.core.parameterization import Prediction, mu
 from diffusion.core.reverse_process import from_network, reverse
-from diffusion.figures.reverse_conditional_figure import (
+from diffusion.figures.reverse_step_is_gaussian_figure import (
     EXAMPLE,
     TIME,
     VALUE,

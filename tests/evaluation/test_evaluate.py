@@ -34,7 +34,7 @@ from diffusion.metrics import (
     frechet,
     mean_and_standard_error,
     rate_distortion,
-    sample_image_files,
+    read_and_write_sample_sets,
     scores_without_inception,
 )
 from diffusion.metrics.first_images_of_split import split
@@ -528,7 +528,7 @@ def test_results_of_other_files_and_other_seeds_lie_apart(prepare, tmp_path):
         if place.suffix == ".npz":
             np.savez(place, arr_0=pixels)
         else:
-            sample_image_files.write_folder(place, pixels)
+            read_and_write_sample_sets.write_folder(place, pixels)
         (found,) = evaluate.run(make(metrics=("fid",), samples=place, reference_n=30), quiet)
         paths.append(found.path)
     assert len(set(paths)) == 4 and "w1.5" in paths[1].name

@@ -39,7 +39,7 @@ from diffusion.figures.figure_data.samples_from_run import RunSampler, chain_poi
 from diffusion.figures.flags_and_run_for_figures import Inputs
 from diffusion.figures.image_grid import image_figure, image_grid, layout, square
 from diffusion.figures.progressive_and_edit_figures import forks, interpolation, neighbours, progressive
-from diffusion.figures.reverse_conditional_figure import EXAMPLE, reverse_conditional
+from diffusion.figures.reverse_step_is_gaussian_figure import EXAMPLE, reverse_conditional
 from diffusion.figures.training_figures import QUARTILES, loss
 from diffusion.figures.training_figures import curves as run_curves
 from diffusion.planning.report_csv import Record

@@ -9,7 +9,7 @@ from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import sample_batches, stored_sample_sets
 from diffusion.evaluation.measurement_protocol import Chain, Subject
 from diffusion.experiment import build
-from diffusion.metrics import sample_image_files
+from diffusion.metrics import read_and_write_sample_sets
 from diffusion.runtime.atomic_files import write_npz
 from tests.evaluation.test_evaluate import Stop, config, stop_after
 from tests.support.networks import OneConvolution
@@ -136,19 +136,19 @@ def test_sets_are_read_as_they_were_written(tmp_path, rng, shape):
     pixels = rng.integers(0, 256, (10, *shape), dtype=np.uint8)
     np.savez_compressed(tmp_path / "c.npz", arr_0=pixels)
     write_npz(tmp_path / "a.npz", {"arr_0": np.asfortranarray(pixels)})
-    sample_image_files.write_folder(tmp_path / "p", pixels)
+    read_and_write_sample_sets.write_folder(tmp_path / "p", pixels)
     for path in (tmp_path / "a.npz", tmp_path / "c.npz", tmp_path / "p"):
-        assert (sample_image_files.read(path, shape) == pixels).all()
+        assert (read_and_write_sample_sets.read(path, shape) == pixels).all()
 
 
 def test_folders_are_not_mixed(tmp_path, rng):
     pixels = rng.integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
-    sample_image_files.write_folder(tmp_path / "p", pixels)
-    sample_image_files.write_folder(tmp_path / "p", pixels)
+    read_and_write_sample_sets.write_folder(tmp_path / "p", pixels)
+    read_and_write_sample_sets.write_folder(tmp_path / "p", pixels)
     with pytest.raises(ValueError, match=r"holds images of another set, such as 000003\.png"):
-        sample_image_files.write_folder(tmp_path / "p", pixels[:3])
+        read_and_write_sample_sets.write_folder(tmp_path / "p", pixels[:3])
     with pytest.raises(ValueError, match=r"000000\.png: is 8x8, and samples are 9x8"):
-        sample_image_files.read(tmp_path / "p", (8, 9, 1))
+        read_and_write_sample_sets.read(tmp_path / "p", (8, 9, 1))
 
 
 def write_files(folder, pixels, names, **options):
@@ -164,11 +164,11 @@ def test_folders_of_samples_are_read_whatever_their_endings(tmp_path, rng):
     (place / "notes.txt").write_text("x")
     (place / "f.gif").write_text("x")
     with pytest.warns(UserWarning, match=r"^--samples=.*: left out 2 files by ending: 1 .*1 ") as said:
-        assert (sample_image_files.read(place, (8, 8, 3)) == pixels).all()
+        assert (read_and_write_sample_sets.read(place, (8, 8, 3)) == pixels).all()
     assert len(said) == 1
     Image.fromarray(pixels[0]).save(place / "g.jpg")
     with pytest.warns(UserWarning, match="left out"):
-        assert len(sample_image_files.read(place, (8, 8, 3))) == 6
+        assert len(read_and_write_sample_sets.read(place, (8, 8, 3))) == 6
 
 
 def test_samples_are_upright_and_what_is_changed_is_said(tmp_path, rng):
@@ -177,7 +177,7 @@ def test_samples_are_upright_and_what_is_changed_is_said(tmp_path, rng):
     exif[0x0112] = 3
     place = write_files(tmp_path / "p", pixels, [f"{i}.png" for i in range(4)], exif=exif)
     with pytest.warns(UserWarning) as said:
-        found = sample_image_files.read(place, (8, 8, 3))
+        found = read_and_write_sample_sets.read(place, (8, 8, 3))
     assert ["4 images turned upright" in str(one.message) for one in said] == [True, False]
     assert "4 images with transparency, flattened on white" in str(said[1].message)
     opaque = pixels[..., 3:] == 255
@@ -187,10 +187,10 @@ def test_samples_are_upright_and_what_is_changed_is_said(tmp_path, rng):
 def test_grey_samples_may_be_stored_as_colour(tmp_path, rng):
     pixels = rng.integers(0, 256, (3, 8, 8, 1), dtype=np.uint8)
     place = write_files(tmp_path / "p", np.repeat(pixels, 3, -1), ["1.png", "2.png", "3.png"])
-    assert (sample_image_files.read(place, SHAPE) == pixels).all()
+    assert (read_and_write_sample_sets.read(place, SHAPE) == pixels).all()
     Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(place / "2.png")
     with pytest.raises(ValueError, match=r"2\.png: has colours, and samples of this run are grey"):
-        sample_image_files.read(place, SHAPE)
+        read_and_write_sample_sets.read(place, SHAPE)
 
 
 def test_samples_of_zeros_and_ones_are_told_so(tmp_path, rng):
@@ -198,10 +198,10 @@ def test_samples_of_zeros_and_ones_are_told_so(tmp_path, rng):
     write_npz(tmp_path / "a.npz", {"arr_0": pixels})
     for path in (tmp_path / "a.npz", write_files(tmp_path / "p", pixels, [f"{i}.png" for i in range(6)])):
         with pytest.raises(ValueError, match=f"--samples={path}: its pixels are 0 or 1, and levels are 0 to 255"):
-            sample_image_files.read(path, SHAPE)
+            read_and_write_sample_sets.read(path, SHAPE)
     for other in (pixels * 255, pixels * 0):
         write_npz(tmp_path / "a.npz", {"arr_0": other})
-        assert (sample_image_files.read(tmp_path / "a.npz", SHAPE) == other).all()
+        assert (read_and_write_sample_sets.read(tmp_path / "a.npz", SHAPE) == other).all()
 
 
 def test_a_damaged_archive_is_refused_in_a_line(tmp_path, rng):
@@ -212,4 +212,4 @@ def test_a_damaged_archive_is_refused_in_a_line(tmp_path, rng):
     for content in (whole[:1000], bytes(flipped), b"no archive"):
         (tmp_path / "a.npz").write_bytes(content)
         with pytest.raises(ValueError, match=r"no \.npz file with an array arr_0, or a damaged one"):
-            sample_image_files.read(tmp_path / "a.npz", SHAPE)
+            read_and_write_sample_sets.read(tmp_path / "a.npz", SHAPE)

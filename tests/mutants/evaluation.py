@@ -124,7 +124,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/figures/reverse_conditional_figure.py",
+        "diffusion/figures/reverse_step_is_gaussian_figure.py",
         "tests/core/test_elementary.py",
         (
             "joint = mixture.log_density(x, u - du)",

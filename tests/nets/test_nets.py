@@ -25,10 +25,10 @@ from diffusion.nets.blocks import (
     space_to_depth,
 )
 from diffusion.nets.classifier import Classifier
+from diffusion.nets.conventions_of_ddpm_and_improved_unets import IMPROVED, ORIGINAL
 from diffusion.nets.cpu.layers import faster_layers
 from diffusion.nets.embedding import cosine_first, time_embedding
 from diffusion.nets.unet import UNet
-from diffusion.nets.unet_variants import IMPROVED, ORIGINAL
 
 TINY = dict(channels=32, multipliers=(1, 2), blocks=1, attention=(4,))
 OPTIONS = dict(heads=4, scale_shift=True, classes=10, out_channels=6)

@@ -18,8 +18,8 @@ from diffusion.convert import diffusers, improved_diffusion, name_mapping
 from diffusion.core.forward_process import vp
 from diffusion.core.reverse_process import from_network, reverse
 from diffusion.experiment.registry_of_samplers_and_schedules import PARAMETERIZATIONS, VARIANCES, VP_SCHEDULES
+from diffusion.nets.conventions_of_ddpm_and_improved_unets import IMPROVED, ORIGINAL
 from diffusion.nets.unet import UNet
-from diffusion.nets.unet_variants import IMPROVED, ORIGINAL
 from tests.support.naming import made_up
 
 torch = pytest.importorskip("torch")

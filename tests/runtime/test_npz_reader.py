@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from diffusion.evaluation import stored_sample_sets
-from diffusion.metrics import cache_on_disk, sample_image_files
+from diffusion.metrics import cache_on_disk, read_and_write_sample_sets
 from diffusion.runtime import npz_reader
 from diffusion.runtime.atomic_files import write_npz
 from tests.support.limits import refusal_within_limits
@@ -56,7 +56,7 @@ def archive(path: Path, content: bytes, *names: str, method: int = zipfile.ZIP_S
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_header_is_refused_in_a_line_by_all_readers(content, tmp_path):
     path = archive(tmp_path / "images_0000000.npz", content)
-    readers = (npz_reader.read, lambda path: sample_image_files.read(path, SHAPE))
+    readers = (npz_reader.read, lambda path: read_and_write_sample_sets.read(path, SHAPE))
     for reader in readers:
         with pytest.raises(ValueError, match=r".") as error:
             reader(path)
