@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffusion.core import schedules, variance
+from diffusion.core import respacing, schedules, variance
 from diffusion.core.array_types import expand, normal
 from diffusion.core.forward_process import Process, ve, vp
 from diffusion.core.parameterization import Prediction, to_eps
@@ -22,7 +22,7 @@ from diffusion.sampling.langevin import annealed_langevin
 from diffusion.sampling.predictor_corrector import by_noise, predictor_corrector
 from diffusion.sampling.reverse_sde import reverse_diffusion
 from diffusion.sampling.sampling_loop import Sampler, image_keys, prior_sample, sample
-from tests.support.worlds import GAUSSIAN, cases, one_variance, stacked
+from tests.support.worlds import GAUSSIAN, GaussianWorld, cases, one_variance, stacked
 
 SOLVERS = {"ddim": ddim, "heun": heun, "dpm_solver": dpm_solver, "edm": lambda process: edm(process, process)}
 ORDERS = {"ddim": (0.93, 1.05), "heun": (1.85, 2.15), "dpm_solver": (1.8, 2.15), "edm": (1.85, 2.15)}
@@ -92,6 +92,31 @@ def test_order_of_convergence(solver, levels, rng):
     low, high = ORDERS[solver]
     assert low < np.log2(errors[0] / errors[-1]) / 2 < high
     assert errors[-1] < {"ddim": 1e-2, "heun": 1e-4, "dpm_solver": 2e-4, "edm": 3e-4}[solver]
+
+
+FINE_DETAIL = {
+    ("ddim", 10): (0.49, 0.37, 0.69),
+    ("ddim", 20): (0.52, 0.55, 0.84),
+    ("ddim", 50): (0.60, 0.78, 0.94),
+    ("dpm_solver", 10): (0.54, 0.66, 1.32),
+    ("dpm_solver", 20): (0.59, 0.94, 1.25),
+    ("dpm_solver", 50): (0.70, 1.11, 1.07),
+    ("heun", 10): (4.86, 2.02, 1.08),
+    ("heun", 20): (2.61, 1.30, 1.02),
+    ("heun", 50): (1.38, 1.04, 1.00),
+}
+"""(solver, steps) -> std of its samples over that of data with std 0.01, 0.05 and 0.2: the table of docs/results.md."""
+
+
+@pytest.mark.parametrize(("solver", "n"), FINE_DETAIL)
+def test_few_steps_shrink_or_amplify_fine_detail(solver, n):
+    """Derived in float64 by the recursion of each method for one number, without this project's code."""
+    alpha_bar, steps = schedules.cosine(1000), respacing.sections(1000, (n,))
+    data = GaussianWorld(np.zeros(3), np.array([0.01, 0.05, 0.2]))
+    process = vp(alpha_bar[steps], base_t=steps)
+    chain = SOLVERS[solver](process)
+    x_0 = sample(keys(1), process, chain, data.denoiser(vp(alpha_bar)), jnp.ones((1, 3))).x_0
+    np.testing.assert_allclose(x_0[0] / data.std, FINE_DETAIL[solver, n], atol=0.0055)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
