@@ -151,7 +151,7 @@ def test_scores_fall_where_they_must():
         assert first > last
 
 
-GRIDS = {"ho_table2": "ddpm_table2", "improved": "improved_cifar10", "samplers": "ddim_table1"}
+GRIDS = {"ho_table2": "ddpm_table2", "improved_ddpm_tables": "improved_cifar10", "samplers": "ddim_table1"}
 
 
 @pytest.mark.parametrize("name", GRIDS)
