@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from diffusion.config.config_dict import flatten
 from diffusion.config.keys_with_legal_values import CHOICES, KEYS
-from diffusion.config.misspelt_names import closest_name, suggestion
+from diffusion.config.misspelt_names import closest_name
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,8 +26,10 @@ def find(name: str, flag: str = "--config", folder: str = "configs") -> Path:
     for path in (Path(os.path.expanduser(name)), ROOT / name):
         if path.is_file():
             return path
-    files = [f"{folder}/{path.name}" for path in sorted((ROOT / folder).glob("[!_]*.py"))]
-    raise ValueError(f"{flag}={name}: no such file; {suggestion(name, files)}")
+    files = {path.stem: f"{folder}/{path.name}" for path in sorted((ROOT / folder).glob("[!_]*.py"))}
+    best = closest_name(Path(name).stem, files)
+    hint = f"did you mean {files[best]}?" if best else f"there are {', '.join(files.values())}"
+    raise ValueError(f"{flag}={name}: no such file; {hint}")
 
 
 def load(name: str | Path) -> ConfigDict:

@@ -739,6 +739,8 @@ MISTAKES = (
     (["--config.net.attention=16"], "use some of 8, 4, or ()"),
     (["--config=configs/cifar11.py"], "--config=configs/cifar11.py: no such file; did you mean configs/cifar10.py?"),
     (["--config=configs/digits.py:vee"], "there is no variant 'vee'; choose from ve, flow"),
+    (["--config=cifr10"], "--config=cifr10: no such file; did you mean configs/cifar10.py?"),
+    (["--config=configs/inpainting.py"], "--config=configs/inpainting.py: no such file; there are configs/"),
     (["--config=xyz"], "--config=xyz: no such file; there are configs/"),
     (["--config="], "--config=: no such file"),
     (["--config"], "Missing value for flag --config"),
