@@ -8,11 +8,13 @@
                     ...
 
 Python runs a signal's handler between two bytecodes, so not during a compilation or while waiting for the device. A
-thread that reads the signals' wake-up pipe reports the first one at once and ends the process on the second.
+thread that reads the signals' wake-up pipe reports the first one at once and ends the process on the second. Where
+Python can only print an exception and go on, as in a callback of the garbage collector, Stopped is raised once more.
 """
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +25,8 @@ STOPPED = 75
 """Exit status of a run that was stopped by a signal and resumes when it is started again (EX_TEMPFAIL)."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+AGAIN = signal.SIGURG
+"""What this process sends itself to raise a lost Stopped again; outside of `on_signals` it does nothing."""
 TWICE = 0.1
 """Seconds within which several signals count as one: launchers and shells may forward the same one twice."""
 NOTICE = b"stopping    after the current step; a second signal ends the process at once\n"
@@ -58,7 +62,7 @@ class Stop:
         ignored from its start stays ignored.
         """
         stop = cls(resumable)
-        before = {number: signal.getsignal(number) for number in SIGNALS}
+        before = {number: signal.getsignal(number) for number in (*SIGNALS, AGAIN)}
         for number, handler in before.items():
             if handler is not signal.SIG_IGN:
                 signal.signal(number, stop._received)
@@ -67,9 +71,11 @@ class Stop:
         wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         watcher = threading.Thread(target=stop._watch, args=(reader,), name="signals", daemon=True)
         watcher.start()
+        hook, sys.unraisablehook = sys.unraisablehook, lambda lost: stop._lost(lost) or hook(lost)
         try:
             yield stop
         finally:
+            sys.unraisablehook = hook
             signal.set_wakeup_fd(wakeup)
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -162,13 +168,20 @@ class Stop:
 
     def _received(self, number: int, frame: Any) -> None:  # noqa: ARG002
         """Python's handler, in the main thread."""
-        if self.asked:
+        if self.asked == (number != AGAIN):
             return
-        self._number = number
+        self._number = self._number or number
         if not self._deferred:
             error = self.stopped()
             error.alone = True
             raise error
+
+    def _lost(self, lost: Any) -> bool:
+        """Whether the exception that Python goes on without is a Stopped, which then comes again a moment later."""
+        if not isinstance(lost.exc_value, Stopped):
+            return False
+        threading.Timer(0.01, signal.pthread_kill, (threading.main_thread().ident, AGAIN)).start()
+        return True
 
     def _watch(self, pipe: int) -> None:
         """Runs in the thread that receives signals at once."""

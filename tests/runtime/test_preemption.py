@@ -360,6 +360,38 @@ def test_other_scripts_end_in_one_line(number, status, name):
     assert done.returncode == status and said.strip().splitlines() == [f"-c: interrupted by {name}"]
 
 
+LOST = """
+import gc, os, signal, time, weakref
+from diffusion.runtime import command_line as cli
+def signalled(*_):
+    gc.callbacks.clear()  # it is called at the start and at the end
+    os.kill(os.getpid(), signal.SIGTERM)
+    sum(range(1000))
+class Closed:
+    __del__ = signalled
+def main():
+    if sys.argv[1] == "collector":
+        gc.callbacks.append(signalled)
+        gc.collect()
+    elif sys.argv[1] == "weakref":
+        watched = type("Watched", (), {})()
+        watch = weakref.ref(watched, signalled)
+        del watched
+    else:
+        Closed()
+    print("went on", flush=True)
+    time.sleep(60)
+cli.run(main, ["script"])
+"""
+
+
+@pytest.mark.parametrize("where", ["collector", "weakref", "destructor"])
+def test_a_signal_is_not_lost_where_python_ignores_exceptions(where):
+    out, said = process(LOST, where).communicate(timeout=20)
+    assert out == "went on\n"
+    assert said.strip().splitlines() == ["-c: interrupted by SIGTERM"]
+
+
 AGREE = """
 import os, signal, time
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
