@@ -35,7 +35,9 @@ EDIT = flags.DEFINE_enum(
 )
 IMAGE = flags.DEFINE_list("image", [], "image files")
 OTHER = flags.DEFINE_list("other", [], "interpolate, latent: the other image of each --image")
-HELD_OUT = flags.DEFINE_list("held_out", [], "numbers of held-out images, instead of files; two for each pair")
+HELD_OUT = command_line.define_numbers(
+    "held_out", "", "numbers of held-out images, instead of files; two for each pair"
+)
 FIT = flags.DEFINE_bool("fit", False, "crop, resize and grey image files as the network needs it")
 LABEL = flags.DEFINE_string(
     "label", None, "class of image files, a name or a number, for class-conditional and guided runs"
@@ -43,7 +45,7 @@ LABEL = flags.DEFINE_string(
 MASK = flags.DEFINE_string(
     "mask", None, "inpaint: a picture that is white where to inpaint; or left, right, top, bottom or middle"
 )
-T = flags.DEFINE_list("t", [], "interpolate, vary: steps to which noise is added, 1..T; by default T / 2")
+T = command_line.define_numbers("t", "", "interpolate, vary: steps to which noise is added, 1..T; by default T / 2")
 N = flags.DEFINE_integer(
     "n", None, "draws of each image, by default 8; or mixtures of two, by default 11", lower_bound=1
 )

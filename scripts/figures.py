@@ -52,7 +52,9 @@ SEED = command_line.define_seed("seed of samples, noise and held-out images")
 STEP = flags.DEFINE_integer("step", None, "checkpoint, or step of the measured bound; by default the newest")
 RAW = flags.DEFINE_bool("raw", False, "use the raw weights instead of their moving average")
 DATA = workdir_and_data_flags.define_data_flags()
-T = flags.DEFINE_list("t", [], "interpolation: steps at which images are mixed, 1..T; by default T / 2, as published")
+T = command_line.define_numbers(
+    "t", "", "interpolation: steps at which images are mixed, 1..T; by default T / 2, as published"
+)
 GRID = flags.DEFINE_string("grid", None, "steps of the chain: 50, ddim50, quad50 or full; by default the config's")
 
 

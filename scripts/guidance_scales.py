@@ -25,7 +25,9 @@ WORKDIR = command_line.define_path("workdir", "folder of the run to sample from 
 CLASSIFIER = command_line.define_path(
     "classifier", "run of scripts/train_classifier.py; else only label dropout guides"
 )
-SCALES = flags.DEFINE_list("scales", "0,0.5,1,2,4,8", "scales of guidance, separated by commas; 0 is no guidance")
+SCALES = command_line.define_numbers(
+    "scales", "0,0.5,1,2,4,8", "scales of guidance, separated by commas; 0 is no guidance", float
+)
 N = flags.DEFINE_integer("n", 500, "samples of each row", lower_bound=20)
 SAMPLER = flags.DEFINE_string("sampler", None, "ancestral, ddim (without noise), heun, ...; by default the config's")
 GRID = flags.DEFINE_string("grid", None, "steps of the chain, such as 50; by default the config's")
@@ -66,13 +68,9 @@ def main() -> None:
 
 def scales() -> list[float]:
     """--scales. Raises ValueError for what is no scale."""
-    try:
-        numbers = [float(text) for text in SCALES.value]
-    except ValueError:
-        numbers = []
-    if not numbers or not all(0 <= scale < float("inf") for scale in numbers):
-        raise ValueError(f"--scales={','.join(SCALES.value)}: give numbers of at least 0, such as 0,1,2,4")
-    return numbers
+    if not SCALES.value or not all(0 <= scale < float("inf") for scale in SCALES.value):
+        raise ValueError("--scales: give numbers of at least 0, such as 0,1,2,4")
+    return SCALES.value
 
 
 def report(line: str) -> None:

@@ -1,10 +1,8 @@
 """The checkpoints of a run: a table of their sizes, ages, states and scores, and the deletion of old ones."""
 
-import json
 import shutil
 import time
 from collections import defaultdict
-from contextlib import suppress
 from pathlib import Path
 
 from diffusion.runtime.bucket_path import Bucket
@@ -40,7 +38,7 @@ def print_table(folder: Path, verify: bool) -> int:
             state = (manifest.fault(folder / name / step) or "intact") if verify else "not checked"
             if not step.isdigit():
                 state = "damaged or unfinished"
-            elif verify and state != "intact":
+            if verify and state != "intact":
                 status = NOT_INTACT
             age = duration(time.time() - changed)
             texts = "; ".join([state, *scores.get(step, [])])
@@ -50,11 +48,7 @@ def print_table(folder: Path, verify: bool) -> int:
 
 def read_scores(folder: Path) -> dict[str, list[str]]:
     """Step -> its estimate during training, with a mark at the best of all, and the first number of each result."""
-    lines = []
-    for line in metrics_jsonl_files.read(folder):
-        with suppress(ValueError):  # the last one may be cut short by a crash
-            lines.append(json.loads(line))
-    estimates = {line["step"]: line[SCORE] for line in lines if line.get(SCORE)}
+    estimates = {line["step"]: line[SCORE] for line in metrics_jsonl_files.scalars(folder) if line.get(SCORE)}
     best = min(estimates, key=estimates.__getitem__, default=None)
     scores = defaultdict(list)
     for step, value in estimates.items():

@@ -20,7 +20,7 @@ class Options(NamedTuple):
 
     image: Sequence[str] = ()
     other: Sequence[str] = ()
-    held_out: Sequence[str] = ()
+    held_out: Sequence[int] = ()
     fit: bool = False
     label: str | None = None
     mask: str | None = None
@@ -55,7 +55,7 @@ def _images(inputs: Inputs, options: Options, pairs: bool) -> list[LabelledImage
             "give images either as files, --image=a.png, or by their number among the held-out ones, --held_out=0"
         )
     if options.held_out:
-        numbers = [int(text) for text in options.held_out]
+        numbers = options.held_out
         if pairs and len(numbers) % 2:
             raise ValueError("this edit needs two images for each picture: --held_out=0,1")
         parts = [numbers[::2], numbers[1::2]] if pairs else [numbers]

@@ -167,7 +167,7 @@ def _scores(plan: Plan, progress: Counting) -> Iterator[Measured]:
 def _check_scores(names: list[str], request: Request, sources: dict[str, Source], n: int) -> None:
     for name in names:
         if name in SMALL:
-            scores_without_inception.check(name, sources[TRAIN])
+            scores_without_inception.check(name, sources[TRAIN], n)
         elif n < INCEPTION[name].least:
             raise ValueError(f"--metrics={name} needs at least {INCEPTION[name].least} samples, and there are {n}")
         elif (real := _reference(request, sources)).n < INCEPTION[name].least and INCEPTION[name].compares:

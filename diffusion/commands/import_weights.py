@@ -24,7 +24,7 @@ from diffusion.training.state import Params, TrainState
 from diffusion.workdir import verify_checkpoint_manifest as manifest
 from diffusion.workdir.check_same_data import absolute
 from diffusion.workdir.checkpoint import Checkpoints
-from diffusion.workdir.run_config import Run, write_config
+from diffusion.workdir.run_config import Run, lock, write_config
 
 READERS: dict[str, Callable[[Path], ForeignWeights]] = {
     "diffusers": diffusers.read,
@@ -116,7 +116,8 @@ def import_run(
     rules = name_mapping.rules(weights.naming, params, config.net.heads)
     ema, raw = (name_mapping.read(rules, tensors, params) for tensors in (weights.ema, weights.raw))
     origin = {"from": kind, "file": path.name, "sha256": _digests(path), "tensors": len(weights.ema), "step": number}
-    state = write_run(folder, experiment, run, number, name_mapping.nest(ema), name_mapping.nest(raw), origin)
+    with lock(folder):
+        state = write_run(folder, experiment, run, number, name_mapping.nest(ema), name_mapping.nest(raw), origin)
     report(
         f"weights     {path}: {len(weights.ema)} tensors, {format_numbers.count(state.ema):,} parameters, "
         "each used once"

@@ -1,6 +1,5 @@
 """The published tables beside the results of runs, the commands that fill their cells, and the milestones of a run."""
 
-import json
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -96,7 +95,7 @@ def draw_milestones(folder: Path, outs: Sequence[Path]) -> None:
     Raises ValueError where there is no run of CIFAR-10, or nothing to draw.
     """
     differences = published.faults(folder)
-    lines = [json.loads(line) for line in metrics_jsonl_files.read(folder)]
+    lines = metrics_jsonl_files.scalars(folder)
     title = f"{folder.resolve().name}, and an independent run of the published recipe"
     figure = milestones(lines, published.scores(folder), title, remark="; ".join(differences))
     for out in outs:

@@ -16,6 +16,7 @@ from diffusion.experiment import build, load_run
 from diffusion.figures.figure_data import curve_data
 from diffusion.runtime import format_numbers
 from diffusion.runtime.atomic_files import atomic_path, read_json, write_json
+from diffusion.runtime.file_lock import exclusive
 from diffusion.training import compare_with_recorded_curve
 from diffusion.workdir import metrics_jsonl_files
 from diffusion.workdir import verify_checkpoint_manifest as manifest
@@ -49,18 +50,19 @@ def unpack(name: str, report: Callable[[str], None]) -> Path:
         raise ValueError(f"--pretrained={name}: no such weights come with the repository; {hint}")
     folder, shipped = Path("runs") / f"{name}_pretrained", compare_with_recorded_curve.HOME / name
     digests = {key: manifest.hash_file(shipped / key) for key in (WEIGHTS, "config.json")}
-    if manifest.newest(folder):
-        if read_json(folder / "imported.json").get("sha256") != digests:
-            raise ValueError(f"{folder} was made of other weights than {shipped}: move it away, and it is made again")
-        return folder
-    run = read_run(shipped)
-    tensors, step = safetensors_file.read(shipped / WEIGHTS)
-    if {key: x.shape for key, x in tensors.items()} != shapes(run):
-        raise ValueError(f"{shipped}: the weights are not those of its config; restore both from the repository")
-    params = name_mapping.nest(tensors)
-    origin = {"from": "pretrained", "name": name, "sha256": digests, "step": step}
-    write_run(folder, build.experiment(run.config, run.shape, run.classes), run, step, params, params, origin)
-    report(f"weights     pretrained/{name}, step {step}: {folder}")
+    if not manifest.newest(folder):
+        run = read_run(shipped)
+        tensors, step = safetensors_file.read(shipped / WEIGHTS)
+        if {key: x.shape for key, x in tensors.items()} != shapes(run):
+            raise ValueError(f"{shipped}: the weights are not those of its config; restore both from the repository")
+        params, experiment = name_mapping.nest(tensors), build.experiment(run.config, run.shape, run.classes)
+        origin = {"from": "pretrained", "name": name, "sha256": digests, "step": step}
+        with exclusive(folder / "lock", str(folder), "", wait=True):  # several processes may want it at once
+            if not manifest.newest(folder):
+                write_run(folder, experiment, run, step, params, params, origin)
+                report(f"weights     pretrained/{name}, step {step}: {folder}")
+    if read_json(folder / "imported.json").get("sha256") != digests:
+        raise ValueError(f"{folder} was made of other weights than {shipped}: move it away, and it is made again")
     return folder
 
 

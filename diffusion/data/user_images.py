@@ -1,13 +1,14 @@
 """Images to be edited, read from files or from the held-out set, and inpainting masks."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from diffusion.data.image_decoder import decode
 from diffusion.data.source import Source
+from diffusion.runtime.bucket_cache import local
+from diffusion.runtime.paths import expanded
 
 Shape = tuple[int, int, int]
 """H, W, C of the network's images."""
@@ -83,10 +84,10 @@ def read_mask(text: str, shape: Shape) -> np.ndarray:
         quarters = np.ones((4, 4), bool)
         quarters[HIDDEN_PARTS[text]] = False
         return quarters[np.ix_(*(np.arange(side) * 4 // side for side in shape[:2]))]
-    if not Path(text).is_file():
+    if not expanded(text).is_file():
         names = ", ".join(HIDDEN_PARTS)
         raise ValueError(f"--mask={text}: there is no such file; give a picture, or name the part to inpaint: {names}")
-    known = decode(text, text, grey=True)[..., 0] < 128
+    known = decode(str(local(expanded(text))), text, grey=True)[..., 0] < 128
     if known.shape != shape[:2] or known.all() or not known.any():
         raise ValueError(
             f"{text}: the mask of {_size(shape)} images must have their size, and some but not only white pixels "
@@ -97,7 +98,9 @@ def read_mask(text: str, shape: Shape) -> np.ndarray:
 
 def _image(path: str, shape: Shape, fit: bool, background: str) -> np.ndarray:
     height, _, channels = shape
-    pixels = decode(path, path, fit and channels == 1, height if fit else 0, background=background)
+    pixels = decode(
+        str(local(expanded(path))), path, fit and channels == 1, height if fit else 0, background=background
+    )
     if pixels.shape[:2] != shape[:2]:
         raise ValueError(
             f"{path}: {_size(pixels.shape)} pixels, but this network draws {_size(shape)}; resize it, or add --fit, "

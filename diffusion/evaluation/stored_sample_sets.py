@@ -36,7 +36,7 @@ def guided(
 ) -> Run:
     """A run with other guidance of its samples; None keeps the config's value.
 
-    Raises ValueError where the values do not go together.
+    Raises ValueError where the values do not go together, or have no effect without a scale.
     """
     options = {"guidance": scale, "classifier": classifier, "guidance_from": first, "guidance_to": last}
     changes = {f"sample.{name}": value for name, value in options.items() if value is not None}
@@ -44,6 +44,9 @@ def guided(
         return run
     config = run.config.copy_and_resolve_references()
     config.update_from_flattened_dict(changes)
+    if scale is None and not config.sample.guidance:
+        name = next(name for name, value in options.items() if value is not None)
+        raise ValueError(f"--{name} has no effect without guidance: add --guidance=1, or another scale")
     validate(config, size=run.shape[0])
     return run._replace(config=config)
 

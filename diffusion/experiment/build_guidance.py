@@ -121,13 +121,13 @@ def load(folder: Path, config: ConfigDict, shape: tuple[int, int, int], classes:
     Its parameters are constants of the programs that use them: beside the network that it guides it is small. Raises
     ValueError where the run has no classifier, and where it was trained for other images, classes or another process.
     """
-    run = read_run(folder)
     checkpoints = Checkpoints(folder / manifest.CLASSIFIER)
     if not checkpoints.steps():
         raise ValueError(
             f"config.sample.classifier: {folder} holds no classifier; give the folder of a run of "
             "scripts/train_classifier.py, or train one there"
         )
+    run = read_run(folder)
     needed = {**_levels(config), "the shape of the data": shape, "its classes": classes}
     trained = {**_levels(run.config), "the shape of the data": run.shape, "its classes": run.classes}
     different = [

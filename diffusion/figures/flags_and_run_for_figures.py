@@ -28,7 +28,7 @@ class Inputs:
     """Checkpoint; by default the newest."""
     raw: bool = False
     """Whether the raw weights are used instead of their moving average."""
-    t: Sequence[str] = ()
+    t: Sequence[int] = ()
     """Steps to which noise is added, 1..T."""
     grid: str | None = None
     """Steps of the chain; by default the config's."""
@@ -47,11 +47,11 @@ class Inputs:
     @property
     def fractions(self) -> list[float]:
         """The steps `t` as fractions of T, by default a half. Raises ValueError for one outside 1..T."""
-        T, ts = self.run.config.diffusion.T, [int(text) for text in self.t]
-        for t in ts:
+        T = self.run.config.diffusion.T
+        for t in self.t:
             if not 1 <= t <= T:
                 raise ValueError(f"--t={t}: a step of this run lies in 1..{T}")
-        return [t / T for t in ts] or [0.5]
+        return [t / T for t in self.t] or [0.5]
 
     def sampler(self, points: bool = False) -> RunSampler:
         """The network of a run of images, or of points, with its chain. Raises ValueError for a run of the other."""

@@ -63,18 +63,18 @@ def _folder(folder: Path, shape: tuple[int, int, int]) -> np.ndarray:
     files, notes = listing(folder)
     if not files:
         raise ValueError(f"{title}: there is no image with the ending {', '.join(ENDINGS)} in this folder")
-    names = [str(folder / file) for file in files]
-    headers = [header(name, f"--samples={name}") for name in names]
-    for name, seen in zip(names, headers, strict=True):
+    paths = [folder / file for file in files]
+    headers = [header(str(local(path)), f"--samples={path}") for path in paths]
+    for name, seen in zip(paths, headers, strict=True):
         if (seen.height, seen.width) != shape[:2]:
             raise ValueError(f"--samples={name}: is {seen.width}x{seen.height}, and samples are {shape[1]}x{shape[0]}")
     for note in (*notes, *remarks(headers, BACKGROUND)):
         warnings.warn(f"{title}: {note}", UserWarning, stacklevel=3)
 
-    def one(name: str) -> np.ndarray:
-        pixels = decode(name, f"--samples={name}", grey=False, background=BACKGROUND)
+    def one(path: Path) -> np.ndarray:
+        pixels = decode(str(local(path)), f"--samples={path}", grey=False, background=BACKGROUND)
         if shape[2] == 1 and (pixels != pixels[..., :1]).any():
-            raise ValueError(f"--samples={name}: has colours, and samples of this run are grey")
+            raise ValueError(f"--samples={path}: has colours, and samples of this run are grey")
         return pixels[..., : shape[2]]
 
-    return np.stack([one(name) for name in names])
+    return np.stack([one(path) for path in paths])

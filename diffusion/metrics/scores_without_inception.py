@@ -38,8 +38,10 @@ def fits(source: Source) -> bool:
     return source.classes > 0 and source.shape[-1] == 1 and 1 < min(source.shape[:2]) <= max(source.shape[:2]) <= SIDE
 
 
-def check(name: str, source: Source) -> None:
-    """Raises ValueError where a metric does not apply to a data set."""
+def check(name: str, source: Source, n: int) -> None:
+    """Raises ValueError where a metric does not apply to a data set, or to n samples."""
+    if SMALL[name] is distance and n < 2:
+        raise ValueError(f"--metrics={name} needs at least 2 samples, and there are {n}")
     if name in LABELLED and not fits(source):
         height, width, channels = source.shape
         raise ValueError(

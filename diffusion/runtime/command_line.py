@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import flags
 
@@ -34,6 +34,23 @@ class _PathParser(flags.ArgumentParser):
 
     def parse(self, argument: str | Path) -> Path:
         return expanded(argument)
+
+
+class _NumbersParser(flags.ListParser):
+    def __init__(self, kind: Callable[[str], Any]):
+        super().__init__()
+        self._kind = kind
+
+    def parse(self, argument: Any) -> list[Any]:
+        try:
+            return [self._kind(text) for text in super().parse(argument)]
+        except ValueError as error:
+            raise ValueError("give numbers, separated by commas") from error
+
+
+def define_numbers(name: str, default: str, meaning: str, kind: Callable[[str], Any] = int) -> flags.FlagHolder:
+    """Defines a flag whose value is a list of numbers, separated by commas."""
+    return flags.DEFINE(_NumbersParser(kind), name, default, meaning)
 
 
 def define_path(name: str, meaning: str) -> flags.FlagHolder[Path | None]:

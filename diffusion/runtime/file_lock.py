@@ -11,13 +11,15 @@ from diffusion.runtime.bucket_path import Bucket
 
 
 @contextmanager
-def exclusive(path: Path, what: str, advice: str, *, remove: bool = False) -> Iterator[Callable[[], None]]:
+def exclusive(
+    path: Path, what: str, advice: str, *, remove: bool = False, wait: bool = False
+) -> Iterator[Callable[[], None]]:
     """Holds a lock file for this process alone, until the block ends or the process dies.
 
     Gives a function that raises ValueError where the lock is lost, which happens in buckets alone (bucket_lock.py). The
     file names the process. It stays behind unless `remove` is set. On systems and file systems without such locks
-    nothing is locked. Raises ValueError, naming the other process, where `what` is in use; OSError where the file
-    cannot be written.
+    nothing is locked. Raises ValueError, naming the other process, where `what` is in use, or with `wait` (not in
+    buckets) waits for its end; OSError where the file cannot be written.
     """
     if isinstance(path, Bucket):
         with bucket_lock.held(path, what, advice) as check:
@@ -32,7 +34,7 @@ def exclusive(path: Path, what: str, advice: str, *, remove: bool = False) -> It
         try:
             import fcntl
 
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             with file:
                 file.seek(0)

@@ -39,7 +39,7 @@ class Writer:
         self._workdir, self._owned = workdir, owned
         workdir.mkdir(parents=True, exist_ok=True)
         metrics_jsonl_files.drop(workdir, lambda line: _step_of(line) > step or FINAL in line)
-        self._last = [json.loads(line) for line in metrics_jsonl_files.read(workdir) if _step_of(line) == step]
+        self._last = [values for values in metrics_jsonl_files.scalars(workdir) if values["step"] == step]
         self._lines = metrics_jsonl_files.appended(workdir)
         self._board = _Board(workdir / "tensorboard", step)
         self._sender = ThreadPoolExecutor(1) if isinstance(workdir, Bucket) else None
@@ -205,7 +205,4 @@ class _Board:
 
 def _step_of(line: bytes) -> float:
     """The step of a line; infinity for a line cut short by a crash, which is dropped."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return math.inf
+    return float(metrics_jsonl_files.parsed(line).get("step", math.inf))

@@ -4,9 +4,13 @@ metrics.jsonl          a JSON object a line
 metrics/000000.jsonl   the same in a bucket, in the order of the names; the newest part is written again as it grows
 """
 
+import json
+import math
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from diffusion.runtime.atomic_files import write_bytes
 from diffusion.runtime.bucket_path import Bucket
@@ -32,6 +36,24 @@ def runs(folder: Path) -> list[Path]:
 def read(workdir: Path) -> list[bytes]:
     """All lines of a run; none where there is no file. Raises OSError."""
     return [line for path in _files(workdir) for line in path.read_bytes().splitlines()]
+
+
+def scalars(workdir: Path) -> list[dict[str, Any]]:
+    """All lines of a run; damaged ones, as a crash may leave the last, are left out with a warning. Raises OSError."""
+    lines = read(workdir)
+    intact = [values for values in map(parsed, lines) if values]
+    if len(intact) < len(lines):
+        warnings.warn(f"{workdir}: damaged lines of its metrics are left out: {len(lines) - len(intact)}", stacklevel=2)
+    return intact
+
+
+def parsed(line: bytes) -> dict[str, Any]:
+    """The scalars of a line and their step, as `step`; nothing where the line is damaged."""
+    try:
+        values = json.loads(line)
+        return values if math.isfinite(values["step"]) else {}
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return {}
 
 
 def drop(workdir: Path, unwanted: Callable[[bytes], bool]) -> None:

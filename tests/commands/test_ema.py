@@ -1,5 +1,6 @@
 """scripts/ema.py on a run: an average that the run kept is found again, and the result is a run like any other."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,20 @@ def test_a_kept_width_comes_out_and_any_other_is_between(tmp_path):
         ema.reconstruct(folder, tmp_path / "earlier", 0.1, 4, lines.append)
     with pytest.raises(ValueError, match=r"width 0.5 is not above 0 and below 0\.2887"):
         ema.reconstruct(folder, tmp_path / "out", 0.5, None, print)
+
+
+def test_a_damaged_checkpoint_is_left_out(tmp_path):
+    folder, lines = tmp_path / "run", []
+    train.run(config(), folder, [].append)
+    assert RunCheckpoints(folder).steps() == [2, 4, 6]
+    for path in folder.glob("*/2/default/manifest.ocdbt"):
+        path.write_text("damaged")
+    ema.reconstruct(folder, tmp_path / "out", 0.08, None, lines.append)
+    assert all(line.startswith("skipped ") and "/2 " in line for line in lines[:-2]) and len(lines) > 2
+    assert lines[-2] == "average     width 0.08 at step 6, from 2 checkpoints with two averages each"
+    assert json.loads((tmp_path / "out" / "imported.json").read_text())["checkpoints"] == [4, 6]
+    with pytest.raises(ValueError, match=r"manifest\.ocdbt"):
+        ema.reconstruct(folder, tmp_path / "at_2", 0.08, 2, lines.append)
 
 
 def test_a_checkpoint_before_the_first_update_has_no_average(tmp_path):

@@ -137,6 +137,26 @@ def test_a_run_in_a_bucket_keeps_its_curve(tmp_path, monkeypatch):
     ]
 
 
+def test_processes_that_unpack_at_once_share_one_run(tmp_path):
+    code = (
+        f"import os, sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from diffusion.commands import run_from_pretrained\n"
+        "print('ready', flush=True), sys.stdin.readline()\n"
+        "print(run_from_pretrained.unpack('digits', print))"
+    )
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", code]
+    both = [subprocess.Popen(command, cwd=tmp_path, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(2)]
+    assert [process.stdout.readline() for process in both] == ["ready\n"] * 2
+    ends = [process.communicate("go\n") for process in both if process.stdin.write("go\n")]
+    folder = "runs/digits_pretrained"
+    made = f"weights     pretrained/digits, step 1000: {folder}\n"
+    assert sorted(out for out, _ in ends) == [f"{folder}\n", f"{made}{folder}\n"]
+    assert not any("Traceback" in said for _, said in ends)
+    assert [path.name for path in (tmp_path / folder / "checkpoints").iterdir()] == ["1000"]
+    assert manifest.fault(tmp_path / folder / "checkpoints" / "1000") == ""
+
+
 def test_weights_of_another_network_are_refused(tmp_path, monkeypatch):
     from safetensors.numpy import load_file, save_file
 

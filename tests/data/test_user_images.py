@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from diffusion.data.user_images import read_files, read_mask
+from diffusion.runtime import bucket_path
 
 
 def test_a_users_image_is_upright_and_without_transparency(tmp_path, rng):
@@ -44,3 +45,15 @@ def test_a_mask_is_upright_too(tmp_path):
     Image.fromarray(mask).save(tmp_path / "m.png", exif=exif)
     known = read_mask(str(tmp_path / "m.png"), (4, 4, 1))
     assert known[:3].all() and not known[3].any()
+
+
+def test_an_image_and_a_mask_in_a_bucket_are_read(tmp_path, monkeypatch, rng):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    pixels = rng.integers(0, 256, (8, 8), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    url = "memory://bucket/images/a.png"
+    bucket_path.at(url).write_bytes((tmp_path / "a.png").read_bytes())
+    assert (read_files([url], (8, 8, 1)).pixels[0, ..., 0] == pixels).all()
+    assert (read_mask(url, (8, 8, 1)) == (pixels < 128)).all()
+    with pytest.raises(ValueError, match=r"--mask=memory://bucket/images/b\.png: there is no such file"):
+        read_mask("memory://bucket/images/b.png", (8, 8, 1))

@@ -620,6 +620,8 @@ def test_a_network_that_diverged_is_not_scored(prepare, subject):
         ({"metrics": ("fid",), "chain": Chain("dim")}, "--sampler=dim is not one of ancestral"),
         ({"metrics": ("fid",), "chain": Chain(eta=0.5)}, "--eta has no effect on the sampler ancestral"),
         ({"metrics": ("nll",), "chain": Chain(grid="21")}, "cannot take 21 steps from a process of 20"),
+        ({"metrics": ("fd_classifier",), "n": 1}, "--metrics=fd_classifier needs at least 2 samples, and there are 1"),
+        ({"n": 1}, "--metrics=fd_classifier needs at least 2 samples, and there are 1"),
         ({"metrics": ("inception_score",), "n": 9}, "inception_score needs at least 10 samples"),
         ({"metrics": ("fid",), "n": 50, "reference_n": 1501}, "the train split of digits has 1500 images, not 1501"),
         ({"metrics": ("precision_recall",), "n": 50, "reference_n": 3}, "needs at least 4 real images, got 3"),
@@ -651,8 +653,8 @@ def test_scores_of_small_grey_images_are_not_for_others():
     colour = in_memory("colour", np.zeros((20, 8, 8, 3), np.uint8), np.zeros(20, np.int64), 2)
     for name in ("fd_classifier", "classes"):
         with pytest.raises(ValueError, match=f"--metrics={name} needs labelled grey images of at most 32x32"):
-            scores_without_inception.check(name, colour)
-    scores_without_inception.check("neighbours", colour)
+            scores_without_inception.check(name, colour, 20)
+    scores_without_inception.check("neighbours", colour, 1)
 
 
 def test_the_final_evaluation_is_written_as_results(subject, tmp_path, monkeypatch):

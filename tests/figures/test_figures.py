@@ -532,7 +532,7 @@ OF_NO_RUN = ("posterior_variance", "schedules", "reverse_conditional", "speed_by
 
 @pytest.mark.slow
 def test_every_figure_of_a_run_is_drawn(tmp_path, run_sampler):
-    inputs = Inputs(tmp_path, n=2, t=["3"])
+    inputs = Inputs(tmp_path, n=2, t=[3])
     inputs.__dict__["_run_sampler"] = run_sampler._replace(grid=parse("4"))
     inputs.__dict__["run"] = run_config.Run(run_sampler.experiment.config, (8, 8, 1), 10)
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines_of_a_run())))

@@ -10,6 +10,7 @@ from diffusion.evaluation import sample_batches, stored_sample_sets
 from diffusion.evaluation.measurement_protocol import Chain, Subject
 from diffusion.experiment import build
 from diffusion.metrics import read_and_write_sample_sets
+from diffusion.runtime import bucket_path
 from diffusion.runtime.atomic_files import write_npz
 from tests.evaluation.test_evaluate import Stop, config, stop_after
 from tests.support.networks import OneConvolution
@@ -51,6 +52,16 @@ def test_an_interrupted_set_resumes_to_the_same_bytes(subject, tmp_path, monkeyp
     again = draw(subject, CHAIN, 37, 8, counts.append)
     assert counts == [24, 32, 37]
     assert (again == whole).all() and len(np.unique(again.reshape(37, -1), axis=0)) == 37
+
+
+def test_a_folder_in_a_bucket_is_read_like_one_on_a_disk(tmp_path, monkeypatch, rng):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    pixels, folder = rng.integers(0, 256, (3, *SHAPE), dtype=np.uint8), bucket_path.at("memory://bucket/samples")
+    read_and_write_sample_sets.write_folder(folder, pixels)
+    assert (read_and_write_sample_sets.read(folder, SHAPE) == pixels).all()
+    (folder / "000001.png").write_bytes(b"none")
+    with pytest.raises(ValueError, match=r"--samples=memory://bucket/samples/000001\.png: not a readable image"):
+        read_and_write_sample_sets.read(folder, SHAPE)
 
 
 def test_a_set_that_is_complete_is_not_drawn_again(subject, monkeypatch):

@@ -24,6 +24,7 @@ from diffusion.convert.inception_weights import NETWORK
 from diffusion.data.source import in_memory
 from diffusion.evaluation.measurement_protocol import QUANTISATION
 from diffusion.figures import style
+from diffusion.figures.figure_data import curve_data
 from diffusion.figures.training_figures import band, milestones
 from diffusion.metrics import rate_distortion
 from diffusion.metrics.first_images_of_split import split
@@ -650,6 +651,17 @@ def test_the_figure_shows_the_run(tmp_path):
     assert figure_of(lines=()).axes
     with pytest.raises(ValueError, match="nothing to draw"):
         figure_of(lines=(), scores=())
+
+
+def test_a_line_cut_short_by_a_crash_is_left_out(tmp_path):
+    folder = run_of(tmp_path, ddpm_tables.CIFAR10)
+    lines = [b'{"step": 1000, "train/mse": 0.04}', b'{"step": 2000, "train/mse": "\xff', b'{"step": 3000, "train/m']
+    (folder / "metrics.jsonl").write_bytes(b"\n".join(lines))
+    with pytest.warns(UserWarning, match="damaged lines of its metrics are left out: 2"):
+        reproduce.draw_milestones(folder, [tmp_path / "milestones.png"])
+    assert (tmp_path / "milestones.png").exists()
+    with pytest.warns(UserWarning, match="damaged lines"):
+        assert curve_data.metrics(folder) == [{"step": 1000, "train/mse": 0.04}]
 
 
 def test_scores_of_a_run_say_how_they_depart(tmp_path):

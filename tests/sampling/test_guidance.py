@@ -491,6 +491,13 @@ def test_labels_and_guidance_make_sets_of_their_own(subject):
     assert (changed.config.sample.guidance, run.config.sample.guidance) == (2.0, 0.0)
     with pytest.raises(ValueError, match="at least 0"):
         stored_sample_sets.guided(run, scale=-2.0)
+    for name, options in (("classifier", {"classifier": "x"}), ("guidance_from", {"first": 0.1})):
+        with pytest.raises(ValueError, match=f"--{name} has no effect without guidance: add --guidance=1"):
+            stored_sample_sets.guided(run, **options)
+    plain = stored_sample_sets.guided(run, scale=0.0, classifier="", first=0.0, last=1.0)
+    assert plain.config.sample.guidance == 0
+    with pytest.raises(ValueError, match="none holds no classifier; give the folder of a run of scripts/train_cl"):
+        build_guidance.load(subject.folder / "none", run.config, run.shape, run.classes, subject.experiment.process)
 
 
 def script(*args):

@@ -497,6 +497,9 @@ def test_the_table_of_checkpoints_tells_damaged_steps(folder, capsys):
     assert [lines[step].split()[-1] for step in ("10", "15", "20")] == ["intact"] * 3
     assert "default/manifest.ocdbt has" in lines["30"] and "unfinished" in lines["40.tmp"]
     assert list(lines) == ["step", "10", "20", "30", "40.tmp", "15"]
+    for name, status in (("30", 1), ("40.tmp", 0)):  # either of them is enough
+        shutil.rmtree(folder / "checkpoints" / name)
+        assert checkpoints_command.run(folder, verify=True) == status
 
 
 def test_pruning_never_takes_the_last_intact_step(folder, capsys):

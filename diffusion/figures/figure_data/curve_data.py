@@ -34,15 +34,10 @@ USUAL = {"weights": "ema", "split": "train", "quantisation": QUANTISATION[0], "g
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics file. Raises ValueError where there is none, or a line is damaged."""
+    """The lines of a run's metrics file. Raises ValueError where there is none."""
     if not metrics_jsonl_files.exist(folder):
         raise ValueError(f"{folder} holds no run (no metrics.jsonl in it); give the --workdir of a run")
-    try:
-        return [json.loads(line) for line in metrics_jsonl_files.read(folder)]
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{folder / metrics_jsonl_files.NAME} is damaged ({error}); restore it, or remove the line"
-        ) from error
+    return metrics_jsonl_files.scalars(folder)
 
 
 def runs(folder: Path) -> dict[str, list[dict[str, Any]]]:
