@@ -148,7 +148,10 @@ def test_processes_that_unpack_at_once_share_one_run(tmp_path):
     command = [sys.executable, "-c", code]
     both = [subprocess.Popen(command, cwd=tmp_path, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(2)]
     assert [process.stdout.readline() for process in both] == ["ready\n"] * 2
-    ends = [process.communicate("go\n") for process in both if process.stdin.write("go\n")]
+    for process in both:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    ends = [process.communicate() for process in both]
     folder = "runs/digits_pretrained"
     made = f"weights     pretrained/digits, step 1000: {folder}\n"
     assert sorted(out for out, _ in ends) == [f"{folder}\n", f"{made}{folder}\n"]
