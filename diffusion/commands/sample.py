@@ -14,7 +14,7 @@ from diffusion.evaluation.measurement_protocol import Chain, Subject
 from diffusion.experiment import load_run
 from diffusion.metrics import read_and_write_sample_sets
 from diffusion.runtime.atomic_files import write_npz, written
-from diffusion.runtime.paths import check_ending
+from diffusion.runtime.paths import check_ending, writable
 from diffusion.runtime.progress_bar import counting
 from diffusion.workdir.run_config import Run
 
@@ -43,6 +43,8 @@ def sample(
     """
     if out:
         check_ending(out, form, SUFFIXES)
+    elif not writable(folder):
+        raise ValueError(f"{folder} cannot be written by this user: give the file or folder to write as --out")
     run = stored_sample_sets.guided(run, **guidance)
     stored_sample_sets.check(run, chain)
     experiment, params, step = load_run.load(folder, run, step, raw)

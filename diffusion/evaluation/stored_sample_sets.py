@@ -21,6 +21,7 @@ from diffusion.metrics.cache_on_disk import digest
 from diffusion.runtime import npz_reader
 from diffusion.runtime.atomic_files import write_npz
 from diffusion.runtime.file_lock import exclusive
+from diffusion.runtime.paths import cache_folder, writable
 from diffusion.workdir.run_config import Run
 
 SECONDS = 30.0
@@ -99,7 +100,10 @@ def stem(subject: Subject, chain: Chain) -> str:
 
 
 def parts_folder(subject: Subject, chain: Chain) -> Path:
-    """The folder of a set's parts, named by everything that its images depend on, which their number is not."""
+    """The folder of a set's parts, named by everything that its images depend on, which their number is not.
+
+    It lies in the run's folder, or in the user's cache where that can only be read.
+    """
     experiment = subject.experiment
     key = {
         **measurement_protocol.of_samples(experiment, chain),
@@ -108,7 +112,8 @@ def parts_folder(subject: Subject, chain: Chain) -> Path:
         "classes": experiment.classes,
         "precision": measurement_protocol.precision(experiment),
     }
-    return subject.folder / "samples" / "parts" / f"{stem(subject, chain)}_{digest(key)[:12]}"
+    place = subject.folder / "samples" / "parts" if writable(subject.folder) else cache_folder("samples")
+    return place / f"{stem(subject, chain)}_{digest(key)[:12]}"
 
 
 def draw(

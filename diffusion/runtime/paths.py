@@ -40,6 +40,11 @@ def absolute_text(text: str | os.PathLike) -> str:
     return str(path) if isinstance(path, bucket_path.Bucket) else os.path.abspath(path)
 
 
+def writable(folder: Path) -> bool:
+    """Whether this user may write in a folder. Of one in a bucket it is assumed."""
+    return isinstance(folder, bucket_path.Bucket) or os.access(folder, os.W_OK)
+
+
 def cache_folder(name: str) -> Path:
     """The folder diffusion/<name> in the user's cache: in $XDG_CACHE_HOME if that is an absolute path, else ~/.cache.
 

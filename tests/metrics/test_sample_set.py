@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffusion.commands import sample
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation import sample_batches, stored_sample_sets
 from diffusion.evaluation.measurement_protocol import Chain, Subject
@@ -12,6 +13,7 @@ from diffusion.experiment import build
 from diffusion.metrics import read_and_write_sample_sets
 from diffusion.runtime import bucket_path
 from diffusion.runtime.atomic_files import write_npz
+from diffusion.workdir.run_config import Run
 from tests.evaluation.test_evaluate import Stop, config, stop_after
 from tests.support.networks import OneConvolution
 
@@ -62,6 +64,23 @@ def test_a_folder_in_a_bucket_is_read_like_one_on_a_disk(tmp_path, monkeypatch, 
     (folder / "000001.png").write_bytes(b"none")
     with pytest.raises(ValueError, match=r"--samples=memory://bucket/samples/000001\.png: not a readable image"):
         read_and_write_sample_sets.read(folder, SHAPE)
+
+
+def test_a_run_that_can_only_be_read_is_sampled_all_the_same(subject, tmp_path, monkeypatch):
+    """Its parts are in the user's cache, and an interrupted set resumes there."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    monkeypatch.setattr("os.access", lambda path, mode: path != folder)  # noqa: ARG005
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    foreign = subject._replace(folder=folder)
+    with pytest.raises(Stop):
+        stored_sample_sets.draw(foreign, CHAIN, 20, 8, stop_after(10))
+    counts = []
+    assert (draw(foreign, CHAIN, 20, 8, counts.append) == draw(subject, CHAIN, 20, 8)).all() and counts[0] == 16
+    assert list(folder.iterdir()) == [] and len(list((tmp_path / "cache").rglob("*.npz"))) == 2
+    run = Run(foreign.experiment.config, SHAPE, 10)
+    with pytest.raises(ValueError, match="run cannot be written by this user: give the file or folder to write as --o"):
+        sample.sample(folder, run, CHAIN, print, n=20, batch=8, form="grid", out=None, step=3, raw=False, guidance={})
 
 
 def test_a_set_that_is_complete_is_not_drawn_again(subject, monkeypatch):
