@@ -28,7 +28,7 @@ CLASSIFIER = command_line.define_path(
 SCALES = command_line.define_numbers(
     "scales", "0,0.5,1,2,4,8", "scales of guidance, separated by commas; 0 is no guidance", float
 )
-N = flags.DEFINE_integer("n", 500, "samples of each row", lower_bound=20)
+N = flags.DEFINE_integer("n", 500, "samples of each row", lower_bound=2)
 SAMPLER = flags.DEFINE_string("sampler", None, "ancestral, ddim (without noise), heun, ...; by default the config's")
 GRID = flags.DEFINE_string("grid", None, "steps of the chain, such as 50; by default the config's")
 SEED = command_line.define_seed("seed of the images")

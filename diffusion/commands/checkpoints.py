@@ -25,7 +25,8 @@ def run(folder: Path, verify: bool, keep: int | None = None) -> int:
     read_run(folder)
     if keep is not None:
         with lock(folder):
-            prune(folder / manifest.ROLLING, keep)
+            for name in (manifest.ROLLING, manifest.CLASSIFIER):
+                prune(folder / name, keep)
     return print_table(folder, verify)
 
 

@@ -32,7 +32,8 @@ def measure(
     """Draws and scores samples for each way to guide the run and each scale; returns the path of the result.
 
     `report` prints one row of the table. None: as the config says, or no classifier. Raises ValueError where the data
-    are not small labelled grey images, nothing can guide the run, or a classifier would guide a step without signal.
+    are not small labelled grey images, nothing can guide the run, a classifier would guide a step without signal, or n
+    is less than two for each class.
     """
     chain = {"sampler": sampler, "grid": grid, "eta": 0.0 if sampler else None}
     usual = run.config.copy_and_resolve_references()
@@ -46,6 +47,8 @@ def measure(
     data = load_run.data(run, data_flags)
     if not scores_without_inception.fits(data.train):
         raise ValueError(f"{run.config.data.name}: this measurement is for small labelled grey images")
+    if n < (least := 2 * run.classes):
+        raise ValueError(f"--n={n}: samples of one class are compared with each other; give at least {least}")
     experiment, params, chosen = load_run.load(folder, run, step, raw)
     learnt = None
     if classifier:

@@ -47,7 +47,7 @@ def _guided_without_signal(c: ConfigDict) -> bool:
 def _skips_steps(c: ConfigDict) -> bool:
     """Whether samples visit fewer than all T steps."""
     T = c.diffusion.T
-    return c.sample.grid != "" and len(respacing.parse(c.sample.grid)(np.arange(T + 1.0))) < T
+    return c.sample.grid != "" and len(respacing.parse(c.sample.grid)(np.arange(T + 1.0))) < T + 1
 
 
 RULES = (

@@ -80,7 +80,7 @@ def karras(sigma: np.ndarray, n: int, rho: float = 7.0) -> np.ndarray:
     levels = np.asarray(sigma, np.float64)[1:]
     if not 1 <= n <= len(levels):
         raise ValueError(f"cannot take {n} steps from a process of {len(levels)}; take 1..{len(levels)}")
-    levels = np.minimum(levels, levels[np.isfinite(levels)][-1])
+    levels = np.minimum(levels, np.max(levels, where=np.isfinite(levels), initial=0.0))
     wanted = np.linspace(levels[-1] ** (1 / rho), levels[0] ** (1 / rho), n) ** rho
     nearest = np.abs(levels[None, :] - wanted[:, None]).argmin(axis=1)
     nearest[0] = len(levels) - 1

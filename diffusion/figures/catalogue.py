@@ -26,12 +26,14 @@ from diffusion.figures.reverse_step_is_gaussian_figure import EXAMPLE, TIME, VAL
 from diffusion.metrics import rate_distortion as compression
 from diffusion.planning import report_csv
 from diffusion.training import compare_with_recorded_curve
+from diffusion.workdir import metrics_jsonl_files
 from diffusion.workdir.run_config import read_run
 
 
 def _curves(inputs: Inputs) -> Any:
     runs = curve_data.runs(inputs.folder)
-    configs = (read_run(path.parent).config for path in sorted(inputs.folder.glob("**/config.json")))
+    folders = metrics_jsonl_files.runs(inputs.folder)
+    configs = (read_run(path).config for path in folders if (path / "config.json").exists())
     band = next(filter(None, map(compare_with_recorded_curve.recorded, configs)), None)
     return training_figures.curves(runs, band)
 

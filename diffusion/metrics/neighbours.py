@@ -17,10 +17,12 @@ def nearest(queries: np.ndarray, database: np.ndarray, k: int = 1) -> tuple[np.n
     """
     from sklearn.neighbors import NearestNeighbors
 
+    if not len(queries) or len(database) < k:
+        raise ValueError(f"the {k} nearest of {len(database)} images to {len(queries)} others: there are too few")
     x, y = (images.reshape(len(images), -1) for images in (queries, database))
     search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(y.astype(np.float32))
     indices, distances = [], []
-    for i in range(0, max(1, len(x)), CHUNK):
+    for i in range(0, len(x), CHUNK):
         part = x[i : i + CHUNK].astype(np.float32)
         indices.append(search.kneighbors(part, return_distance=False))  # its distances have float32's digits
         distances.append(np.linalg.norm(part[:, None] - y[indices[-1]].astype(np.float64), axis=2))

@@ -210,6 +210,8 @@ def test_a_run_is_compared_with_the_curve_of_its_config(tmp_path, monkeypatch):
     train.run(other_config, tmp_path / "two" / "a", [].append)
     assert "expected" not in legend(tmp_path / "two")
     train.run(other_seed, tmp_path / "two" / "b", lines.append)
+    (tmp_path / "two" / "an_exported_pipeline").mkdir()
+    (tmp_path / "two" / "an_exported_pipeline" / "config.json").write_text("{}")
     assert "expected" in legend(tmp_path / "two")
     assert [line for line in lines if "above the band" in line and "at step 2" in line and "pretrained/tiny" in line]
 

@@ -80,9 +80,10 @@ def test_a_learned_variance_on_longer_steps_is_doubted():
     config = default_config()
     config.diffusion.variance, config.objective.name = "learned", "hybrid"
     assert doubts(config) == []
-    config.sample.grid = "50"
-    (line,) = doubts(config)
-    assert "too small for the longer steps of sample.grid = '50'; use learned_range" in line
+    for fewer in ("999", "50"):
+        config.sample.grid = fewer
+        (line,) = doubts(config)
+        assert f"too small for the longer steps of sample.grid = '{fewer}'; use learned_range" in line
     for every_step in ("full", "1000"):
         config.sample.grid = every_step
         assert doubts(config) == []

@@ -56,6 +56,11 @@ def test_published_selections(T, text, steps):
         assert found == list(steps)
 
 
+def test_karras_takes_the_only_step_of_a_process_that_ends_without_signal():
+    assert respacing.karras(np.array([0.0, np.inf]), 1).tolist() == [0, 1]
+    assert respacing.karras(np.array([0.0, 2.0, np.inf]), 2).tolist() == [0, 1, 2]
+
+
 def published_sections(T: int, counts: list[int]) -> list[int]:
     """The loop of Improved DDPM: a floating-point position to which the stride is added."""
     found, start = [], 0

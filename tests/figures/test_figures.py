@@ -474,11 +474,18 @@ def test_scores_of_an_ablation_by_sampler_and_steps(tmp_path):
     cell(tmp_path / "f", "4", "ddim", 1.0, **{"optim.lr": 0.5})  # another network
     curves, name = curve_data.scores(tmp_path)
     assert name == "fd_digits"
-    assert curves == {
+    expected = {
         "DDIM, η = 0": {3: [9.0, 10.0], T: [4.0, 5.0]},
         "DDIM, η = 1": {3: [20.0]},
         "ancestral, fixed-small variance": {T: [5.0]},
     }
+    assert curves == expected
+    for grid, value in (("3", 90.0), ("", 40.0)):  # other samples of the same network
+        cell(tmp_path / f"g{grid}", grid, "ddim", value, **{"sample.clip": False, "sample.preview_steps": 7})
+    curves, _ = curve_data.scores(tmp_path)
+    (unclipped,) = [points for label, points in curves.items() if "clip False: DDIM" in label]
+    assert unclipped == {3: [90.0], T: [40.0]} and len(curves) == len(expected) + 1
+    assert all(points in curves.values() for points in expected.values())
 
 
 def test_scores_of_runs_by_sampler_and_steps(tmp_path):
@@ -509,7 +516,10 @@ def test_runs_whose_folders_have_one_name_are_networks_of_their_own(tmp_path):
 
 def test_scores_under_another_protocol_are_no_draws_of_one_number(tmp_path):
     for n in (10, 50):
-        for name, changes in {"a": {}, "raw": {"weights": "raw"}, "seed": {"seed": 1}, "few": {"images": 64}}.items():
+        protocols = {"a": {}, "raw": {"weights": "raw"}, "seed": {"seed": 1}, "few": {"images": 64}}
+        protocols |= {"free": {"guidance": 2.0}, "classified": {"guidance": 2.0, "classifier": "1a2b"}}
+        protocols |= {"between": {"guidance": 2.0, "guidance_steps": "100..900"}}
+        for name, changes in protocols.items():
             result = score("fd_digits", 9.0, n, **{"weights": "ema", "images": 500, **changes})
             result_files.write(tmp_path / "a", result, f"{n}{name}")
     assert {
@@ -519,6 +529,9 @@ def test_scores_under_another_protocol_are_no_draws_of_one_number(tmp_path):
         "a at 10, 500 samples: DDIM, η = 0": {10: 2, 50: 2},
         "a at 10, 500 samples, weights raw: DDIM, η = 0": {10: 1, 50: 1},
         "a at 10, 64 samples: DDIM, η = 0": {10: 1, 50: 1},
+        "a at 10, 500 samples, guidance 2.0: DDIM, η = 0": {10: 1, 50: 1},
+        "a at 10, 500 samples, guidance 2.0, classifier 1a2b: DDIM, η = 0": {10: 1, 50: 1},
+        "a at 10, 500 samples, guidance 2.0, guidance_steps 100..900: DDIM, η = 0": {10: 1, 50: 1},
     }
 
 

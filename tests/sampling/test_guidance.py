@@ -658,6 +658,8 @@ def test_measurements_of_other_chains_do_not_replace_each_other(subject, tmp_pat
         *("guidance_0_raw_n500", f"guidance_0_classifier-{measurement_protocol.digest(learnt.params)[:12]}_n500"),
     ]
     assert result_files.read(paths[-1]).protocol["classifier"] == measurement_protocol.digest(learnt.params)[:12]
+    with pytest.raises(ValueError, match="--n=19: samples of one class are compared with each other; give at least 20"):
+        measured(n=19)
 
 
 @pytest.mark.parametrize("schedule", SIGNAL_ENDS)

@@ -511,6 +511,13 @@ def test_pruning_never_takes_the_last_intact_step(folder, capsys):
     assert bits(resumed(folder)[0]) == bits(state_of(20)) and (folder / "kept" / "15").exists()
 
 
+def test_the_steps_of_a_classifier_are_pruned_too(folder, capsys):
+    shutil.move(folder / "checkpoints", folder / "classifier")
+    checkpoints_command.run(folder, verify=False, keep=1)
+    assert [path.name for path in (folder / "classifier").iterdir() if path.is_dir()] == ["30"]
+    assert capsys.readouterr().out.count("removed") == 2
+
+
 def test_scores_stand_beside_their_steps(folder, capsys):
     (folder / "metrics.jsonl").write_text(
         "".join(json.dumps({"step": step, "eval/bits_per_dim": 1 / step}) + "\n" for step in (10, 20))

@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 
 from diffusion.config import ablation_grid
 from diffusion.config.ablation_grid import VARIANCE
-from diffusion.config.config_dict import flatten, restore
-from diffusion.config.keys_with_legal_values import NO_RESULT
+from diffusion.config.config_dict import flatten, restore, unread
+from diffusion.config.keys_with_legal_values import KEYS, NO_RESULT
 from diffusion.config.validation import LEARNED
 from diffusion.core import respacing
 from diffusion.evaluation.guidance_effect import GUIDANCE
@@ -29,8 +29,11 @@ TEST = "test"
 ACCURACY = ", accuracy"
 CHAIN = frozenset({"sampler", "steps"})
 """Keys that the protocol of a score of samples has."""
-USUAL = {"weights": "ema", "split": "train", "quantisation": QUANTISATION[0], "guidance": None, "labels": None}
+USUAL = {"weights": "ema", "split": "train", "quantisation": QUANTISATION[0]}
+USUAL |= dict.fromkeys(("guidance", "guidance_steps", "classifier", "labels"))
 """Keys of a protocol beside the chain and the seed; scores that differ in one are no draws of one number."""
+SHOWN = frozenset({"sample.sampler", "sample.grid", "sample.eta", "sample.n"})
+"""Keys of an ablation's rows that the legend or the axis shows, or that change no score."""
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
@@ -122,7 +125,7 @@ def _of_ablation(folder: Path) -> Iterator[Scored]:
             config = restore(cell["config"])
             steps = levels(config, respacing.parse(config.sample.grid)).T
             sampler = _label(config.sample.to_dict(), f", {config.diffusion.variance} variance".replace("_", "-"))
-            yield f"{cell['grid']} {_network(config)}", sampler, steps, cell["score"], value
+            yield f"{cell['grid']} {_network(config)}{_drawn(config)}", sampler, steps, cell["score"], value
 
 
 def _of_runs(folder: Path) -> Iterator[Scored]:
@@ -145,6 +148,13 @@ def _network(config: ConfigDict) -> str:
     other = NO_RESULT | {ablation_grid.SEED} | fixed
     keys = {k: v for k, v in flatten(config).items() if k not in other and not k.startswith(("sample.", "eval."))}
     return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _drawn(config: ConfigDict) -> str:
+    """How samples are drawn, as far as it is not usual and the sampler's name does not tell it."""
+    flat, unshown = flatten(config), SHOWN | NO_RESULT | unread(config)
+    keys = [key for key in KEYS if key.startswith("sample.") and key not in unshown and flat[key] != KEYS[key].default]
+    return "".join(f", {key.removeprefix('sample.')} {flat[key]}" for key in keys)
 
 
 def _label(chain: Mapping[str, Any], variance: str = "") -> str:
