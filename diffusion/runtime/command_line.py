@@ -25,6 +25,8 @@ from diffusion.runtime.signals import Stop, Stopped
 TRACEBACK = "DIFFUSION_TRACEBACK"
 USER_ERROR = 2
 BROKEN_PIPE = 141
+LONG = 1000
+"""Letters of a word in a message from which on only its beginning is shown."""
 
 HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 
@@ -135,14 +137,15 @@ def _help() -> str:
 
 
 def _own(error: Exception) -> bool:
-    """Whether an error was raised by this project's code."""
+    """Whether an error was raised by this project's code, or by absl, which reads the command line."""
     origin = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-    return origin.is_relative_to(ROOT) and "site-packages" not in origin.parts
+    return "absl" in origin.parts or (origin.is_relative_to(ROOT) and "site-packages" not in origin.parts)
 
 
 def _one_line(error: Exception) -> str:
     """The message in one line; for an error of the system, with its type and how to see where it arose."""
-    message = " ".join(str(error).split()) or type(error).__name__
+    words = (word if len(word) < LONG else f"{word[:100]}..." for word in str(error).split())
+    message = " ".join(words) or type(error).__name__
     if _own(error) or isinstance(error, flags.Error):
         return message
     return f"{type(error).__name__}: {message} ({TRACEBACK}=1 shows where)"
