@@ -122,9 +122,13 @@ def run(plan: Plan, progress: Counting) -> Iterator[Measured]:
     for kind in [kind for kind in LIKELIHOODS.values() if kind.name in plan.names]:
         images = split(name, plan.sources[name], request.n)
         with progress(kind.name, images.n) as count:
-            result, path = measure_likelihood.measure(
+            result, parts = measure_likelihood.measure(
                 kind, subject, images, grid=chain.grid, batch_size=request.batch_size, seed=chain.seed, progress=count
             )
+        suffixes = measurement_protocol.departures(subject.experiment, result.protocol, images.source.size)
+        path = result_files.write(subject.folder, result, *suffixes)
+        if parts:
+            parts.unlink(missing_ok=True)
         yield Measured(result, path, kind.lines(result))
     if set(plan.names) - LIKELIHOODS.keys():
         yield from _scores(plan, progress)

@@ -88,7 +88,7 @@ def measure(
     bound = None
     if images:
         first = split("test", held_out, images)
-        bound = measure_likelihood.compute(BOUND, subject, first, seed=c.seed, progress=progress)
+        bound, _ = measure_likelihood.measure(BOUND, subject, first, seed=c.seed, progress=progress, resumable=False)
     scores = ()
     if fits(train) and n > 1 and not broken:
         facts = stored_sample_sets.facts(subject, chain)

@@ -48,52 +48,26 @@ def measure(
     batch_size: int | None = None,
     seed: int = 0,
     progress: Callable[[int], object] = lambda done: None,  # noqa: ARG005
-) -> tuple[Result, Path]:
-    """The likelihood of the images of a split on a grid of steps, by default the config's, and its result file.
+    resumable: bool = True,
+) -> tuple[Result, Path | None]:
+    """The likelihood of the images of a split on a grid of steps, by default the config's, and its file of parts.
 
-    Dropout is off, images are not flipped. Partial means are stored below eval/parts of the run until the result is
-    written; their key holds everything that the numbers depend on, which batch size and devices are not.
+    Dropout is off, images are not flipped. If `resumable`, partial means are stored in that file, below eval/parts of
+    the run, which is to be deleted once the result is written; its key holds everything that the numbers depend on,
+    which batch size and devices are not.
     """
-    facts = protocol_of(kind, subject, split, grid, seed)
-    key = {name: facts[name] for name in (*KEYED, *kind.facts)} | {
-        "parameters": measurement_protocol.digest(subject.params),
-        "data": digest(split.source),
-    }
-    file = cache_on_disk.place(subject.folder / result_files.FOLDER / "parts", kind.name, key)
-    result = compute(kind, subject, split, grid=grid, batch_size=batch_size, seed=seed, file=file, progress=progress)
-    suffixes = measurement_protocol.departures(subject.experiment, facts, split.source.size)
-    path = result_files.write(subject.folder, result, *suffixes)
-    file.unlink(missing_ok=True)
-    return result, path
-
-
-def compute(
-    kind: Likelihood,
-    subject: Subject,
-    split: Split,
-    *,
-    grid: str | None = None,
-    batch_size: int | None = None,
-    seed: int = 0,
-    file: Path | None = None,
-    progress: Callable[[int], object] = lambda done: None,  # noqa: ARG005
-) -> Result:
-    """As `measure`, but writes no result, and stores partial means only in `file`, if there is one."""
     experiment = subject.experiment
+    facts = measurement_protocol.of_run(subject) | measurement_protocol.of_chain(experiment, grid) | kind.facts
+    facts |= {"split": split.name, "images": split.n, "seed": seed}
+    file = None
+    if resumable:
+        key = {name: facts[name] for name in (*KEYED, *kind.facts)}
+        key |= {"parameters": measurement_protocol.digest(subject.params), "data": digest(split.source)}
+        file = cache_on_disk.place(subject.folder / result_files.FOLDER / "parts", kind.name, key)
     batch = experiment.batch(min(batch_size or experiment.config.eval.batch_size, split.n))
     columns = partial(
         kind.columns(experiment, respacing.parse(measurement_protocol.grid_of(experiment, grid))), subject.params
     )
     means = mean_and_standard_error.measure(columns, split.source, np.arange(split.n), batch, seed, file, progress)
     values, series = kind.summary(means, int(np.prod(split.source.shape)))
-    return Result(kind.name, values, series, protocol_of(kind, subject, split, grid, seed))
-
-
-def protocol_of(kind: Likelihood, subject: Subject, split: Split, grid: str | None, seed: int) -> dict[str, Any]:
-    """What the numbers must be quoted with."""
-    facts = {
-        **measurement_protocol.of_run(subject),
-        **measurement_protocol.of_chain(subject.experiment, grid),
-        **kind.facts,
-    }
-    return {**facts, "split": split.name, "images": split.n, "seed": seed}
+    return Result(kind.name, values, series, facts), file

@@ -19,6 +19,7 @@ from diffusion.experiment import build
 from diffusion.metrics.first_images_of_split import split
 from diffusion.sampling.sampling_loop import image_keys
 from diffusion.workdir import result_files
+from tests.support.runs import evaluate_likelihood
 from tests.support.worlds import GAUSSIAN, MIXTURE, GaussianWorld
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
@@ -191,8 +192,8 @@ def source():
 @pytest.mark.slow
 def test_bits_of_a_run(subject, source):
     """A result file of the mean and its error, whatever the batch; the same as image by image."""
-    result, path = measure_likelihood.measure(FLOW, subject, split("test", source), seed=3)
-    again, _ = measure_likelihood.measure(FLOW, subject, split("test", source), seed=3, batch_size=21)
+    result, path, _ = evaluate_likelihood(FLOW, subject, source, seed=3)
+    again = evaluate_likelihood(FLOW, subject, source, seed=3, batch_size=21).result
     assert result_files.read(path) == again and path.name == "flow_nll_test_7_seed3.json"
     values = result.values
     assert values["bits_per_dim"] == pytest.approx(again.values["bits_per_dim"], rel=1e-5)
@@ -211,7 +212,7 @@ def test_bits_of_a_run(subject, source):
 
 
 def test_a_stopped_measurement_goes_on(subject, source):
-    whole, _ = measure_likelihood.measure(FLOW, subject, split("test", source), seed=4)
+    whole, _ = measure_likelihood.measure(FLOW, subject, split("test", source), seed=4, resumable=False)
 
     def stop(done):
         if done >= 8:
@@ -236,5 +237,5 @@ def test_the_network_is_not_clipped(subject, source):
     config.sample.clip = not config.sample.clip
     other = subject._replace(experiment=subject.experiment._replace(config=config))
     images = split("test", source, 8)
-    values = [measure_likelihood.measure(FLOW, one, images, seed=5)[0].values for one in (subject, other)]
-    assert values[0] == values[1]
+    first, second = (measure_likelihood.measure(FLOW, one, images, seed=5, resumable=False) for one in (subject, other))
+    assert first[0].values == second[0].values

@@ -44,6 +44,7 @@ from diffusion.workdir import result_files
 from diffusion.workdir.result_files import Result
 from diffusion.workdir.run_config import Run
 from tests.support.networks import OneConvolution
+from tests.support.runs import evaluate_likelihood
 from tests.support.worlds import GAUSSIAN, standard_errors
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
@@ -191,7 +192,7 @@ def test_devices_and_batch_sizes_give_the_same_bound(subjects):
     """37 images, whose last batch is short: one device and eight, batches of 8, 16 and 40."""
     test = digits(False)
     found = [
-        measure(BOUND, one, split("test", test, 37), batch_size=batch, seed=3)[0]
+        measure(BOUND, one, split("test", test, 37), batch_size=batch, seed=3, resumable=False)[0]
         for one, batch in [(subjects[0], 8), (subjects[0], 40), (subjects[-1], 16)]
     ]
     for other in found[1:]:
@@ -204,16 +205,25 @@ def test_devices_and_batch_sizes_give_the_same_bound(subjects):
 def test_an_interrupted_bound_resumes_to_the_same_bits(subject):
     test = digits(False)
     how = dict(grid="10", batch_size=8)
-    whole, path = measure(BOUND, subject, split("test", test, 37), **how)
+    whole, path, _ = evaluate_likelihood(BOUND, subject, test, 37, **how)
     path.unlink()
     with pytest.raises(Stop):
-        measure(BOUND, subject, split("test", test, 37), **how, progress=stop_after(16))
+        evaluate_likelihood(BOUND, subject, test, 37, **how, progress=stop_after(16))
     (part,) = (subject.folder / "eval" / "parts").iterdir()
     counts = []
-    again, path = measure(BOUND, subject, split("test", test, 37), **how, progress=counts.append)
+    again, path, _ = evaluate_likelihood(BOUND, subject, test, 37, **how, progress=counts.append)
     assert counts == [16, 24, 32, 37]
     assert (again.values, again.series) == (whole.values, whole.series)
     assert result_files.read(path) == again and not part.exists()
+
+
+def test_a_bound_whose_result_cannot_be_written_is_not_measured_again(subject, monkeypatch):
+    test, how, counts = digits(False), dict(grid="10", batch_size=8), []
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(result_files, "write", lambda *_: stop_after(0)(1))
+        evaluate_likelihood(BOUND, subject, test, 20, **how)
+    evaluate_likelihood(BOUND, subject, test, 20, **how, progress=counts.append)
+    assert counts == [20]
 
 
 def test_parts_of_another_protocol_are_not_used(subject):
@@ -668,7 +678,7 @@ def test_the_final_evaluation_is_written_as_results(subject, tmp_path, monkeypat
     final_evaluation.write(final, subject, digits(False))
     written = {path.name: result for path, result in result_files.find(subject.folder)}
     assert list(written) == ["classes_train_7_n4.json", "fd_digits_train_7_n4.json", "nll_test_7_n16.json"]
-    measured, path = measure(BOUND, subject, split("test", digits(False), 16))
+    measured, path, _ = evaluate_likelihood(BOUND, subject, digits(False), 16)
     closing = written[path.name]
     assert closing.values == pytest.approx(measured.values, rel=1e-6) and closing.protocol == measured.protocol
     samples, _ = stored_sample_sets.draw(subject, Chain(), 4, 8)

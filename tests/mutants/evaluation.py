@@ -230,7 +230,7 @@ EVALUATION = (
             "partial means of another seed are resumed",
         ),
         (
-            '        "parameters": measurement_protocol.digest(subject.params),\n',
+            '"parameters": measurement_protocol.digest(subject.params), ',
             "",
             "test_parts_of_another_protocol_are_not_used",
             "partial means of other weights are resumed",

@@ -1,11 +1,13 @@
-"""Training runs in a folder, with the periodic actions of scripts/train.py and cheap previews and estimates."""
+"""Training runs in a folder, with the periodic actions of scripts/train.py; likelihoods as result files."""
 
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from diffusion.commands import evaluate
 from diffusion.commands.train import periodic_actions
+from diffusion.evaluation.measurement_protocol import Chain
 from diffusion.runtime.signals import Stop
 from diffusion.training import loop
 from diffusion.training.metrics_log import Log, Progress
@@ -50,3 +52,11 @@ def train(folder, task, update, feed, initial, c, report, stop=None, preview=bla
             actions = periodic_actions(c, streams, writer, report, stop, estimate, preview)
             training = loop.Training(task, update, feed, c.steps, c.steps_per_dispatch)
             return loop.train(training, state, log, actions, (streams.rolling, streams.permanent), stop)
+
+
+def evaluate_likelihood(kind, subject, source, n=None, progress=lambda done: None, batch_size=None, **chain):  # noqa: ARG005
+    """What scripts/evaluate.py measures and writes of a likelihood on the first n images, by default all."""
+    request = evaluate.Request(n=n, batch_size=batch_size, chain=Chain(**chain))
+    plan = evaluate.Plan(request, (kind.name,), subject, {"test": source}, None, None, 0)
+    (measured,) = evaluate.run(plan, lambda *_: nullcontext(progress))
+    return measured
