@@ -174,8 +174,8 @@ EDM = (
         "diffusion/commands/ema.py",
         "tests/commands/test_ema.py",
         (
-            "if each <= int(last.step)}",
-            "if each < int(last.step)}",
+            "if each <= int(last.step) else",
+            "if each < int(last.step) else",
             "test_a_kept_width_comes_out_and_any_other_is_between",
             "the newest checkpoint left out",
         ),
