@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import jax
@@ -34,7 +35,7 @@ from diffusion.training.metrics_log import Log, Progress
 from diffusion.training.periodic_actions import Action, Estimate, Report, draw, keep, save
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir.check_same_data import absolute, require_same_data
-from diffusion.workdir.jsonl_and_tensorboard_writer import NullWriter, Writer
+from diffusion.workdir.jsonl_and_tensorboard_writer import Writer
 from diffusion.workdir.kept_and_resumed_checkpoints import RunCheckpoints
 from diffusion.workdir.run_config import Run, exists, lock, read_run, write_config
 
@@ -82,7 +83,8 @@ def run(
         for line in describe(experiment, source, held_out, data, state, feed, budget.forward):
             report(line)
         traced = profiling.traced(feed, folder / "profile", report) if profile else feed
-        writer = stack.enter_context(closing(Writer(folder, first, opened.held) if opened.held else NullWriter()))
+        shown = folder if opened.held else Path(stack.enter_context(TemporaryDirectory()))  # process 0 alone shows any
+        writer = stack.enter_context(closing(Writer(shown, first, opened.held or (lambda: None))))
         progress = Progress(first, c.steps, c.batch_size, report, since)
         advice = advice_when_out_of_memory.advice(experiment.config, experiment.mesh.size)
         training = loop.Training(experiment.task(), experiment.update(), traced, c.steps, c.steps_per_dispatch, advice)
