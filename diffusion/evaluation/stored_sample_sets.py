@@ -141,7 +141,7 @@ def resumed(
 
     Parts are files named by their first image; the last is written when the batches end or raise.
     """
-    with exclusive(folder / "lock", str(folder), "wait until it ends, then run this again", remove=True):
+    with exclusive(folder / "lock", str(folder), "wait until it ends, then run this again"):
         parts = stored(folder, n)
         done, drawn, since = sum(len(pixels) for pixels, _ in parts), [], time.monotonic()
         progress(min(done, n))

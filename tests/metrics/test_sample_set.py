@@ -35,7 +35,7 @@ def subject(made, tmp_path):
 
 
 def parts_of(subject):
-    return sorted(path.name for path in stored_sample_sets.parts_folder(subject, CHAIN).glob("*"))
+    return sorted(path.name for path in stored_sample_sets.parts_folder(subject, CHAIN).glob("*.npz"))
 
 
 def draw(*args):

@@ -215,7 +215,7 @@ METRICS = (
         "diffusion/evaluation/stored_sample_sets.py",
         "tests/evaluation/test_resumable_samples.py",
         (
-            'with exclusive(folder / "lock", str(folder), "wait until it ends, then run this again", remove=True):',
+            'with exclusive(folder / "lock", str(folder), "wait until it ends, then run this again"):',
             "if True:",
             "test_two_processes_draw_no_image_twice",
             "two processes draw one set",
