@@ -143,9 +143,6 @@ class Bucket(type(Path())):
             self._ask("pipe_file", content, mode="create")
         return self.read_bytes() == content
 
-    def touch(self, *_: Any, **__: Any) -> None:
-        self.write_bytes(b"")
-
     def mkdir(self, *_: Any, **__: Any) -> None:
         """Does nothing: a folder exists where files lie below it."""
 

@@ -78,7 +78,7 @@ def test_a_busy_service_delays_a_request_and_a_missing_bucket_does_not(folder, s
 
 
 def test_a_request_without_permission_ends_in_a_line(folder, service):
-    (folder / "f").touch()
+    (folder / "f").write_bytes(b"")
     listing = folder.listing()
     service.gate.state = buckets.FORBIDDEN
     try:
