@@ -70,14 +70,13 @@ def lines(result: Result) -> list[str]:
         return f"{v[name]:.{digits}f}{plus_minus(v[f'{name}_standard_error'], '.2g')}"
 
     error = plus_minus(v["standard_error"], ".4f")
-    rows = rate_distortion.table(v["L_T"], result.series["terms"], result.series["x_0_rmse"])
     return [
         f"nll         {v['bits_per_dim']:.4f}{error} bits/dim on {images} {split} images",
         f"  L_T                {term('L_T', 6)}",
         f"  sum of L_t-1       {term('L_steps', 4)}",
         f"  L_0                {term('L_0', 4)}",
         f"  rate + distortion  {v['rate']:.4f} + {v['distortion']:.4f}, RMSE {v['rmse']:.3f} of 255",
-        *rate_distortion.lines(rows),
+        *rate_distortion.lines(v["L_T"], result.series["terms"], result.series["x_0_rmse"]),
     ]
 
 

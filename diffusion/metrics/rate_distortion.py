@@ -5,25 +5,11 @@ was sent: L_T and the terms of the steps above t. The remaining terms, down to L
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 REVERSE_TIMES = (1000, 900, 800, 700, 600, 500, 400, 300, 200, 100)
 """The rows of table 4: T - t + 1 for T = 1000."""
-
-
-class Point(NamedTuple):
-    """One row of the table."""
-
-    reverse_time: int
-    """T - t + 1, scaled to a chain of 1000 steps."""
-    t: int
-    """The step of this chain whose x_0_hat is meant."""
-    rate: float
-    """bits/dim."""
-    distortion: float
-    """Root mean squared error in pixel levels 0..255."""
 
 
 def curve(
@@ -38,20 +24,14 @@ def curve(
     return prior + np.append(np.cumsum(bits[:0:-1])[::-1], 0.0), error
 
 
-def table(
-    prior: float, terms: Sequence[float] | np.ndarray, x_0_rmse: Sequence[float] | np.ndarray
-) -> tuple[Point, ...]:
-    """The rows of table 4. Reverse time r is the step t = T - r' + 1 with r' = r T / 1000, to the nearest whole one.
+def lines(prior: float, terms: Sequence[float] | np.ndarray, x_0_rmse: Sequence[float] | np.ndarray) -> list[str]:
+    """Table 4 as text. Reverse time r is the step t = T - r' + 1, r' = r T / 1000 to the nearest whole one.
 
     A chain of fewer than ten steps has fewer rows.
     """
     rate, distortion = curve(prior, terms, x_0_rmse)
     T = len(rate)
     steps = {T - max(1, round(r * T / 1000)) + 1: r for r in reversed(REVERSE_TIMES)}
-    return tuple(Point(r, t, float(rate[t - 1]), float(distortion[t - 1])) for t, r in sorted(steps.items()))
-
-
-def lines(rows: Sequence[Point]) -> list[str]:
-    """The table for a console report."""
     head = f"{'reverse time':>12} {'t':>5} {'rate, bits/dim':>14} {'RMSE of 255':>11}"
-    return [head, *(f"{p.reverse_time:>12} {p.t:>5} {p.rate:>14.5f} {p.distortion:>11.5f}" for p in rows)]
+    rows = (f"{r:>12} {t:>5} {rate[t - 1]:>14.5f} {distortion[t - 1]:>11.5f}" for t, r in sorted(steps.items()))
+    return [head, *rows]

@@ -259,30 +259,39 @@ def test_memory_of_a_bound_does_not_grow_with_the_images(subject):
 # -------------------------------------------------------------------------------------------------- rate and distortion
 
 
+def table(prior, terms, rmse):
+    """The numbers of the table that is printed: reverse time, t, rate, distortion."""
+    return [line.split() for line in rate_distortion.lines(prior, terms, rmse)[1:]]
+
+
 def test_rate_and_distortion_of_ten_steps():
     """T = 10: row r = 1000 is t = 1, r = 100 is t = 10, at which only L_T was sent."""
     terms, rmse = [5.0, 4.0, 3.0, 2.0, 1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125], np.arange(10.0)
-    rows = rate_distortion.table(0.01, terms, rmse)
-    assert [(p.reverse_time, p.t) for p in rows] == [(1000 - 100 * i, i + 1) for i in range(10)]
-    assert rows[-1].rate == 0.01 and rows[-1].distortion == 9
-    assert rows[-2].rate == pytest.approx(0.01 + 0.03125) and rows[0].rate == pytest.approx(0.01 + sum(terms[1:]))
-    assert rows[0].rate + terms[0] == pytest.approx(0.01 + sum(terms))
+    rate, distortion = rate_distortion.curve(0.01, terms, rmse)
+    assert table(0.01, terms, rmse) == [
+        [f"{1000 - 100 * i}", f"{i + 1}", f"{rate[i]:.5f}", f"{distortion[i]:.5f}"] for i in range(10)
+    ]
+    assert rate[-1] == 0.01 and distortion[-1] == 9
+    assert rate[-2] == pytest.approx(0.01 + 0.03125) and rate[0] == pytest.approx(0.01 + sum(terms[1:]))
+    assert rate[0] + terms[0] == pytest.approx(0.01 + sum(terms))
 
 
 def test_the_published_rows_are_steps_1_to_901():
     """Table 4's index: reverse time r is 0-based step 1000 - r of the original code, t = 1001 - r here."""
     terms = np.random.default_rng(0).exponential(size=1000) / 1000
-    rows = rate_distortion.table(1e-5, terms, np.linspace(1, 70, 1000))
-    assert [p.t for p in rows] == [1001 - r for r in rate_distortion.REVERSE_TIMES]
-    for p in rows:
-        assert p.rate == pytest.approx(1e-5 + sum(terms[s] for s in range(1000) if s > 1000 - p.reverse_time))
-    assert rows[0].rate + terms[0] == pytest.approx(1e-5 + terms.sum())
+    rate, distortion = rate_distortion.curve(1e-5, terms, np.linspace(1, 70, 1000))
+    rows = table(1e-5, terms, np.linspace(1, 70, 1000))
+    assert [(int(r), int(t)) for r, t, *_ in rows] == [(r, 1001 - r) for r in rate_distortion.REVERSE_TIMES]
+    for r, t, *printed in rows:
+        assert printed == [f"{rate[int(t) - 1]:.5f}", f"{distortion[int(t) - 1]:.5f}"]
+        assert rate[int(t) - 1] == pytest.approx(1e-5 + sum(terms[s] for s in range(1000) if s > 1000 - int(r)))
+    assert rate[0] + terms[0] == pytest.approx(1e-5 + terms.sum())
 
 
 def test_curves_of_other_chains():
-    assert [p.t for p in rate_distortion.table(0.0, [1.0], [2.0])] == [1]
-    rows = rate_distortion.table(0.0, np.ones(4), np.ones(4))
-    assert [p.t for p in rows] == [1, 2, 3, 4] and [p.rate for p in rows] == [3, 2, 1, 0]
+    assert [t for _, t, *_ in table(0.0, [1.0], [2.0])] == ["1"]
+    rows = table(0.0, np.ones(4), np.ones(4))
+    assert [(int(t), float(rate)) for _, t, rate, _ in rows] == [(1, 3), (2, 2), (3, 1), (4, 0)]
 
 
 # ------------------------------------------------------------------------------------------------------- result files
