@@ -21,20 +21,15 @@ from diffusion.core.reverse_process import Denoiser
 Field = Callable[[Image], Image]
 """A function of a batch that treats each example alone."""
 
+HALF_BIN = 1 / 255
+"""Half the distance of two levels of x_0."""
+
 Trace = Callable[[Field, Image, Array], tuple[Image, PerExample]]
 """trace(f, x, t) -> (f(x), tr(df / dx) of each example, or an unbiased estimate of it)."""
 
 
-def exact(f: Field, x: Image, t: Array) -> tuple[Image, PerExample]:  # noqa: ARG001
-    """The exact trace, by D derivatives at once: for few dimensions."""
-    value, push = jax.linearize(f, x)
-    basis = jnp.eye(x[0].size).reshape(-1, 1, *x.shape[1:])
-    diagonal = jax.vmap(lambda e: sum_dims(e * push(jnp.broadcast_to(e, x.shape))))(basis)
-    return value, diagonal.sum(axis=0)
-
-
-def hutchinson(keys: Keys, probes: int = 1) -> Trace:
-    """The mean of v . (df / dx) v over probes v of random signs, whose expectation is the trace. Hutchinson 1990.
+def hutchinson(keys: Keys) -> Trace:
+    """v . (df / dx) v for a probe v of random signs, whose expectation is the trace. Hutchinson 1990.
 
     Signs (Rademacher) have the least variance of all independent probes: that of the off-diagonal entries alone. They
     are resampled at each t. The path does not depend on them, so the integral stays unbiased and errors average out
@@ -43,18 +38,14 @@ def hutchinson(keys: Keys, probes: int = 1) -> Trace:
 
     def trace(f: Field, x: Image, t: Array) -> tuple[Image, PerExample]:
         value, push = jax.linearize(f, x)
-
-        def one(i: Array) -> PerExample:
-            drawn = fold(fold(keys, t), i)
-            v = jax.vmap(lambda key: jax.random.rademacher(key, x.shape[1:], x.dtype))(drawn)
-            return sum_dims(v * push(v))
-
-        return value, jax.vmap(one)(jnp.arange(probes)).mean(axis=0)
+        drawn = fold(fold(keys, t), 0)  # 0: earlier versions numbered several probes
+        v = jax.vmap(lambda key: jax.random.rademacher(key, x.shape[1:], x.dtype))(drawn)
+        return value, sum_dims(v * push(v))
 
     return trace
 
 
-def log_prob(process: Process, denoise: Denoiser, x_1: Image, trace: Trace = exact) -> PerExample:
+def log_prob(process: Process, denoise: Denoiser, x_1: Image, trace: Trace) -> PerExample:
     """log p(x_1), in nats per example, of x_1 at t = 1 under the flow from p(x_T).
 
     Heun's method on the process's steps 1..T, on which the network was trained, as in sampling/heun.py; the trapezoidal
@@ -99,17 +90,15 @@ def log_prob(process: Process, denoise: Denoiser, x_1: Image, trace: Trace = exa
     return sum_dims(gaussian.log_prob(prior(process, x_T), x_T)) + growth + integral
 
 
-def nll(
-    keys: Keys, process: Process, denoise: Denoiser, x_0: Image, trace: Trace | None = None, half_bin: float = 1 / 255
-) -> PerExample:
+def nll(keys: Keys, process: Process, denoise: Denoiser, x_0: Image) -> PerExample:
     """An upper bound on -log P(x_0) of a discrete x_0, in nats per example, by uniform dequantisation.
 
-    -log p(x) - D log(2 half_bin),  x uniform in the bin of x_0; in expectation at least -log int_bin p (Theis et al.
+    -log p(x) - D log(2 HALF_BIN),  x uniform in the bin of x_0; in expectation at least -log int_bin p (Theis et al.
     2016). As in score SDE, data lie on the flow at its first level: p is the density of x_1 / signal[1], and a
-    sampler's last step, from t = 1 to 0, is not part of the model. `trace` is by default one Hutchinson probe. Random
-    numbers come from fold_in(keys, 0) for the bin and fold_in(keys, t) for the probes.
+    sampler's last step, from t = 1 to 0, is not part of the model. Random numbers come from fold_in(keys, 0) for the
+    bin and fold_in(keys, t) for the probes.
     """
     drawn = jax.vmap(lambda key: jax.random.uniform(key, x_0.shape[1:], x_0.dtype, -1.0, 1.0))(fold(keys, 0))
-    x_1 = process.signal[1] * (x_0 + half_bin * drawn)
-    volume = x_0[0].size * (jnp.log(process.signal[1]) + jnp.log(2 * half_bin))
-    return -log_prob(process, denoise, x_1, trace or hutchinson(keys)) - volume
+    x_1 = process.signal[1] * (x_0 + HALF_BIN * drawn)
+    volume = x_0[0].size * (jnp.log(process.signal[1]) + jnp.log(2 * HALF_BIN))
+    return -log_prob(process, denoise, x_1, hutchinson(keys)) - volume
