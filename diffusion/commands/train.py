@@ -117,25 +117,33 @@ class Opened(NamedTuple):
     """Writes config.json, in process 0."""
 
 
-def open_folder(config: ConfigDict, folder: Path, accept: bool, stack: ExitStack, report: Report) -> Opened:
+def open_folder(
+    config: ConfigDict, folder: Path, accept: bool, stack: ExitStack, report: Report, classifier: bool = False
+) -> Opened:
     """Checks config, data and devices, and takes the folder for as long as `stack` is open; see `run` for the errors.
 
-    A mistake that process 0 alone can find ends all processes.
+    A mistake that process 0 alone can find ends all processes. classifier: whether the run is one of
+    scripts/train_classifier.py, which needs labels.
     """
     mesh, leads = make_mesh(), jax.process_index() == 0
     with agreement_between_processes.mistakes_shared():
         source, held_out = build.sources(config)
-        if config.net.class_conditional:
+        checked = config
+        if classifier:
+            require_labels(source, "config.data.name", "a classifier learns them: use data with labels (docs/data.md)")
+            checked = config.copy_and_resolve_references()
+            checked.net.name = "unet"  # a classifier is the half of one: its levels and heads must fit the images
+        elif config.net.class_conditional:
             require_labels(
                 source, "config.net.class_conditional", "set it to false, or use data with labels (docs/data.md)"
             )
         data = identity(source, held_out)
-        validate(config, size=source.shape[0])
+        validate(checked, size=source.shape[0])
         experiment = build.experiment(config, source.shape, source.classes, mesh)
         owner = Run(config, source.shape, source.classes, data)
         held = stack.enter_context(lock(folder)) if leads else None
-        existing = leads and exists(folder, owner)
-        notes = require_same_data(read_run(folder), data, accept) if existing else []
+        existing = leads and exists(folder, owner, classifier)
+        notes = require_same_data(read_run(folder), data, accept, classifier or None) if existing else []
     existing = agreement_between_processes.shared(existing)
     copies = of_copies(data, source, held_out)
     agreement_between_processes.require_same(

@@ -3,29 +3,26 @@
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion.config.validation import validate
-from diffusion.data.dataset_identity import identity, listed
-from diffusion.data.source import require_labels
+from diffusion.commands.train import open_folder
+from diffusion.data.dataset_identity import listed
 from diffusion.distributed import sharding
-from diffusion.experiment import build, build_guidance
+from diffusion.experiment import build_guidance
 from diffusion.runtime import format_numbers
 from diffusion.runtime.signals import Stop
 from diffusion.training import classifier, loop, periodic_actions
 from diffusion.training.metrics_log import Log, Progress
 from diffusion.training.periodic_actions import Action
 from diffusion.workdir import verify_checkpoint_manifest as manifest
-from diffusion.workdir.check_same_data import absolute, require_same_data
+from diffusion.workdir.check_same_data import absolute
 from diffusion.workdir.checkpoint import Checkpoints
 from diffusion.workdir.jsonl_and_tensorboard_writer import Writer
 from diffusion.workdir.kept_and_resumed_checkpoints import resume
-from diffusion.workdir.run_config import Run, exists, lock, read_run, write_config
 
 DRAWS = 8
 """Steps t at which each held-out image is classified: two in each quarter."""
@@ -45,29 +42,15 @@ def run(
     """
     since, stop, c = time.monotonic(), stop or Stop(), config.train
     config = absolute(config)
-    source, held_out = build.sources(config)
-    data = identity(source, held_out)
-    unet = config.copy_and_resolve_references()
-    unet.net.name = "unet"  # a classifier is the half of one: its levels and heads must fit the images
-    validate(unet, size=source.shape[0])
-    require_labels(source, "config.data.name", "a classifier learns them: use data with labels (docs/data.md)")
-    experiment = build.experiment(config, source.shape, source.classes)
     with ExitStack() as stack:
-        owner = Run(config, source.shape, source.classes, data)
-        owned = stack.enter_context(lock(folder))
-        existing = exists(folder, owner, classifier=True)
-        if existing:
-            for line in require_same_data(read_run(folder), data, accept, labelled=True):
-                report(f"data        {line}")
-        devices = format_numbers.describe_devices(list(experiment.mesh.devices.flat))
-        claim = partial(write_config, folder, owner, devices)
-        report(f"folder      {folder}" + (" (existing run)" if existing else ""))
+        opened = open_folder(config, folder, accept, stack, report, classifier=True)
+        experiment, source = opened.experiment, opened.source
 
         def before_seal() -> None:
             writer.sync()
-            claim()
+            opened.claim()
 
-        checkpoints = Checkpoints(folder / manifest.CLASSIFIER, c.keep, owner.content, claim=before_seal)
+        checkpoints = Checkpoints(folder / manifest.CLASSIFIER, c.keep, opened.owner.content, claim=before_seal)
         stack.callback(checkpoints.close)
         initial = build_guidance.create_state(config, source.shape, source.classes)
         initial = jax.device_put(initial, sharding.replicated(experiment.mesh))
@@ -77,19 +60,18 @@ def run(
         if stored is not None:
             report(f"checkpoint  resumed from step {first}")
             loop.require_steps_left(first, c.steps)
+            opened.claim()
         report(f"network     {format_numbers.count(state.params):,} parameters, {source.classes} classes")
-        report(f"classes     {listed(data.classes)}")
+        report(f"classes     {listed(opened.data.classes)}")
 
         problem, update = build_guidance.problem(config, source.classes, experiment.process), experiment.update()
         training = loop.Training(problem, update, experiment.feed(source), c.steps, c.steps_per_dispatch)
-        if existing:
-            claim()
-        writer = stack.enter_context(closing(Writer(folder, first, owned)))
+        writer = stack.enter_context(closing(Writer(folder, first, opened.held or (lambda: None))))
         progress = Progress(first, c.steps, c.batch_size, report, since)
         log, save = Log(c.log_every, update.guard, writer, progress), periodic_actions.save((checkpoints,), c.steps)
         periodic = [Action(c.checkpoint_every, save, first=True)]
         state = loop.train(training, state, log, periodic, (checkpoints,), stop)
         checkpoints.require(int(state.step), state)
-    pixels, labels = held_out.read(np.arange(min(HELD_OUT, held_out.size)))
+    pixels, labels = opened.held_out.read(np.arange(min(HELD_OUT, opened.held_out.size)))
     key, batch = jax.random.key(config.seed), config.eval.batch_size
     return classifier.accuracy_by_quartile(problem, state.ema, key, pixels, labels, DRAWS, batch)
