@@ -102,7 +102,7 @@ def gradient_noise(experiment: Experiment, feed: Feed) -> Callable[[TrainState],
 
     def noise(state: TrainState) -> dict[str, float]:
         batches = feed.stack(list(islice(feed.batches(int(state.step)), experiment.config.eval.noise_scale_batches)))
-        scale = measure(state, jax.random.fold_in(state.key, NOISE_SCALE), feed.data, batches)
-        return {"noise_scale": float(scale.ratio), "grad_trace": float(scale.trace), "grad_square": float(scale.square)}
+        trace, square = map(float, measure(state, jax.random.fold_in(state.key, NOISE_SCALE), feed.data, batches))
+        return {"noise_scale": gradient_noise_scale.ratio(trace, square), "grad_trace": trace, "grad_square": square}
 
     return noise

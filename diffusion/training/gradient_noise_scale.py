@@ -4,7 +4,8 @@ With G the mean and Sigma the covariance of one example's gradient, B_simple = t
 doubling the batch nearly doubles the progress of a step. Importance sampling of t lowers it: Improved DDPM section 3.3.
 """
 
-from typing import Any, NamedTuple
+import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,23 +16,15 @@ from diffusion.training.state import Params, TrainState, step_keys
 from diffusion.training.step import Gather, Trainable
 
 
-class NoiseScale(NamedTuple):
-    """Unbiased estimates of the two parts, and their ratio."""
-
-    trace: Array
-    """tr(Sigma), per example."""
-    square: Array
-    """|G|^2. May be negative: it is a difference of estimates."""
-
-    @property
-    def ratio(self) -> Array:
-        """tr(Sigma) / |G|^2 in examples; infinite where the estimate of |G|^2 is not positive: use more parts."""
-        positive = self.square > 0
-        return jnp.where(positive, self.trace / jnp.where(positive, self.square, 1.0), jnp.inf)
+def ratio(trace: float, square: float) -> float:
+    """tr(Sigma) / |G|^2 in examples; infinite where the estimate of |G|^2 is not positive: use more parts."""
+    return trace / square if square > 0 else math.inf
 
 
-def estimate(mean: Params, mean_square: Array, parts: int, size: int) -> NoiseScale:
-    """From the mean gradient of `parts` independent parts of `size` examples, and the mean of their squared norms.
+def estimate(mean: Params, mean_square: Array, parts: int, size: int) -> tuple[Array, Array]:
+    """Unbiased estimates of tr(Sigma), per example, and of |G|^2, which may be negative as a difference of estimates.
+
+    From the mean gradient of `parts` independent parts of `size` examples, and the mean of their squared norms.
 
     Two batch sizes, b = size and B = parts * size, with E|G_b|^2 = |G|^2 + tr(Sigma) / b. McCandlish et al. appendix A:
 
@@ -40,14 +33,13 @@ def estimate(mean: Params, mean_square: Array, parts: int, size: int) -> NoiseSc
     All parts, two or more, enter both before the ratio is formed, since a ratio of noisy numbers is biased.
     """
     small, large = mean_square, optax.tree.norm(mean, squared=True)
-    return NoiseScale(
-        trace=size * parts / (parts - 1) * (small - large),
-        square=(parts * large - small) / (parts - 1),
-    )
+    return size * parts / (parts - 1) * (small - large), (parts * large - small) / (parts - 1)
 
 
-def measure(task: Trainable, gather: Gather, state: TrainState, key: OneKey, data: Any, batches: Any) -> NoiseScale:
-    """The noise scale of a task's training gradient at state.params, each batch being one part.
+def measure(
+    task: Trainable, gather: Gather, state: TrainState, key: OneKey, data: Any, batches: Any
+) -> tuple[Array, Array]:
+    """`estimate` of a task's training gradient at state.params, each batch being one part.
 
     `batches` has one leading entry a batch. Flips, t with its importance weights, noise and dropout are drawn as in
     training, with keys fold_in(key, i); so tr(Sigma) covers them as well as the choice of images. With antithetic t an
