@@ -46,19 +46,6 @@ class Health(NamedTuple):
     """The number of norms in it."""
 
 
-class Verdict(NamedTuple):
-    """The decision about one update."""
-
-    fit: Array
-    """Whether the update is made."""
-    finite: Array
-    """Whether loss and gradient norm are finite."""
-    norm: Array
-    """The gradient's global norm."""
-    health: Health
-    """The counters after it."""
-
-
 def start() -> Health:
     """The counters before the first update, each an array of its own: the state is donated."""
     return Health(jnp.int32(0), jnp.int32(-1), jnp.int32(0), jnp.int32(0), jnp.float32(0), jnp.int32(0))
@@ -82,8 +69,9 @@ def check(
     loss: Array,
     grads: Any,
     squares: Callable[[Array], Array] = product_of_squares,
-) -> Verdict:
-    """Whether the update of a step is made, from its loss and its gradient; `squares` sums the squares of one leaf.
+) -> tuple[Array, Array, Array, Health]:
+    """(fit, finite, norm, health): whether the update of a step is made, whether its loss and gradient are finite, the
+    gradient's global norm, and the counters after it; `squares` sums the squares of one leaf.
 
     Costs no extra pass over memory: the sum of squares is also that of the norm that is logged and clipped. It
     overflows where an element is above 1e19, which counts as not finite: Adam's second moment would overflow too. Once
@@ -112,7 +100,7 @@ def check(
         norm=mean,
         seen=seen,
     )
-    return Verdict(fit, finite, norm, after)
+    return fit, finite, norm, after
 
 
 def choose(fit: Array | bool, new: Any, old: Any) -> Any:

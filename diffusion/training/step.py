@@ -154,17 +154,18 @@ def train_step(
     keys = step_keys(state.key, state.step)
     batch = task.gradient(update.gather(state.params), state.timesteps, keys, pixels, labels)
     grads, own = update.scatter(batch.grads), update.scatter(state.params)
-    verdict = skipped_updates.check(update.guard, state.health, state.step, batch.loss, grads, update.passes.squares)
-    fit, optimizer = verdict.fit, update.optimizer
-    updates, opt_state = optimizer.update(grads, state.opt_state, own, fit=fit, norm=verdict.norm)
+    fit, finite, norm, health = skipped_updates.check(
+        update.guard, state.health, state.step, batch.loss, grads, update.passes.squares
+    )
+    updates, opt_state = update.optimizer.update(grads, state.opt_state, own, fit=fit, norm=norm)
     params = skipped_updates.choose(fit, optax.apply_updates(own, updates), own)
     params = update.passes.stage(params)  # else the average would be fused with it
     rate = weight_averages.decay(state.step - state.health.skipped, update.ema_decay, update.ema_warmup)
     average = skipped_updates.choose(fit, weight_averages.update(state.ema, params, rate), state.ema)
     history = skipped_updates.choose(fit, batch.timesteps, state.timesteps)
-    metrics = {**batch.metrics, "grad_norm": one(verdict.norm)}
-    metrics = jax.tree.map(lambda m: jnp.where(verdict.finite, m, 0.0), metrics)
-    return TrainState(state.step + 1, params, average, opt_state, history, state.key, verdict.health), metrics
+    metrics = {**batch.metrics, "grad_norm": one(norm)}
+    metrics = jax.tree.map(lambda m: jnp.where(finite, m, 0.0), metrics)
+    return TrainState(state.step + 1, params, average, opt_state, history, state.key, health), metrics
 
 
 def train_steps(

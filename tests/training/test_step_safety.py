@@ -229,8 +229,8 @@ def judged(guard, norms):
 
     def body(counters, norm):
         grads = {"w": jnp.stack([0.6 * norm, 0.8 * norm])}
-        found = skipped_updates.check(guard, counters, jnp.int32(0), jnp.float32(1), grads)
-        return found.health, found.fit
+        fit, _, _, health = skipped_updates.check(guard, counters, jnp.int32(0), jnp.float32(1), grads)
+        return health, fit
 
     end, fit = jax.lax.scan(body, skipped_updates.start(), jnp.float32(norms))
     return np.asarray(fit), end
