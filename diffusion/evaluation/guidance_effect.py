@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,17 +24,6 @@ GUIDANCE = "guidance"
 
 MOST_OF_A_CLASS = 200
 """Images of a class that are compared with each other."""
-
-
-class Effect(NamedTuple):
-    """Samples under one scale of guidance."""
-
-    accuracy: float
-    """Share whose class, by a classifier of clean images, is the one asked for."""
-    diversity: float
-    """`spread` of the samples over that of real training images: 1 if those of a class differ as real ones do."""
-    distance: float
-    """Fréchet distance from the training images, in the features of that classifier."""
 
 
 def guides(experiment: Experiment, learnt: Learnt | None) -> Mapping[str, Callable[[Array], Guide]]:
@@ -90,15 +78,19 @@ def spread(features: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean([pdist(x).mean() for x in classes if len(x) > 1]))
 
 
-def effect(model: Classifier, real: Source, pixels: np.ndarray, labels: np.ndarray) -> Effect:
-    """Accuracy, diversity and distance of samples that were drawn with these labels."""
+def effect(model: Classifier, real: Source, pixels: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Of samples that were drawn with these labels.
+
+    accuracy is the share that a classifier of clean images puts in the class asked for, diversity is their `spread`
+    over that of real training images, distance their Fréchet distance from these in the classifier's features.
+    """
     images, real_labels = features(model, real, MOST), real.read(np.arange(min(real.size, MOST)))[1]
     drawn = model.features(pixels)
-    return Effect(
-        float((model.classes(pixels) == labels).mean()),
-        spread(drawn, labels) / spread(images, real_labels),
-        frechet.distance(frechet.moments(drawn), frechet.moments(images)),
-    )
+    return {
+        "accuracy": float((model.classes(pixels) == labels).mean()),
+        "diversity": spread(drawn, labels) / spread(images, real_labels),
+        "distance": frechet.distance(frechet.moments(drawn), frechet.moments(images)),
+    }
 
 
 def measure(
@@ -127,8 +119,8 @@ def measure(
         draw = drawer(subject, make, batch, seed)
         for scale in scales:
             found = effect(model, train, draw(scale, n), labels)
-            report(f"{name:26} {scale:5g}  {found.accuracy:8.1%}  {found.diversity:9.3f}  {found.distance:9.2f}")
-            for field, value in found._asdict().items():
+            report("{:26} {:5g}  {:8.1%}  {:9.3f}  {:9.2f}".format(name, scale, *found.values()))
+            for field, value in found.items():
                 series.setdefault(f"{name}, {field}", []).append(value)
     accuracy = model.accuracy(held_out)
     report(f"a classifier of clean images is right on {accuracy:.1%} of held-out real images")

@@ -83,8 +83,8 @@ def test_the_effect_of_guidance_is_measured_beside_real_images(monkeypatch):
     labels = np.array([0, 0, 1, 1, 0])
     monkeypatch.setattr(guidance_effect, "MOST_OF_A_CLASS", 2)
     effect = guidance_effect.effect(model, source, samples, labels)
-    assert effect.accuracy == 4 / 5
-    assert effect.diversity == pytest.approx(1 / 3)
+    assert effect["accuracy"] == 4 / 5
+    assert effect["diversity"] == pytest.approx(1 / 3)
     moments = [frechet.moments(x.reshape(-1, 1) / 127.5) for x in (samples, real)]
-    assert effect.distance == pytest.approx(frechet.distance(*moments))
+    assert effect["distance"] == pytest.approx(frechet.distance(*moments))
     assert len(small_image_classifier.features(model, source)) == 4

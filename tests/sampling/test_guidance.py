@@ -634,7 +634,7 @@ def test_measurements_of_other_chains_do_not_replace_each_other(subject, tmp_pat
     for name, made in (
         ("classifier", lambda train: judge),  # noqa: ARG005
         ("drawer", lambda *_: lambda scale, n: None),  # noqa: ARG005
-        ("effect", lambda *_: guidance_effect.Effect(0.5, 1.0, 2.0)),
+        ("effect", lambda *_: {"accuracy": 0.5, "diversity": 1.0, "distance": 2.0}),
     ):
         monkeypatch.setattr(guidance_effect, name, made)
     monkeypatch.setattr(build_guidance, "load", lambda *_: learnt)
