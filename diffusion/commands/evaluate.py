@@ -57,7 +57,7 @@ class Request(NamedTuple):
     inception: Path | None = None
     chain: Chain = Chain()
     guidance: Mapping[str, Any] = MappingProxyType({})
-    """Arguments of stored_sample_sets.guided."""
+    """Keys of the config that stored_sample_sets.guided changes."""
     step: int | None = None
     raw: bool = False
     batch_size: int | None = None
@@ -89,7 +89,7 @@ class Plan(NamedTuple):
 def prepare(folder: Path, run: Run, request: Request) -> Plan:
     """Raises ValueError, before anything is computed, where the request cannot be carried out."""
     check_names(request.metrics, [*LIKELIHOODS])
-    run = stored_sample_sets.guided(run, **request.guidance)
+    run = stored_sample_sets.guided(run, request.guidance)
     stored_sample_sets.check(run, request.chain)
     data = load_run.data(run, request.data)
     sources = {TRAIN: data.train, TEST: data.held_out}

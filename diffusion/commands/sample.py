@@ -38,14 +38,14 @@ def sample(
 ) -> Path:
     """Draws n images, or takes those already drawn, writes them in a form of SUFFIXES and returns the path.
 
-    `guidance` are arguments of stored_sample_sets.guided; `report` prints progress. None: as the config says, or the
+    `guidance` are changes of stored_sample_sets.guided; `report` prints progress. None: as the config says, or the
     usual place. Raises ValueError where the run cannot be sampled in this way, before anything is drawn.
     """
     if out:
         check_ending(out, form, SUFFIXES)
     elif not writable(folder):
         raise ValueError(f"{folder} cannot be written by this user: give the file or folder to write as --out")
-    run = stored_sample_sets.guided(run, **guidance)
+    run = stored_sample_sets.guided(run, guidance)
     stored_sample_sets.check(run, chain)
     experiment, params, step = load_run.load(folder, run, step, raw)
     stored_sample_sets.check_labels(experiment, chain)

@@ -1,7 +1,7 @@
 """Sample sets of a run, drawn in parts that stay on disk: an interrupted set resumes, and none is drawn twice."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,26 +28,18 @@ SECONDS = 30.0
 """Time between two parts: what an interrupted process draws again, at most, beside its current batch."""
 
 
-def guided(
-    run: Run,
-    scale: float | None = None,
-    classifier: str | None = None,
-    first: float | None = None,
-    last: float | None = None,
-) -> Run:
-    """A run with other guidance of its samples; None keeps the config's value.
+def guided(run: Run, changes: Mapping[str, Any]) -> Run:
+    """A run with other guidance of its samples: keys of the config and their values.
 
     Raises ValueError where the values do not go together, or have no effect without a scale.
     """
-    options = {"guidance": scale, "classifier": classifier, "guidance_from": first, "guidance_to": last}
-    changes = {f"sample.{name}": value for name, value in options.items() if value is not None}
     if not changes:
         return run
     config = run.config.copy_and_resolve_references()
     config.update_from_flattened_dict(changes)
-    if scale is None and not config.sample.guidance:
-        name = next(name for name, value in options.items() if value is not None)
-        raise ValueError(f"--{name} has no effect without guidance: add --guidance=1, or another scale")
+    if changes.get("sample.guidance") is None and not config.sample.guidance:
+        flag = next(iter(changes)).removeprefix("sample.")
+        raise ValueError(f"--{flag} has no effect without guidance: add --guidance=1, or another scale")
     validate(config, size=run.shape[0])
     return run._replace(config=config)
 

@@ -34,15 +34,13 @@ def define_sampler() -> Callable[[], dict[str, Any]]:
 
 def define_guidance() -> Callable[[], dict[str, Any]]:
     """Defines --guidance, --guidance_from, --guidance_to and --classifier; returns what gives those that were given, as
-    arguments of stored_sample_sets.guided.
+    keys of the config.
     """
     of_config = "by default the config's"
-    named = {
-        "scale": flags.DEFINE_float("guidance", None, f"scale of guidance, 0 for none; {of_config}", 0.0),
-        "first": flags.DEFINE_float("guidance_from", None, f"no guidance below this share of T; {of_config}", 0.0, 1.0),
-        "last": flags.DEFINE_float("guidance_to", None, f"no guidance above this share of T; {of_config}", 0.0, 1.0),
-        "classifier": flags.DEFINE_string(
-            "classifier", None, "run of scripts/train_classifier.py that guides; '' for none"
-        ),
-    }
-    return lambda: {name: flag.value for name, flag in named.items() if flag.value is not None}
+    defined = (
+        flags.DEFINE_float("guidance", None, f"scale of guidance, 0 for none; {of_config}", 0.0),
+        flags.DEFINE_float("guidance_from", None, f"no guidance below this share of T; {of_config}", 0.0, 1.0),
+        flags.DEFINE_float("guidance_to", None, f"no guidance above this share of T; {of_config}", 0.0, 1.0),
+        flags.DEFINE_string("classifier", None, "run of scripts/train_classifier.py that guides; '' for none"),
+    )
+    return lambda: {f"sample.{flag.name}": flag.value for flag in defined if flag.value is not None}

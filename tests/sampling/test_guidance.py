@@ -486,15 +486,15 @@ def test_labels_and_guidance_make_sets_of_their_own(subject):
     assert "label_3-5" in stored_sample_sets.stem(subject, chain._replace(labels=(3, 5)))
     assert sample_batches.labels(np.arange(5), (3, 5)).tolist() == [3, 5, 3, 5, 3]
     run = read_run(subject.folder)
-    assert stored_sample_sets.guided(run) is run
-    changed = stored_sample_sets.guided(run, scale=2.0, first=0.1)
+    assert stored_sample_sets.guided(run, {}) is run
+    changed = stored_sample_sets.guided(run, {"sample.guidance": 2.0, "sample.guidance_from": 0.1})
     assert (changed.config.sample.guidance, run.config.sample.guidance) == (2.0, 0.0)
     with pytest.raises(ValueError, match="at least 0"):
-        stored_sample_sets.guided(run, scale=-2.0)
-    for name, options in (("classifier", {"classifier": "x"}), ("guidance_from", {"first": 0.1})):
+        stored_sample_sets.guided(run, {"sample.guidance": -2.0})
+    for name, value in (("classifier", "x"), ("guidance_from", 0.1), ("guidance_to", 0.9)):
         with pytest.raises(ValueError, match=f"--{name} has no effect without guidance: add --guidance=1"):
-            stored_sample_sets.guided(run, **options)
-    plain = stored_sample_sets.guided(run, scale=0.0, classifier="", first=0.0, last=1.0)
+            stored_sample_sets.guided(run, {f"sample.{name}": value})
+    plain = stored_sample_sets.guided(run, guidance_scales.UNGUIDED)
     assert plain.config.sample.guidance == 0
     with pytest.raises(ValueError, match="none holds no classifier; give the folder of a run of scripts/train_cl"):
         build_guidance.load(subject.folder / "none", run.config, run.shape, run.classes, subject.experiment.process)
@@ -552,12 +552,13 @@ def test_scores_are_of_the_guidance_asked_for_and_say_so(subject, tmp_path):
         request = {"metrics": ("neighbours",), "n": 12, "chain": Chain(grid="3"), **fields}
         return evaluate.prepare(folder, run, evaluate.Request(**request))
 
-    def measured(**guidance):
+    def measured(**given):
+        guidance = {f"sample.{name}": value for name, value in given.items()}
         (one,) = evaluate.run(asked(guidance=guidance), lambda *_: nullcontext(lambda done: None))  # noqa: ARG005
         return one.path.name, one.result.protocol.get("guidance"), one.result.values
 
-    plain, none, twice = measured(), measured(scale=0.0), measured(scale=2.0)
-    part = measured(scale=2.0, first=0.5)
+    plain, none, twice = measured(), measured(guidance=0.0), measured(guidance=2.0)
+    part = measured(guidance=2.0, guidance_from=0.5)
     names = [name for name, *_ in (plain, none, twice, part)]
     assert names == [
         f"neighbours_train_0_{guided}3_n12.json"
@@ -566,11 +567,11 @@ def test_scores_are_of_the_guidance_asked_for_and_say_so(subject, tmp_path):
     assert [guidance for _, guidance, _ in (plain, none, twice, part)] == [None, None, 2.0, 2.0]
     assert plain[2] == none[2] and len({tuple(values.items()) for *_, values in (plain, twice, part)}) == 3
     with pytest.raises(ValueError, match="act on samples that are drawn here"):
-        asked(metrics=("nll",), guidance={"scale": 1.0})
+        asked(metrics=("nll",), guidance={"sample.guidance": 1.0})
     with pytest.raises(ValueError, match="act on samples that are drawn here"):
-        asked(samples=tmp_path / "a.npz", guidance={"scale": 1.0})
+        asked(samples=tmp_path / "a.npz", guidance={"sample.guidance": 1.0})
     with pytest.raises(ValueError, match="must be below"):
-        asked(guidance={"scale": 1.0, "first": 1.0})
+        asked(guidance={"sample.guidance": 1.0, "sample.guidance_from": 1.0})
 
 
 # ------------------------------------------------------------------------------------------------------ its measurement
