@@ -35,48 +35,32 @@ Scale = float | Array
 Labelled = Callable[[Image, Time, Labels], Prediction]
 """denoise(x_t, t, labels): a denoiser with a label for each example."""
 
-Pair = Callable[[Image, Time], tuple[Prediction, Prediction]]
-"""(x_t, t) -> the predictions with and without labels."""
-
 LogProb = Callable[[Image, Time], PerExample]
 """log_prob(x_t, t): log p(y | x_t) of the label wanted of each example, in nats. Example i depends on x_t[i] alone."""
-
-
-def classifier_free(
-    conditional: Denoiser, unconditional: Denoiser, scale: Scale, interval: Interval | None = None
-) -> Denoiser:
-    """eps = (1 + w) eps_c - w eps_u, and x_0 likewise. Ho & Salimans 2022, eq. 6.
-
-    Both are affine in each other at fixed x_t and the weights sum to 1, so x_0 and eps stay consistent for any process,
-    and no division by signal[t] is needed. w = 0 is `conditional`, w = -1 `unconditional`. The variance is that of
-    `conditional`. `interval`: guidance for its steps alone, and `conditional` at the others, without the second call
-    (Kynkaanniemi et al. 2024).
-    """
-
-    def both(x_t: Image, t: Time) -> tuple[Prediction, Prediction]:
-        return conditional(x_t, t), unconditional(x_t, t)
-
-    return _extrapolated(both, conditional, scale, interval)
 
 
 def label_guided(
     denoise: Labelled, labels: Labels, null: int, scale: Scale, interval: Interval | None = None
 ) -> Denoiser:
-    """classifier_free for one network that was trained with labels and with `null`, in one call of twice the batch.
+    """eps = (1 + w) eps_c - w eps_u, and x_0 likewise, of a network with labels and `null`. Ho & Salimans 2022, eq. 6.
 
-    Rows are interleaved, so that a batch split over devices needs no transfers.
+    Both are affine in each other at fixed x_t and the weights sum to 1, so x_0 and eps stay consistent for any process,
+    and no division by signal[t] is needed. w = 0 is conditional, w = -1 unconditional. The variance is that with
+    labels. `interval`: guidance for its steps alone, and labels alone at the others (Kynkaanniemi et al. 2024). Both
+    predictions are one call of twice the batch, its rows interleaved: so a batch split over devices is not moved.
     """
 
     def conditional(x_t: Image, t: Time) -> Prediction:
         return denoise(x_t, t, labels)
 
-    def both(x_t: Image, t: Time) -> tuple[Prediction, Prediction]:
+    def guided(x_t: Image, t: Time, weight: PerExample) -> Prediction:
         pairs = jnp.stack([labels, jnp.full_like(labels, null)], axis=1).reshape(-1)
         out = denoise(jnp.repeat(x_t, 2, axis=0), jnp.repeat(t, 2), pairs)
-        with_label, without = (jax.tree.map(lambda x, i=i: x.reshape(-1, 2, *x.shape[1:])[:, i], out) for i in (0, 1))
-        return with_label, without
+        c, u = (jax.tree.map(lambda x, i=i: x.reshape(-1, 2, *x.shape[1:])[:, i], out) for i in (0, 1))
+        w = expand(weight, x_t)
+        return Prediction(c.x_0 + w * (c.x_0 - u.x_0), c.eps + w * (c.eps - u.eps), c.raw_var)
 
-    return _extrapolated(both, conditional, scale, interval)
+    return _within(guided, conditional, scale, interval)
 
 
 def classifier_guided(
@@ -101,17 +85,6 @@ def classifier_guided(
         return prediction._replace(x_0=x_0, eps=prediction.eps - push)
 
     return _within(guided, denoise, scale, interval)
-
-
-def _extrapolated(both: Pair, conditional: Denoiser, scale: Scale, interval: Interval | None) -> Denoiser:
-    """From the unconditional prediction through the conditional one and beyond."""
-
-    def guided(x_t: Image, t: Time, weight: PerExample) -> Prediction:
-        c, u = both(x_t, t)
-        w = expand(weight, x_t)
-        return Prediction(c.x_0 + w * (c.x_0 - u.x_0), c.eps + w * (c.eps - u.eps), c.raw_var)
-
-    return _within(guided, conditional, scale, interval)
 
 
 def _within(

@@ -25,12 +25,6 @@ GUIDANCE = (
             "the variance of the network without labels",
         ),
         (
-            "return conditional(x_t, t), unconditional(x_t, t)",
-            "return unconditional(x_t, t), conditional(x_t, t)",
-            "test_the_guided_score_is_that_of_bayes_rule",
-            "the two denoisers are swapped",
-        ),
-        (
             "for i in (0, 1))",
             "for i in (1, 0))",
             "test_samples_are_guided_before_they_are_clipped_and_bounds_are_not",

@@ -34,7 +34,7 @@ from diffusion.figures.figure_data import curve_data
 from diffusion.runtime.workdir_and_data_flags import DataFlags
 from diffusion.sampling.ancestral import ancestral
 from diffusion.sampling.ddim import ddim
-from diffusion.sampling.guidance import classifier_free, classifier_guided, label_guided
+from diffusion.sampling.guidance import classifier_guided, label_guided
 from diffusion.sampling.sampling_loop import image_keys, prior_sample, sample
 from diffusion.training import accumulation, classifier
 from diffusion.training.step import hidden
@@ -86,6 +86,16 @@ def log_prob(process, labels):
     return found
 
 
+def guided_by_two(conditional, unconditional, w, interval=None):
+    """label_guided of a network that is two denoisers: one for label 0, one for label 1, which stands for none."""
+
+    def denoise(x_t, t, labels):
+        pick = lambda c, u: jnp.where(labels[:, None] == 0, c, u)  # noqa: E731
+        return jax.tree.map(pick, conditional(x_t, t), unconditional(x_t, t))
+
+    return lambda x_t, t: label_guided(denoise, jnp.zeros(len(x_t), int), 1, w, interval)(x_t, t)
+
+
 def points(key, n=64):
     """x_t of all sizes, t over 1..T, and labels."""
     t = 1 + jnp.arange(n) % T
@@ -108,15 +118,13 @@ def test_the_neutral_scale_is_the_identity(process, key):
     x_t, t, y = points(key)
     denoise = told(process)
     plain, none = denoise(x_t, t, y), denoise(x_t, t, jnp.full_like(y, 2))
-    conditional, unconditional = (lambda x, t: denoise(x, t, y)), (lambda x, t: denoise(x, t, jnp.full_like(y, 2)))
     for guided in (
-        classifier_free(conditional, unconditional, 0.0),
         label_guided(denoise, y, 2, 0.0),
-        classifier_guided(process, conditional, log_prob(process, y), 0.0),
+        classifier_guided(process, lambda x, t: denoise(x, t, y), log_prob(process, y), 0.0),
     ):
         for found, wanted in zip(guided(x_t, t)[:2], plain[:2], strict=True):
             np.testing.assert_array_equal(found, wanted)
-    close(classifier_free(conditional, unconditional, -1.0)(x_t, t), none)
+    close(label_guided(denoise, y, 2, -1.0)(x_t, t), none)
 
 
 @pytest.mark.parametrize("w", [0.5, 3.0])
@@ -124,9 +132,6 @@ def test_the_neutral_scale_is_the_identity(process, key):
 def test_the_guided_score_is_that_of_bayes_rule(process, w, key):
     """score + w grad log p(y | x_t), the gradient from central differences in float64; x_0 and eps stay consistent."""
     x_t, t, y = points(key)
-    denoise = told(process)
-    conditional, unconditional = (lambda x, t: denoise(x, t, y)), (lambda x, t: denoise(x, t, jnp.full_like(y, 2)))
-    both = label_guided(denoise, y, 2, w), classifier_free(conditional, unconditional, w)
     p, x, index = float64(process), np.float64(x_t), np.arange(len(x_t))
 
     def logs(x):
@@ -137,9 +142,9 @@ def test_the_guided_score_is_that_of_bayes_rule(process, w, key):
     gradient = np.stack([(logs(x + h[i]) - logs(x - h[i])) / 2e-5 for i in range(2)], axis=1)
     noise, signal = p.noise[t][:, None], p.signal[t][:, None]
     eps = -noise * gradient
-    for found in (guided(x_t, t) for guided in both):
-        assert (np.abs(found.eps - eps) < 1e-4 * (1 + np.abs(eps))).all()
-        np.testing.assert_allclose(signal * found.x_0 + noise * found.eps, x, rtol=1e-4, atol=1e-4)
+    found = label_guided(told(process), y, 2, w)(x_t, t)
+    assert (np.abs(found.eps - eps) < 1e-4 * (1 + np.abs(eps))).all()
+    np.testing.assert_allclose(signal * found.x_0 + noise * found.eps, x, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("process", [VP, VE], ids=["vp", "ve"])
@@ -171,7 +176,7 @@ def test_gaussians_of_one_covariance_are_guided_to_a_gaussian(process, key):
     """p_c^(1 + w) / p_u^w is N((1 + w) m_c - w m_u, s^2) at every t: the denoiser of that world, and so its samples."""
     w, (c, u) = 1.5, CLASSES
     target = GaussianWorld((1 + w) * c.mean - w * u.mean, STD)
-    guided = classifier_free(c.denoiser(process), u.denoiser(process), w)
+    guided = guided_by_two(c.denoiser(process), u.denoiser(process), w)
     x_t, t, _ = points(key)
     close(guided(x_t, t), target.denoiser(process)(x_t, t), 1e-4)
 
@@ -202,14 +207,13 @@ def test_samples_fall_into_the_class_at_a_rate_that_grows_with_the_scale():
     assert (errors < 4 + 0.02 / (STD / np.sqrt(2000))).all()  # 40 steps of DDIM miss the mean by some 0.02
 
 
-@pytest.mark.parametrize("kind", ["free", "labels", "classifier"])
+@pytest.mark.parametrize("kind", ["labels", "classifier"])
 def test_guidance_keeps_to_its_interval(kind, key):
     """Inside as without an interval, outside the plain denoiser, in mixed batches too."""
     x_t, t, y = points(key)
     denoise = told(VP)
-    conditional, none = (lambda x, t: denoise(x, t, y)), (lambda x, t: denoise(x, t, jnp.full_like(y, 2)))
+    conditional = lambda x, t: denoise(x, t, y)  # noqa: E731
     make = {
-        "free": lambda interval: classifier_free(conditional, none, 2.0, interval),
         "labels": lambda interval: label_guided(denoise, y, 2, 2.0, interval),
         "classifier": lambda interval: classifier_guided(VP, conditional, log_prob(VP, y), 2.0, interval),
     }[kind]
@@ -222,17 +226,17 @@ def test_guidance_keeps_to_its_interval(kind, key):
 
 
 def test_outside_the_interval_the_second_denoiser_is_not_asked(key):
-    x_t, _, y = points(key)
-    denoise = told(VP)
-    broken = lambda x, t: jax.tree.map(lambda v: v * jnp.nan, denoise(x, t, y))  # noqa: E731
-    guided = classifier_free(lambda x, t: denoise(x, t, y), broken, 1.0, (10, 30))
+    x_t, *_ = points(key)
+    denoise = lambda x, t: told(VP)(x, t, jnp.zeros(len(x), int))  # noqa: E731
+    broken = lambda x, t: jax.tree.map(lambda v: v * jnp.nan, denoise(x, t))  # noqa: E731
+    guided = guided_by_two(denoise, broken, 1.0, (10, 30))
     assert np.isfinite(guided(x_t, jnp.full(64, 9)).x_0).all() and np.isnan(guided(x_t, jnp.full(64, 10)).x_0).all()
 
 
 def test_the_variance_is_that_of_the_labelled_network(key):
     x_t, t, y = points(key)
     raw = lambda v: lambda x, t: Prediction(x, x, jnp.full_like(x, v))  # noqa: ARG005, E731
-    assert (classifier_free(raw(1.0), raw(5.0), 3.0)(x_t, t).raw_var == 1).all()
+    assert (guided_by_two(raw(1.0), raw(5.0), 3.0)(x_t, t).raw_var == 1).all()
     assert (classifier_guided(VP, raw(1.0), log_prob(VP, y), 3.0)(x_t, t).raw_var == 1).all()
 
 
@@ -313,7 +317,7 @@ def test_samples_are_guided_before_they_are_clipped_and_bounds_are_not(subject, 
     x, t, y = jax.random.normal(key, (8, *SHAPE)), jnp.arange(1, 9), jnp.arange(8)
     loose = jax.jit(lambda labels: ours.denoise(params, labels, clip=False)(x, t))
     c, u = loose(y), loose(jnp.full(8, 10))
-    wanted = clip(ours.process, lambda x, t: classifier_free(lambda *_: c, lambda *_: u, 2.0)(x, t))(x, t)
+    wanted = clip(ours.process, lambda *_: jax.tree.map(lambda c, u: c + 2.0 * (c - u), c, u))(x, t)
     close(jax.jit(guided.denoise(params, y, guided=True))(x, t), wanted, 1e-3)
     plain = clip(ours.process, lambda *_: c)(x, t)
     close(jax.jit(guided.denoise(params, y))(x, t), plain, 1e-5)
