@@ -61,17 +61,11 @@ def main() -> None:
     if not TABLE.value:
         # Jobs of one cell each would write the tables at the same time: --table writes them at the end.
         with Stop.on_signals(resumable=True) as stop:
-            ablate.run_cells(
-                grid, chosen, report, write_tables if ROW.value is None else lambda: None, stop, bool(CHANGED.value)
-            )
+            after_each = write_tables if ROW.value is None else lambda: None
+            ablate.run_cells(grid, chosen, command_line.report, after_each, stop, bool(CHANGED.value))
     if ROW.value is None:
         for path in write_tables():
             print(path)
-
-
-def report(line: str) -> None:
-    """Prints a line of the report to stderr: it appears at once and does not mix with results."""
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

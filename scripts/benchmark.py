@@ -43,15 +43,10 @@ def main() -> None:
     settings = benchmark.choose_settings(measures, WINDOWS.value, SECONDS.value, baseline, QUICK.value)
     if SCALING.value:
         size, out = next(iter(sizes.values())), expanded(OUT.value) / "scaling.png"
-        benchmark.measure_growth(size, settings, QUICK.value, out, file, report)
+        benchmark.measure_growth(size, settings, QUICK.value, out, file, command_line.report)
         print(out)
     else:
-        print(benchmark.measure_speed(sizes, settings, file, report))
-
-
-def report(line: str) -> None:
-    """Prints a line of progress to stderr, where it does not mix with the table."""
-    print(line, file=sys.stderr, flush=True)
+        print(benchmark.measure_speed(sizes, settings, file, command_line.report))
 
 
 if __name__ == "__main__":

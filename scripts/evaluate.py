@@ -85,16 +85,11 @@ def main() -> None:
     )
     plan = evaluate.prepare(folder, run, request)
     measured = []
-    for metric in evaluate.run(plan, partial(counting, unit="image", report=report)):
+    for metric in evaluate.run(plan, partial(counting, unit="image", report=command_line.report)):
         print("\n".join(metric.lines), flush=True)
         measured.append(metric)
     print("\n".join(measurement_protocol.lines({metric.result.name: metric.result.protocol for metric in measured})))
     print("\n".join(["written", *(f"  {metric.path}" for metric in measured)]))
-
-
-def report(line: str) -> None:
-    """Prints progress to stderr, so that it does not mix with results."""
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

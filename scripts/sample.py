@@ -57,7 +57,7 @@ def main() -> None:
         folder,
         run,
         Chain(**CHAIN(), seed=SEED.value, labels=labels(run.class_names)),
-        report,
+        command_line.report,
         n=N.value,
         batch=BATCH.value,
         form=FORMAT.value,
@@ -74,11 +74,6 @@ def labels(names: Sequence[str]) -> tuple[int, ...]:
     from diffusion.data.dataset_identity import label_number
 
     return tuple(label_number(text, names) for text in LABEL.value)
-
-
-def report(line: str) -> None:
-    """Prints progress to stderr, so that it does not mix with results."""
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -46,12 +46,7 @@ def main() -> None:
     with Stop.on_signals(resumable=True) as stop, initialized(processes, config):
         from diffusion.commands import train
 
-        train.run(config, folder, report, stop, PROFILE.value, bool(CHANGED.value))
-
-
-def report(line: str) -> None:
-    """Prints a line of the report to stderr, where it appears at once and does not mix with results."""
-    print(line, file=sys.stderr, flush=True)
+        train.run(config, folder, command_line.report, stop, PROFILE.value, bool(CHANGED.value))
 
 
 if __name__ == "__main__":

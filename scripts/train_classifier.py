@@ -32,14 +32,9 @@ def main() -> None:
         from diffusion.commands import train_classifier
         from diffusion.training.classifier import quarters
 
-        shares = train_classifier.run(config, folder, report, stop, bool(CHANGED.value))
+        shares = train_classifier.run(config, folder, command_line.report, stop, bool(CHANGED.value))
     for (first, last), share in zip(quarters(config.diffusion.T), shares, strict=True):
         print(f"t {first:>4}..{last:<4}  {share:.1%} of held-out images right")
-
-
-def report(line: str) -> None:
-    """Prints a line of the report to stderr, so that stdout has the results alone."""
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,11 @@ def define_seed(meaning: str) -> flags.FlagHolder[int]:
     return flags.DEFINE_integer("seed", 0, meaning, lower_bound=0, upper_bound=2**32 - 1)
 
 
+def report(line: str) -> None:
+    """Prints a line of progress to stderr: it appears at once and does not mix with results."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> NoReturn:
     """Parses the command line, calls main, and exits: with main's status (None is 0), or with one line on stderr.
 
