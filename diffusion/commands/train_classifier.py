@@ -10,6 +10,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion.commands.train import open_folder
+from diffusion.config.config_dict import flatten
+from diffusion.config.keys_with_legal_values import KEYS
 from diffusion.data.dataset_identity import listed
 from diffusion.distributed import sharding
 from diffusion.experiment import build_guidance
@@ -26,6 +28,8 @@ from diffusion.workdir.kept_and_resumed_checkpoints import resume
 
 DRAWS = 8
 """Steps t at which each held-out image is classified: two in each quarter."""
+UNREAD = ("data.augment", "train.accumulate", "train.keep_every", "train.keep_best")
+"""Keys of data and train that only the training of a diffusion model reads."""
 HELD_OUT = 2048
 """Held-out images that are classified, at most."""
 
@@ -63,6 +67,9 @@ def run(
             opened.claim()
         report(f"network     {format_numbers.count(state.params):,} parameters, {source.classes} classes")
         report(f"classes     {listed(opened.data.classes)}")
+        flat = flatten(config)
+        for key in (key for key in UNREAD if flat[key] != KEYS[key].default):
+            report(f"remark      config.{key}: has no effect, as the training of a classifier does not read it")
 
         problem, update = build_guidance.problem(config, source.classes, experiment.process), experiment.update()
         training = loop.Training(problem, update, experiment.feed(source), c.steps, c.steps_per_dispatch)

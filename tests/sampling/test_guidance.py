@@ -395,9 +395,14 @@ def test_an_interval_is_a_share_of_the_steps():
 
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory):
-    """The folder of a classifier of four steps, and the accuracy that it told."""
-    folder = tmp_path_factory.mktemp("classifier")
-    return folder, train_classifier.run(tiny(**{"train.steps": 4}), folder, lambda line: None)  # noqa: ARG005
+    """The folder of a classifier of four steps, the accuracy that it told, and its report."""
+    folder, said = tmp_path_factory.mktemp("classifier"), []
+    return folder, train_classifier.run(tiny(**{"train.steps": 4, "train.accumulate": 2}), folder, said.append), said
+
+
+def test_keys_that_a_classifier_does_not_read_are_named(judge):
+    (remark,) = [line for line in judge[2] if line.startswith("remark ")]
+    assert "config.train.accumulate: has no effect" in remark
 
 
 def test_a_classifier_of_points_is_refused_levels_that_they_do_not_have(tmp_path):
