@@ -37,7 +37,7 @@ SAMPLED = ("DDPM", "+ preconditioning", "+ log-normal t")
 """The rows whose networks are sampled by all four samplers."""
 
 
-def get_grid(size: str) -> Grid:
+def get_grid(size: str, overrides: dict) -> Grid:
     config = base(size, *SMALL.get(size, (1000,)))
     if size in SMALL:
         config.train.batch_size = 64
@@ -47,6 +47,7 @@ def get_grid(size: str) -> Grid:
         config.net.channels = 32
         config.net.multipliers = (1, 2)
         config.sample.n = config.sample.batch_size = 256
+    config.update_from_flattened_dict(overrides)
     published, recipe = flatten(cifar10_edm()), default_config()
     edm(recipe)
     stated = {key: value for key, value in flatten(recipe).items() if value != flatten(default_config())[key]}

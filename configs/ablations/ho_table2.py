@@ -16,8 +16,9 @@ from configs.ablations._base import base
 from diffusion.config.ablation_grid import Grid, Row
 
 
-def get_grid(size: str) -> Grid:
+def get_grid(size: str, overrides: dict) -> Grid:
     config = base(size)
+    config.update_from_flattened_dict(overrides)
     mu = {"diffusion.parameterization": "mu", "sample.clip": False}
     bound = {"objective.name": "vlb", "optim.clip": float(config.diffusion.T)}
     learned = {"diffusion.variance": "learned"}

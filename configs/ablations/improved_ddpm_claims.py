@@ -18,9 +18,10 @@ from configs.ablations._base import base, unread
 from diffusion.config.ablation_grid import Grid, Row
 
 
-def get_grid(size: str) -> Grid:
+def get_grid(size: str, overrides: dict) -> Grid:
     config = base(size, T=100, steps=300) if size == "mnist_small" else base(size)
     config.net.rescale_time = True
+    config.update_from_flattened_dict(overrides)
     T = config.diffusion.T
     respaced = {"sample.grid": str(T // 10)}
     small = {"diffusion.variance": "fixed_small"}

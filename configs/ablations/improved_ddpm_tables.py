@@ -46,7 +46,7 @@ STEPS = {
 }
 
 
-def get_grid(size: str) -> Grid:
+def get_grid(size: str, overrides: dict) -> Grid:
     config = {"cifar10": cifar10, "imagenet64": imagenet64}.get(size, lambda: base(size))()
     config.paper = ""
     config.eval.cpu_flop = 0.0
@@ -56,6 +56,7 @@ def get_grid(size: str) -> Grid:
     config.objective.name = "simple"
     if size == "imagenet64":
         config.train.steps = 200_000
+    config.update_from_flattened_dict(overrides)
     few, many = STEPS[size]
     simple = {"objective.name": "simple", "diffusion.variance": "fixed_large"}
     hybrid = {"objective.name": "hybrid", "diffusion.variance": "learned_range"}

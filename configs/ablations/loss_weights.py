@@ -13,8 +13,9 @@ from configs.ablations._base import base
 from diffusion.config.ablation_grid import Grid, Row
 
 
-def get_grid(size: str) -> Grid:
+def get_grid(size: str, overrides: dict) -> Grid:
     config = base(size)
+    config.update_from_flattened_dict(overrides)
     eps, x_0, v = ({"diffusion.parameterization": name} for name in ("eps", "x_0", "v"))
     p2, min_snr = ({"objective.name": name} for name in ("p2", "min_snr"))
     bound = {"objective.name": "vlb", "optim.clip": float(config.diffusion.T)}

@@ -21,18 +21,21 @@ FID = {
 }
 SIGMA_HAT = ("367.43", "133.37", "32.72", "9.99", "3.17")
 STEPS = (10, 20, 50, 100, 1000)
+"""The paper's, whose T is 1000; the last rows take all T steps of the base."""
 SOLVERS = {"dpm_solver": "DPM-Solver++(2M)", "heun": "Heun (two evaluations a step)"}
 
 
-def get_grid(size: str) -> Grid:
+def get_grid(size: str, overrides: dict) -> Grid:
     config = base(size, T=1000, steps=1600)
-    trained = "sigma-hat, 1000 steps"
+    config.update_from_flattened_dict(overrides)
+    T = config.diffusion.T
+    trained, counts = f"sigma-hat, {T} steps", (*STEPS[:-1], T)
 
     def steps(n: int) -> dict:
-        return {} if n == config.diffusion.T else {"sample.grid": f"{'quad' if size == 'cifar10' else 'ddim'}{n}"}
+        return {} if n == T else {"sample.grid": f"{'quad' if size == 'cifar10' else 'ddim'}{n}"}
 
     def row(name: str, n: int, changes: dict, paper: dict) -> Row:
-        label = f"{name}, {n} steps"
+        label, paper = f"{name}, {n} steps", paper if n in STEPS else {}
         if label == trained:
             return Row(label, changes, paper)
         return Row(label, changes | steps(n) | {"eval.final": False}, paper, run=trained)
@@ -40,13 +43,13 @@ def get_grid(size: str) -> Grid:
     rows = [
         row(f"eta = {eta:g}", n, {"sample.sampler": "ddim", "sample.eta": eta}, {"FID": fid})
         for eta, fids in FID.items()
-        for n, fid in zip(STEPS, fids, strict=True)
+        for n, fid in zip(counts, fids, strict=True)
     ]
     rows += [row(name, n, {"sample.sampler": key}, {}) for key, name in SOLVERS.items() for n in STEPS[:3]]
-    rows += [row("sigma-hat", n, {}, {"FID": fid}) for n, fid in zip(STEPS, SIGMA_HAT, strict=True)]
+    rows += [row("sigma-hat", n, {}, {"FID": fid}) for n, fid in zip(counts, SIGMA_HAT, strict=True)]
     return Grid(
         "samplers",
-        f"Samplers on {config.data.name}, T = {config.diffusion.T}",
+        f"Samplers on {config.data.name}, T = {T}",
         config,
         rows,
         "All rows sample one trained network. Paper: CIFAR-10, Song et al. 2021 (DDIM) table 1.",

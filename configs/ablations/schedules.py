@@ -13,8 +13,9 @@ from configs.ablations._base import base, unread
 from diffusion.config.ablation_grid import Grid, Row
 
 
-def get_grid(size: str) -> Grid:
+def get_grid(size: str, overrides: dict) -> Grid:
     config = base(size)
+    config.update_from_flattened_dict(overrides)
     x_0 = {"diffusion.parameterization": "x_0"}
     neither = unread("beta_1", "beta_T")
     return Grid(

@@ -15,8 +15,9 @@ from configs.ablations._base import base
 from diffusion.config.ablation_grid import Grid, Row
 
 
-def get_grid(size: str) -> Grid:
+def get_grid(size: str, overrides: dict) -> Grid:
     config = base(size, T=500, steps=800)
+    config.update_from_flattened_dict(overrides)
     tenth = str(config.diffusion.T // 10)
     respaced = {"sample.grid": tenth}
     small = {"diffusion.variance": "fixed_small"}

@@ -1,7 +1,8 @@
 """Ablations as data: a grid is one config and rows of changes to it; a cell is one row with one seed.
 
-A grid file, such as configs/ablations/ho_table2.py, defines get_grid(size) -> Grid; a new row of an ablation is a new
-Row in that file. Cells are listed and checked before anything runs, without importing jax.
+A grid file, such as configs/ablations/ho_table2.py, defines get_grid(size, overrides) -> Grid. It applies the overrides
+(config key -> value) to the base before it makes rows and title of it. A new row of an ablation is a new Row in that
+file. Cells are listed and checked before anything runs, without importing jax.
 """
 
 import json
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from diffusion.config.config_dict import differences, lookup, restore
+from diffusion.config.config_dict import differences, flatten, lookup, restore
 from diffusion.config.config_files import call, find
 from diffusion.config.keys_with_legal_values import NO_RESULT
 from diffusion.config.misspelt_names import suggestion
@@ -103,20 +104,24 @@ def read(folder: Path) -> dict[str, Any] | None:
 def load(name: str, size: str, overrides: Mapping[str, Any] = MappingProxyType({})) -> Grid:
     """The grid of a file at a size, with overrides of its base and every row checked.
 
-    Raises ValueError in one line for a missing or faulty file, an unknown size, an override of a key that rows set, and
-    a row that cannot be run.
+    Raises ValueError in one line for a missing or faulty file, an unknown size, an override of a key that rows set or
+    that the file ignores, and a row that cannot be run.
     """
     path = find(name, "--grid", "configs/ablations")
-    grid = call(path, "get_grid", size)
+    grid = call(path, "get_grid", size, dict(overrides))
     if not isinstance(grid, Grid):
-        raise ValueError(f"{path}: get_grid(size) must return a diffusion.config.ablation_grid.Grid")
+        raise ValueError(f"{path}: get_grid(size, overrides) must return a diffusion.config.ablation_grid.Grid")
     grid.base.lock()
-    grid.base.update_from_flattened_dict(dict(overrides))
-    for key in overrides:
+    for key, value in overrides.items():
         own = next((row for row in grid.rows if key in row.changes), None)
         if own or key == SEED:
             who = f"row {own.label!r} of {grid.name} sets it itself" if own else "it is set by --seeds"
             raise ValueError(f"config.{key} cannot be set over an ablation: {who}")
+        if flatten(grid.base)[key] != value:
+            raise ValueError(
+                f"config.{key}: {path} does not apply it to its base; call "
+                "config.update_from_flattened_dict(overrides) before rows and title are made"
+            )
     for row in grid.rows:
         check(grid, row)
     return grid

@@ -47,7 +47,7 @@ TOY = """
 from configs.digits import get_config
 from diffusion.config.ablation_grid import Grid, Row
 
-def get_grid(size):
+def get_grid(size, overrides):
     config = get_config()
     config.update_from_flattened_dict({
         "diffusion.T": 8, "diffusion.beta_T": 0.99, "net.channels": 8, "net.multipliers": (1,), "net.attention": (),
@@ -56,6 +56,7 @@ def get_grid(size):
         "sample.batch_size": 8, "sample.preview_steps": 4, "eval.n": 8, "eval.batch_size": 8, "eval.quick_n": 8,
         "eval.quick_steps": 4,
     })
+    config.update_from_flattened_dict(overrides)
     ddim = {"sample.sampler": "ddim", "sample.grid": "4", "eval.final": False}
     return Grid("toy", "A toy on " + size, config, (
         Row("ddim, 4 steps", ddim, {"FID": "4.67"}, run="plain"),
@@ -288,7 +289,7 @@ def test_grid_files_that_are_none(toy):
     toy.write_text("x = 1")
     with pytest.raises(ValueError, match=r"must return a diffusion.config.ablation_grid.Grid"):
         ablation_grid.load(str(toy), "digits")
-    toy.write_text("def get_grid(size):\n    return 1 / 0\n")
+    toy.write_text("def get_grid(size, overrides):\n    return 1 / 0\n")
     with pytest.raises(ValueError, match=r"toy.py, line 2: ZeroDivisionError"):
         ablation_grid.load(str(toy), "digits")
     with pytest.raises(ValueError, match="size 'huge' is not one of digits, mnist_small, mnist, cifar10"):
@@ -302,6 +303,37 @@ def test_overrides_change_the_base_but_not_what_rows_set(toy):
         ablation_grid.load(str(toy), "small", {"optim.lr": 0.1})
     with pytest.raises(ValueError, match=r"config.seed cannot be set over an ablation: it is set by --seeds"):
         ablation_grid.load(str(toy), "small", {"seed": 1})
+
+
+def test_rows_labels_and_title_are_those_of_the_base_with_its_overrides():
+    def loaded(name: str, **diffusion):
+        overrides = {f"diffusion.{key}": value for key, value in diffusion.items()}
+        grid = ablation_grid.load(f"configs/ablations/{name}.py", "mnist_small", overrides)
+        return grid, {row.label: row for row in grid.rows}
+
+    grid, rows = loaded("samplers", T=500, beta_T=0.04)
+    assert grid.title == "Samplers on mnist, T = 500"
+    assert [row.label for row in grid.rows if not row.run] == ["sigma-hat, 500 steps"]
+    assert {int(re.search(r", (\d+) steps", label)[1]) for label in rows} == {10, 20, 50, 100, 500}
+    assert rows["eta = 0, 100 steps"].paper and not rows["eta = 0, 500 steps"].paper, "the paper has 1000"
+    grid, rows = loaded("variances", T=1000)
+    assert grid.title.endswith("T = 1000 and 100") and rows["learned, T/10"].changes["sample.grid"] == "100"
+    assert loaded("ho_table2", T=1000)[1]["eps, L, fixed isotropic"].changes["optim.clip"] == 1000
+    assert loaded("improved_ddpm_claims", T=200)[1]["cosine, L_vlb, uniform t"].changes["optim.clip"] == 200
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_every_grid_applies_overrides_to_the_base_that_its_title_is_made_of(name):
+    overrides = {"data.name": "folder:here", "data.size": 28, "train.batch_size": 32}
+    grid = ablation_grid.load(f"configs/ablations/{name}.py", "mnist", overrides)
+    assert "folder:here" in grid.title and grid.base.train.batch_size == 32
+
+
+def test_a_grid_file_that_ignores_overrides_is_refused(toy):
+    toy.write_text(TOY.replace("    config.update_from_flattened_dict(overrides)\n", ""))
+    ablation_grid.load(str(toy), "small")
+    with pytest.raises(ValueError, match=r"config.train.steps: .*toy.py does not apply it to its base; .*overrides\)"):
+        ablation_grid.load(str(toy), "small", {"train.steps": 9})
 
 
 # ------------------------------------------------------------------------------------------------- running and resuming
