@@ -105,7 +105,7 @@ def load(name: str, size: str, overrides: Mapping[str, Any] = MappingProxyType({
     """The grid of a file at a size, with overrides of its base and every row checked.
 
     Raises ValueError in one line for a missing or faulty file, an unknown size, an override of a key that rows set or
-    that the file ignores, and a row that cannot be run.
+    that the file ignores, a row that cannot be run, and a label that gives no folder of its own.
     """
     path = find(name, "--grid", "configs/ablations")
     grid = call(path, "get_grid", size, dict(overrides))
@@ -122,8 +122,15 @@ def load(name: str, size: str, overrides: Mapping[str, Any] = MappingProxyType({
                 f"config.{key}: {path} does not apply it to its base; call "
                 "config.update_from_flattened_dict(overrides) before rows and title are made"
             )
+    labels: dict[str, str] = {}
     for row in grid.rows:
         check(grid, row)
+        if not row.slug:
+            raise ValueError(f"{grid.name}, row {row.label!r}: a label needs a letter or a digit to name a folder")
+        if row.slug in labels:
+            other = f"its folder {row.slug} is that of row {labels[row.slug]!r} too"
+            raise ValueError(f"{grid.name}, row {row.label!r}: {other}; give it another label")
+        labels[row.slug] = row.label
     return grid
 
 

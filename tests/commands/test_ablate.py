@@ -274,6 +274,20 @@ def test_faulty_rows_are_refused_before_anything_runs(toy, changes, run, reason)
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("label", "reason"),
+    [
+        ("Plain!", r"toy, row 'Plain!': its folder plain is that of row 'plain' too; give it another label"),
+        ("plain", r"row 'plain': its folder plain is that of row 'plain' too"),
+        ("+", r"row '\+': a label needs a letter or a digit to name a folder"),
+    ],
+)
+def test_rows_whose_labels_give_no_folder_of_their_own_are_refused(toy, label, reason):
+    toy.write_text(TOY.replace('Row("wild, ddim"', f'Row({label!r}, {{}}), Row("wild, ddim"'))
+    with pytest.raises(ValueError, match=reason):
+        ablation_grid.load(str(toy), "small")
+
+
 def test_only_the_fixed_variances_share_a_network_and_only_without_a_bound(toy):
     small = "{'diffusion.variance': 'fixed_small'}"
     toy.write_text(TOY.replace('Row("plain"', f'Row("x", {small}, run="plain"), Row("plain"'))
