@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from diffusion.commands import previews_during_training, train
 from diffusion.commands.ablation_table import NOISE_SCALE
 from diffusion.config.ablation_grid import RESULT, Cell, Grid, other_training, read
 from diffusion.config.config_dict import config_hash, nested, restore
+from diffusion.core import respacing
 from diffusion.distributed.sharding import make_mesh
 from diffusion.evaluation.final_evaluation import Summary, measure
 from diffusion.evaluation.measurement_protocol import Subject
-from diffusion.experiment import load_run
+from diffusion.experiment import build, load_run
 from diffusion.experiment.registry_of_samplers_and_schedules import clips
 from diffusion.figures.figure_data.curve_data import metrics
 from diffusion.figures.image_grid import save_image
@@ -50,10 +52,11 @@ def run_cells(
     """Runs the cells that have no result yet, those that train first, and calls `finished` after each.
 
     A cell whose numbers are not finite gets the result "diverged", and the other cells run. Raises ValueError where a
-    folder belongs to another config and where a cell evaluates a run that is not finished; Stopped, with the state of
-    the cell's run saved, after a signal.
+    folder belongs to another config and where a cell evaluates a run that is not finished; before anything runs where
+    the steps of a cell cannot be built; Stopped, with the state of the cell's run saved, after a signal.
     """
     done = [cell for cell in cells if cell.result()]
+    require_levels(grid, [cell for cell in cells if cell not in done])
     for cell in sorted(cells, key=lambda cell: (not cell.trains, cell.index)):
         remark = " (already done)" if cell in done else ""
         report(f"row         {cell.index}: {cell.row.label}, seed {cell.seed}{remark}")
@@ -66,6 +69,16 @@ def run_cells(
         report(f"DIVERGED    {wrong}" if wrong else f"done        in {duration(result['seconds'])}")
         finished()
         jax.clear_caches()  # each cell compiles its own programs, which would add up in memory
+
+
+def require_levels(grid: Grid, cells: Sequence[Cell]) -> None:
+    """Raises ValueError, naming grid and row, for a cell whose process or steps of sampling cannot be built."""
+    for cell in cells:
+        try:
+            with warnings.catch_warnings(action="ignore"):  # they are for the row's turn
+                build.levels(cell.config, respacing.parse(cell.config.sample.grid))
+        except ValueError as error:
+            raise ValueError(f"{grid.name}, row {cell.row.label!r}: {error}") from error
 
 
 def train_cell(cell: Cell, report: Report, stop: Stop | None = None, accept: bool = False) -> Outcome:

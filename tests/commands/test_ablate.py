@@ -33,6 +33,7 @@ from diffusion.experiment import build
 from diffusion.published import render_tables
 from diffusion.runtime import atomic_files
 from diffusion.runtime.signals import STOPPED, Stop, Stopped
+from diffusion.training.loop import Diverged
 from diffusion.workdir import verify_checkpoint_manifest as manifest
 from diffusion.workdir.run_config import Run
 from tests.support.networks import OneConvolution
@@ -453,6 +454,21 @@ def test_finished_rows_are_not_run_again_and_a_changed_config_is_refused(swept, 
     for key, value in (("train.steps", 5), ("optim.lr", 0.5), ("sample.n", 9), ("eval.n", 9), ("sample.grid", "4")):
         with pytest.raises(ValueError, match=rf"holds a result of another config: {key} was .* and is now"):
             ablate.run_cells(grid, [changed(key, value)], said.append)
+
+
+def test_rows_that_cannot_be_built_are_refused_before_the_first_trains(tmp_path, monkeypatch, recwarn):
+    def train_cell(*_):
+        raise Diverged("the first row trains")
+
+    monkeypatch.setattr(ablate, "train_cell", train_cell)
+    for T, error, reason in (
+        (1500, ValueError, r"^schedules, row 'const': alpha_bar\[\d+\] = .* too little signal"),
+        (100, Diverged, "the first row trains"),
+    ):
+        grid = ablation_grid.load("configs/ablations/schedules.py", "digits", {"diffusion.T": T})
+        with pytest.raises(error, match=reason):
+            ablate.run_cells(grid, ablation_grid.cells(grid, [0], tmp_path), print)
+    assert not recwarn.list, "a schedule's warning is for its row's turn"
 
 
 def test_unfinished_and_damaged_runs_are_named(swept, tmp_path):
