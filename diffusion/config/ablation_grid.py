@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from diffusion.config.config_dict import differences, flatten, lookup, restore
+from diffusion.config.config_dict import differences, flatten, lookup, placeless, restore
 from diffusion.config.config_files import call, find
 from diffusion.config.keys_with_legal_values import NO_RESULT
 from diffusion.config.misspelt_names import suggestion
@@ -79,8 +79,7 @@ class Cell(NamedTuple):
         result = read(self.folder)
         if result is None:
             return None
-        changed = [d for d in differences(restore(result["config"]), self.config) if d[0] not in NO_RESULT]
-        if changed:
+        if changed := _changes(restore(result["config"]), self.config):
             keys = "; ".join(f"{key} was {stored!r} and is now {current!r}" for key, stored, current in changed)
             raise ValueError(
                 f"{self.folder} holds a result of another config: {keys}. Give another --out, or delete that folder"
@@ -166,8 +165,17 @@ def _check_run(grid: Grid, row: Row) -> None:
 def other_training(run: ConfigDict, own: ConfigDict) -> list[tuple[str, Any, Any]]:
     """(key, value in run, value in own) of each key for which a config needs another network than that of a run."""
     fixed = {own.diffusion.variance, run.diffusion.variance}.isdisjoint(LEARNED)
-    free = NO_RESULT | ({VARIANCE} if fixed and own.objective.name in SQUARED_ERRORS else set())
-    return [d for d in differences(run, own) if d[0] not in free and not d[0].startswith(("sample.", "eval."))]
+    free = {VARIANCE} if fixed and own.objective.name in SQUARED_ERRORS else set()
+    return [d for d in _changes(run, own) if d[0] not in free and not d[0].startswith(("sample.", "eval."))]
+
+
+def _changes(stored: ConfigDict, own: ConfigDict) -> list[tuple[str, Any, Any]]:
+    """(key, stored value, own value) of each key that gives other results; a folder of images may have moved."""
+    return [
+        (key, old, new)
+        for key, old, new in differences(stored, own)
+        if key not in NO_RESULT and placeless(key, old) != placeless(key, new)
+    ]
 
 
 def cells(grid: Grid, seeds: Sequence[int], out: Path) -> list[Cell]:

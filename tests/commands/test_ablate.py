@@ -495,6 +495,20 @@ def test_a_row_does_not_evaluate_a_run_of_another_config(toy, tmp_path):
         ablate.evaluate_cell(other[0], print)
 
 
+def test_results_of_an_image_folder_that_has_moved_are_kept(toy, tmp_path):
+    def cells(name: str) -> list[Cell]:
+        grid = ablation_grid.load(str(toy), "small", {"data.name": name, "data.size": 8})
+        return ablation_grid.cells(grid, [0], tmp_path)
+
+    for cell in (cells("folder:a")[1], cells("folder:a")[0]):
+        content = {"config": nested(cell.config), "diverged": True}
+        atomic_files.write_json(cell.folder / ablation_grid.RESULT, content)
+    assert all(cell.result() for cell in cells("folder:b")[:2])
+    assert "has diverged" in ablate.evaluate_cell(cells("folder:b")[0], print)[0]
+    with pytest.raises(ValueError, match=r"another config: data.name was 'folder:a' and is now 'tfds:a'"):
+        cells("tfds:a")[1].result()
+
+
 def test_an_interrupted_run_of_another_config_is_refused(swept, tmp_path, monkeypatch):
     grid, cells, _ = swept
     other = cells[1].config.copy_and_resolve_references()
