@@ -110,12 +110,14 @@ def evaluate_cell(cell: Cell, report: Report, accept: bool = False) -> Outcome:
     experiment, params, step = load_run.load(cell.trained, run._replace(config=config), config.train.steps)
     data = load_run.data(run._replace(config=config), DataFlags(accept))
     subject = Subject(experiment, params, cell.folder, step, raw=False, data=data.identity)
-    summary = measure(subject, data.train, data.held_out)
-    cell.folder.mkdir(parents=True, exist_ok=True)
-    path = cell.folder / f"step_{step:07d}_{config.sample.sampler}.png"
-    save_image(previews_during_training.picture(summary.samples), path)
-    for line in [*summary.lines(), f"samples     {path}"]:
+    summary = measure(subject, data.train, data.held_out, train.afford(experiment))
+    for line in summary.lines():
         report(line)
+    if len(summary.samples):  # none where the budget allows none
+        cell.folder.mkdir(parents=True, exist_ok=True)
+        path = cell.folder / f"step_{step:07d}_{config.sample.sampler}.png"
+        save_image(previews_during_training.picture(summary.samples), path)
+        report(f"samples     {path}")
     return fault(summary), summary
 
 

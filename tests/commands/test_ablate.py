@@ -509,6 +509,19 @@ def test_results_of_an_image_folder_that_has_moved_are_kept(toy, tmp_path):
         cells("tfds:a")[1].result()
 
 
+def test_a_row_that_evaluates_keeps_to_the_budget_of_a_cpu(swept, tmp_path, monkeypatch):
+    """As a row that trains does: with no FLOP to spend, neither draws a sample."""
+    _, cells, _ = swept
+    monkeypatch.setattr("diffusion.experiment.registry_of_samplers_and_schedules.UNet", OneConvolution)
+    monkeypatch.setattr(ablate, "save_image", None)
+    config = cells[0].config.copy_and_resolve_references()
+    config.eval.cpu_flop = 1.0
+    said = []
+    _, summary = ablate.evaluate_cell(cells[0]._replace(config=config, folder=tmp_path / "x"), said.append)
+    assert summary.samples.shape == (0, 8, 8, 1) and "0 samples of the chain instead of 8" in said[0]
+    assert not any(line.startswith("samples ") for line in said)
+
+
 def test_an_interrupted_run_of_another_config_is_refused(swept, tmp_path, monkeypatch):
     grid, cells, _ = swept
     other = cells[1].config.copy_and_resolve_references()
