@@ -41,6 +41,9 @@ def main() -> None:
 
     if not GRID.value:
         raise ValueError("--grid is required: a file such as configs/ablations/ho_table2.py")
+    alone = {"--row": ROW.value is not None, "--list": LIST.value, "--table": TABLE.value}
+    if sum(alone.values()) > 1:
+        raise ValueError(f"{' and '.join(flag for flag in alone if alone[flag])} exclude each other: give one of them")
     grid = ablation_grid.load(GRID.value, SIZE.value, OVERRIDES.overrides)
     out = expanded(OUT.value or Path("runs") / "ablations" / f"{grid.name}_{SIZE.value}")
     cells = ablation_grid.cells(grid, ablation_grid.parse_seeds(SEEDS.value), out)

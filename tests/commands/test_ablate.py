@@ -663,7 +663,7 @@ def test_the_listed_commands_name_each_cell_once_and_are_commands_of_this_script
     assert rows == [2, 3, 4, 5, 0, 1, 6, 7] and lines.index(remark) == 4
     assert all(command[:2] == ["python", "scripts/ablate.py"] for command in commands)
     assert {*given} <= {*commands[0]}
-    assert script(*commands[3][2:], "--list")[0] == out
+    assert script(*commands[3][2:-1], "--list")[0] == out
 
 
 def test_table_alone_comes_from_the_results(swept):
@@ -704,6 +704,9 @@ def test_a_signal_saves_the_row_under_way_and_the_sweep_goes_on(toy, tmp_path):
         (["--grid=configs/ablations/loss_weights.py", "--row=16"], "--row=16 is not one of 0..15"),
         (["--grid=configs/ablations/loss_weights.py", "--seeds=0,x"], "--seeds=0,x: give different whole numbers"),
         (["--grid=configs/ablations/loss_weights.py", "--seeds=1,1"], "--seeds=1,1: give different whole numbers"),
+        (["--grid=configs/ablations/loss_weights.py", "--table", "--row=0"], "--row and --table exclude each other"),
+        (["--grid=configs/ablations/loss_weights.py", "--list", "--row=2"], "--row and --list exclude each other"),
+        (["--grid=configs/ablations/loss_weights.py", "--list", "--table"], "--list and --table exclude each other"),
         (["--grid=configs/ablations/loss_weights.py", "--config.optim.lrr=1"], "did you mean config.optim.lr"),
     ],
 )
