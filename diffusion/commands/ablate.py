@@ -63,7 +63,14 @@ def run_cells(
         if cell in done:
             continue
         start = time.monotonic()
-        wrong, summary = train_cell(cell, report, stop, accept) if cell.trains else evaluate_cell(cell, report, accept)
+        try:
+            wrong, summary = (
+                train_cell(cell, report, stop, accept) if cell.trains else evaluate_cell(cell, report, accept)
+            )
+        except ValueError as error:
+            if (flag := "another --workdir") not in str(error):  # that of the scripts of one run
+                raise
+            raise ValueError(str(error).replace(flag, "another --out")) from error
         result = record(grid, cell, wrong, summary, time.monotonic() - start)
         write_json(cell.folder / RESULT, result)
         report(f"DIVERGED    {wrong}" if wrong else f"done        in {duration(result['seconds'])}")

@@ -34,6 +34,7 @@ from diffusion.published import render_tables
 from diffusion.runtime import atomic_files
 from diffusion.runtime.signals import STOPPED, Stop, Stopped
 from diffusion.training.loop import Diverged
+from diffusion.workdir import run_config
 from diffusion.workdir import verify_checkpoint_manifest as manifest
 from diffusion.workdir.run_config import Run
 from tests.support.networks import OneConvolution
@@ -531,8 +532,16 @@ def test_an_interrupted_run_of_another_config_is_refused(swept, tmp_path, monkey
         (tmp_path / name).write_bytes((cells[1].folder / name).read_bytes())
     monkeypatch.setattr(build, "experiment", lambda *_: None)
     cell = cells[1]._replace(folder=tmp_path, trained=tmp_path, config=other)
-    with pytest.raises(ValueError, match=r"holds a run with another config: optim.lr is 0.001 in the run and 0.5 now"):
+    reason = r"holds a run with another config: optim.lr is 0.001 in the run and 0.5 now. Give another --out, or the"
+    with pytest.raises(ValueError, match=reason):
         ablate.run_cells(grid, [cell], print)
+
+
+def test_a_cell_that_another_process_trains_is_refused_by_this_scripts_flag(swept, tmp_path, monkeypatch):
+    grid, cells, _ = swept
+    monkeypatch.setattr(build, "experiment", lambda *_: None)
+    with run_config.lock(tmp_path), pytest.raises(ValueError, match=r"stop it, or give another --out$"):
+        ablate.run_cells(grid, [cells[1]._replace(folder=tmp_path, trained=tmp_path)], print)
 
 
 def test_numbers_that_are_not_finite_or_absurd_are_faults(swept):
