@@ -39,11 +39,11 @@ def main() -> None:
         raise ValueError("--workdir and --out are required: the folder of a run, and the folder to write")
     before_jax.configure()
 
-    from diffusion.commands import export_weights, run_from_pretrained
+    from diffusion.commands import export_weights, pretrained_weights_as_run
 
     arguments = (WORKDIR.value, OUT.value, STEP.value, RAW.value, print)
     if TO.value == "pretrained":
-        run_from_pretrained.pack(*arguments, [expanded(folder) for folder in SEEDS.value])
+        pretrained_weights_as_run.pack(*arguments, [expanded(folder) for folder in SEEDS.value])
     elif SEEDS.value:
         raise ValueError("--seeds is for --to=pretrained; leave it out")
     else:

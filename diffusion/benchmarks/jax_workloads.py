@@ -15,7 +15,7 @@ from diffusion.benchmarks.timing import Workload
 from diffusion.config import config_files
 from diffusion.core import respacing
 from diffusion.core.array_types import Array, Image, Keys
-from diffusion.data.source import in_memory
+from diffusion.data.dataset_interface import in_memory
 from diffusion.evaluation.fewer_images_on_cpu import forward_flops
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment

@@ -16,7 +16,7 @@ from diffusion.config.ablation_grid import RESULT, Cell, Grid, other_training, r
 from diffusion.config.config_dict import config_hash, nested, restore
 from diffusion.core import respacing
 from diffusion.distributed.sharding import make_mesh
-from diffusion.evaluation.final_evaluation import Summary, measure
+from diffusion.evaluation.evaluation_after_training import Summary, measure
 from diffusion.evaluation.measurement_protocol import Subject
 from diffusion.experiment import build, load_run
 from diffusion.experiment.registry_of_samplers_and_schedules import clips

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion.data.source import Source
-from diffusion.evaluation import measure_likelihood, measurement_protocol, stored_sample_sets
+from diffusion.data.dataset_interface import Source
+from diffusion.evaluation import draw_and_store_sample_sets, measure_likelihood, measurement_protocol
 from diffusion.evaluation.flow_nll import FLOW
 from diffusion.evaluation.measurement_protocol import FULL, Chain, Subject
 from diffusion.evaluation.sample_quality import (
@@ -57,7 +57,7 @@ class Request(NamedTuple):
     inception: Path | None = None
     chain: Chain = Chain()
     guidance: Mapping[str, Any] = MappingProxyType({})
-    """Keys of the config that stored_sample_sets.guided changes."""
+    """Keys of the config that draw_and_store_sample_sets.guided changes."""
     step: int | None = None
     raw: bool = False
     batch_size: int | None = None
@@ -89,8 +89,8 @@ class Plan(NamedTuple):
 def prepare(folder: Path, run: Run, request: Request) -> Plan:
     """Raises ValueError, before anything is computed, where the request cannot be carried out."""
     check_names(request.metrics, [*LIKELIHOODS])
-    run = stored_sample_sets.guided(run, request.guidance)
-    stored_sample_sets.check(run, request.chain)
+    run = draw_and_store_sample_sets.guided(run, request.guidance)
+    draw_and_store_sample_sets.check(run, request.chain)
     data = load_run.data(run, request.data)
     sources = {TRAIN: data.train, TEST: data.held_out}
     default = [BOUND.name, *(SMALL if scores_without_inception.fits(sources[TRAIN]) else ())]
@@ -144,13 +144,13 @@ def _scores(plan: Plan, progress: Counting) -> Iterator[Measured]:
     else:
         with progress("samples", plan.n) as count:
             batch = request.batch_size or subject.experiment.config.sample.batch_size
-            samples, broken = stored_sample_sets.draw(subject, request.chain, plan.n, batch, count)
+            samples, broken = draw_and_store_sample_sets.draw(subject, request.chain, plan.n, batch, count)
         if broken:
             raise ValueError(
                 f"{broken} of {plan.n} samples hold numbers that are not finite: the network has diverged, and no "
                 "score of its samples means anything"
             )
-        facts, origin = stored_sample_sets.facts(subject, request.chain), _guidance(request, subject.experiment)
+        facts, origin = draw_and_store_sample_sets.facts(subject, request.chain), _guidance(request, subject.experiment)
 
     def written(result: Result, lines: list[str], *more: str) -> Measured:
         names = [*origin, *more, *measurement_protocol.departures(subject.experiment, result.protocol)]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from diffusion.config.validation import SIGNAL_ENDS
-from diffusion.evaluation import guidance_effect, measurement_protocol, stored_sample_sets
+from diffusion.evaluation import draw_and_store_sample_sets, guidance_effect, measurement_protocol
 from diffusion.evaluation.measurement_protocol import Subject
 from diffusion.experiment import build_guidance, load_run
 from diffusion.metrics import scores_without_inception
@@ -41,7 +41,7 @@ def measure(
     chain = {"sampler": sampler, "grid": grid, "eta": 0.0 if sampler else None}
     usual = run.config.copy_and_resolve_references()
     run.config.sample.update({name: value for name, value in chain.items() if value is not None})
-    run = stored_sample_sets.guided(run, UNGUIDED)
+    run = draw_and_store_sample_sets.guided(run, UNGUIDED)
     if classifier and run.config.diffusion.schedule in SIGNAL_ENDS:
         raise ValueError(
             f"--classifier={classifier}: schedule {run.config.diffusion.schedule!r} ends without signal, where x_0 "

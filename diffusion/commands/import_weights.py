@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 
 from diffusion.config.config_dict import flatten
 from diffusion.convert import ddpm_tf, diffusers, improved_diffusion, name_mapping
+from diffusion.convert.contents_of_weight_file import ForeignWeights
 from diffusion.convert.name_mapping import Shapes
-from diffusion.convert.weights_of_other_projects import ForeignWeights
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
 from diffusion.experiment.registry_of_samplers_and_schedules import VP_SCHEDULES

@@ -9,7 +9,7 @@ import numpy as np
 
 from diffusion.core import respacing
 from diffusion.core.elbo import bits_per_dim
-from diffusion.data.source import Source
+from diffusion.data.dataset_interface import Source
 from diffusion.data.toy_points import SHAPE, to_points
 from diffusion.evaluation import sample_batches
 from diffusion.evaluation.fewer_images_on_cpu import Budget, chain_calls

@@ -9,7 +9,7 @@ from diffusion.figures.style import save
 from diffusion.figures.training_figures import milestones
 from diffusion.published import comparison_table, ddim_tables, ddpm_tables, improved_ddpm_tables
 from diffusion.published import expected_loss_and_fid_by_step as published
-from diffusion.published.differences_from_paper import run_differences
+from diffusion.published.differences_of_config_from_paper import run_differences
 from diffusion.published.match_results_to_cells import Comparison, StoredResult, compare, count, stored_results
 from diffusion.published.table_types import Experiment, Measure, Table
 from diffusion.workdir import metrics_jsonl_files

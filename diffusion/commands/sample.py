@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from diffusion.commands import previews_during_training
-from diffusion.evaluation import sample_batches, stored_sample_sets
+from diffusion.evaluation import draw_and_store_sample_sets, sample_batches
 from diffusion.evaluation.measurement_protocol import Chain, Subject
 from diffusion.experiment import load_run
 from diffusion.metrics import read_and_write_sample_sets
@@ -38,24 +38,24 @@ def sample(
 ) -> Path:
     """Draws n images, or takes those already drawn, writes them in a form of SUFFIXES and returns the path.
 
-    `guidance` are changes of stored_sample_sets.guided; `report` prints progress. None: as the config says, or the
-    usual place. Raises ValueError where the run cannot be sampled in this way, before anything is drawn.
+    `guidance` are changes of draw_and_store_sample_sets.guided; `report` prints progress. None: as the config says, or
+    the usual place. Raises ValueError where the run cannot be sampled in this way, before anything is drawn.
     """
     if out:
         check_ending(out, form, SUFFIXES)
     elif not writable(folder):
         raise ValueError(f"{folder} cannot be written by this user: give the file or folder to write as --out")
-    run = stored_sample_sets.guided(run, guidance)
-    stored_sample_sets.check(run, chain)
+    run = draw_and_store_sample_sets.guided(run, guidance)
+    draw_and_store_sample_sets.check(run, chain)
     experiment, params, step = load_run.load(folder, run, step, raw)
-    stored_sample_sets.check_labels(experiment, chain)
+    draw_and_store_sample_sets.check_labels(experiment, chain)
     subject = Subject(experiment, params, folder, step, raw)
     with counting("samples", n, "image", report) as progress:
-        pixels, broken = stored_sample_sets.draw(subject, chain, n, batch, progress)
+        pixels, broken = draw_and_store_sample_sets.draw(subject, chain, n, batch, progress)
     if broken:
         warnings.warn(f"{broken} of {n} samples hold numbers that are not finite", stacklevel=1)
 
-    name = f"{stored_sample_sets.stem(subject, chain)}_n_{n}{SUFFIXES[form]}"
+    name = f"{draw_and_store_sample_sets.stem(subject, chain)}_n_{n}{SUFFIXES[form]}"
     path = out or folder / "samples" / name
     classes = chain.labels or tuple(range(experiment.classes))
     if form == "grid":

@@ -16,23 +16,23 @@ from diffusion.commands import advice_when_out_of_memory, export_weights, previe
 from diffusion.config.validation import doubts, remarks, validate
 from diffusion.convert import name_mapping
 from diffusion.data.dataset_identity import Identity, identity, listed, of_copies
-from diffusion.data.source import Source, require_labels
+from diffusion.data.dataset_interface import Source, require_labels
 from diffusion.distributed import agreement_between_processes
 from diffusion.distributed.sharding import make_mesh
+from diffusion.evaluation.evaluation_after_training import Summary, measure, write
 from diffusion.evaluation.fewer_images_on_cpu import Budget, forward_flops
-from diffusion.evaluation.final_evaluation import Summary, measure, write
 from diffusion.evaluation.measurement_protocol import Subject
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
 from diffusion.nets.unet import UNet
-from diffusion.published.differences_from_paper import deviations
+from diffusion.published.differences_of_config_from_paper import deviations
 from diffusion.runtime import format_numbers
 from diffusion.runtime.signals import Stop
 from diffusion.training import loop, profiling
 from diffusion.training.batch_feed import Feed
 from diffusion.training.compare_with_recorded_curve import Watch, recorded
-from diffusion.training.metrics_log import Log, Progress
 from diffusion.training.periodic_actions import Action, Estimate, Report, draw, keep, save
+from diffusion.training.progress_lines_and_metrics import Log, Progress
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir.check_same_data import absolute, require_same_data
 from diffusion.workdir.jsonl_and_tensorboard_writer import Writer

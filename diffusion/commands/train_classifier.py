@@ -18,8 +18,8 @@ from diffusion.experiment import build_guidance
 from diffusion.runtime import format_numbers
 from diffusion.runtime.signals import Stop
 from diffusion.training import classifier, loop, periodic_actions
-from diffusion.training.metrics_log import Log, Progress
 from diffusion.training.periodic_actions import Action
+from diffusion.training.progress_lines_and_metrics import Log, Progress
 from diffusion.workdir import verify_checkpoint_manifest as manifest
 from diffusion.workdir.check_same_data import absolute
 from diffusion.workdir.checkpoint import Checkpoints

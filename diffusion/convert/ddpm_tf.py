@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from diffusion.convert import tensorflow_checkpoint
+from diffusion.convert.contents_of_weight_file import AS_IT_IS, ForeignWeights, axis
 from diffusion.convert.name_mapping import Naming
-from diffusion.convert.weights_of_other_projects import AS_IT_IS, ForeignWeights, axis
 
 STEP = "global_step"
 AVERAGE = "/ExponentialMovingAverage"

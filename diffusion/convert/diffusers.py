@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from diffusion.convert import diffusers_config, name_mapping, torch_file
+from diffusion.convert.contents_of_weight_file import ForeignWeights
 from diffusion.convert.name_mapping import CONVOLUTION, TRANSPOSED, Naming, Shapes, Tensors, pointwise
-from diffusion.convert.weights_of_other_projects import ForeignWeights
 from diffusion.nets.blocks import groups
 from diffusion.runtime.atomic_files import atomic_path, read_json, write_json
 from diffusion.runtime.short_error_text import reason

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion.convert.weights_of_other_projects import AS_IT_IS
+from diffusion.convert.contents_of_weight_file import AS_IT_IS
 
 Settings = dict[str, Any]
 

@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 
 from diffusion.convert import torch_file
+from diffusion.convert.contents_of_weight_file import AS_IT_IS, ForeignWeights, axis
 from diffusion.convert.name_mapping import CONVOLUTION, TRANSPOSED, Naming, pointwise
-from diffusion.convert.weights_of_other_projects import AS_IT_IS, ForeignWeights, axis
 
 WHAT = "a U-Net of improved-diffusion"
 LABELS = "label_emb.weight"

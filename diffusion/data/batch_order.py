@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from diffusion.data.source import Source
+from diffusion.data.dataset_interface import Source
 
 Rows = slice | np.ndarray
 """Which rows of a batch: a range, or their numbers."""

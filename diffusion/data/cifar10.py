@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffusion.data import tfds
+from diffusion.data.dataset_interface import Source, check_labels, in_memory, load
 from diffusion.data.download import DownloadError, Remote, fetch
-from diffusion.data.source import Source, check_labels, in_memory, load
 from diffusion.runtime.bucket_cache import local
 from diffusion.runtime.bucket_path import Bucket
 from diffusion.runtime.paths import cache_folder, expanded

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion.data.source import Source
+from diffusion.data.dataset_interface import Source
 
 ACCEPT = "--data_changed=accept"
 SHOWN = 10

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion.data.source import Source, in_memory
+from diffusion.data.dataset_interface import Source, in_memory
 
 TRAIN = 1500
 

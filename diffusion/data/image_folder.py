@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from diffusion.data.dataset_identity import by_number
+from diffusion.data.dataset_interface import HOLD_OUT, Source, Splits, load, require_enough
 from diffusion.data.image_decoder import decode
 from diffusion.data.list_image_files import ENDINGS, Files, listing, look, remarks
-from diffusion.data.source import HOLD_OUT, Source, Splits, load, require_enough
 from diffusion.runtime.bucket_path import Bucket
 from diffusion.runtime.paths import expanded
 

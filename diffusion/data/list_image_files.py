@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from diffusion.data.dataset_interface import in_threads
 from diffusion.data.image_decoder import NO_FILE, REMARKS, Header, header
-from diffusion.data.source import in_threads
 from diffusion.runtime.bucket_cache import local
 from diffusion.runtime.bucket_path import Bucket
 from diffusion.runtime.paths import expanded

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffusion.data.source import Source, check_labels, in_memory
+from diffusion.data.dataset_interface import Source, check_labels, in_memory
 from diffusion.runtime.paths import expanded
 from diffusion.runtime.short_error_text import reason
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from diffusion.data.dataset_interface import Source, hold_out, load
 from diffusion.data.image_decoder import decode, resize
-from diffusion.data.source import Source, hold_out, load
 from diffusion.runtime.bucket_cache import local_folder
 from diffusion.runtime.paths import expanded
 from diffusion.runtime.short_error_text import reason

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffusion.data.source import Source, in_memory
+from diffusion.data.dataset_interface import Source, in_memory
 
 SHAPE = (1, 2, 1)
 """H, W, C of a point."""

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from diffusion.data.dataset_interface import Source
 from diffusion.data.image_decoder import decode
-from diffusion.data.source import Source
 from diffusion.runtime.bucket_cache import local
 from diffusion.runtime.paths import expanded
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial.distance import pdist
 
 from diffusion.core.array_types import Array, Image, Keys, Labels
-from diffusion.data.source import Source
+from diffusion.data.dataset_interface import Source
 from diffusion.distributed import global_arrays, sharding
 from diffusion.evaluation import measurement_protocol, sample_batches
 from diffusion.evaluation.measurement_protocol import Chain, Subject

@@ -13,7 +13,7 @@ import numpy as np
 
 from diffusion.config.misspelt_names import suggestion
 from diffusion.convert.inception_weights import NETWORK
-from diffusion.data.source import Source, in_memory
+from diffusion.data.dataset_interface import Source, in_memory
 from diffusion.evaluation.measurement_protocol import FULL
 from diffusion.metrics import frechet, inception_features, inception_score, kernel_distance
 from diffusion.metrics.feature_statistics import Features, Layers, of_real, one_pass

@@ -17,7 +17,7 @@ from diffusion.core.parameterization import Parameterization, Prediction
 from diffusion.core.respacing import Grid
 from diffusion.core.reverse_process import Denoiser, Diffusion
 from diffusion.core.variance import Variance
-from diffusion.data.source import Source, Splits, load
+from diffusion.data.dataset_interface import Source, Splits, load
 from diffusion.distributed import global_arrays, sharding
 from diffusion.experiment import build_guidance
 from diffusion.experiment.layers_by_platform import layers, placed

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from diffusion.config.config_dict import FOLDER, placeless
 from diffusion.data.dataset_identity import Identity, identity
-from diffusion.data.source import Source
+from diffusion.data.dataset_interface import Source
 from diffusion.experiment import build
 from diffusion.experiment.build import Experiment
 from diffusion.runtime.workdir_and_data_flags import DataFlags

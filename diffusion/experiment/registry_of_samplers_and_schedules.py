@@ -22,7 +22,7 @@ from diffusion.core.timesteps import Timesteps
 from diffusion.core.variance import Variance
 from diffusion.data import augmentation, cifar10, digits, image_folder, mnist, tfds, toy_points
 from diffusion.data.augmentation import Augment
-from diffusion.data.source import Splits
+from diffusion.data.dataset_interface import Splits
 from diffusion.distributed import sharding
 from diffusion.nets.conventions_of_ddpm_and_improved_unets import IMPROVED, ORIGINAL, Convention
 from diffusion.nets.mlp import MLP

@@ -6,7 +6,7 @@ samples and data as means over images, the image being the unit, since pixels of
 
 import numpy as np
 
-from diffusion.data.source import Source
+from diffusion.data.dataset_interface import Source
 
 MEASURES = ("brightness", "contrast")
 FEWEST = 8

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from diffusion.data.source import Source
+from diffusion.data.dataset_interface import Source
 
 
 class Split(NamedTuple):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion.core.array_types import Array, Image, Keys, Labels
-from diffusion.data.source import Source
+from diffusion.data.dataset_interface import Source
 from diffusion.data.transforms import to_image
 from diffusion.metrics import cache_on_disk
 from diffusion.runtime.atomic_files import write_npz

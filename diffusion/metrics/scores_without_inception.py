@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion.data.source import Source
+from diffusion.data.dataset_interface import Source
 from diffusion.metrics import frechet, neighbours
 from diffusion.metrics.first_images_of_split import Split, split
 from diffusion.metrics.small_image_classifier import MOST, classifier, features, slug

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import softmax
 
 from diffusion.config.config_dict import placeless
-from diffusion.data.source import Source
+from diffusion.data.dataset_interface import Source
 from diffusion.metrics import cache_on_disk
 from diffusion.runtime.paths import cache_folder
 

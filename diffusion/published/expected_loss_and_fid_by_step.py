@@ -9,7 +9,7 @@ from pathlib import Path
 
 from diffusion.config.config_dict import flatten
 from diffusion.published.ddpm_tables import CIFAR10
-from diffusion.published.differences_from_paper import run_differences, same_data
+from diffusion.published.differences_of_config_from_paper import run_differences, same_data
 from diffusion.published.match_results_to_cells import protocol_differences, value_differences
 from diffusion.published.papers_protocols import fid
 from diffusion.workdir.result_files import find

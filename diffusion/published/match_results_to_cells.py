@@ -1,8 +1,8 @@
 """Which stored results fill which published cell, and why others fill none.
 
-A result belongs to a cell if its run is the published experiment (differences_from_paper.py), and its chain and split
-are the cell's. Where its protocol differs from the published one beyond that, the number does not reproduce the cell
-and is only shown.
+A result belongs to a cell if its run is the published experiment (differences_of_config_from_paper.py), and its chain
+and split are the cell's. Where its protocol differs from the published one beyond that, the number does not reproduce
+the cell and is only shown.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffusion.config.config_dict import config_hash, flatten
-from diffusion.published.differences_from_paper import bare_name, run_differences, same_data
+from diffusion.published.differences_of_config_from_paper import bare_name, run_differences, same_data
 from diffusion.published.table_types import Measure, Table
 from diffusion.runtime.atomic_files import read_json
 from diffusion.workdir.result_files import Result, find

@@ -39,8 +39,8 @@ def define_data_flags() -> Callable[[], DataFlags]:
 def define_run(meaning: str) -> Callable[[], Path]:
     """Defines --workdir and --pretrained; returns what gives the folder of the run that they name.
 
-    Of shipped weights it is made at the first use; `commands/run_from_pretrained.py` says where. It raises ValueError
-    where neither flag is given, or both are, or there are no such weights.
+    Of shipped weights it is made at the first use; `commands/pretrained_weights_as_run.py` says where. It raises
+    ValueError where neither flag is given, or both are, or there are no such weights.
     """
     workdir = command_line.define_path("workdir", meaning)
     name = flags.DEFINE_string("pretrained", None, "weights of the repository, instead of --workdir; ? lists them")
@@ -51,7 +51,7 @@ def define_run(meaning: str) -> Callable[[], Path]:
         if workdir.value is not None:
             raise ValueError(f"--workdir={workdir.value} and --pretrained={name.value} are two runs; give one of them")
         before_jax.configure()
-        of_flag = import_module("diffusion.commands.run_from_pretrained").of_flag
+        of_flag = import_module("diffusion.commands.pretrained_weights_as_run").of_flag
         return of_flag(name.value, lambda line: print(line, file=sys.stderr, flush=True))
 
     return folder

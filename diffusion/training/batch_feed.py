@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from diffusion.core.array_types import Array, Labels, Pixels
 from diffusion.data import batch_order
-from diffusion.data.source import Source
+from diffusion.data.dataset_interface import Source
 from diffusion.distributed import global_arrays, sharding
 from diffusion.training.step import Gather
 

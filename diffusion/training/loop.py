@@ -11,8 +11,8 @@ from diffusion.distributed import sharding
 from diffusion.runtime.signals import Stop, Stopped
 from diffusion.training import memory_of_a_step
 from diffusion.training.batch_feed import Feed
-from diffusion.training.metrics_log import Diverged, Log
 from diffusion.training.periodic_actions import Action, Moment, due, perform
+from diffusion.training.progress_lines_and_metrics import Diverged, Log
 from diffusion.training.state import TrainState
 from diffusion.training.step import Metrics, Trainable, Update, train_steps
 from diffusion.workdir.checkpoint import Checkpoints

@@ -545,7 +545,7 @@ def test_a_cell_that_another_process_trains_is_refused_by_this_scripts_flag(swep
 
 
 def test_numbers_that_are_not_finite_or_absurd_are_faults(swept):
-    from diffusion.evaluation.final_evaluation import Summary
+    from diffusion.evaluation.evaluation_after_training import Summary
     from diffusion.workdir.result_files import Result
 
     def summary(total: float, broken: int = 0) -> Summary:

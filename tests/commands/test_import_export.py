@@ -15,7 +15,7 @@ from diffusion.commands import export_weights, import_weights, train
 from diffusion.config.config_dict import default_config, flatten
 from diffusion.config.config_files import load
 from diffusion.convert import diffusers, improved_diffusion, name_mapping
-from diffusion.convert.weights_of_other_projects import ForeignWeights
+from diffusion.convert.contents_of_weight_file import ForeignWeights
 from diffusion.experiment import build, load_run
 from diffusion.workdir.run_config import read_run, write_config
 from tests.convert.test_tensorflow_checkpoint import write_bundle

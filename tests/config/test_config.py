@@ -22,8 +22,8 @@ from diffusion.config.key_types import Role
 from diffusion.config.keys_with_legal_values import ADDED, CHOICES, KEYS, PAPERS, RESUMABLE, VE_SCHEDULES, VP_SCHEDULES
 from diffusion.config.misspelt_names import closest_name
 from diffusion.config.validation import RULES, SIGNAL_ENDS, remarks, validate
-from diffusion.published.differences_from_paper import deviations
-from diffusion.published.differences_from_paper import values as published_values
+from diffusion.published.differences_of_config_from_paper import deviations
+from diffusion.published.differences_of_config_from_paper import values as published_values
 from diffusion.runtime import config_flag
 
 ROOT = Path(__file__).resolve().parents[2]

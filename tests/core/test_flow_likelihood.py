@@ -12,7 +12,7 @@ from diffusion.core.elbo import bits_per_dim
 from diffusion.core.flow_likelihood import hutchinson, log_prob, nll
 from diffusion.core.forward_process import ve, vp
 from diffusion.core.gaussian import sum_dims
-from diffusion.data.source import in_memory
+from diffusion.data.dataset_interface import in_memory
 from diffusion.evaluation import flow_nll, measure_likelihood
 from diffusion.evaluation.flow_nll import FLOW
 from diffusion.evaluation.measurement_protocol import Subject

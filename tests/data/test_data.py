@@ -11,8 +11,8 @@ import pytest
 
 from diffusion.config import default_config
 from diffusion.data import batch_order
+from diffusion.data.dataset_interface import Source, hold_out, in_memory, load
 from diffusion.data.digits import digits
-from diffusion.data.source import Source, hold_out, in_memory, load
 from diffusion.data.transforms import random_flip, to_image, to_pixels
 from diffusion.experiment import build, registry_of_samplers_and_schedules
 

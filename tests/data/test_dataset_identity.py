@@ -19,9 +19,9 @@ from diffusion.data.dataset_identity import (
     listed,
     of_copies,
 )
+from diffusion.data.dataset_interface import in_memory
 from diffusion.data.digits import digits
 from diffusion.data.image_folder import folder
-from diffusion.data.source import in_memory
 
 
 def of(path, **options):

@@ -11,8 +11,8 @@ from PIL import Image
 
 from diffusion.data import image_folder as module
 from diffusion.data import list_image_files
+from diffusion.data.dataset_interface import require_labels
 from diffusion.data.image_decoder import decode, header, resize
-from diffusion.data.source import require_labels
 
 
 def folder(path, train, size=0, **options):

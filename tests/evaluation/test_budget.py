@@ -13,7 +13,7 @@ from diffusion.config import config_files, default_config
 from diffusion.core.parameterization import Prediction
 from diffusion.data.digits import digits
 from diffusion.distributed.sharding import make_mesh
-from diffusion.evaluation import final_evaluation
+from diffusion.evaluation import evaluation_after_training
 from diffusion.evaluation.fewer_images_on_cpu import UNLIMITED, Budget, chain_calls
 from diffusion.evaluation.measurement_protocol import Subject
 from diffusion.experiment import build, build_guidance
@@ -76,11 +76,13 @@ def test_the_final_evaluation_is_cut_and_reports_it(tmp_path):
     ours = small(eval__n=5, sample__batch_size=2)
     subject = Subject(ours, ours.create_state().ema, tmp_path, 0, raw=False)
     forward, done = train.forward_flops(ours), []
-    cut = final_evaluation.measure(subject, digits(True), digits(False), Budget(12.5 * forward, forward), done.append)
+    cut = evaluation_after_training.measure(
+        subject, digits(True), digits(False), Budget(12.5 * forward, forward), done.append
+    )
     assert done == [2, 3, 0, 3]
     assert cut.samples.shape == (3, 8, 8, 1) and cut.bound is not None and cut.bound.values["images"] == 3
     assert [line.split()[1:3] for line in cut.lines()[:2]] == [["3", "samples"], ["3", "held-out"]]
-    nothing = final_evaluation.measure(subject, digits(True), digits(False), Budget(forward, forward))
+    nothing = evaluation_after_training.measure(subject, digits(True), digits(False), Budget(forward, forward))
     assert nothing.samples.shape == (0, 8, 8, 1) and nothing.bound is None and nothing.distance is None
     assert [line.split()[:2] for line in nothing.cuts] == [["cut", "0"]] * 2
 
@@ -117,7 +119,7 @@ def test_samples_are_fewer_where_a_step_takes_two_calls_and_the_bound_is_as_it_w
     ours = small(eval__n=5, sample__sampler="heun")
     subject = Subject(ours, ours.create_state().ema, tmp_path, 0, raw=False)
     forward = train.forward_flops(ours)
-    cut = final_evaluation.measure(subject, digits(True), digits(False), Budget(12.5 * forward, forward))
+    cut = evaluation_after_training.measure(subject, digits(True), digits(False), Budget(12.5 * forward, forward))
     assert len(cut.samples) == 1 and cut.bound is not None and cut.bound.values["images"] == 3
 
 

@@ -21,10 +21,15 @@ from diffusion.core import elbo, gaussian, parameterization, schedules, variance
 from diffusion.core.array_types import fold
 from diffusion.core.forward_process import vp
 from diffusion.core.reverse_process import Diffusion
+from diffusion.data.dataset_interface import Source, in_memory
 from diffusion.data.digits import digits
-from diffusion.data.source import Source, in_memory
 from diffusion.distributed.sharding import make_mesh
-from diffusion.evaluation import final_evaluation, measurement_protocol, sample_quality, stored_sample_sets
+from diffusion.evaluation import (
+    draw_and_store_sample_sets,
+    evaluation_after_training,
+    measurement_protocol,
+    sample_quality,
+)
 from diffusion.evaluation.measure_likelihood import measure
 from diffusion.evaluation.measurement_protocol import Chain, Subject
 from diffusion.evaluation.variational_bound import BOUND, bound_columns
@@ -434,7 +439,7 @@ def test_scores_are_those_of_the_drawn_samples(prepare, subject):
     plan = make(metrics=names, n=40, chain=Chain(grid="5"), reference_n=100)
     found = {m.result.name: m for m in evaluate.run(plan, quiet)}
     assert set(found) == set(names) and sum(calls) == 140  # each image once, for all metrics
-    pixels, _ = stored_sample_sets.draw(subject, Chain(grid="5"), 40, 8)
+    pixels, _ = draw_and_store_sample_sets.draw(subject, Chain(grid="5"), 40, 8)
     fake, real = (toy([]).extract(images) for images in (pixels, digits(True).read(np.arange(100))[0]))
 
     def distance(layer):
@@ -467,7 +472,7 @@ def test_a_full_set_is_called_fid(subject, monkeypatch, tmp_path):
     for module in (sample_quality, measurement_protocol):
         monkeypatch.setattr(module, "FULL", 12)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    samples, _ = stored_sample_sets.draw(subject, Chain(grid="2"), 12, 8)
+    samples, _ = draw_and_store_sample_sets.draw(subject, Chain(grid="2"), 12, 8)
     ((result, lines),) = sample_quality.score_with_inception(
         ["fid"],
         toy([]),
@@ -683,15 +688,15 @@ def test_the_final_evaluation_is_written_as_results(subject, tmp_path, monkeypat
     c = config()
     c.eval.n, c.sample.n = 16, 4
     subject = subject._replace(experiment=subject.experiment._replace(config=c))
-    final = final_evaluation.measure(subject, digits(True), digits(False))
-    final_evaluation.write(final, subject, digits(False))
+    final = evaluation_after_training.measure(subject, digits(True), digits(False))
+    evaluation_after_training.write(final, subject, digits(False))
     written = {path.name: result for path, result in result_files.find(subject.folder)}
     assert list(written) == ["classes_train_7_n4.json", "fd_digits_train_7_n4.json", "nll_test_7_n16.json"]
     measured, path, _ = evaluate_likelihood(BOUND, subject, digits(False), 16)
     closing = written[path.name]
     assert closing.values == pytest.approx(measured.values, rel=1e-6) and closing.protocol == measured.protocol
-    samples, _ = stored_sample_sets.draw(subject, Chain(), 4, 8)
-    facts = stored_sample_sets.facts(subject, Chain())
+    samples, _ = draw_and_store_sample_sets.draw(subject, Chain(), 4, 8)
+    facts = draw_and_store_sample_sets.facts(subject, Chain())
     for result, lines in sample_quality.score_small_images(
         scores_without_inception.LABELLED, samples, digits(True), digits(False), facts
     ):
@@ -706,7 +711,7 @@ def test_broken_samples_are_counted_and_not_scored(subject):
     c.eval.final, c.sample.n, c.sample.grid = False, 3, "2"
     params = jax.tree.map(lambda x: x * np.nan, subject.params)
     broken = subject._replace(experiment=subject.experiment._replace(config=c), params=params)
-    final = final_evaluation.measure(broken, digits(True), digits(False))
+    final = evaluation_after_training.measure(broken, digits(True), digits(False))
     assert (final.broken, final.scores, final.bound) == (3, (), None)
     assert final.lines() == ["WARNING     3 of 3 samples hold numbers that are not finite"]
 

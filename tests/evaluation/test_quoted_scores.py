@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffusion.data.source import in_memory
+from diffusion.data.dataset_interface import in_memory
 from diffusion.evaluation import guidance_effect, sample_quality
 from diffusion.metrics import frechet, small_image_classifier
 from diffusion.metrics.feature_statistics import Features

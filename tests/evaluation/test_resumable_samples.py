@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffusion.evaluation import stored_sample_sets
+from diffusion.evaluation import draw_and_store_sample_sets
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = (2, 2, 1)
@@ -16,7 +16,7 @@ PROCESS = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from diffusion.evaluation import stored_sample_sets
+from diffusion.evaluation import draw_and_store_sample_sets
 
 folder, size, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 
@@ -26,9 +26,9 @@ def batches(first):
         n = min(size, 40 - i)
         yield np.arange(i, i + n, dtype=np.uint8).repeat(4).reshape(n, 2, 2, 1), np.ones(n, bool)
 
-stored_sample_sets.SECONDS = 0.0
+draw_and_store_sample_sets.SECONDS = 0.0
 try:
-    pixels, _ = stored_sample_sets.resumed(folder, 40, batches, lambda done: print(done, flush=True))
+    pixels, _ = draw_and_store_sample_sets.resumed(folder, 40, batches, lambda done: print(done, flush=True))
     print("values", *pixels[:, 0, 0, 0])
 except ValueError as error:
     print(error)
@@ -47,7 +47,7 @@ def batches(n, size=4, first=0):
 
 
 def draw(folder, n=40):
-    return stored_sample_sets.resumed(folder, n, lambda first: batches(n, 4, first), lambda done: None)[0]  # noqa: ARG005
+    return draw_and_store_sample_sets.resumed(folder, n, lambda first: batches(n, 4, first), lambda done: None)[0]  # noqa: ARG005
 
 
 def test_two_processes_draw_no_image_twice(tmp_path):
@@ -70,12 +70,15 @@ def test_a_free_lock_is_taken_although_its_file_remains(tmp_path):
 
 
 def test_a_signal_at_any_instruction_leaves_no_wrong_part(tmp_path, monkeypatch):
-    monkeypatch.setattr(stored_sample_sets, "write_npz", lambda path, arrays: np.savez(path, **arrays))  # fast
+    monkeypatch.setattr(draw_and_store_sample_sets, "write_npz", lambda path, arrays: np.savez(path, **arrays))  # fast
     left = 0
 
     def trace(frame, event, _):
         nonlocal left
-        if frame.f_code.co_filename != stored_sample_sets.__file__ or frame.f_code.co_name not in ("resumed", "write"):
+        if frame.f_code.co_filename != draw_and_store_sample_sets.__file__ or frame.f_code.co_name not in (
+            "resumed",
+            "write",
+        ):
             return None
         frame.f_trace_opcodes = True
         left -= event == "opcode"
@@ -96,7 +99,7 @@ def test_a_signal_at_any_instruction_leaves_no_wrong_part(tmp_path, monkeypatch)
 
 
 def test_parts_are_written_after_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(stored_sample_sets, "SECONDS", 0.0)
+    monkeypatch.setattr(draw_and_store_sample_sets, "SECONDS", 0.0)
     monkeypatch.setattr(time, "monotonic", iter(np.arange(1e3)).__next__)
     draw(tmp_path)
     assert len(list(tmp_path.glob("*.npz"))) == 10

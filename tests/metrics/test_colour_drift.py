@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from diffusion.data.source import in_memory
+from diffusion.data.dataset_interface import in_memory
 from diffusion.metrics import colour_drift
 
 

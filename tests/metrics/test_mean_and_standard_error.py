@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from diffusion.core.elbo import bits_per_dim
-from diffusion.data.source import in_memory
+from diffusion.data.dataset_interface import in_memory
 from diffusion.evaluation.flow_nll import FLOW
 from diffusion.metrics import mean_and_standard_error
 from diffusion.metrics.mean_and_standard_error import Means

@@ -7,7 +7,7 @@ from PIL import Image
 
 from diffusion.commands import sample
 from diffusion.distributed.sharding import make_mesh
-from diffusion.evaluation import sample_batches, stored_sample_sets
+from diffusion.evaluation import draw_and_store_sample_sets, sample_batches
 from diffusion.evaluation.measurement_protocol import Chain, Subject
 from diffusion.experiment import build
 from diffusion.metrics import read_and_write_sample_sets
@@ -35,20 +35,20 @@ def subject(made, tmp_path):
 
 
 def parts_of(subject):
-    return sorted(path.name for path in stored_sample_sets.parts_folder(subject, CHAIN).glob("*.npz"))
+    return sorted(path.name for path in draw_and_store_sample_sets.parts_folder(subject, CHAIN).glob("*.npz"))
 
 
 def draw(*args):
     """The pixels of a set."""
-    return stored_sample_sets.draw(*args)[0]
+    return draw_and_store_sample_sets.draw(*args)[0]
 
 
 def test_an_interrupted_set_resumes_to_the_same_bytes(subject, tmp_path, monkeypatch):
     """37 images in batches of 8, in parts of 8: stopped after 24, it draws 13 more and no image again."""
-    monkeypatch.setattr(stored_sample_sets, "SECONDS", 0.0)
+    monkeypatch.setattr(draw_and_store_sample_sets, "SECONDS", 0.0)
     whole = draw(subject._replace(folder=tmp_path / "whole"), CHAIN, 37, 8)
     with pytest.raises(Stop):
-        stored_sample_sets.draw(subject, CHAIN, 37, 8, stop_after(20))
+        draw_and_store_sample_sets.draw(subject, CHAIN, 37, 8, stop_after(20))
     assert parts_of(subject) == ["images_0000000.npz", "images_0000008.npz", "images_0000016.npz"]
     counts = []
     again = draw(subject, CHAIN, 37, 8, counts.append)
@@ -74,7 +74,7 @@ def test_a_run_that_can_only_be_read_is_sampled_all_the_same(subject, tmp_path, 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     foreign = subject._replace(folder=folder)
     with pytest.raises(Stop):
-        stored_sample_sets.draw(foreign, CHAIN, 20, 8, stop_after(10))
+        draw_and_store_sample_sets.draw(foreign, CHAIN, 20, 8, stop_after(10))
     counts = []
     assert (draw(foreign, CHAIN, 20, 8, counts.append) == draw(subject, CHAIN, 20, 8)).all() and counts[0] == 16
     assert list(folder.iterdir()) == [] and len(list((tmp_path / "cache").rglob("*.npz"))) == 2
@@ -109,8 +109,11 @@ def test_sets_that_differ_in_anything_lie_apart(subject):
     other = jax.tree.map(lambda x: x * 1.01, subject.params)
     chains = [CHAIN, Chain(grid="5"), Chain("ddim", "4"), Chain("ddim", "4", 0.5)]
     chains += [CHAIN._replace(seed=1), CHAIN._replace(truncate=True)]
-    places = {stored_sample_sets.parts_folder(subject, chain) for chain in chains}
-    assert len(places | {stored_sample_sets.parts_folder(subject._replace(params=other), CHAIN)}) == len(chains) + 1
+    places = {draw_and_store_sample_sets.parts_folder(subject, chain) for chain in chains}
+    assert (
+        len(places | {draw_and_store_sample_sets.parts_folder(subject._replace(params=other), CHAIN)})
+        == len(chains) + 1
+    )
 
 
 def test_sets_of_another_churn_lie_apart(subject):
@@ -120,7 +123,7 @@ def test_sets_of_another_churn_lie_apart(subject):
         changed = config()
         changed.sample.update(sampler="edm", churn=churn, churn_noise=noise)
         places.add(
-            stored_sample_sets.parts_folder(
+            draw_and_store_sample_sets.parts_folder(
                 subject._replace(experiment=subject.experiment._replace(config=changed)), CHAIN
             )
         )
@@ -129,8 +132,8 @@ def test_sets_of_another_churn_lie_apart(subject):
 
 def test_sets_of_another_precision_lie_apart(subject):
     with jax.default_matmul_precision("float32"):
-        exact = stored_sample_sets.parts_folder(subject, CHAIN)
-    assert exact != stored_sample_sets.parts_folder(subject, CHAIN)
+        exact = draw_and_store_sample_sets.parts_folder(subject, CHAIN)
+    assert exact != draw_and_store_sample_sets.parts_folder(subject, CHAIN)
 
 
 def test_truncation_cuts_levels(subject):
@@ -140,9 +143,9 @@ def test_truncation_cuts_levels(subject):
 
 
 def test_a_damaged_part_is_drawn_again(subject, monkeypatch):
-    monkeypatch.setattr(stored_sample_sets, "SECONDS", 0.0)
+    monkeypatch.setattr(draw_and_store_sample_sets, "SECONDS", 0.0)
     first = draw(subject, CHAIN, 24, 8)
-    damaged = stored_sample_sets.parts_folder(subject, CHAIN) / "images_0000008.npz"
+    damaged = draw_and_store_sample_sets.parts_folder(subject, CHAIN) / "images_0000008.npz"
     damaged.write_bytes(damaged.read_bytes()[:-50])
     counts = []
     assert (draw(subject, CHAIN, 24, 8, counts.append) == first).all() and counts[0] == 8
@@ -151,9 +154,10 @@ def test_a_damaged_part_is_drawn_again(subject, monkeypatch):
 def test_images_that_are_not_finite_are_counted(subject):
     broken = subject._replace(params=jax.tree.map(lambda x: x * np.nan, subject.params))
     assert (
-        stored_sample_sets.draw(broken, CHAIN, 10, 8)[1] == 10 and stored_sample_sets.draw(broken, CHAIN, 3, 8)[1] == 3
+        draw_and_store_sample_sets.draw(broken, CHAIN, 10, 8)[1] == 10
+        and draw_and_store_sample_sets.draw(broken, CHAIN, 3, 8)[1] == 3
     )
-    assert stored_sample_sets.draw(subject, CHAIN, 10, 8)[1] == 0
+    assert draw_and_store_sample_sets.draw(subject, CHAIN, 10, 8)[1] == 0
 
 
 def test_labels_go_round():

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from diffusion.data.dataset_interface import in_memory
 from diffusion.data.digits import digits as load_digits
-from diffusion.data.source import in_memory
 from diffusion.metrics.scores_without_inception import classes, distance
 from diffusion.metrics.small_image_classifier import Classifier, classifier
 

@@ -162,7 +162,7 @@ DATA = (
         ),
     ),
     *mutants(
-        "diffusion/data/source.py",
+        "diffusion/data/dataset_interface.py",
         "tests/data/test_data.py",
         (
             "!= HOLD_OUT - 1) == train]",

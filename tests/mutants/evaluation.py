@@ -200,7 +200,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/published/differences_from_paper.py",
+        "diffusion/published/differences_of_config_from_paper.py",
         "tests/published/test_reproduce.py",
         (
             'if key in COMPUTED - {"data.name"}',
@@ -257,7 +257,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/evaluation/stored_sample_sets.py",
+        "diffusion/evaluation/draw_and_store_sample_sets.py",
         "tests/metrics/test_sample_set.py",
         (
             '        "parameters": measurement_protocol.digest(subject.params),\n',
@@ -279,7 +279,7 @@ EVALUATION = (
         ),
     ),
     *mutants(
-        "diffusion/evaluation/final_evaluation.py",
+        "diffusion/evaluation/evaluation_after_training.py",
         "tests/evaluation/test_evaluate.py",
         (
             "chain = Chain(seed=c.seed)",

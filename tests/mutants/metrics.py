@@ -212,7 +212,7 @@ METRICS = (
         ),
     ),
     *mutants(
-        "diffusion/evaluation/stored_sample_sets.py",
+        "diffusion/evaluation/draw_and_store_sample_sets.py",
         "tests/evaluation/test_resumable_samples.py",
         (
             'with exclusive(folder / "lock", str(folder), "wait until it ends, then run this again"):',

@@ -21,7 +21,7 @@ from diffusion.config.config_dict import config_hash, nested, restore
 from diffusion.config.keys_with_legal_values import PAPERS
 from diffusion.config.validation import validate
 from diffusion.convert.inception_weights import NETWORK
-from diffusion.data.source import in_memory
+from diffusion.data.dataset_interface import in_memory
 from diffusion.evaluation.measurement_protocol import QUANTISATION
 from diffusion.figures import style
 from diffusion.figures.figure_data import curve_data
@@ -30,7 +30,7 @@ from diffusion.metrics import rate_distortion
 from diffusion.metrics.first_images_of_split import split
 from diffusion.published import comparison_table, ddpm_tables
 from diffusion.published import expected_loss_and_fid_by_step as published
-from diffusion.published.differences_from_paper import deviations, run_differences
+from diffusion.published.differences_of_config_from_paper import deviations, run_differences
 from diffusion.published.match_results_to_cells import compare, stored_results
 from diffusion.published.table_types import Cell, Experiment
 from diffusion.runtime import config_flag

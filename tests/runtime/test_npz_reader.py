@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffusion.evaluation import stored_sample_sets
+from diffusion.evaluation import draw_and_store_sample_sets
 from diffusion.metrics import cache_on_disk, read_and_write_sample_sets
 from diffusion.runtime import npz_reader
 from diffusion.runtime.atomic_files import write_npz
@@ -61,7 +61,7 @@ def test_a_hostile_header_is_refused_in_a_line_by_all_readers(content, tmp_path)
         with pytest.raises(ValueError, match=r".") as error:
             reader(path)
         assert len(str(error.value).splitlines()) == 1 and str(path) in str(error.value)
-    assert stored_sample_sets.stored(tmp_path, 1) == [], "the part is drawn again"
+    assert draw_and_store_sample_sets.stored(tmp_path, 1) == [], "the part is drawn again"
     with pytest.warns(UserWarning, match="cannot be read and is computed again") as caught:
         assert cache_on_disk.read(path) == {}
     assert len(str(caught[0].message).splitlines()) == 1

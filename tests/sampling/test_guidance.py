@@ -26,7 +26,7 @@ from diffusion.core.reverse_process import clip
 from diffusion.core.variance import fixed_small
 from diffusion.distributed import sharding
 from diffusion.distributed.sharding import make_mesh
-from diffusion.evaluation import guidance_effect, measurement_protocol, sample_batches, stored_sample_sets
+from diffusion.evaluation import draw_and_store_sample_sets, guidance_effect, measurement_protocol, sample_batches
 from diffusion.evaluation.measurement_protocol import Chain, Subject
 from diffusion.experiment import build, build_guidance
 from diffusion.figures.curve_figures import guidance as figure
@@ -483,27 +483,29 @@ def test_a_classifier_guides_a_run_that_it_fits(judge, subject, key):
 def test_labels_and_guidance_make_sets_of_their_own(subject):
     chain = Chain(grid="4")
     places = {
-        stored_sample_sets.parts_folder(subject, one)
+        draw_and_store_sample_sets.parts_folder(subject, one)
         for one in (chain, chain._replace(labels=(3,)), chain._replace(labels=(3, 5)))
     }
     for arguments in ((10, 1.0), (10, 2.0), (10, 1.0, (2, 9))):
         make = build_guidance.Guide(*arguments)
         places.add(
-            stored_sample_sets.parts_folder(subject._replace(experiment=subject.experiment._replace(guide=make)), chain)
+            draw_and_store_sample_sets.parts_folder(
+                subject._replace(experiment=subject.experiment._replace(guide=make)), chain
+            )
         )
     assert len(places) == 6
-    assert "label_3-5" in stored_sample_sets.stem(subject, chain._replace(labels=(3, 5)))
+    assert "label_3-5" in draw_and_store_sample_sets.stem(subject, chain._replace(labels=(3, 5)))
     assert sample_batches.labels(np.arange(5), (3, 5)).tolist() == [3, 5, 3, 5, 3]
     run = read_run(subject.folder)
-    assert stored_sample_sets.guided(run, {}) is run
-    changed = stored_sample_sets.guided(run, {"sample.guidance": 2.0, "sample.guidance_from": 0.1})
+    assert draw_and_store_sample_sets.guided(run, {}) is run
+    changed = draw_and_store_sample_sets.guided(run, {"sample.guidance": 2.0, "sample.guidance_from": 0.1})
     assert (changed.config.sample.guidance, run.config.sample.guidance) == (2.0, 0.0)
     with pytest.raises(ValueError, match="at least 0"):
-        stored_sample_sets.guided(run, {"sample.guidance": -2.0})
+        draw_and_store_sample_sets.guided(run, {"sample.guidance": -2.0})
     for name, value in (("classifier", "x"), ("guidance_from", 0.1), ("guidance_to", 0.9)):
         with pytest.raises(ValueError, match=f"--{name} has no effect without guidance: add --guidance=1"):
-            stored_sample_sets.guided(run, {f"sample.{name}": value})
-    plain = stored_sample_sets.guided(run, guidance_scales.UNGUIDED)
+            draw_and_store_sample_sets.guided(run, {f"sample.{name}": value})
+    plain = draw_and_store_sample_sets.guided(run, guidance_scales.UNGUIDED)
     assert plain.config.sample.guidance == 0
     with pytest.raises(ValueError, match="none holds no classifier; give the folder of a run of scripts/train_cl"):
         build_guidance.load(subject.folder / "none", run.config, run.shape, run.classes, subject.experiment.process)
@@ -536,10 +538,10 @@ def test_the_script_refuses_in_one_line(subject):
 def test_labels_are_refused_where_nothing_knows_them(subject):
     without = build.experiment(tiny(), SHAPE, 10, subject.experiment.mesh)
     with pytest.raises(ValueError, match="--label=3: this run draws without labels"):
-        stored_sample_sets.check_labels(without, Chain(labels=(3,)))
+        draw_and_store_sample_sets.check_labels(without, Chain(labels=(3,)))
     with pytest.raises(ValueError, match="--label=12: the labels of this run are 0 to 9"):
-        stored_sample_sets.check_labels(subject.experiment, Chain(labels=(3, 12)))
-    stored_sample_sets.check_labels(subject.experiment, Chain(labels=(0, 9)))
+        draw_and_store_sample_sets.check_labels(subject.experiment, Chain(labels=(3, 12)))
+    draw_and_store_sample_sets.check_labels(subject.experiment, Chain(labels=(0, 9)))
 
 
 def test_archives_have_the_layout_of_the_evaluator(subject, tmp_path):
@@ -595,9 +597,9 @@ def test_spread_is_the_mean_distance_within_a_class():
 def test_a_sampler_of_the_command_line_obeys_the_rules_of_configs(subject):
     run = read_run(subject.folder)
     run.config.sample.update(churn=30.0, churn_from=5.0, churn_to=0.05)
-    stored_sample_sets.check(run, Chain())
+    draw_and_store_sample_sets.check(run, Chain())
     with pytest.raises(ValueError, match="no level lies between them"):
-        stored_sample_sets.check(run, Chain(sampler="edm"))
+        draw_and_store_sample_sets.check(run, Chain(sampler="edm"))
 
 
 def test_a_run_is_guided_in_every_way_that_it_allows(subject):

@@ -10,7 +10,7 @@ from diffusion.commands.train import periodic_actions
 from diffusion.evaluation.measurement_protocol import Chain
 from diffusion.runtime.signals import Stop
 from diffusion.training import loop
-from diffusion.training.metrics_log import Log, Progress
+from diffusion.training.progress_lines_and_metrics import Log, Progress
 from diffusion.workdir.jsonl_and_tensorboard_writer import Writer
 from diffusion.workdir.kept_and_resumed_checkpoints import RunCheckpoints
 

@@ -20,8 +20,8 @@ from diffusion.runtime import format_numbers
 from diffusion.runtime.signals import Stop, Stopped
 from diffusion.training import skipped_updates, weight_averages
 from diffusion.training.batch_feed import Feed
-from diffusion.training.metrics_log import Diverged
 from diffusion.training.optimizer import skipping
+from diffusion.training.progress_lines_and_metrics import Diverged
 from diffusion.training.skipped_updates import Guard
 from diffusion.training.state import create, step_keys
 from diffusion.training.step import HEALTH, Update, train_step, train_steps

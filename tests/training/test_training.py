@@ -13,16 +13,16 @@ from diffusion.commands import train
 from diffusion.config import default_config
 from diffusion.config.keys_with_legal_values import KEYS
 from diffusion.data.dataset_identity import identity
+from diffusion.data.dataset_interface import in_memory
 from diffusion.data.digits import digits
-from diffusion.data.source import in_memory
 from diffusion.distributed import sharding
 from diffusion.experiment import build
 from diffusion.nets.unet import UNet
 from diffusion.runtime import format_numbers
 from diffusion.runtime.signals import Stop
 from diffusion.training import batch_feed, loop, optimizer, weight_averages
-from diffusion.training.metrics_log import Progress
 from diffusion.training.periodic_actions import Action, Moment, draw, perform
+from diffusion.training.progress_lines_and_metrics import Progress
 from diffusion.training.state import step_keys
 from diffusion.training.step import train_step, train_steps
 from diffusion.workdir.checkpoint import Checkpoints

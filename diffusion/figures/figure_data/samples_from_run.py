@@ -15,7 +15,7 @@ from diffusion.core.array_types import Array, Image, Keys, Labels, normal
 from diffusion.core.forward_process import Process, q_sample
 from diffusion.core.respacing import Grid
 from diffusion.core.score import score
-from diffusion.data.source import SMALL, Source
+from diffusion.data.dataset_interface import SMALL, Source
 from diffusion.data.transforms import to_pixels
 from diffusion.distributed import sharding
 from diffusion.evaluation import sample_batches

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffusion.data.source import Source
+from diffusion.data.dataset_interface import Source
 from diffusion.evaluation import (
+    draw_and_store_sample_sets,
     measure_likelihood,
     measurement_protocol,
     sample_batches,
     sample_quality,
-    stored_sample_sets,
 )
 from diffusion.evaluation.fewer_images_on_cpu import UNLIMITED, Budget, chain_calls
 from diffusion.evaluation.measurement_protocol import FULL, Chain, Subject
@@ -78,7 +78,7 @@ def measure(
     n = budget.images(c.sample.n, chain_calls(experiment))
     chain = Chain(seed=c.seed)
     parts = [(np.zeros((0, *experiment.shape), np.uint8), np.ones(0, bool))]
-    for part in stored_sample_sets.batches(subject, chain, n, c.sample.batch_size) if n else ():
+    for part in draw_and_store_sample_sets.batches(subject, chain, n, c.sample.batch_size) if n else ():
         parts.append(part)
         progress(sum(len(pixels) for pixels, _ in parts))
     pixels, finite = sample_batches.joined(parts)
@@ -91,7 +91,7 @@ def measure(
         bound, _ = measure_likelihood.measure(BOUND, subject, first, seed=c.seed, progress=progress, resumable=False)
     scores = ()
     if fits(train) and n > 1 and not broken:
-        facts = stored_sample_sets.facts(subject, chain)
+        facts = draw_and_store_sample_sets.facts(subject, chain)
         scores = tuple(sample_quality.score_small_images(LABELLED, pixels, train, held_out, facts))
     return Summary(
         samples=pixels,

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from diffusion.commands import export_weights, import_weights, run_from_pretrained, train
+from diffusion.commands import export_weights, import_weights, pretrained_weights_as_run, train
 from diffusion.config import default_config
 from diffusion.convert import diffusers, name_mapping
 from diffusion.experiment import build
@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def unpacked(tmp_path, monkeypatch):
     """The run of the shipped digits, in a working directory of its own."""
     monkeypatch.chdir(tmp_path)
-    return tmp_path / run_from_pretrained.unpack("digits", [].append)
+    return tmp_path / pretrained_weights_as_run.unpack("digits", [].append)
 
 
 def test_shipped_weights_become_a_run_and_a_run_becomes_weights(unpacked, tmp_path, monkeypatch):
@@ -47,17 +47,17 @@ def test_shipped_weights_become_a_run_and_a_run_becomes_weights(unpacked, tmp_pa
         np.testing.assert_array_equal(np.asarray(leaf, np.float16), shipped[name])
 
     lines = []
-    run_from_pretrained.pack(unpacked, tmp_path / "home" / "again", None, False, lines.append)
+    pretrained_weights_as_run.pack(unpacked, tmp_path / "home" / "again", None, False, lines.append)
     again = load_file(tmp_path / "home" / "again" / "weights.safetensors")
     for name, leaf in shipped.items():
         np.testing.assert_array_equal(again[name], leaf)
     monkeypatch.setattr(compare_with_recorded_curve, "HOME", tmp_path / "home")
-    assert run_from_pretrained.names() == {"again": "again: step 1000 of digits"}
+    assert pretrained_weights_as_run.names() == {"again": "again: step 1000 of digits"}
     with pytest.raises(ValueError, match="again exists already: give an --out that does not"):
-        run_from_pretrained.pack(unpacked, tmp_path / "home" / "again", None, False, lines.append)
+        pretrained_weights_as_run.pack(unpacked, tmp_path / "home" / "again", None, False, lines.append)
     (tmp_path / "home" / "again" / "weights.safetensors").write_bytes(b"\0" * 100)
     with pytest.raises(ValueError, match=r"weights\.safetensors is damaged .* restore it from the repository"):
-        run_from_pretrained.unpack("again", lines.append)
+        pretrained_weights_as_run.unpack("again", lines.append)
     assert not (tmp_path / "runs" / "again_pretrained").exists()
 
 
@@ -89,7 +89,7 @@ def test_a_folder_of_another_version_is_not_taken_for_these(tmp_path, monkeypatc
         sources = {"weights.safetensors": weights, "config.json": config}
         digests = {file: manifest.hash_file(shipped / name / file) for file, name in sources.items()}
         (folder / "imported.json").write_text(json.dumps({"sha256": digests}))
-        return run_from_pretrained.unpack("digits", [].append)
+        return pretrained_weights_as_run.unpack("digits", [].append)
 
     for names in (("mnist", "digits"), ("digits", "mnist")):
         with pytest.raises(ValueError, match=r"digits_pretrained was made of other weights than .*: move it away"):
@@ -97,7 +97,7 @@ def test_a_folder_of_another_version_is_not_taken_for_these(tmp_path, monkeypatc
     assert unpack("digits", "digits") == folder
     (folder / "imported.json").write_text("{}")
     with pytest.raises(ValueError, match="move it away"):
-        run_from_pretrained.unpack("digits", [].append)
+        pretrained_weights_as_run.unpack("digits", [].append)
 
 
 def test_weights_trained_with_augmentation_leave_its_condition_out(tmp_path, monkeypatch):
@@ -109,8 +109,8 @@ def test_weights_trained_with_augmentation_leave_its_condition_out(tmp_path, mon
     import_weights.write_run(tmp_path / "a", experiment, run, 7, params, params, {})
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(compare_with_recorded_curve, "HOME", tmp_path / "home")
-    run_from_pretrained.pack(tmp_path / "a", tmp_path / "home" / "b", None, False, [].append)
-    _, found, step = load(folder := run_from_pretrained.unpack("b", [].append), read_run(folder))
+    pretrained_weights_as_run.pack(tmp_path / "a", tmp_path / "home" / "b", None, False, [].append)
+    _, found, step = load(folder := pretrained_weights_as_run.unpack("b", [].append), read_run(folder))
     assert step == 7 and "condition.kernel" in name_mapping.flatten(found)
     jax.tree.map(np.testing.assert_array_equal, {**found, "condition": None}, {**params, "condition": None})
 
@@ -125,8 +125,8 @@ def test_a_run_in_a_bucket_keeps_its_curve(tmp_path, monkeypatch):
     folder.upload(tmp_path / "run")
     shapes = import_weights.shapes(read_run(ROOT / "pretrained" / "digits"))
     params = name_mapping.nest({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
-    monkeypatch.setattr(run_from_pretrained.load_run, "load", lambda *_: (None, params, 6))
-    run_from_pretrained.pack(folder, tmp_path / "out", None, False, [].append)
+    monkeypatch.setattr(pretrained_weights_as_run.load_run, "load", lambda *_: (None, params, 6))
+    pretrained_weights_as_run.pack(folder, tmp_path / "out", None, False, [].append)
     assert [row["step"] for row in compare_with_recorded_curve.read(tmp_path / "out" / "curve.csv")] == [
         1,
         2,
@@ -140,9 +140,9 @@ def test_a_run_in_a_bucket_keeps_its_curve(tmp_path, monkeypatch):
 def test_processes_that_unpack_at_once_share_one_run(tmp_path):
     code = (
         f"import os, sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from diffusion.commands import run_from_pretrained\n"
+        "from diffusion.commands import pretrained_weights_as_run\n"
         "print('ready', flush=True), sys.stdin.readline()\n"
-        "print(run_from_pretrained.unpack('digits', print))"
+        "print(pretrained_weights_as_run.unpack('digits', print))"
     )
     pipe = subprocess.PIPE
     command = [sys.executable, "-c", code]
@@ -171,7 +171,7 @@ def test_weights_of_another_network_are_refused(tmp_path, monkeypatch):
     tensors["conv_in.bias"] = tensors["conv_in.bias"][:-1]
     save_file(tensors, path, metadata={"step": "1"})
     with pytest.raises(ValueError, match="the weights are not those of its config"):
-        run_from_pretrained.unpack("digits", [].append)
+        pretrained_weights_as_run.unpack("digits", [].append)
 
 
 def legend(folder: Path) -> list[str]:
@@ -192,7 +192,7 @@ def test_a_run_is_compared_with_the_curve_of_its_config(tmp_path, monkeypatch):
     monkeypatch.setattr(compare_with_recorded_curve, "HOME", tmp_path / "home")
     assert compare_with_recorded_curve.recorded(config) is None
     assert "expected" not in legend(tmp_path / "a")
-    run_from_pretrained.pack(tmp_path / "a", tmp_path / "home" / "tiny", None, False, [].append, [tmp_path / "a"])
+    pretrained_weights_as_run.pack(tmp_path / "a", tmp_path / "home" / "tiny", None, False, [].append, [tmp_path / "a"])
     assert read_run(tmp_path / "home" / "tiny").config.data.dir == ""
     path = tmp_path / "home" / "tiny" / "curve.csv"
     table = compare_with_recorded_curve.read(path)
@@ -234,10 +234,10 @@ def test_the_flag(tmp_path):
 
 
 def test_what_is_shipped_is_small_and_has_a_card():
-    assert set(run_from_pretrained.names()) == {"cifar10_cpu", "digits", "mnist"}
-    assert set(run_from_pretrained.names()) == {path.name for path in compare_with_recorded_curve.HOME.iterdir()}
+    assert set(pretrained_weights_as_run.names()) == {"cifar10_cpu", "digits", "mnist"}
+    assert set(pretrained_weights_as_run.names()) == {path.name for path in compare_with_recorded_curve.HOME.iterdir()}
     assert sum(path.stat().st_size for path in compare_with_recorded_curve.HOME.rglob("*") if path.is_file()) < 12e6
-    for name in run_from_pretrained.names():
+    for name in pretrained_weights_as_run.names():
         run = read_run(compare_with_recorded_curve.HOME / name)
         assert (
             str(Path.home()) not in (compare_with_recorded_curve.HOME / name / "config.json").read_text()
