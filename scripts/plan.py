@@ -45,6 +45,7 @@ def main() -> None:
         CONFIG.value,
         TARGET.value,
         say,
+        title=CONFIG.name,
         what=WHAT.value,
         images=IMAGES.value,
         timeout=TIMEOUT.value,

@@ -17,6 +17,7 @@ from diffusion.planning.compile_for_target import Data, Job
 from diffusion.planning.memory_and_time import Estimate, estimate, known
 from diffusion.planning.targets import Target
 from diffusion.runtime.atomic_files import write_json
+from diffusion.runtime.paths import check_file
 
 CLASSES = 1000
 """Labels assumed of a set that is not at hand; they only give the embedding its rows."""
@@ -48,6 +49,7 @@ def run(
     names: Sequence[str],
     say: Callable[[str], None],
     *,
+    title: str = "",
     what: str = "train",
     images: int | None = None,
     timeout: float = 900.0,
@@ -58,12 +60,17 @@ def run(
 ) -> None:
     """Compiles for every target and reports: one alone on a screen, several in a table.
 
-    `say` prints a line of the result, or progress that starts with a carriage return. what: a key of
-    compile_for_target.PROGRAMS; images: number of training images, where the set is not known; fit: whether changes
-    that reduce memory are compiled too; csv: a file that receives a line for each program; json: one of all numbers;
-    prices: of a chip-hour, by model. Raises ValueError for a name that is no target, and where no target could be
-    compiled, with the line of the first error.
+    `say` prints a line of the result, or progress that starts with a carriage return. title: the config's name; what: a
+    key of compile_for_target.PROGRAMS; images: number of training images, where the set is not known; fit: whether
+    changes that reduce memory are compiled too; csv: a file that receives a line for each program; json: one of all
+    numbers; prices: of a chip-hour, by model. Raises ValueError for a name that is no target, before anything is
+    compiled for a csv or json that cannot be written or is another kind of file, and where no target could be compiled,
+    with the line of the first error.
     """
+    for flag, path in (("csv", csv), ("json", json)):
+        check_file(flag, path)
+    if csv:
+        report_csv.read(csv)
     programs: list[tuple[Target, str, ConfigDict]] = []
     for target in map(targets.parse, names):
         programs += [(target, "", config), *(alternatives(config, target) if fit else [])]
@@ -90,7 +97,7 @@ def run(
         done.append((name, result))
         rows.append(report.row(name, result, prices.get(target.model)))
         if csv:
-            report_csv.put(csv, report_csv.record(changed, what, change, result))
+            report_csv.put(csv, report_csv.record(title, job, change, result))
         if not change:
             for line in report.lines(result, PER[what]):
                 say(line)

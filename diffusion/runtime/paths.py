@@ -45,6 +45,17 @@ def writable(folder: Path) -> bool:
     return isinstance(folder, bucket_path.Bucket) or os.access(folder, os.W_OK)
 
 
+def check_file(flag: str, path: Path | None) -> None:
+    """Raises ValueError where the file that a flag names, if any, is a folder or cannot be written by this user."""
+    if path is None or isinstance(path, bucket_path.Bucket):
+        return
+    if path.is_dir():
+        raise ValueError(f"--{flag}={path} is not a file: give one such as {path / f'results.{flag}'}")
+    place = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not writable(place) or (place != path and not place.is_dir()):
+        raise ValueError(f"--{flag}={path}: {place} cannot be written to; give another file")
+
+
 def cache_folder(name: str) -> Path:
     """The folder diffusion/<name> in the user's cache: in $XDG_CACHE_HOME if that is an absolute path, else ~/.cache.
 

@@ -104,16 +104,71 @@ def test_json_has_every_number_of_the_report():
     json.dumps(report.as_json("a", on("cpu"), "a step"), allow_nan=False)
 
 
+def line_of(name="cifar10", what="train", target="tpu:v5e:4x4", change="", images=None, **keys):
+    """The line of a program, by its config's name and the keys set over it."""
+    config = load(f"configs/{name}.py")
+    config.update_from_flattened_dict({key.replace("__", "."): value for key, value in keys.items()})
+    job = Job(flatten(config), plan.data(config, images), target, what)
+    return report_csv.record(name, job, change, on(target))
+
+
 def test_a_program_has_one_line_of_the_table(tmp_path):
-    path, config = tmp_path / "new" / "table.csv", load("configs/cifar10.py")
-    written = report_csv.record(config, "train", "", on("tpu:v5e:4x4"))
-    others = [report_csv.record(config, *of) for of in (("sample", "", on("tpu:v5e:4x4")), ("train", "a", on("cpu")))]
+    path, written = tmp_path / "new" / "table.csv", line_of()
+    others = [line_of(what="sample"), line_of(change="train.accumulate=2", train__accumulate=2), line_of(target="cpu")]
     for line in (written._replace(memory=1.0), *others, written):
         report_csv.put(path, line)
     *first, last = report_csv.read(path)
     assert [line.program for line in first] == [line.program for line in others]
     assert last == written._replace(usable=last.usable) and last.usable == pytest.approx(written.usable, rel=1e-5)
     assert last.memory == 5e9 and last.flop == pytest.approx(2.167e12) and last.links == 1e-3 and last.chips == 16
+
+
+def test_what_alters_a_program_gives_it_a_line_of_its_own(tmp_path):
+    """Names alone tell configs of no paper apart; what the other kind of program reads does not count."""
+    programs = [line_of(name) for name in ("digits", "mnist", "cifar10_small")]
+    programs += [line_of(net__channels=64), line_of(train__accumulate=2), line_of(net__remat=True), line_of(images=9)]
+    programs += [line_of(what="sample"), line_of(what="sample", sample__grid="uniform:10")]
+    programs += [line_of(what="sample", sample__sampler="ddim")]
+    for line in programs:
+        report_csv.put(tmp_path / "table.csv", line)
+    assert [line.program for line in report_csv.read(tmp_path / "table.csv")] == [line.program for line in programs]
+    assert line_of(sample__sampler="ddim").program == line_of().program
+    assert line_of(what="sample", optim__lr=0.1).program == line_of(what="sample").program
+
+
+def test_the_lines_of_the_documentation_are_of_its_configs():
+    for line in report_csv.read(report_csv.TABLE):
+        keys = {"net__dtype": line.dtype, "train__sharding": line.sharding, f"{line.what}__batch_size": line.batch}
+        if line.change:
+            assert line.change == "train.accumulate=2"
+            keys["train__accumulate"] = 2
+        assert line_of(line.config, line.what, line.target, line.change, **keys).program == line.program
+
+
+def test_a_table_of_an_earlier_version_is_read(tmp_path):
+    names = report_csv.Record._fields[:-2]
+    old = dict(zip(names, line_of(), strict=False))
+    (tmp_path / "old.csv").write_text(",".join(names) + "\n" + ",".join(map(str, old.values())) + "\n")
+    assert report_csv.read(tmp_path / "old.csv") == [line_of()._replace(config="", settings="")]
+    report_csv.put(tmp_path / "old.csv", line_of())
+    assert [line.config for line in report_csv.read(tmp_path / "old.csv")] == ["", "cifar10"]
+
+
+@pytest.mark.parametrize(
+    "content", ["a,b\n1,2\n", "hello", "paper,chips\n,x\n", "paper,what\n,train\n", "paper,chips\nx"]
+)
+def test_a_file_that_cannot_hold_the_results_is_refused_before_compiling(monkeypatch, tmp_path, content):
+    monkeypatch.setattr(compile_for_target, "compile_in_child", lambda *_: pytest.fail("compiled"))
+    config, table = load("configs/cifar10.py"), tmp_path / "table.csv"
+    table.write_text(content)
+    with pytest.raises(ValueError, match=rf"^--csv={table} is another kind of file: give one"):
+        plan.run(config, ["cpu"], print, csv=table)
+    assert table.read_text() == content
+    for flag in ("csv", "json"):
+        with pytest.raises(ValueError, match=rf"^--{flag}={tmp_path} is not a file: give one such as .*results.{flag}"):
+            plan.run(config, ["cpu"], print, **{flag: tmp_path})
+        with pytest.raises(ValueError, match=rf"^--{flag}={table}/a/b: {table} cannot be written to; give another"):
+            plan.run(config, ["cpu"], print, **{flag: table / "a" / "b"})
 
 
 def test_the_table_of_hardware_states_figures_and_sources():

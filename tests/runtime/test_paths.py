@@ -11,7 +11,7 @@ import pytest
 from absl import flags
 
 from diffusion.data.cifar10 import cifar10
-from diffusion.runtime import command_line, paths
+from diffusion.runtime import bucket_path, command_line, paths
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 
@@ -83,6 +83,18 @@ def test_a_script_needs_no_home_and_refuses_a_name_of_another_encoding_at_once(t
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=300)
         assert done.returncode == status, done.stderr[-2000:]
     assert b"set PYTHONUTF8=1" in done.stderr and done.stderr.count(b"\n") == 1, done.stderr
+
+
+def test_a_file_that_cannot_be_written_is_refused(monkeypatch, tmp_path):
+    for path in (None, tmp_path / "new" / "a.json", bucket_path.at("memory://bucket/a.json")):
+        paths.check_file("json", path)
+    with pytest.raises(ValueError, match=f"^--json={tmp_path} is not a file: give one such as {tmp_path}/results.json"):
+        paths.check_file("json", tmp_path)
+    monkeypatch.setattr(paths, "writable", lambda place: place != tmp_path)
+    with pytest.raises(
+        ValueError, match=rf"^--json={tmp_path}/a/b: {tmp_path} cannot be written to; give another file"
+    ):
+        paths.check_file("json", tmp_path / "a" / "b")
 
 
 def test_endings_agree_with_formats(tmp_path):
