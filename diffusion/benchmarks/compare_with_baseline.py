@@ -8,6 +8,7 @@ from diffusion.benchmarks import timing
 from diffusion.benchmarks.benchmarked_networks import FORWARD, MEASURES, PEAK, TRAIN, WITHOUT_BASELINE, Size
 from diffusion.benchmarks.timing import Timing
 from diffusion.benchmarks.workload_subprocess import WorkloadProcess
+from diffusion.runtime.short_error_text import reason
 
 JAX, BASELINE = "jax", "baseline"
 MODULES = {JAX: "diffusion.benchmarks.jax_workloads", BASELINE: "diffusion.benchmarks.torch_baseline.workloads"}
@@ -65,8 +66,11 @@ class Settings(NamedTuple):
     """Environment variables of the processes."""
 
 
-def compare(name: str, size: Size, settings: Settings, report: Callable[[str], None]) -> Iterator[Row]:
-    """The rows of one network, in the order of measurement. Raises ValueError where a side cannot be measured.
+def compare(
+    name: str, size: Size, settings: Settings, report: Callable[[str], None], failed: list[str]
+) -> Iterator[Row]:
+    """The rows of one network, in the order of measurement. A row that cannot be measured is left out, reported, and
+    added to `failed` with the reason. Raises errors of any kind where the matrix products cannot be measured.
 
     The peak of matrix products is measured in a process of its own and the training step first in the others, so that
     peak memory is that of training. On accelerators networks compute in bfloat16.
@@ -97,7 +101,12 @@ def compare(name: str, size: Size, settings: Settings, report: Callable[[str], N
                 report(f"{name}: {MEASURES[measure]}, batch {batch}")
                 request |= {"measure": measure, "batch": batch}
                 taking_part = {side: sides[side] for side in sides if side == JAX or measure not in WITHOUT_BASELINE}
-                row = measure_row(name, request, taking_part, settings)._replace(peak=limit)
+                try:
+                    row = measure_row(name, request, taking_part, settings)._replace(peak=limit)
+                except Exception as error:  # lack of memory alone has many types
+                    failed.append(f"{name}: {MEASURES[measure]}, batch {batch}: {reason(error)}")
+                    report(f"left out    {failed[-1]}")
+                    continue
                 if measure == FORWARD and BASELINE in row.facts:
                     request["modes"] = (row.facts[BASELINE]["mode"],)  # of chains: trying modes is slow
                 yield row

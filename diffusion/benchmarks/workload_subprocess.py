@@ -25,9 +25,12 @@ class WorkloadProcess:
     """
 
     def __init__(self, module: str, env: Mapping[str, str]) -> None:
-        self.module = module
+        self.module, self._env = module, dict(env)
+        self._pool = self._new()
+
+    def _new(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(1, context, initializer=_start, initargs=(dict(env),))
+        return ProcessPoolExecutor(1, context, initializer=_start, initargs=(self._env,))
 
     def make(self, request: Mapping[str, Any]) -> Workload:
         """Makes a workload after freeing the previous one. Raises ValueError where the module cannot make it."""
@@ -38,10 +41,14 @@ class WorkloadProcess:
         return self.ask(_memory, self.module)
 
     def ask(self, function: Callable[..., Any], *args: Any) -> Any:
-        """The value of a function in the process, or its exception. Raises ValueError if the process has ended."""
+        """The value of a function in the process, or its exception.
+
+        Raises ValueError if the process has ended; the next call has a new one.
+        """
         try:
             return self._pool.submit(function, *args).result()
         except BrokenProcessPool as error:
+            self._pool = self._new()
             raise ValueError(f"the process of {self.module} has ended; its own output is above") from error
 
     def close(self) -> None:

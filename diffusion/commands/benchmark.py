@@ -6,10 +6,12 @@ from pathlib import Path
 from diffusion.benchmarks import results_table, scaling_measurements
 from diffusion.benchmarks.benchmarked_networks import MEASURES, QUICK_ENV, QUICK_REQUEST, SIZES, Size, quick
 from diffusion.benchmarks.compare_with_baseline import Settings, compare
+from diffusion.benchmarks.torch_baseline import compile_modes
 from diffusion.config.misspelt_names import suggestion
 from diffusion.figures.curve_figures import cost_growth
 from diffusion.figures.style import save
 from diffusion.runtime.atomic_files import write_json
+from diffusion.runtime.short_error_text import reason
 
 Report = Callable[[str], None]
 """Prints a line of progress."""
@@ -26,7 +28,9 @@ def choose_measures(names: Sequence[str]) -> list[str]:
 def choose_settings(
     measures: Sequence[str], windows: int | None, seconds: float | None, baseline: bool, dry: bool
 ) -> Settings:
-    """The settings of a measurement; those of a dry run are short."""
+    """The settings of a measurement; those of a dry run are short. Raises ValueError where a baseline cannot run."""
+    if baseline:
+        compile_modes.require()
     settings = Settings(measures, baseline=baseline)
     if dry:
         settings = settings._replace(windows=2, seconds=0.01, request=QUICK_REQUEST, env=QUICK_ENV)
@@ -39,14 +43,27 @@ def choose_sizes(name: str, dry: bool) -> dict[str, Size]:
     return {key: quick(size) if dry else size for key, size in SIZES.items() if name in (key, "all")}
 
 
-def measure_speed(sizes: Mapping[str, Size], settings: Settings, file: Path | None, report: Report) -> str:
-    """The table of all rows; they are also written to a JSON file."""
+def measure_speed(
+    sizes: Mapping[str, Size], settings: Settings, file: Path | None, show: Report, report: Report
+) -> None:
+    """Shows the table of all rows, then writes them to a JSON file.
+
+    Rows that cannot be measured are left out of both; at the end ValueError is raised with their names and reasons.
+    """
     context = {"machine": results_table.machine(), "settings": settings._asdict()}
-    rows = [row for name, size in sizes.items() for row in compare(name, size, settings, report)]
+    rows, failed = [], []
+    for name, size in sizes.items():
+        try:
+            for row in compare(name, size, settings, report, failed):
+                rows.append(row)
+        except Exception as error:  # lack of memory alone has many types
+            failed.append(f"{name}: {reason(error)}")
+    show(results_table.markdown(rows))
     if file:
-        write_json(file, {**context, "rows": [results_table.content(row) for row in rows]})
+        write_json(file, {**context, "rows": [results_table.content(row) for row in rows], "left_out": failed})
         report(f"written     {file}")
-    return results_table.markdown(rows)
+    if failed:
+        raise ValueError(f"{len(failed)} rows could not be measured: {'; '.join(failed)}")
 
 
 def measure_growth(size: Size, settings: Settings, dry: bool, out: Path, file: Path | None, report: Report) -> None:

@@ -117,9 +117,10 @@ def test_table_and_json_hold_every_row(monkeypatch, tmp_path):
     rows += [row("chain", 16, 0.02, 0.02, steps=1000), row("elbo", 8, 0.25, None, steps=1000)]
     monkeypatch.setattr(benchmark, "compare", lambda *_: iter(rows))
     path = tmp_path / "new" / "bench.json"
-    text = benchmark.measure_speed(
-        {"digits": benchmarked_networks.SIZES["digits"]}, compare_with_baseline.Settings(["train"]), path, print
-    )
+    shown = []
+    sizes, settings = {"digits": benchmarked_networks.SIZES["digits"]}, compare_with_baseline.Settings(["train"])
+    benchmark.measure_speed(sizes, settings, path, shown.append, print)
+    (text,) = shown
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
     assert "96 GFLOP/s" in lines[2] and lines[3][-1] == "0.50" and "16" in lines[3] and "500 ms ±0%" in lines[3]
     assert "0.1" in lines[4] and "1" in lines[4] and "16*" in lines[5] and lines[6][-1] == "-"
@@ -154,8 +155,66 @@ def test_peak_memory_is_that_of_training(monkeypatch):
 
     monkeypatch.setattr(compare_with_baseline, "WorkloadProcess", Process)
     size, settings = benchmarked_networks.SIZES["digits"], compare_with_baseline.Settings(["train"], 1, 1.0)
-    rows = list(compare_with_baseline.compare("digits", size, settings, lambda _: None))
+    rows = list(compare_with_baseline.compare("digits", size, settings, lambda _: None, []))
     assert [(r.measure, dict(r.memory)) for r in rows] == [("peak", {}), ("train", {"jax": 2}), ("train", {"jax": 3})]
+
+
+def test_a_row_that_cannot_be_measured_is_left_out(monkeypatch):
+    class Process(WorkloadProcess):
+        def __init__(self, *_):
+            pass
+
+        def make(self, request):
+            if request["batch"] == 1024:
+                raise RuntimeError("RESOURCE_EXHAUSTED: 9 GiB")
+            return timing.Workload(float, {"platform": "gpu", "flop": 1.0, "dtype": "bfloat16", "side": 2})
+
+        def memory(self):
+            return 1
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(compare_with_baseline, "WorkloadProcess", Process)
+    size, settings = benchmarked_networks.SIZES["digits"], compare_with_baseline.Settings(["train", "forward"], 1, 1.0)
+    failed, said = [], []
+    rows = list(compare_with_baseline.compare("digits", size, settings, said.append, failed))
+    assert [(r.measure, r.batch) for r in rows] == [("peak", 2), ("train", 128), ("forward", 128)]
+    names = [f"digits: {name}, batch 1024: RESOURCE_EXHAUSTED: 9 GiB" for name in ("training step", "forward")]
+    assert failed == names and [line for line in said if "left out" in line] == [f"left out    {n}" for n in names]
+
+
+def test_what_was_measured_is_shown_and_written_before_the_rest_is_named(monkeypatch, tmp_path):
+    def compare(name, size, settings, report, failed):  # noqa: ARG001
+        failed.append(f"{name}: forward: no memory")
+        yield row()
+        if name == "cifar10":
+            raise RuntimeError("the device is gone")
+
+    monkeypatch.setattr(benchmark, "compare", compare)
+    shown, path = [], tmp_path / "bench.json"
+    arguments = (benchmarked_networks.SIZES, compare_with_baseline.Settings(["train"]))
+    with pytest.raises(ValueError, match=r"^3 rows .*: digits: forward: no memory; cifar10: .*; cifar10: the device"):
+        benchmark.measure_speed(*arguments, path, shown.append, print)
+    saved = json.loads(path.read_text())
+    assert shown[0].count("training step") == 2 and len(saved["rows"]) == 2 and len(saved["left_out"]) == 3
+    with pytest.raises(OSError):
+        benchmark.measure_speed(*arguments, path / "x.json", shown.append, print)
+    assert shown[1] == shown[0], "a file that cannot be written costs no table"
+
+
+def test_without_any_row_the_reason_is_said(monkeypatch):
+    monkeypatch.setattr(benchmark, "compare", lambda *_: iter([][1]))
+    with pytest.raises(ValueError, match=r"^1 rows could not be measured: digits: list index out of range"):
+        sizes = {"digits": benchmarked_networks.SIZES["digits"]}
+        benchmark.measure_speed(sizes, compare_with_baseline.Settings([]), None, print, print)
+
+
+@pytest.mark.parametrize("name", ["torch", "diffusers"])
+def test_a_baseline_without_its_libraries_is_refused_at_once(monkeypatch, name):
+    monkeypatch.setattr(compile_modes, "find_spec", lambda other: other != name or None)
+    with pytest.raises(ValueError, match=f"^--baseline=torch needs {name}, .*pip install -r requirements-benchmark"):
+        benchmark.choose_settings(["train"], None, None, True, False)
 
 
 def test_networks_with_other_parameters_are_not_compared():
@@ -208,6 +267,7 @@ def test_a_process_runs_workloads_and_hands_back_errors(tmp_path, monkeypatch, c
             process.make({"measure": "none"})
         with pytest.raises(ValueError, match="the process of a_side has ended"):
             process.make({"measure": "death"})
+        assert process.make({"measure": "train"}).facts == {"colour": "red"}, "the next call has a new process"
     assert not capfd.readouterr().out
 
 
@@ -292,6 +352,8 @@ def test_dry_run_of_everything_beside_the_baseline(tmp_path):
         (["--baseline=tensorflow"], "baseline"),
         (["--size=imagenet"], "size"),
         (["--json=."], "--json=. is not a file"),
+        (["--scaling", "--only=train"], "leave out --only and --baseline"),
+        (["--scaling", "--baseline=torch"], "leave out --only and --baseline"),
         (["--windows=0"], "windows"),
     ],
 )

@@ -4,6 +4,7 @@ import gc
 import os
 from collections.abc import Callable, Sequence
 from functools import cache, partial
+from importlib.util import find_spec
 from typing import Any
 
 from diffusion.benchmarks import timing
@@ -25,16 +26,20 @@ ROUNDS = 7
 """Calls of each mode in turn, after those that compile, from which the fastest is chosen."""
 
 
+def require() -> None:
+    """Raises ValueError where a library of the baseline is not installed."""
+    for name in ("torch", "diffusers"):
+        if find_spec(name) is None:
+            raise ValueError(
+                f"--baseline=torch needs {name}, which is not installed: pip install -r requirements-benchmark.txt"
+            )
+
+
 @cache
 def torch() -> Any:
-    """PyTorch, set up. Raises ValueError where it is not installed."""
-    try:
-        import diffusers  # noqa: F401  # pyright: ignore[reportMissingImports]
-        import torch  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise ValueError(
-            f"--baseline=torch needs {error.name}, which is not installed: pip install -r requirements-benchmark.txt"
-        ) from error
+    """PyTorch, set up."""
+    import torch  # pyright: ignore[reportMissingImports]
+
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True

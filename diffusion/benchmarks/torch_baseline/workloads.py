@@ -12,11 +12,7 @@ from diffusion.core import respacing
 
 
 def make(request: Mapping[str, Any]) -> Workload:
-    """The workload of a request, as jax_workloads.make; `modes`: the compilation modes to try, by default all.
-
-    Raises ValueError where torch is not installed.
-    """
-    torch()
+    """The workload of a request, as jax_workloads.make; `modes`: the compilation modes to try, by default all."""
     return MEASURES[request["measure"]](request)
 
 
