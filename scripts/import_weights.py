@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import flags
 
+from diffusion.config.key_types import INT32
 from diffusion.runtime import before_jax, command_line, config_flag
 from diffusion.runtime.paths import expanded
 
@@ -25,7 +26,9 @@ CONFIG = config_flag.define_config("configs/cifar10.py")
 FROM = flags.DEFINE_enum("from", None, FORMATS, "project whose format the file has (required)")
 FILE = command_line.define_path("file", "file, folder, or prefix of a checkpoint (required)")
 WORKDIR = command_line.define_path("workdir", "folder of the new run; by default runs/CONFIG_imported")
-STEP = flags.DEFINE_integer("step", None, "number of training steps; by default the one in the file or its name", 0)
+STEP = flags.DEFINE_integer(
+    "step", None, "number of training steps; by default the one in the file or its name", 0, INT32
+)
 
 
 def main() -> None:

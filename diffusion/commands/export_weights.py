@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion.commands.import_weights import beta, shapes
+from diffusion.commands.import_weights import beta, require_unet, shapes
 from diffusion.config.config_dict import flatten
 from diffusion.convert import diffusers, name_mapping
 from diffusion.convert.diffusers import Configs
@@ -37,6 +37,7 @@ def export_run(folder: Path, out: Path, step: int | None, raw: bool, report: Cal
     Raises ValueError where diffusers cannot express the run, and where `out` is not empty; nothing is written then.
     """
     run = read_run(folder)
+    require_unet(run.config)
     described = contents(run.config, shapes(run), run.shape)
     loaded, params, chosen = load_run.load(folder, run, step, raw)
     diffusers.write(out, {name: np.asarray(leaf) for name, leaf in name_mapping.flatten(params).items()}, described)

@@ -42,6 +42,12 @@ SETS = {
 UNORDERED = frozenset({"net.attention"})
 
 
+def require_unet(config: ConfigDict) -> None:
+    """Raises ValueError for another network than the U-Net, the only one in files of other projects."""
+    if config.net.name != "unet":
+        raise ValueError(f"config.net.name: {config.net.name!r} has no form in other projects; only 'unet' has")
+
+
 def data(config: ConfigDict, weights: ForeignWeights) -> Run:
     """The run that the weights would make: its images have the shape of the config's data set, else of the file.
 
@@ -99,8 +105,10 @@ def import_run(
     """Makes a run's folder of a file of weights: config.json, one checkpoint, and imported.json on where it came from.
 
     `step` is the number of the checkpoint, by default that of the file. Raises ValueError where the file is damaged or
-    does not fit the config, gives no step while `step` is None, or the folder holds a run; nothing is written then.
+    does not fit the config, gives no step while `step` is None, the config's network is no U-Net, or the folder holds a
+    run; nothing is written then.
     """
+    require_unet(config)
     weights, config = READERS[kind](path), absolute(config)
     number = weights.step if step is None else step
     if number is None:

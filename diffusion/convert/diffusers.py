@@ -1,7 +1,9 @@
 """Folders of the diffusers library: a DDPMPipeline of a UNet2DModel and a DDPMScheduler, in and out."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -60,17 +62,26 @@ INDEX = {
 def read(path: Path) -> ForeignWeights:
     """A pipeline's folder, with unet/ and scheduler/ or with both their files in it; safetensors, or .bin.
 
-    Raises ValueError where files are missing or damaged, and for a network or a diffusion that is not ours.
+    Raises ValueError, naming the file, where files are missing or damaged, or hold values of the wrong type, and for a
+    network or a diffusion that is not ours.
     """
     folder = path if path.is_dir() else path.parent
     inner = folder / "unet" if (folder / "unet").is_dir() else folder
-    unet = _json(inner / "config.json")
+    described = inner / "config.json"
+    unet = _json(described)
     beside = [place / "scheduler_config.json" for place in (folder / "scheduler", folder)]
-    scheduler = next((_json(path) for path in beside if path.is_file()), {})
+    schedule = next((path for path in beside if path.is_file()), None)
+    scheduler = _json(schedule) if schedule else {}
+    c = diffusers_config.REST | unet
+    with _of(described):
+        diffusers_config.settings(unet, {})
+        attended = diffusers_config.attended(unet)
+        channels, classes, size = index(c["in_channels"]), index(c["num_class_embeds"] or 0), c["sample_size"]
+        size = (size, size) if isinstance(size, int) else size and tuple(map(index, size))
+    with _of(schedule or described):
+        settings, beta = diffusers_config.settings(unet, scheduler), diffusers_config.betas(scheduler)
     tensors = {_renamed(name): value for name, value in _tensors(inner).items()}
 
-    c = diffusers_config.REST | unet
-    size = c["sample_size"]
     norms = {value.shape[0] for name, value in tensors.items() if NORM.fullmatch(name) and value.ndim == 1}
     unlike = sorted(n for n in norms if groups(n) != c["norm_num_groups"])
     if unlike:
@@ -82,12 +93,12 @@ def read(path: Path) -> ForeignWeights:
         ema=tensors,
         raw=tensors,
         naming=NAMING,
-        settings=diffusers_config.settings(unet, scheduler),
-        attended=diffusers_config.attended(unet),
-        size=(size, size) if isinstance(size, int) else size and tuple(size),
-        channels=c["in_channels"],
-        classes=c["num_class_embeds"] or 0,
-        beta=diffusers_config.betas(scheduler),
+        settings=settings,
+        attended=attended,
+        size=size,
+        channels=channels,
+        classes=classes,
+        beta=beta,
         step=0,
         unspecified="" if scheduler else "the schedule and the variance, since there is no scheduler_config.json",
     )
@@ -155,13 +166,27 @@ def _renamed(name: str) -> str:
     return found[1] + OLD[found[2]] + found[3] if found and found[2] in OLD else name
 
 
+@contextmanager
+def _of(path: Path) -> Iterator[None]:
+    """Errors about the content of a file, which are raised as ValueError and name it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    except (TypeError, IndexError, ZeroDivisionError) as error:
+        raise ValueError(f"{path}: a value is of the wrong type: {error}") from error
+
+
 def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file; give the folder of a pipeline, with unet/config.json or config.json")
     try:
-        return read_json(path)
+        content = read_json(path)
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it holds no JSON object")
+    return content
 
 
 def _tensors(folder: Path) -> Tensors:

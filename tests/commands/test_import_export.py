@@ -169,6 +169,12 @@ def test_a_config_that_does_not_fit_is_refused_with_the_remedy(tmp_path):
         assert refusal(tiny(**SMALL), kind, tmp_path / "model.ckpt-790000.index")
 
 
+def test_a_network_of_points_is_in_no_file(tmp_path):
+    path, _, _ = checkpoint(tmp_path, tiny(**SMALL))
+    with pytest.raises(ValueError, match=r"^config\.net\.name: 'mlp' has no form in other projects; only 'unet' has"):
+        import_weights.import_run(path, "ddpm_tf", tiny(**SMALL, net__name="mlp"), tmp_path / "run", None, print)
+
+
 def test_a_step_that_no_name_gives_is_asked_for(tmp_path, monkeypatch):
     unnamed = ForeignWeights({}, {}, improved_diffusion.NAMING, {}, channels=1, step=None, unspecified="")
     monkeypatch.setitem(import_weights.READERS, "improved_diffusion", lambda path: unnamed)  # noqa: ARG005
@@ -223,6 +229,7 @@ def test_the_null_label_is_no_class(dropout, classes):
         ({"diffusion__parameterization": "mu"}, "'mu' cannot be exported"),
         ({"net__rescale_time": True}, "rescale_time is True in the config, which cannot be exported"),
         ({"net__channels": 8}, "norms of 8 to 16 channels have 4 to 8 groups"),
+        ({"net__name": "mlp"}, "^config.net.name: 'mlp' has no form in other projects; only 'unet' has"),
     ],
 )
 def test_what_cannot_be_exported_is_refused_and_nothing_written(tmp_path, changes, line):
@@ -260,6 +267,7 @@ def test_scripts_explain_mistakes_in_one_line(tmp_path):
     hostile.write_bytes(b"cos\nsystem\n(S'touch " + str(tmp_path / "executed").encode() + b"'\ntR.")
     for name, flags, line in (
         ("import_weights.py", ["--from=improved_diffusion", f"--file={hostile}"], "model.pt"),
+        ("import_weights.py", ["--from=ddpm_tf", f"--file={hostile}", "--step=3000000000"], "--step=3000000000"),
         ("export_weights.py", [f"--workdir={tmp_path}", f"--out={tmp_path / 'o'}"], "holds no run"),
     ):
         done = script(name, *flags)

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 
 import jax
 import numpy as np
@@ -400,6 +401,8 @@ def test_unequal_groups_and_heads_are_refused_before_anything_is_written(tmp_pat
         ("unet/config.json", b"\xff\xfe", "config.json is damaged"),
         ("unet/config.json", None, "no such file; give the folder of a pipeline"),
         ("scheduler/scheduler_config.json", b"no", "scheduler_config.json is damaged"),
+        ("scheduler/scheduler_config.json", b"[]", "scheduler_config.json is damaged: it holds no JSON object"),
+        ("unet/config.json", b"[]", "unet/config.json is damaged: it holds no JSON object"),
         ("unet/diffusion_pytorch_model.safetensors", b"\x10\0\0\0\0\0\0\0{", "safetensors is damaged"),
         ("unet/diffusion_pytorch_model.safetensors", b"", "safetensors is damaged"),
         ("unet/diffusion_pytorch_model.safetensors", None, "has neither .*safetensors nor .*bin"),
@@ -414,6 +417,26 @@ def test_broken_folders_are_refused_in_one_line(tmp_path, file, content, line):
 
 
 @pytest.mark.usefixtures("uniform")
+@pytest.mark.usefixtures("uniform")
+@pytest.mark.parametrize(
+    ("file", "key", "value"),
+    [
+        *(("unet/config.json", "block_out_channels", value) for value in (128, ["a"], [0], [])),
+        *(("unet/config.json", "attention_head_dim", value) for value in ([8], "8")),
+        *(("unet/config.json", key, ["silu"]) for key in ("act_fn", "norm_num_groups", "num_class_embeds")),
+        *(("unet/config.json", key, value) for key, value in (("in_channels", "3"), ("sample_size", {"a": 1}))),
+        ("scheduler/scheduler_config.json", "beta_schedule", ["linear"]),
+        *(("scheduler/scheduler_config.json", "trained_betas", value) for value in ("a", {}, [[1], [2, 3]])),
+    ],
+)
+def test_values_of_the_wrong_type_are_refused_with_the_name_of_their_file(tmp_path, file, key, value):
+    out, _, _ = folder(tmp_path)
+    (out / file).write_text(json.dumps(json.loads((out / file).read_text()) | {key: value}))
+    with pytest.raises(ValueError, match=re.escape(f"{out / file}: ")) as error:
+        diffusers.read(out)
+    assert "\n" not in str(error.value)
+
+
 def test_truncated_weights_are_refused(tmp_path):
     out, _, _ = folder(tmp_path)
     path = out / "unet" / "diffusion_pytorch_model.safetensors"
