@@ -35,13 +35,15 @@ def main() -> None:
     from diffusion.commands import reproduce
 
     if MILESTONES.value:
+        if unused := [flag.name for flag in (RUNS, TABLE, FORMAT, COMMANDS) if flag.present]:
+            raise ValueError(f"--milestones draws a figure of one run: leave out --{', --'.join(unused)}")
         folder = MILESTONES.value
         outs = [OUT.value] if OUT.value else [folder / "figures" / f"milestones{kind}" for kind in (".png", ".pdf")]
         reproduce.draw_milestones(folder, outs)
         print(*outs, sep="\n")
         return
     runs = expanded(RUNS.value)
-    if OUT.value:
+    if OUT.value and not COMMANDS.value:
         check_ending(OUT.value, FORMAT.value, ENDINGS)
     if not runs.is_dir() and RUNS.present:
         raise ValueError(f"--runs={runs}: no such folder; give the one that holds the folders of runs")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from diffusion.config.misspelt_names import suggestion
-from diffusion.figures.style import save
+from diffusion.figures.style import SUFFIXES, save
 from diffusion.figures.training_figures import milestones
 from diffusion.published import comparison_table, ddim_tables, ddpm_tables, improved_ddpm_tables
 from diffusion.published import expected_loss_and_fid_by_step as published
@@ -92,8 +92,11 @@ def commands(tables: Sequence[Table], comparison: Comparison, results: Iterable[
 def draw_milestones(folder: Path, outs: Sequence[Path]) -> None:
     """Writes the figure of a run's loss and FID beside the milestones to files.
 
-    Raises ValueError where there is no run of CIFAR-10, or nothing to draw.
+    Raises ValueError where there is no run of CIFAR-10, nothing to draw, or a file is of a kind that holds no figure.
     """
+    for out in outs:
+        if out.suffix.lower() not in SUFFIXES:
+            raise ValueError(f"--out={out}: the figure is written as {', '.join(SUFFIXES)}; name such a file")
     differences = published.faults(folder)
     lines = metrics_jsonl_files.scalars(folder)
     title = f"{folder.resolve().name}, and an independent run of the published recipe"

@@ -700,6 +700,12 @@ def test_the_script_writes_tables_and_figure(some, tmp_path):
     assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_commands_are_written_to_any_file(tmp_path):
+    done = script("--table=ddpm_table1", "--commands", "--out=fill.sh", cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout == "fill.sh\n" and not done.stderr
+    assert "scripts/evaluate.py" in (tmp_path / "fill.sh").read_text()
+
+
 def test_the_script_without_runs_prints_dashes(tmp_path):
     done = script("--table=ddpm_table3", cwd=tmp_path)
     assert done.returncode == 0 and re.search(r"\| DDPM, L_simple +\| +6.36 \| +– \|", done.stdout) and not done.stderr
@@ -713,6 +719,9 @@ def test_the_script_without_runs_prints_dashes(tmp_path):
         (["--runs=nowhere"], "no such folder"),
         (["--format=html"], "format"),
         (["--milestones=nowhere"], "holds no run"),
+        (["--milestones=nowhere", "--out=m.txt"], "--out=m.txt: the figure is written as .png, .pdf, .svg"),
+        (["--milestones=x", "--table=ddpm_table1", "--format=csv"], "one run: leave out --table, --format"),
+        (["--milestones=x", "--commands"], "one run: leave out --commands"),
     ],
 )
 def test_mistakes_end_in_one_line(args, line, tmp_path):
