@@ -89,6 +89,12 @@ def test_a_checkpoint_before_the_first_update_has_no_average(tmp_path):
         ema.reconstruct(tmp_path / "run", tmp_path / "early", 0.1, 0, lines.append)
 
 
+def test_the_working_directory_may_be_the_run(tmp_path):
+    command = [sys.executable, ROOT / "scripts" / "ema.py", "--workdir=.", "--width=0.1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "holds no run" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
 def test_missing_flags_end_in_one_line():
     command = [sys.executable, ROOT / "scripts" / "ema.py", "--width=0.1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
