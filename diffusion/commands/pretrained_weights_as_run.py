@@ -10,6 +10,8 @@ import jax
 import numpy as np
 
 from diffusion.commands.import_weights import shapes, write_run
+from diffusion.config.config_dict import differences
+from diffusion.config.keys_with_legal_values import RESUMABLE
 from diffusion.config.misspelt_names import suggestion
 from diffusion.convert import name_mapping, safetensors_file
 from diffusion.experiment import build, load_run
@@ -78,11 +80,16 @@ def pack(
     and a card to be completed.
 
     `seeds` are folders of runs of the same config with other seeds, whose losses widen the curve's band. Raises
-    ValueError where `out` exists; nothing is written then.
+    ValueError where `out` exists or one of them has another config; nothing is written then.
     """
     if out.exists():
         raise ValueError(f"{out} exists already: give an --out that does not")
     run = read_run(folder)
+    for path in seeds:
+        other = read_run(path).config
+        if not compare_with_recorded_curve.same_but_seed(run.config, other):
+            keys = [key for key, *_ in differences(run.config, other) if key not in RESUMABLE and key != "seed"]
+            raise ValueError(f"--seeds: {path} and {folder} differ in config.{', config.'.join(keys)}: leave it out")
     trained = metrics_jsonl_files.exist(folder)  # not where weights were imported
     table = compare_with_recorded_curve.rows([curve_data.metrics(path) for path in (folder, *seeds)]) if trained else []
     _, params, chosen = load_run.load(folder, run, step, raw)

@@ -209,10 +209,14 @@ def test_a_run_is_compared_with_the_curve_of_its_config(tmp_path, monkeypatch):
     lines = []
     train.run(other_config, tmp_path / "two" / "a", [].append)
     assert "expected" not in legend(tmp_path / "two")
+    with pytest.raises(ValueError, match=r"^--seeds: .*two/a and .*/a differ in config\.optim\.lr: leave it out"):
+        pretrained_weights_as_run.pack(tmp_path / "a", tmp_path / "no", None, False, print, [tmp_path / "two" / "a"])
+    assert not (tmp_path / "no").exists()
     train.run(other_seed, tmp_path / "two" / "b", lines.append)
     (tmp_path / "two" / "an_exported_pipeline").mkdir()
     (tmp_path / "two" / "an_exported_pipeline" / "config.json").write_text("{}")
     assert "expected" in legend(tmp_path / "two")
+    pretrained_weights_as_run.pack(tmp_path / "a", tmp_path / "both", None, False, print, [tmp_path / "two" / "b"])
     assert [line for line in lines if "above the band" in line and "at step 2" in line and "pretrained/tiny" in line]
 
 
