@@ -77,7 +77,8 @@ def read(path: Path) -> ForeignWeights:
         diffusers_config.settings(unet, {})
         attended = diffusers_config.attended(unet)
         channels, classes, size = index(c["in_channels"]), index(c["num_class_embeds"] or 0), c["sample_size"]
-        size = (size, size) if isinstance(size, int) else size and tuple(map(index, size))
+        height, width = size if isinstance(size, list) else (size, size)
+        size = None if height is None else (index(height), index(width))
     with _of(schedule or described):
         settings, beta = diffusers_config.settings(unet, scheduler), diffusers_config.betas(scheduler)
     tensors = {_renamed(name): value for name, value in _tensors(inner).items()}

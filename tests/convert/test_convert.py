@@ -417,7 +417,6 @@ def test_broken_folders_are_refused_in_one_line(tmp_path, file, content, line):
 
 
 @pytest.mark.usefixtures("uniform")
-@pytest.mark.usefixtures("uniform")
 @pytest.mark.parametrize(
     ("file", "key", "value"),
     [
@@ -437,6 +436,7 @@ def test_values_of_the_wrong_type_are_refused_with_the_name_of_their_file(tmp_pa
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.usefixtures("uniform")
 def test_truncated_weights_are_refused(tmp_path):
     out, _, _ = folder(tmp_path)
     path = out / "unet" / "diffusion_pytorch_model.safetensors"

@@ -161,7 +161,7 @@ def test_a_file_that_cannot_hold_the_results_is_refused_before_compiling(monkeyp
     monkeypatch.setattr(compile_for_target, "compile_in_child", lambda *_: pytest.fail("compiled"))
     config, table = load("configs/cifar10.py"), tmp_path / "table.csv"
     table.write_text(content)
-    with pytest.raises(ValueError, match=rf"^--csv={table} is another kind of file: give one"):
+    with pytest.raises(ValueError, match=rf"^--csv={table} is another kind of file: give a table"):
         plan.run(config, ["cpu"], print, csv=table)
     assert table.read_text() == content
     for flag in ("csv", "json"):
