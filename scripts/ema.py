@@ -27,8 +27,8 @@ def main() -> None:
     if not WORKDIR.value or WIDTH.value is None:
         raise ValueError("--workdir and --width are required: the folder of a run, and a number such as 0.1")
     folder = WORKDIR.value
-    whole = folder.absolute()  # "." has no name
-    out = OUT.value or whole.with_name(f"{whole.name}_ema_{WIDTH.value:g}")
+    named = folder if folder.name else folder.absolute()  # "." has no name
+    out = OUT.value or named.with_name(f"{named.name}_ema_{WIDTH.value:g}")
 
     before_jax.configure()
 
