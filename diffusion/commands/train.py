@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import jax
@@ -35,7 +34,7 @@ from diffusion.training.periodic_actions import Action, Estimate, Report, draw, 
 from diffusion.training.progress_lines_and_metrics import Log, Progress
 from diffusion.training.state import Params, TrainState
 from diffusion.workdir.check_same_data import absolute, require_same_data
-from diffusion.workdir.jsonl_and_tensorboard_writer import Writer
+from diffusion.workdir.jsonl_and_tensorboard_writer import NullWriter, Writer
 from diffusion.workdir.kept_and_resumed_checkpoints import RunCheckpoints
 from diffusion.workdir.run_config import Run, exists, lock, read_run, write_config
 
@@ -83,8 +82,7 @@ def run(
         for line in describe(experiment, source, held_out, data, state, feed, budget.forward):
             report(line)
         traced = profiling.traced(feed, folder / "profile", report) if profile else feed
-        shown = folder if opened.held else Path(stack.enter_context(TemporaryDirectory()))  # process 0 alone shows any
-        writer = stack.enter_context(closing(Writer(shown, first, opened.held or (lambda: None))))
+        writer = stack.enter_context(closing(Writer(folder, first, opened.held) if opened.held else NullWriter()))
         progress = Progress(first, c.steps, c.batch_size, report, since)
         advice = advice_when_out_of_memory.advice(experiment.config, experiment.mesh.size)
         training = loop.Training(experiment.task(), experiment.update(), traced, c.steps, c.steps_per_dispatch, advice)

@@ -107,6 +107,34 @@ class Writer:
         return self._workdir / "samples" / f"{name}.png"
 
 
+class NullWriter(Writer):
+    """The writer of every process but process 0: nothing is written or stored."""
+
+    def __init__(self) -> None:
+        pass
+
+    def stored(self, step: int, prefix: str) -> dict[str, float]:  # noqa: ARG002
+        """No scalars."""
+        return {}
+
+    def has_grid(self, name: str) -> bool:  # noqa: ARG002
+        """Always false."""
+        return False
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Does nothing."""
+
+    def grid(self, step: int, name: str, pixels: np.ndarray) -> Path:  # noqa: ARG002
+        """Does nothing; returns the path that process 0 writes."""
+        return Path("samples") / f"{name}.png"
+
+    def sync(self) -> None:
+        """Does nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
 class _Board:
     """A TensorBoard event file, written in the caller's thread: tensorboardX's own blocks after a full disk."""
 

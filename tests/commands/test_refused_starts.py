@@ -135,13 +135,3 @@ def test_the_final_evaluation_checks_after_each_batch_whether_all_processes_stop
     with using(TwoConvolutions):
         train.run(config(), tmp_path, print, Several())
     assert checked == [4]
-
-
-def test_a_process_other_than_0_leaves_no_metrics_and_no_pictures(tmp_path, monkeypatch):
-    """Such a process does not hold the folder's lock."""
-    real, lines = train.open_folder, []
-    monkeypatch.setattr(train, "open_folder", lambda *rest: real(*rest)._replace(held=None))
-    with using(TwoConvolutions):
-        train.run(config(train__log_every=1), tmp_path, lines.append)
-    assert manifest.newest(tmp_path)[0].name == "2" and "samples in /" in " ".join(lines)
-    assert not {"metrics.jsonl", "samples", "tensorboard"} & {path.name for path in tmp_path.iterdir()}

@@ -239,10 +239,8 @@ def scripts(folder, logs, processes, devices, *more, missing=()):
 
 
 def curve(folder):
-    lines = [line for line in map(json.loads, metrics_jsonl_files.read(folder)) if "train/loss" in line]
-    steps = [line["step"] for line in lines]
-    assert len(set(steps)) == len(steps)  # process 0 alone writes
-    return {line["step"]: line["train/loss"] for line in lines}
+    lines = [json.loads(line) for line in metrics_jsonl_files.read(folder)]
+    return {line["step"]: line["train/loss"] for line in lines if "train/loss" in line}
 
 
 @pytest.fixture
