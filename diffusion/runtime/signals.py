@@ -46,6 +46,9 @@ class Stopped(KeyboardInterrupt):
 class Stop:
     """Whether a signal has arrived. Stop() itself is not connected to signals and never stops anything."""
 
+    _again = 0
+    """The number of the signal whose Stopped was lost, if that has not been raised again."""
+
     def __init__(self, resumable: bool = False):
         self._resumable = resumable
         self._number = 0
@@ -168,7 +171,11 @@ class Stop:
 
     def _received(self, number: int, frame: Any) -> None:  # noqa: ARG002
         """Python's handler, in the main thread."""
-        if self.asked == (number != AGAIN):
+        if number == AGAIN:
+            number, Stop._again = Stop._again, 0
+        elif self.asked:
+            return
+        if not number:  # AGAIN came from elsewhere
             return
         self._number = self._number or number
         if not self._deferred:
@@ -180,6 +187,7 @@ class Stop:
         """Whether the exception that Python goes on without is a Stopped, which then comes again a moment later."""
         if not isinstance(lost.exc_value, Stopped):
             return False
+        Stop._again = self._number
         threading.Timer(0.01, signal.pthread_kill, (threading.main_thread().ident, AGAIN)).start()
         return True
 

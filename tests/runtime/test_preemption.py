@@ -362,7 +362,9 @@ def test_other_scripts_end_in_one_line(number, status, name):
 
 LOST = """
 import gc, os, signal, time, weakref
+from contextlib import nullcontext
 from diffusion.runtime import command_line as cli
+from diffusion.runtime.signals import Stop
 def signalled(*_):
     gc.callbacks.clear()  # it is called at the start and at the end
     os.kill(os.getpid(), signal.SIGTERM)
@@ -370,7 +372,14 @@ def signalled(*_):
 class Closed:
     __del__ = signalled
 def main():
-    if sys.argv[1] == "collector":
+    if sys.argv[1] == "elsewhere":
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os.kill(os.getpid(), signal.SIGURG)
+            sum(range(1000))
+            print("went on", flush=True)
+    elif sys.argv[1] == "collector":
         gc.callbacks.append(signalled)
         gc.collect()
     elif sys.argv[1] == "weakref":
@@ -380,16 +389,24 @@ def main():
     else:
         Closed()
     print("went on", flush=True)
-    time.sleep(60)
+    with Stop.on_signals(resumable=True) if sys.argv[1] == "before" else nullcontext():
+        time.sleep(60)
 cli.run(main, ["script"])
 """
 
 
-@pytest.mark.parametrize("where", ["collector", "weakref", "destructor"])
+@pytest.mark.parametrize("where", ["collector", "weakref", "destructor", "elsewhere"])
 def test_a_signal_is_not_lost_where_python_ignores_exceptions(where):
+    """And the signal that raises it again, where it comes from elsewhere, does not raise it twice."""
     out, said = process(LOST, where).communicate(timeout=20)
-    assert out == "went on\n"
+    assert out.strip() == "went on"
     assert said.strip().splitlines() == ["-c: interrupted by SIGTERM"]
+
+
+def test_a_signal_lost_just_before_a_resumable_part_stops_that():
+    done = process(LOST, "before")
+    _, said = done.communicate(timeout=20)
+    assert done.returncode == STOPPED and said.strip() == "-c: stopped by SIGTERM: start it again to resume"
 
 
 AGREE = """
