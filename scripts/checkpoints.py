@@ -4,8 +4,8 @@
     python scripts/checkpoints.py --workdir=runs/digits --verify     # reads all of them and compares the hashes
     python scripts/checkpoints.py --workdir=runs/digits --prune=1    # keeps the newest intact one of checkpoints/
 
---verify exits with status 1 if any step is not intact. --prune deletes only older intact steps of checkpoints/: no
-permanent checkpoints, no damaged ones, and never the last intact one.
+--verify exits with status 1 if any step is not intact. --prune deletes only older intact steps of checkpoints/, and of
+classifier/ in the run of a classifier: no permanent checkpoints, no damaged ones, and never the last intact one.
 """
 
 import sys

@@ -20,7 +20,7 @@ FID = {
     1.0: ("41.07", "18.36", "8.01", "5.78", "4.73"),
 }
 SIGMA_HAT = ("367.43", "133.37", "32.72", "9.99", "3.17")
-STEPS = (10, 20, 50, 100, 1000)
+STEPS: tuple[int, ...] = (10, 20, 50, 100, 1000)
 """The paper's, whose T is 1000; the last rows take all T steps of the base."""
 SOLVERS = {"dpm_solver": "DPM-Solver++(2M)", "heun": "Heun (two evaluations a step)"}
 
@@ -29,24 +29,25 @@ def get_grid(size: str, overrides: dict) -> Grid:
     config = base(size, T=1000, steps=1600)
     config.update_from_flattened_dict(overrides)
     T = config.diffusion.T
-    trained, counts = f"sigma-hat, {T} steps", (*STEPS[:-1], T)
+    trained, counts = f"sigma-hat, {T} steps", [*(n for n in STEPS if n < T), T]
 
     def steps(n: int) -> dict:
         return {} if n == T else {"sample.grid": f"{'quad' if size == 'cifar10' else 'ddim'}{n}"}
 
-    def row(name: str, n: int, changes: dict, paper: dict) -> Row:
-        label, paper = f"{name}, {n} steps", paper if n in STEPS else {}
+    def row(name: str, n: int, changes: dict, fids: tuple[str, ...] = ()) -> Row:
+        label, fid = f"{name}, {n} steps", dict(zip(STEPS, fids, strict=False)).get(n)
+        paper = {"FID": fid} if fid and (n < T or STEPS[-1] == T) else {}
         if label == trained:
             return Row(label, changes, paper)
         return Row(label, changes | steps(n) | {"eval.final": False}, paper, run=trained)
 
     rows = [
-        row(f"eta = {eta:g}", n, {"sample.sampler": "ddim", "sample.eta": eta}, {"FID": fid})
+        row(f"eta = {eta:g}", n, {"sample.sampler": "ddim", "sample.eta": eta}, fids)
         for eta, fids in FID.items()
-        for n, fid in zip(counts, fids, strict=True)
+        for n in counts
     ]
-    rows += [row(name, n, {"sample.sampler": key}, {}) for key, name in SOLVERS.items() for n in STEPS[:3]]
-    rows += [row("sigma-hat", n, {}, {"FID": fid}) for n, fid in zip(counts, SIGMA_HAT, strict=True)]
+    rows += [row(name, n, {"sample.sampler": key}) for key, name in SOLVERS.items() for n in counts[:3]]
+    rows += [row("sigma-hat", n, {}, SIGMA_HAT) for n in counts]
     return Grid(
         "samplers",
         f"Samplers on {config.data.name}, T = {T}",

@@ -8,6 +8,7 @@ from diffusion.benchmarks import timing
 from diffusion.benchmarks.benchmarked_networks import FORWARD, MEASURES, PEAK, TRAIN, WITHOUT_BASELINE, Size
 from diffusion.benchmarks.timing import Timing
 from diffusion.benchmarks.workload_subprocess import WorkloadProcess
+from diffusion.runtime import command_line
 from diffusion.runtime.short_error_text import reason
 
 JAX, BASELINE = "jax", "baseline"
@@ -104,6 +105,8 @@ def compare(
                 try:
                     row = measure_row(name, request, taking_part, settings)._replace(peak=limit)
                 except Exception as error:  # lack of memory alone has many types
+                    if command_line.traceback_wanted():
+                        raise
                     failed.append(f"{name}: {MEASURES[measure]}, batch {batch}: {reason(error)}")
                     report(f"left out    {failed[-1]}")
                     continue

@@ -10,6 +10,7 @@ from diffusion.benchmarks.torch_baseline import compile_modes
 from diffusion.config.misspelt_names import suggestion
 from diffusion.figures.curve_figures import cost_growth
 from diffusion.figures.style import save
+from diffusion.runtime import command_line
 from diffusion.runtime.atomic_files import write_json
 from diffusion.runtime.short_error_text import reason
 
@@ -57,13 +58,15 @@ def measure_speed(
             for row in compare(name, size, settings, report, failed):
                 rows.append(row)
         except Exception as error:  # lack of memory alone has many types
+            if command_line.traceback_wanted():
+                raise
             failed.append(f"{name}: {reason(error)}")
     show(results_table.markdown(rows))
     if file:
         write_json(file, {**context, "rows": [results_table.content(row) for row in rows], "left_out": failed})
         report(f"written     {file}")
     if failed:
-        raise ValueError(f"{len(failed)} rows could not be measured: {'; '.join(failed)}")
+        raise ValueError(f"not measured: {'; '.join(failed)}")
 
 
 def measure_growth(size: Size, settings: Settings, dry: bool, out: Path, file: Path | None, report: Report) -> None:

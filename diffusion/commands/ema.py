@@ -50,7 +50,7 @@ def reconstruct(folder: Path, out: Path, width: float, step: int | None, report:
                 total = jax.tree.map(lambda t, p, w=weight: t + w * np.asarray(p, np.float64), total, average)
     ema = jax.tree.map(np.float32, total)
     origin = {"from": str(folder), "width": width, "step": int(last.step), "checkpoints": steps}
-    with lock(out):
+    with lock(out, "out"):
         write_run(out, experiment, run, int(last.step), ema, jax.device_get(last.params), origin)
     report(
         f"average     width {width:g} at step {int(last.step)}, from {len(steps)} checkpoints with two averages each"

@@ -12,9 +12,6 @@ from diffusion.runtime.workdir_and_data_flags import DataFlags
 from diffusion.workdir import result_files
 from diffusion.workdir.run_config import Run
 
-UNGUIDED = {"sample.guidance": 0.0, "sample.classifier": "", "sample.guidance_from": 0.0, "sample.guidance_to": 1.0}
-"""No guidance, whatever the config says."""
-
 
 def measure(
     folder: Path,
@@ -41,7 +38,7 @@ def measure(
     chain = {"sampler": sampler, "grid": grid, "eta": 0.0 if sampler else None}
     usual = run.config.copy_and_resolve_references()
     run.config.sample.update({name: value for name, value in chain.items() if value is not None})
-    run = draw_and_store_sample_sets.guided(run, UNGUIDED)
+    run = draw_and_store_sample_sets.guided(run, draw_and_store_sample_sets.UNGUIDED)
     if classifier and run.config.diffusion.schedule in SIGNAL_ENDS:
         raise ValueError(
             f"--classifier={classifier}: schedule {run.config.diffusion.schedule!r} ends without signal, where x_0 "

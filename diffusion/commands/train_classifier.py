@@ -29,7 +29,7 @@ from diffusion.workdir.kept_and_resumed_checkpoints import resume
 DRAWS = 8
 """Steps t at which each held-out image is classified: two in each quarter."""
 UNREAD = ("data.augment", "train.accumulate", "train.keep_every", "train.keep_best")
-"""Keys of data and train that only the training of a diffusion model reads."""
+"""Keys that change or spare something when a diffusion model is trained, and nothing when a classifier is."""
 HELD_OUT = 2048
 """Held-out images that are classified, at most."""
 

@@ -174,7 +174,7 @@ def _of(path: Path) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    except (TypeError, IndexError, ZeroDivisionError) as error:
+    except (TypeError, IndexError, KeyError, ZeroDivisionError) as error:
         raise ValueError(f"{path}: a value is of the wrong type: {error}") from error
 
 

@@ -9,6 +9,7 @@ from diffusion.data.dataset_interface import Source
 from diffusion.data.image_decoder import decode
 from diffusion.runtime.bucket_cache import local
 from diffusion.runtime.paths import expanded
+from diffusion.runtime.short_error_text import reason
 
 Shape = tuple[int, int, int]
 """H, W, C of the network's images."""
@@ -98,9 +99,11 @@ def read_mask(text: str, shape: Shape) -> np.ndarray:
 
 def _image(path: str, shape: Shape, fit: bool, background: str) -> np.ndarray:
     height, _, channels = shape
-    pixels = decode(
-        str(local(expanded(path))), path, fit and channels == 1, height if fit else 0, background=background
-    )
+    try:
+        file = str(local(expanded(path)))
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({reason(error)})") from error
+    pixels = decode(file, path, fit and channels == 1, height if fit else 0, background=background)
     if pixels.shape[:2] != shape[:2]:
         raise ValueError(
             f"{path}: {_size(pixels.shape)} pixels, but this network draws {_size(shape)}; resize it, or add --fit, "

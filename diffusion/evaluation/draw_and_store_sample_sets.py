@@ -28,6 +28,10 @@ SECONDS = 30.0
 """Time between two parts: what an interrupted process draws again, at most, beside its current batch."""
 
 
+UNGUIDED = {"sample.guidance": 0.0, "sample.classifier": "", "sample.guidance_from": 0.0, "sample.guidance_to": 1.0}
+"""Keys of the config that guide its samples, and their values where nothing does."""
+
+
 def guided(run: Run, changes: Mapping[str, Any]) -> Run:
     """A run with other guidance of its samples: keys of the config and their values.
 
@@ -37,8 +41,9 @@ def guided(run: Run, changes: Mapping[str, Any]) -> Run:
         return run
     config = run.config.copy_and_resolve_references()
     config.update_from_flattened_dict(changes)
-    if changes.get("sample.guidance") is None and not config.sample.guidance:
-        flag = next(iter(changes)).removeprefix("sample.")
+    idle = [key for key, value in changes.items() if value != UNGUIDED[key]]
+    if idle and not config.sample.guidance:
+        flag = idle[0].removeprefix("sample.")
         raise ValueError(f"--{flag} has no effect without guidance: add --guidance=1, or another scale")
     validate(config, size=run.shape[0])
     return run._replace(config=config)

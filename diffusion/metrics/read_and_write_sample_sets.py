@@ -1,6 +1,7 @@
 """Sample sets as files: uint8 images [n, H, W, C] from .npz files, from and to folders of image files."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,8 @@ def _folder(folder: Path, shape: tuple[int, int, int]) -> np.ndarray:
     if not files:
         raise ValueError(f"{title}: there is no image with the ending {', '.join(ENDINGS)} in this folder")
     paths = [folder / file for file in files]
-    headers = [header(str(local(path)), f"--samples={path}") for path in paths]
+    with ThreadPoolExecutor(8) as pool:  # from a bucket each is fetched
+        headers = [*pool.map(lambda path: header(str(local(path)), f"--samples={path}"), paths)]
     for name, seen in zip(paths, headers, strict=True):
         if (seen.height, seen.width) != shape[:2]:
             raise ValueError(f"--samples={name}: is {seen.width}x{seen.height}, and samples are {shape[1]}x{shape[0]}")
@@ -77,4 +79,5 @@ def _folder(folder: Path, shape: tuple[int, int, int]) -> np.ndarray:
             raise ValueError(f"--samples={path}: has colours, and samples of this run are grey")
         return pixels[..., : shape[2]]
 
-    return np.stack([one(path) for path in paths])
+    with ThreadPoolExecutor(8) as pool:
+        return np.stack([*pool.map(one, paths)])

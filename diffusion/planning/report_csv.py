@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from diffusion.config.config_dict import placeless
 from diffusion.config.config_files import ROOT
-from diffusion.config.keys_with_legal_values import KEYS
+from diffusion.config.keys_with_legal_values import KEYS, RESUMABLE
 from diffusion.planning import targets
 from diffusion.planning.compile_for_target import Job
 from diffusion.planning.memory_and_time import Estimate
@@ -16,6 +16,8 @@ from diffusion.runtime.atomic_files import written
 
 TABLE = ROOT / "docs" / "accelerators.csv"
 """The programs of docs/accelerators.md."""
+COMPILED = {"train.accumulate", "train.steps_per_dispatch"}
+"""Keys that a finished run may be resumed with, and that alter its program."""
 ELSEWHERE = {"train": ("sample.", "eval."), "sample": ("train.", "optim.", "objective.", "eval.")}
 """Keys that a program of this kind does not read."""
 
@@ -45,7 +47,7 @@ class Record(NamedTuple):
     config: str = ""
     """Name of the config; empty, as `settings`, in files of earlier versions."""
     settings: str = ""
-    """See `settings`."""
+    """What the function `settings` makes of the config's keys."""
 
     @property
     def program(self) -> tuple[object, ...]:
@@ -61,11 +63,12 @@ class Record(NamedTuple):
 def settings(job: Job) -> str:
     """12 hex digits that name the config's keys other than their defaults, and the data, of a program.
 
-    Keys with a column of their own do not count.
+    Keys with a column of their own do not count, nor those that alter no program, as periods and folders.
     """
     shown = ("paper", f"{job.what}.batch_size", "net.dtype", "train.sharding", *ELSEWHERE[job.what])
     changed = {key: placeless(key, x) for key, x in job.config.items() if x != KEYS[key].default}
-    keys = {key: x for key, x in changed.items() if not key.startswith(shown)}
+    idle = {key for key in RESUMABLE if not key.startswith(("net.", "sample."))} - COMPILED | {"seed"}
+    keys = {key: x for key, x in changed.items() if not key.startswith(shown) and key not in idle}
     return hashlib.sha256(json.dumps([keys, job.data], sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -100,10 +100,15 @@ def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
     except Stopped as error:
         status = _fail(str(error), error.status)
     except (ValueError, OSError, MemoryError, flags.Error) as error:
-        if os.environ.get(TRACEBACK, "0") != "0" or (isinstance(error, ValueError) and not _own(error)):
+        if traceback_wanted() or (isinstance(error, ValueError) and not _own(error)):
             raise
         status = _fail(_one_line(error), USER_ERROR)
     sys.exit(status)
+
+
+def traceback_wanted() -> bool:
+    """Whether the environment asks for tracebacks instead of lines."""
+    return os.environ.get(TRACEBACK, "0") != "0"
 
 
 def _parse(argv: list[str]) -> bool:

@@ -61,15 +61,16 @@ class Run(NamedTuple):
 
 
 @contextmanager
-def lock(workdir: Path) -> Iterator[Callable[[], None]]:
+def lock(workdir: Path, flag: str = "workdir") -> Iterator[Callable[[], None]]:
     """Makes the folder and holds it for this process alone, until the end or the process's death.
 
+    flag: what a script names the folder by, for the advice of its errors.
     Gives a function that raises ValueError where another process has taken it, which happens in buckets alone.
     Raises ValueError naming the process that trains there, and where the folder cannot be written.
     """
     with ExitStack() as stack:
-        with _writable(workdir):
-            advice = "wait until it ends or stop it, or give another --workdir"
+        with _writable(workdir, flag):
+            advice = f"wait until it ends or stop it, or give another --{flag}"
             owned = stack.enter_context(exclusive(workdir / "lock", str(workdir), advice))
         yield owned
 
@@ -165,11 +166,11 @@ def _parsed(workdir: Path, saved: dict[str, Any]) -> Run:
 
 
 @contextmanager
-def _writable(workdir: Path) -> Iterator[None]:
+def _writable(workdir: Path, flag: str = "workdir") -> Iterator[None]:
     """Turns an error of the system into what to do about it."""
     try:
         yield
     except OSError as error:
         raise ValueError(
-            f"{workdir} cannot be written ({reason(error)}): make it writable, make room, or give another --workdir"
+            f"{workdir} cannot be written ({reason(error)}): make it writable, make room, or give another --{flag}"
         ) from error

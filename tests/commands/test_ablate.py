@@ -332,6 +332,9 @@ def test_rows_labels_and_title_are_those_of_the_base_with_its_overrides():
     assert [row.label for row in grid.rows if not row.run] == ["sigma-hat, 500 steps"]
     assert {int(re.search(r", (\d+) steps", label)[1]) for label in rows} == {10, 20, 50, 100, 500}
     assert rows["eta = 0, 100 steps"].paper and not rows["eta = 0, 500 steps"].paper, "the paper has 1000"
+    _, rows = loaded("samplers", T=100, beta_T=0.2)
+    assert {int(re.search(r", (\d+) steps", label)[1]) for label in rows} == {10, 20, 50, 100}
+    assert rows["eta = 0, 50 steps"].paper and not rows["eta = 0, 100 steps"].paper, "it is the whole chain here"
     grid, rows = loaded("variances", T=1000)
     assert grid.title.endswith("T = 1000 and 100") and rows["learned, T/10"].changes["sample.grid"] == "100"
     assert loaded("ho_table2", T=1000)[1]["eps, L, fixed isotropic"].changes["optim.clip"] == 1000

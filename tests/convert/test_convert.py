@@ -425,6 +425,7 @@ def test_broken_folders_are_refused_in_one_line(tmp_path, file, content, line):
         *(("unet/config.json", key, ["silu"]) for key in ("act_fn", "norm_num_groups", "num_class_embeds")),
         *(("unet/config.json", key, value) for key, value in (("in_channels", "3"), ("sample_size", {"a": 1}))),
         ("scheduler/scheduler_config.json", "beta_schedule", ["linear"]),
+        ("scheduler/scheduler_config.json", "num_train_timesteps", None),
         *(("scheduler/scheduler_config.json", "trained_betas", value) for value in ("a", {}, [[1], [2, 3]])),
     ],
 )

@@ -122,20 +122,6 @@ def test_hutchinson_is_unbiased():
         assert abs(samples.mean() - expected) < 4 * samples.std() / np.sqrt(n)
 
 
-def test_exact_is_the_trace():
-    matrix = jax.random.normal(jax.random.key(3), (2, 12, 12))
-
-    def field(x):
-        return jnp.tanh(jnp.einsum("bij,bj->bi", matrix, x.reshape(2, 12))).reshape(x.shape)
-
-    x = jax.random.normal(jax.random.key(4), (2, 2, 3, 2))
-    value, trace = exact(field, x, jnp.int32(1))
-    np.testing.assert_allclose(value, field(x))
-    jacobians = jax.jacobian(field)(x)
-    expected = [np.trace(jacobians[i, ..., i, :, :, :].reshape(12, 12)) for i in range(2)]
-    np.testing.assert_allclose(trace, expected, rtol=1e-5)
-
-
 def test_a_flow_without_signal_at_its_end():
     """jsd has signal[T] = 0: noise / signal is infinite there, the angle is not."""
     process = vp(schedules.jsd(STEPS))

@@ -55,5 +55,7 @@ def test_an_image_and_a_mask_in_a_bucket_are_read(tmp_path, monkeypatch, rng):
     bucket_path.at(url).write_bytes((tmp_path / "a.png").read_bytes())
     assert (read_files([url], (8, 8, 1)).pixels[0, ..., 0] == pixels).all()
     assert (read_mask(url, (8, 8, 1)) == (pixels < 128)).all()
+    with pytest.raises(ValueError, match=r"memory://bucket/images/b\.png: cannot be read \("):
+        read_files(["memory://bucket/images/b.png"], (8, 8, 1))
     with pytest.raises(ValueError, match=r"--mask=memory://bucket/images/b\.png: there is no such file"):
         read_mask("memory://bucket/images/b.png", (8, 8, 1))

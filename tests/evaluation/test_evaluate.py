@@ -673,6 +673,13 @@ def test_impossible_requests_are_refused_before_anything_is_computed(prepare, tm
     assert "\n" not in str(error.value)
 
 
+def test_a_run_that_can_only_be_read_is_refused_before_anything_is_drawn(prepare, monkeypatch):
+    make, _ = prepare
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(ValueError, match="cannot be written by this user, and results are written there: copy the run"):
+        make(n=16)
+
+
 def test_scores_of_small_grey_images_are_not_for_others():
     colour = in_memory("colour", np.zeros((20, 8, 8, 3), np.uint8), np.zeros(20, np.int64), 2)
     for name in ("fd_classifier", "classes"):

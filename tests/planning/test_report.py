@@ -134,6 +134,8 @@ def test_what_alters_a_program_gives_it_a_line_of_its_own(tmp_path):
     assert [line.program for line in report_csv.read(tmp_path / "table.csv")] == [line.program for line in programs]
     assert line_of(sample__sampler="ddim").program == line_of().program
     assert line_of(what="sample", optim__lr=0.1).program == line_of(what="sample").program
+    idle = {"seed": 3, "data__dir": "here", "train__log_every": 7, "train__steps": 9, "train__keep": 1}
+    assert line_of(**idle).program == line_of().program
 
 
 def test_the_lines_of_the_documentation_are_of_its_configs():

@@ -61,12 +61,17 @@ def test_the_files_of_a_folder_are_there_together(bucket, monkeypatch):
     bucket_cache.local(folder / "other")
     written(folder / "shards", a=50, b=50, c=50)
     place = bucket_cache.local_folder(folder / "shards")
-    assert sorted(path.name for path in place.iterdir()) == names() == ["a", "b", "c"]
+    assert sorted(path.name for path in place.iterdir()) == [".whole", "a", "b", "c"] and names() == [".whole", *"abc"]
+    bucket_cache.local(folder / "other")
+    assert names() == [".whole", "a", "b", "c", "other"]  # another copy displaces none of them
     monkeypatch.setattr(
         bucket_cache.shutil, "disk_usage", lambda _: bucket_cache.shutil._ntuple_diskusage(200, 151, 49)
     )
     assert bucket_cache.local_folder(folder / "shards") == place
-    written(folder / "more", a=50)
-    with pytest.raises(ValueError, match=r"more: 50 B to be copied, and the disk of .* has 49 B free; make room"):
+    written(folder / "more", d=140)
+    with pytest.raises(ValueError, match=r"more: 140 B to be copied, and the disk of .* has room for 139 B; make room"):
         bucket_cache.local_folder(folder / "more")
-    assert names() == ["a", "b", "c"]
+    assert "other" in names()
+    written(folder / "more", d=139)
+    assert bucket_cache.local_folder(folder / "more").joinpath("d").stat().st_size == 139
+    assert names() == [".whole", ".whole", "a", "b", "c", "d"]

@@ -505,8 +505,10 @@ def test_labels_and_guidance_make_sets_of_their_own(subject):
     for name, value in (("classifier", "x"), ("guidance_from", 0.1), ("guidance_to", 0.9)):
         with pytest.raises(ValueError, match=f"--{name} has no effect without guidance: add --guidance=1"):
             draw_and_store_sample_sets.guided(run, {f"sample.{name}": value})
-    plain = draw_and_store_sample_sets.guided(run, guidance_scales.UNGUIDED)
-    assert plain.config.sample.guidance == 0
+    with pytest.raises(ValueError, match="--classifier has no effect without guidance"):
+        draw_and_store_sample_sets.guided(run, {"sample.guidance": 0.0, "sample.classifier": "x"})
+    for unguided in (draw_and_store_sample_sets.UNGUIDED, {"sample.classifier": ""}, {"sample.guidance_from": 0.0}):
+        assert draw_and_store_sample_sets.guided(run, unguided).config.sample.guidance == 0
     with pytest.raises(ValueError, match="none holds no classifier; give the folder of a run of scripts/train_cl"):
         build_guidance.load(subject.folder / "none", run.config, run.shape, run.classes, subject.experiment.process)
 
