@@ -47,6 +47,8 @@ def main() -> None:
     grid = ablation_grid.load(GRID.value, SIZE.value, OVERRIDES.overrides)
     out = expanded(OUT.value or Path("runs") / "ablations" / f"{grid.name}_{SIZE.value}")
     cells = ablation_grid.cells(grid, ablation_grid.parse_seeds(SEEDS.value), out)
+    if TABLE.value and not out.is_dir():
+        raise ValueError(f"--out={out}: there is no such folder; give that of the ablation's results")
     if LIST.value:
         arguments = [f"--grid={GRID.value}", f"--size={SIZE.value}", f"--seeds={SEEDS.value}", f"--out={out}"]
         arguments += [f"--config.{key}={value}" for key, value in OVERRIDES.overrides.items()]
@@ -54,21 +56,21 @@ def main() -> None:
         print("\n".join(ablation_grid.commands(cells, ["scripts/ablate.py", *arguments])))
         return
     chosen = ablation_grid.choose(cells, ROW.value)
-    before_jax.configure(grid.base.compilation_cache, grid.base.deterministic)
+    with Stop.on_signals(resumable=True) as stop:
+        before_jax.configure(grid.base.compilation_cache, grid.base.deterministic)
 
-    from diffusion.commands import ablate, ablation_table
+        from diffusion.commands import ablate, ablation_table
 
-    def write_tables() -> list[Path]:
-        return ablation_table.write(ablation_table.table(grid, cells), out)
+        def write_tables() -> list[Path]:
+            return ablation_table.write(ablation_table.table(grid, cells), out)
 
-    if not TABLE.value:
-        # Jobs of one cell each would write the tables at the same time: --table writes them at the end.
-        with Stop.on_signals(resumable=True) as stop:
+        if not TABLE.value:
+            # Jobs of one cell each would write the tables at the same time: --table writes them at the end.
             after_each = write_tables if ROW.value is None else lambda: None
             ablate.run_cells(grid, chosen, command_line.report, after_each, stop, bool(CHANGED.value))
-    if ROW.value is None:
-        for path in write_tables():
-            print(path)
+        if ROW.value is None:
+            for path in write_tables():
+                print(path)
 
 
 if __name__ == "__main__":

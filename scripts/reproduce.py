@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from absl import flags
 
 from diffusion.runtime import command_line
-from diffusion.runtime.paths import check_ending, expanded
+from diffusion.runtime.paths import check_ending, check_file, expanded
 
 RUNS = flags.DEFINE_string("runs", "runs", "folder of runs; results are read at any depth below it")
 TABLE = flags.DEFINE_list("table", [], "names of the tables, separated by commas; by default all")
@@ -43,6 +43,7 @@ def main() -> None:
         print(*outs, sep="\n")
         return
     runs = expanded(RUNS.value)
+    check_file("out", OUT.value)
     if OUT.value and not COMMANDS.value:
         check_ending(OUT.value, FORMAT.value, ENDINGS)
     if not runs.is_dir() and RUNS.present:

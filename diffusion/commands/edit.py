@@ -13,6 +13,7 @@ from diffusion.figures import edit_images_with_run as edits
 from diffusion.figures.flags_and_run_for_figures import Inputs
 from diffusion.figures.image_grid import save_image
 from diffusion.figures.style import SUFFIXES, save
+from diffusion.runtime.paths import check_place
 
 
 class Options(NamedTuple):
@@ -39,6 +40,9 @@ def run(kind: str | None, inputs: Inputs, options: Options, out: Path | None, se
     out = out or inputs.folder / "edits" / f"{kind}.png"
     if out.suffix.lower() not in SUFFIXES:
         raise ValueError(f"--out={out}: a picture is written as {', '.join(SUFFIXES)}; name such a file")
+    check_place("out", out)
+    if separate:
+        check_place("separate", separate)
     figure, images = EDITS[kind](inputs, options, *_images(inputs, options, kind in PAIRS))
     save(figure, out)
     if separate:

@@ -30,7 +30,6 @@ from diffusion.metrics import read_and_write_sample_sets, scores_without_incepti
 from diffusion.metrics.first_images_of_split import Split, split
 from diffusion.metrics.inception_features import Extractor
 from diffusion.metrics.scores_without_inception import SMALL
-from diffusion.runtime.paths import writable
 from diffusion.runtime.progress_bar import Counting
 from diffusion.runtime.workdir_and_data_flags import DataFlags
 from diffusion.workdir import result_files
@@ -90,8 +89,7 @@ class Plan(NamedTuple):
 def prepare(folder: Path, run: Run, request: Request) -> Plan:
     """Raises ValueError, before anything is computed, where the request cannot be carried out."""
     check_names(request.metrics, [*LIKELIHOODS])
-    if not writable(folder):
-        raise ValueError(f"{folder} cannot be written by this user, and results are written there: copy the run")
+    result_files.require(folder)
     run = draw_and_store_sample_sets.guided(run, request.guidance)
     draw_and_store_sample_sets.check(run, request.chain)
     data = load_run.data(run, request.data)

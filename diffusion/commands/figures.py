@@ -8,6 +8,7 @@ from diffusion.config.misspelt_names import suggestion
 from diffusion.figures.catalogue import FIGURES
 from diffusion.figures.flags_and_run_for_figures import Inputs
 from diffusion.figures.style import SUFFIXES, save
+from diffusion.runtime.paths import check_place
 
 ALL = "all"
 
@@ -26,6 +27,7 @@ def draw(names: Sequence[str], inputs: Inputs, out: Path) -> Iterator[Path]:
         if name not in FIGURES:
             raise ValueError(f"--figure={name} is no figure; {suggestion(name, [ALL, *FIGURES])}")
     files = {name: _files(name, out) for name in chosen}
+    check_place("out", out)
     if out in files[chosen[0]] and len(chosen) > 1:
         raise ValueError(f"--out={out} is one file, but there are several figures: give a folder")
     for name in chosen:

@@ -36,6 +36,7 @@ def measure(
     is less than two for each class.
     """
     chain = {"sampler": sampler, "grid": grid, "eta": 0.0 if sampler else None}
+    result_files.require(folder)
     usual = run.config.copy_and_resolve_references()
     run.config.sample.update({name: value for name, value in chain.items() if value is not None})
     run = draw_and_store_sample_sets.guided(run, draw_and_store_sample_sets.UNGUIDED)

@@ -14,7 +14,7 @@ from diffusion.evaluation.measurement_protocol import Chain, Subject
 from diffusion.experiment import load_run
 from diffusion.metrics import read_and_write_sample_sets
 from diffusion.runtime.atomic_files import write_npz, written
-from diffusion.runtime.paths import check_ending, writable
+from diffusion.runtime.paths import check_ending, check_place, writable
 from diffusion.runtime.progress_bar import counting
 from diffusion.workdir.run_config import Run
 
@@ -43,6 +43,7 @@ def sample(
     """
     if out:
         check_ending(out, form, SUFFIXES)
+        check_place("out", out)
     elif not writable(folder):
         raise ValueError(f"{folder} cannot be written by this user: give the file or folder to write as --out")
     run = draw_and_store_sample_sets.guided(run, guidance)

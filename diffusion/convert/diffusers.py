@@ -65,6 +65,8 @@ def read(path: Path) -> ForeignWeights:
     Raises ValueError, naming the file, where files are missing or damaged, or hold values of the wrong type, and for a
     network or a diffusion that is not ours.
     """
+    if not path.exists():
+        raise ValueError(f"{path}: no such file or folder; give the folder of a pipeline")
     folder = path if path.is_dir() else path.parent
     inner = folder / "unet" if (folder / "unet").is_dir() else folder
     described = inner / "config.json"

@@ -47,13 +47,20 @@ def writable(folder: Path) -> bool:
 
 def check_file(flag: str, path: Path | None) -> None:
     """Raises ValueError where the file that a flag names, if any, is a folder or cannot be written by this user."""
-    if path is None or isinstance(path, bucket_path.Bucket):
+    if path is None:
         return
     if path.is_dir():
-        raise ValueError(f"--{flag}={path} is not a file: give one such as {path / f'results.{flag}'}")
+        raise ValueError(f"--{flag}={path} is a folder: name a file in it")
+    check_place(flag, path)
+
+
+def check_place(flag: str, path: Path) -> None:
+    """Raises ValueError where this user cannot write the file or folder that a flag names."""
+    if isinstance(path, bucket_path.Bucket):
+        return
     place = next(each for each in (path, *path.absolute().parents) if each.exists())
     if not writable(place) or (place != path and not place.is_dir()):
-        raise ValueError(f"--{flag}={path}: {place} cannot be written to; give another file")
+        raise ValueError(f"--{flag}={path}: {place} cannot be written to; give another --{flag}")
 
 
 def cache_folder(name: str) -> Path:

@@ -12,4 +12,6 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = " ".join(str(error).split())
+    if isinstance(error, KeyError) and text:
+        text = f"no key {text}"
     return next((name for name in SYSTEM if name in text), text[:200]) or type(error).__name__

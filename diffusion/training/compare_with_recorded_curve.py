@@ -66,7 +66,8 @@ def rows(runs: Sequence[Lines]) -> list[dict[str, Any]]:
     """
     main = {line["step"]: line for line in runs[0] if line.get(f"train/{LOSS}")}
     if len(main) <= 2 * NEIGHBOURS:
-        raise ValueError(f"a curve needs {2 * NEIGHBOURS + 1} logged losses, and the run has {len(main)}")
+        least = 2 * NEIGHBOURS + 1
+        raise ValueError(f"a curve needs {least} logged losses, and the run has {len(main)}: give a longer run")
     steps = np.array(list(main))
     bits = {line["step"]: line[f"eval/{BITS}"] for line in runs[0] if line.get(f"eval/{BITS}")}
     others = [{line["step"]: line[f"train/{LOSS}"] for line in run if line.get(f"train/{LOSS}")} for run in runs]

@@ -10,7 +10,7 @@ from typing import Any
 
 from diffusion.distributed.agreement_between_processes import shared
 from diffusion.workdir.checkpoint import Checkpoints, Note
-from diffusion.workdir.verify_checkpoint_manifest import PERMANENT, ROLLING
+from diffusion.workdir.verify_checkpoint_manifest import CLASSIFIER, PERMANENT, ROLLING
 
 Report = Callable[[str], None]
 """Prints one line of the report."""
@@ -87,6 +87,8 @@ class RunCheckpoints:
         if not steps or (step is not None and step not in steps):
             wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
             remedy = f"it has {', '.join(map(str, steps))}" if steps else "train it by scripts/train.py first"
+            if (self.folder / CLASSIFIER).is_dir():
+                remedy = "it is the run of a classifier, which guides another one as --classifier"
             raise ValueError(f"{self.folder} has {wanted}; {remedy}")
         state: Any = resume(self._both, make(), report, step)
         return state, int(state.step)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffusion.runtime.atomic_files import read_json, write_json
+from diffusion.runtime.paths import writable
 
 FOLDER = "eval"
 
@@ -59,6 +60,12 @@ def read(path: Path) -> Result:
         reason = f"lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise ValueError(f"{path} is no result file or is damaged ({reason}); evaluate again, or remove it") from None
     return Result(name, values, series, protocol)
+
+
+def require(folder: Path) -> None:
+    """Raises ValueError where this user cannot write results of the run in a folder."""
+    if not writable(folder):
+        raise ValueError(f"{folder} cannot be written by this user, and results are written there: copy the run")
 
 
 def find(root: Path) -> list[tuple[Path, Result]]:

@@ -132,7 +132,7 @@ def read_run(workdir: Path) -> Run:
     path = workdir / "config.json"
     try:
         return _parsed(workdir, manifest.load(path))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         wrong = "is missing"
         if not manifest.newest(workdir):
             raise ValueError(

@@ -290,6 +290,8 @@ MISTAKES = [
     (["--edit=inpaint", "--held_out=0"], "--mask is required"),
     ([*HALF, "--jump=12"], "jump = 12: going back must stay within the chain"),
     ([*HALF, "--step=9"], "no checkpoint of step 9; it has"),
+    ([*HALF, "--out=README.md/a.png"], "README.md cannot be written to; give another --out"),
+    ([*HALF, "--separate=README.md/a"], "README.md cannot be written to; give another --separate"),
     ([*HALF, "--out=a.jpg"], "--out=a.jpg: a picture is written as .png, .pdf, .svg"),
 ]
 

@@ -81,6 +81,10 @@ def test_a_run_that_can_only_be_read_is_sampled_all_the_same(subject, tmp_path, 
     run = Run(foreign.experiment.config, SHAPE, 10)
     with pytest.raises(ValueError, match="run cannot be written by this user: give the file or folder to write as --o"):
         sample.sample(folder, run, CHAIN, print, n=20, batch=8, form="grid", out=None, step=3, raw=False, guidance={})
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "a.png"
+    with pytest.raises(ValueError, match="file cannot be written to; give another --out"):
+        sample.sample(folder, run, CHAIN, print, n=20, batch=8, form="grid", out=out, step=3, raw=False, guidance={})
 
 
 def test_a_set_that_is_complete_is_not_drawn_again(subject, monkeypatch):

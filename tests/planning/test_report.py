@@ -167,7 +167,7 @@ def test_a_file_that_cannot_hold_the_results_is_refused_before_compiling(monkeyp
         plan.run(config, ["cpu"], print, csv=table)
     assert table.read_text() == content
     for flag in ("csv", "json"):
-        with pytest.raises(ValueError, match=rf"^--{flag}={tmp_path} is not a file: give one such as .*results.{flag}"):
+        with pytest.raises(ValueError, match=rf"^--{flag}={tmp_path} is a folder: name a file in it"):
             plan.run(config, ["cpu"], print, **{flag: tmp_path})
         with pytest.raises(ValueError, match=rf"^--{flag}={table}/a/b: {table} cannot be written to; give another"):
             plan.run(config, ["cpu"], print, **{flag: table / "a" / "b"})

@@ -698,6 +698,12 @@ def test_the_script_writes_tables_and_figure(some, tmp_path):
     done = script(f"--milestones={some / 'cifar10'}", f"--out={tmp_path / 'm.png'}")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG")
+    for out, line in (
+        (tmp_path, "is a folder: name a file in it"),
+        (tmp_path / "new" / "table.csv" / "a.md", "cannot be"),
+    ):
+        done = script(f"--runs={some}", f"--out={out}")
+        assert done.returncode == 2 and line in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_commands_are_written_to_any_file(tmp_path):

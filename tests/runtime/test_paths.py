@@ -88,11 +88,11 @@ def test_a_script_needs_no_home_and_refuses_a_name_of_another_encoding_at_once(t
 def test_a_file_that_cannot_be_written_is_refused(monkeypatch, tmp_path):
     for path in (None, tmp_path / "new" / "a.json", bucket_path.at("memory://bucket/a.json")):
         paths.check_file("json", path)
-    with pytest.raises(ValueError, match=f"^--json={tmp_path} is not a file: give one such as {tmp_path}/results.json"):
+    with pytest.raises(ValueError, match=f"^--json={tmp_path} is a folder: name a file in it"):
         paths.check_file("json", tmp_path)
     monkeypatch.setattr(paths, "writable", lambda place: place != tmp_path)
     with pytest.raises(
-        ValueError, match=rf"^--json={tmp_path}/a/b: {tmp_path} cannot be written to; give another file"
+        ValueError, match=rf"^--json={tmp_path}/a/b: {tmp_path} cannot be written to; give another --json"
     ):
         paths.check_file("json", tmp_path / "a" / "b")
 

@@ -148,6 +148,7 @@ def test_a_run_is_evaluated(run, tmp_path):
     [
         ([], "--workdir is required"),
         (["--workdir=/nowhere"], "holds no run"),
+        (["--workdir=README.md"], "holds no run"),
         (["--workdir={run}", "--metrics=fdi"], "no such metric; did you mean fid?"),
         (["--workdir={run}", "--split=valid"], "value should be one of <train|test>"),
         (["--workdir={run}", "--metrics=nll", "--n=298"], "the test split of digits has 297 images"),

@@ -400,6 +400,13 @@ def judge(tmp_path_factory):
     return folder, train_classifier.run(tiny(**{"train.steps": 4, "train.accumulate": 2}), folder, said.append), said
 
 
+def test_a_classifier_given_as_a_run_is_told_what_it_is(judge):
+    with pytest.raises(
+        ValueError, match="no checkpoint; it is the run of a classifier, which guides another one as --cl"
+    ):
+        guidance_scales.load_run.load(judge[0], read_run(judge[0]))
+
+
 def test_keys_that_a_classifier_does_not_read_are_named(judge):
     (remark,) = [line for line in judge[2] if line.startswith("remark ")]
     assert "config.train.accumulate: has no effect" in remark
@@ -674,6 +681,9 @@ def test_measurements_of_other_chains_do_not_replace_each_other(subject, tmp_pat
     assert result_files.read(paths[-1]).protocol["classifier"] == measurement_protocol.digest(learnt.params)[:12]
     with pytest.raises(ValueError, match="--n=19: samples of one class are compared with each other; give at least 20"):
         measured(n=19)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(ValueError, match="cannot be written by this user, and results are written there"):
+        measured()
 
 
 @pytest.mark.parametrize("schedule", SIGNAL_ENDS)

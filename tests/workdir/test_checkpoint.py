@@ -465,7 +465,7 @@ def test_a_systems_words_are_found_in_a_librarys():
     assert reason(ValueError(long)) == "No space left on device"
     assert reason(OSError(28, "No space left on device", "f")) == "No space left on device"
     assert reason(ValueError("a\nb" + "c" * 300)) == "a b" + "c" * 197
-    assert reason(KeyError()) == "KeyError"
+    assert (reason(KeyError()), reason(KeyError(35))) == ("KeyError", "no key 35")
 
 
 def test_a_save_into_a_folder_that_is_gone_is_told_in_one_line_alone(tmp_path, capfd):

@@ -79,5 +79,5 @@ def test_a_folder_without_hash_or_format_is_refused(tmp_path):
     content = {"config": nested(RUN.config), "data": {"shape": [8, 8, 1], "classes": 10}}
     for saved, wrong in ((content, "its hash is missing"), (manifest.with_hash(content), "'folder'")):
         (tmp_path / "config.json").write_text(json.dumps(saved))
-        with pytest.raises(ValueError, match=f"config.json is damaged .{wrong}.*restore it, or give another"):
+        with pytest.raises(ValueError, match=f"config.json is damaged .*{wrong}.*restore it, or give another"):
             run_config.read_run(tmp_path)
