@@ -356,7 +356,7 @@ def test_dry_run_of_everything_beside_the_baseline(tmp_path):
         (["--only=trian"], "--only=trian is no measure; did you mean train?"),
         (["--baseline=tensorflow"], "baseline"),
         (["--size=imagenet"], "size"),
-        (["--json=."], "--json=. is not a file"),
+        (["--json=."], "--json=. is a folder"),
         (["--scaling", "--only=train"], "leave out --only and --baseline"),
         (["--scaling", "--baseline=torch"], "leave out --only and --baseline"),
         (["--windows=0"], "windows"),
