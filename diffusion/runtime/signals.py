@@ -184,7 +184,7 @@ class Stop:
             raise error
 
     def _lost(self, lost: Any) -> bool:
-        """Whether the exception that Python goes on without is a Stopped, which then comes again a moment later."""
+        """Whether an exception that Python has only printed is a Stopped, which is then raised again a moment later."""
         if not isinstance(lost.exc_value, Stopped):
             return False
         Stop._again = self._number
